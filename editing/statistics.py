@@ -1,0 +1,141 @@
+"""The sufficient statistics of a batch of edits, and their sum.
+
+For keys ``K`` (one row an edit) and residuals ``R`` the least-squares delta of a layer
+depends on the batch only through ``KᵀK`` and ``RᵀK``. Both are sums over edits, so the
+statistics of two parties add up to the statistics of their union.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ROUNDING = 1e-9
+"""Share of the gram's trace that asymmetry and negative eigenvalues may have."""
+
+
+class StatisticsError(ValueError):
+    """Statistics that no batch of edits can have."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStatistics:
+    """What one layer must know of a batch of edits.
+
+    Attributes:
+        gram: Sum of key outer products, ``KᵀK``.
+        cross: Sum of residual-key outer products, ``RᵀK``.
+        count: Number of edits summed.
+    """
+
+    gram: Float[Tensor, "d_in d_in"]
+    cross: Float[Tensor, "d_out d_in"]
+    count: int
+
+    @classmethod
+    def of_pairs(
+        cls, keys: Float[Tensor, "n d_in"], residuals: Float[Tensor, "n d_out"]
+    ) -> "LayerStatistics":
+        """Summarise key-residual pairs in double precision."""
+        keys, residuals = keys.double(), residuals.double()
+        return cls(keys.mT @ keys, residuals.mT @ keys, keys.shape[0])
+
+    def __add__(self, other: "LayerStatistics") -> "LayerStatistics":
+        """Pool two batches.
+
+        Raises:
+            StatisticsError: If the batches come from layers of different width.
+        """
+        if self.cross.shape != other.cross.shape:
+            raise StatisticsError(
+                "Cannot pool statistics of layers with different widths: "
+                f"{tuple(self.cross.shape)} and {tuple(other.cross.shape)}. "
+                "Do all parties edit the same base model?"
+            )
+        return LayerStatistics(
+            self.gram + other.gram, self.cross + other.cross, self.count + other.count
+        )
+
+
+def pool(statistics: Iterable[LayerStatistics]) -> LayerStatistics:
+    """Sum statistics in the order given, holding one total at a time.
+
+    Raises:
+        StatisticsError: If there is nothing to sum.
+    """
+    parts = iter(statistics)
+    total = next(parts, None)
+    if total is None:
+        raise StatisticsError(
+            "Pooling needs the statistics of at least one party, got none. "
+            "Did every party reply with an error?"
+        )
+    for part in parts:
+        total = total + part
+    return total
+
+
+def check_statistics(statistics: LayerStatistics, d_in: int, d_out: int) -> None:
+    """Refuse what no batch of edits can have summed to, before any arithmetic with it.
+
+    Raises:
+        StatisticsError: If the count is not positive, a shape is not the layer's, a
+            number is not finite, or the gram is not symmetric positive semidefinite
+            to rounding.
+    """
+    check_count(statistics.count)
+    check_matrix("gram", statistics.gram, (d_in, d_in))
+    check_matrix("cross", statistics.cross, (d_out, d_in))
+    _check_semidefinite(statistics.gram)
+
+
+def check_count(count: int) -> None:
+    """Refuse a batch without edits.
+
+    Raises:
+        StatisticsError: If the count is zero or negative.
+    """
+    if count < 1:
+        raise StatisticsError(
+            f"The statistics of at least one edit were wanted, got a count of {count}. "
+            "A party without requests must not take part in the round."
+        )
+
+
+def check_matrix(name: str, matrix: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse a matrix of another layer, or one that would spoil every sum.
+
+    Raises:
+        StatisticsError: If the shape differs or an entry is not a finite number.
+    """
+    if tuple(matrix.shape) != shape:
+        raise StatisticsError(
+            f"`{name}` of shape {shape} was wanted, got {tuple(matrix.shape)}. "
+            "Does the party edit another model or another layer?"
+        )
+    broken = int((~matrix.isfinite()).sum().item())
+    if broken:
+        raise StatisticsError(
+            f"`{name}` must be finite, got {broken} of {matrix.numel()} entries NaN or "
+            "infinite. Half precision overflows first: try a wider dtype at the party."
+        )
+
+
+def _check_semidefinite(gram: Float[Tensor, "d_in d_in"]) -> None:
+    """A shifted Cholesky costs a twentieth of the eigenvalues it stands for."""
+    tolerance = ROUNDING * gram.diagonal().sum().abs() + torch.finfo(gram.dtype).tiny
+    skew = (gram - gram.mT).abs().max()
+    if skew > tolerance:
+        raise StatisticsError(
+            "`gram` must be symmetric, being a sum of outer products, got entries "
+            f"that differ from their mirror image by up to {skew.item():.3g}."
+        )
+    shifted = gram.clone()
+    shifted.diagonal().add_(tolerance)
+    if torch.linalg.cholesky_ex(shifted).info.item() != 0:
+        raise StatisticsError(
+            "`gram` must have no negative eigenvalue, being a sum of outer products, "
+            f"got one below {-tolerance.item():.3g}."
+        )

@@ -1,0 +1,1 @@
+"""How the statistics of many parties become one delta, round after round."""

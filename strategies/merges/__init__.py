@@ -1,0 +1,1 @@
+"""Ways to turn the statistics of many parties into one delta."""

@@ -1,0 +1,38 @@
+"""Solve, then average."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.statistics import LayerStatistics
+from strategies.merges.base import Merge, solve_each
+
+
+class SimpleAverageMerge(Merge):
+    """Average what the parties would have written alone.
+
+    ``delta = Σ wⱼ deltaⱼ / Σ wⱼ``, where ``wⱼ`` is 1 or the party's number of edits.
+
+    Attributes:
+        weighting: What a party's vote is weighted by.
+    """
+
+    name: Literal["simple-average"] = "simple-average"
+    weighting: Literal["parties", "edits"] = "parties"
+    paper: ClassVar[str] = "arXiv:2203.05482"
+    needs: ClassVar[Literal["sum", "each"]] = "each"
+
+    def __call__(
+        self,
+        statistics: Sequence[LayerStatistics],
+        prior: Float[Tensor, "d_in d_in"],
+    ) -> Float[Tensor, "d_out d_in"]:
+        """Average over the parties there are."""
+        deltas = solve_each(statistics, prior)
+        if self.weighting == "parties":
+            return deltas.mean(dim=0)
+        counts = deltas.new_tensor([part.count for part in statistics])
+        return torch.einsum("p,poi->oi", counts / counts.sum(), deltas)

@@ -1,0 +1,52 @@
+"""What a merge is: settings that can be called."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.settings import Settings
+from editing.solving import solve_delta
+from editing.statistics import LayerStatistics
+
+
+class Merge(Settings):
+    """Turn the parties' statistics of one layer into one delta.
+
+    Attributes:
+        name: The word that chooses the merge in a scenario and in a report.
+        paper: Where the method comes from.
+        needs: ``"sum"`` if the merge reads the parties' statistics only through their
+            sum, so that a server may add replies as they arrive; ``"each"`` if not.
+    """
+
+    name: str
+    paper: ClassVar[str]
+    needs: ClassVar[Literal["sum", "each"]]
+
+    @abstractmethod
+    def __call__(
+        self,
+        statistics: Sequence[LayerStatistics],
+        prior: Float[Tensor, "d_in d_in"],
+    ) -> Float[Tensor, "d_out d_in"]:
+        """Merge the statistics of at least one party, in float64."""
+
+
+def solve_each(
+    statistics: Sequence[LayerStatistics], prior: Float[Tensor, "d_in d_in"]
+) -> Float[Tensor, "parties d_out d_in"]:
+    """Solve every party alone, as if it were editing by itself.
+
+    Raises:
+        ValueError: If there is no party.
+    """
+    if not statistics:
+        raise ValueError(
+            "A merge needs the statistics of at least one party, got none. "
+            "Did every party reply with an error?"
+        )
+    return torch.stack([solve_delta(part, prior) for part in statistics])

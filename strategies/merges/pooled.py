@@ -1,0 +1,49 @@
+"""Pool, then solve: the merge that equals editing on one machine."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.solving import solve_delta
+from editing.statistics import LayerStatistics, pool
+from strategies.merges.base import Merge
+
+
+class CollabEditMerge(Merge):
+    """Solve once, on the union of all parties' edits.
+
+    ``delta (prior + Σ KᵀK) = Σ RᵀK``, with the sums over parties.
+    """
+
+    name: Literal["collabedit"] = "collabedit"
+    paper: ClassVar[str] = "arXiv:2410.09508"
+    needs: ClassVar[Literal["sum", "each"]] = "sum"
+
+    def __call__(
+        self,
+        statistics: Sequence[LayerStatistics],
+        prior: Float[Tensor, "d_in d_in"],
+    ) -> Float[Tensor, "d_out d_in"]:
+        """Solve the pooled normal equations."""
+        return solve_delta(pool(statistics), prior)
+
+
+class GlobalMerge(Merge):
+    """The upper bound: a run that names it lays all requests at one party.
+
+    The algebra is that of `CollabEditMerge`; what differs is who holds the requests.
+    """
+
+    name: Literal["global"] = "global"
+    paper: ClassVar[str] = "arXiv:2210.07229"
+    needs: ClassVar[Literal["sum", "each"]] = "sum"
+
+    def __call__(
+        self,
+        statistics: Sequence[LayerStatistics],
+        prior: Float[Tensor, "d_in d_in"],
+    ) -> Float[Tensor, "d_out d_in"]:
+        """Solve the normal equations of the one party there is."""
+        return solve_delta(pool(statistics), prior)

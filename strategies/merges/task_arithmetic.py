@@ -1,0 +1,32 @@
+"""Solve, then add."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from editing.statistics import LayerStatistics
+from strategies.merges.base import Merge, solve_each
+
+
+class TaskArithmeticMerge(Merge):
+    """Add what the parties would have written alone: ``delta = scale · Σ deltaⱼ``.
+
+    Attributes:
+        scale: Factor of the sum.
+    """
+
+    name: Literal["task-arithmetic"] = "task-arithmetic"
+    scale: PositiveFloat = 1.0
+    paper: ClassVar[str] = "arXiv:2212.04089"
+    needs: ClassVar[Literal["sum", "each"]] = "each"
+
+    def __call__(
+        self,
+        statistics: Sequence[LayerStatistics],
+        prior: Float[Tensor, "d_in d_in"],
+    ) -> Float[Tensor, "d_out d_in"]:
+        """Scale the sum of the parties' deltas."""
+        return self.scale * solve_each(statistics, prior).sum(dim=0)
