@@ -1,0 +1,1 @@
+"""What runs beside a party's private requests."""

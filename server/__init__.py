@@ -1,0 +1,1 @@
+"""The composition root: what runs where no request is known."""
