@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.errors import InputError
 from editing.statistics import LayerStatistics
 
 
-class IllConditionedError(ArithmeticError):
+class IllConditionedError(InputError, ArithmeticError):
     """The normal equations of a layer have no stable solution."""
 
 

@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.errors import InputError
+
 ROUNDING = 1e-9
 """Share of the gram's trace that asymmetry and negative eigenvalues may have."""
 
 
-class StatisticsError(ValueError):
+class StatisticsError(InputError):
     """Statistics that no batch of edits can have."""
 
 
@@ -78,12 +80,10 @@ def pool(statistics: Iterable[LayerStatistics]) -> LayerStatistics:
 
 
 def check_statistics(statistics: LayerStatistics, d_in: int, d_out: int) -> None:
-    """Refuse what no batch of edits can have summed to, before any arithmetic with it.
+    """Refuse, by a `StatisticsError`, what no batch of edits can have summed to.
 
-    Raises:
-        StatisticsError: If the count is not positive, a shape is not the layer's, a
-            number is not finite, or the gram is not symmetric positive semidefinite
-            to rounding.
+    That is a count that is not positive, a shape that is not the layer's, a number that
+    is not finite, or a gram that is not symmetric positive semidefinite to rounding.
     """
     check_count(statistics.count)
     check_matrix("gram", statistics.gram, (d_in, d_in))

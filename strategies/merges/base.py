@@ -10,7 +10,7 @@ from torch import Tensor
 
 from editing.settings import Settings
 from editing.solving import solve_delta
-from editing.statistics import LayerStatistics
+from editing.statistics import LayerStatistics, StatisticsError
 
 
 class Merge(Settings):
@@ -42,10 +42,10 @@ def solve_each(
     """Solve every party alone, as if it were editing by itself.
 
     Raises:
-        ValueError: If there is no party.
+        StatisticsError: If there is no party.
     """
     if not statistics:
-        raise ValueError(
+        raise StatisticsError(
             "A merge needs the statistics of at least one party, got none. "
             "Did every party reply with an error?"
         )

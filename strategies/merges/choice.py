@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter
 
+from editing.errors import InputError
 from strategies.merges.average import SimpleAverageMerge
 from strategies.merges.base import Merge
 from strategies.merges.pooled import CollabEditMerge, GlobalMerge
@@ -35,17 +36,17 @@ def read_merge(choice: str | Mapping[str, object] | Merge) -> Merge:
     A name with a colon, ``package.module:ClassName``, is a merge from outside the tree.
 
     Raises:
-        ValueError: If the name is missing or unknown, the class cannot be loaded or is
-            no merge, or a setting is wrong (pydantic's ``ValidationError``).
+        InputError: If the name is missing or unknown. The same if a class cannot be
+            loaded or is no merge; a wrong setting is pydantic's ``ValidationError``.
     """
     if isinstance(choice, Merge):
         return choice
-    table = {"name": choice} if isinstance(choice, str) else dict(choice)
+    table = dict({"name": choice} if isinstance(choice, str) else choice)
     name = table.get("name")
     if isinstance(name, str) and ":" in name:
         return _read_external(name, table)
     if name not in known_names():
-        raise ValueError(
+        raise InputError(
             f"Unknown merge {name!r}. Known are {', '.join(known_names())}; a merge "
             "from outside the tree is named `package.module:ClassName`."
         )
@@ -65,25 +66,25 @@ def _load(reference: str) -> type[Merge]:
     """Import a merge class.
 
     Raises:
-        ValueError: If there is no such class, or it is no complete merge.
+        InputError: If there is no such class, or it is no complete merge.
     """
     module, _, attribute = reference.partition(":")
     try:
         loaded = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"Cannot load merge `{reference}`: {error}. Wanted "
             "`package.module:ClassName` of a module that Python can import from here."
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Merge)):
-        raise ValueError(
+        raise InputError(
             f"`{reference}` is no merge: derive it from `strategies.merges.base.Merge`."
         )
     missing = [word for word in ("paper", "needs") if not hasattr(loaded, word)]
     if inspect.isabstract(loaded):
         missing.append("__call__")
     if missing:
-        raise ValueError(f"Merge `{reference}` does not define {', '.join(missing)}.")
+        raise InputError(f"Merge `{reference}` does not define {', '.join(missing)}.")
     return loaded
 
 

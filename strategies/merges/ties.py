@@ -1,6 +1,7 @@
 """Solve, trim, elect signs, and average those that agree."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import Float
@@ -33,17 +34,21 @@ class TiesMerge(Merge):
         """Trim, elect and average the parties' deltas."""
         kept = trim(solve_each(statistics, prior), self.density)
         elected = kept.sum(dim=0).sign()
-        agrees = kept.sign() == elected
-        agrees &= kept != 0
-        voters = agrees.sum(dim=0).clamp(min=1)
-        return self.scale * (kept * agrees).sum(dim=0) / voters
+        agreeing = kept * elected > 0
+        voters = agreeing.sum(dim=0).clamp(min=1)
+        return self.scale * kept.where(agreeing, 0.0).sum(dim=0) / voters
 
 
 def trim(
     deltas: Float[Tensor, "parties d_out d_in"], density: float
 ) -> Float[Tensor, "parties d_out d_in"]:
-    """Zero all but the ``density`` largest entries of each party's delta."""
+    """Zero all but the largest entries of each delta: ``density`` of them, rounded up.
+
+    Entries as large as the smallest that is kept are kept too, so that the result does
+    not depend on how equal magnitudes are sorted.
+    """
     magnitudes = deltas.flatten(1).abs()
-    kept = max(1, int(density * magnitudes.shape[1]))
-    smallest = magnitudes.kthvalue(magnitudes.shape[1] - kept + 1, dim=1).values
-    return deltas * (deltas.abs() >= smallest[:, None, None])
+    entries = magnitudes.shape[1]
+    rank = entries - ceil(density * entries) + 1
+    threshold = magnitudes.kthvalue(rank, dim=1).values
+    return deltas.where(deltas.abs() >= threshold[:, None, None], 0.0)
