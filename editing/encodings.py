@@ -23,7 +23,7 @@ from editing.statistics import (
     StatisticsError,
     check_count,
     check_matrix,
-    check_statistics,
+    check_semidefinite,
 )
 
 Encoding = Literal["factors", "dense"]
@@ -35,18 +35,18 @@ class EncodedStatistics:
     """One layer's statistics as they travel.
 
     Attributes:
-        encoding: How to read the tensors.
+        encoding: How to read the tensors: an `Encoding`, unless a party made it up.
         tensors: ``keys`` (``rank d_in``) and ``residuals`` (``rank d_out``) for
             factors, ``gram`` and ``cross`` for dense, all float64.
         count: Number of edits, which may exceed the rank.
     """
 
-    encoding: Encoding
+    encoding: str
     tensors: Mapping[str, Tensor]
     count: int
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Size of the tensors' payload."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
@@ -83,7 +83,8 @@ def decode(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerStatistics
 
     Raises:
         StatisticsError: If the encoding is unknown, a tensor is missing, or no batch of
-            edits can have such statistics (see `check_statistics`).
+            edits can have such statistics: a count that is not positive, a wrong shape,
+            a number that is not finite, a gram that is not positive semidefinite.
     """
     readers: dict[str, Callable[[EncodedStatistics, int, int], LayerStatistics]] = {
         "factors": _decode_factors,
@@ -167,13 +168,12 @@ def _decode_factors(
 
 def _decode_dense(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerStatistics:
     """Take the matrices as they are, once they are checked."""
-    statistics = LayerStatistics(
-        _tensor(encoded, "gram").double(),
-        _tensor(encoded, "cross").double(),
-        encoded.count,
-    )
-    check_statistics(statistics, d_in, d_out)
-    return statistics
+    gram, cross = _tensor(encoded, "gram").double(), _tensor(encoded, "cross").double()
+    check_count(encoded.count)
+    check_matrix("gram", gram, (d_in, d_in))
+    check_matrix("cross", cross, (d_out, d_in))
+    check_semidefinite(gram)
+    return LayerStatistics(gram, cross, encoded.count)
 
 
 def _tensor(encoded: EncodedStatistics, name: str) -> Tensor:

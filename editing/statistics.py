@@ -79,18 +79,6 @@ def pool(statistics: Iterable[LayerStatistics]) -> LayerStatistics:
     return total
 
 
-def check_statistics(statistics: LayerStatistics, d_in: int, d_out: int) -> None:
-    """Refuse, by a `StatisticsError`, what no batch of edits can have summed to.
-
-    That is a count that is not positive, a shape that is not the layer's, a number that
-    is not finite, or a gram that is not symmetric positive semidefinite to rounding.
-    """
-    check_count(statistics.count)
-    check_matrix("gram", statistics.gram, (d_in, d_in))
-    check_matrix("cross", statistics.cross, (d_out, d_in))
-    _check_semidefinite(statistics.gram)
-
-
 def check_count(count: int) -> None:
     """Refuse a batch without edits.
 
@@ -123,8 +111,15 @@ def check_matrix(name: str, matrix: Tensor, shape: tuple[int, int]) -> None:
         )
 
 
-def _check_semidefinite(gram: Float[Tensor, "d_in d_in"]) -> None:
-    """A shifted Cholesky costs a twentieth of the eigenvalues it stands for."""
+def check_semidefinite(gram: Float[Tensor, "d_in d_in"]) -> None:
+    """Refuse a gram that no keys have, up to the rounding of a float64 product.
+
+    A Cholesky factorisation of the gram, shifted by the rounding, fails if and only if
+    an eigenvalue is lower than that, for a fraction of what eigenvalues cost.
+
+    Raises:
+        StatisticsError: If the gram is not symmetric or has a negative eigenvalue.
+    """
     tolerance = ROUNDING * gram.diagonal().sum().abs() + torch.finfo(gram.dtype).tiny
     skew = (gram - gram.mT).abs().max()
     if skew > tolerance:

@@ -1,0 +1,182 @@
+"""What an editor may set: MEMIT's hyperparameters and how a run chooses them."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+
+from editing.errors import InputError
+from editing.settings import Settings
+
+Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform"]
+
+
+class Hyperparameters(Settings):
+    """MEMIT's hyperparameters, under the names its JSON files use.
+
+    The file of kmeng01/memit and of LINs-lab/CollabEdit is read as it is. Fields that
+    name modules override what is known of the model's architecture; fields that only
+    say how a covariance was collected are kept as provenance.
+
+    Attributes:
+        layers: Edited blocks, counted from 0, in ascending order.
+        v_num_grad_steps: Loss evaluations a target may take; one step fewer.
+        v_lr: Adam's learning rate for targets.
+        v_loss_layer: Block whose output the loss reads; None is the last.
+        v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
+        clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
+        kl_factor: Weight of the KL term.
+        mom2_update_weight: The prior weight λ of ``λ·C₀``.
+    """
+
+    layers: tuple[int, ...] = Field(min_length=1)
+    v_num_grad_steps: PositiveInt = 25
+    v_lr: PositiveFloat = 0.5
+    v_loss_layer: int | None = Field(default=None, ge=0)
+    v_weight_decay: float = Field(default=0.5, ge=0)
+    clamp_norm_factor: PositiveFloat = 0.75
+    kl_factor: float = Field(default=0.0625, ge=0)
+    mom2_update_weight: PositiveFloat = 15000.0
+    fact_token: Literal["subject_last"] = "subject_last"
+    layer_selection: Literal["all"] = "all"
+    mom2_adjustment: Literal[True] = True
+    rewrite_module_tmp: str | None = None
+    layer_module_tmp: str | None = None
+    mlp_module_tmp: str | None = None
+    attn_module_tmp: str | None = None
+    ln_f_module: str | None = None
+    lm_head_module: str | None = None
+    mom2_dataset: str | None = None
+    mom2_n_samples: int | None = None
+    mom2_dtype: str | None = None
+
+    def share(self, index: int, schedule: Schedule) -> float:
+        """Fraction of ``z − h`` that the ``index``-th edited layer writes (§3.3).
+
+        ``1 / (L − i)`` for `layerwise` and `frozen-harmonic`, ``1 / L`` for
+        `frozen-uniform`.
+        """
+        total = len(self.layers)
+        return 1 / total if schedule == "frozen-uniform" else 1 / (total - index)
+
+    def exchanges(self, schedule: Schedule) -> list[tuple[int, ...]]:
+        """Layers whose statistics travel together, in order.
+
+        `layerwise` needs one exchange a layer because each layer must see the merged
+        delta of the layers before it; the frozen schedules need one in all.
+        """
+        if schedule == "layerwise":
+            return [(layer,) for layer in self.layers]
+        return [self.layers]
+
+
+class EditingConfig(Settings):
+    """The ``[editing]`` table: what differs from a hyperparameter file, and the rest.
+
+    Attributes:
+        hyperparameters: A MEMIT JSON file; None takes the model's own if it has one.
+        context_templates: A JSON list of strings with one ``{}`` each, the bare one
+            included; None takes the model's own or generates them from `context_seed`.
+    """
+
+    hyperparameters: Path | None = None
+    schedule: Schedule = "layerwise"
+    context_templates: Path | None = None
+    context_seed: int = 0
+    batch_size: PositiveInt = 64
+    layers: tuple[int, ...] | None = None
+    v_num_grad_steps: PositiveInt | None = None
+    v_lr: PositiveFloat | None = None
+    v_loss_layer: int | None = None
+    v_weight_decay: float | None = None
+    clamp_norm_factor: PositiveFloat | None = None
+    kl_factor: float | None = None
+    fact_token: Literal["subject_last"] = "subject_last"
+
+    def resolve(self, model_folder: Path | None = None) -> Hyperparameters:
+        """Fill what this table leaves open from a file, then from the defaults.
+
+        An `InputError` says so if neither names the layers, or a value is refused.
+        """
+        own = model_folder / "hyperparameters.json" if model_folder else None
+        file = self.hyperparameters or (own if own and own.is_file() else None)
+        values = read_json_object(file) if file else {}
+        chosen = self.model_dump(exclude_none=True, include=set(_OVERRIDABLE))
+        return parse_hyperparameters(values | chosen, source=file)
+
+
+_OVERRIDABLE = Hyperparameters.model_fields.keys() & EditingConfig.model_fields.keys()
+
+
+def read_hyperparameters(path: Path) -> Hyperparameters:
+    """Read a MEMIT hyperparameter file; a bad field is an `InputError`."""
+    return parse_hyperparameters(read_json_object(path), source=path)
+
+
+def parse_hyperparameters(
+    values: dict[str, object], source: Path | None = None
+) -> Hyperparameters:
+    """Validate hyperparameters and name the first mistake.
+
+    Raises:
+        InputError: If a field is unknown, missing or of the wrong kind.
+    """
+    try:
+        found = Hyperparameters.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        where = f"{source}: " if source else "[editing] "
+        raise InputError(
+            f"{where}`{field}`: {first['msg']}. Wanted the fields of a MEMIT "
+            "hyperparameter file; `layers` has no default, so name a file with "
+            "`editing.hyperparameters` or set `editing.layers`."
+        ) from None
+    if list(found.layers) != sorted(set(found.layers)) or found.layers[0] < 0:
+        raise InputError(
+            f"`layers` must be ascending block numbers without repeats, got "
+            f"{list(found.layers)}."
+        )
+    return found
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    """Read one JSON object from a file.
+
+    Raises:
+        InputError: If the file is missing or holds something else.
+    """
+    value = _read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: wanted a JSON object, got {type(value).__name__}.")
+    return value
+
+
+def read_context_templates(path: Path) -> tuple[str, ...]:
+    """Read a JSON list of templates and put the bare one first.
+
+    Raises:
+        InputError: If it is no list of strings with one ``{}`` each, or the bare
+            template is missing.
+    """
+    value = _read_json(path)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InputError(f"{path}: wanted a JSON list of strings.")
+    for number, text in enumerate(value, start=1):
+        if text.count("{}") != 1:
+            raise InputError(
+                f"{path}: template {number} wants exactly one {{}}: {text!r}."
+            )
+    if "{}" not in value:
+        raise InputError(f'{path}: the bare template "{{}}" must be in the list.')
+    return ("{}", *(text for text in value if text != "{}"))
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}).") from None

@@ -1,0 +1,230 @@
+"""Evaluation: does the model say what was asked, and nothing else (DESIGN §6)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from editing.architectures import EditableModel
+from editing.prompts import (
+    TokenRow,
+    batches_by_length,
+    pad_rows,
+    tokenize_target,
+    tokenize_text,
+)
+from editing.requests import EditRequest
+
+KINDS = ("rewrite", "paraphrase", "neighborhood")
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A prompt followed by an answer, in tokens."""
+
+    prompt: TokenRow
+    answer: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How the model takes one continuation.
+
+    Attributes:
+        nll: Mean negative log-likelihood of the answer's tokens, in nats.
+        correct: Whether every token of the answer is the most likely one.
+    """
+
+    nll: float
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSums:
+    """Metrics as sums over cases, so that parties' metrics add up.
+
+    Attributes:
+        sums: By metric, the sum over cases of the mean inside a case.
+        counts: By metric, the number of cases that have it.
+    """
+
+    sums: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "MetricSums") -> "MetricSums":
+        """Pool two sets of cases."""
+        names = sorted(self.sums.keys() | other.sums.keys())
+        return MetricSums(
+            {n: self.sums.get(n, 0.0) + other.sums.get(n, 0.0) for n in names},
+            {n: self.counts.get(n, 0) + other.counts.get(n, 0) for n in names},
+        )
+
+    def means(self) -> dict[str, float]:
+        """The metrics, shares in per cent, with `score` where all its parts are."""
+        found = {name: self.sums[name] / self.counts[name] for name in self.sums}
+        shares = {
+            name: 100 * value if not name.endswith("_diff") else value
+            for name, value in found.items()
+        }
+        parts = [shares.get(f"{kind}_success") for kind in KINDS]
+        known = [part for part in parts if part is not None]
+        if len(known) == len(KINDS):
+            shares["score"] = harmonic_mean(known)
+        return shares
+
+
+def harmonic_mean(values: Sequence[float]) -> float:
+    """``n / Σ 1/v``; 0 if any value is 0."""
+    if any(value <= 0 for value in values):
+        return 0.0
+    return len(values) / sum(1 / value for value in values)
+
+
+def judge(
+    model: EditableModel,
+    continuations: Sequence[Continuation],
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Judgement]:
+    """Judge continuations in batches of similar length.
+
+    Rows are padded on the right, where causal attention does not look, and only the
+    answer's positions reach the vocabulary head.
+    """
+    rows = [item.prompt.followed_by(item.answer[:-1]) for item in continuations]
+    found: dict[int, Judgement] = {}
+    for indices in batches_by_length(rows, batch_size):
+        batch = [continuations[index] for index in indices]
+        found.update(zip(indices, _judge_batch(model, batch), strict=True))
+        if on_batch is not None:
+            on_batch(len(found))
+    return [found[index] for index in range(len(rows))]
+
+
+@torch.no_grad()
+def _judge_batch(
+    model: EditableModel, batch: Sequence[Continuation]
+) -> list[Judgement]:
+    padded = pad_rows(
+        [item.prompt.followed_by(item.answer[:-1]) for item in batch], model.device
+    )
+    places = [
+        (row, len(item.prompt.ids) - 1 + offset, token)
+        for row, item in enumerate(batch)
+        for offset, token in enumerate(item.answer)
+    ]
+    rows, columns, tokens = torch.tensor(places, device=model.device).unbind(dim=1)
+    states: Tensor = model.model.base_model(
+        input_ids=padded.input_ids,
+        attention_mask=padded.attention_mask,
+        use_cache=False,
+    )[0]
+    scores = model.head(states[rows, columns])
+    scores = scores.float().log_softmax(dim=-1)
+    nll = -scores.gather(1, tokens.unsqueeze(1)).squeeze(1)
+    hits = scores.argmax(dim=-1) == tokens
+    sizes = [len(item.answer) for item in batch]
+    return [
+        Judgement(float(costs.double().mean()), bool(hit.all()))
+        for costs, hit in zip(
+            torch.split(nll, sizes), torch.split(hits, sizes), strict=True
+        )
+    ]
+
+
+def evaluate_requests(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    on_batch: Callable[[int], None] | None = None,
+) -> list[dict[str, object]]:
+    """Judge each request's prompts and write them as MEMIT's case files do.
+
+    Each case holds ``{kind}_prompts_probs``, a list of negative log-likelihoods of
+    ``target_new`` and, if known, ``target_true``, and ``{kind}_prompts_correct``,
+    whether the new object (for neighbourhood prompts the true one) is the most likely.
+    """
+    work: list[Continuation] = []
+    for request in requests:
+        for prompts in _prompts_of(request).values():
+            work += _continuations(model, request, prompts)
+    judgements = iter(judge(model, work, on_batch=on_batch))
+    return [_case_of(request, judgements) for request in requests]
+
+
+def _prompts_of(request: EditRequest) -> dict[str, tuple[str, ...]]:
+    return {
+        "rewrite": (request.rewrite_prompt,),
+        "paraphrase": request.paraphrase_prompts,
+        "neighborhood": request.neighborhood_prompts,
+    }
+
+
+def _objects_of(request: EditRequest) -> dict[str, str]:
+    objects = {"target_new": request.target_new}
+    if request.target_true is not None:
+        objects["target_true"] = request.target_true
+    return objects
+
+
+def _continuations(
+    model: EditableModel, request: EditRequest, prompts: Sequence[str]
+) -> list[Continuation]:
+    rows = [tokenize_text(model.tokenizer, prompt) for prompt in prompts]
+    answers = [
+        tokenize_target(model.tokenizer, text) for text in _objects_of(request).values()
+    ]
+    return [Continuation(row, answer) for row in rows for answer in answers]
+
+
+def _case_of(
+    request: EditRequest, judgements: Iterator[Judgement]
+) -> dict[str, object]:
+    post: dict[str, object] = {}
+    objects = list(_objects_of(request))
+    for kind, prompts in _prompts_of(request).items():
+        wanted = "target_true" if kind == "neighborhood" else "target_new"
+        found = [{name: next(judgements) for name in objects} for _ in prompts]
+        post[f"{kind}_prompts_probs"] = [
+            {name: judged.nll for name, judged in each.items()} for each in found
+        ]
+        post[f"{kind}_prompts_correct"] = [
+            each[wanted].correct for each in found if wanted in each
+        ]
+    return {"case_id": request.case_id, "post": post}
+
+
+def sum_cases(cases: Sequence[Mapping[str, object]]) -> MetricSums:
+    """Reduce cases to sums of their metrics."""
+    total = MetricSums()
+    for case in cases:
+        post = case["post"]
+        assert isinstance(post, Mapping)
+        metrics = {k: v for kind in KINDS for k, v in _case_metrics(post, kind).items()}
+        total = total + MetricSums(metrics, dict.fromkeys(metrics, 1))
+    return total
+
+
+def _case_metrics(post: Mapping[str, object], kind: str) -> dict[str, float]:
+    probs, correct = post[f"{kind}_prompts_probs"], post[f"{kind}_prompts_correct"]
+    assert isinstance(probs, list)
+    assert isinstance(correct, list)
+    metrics: dict[str, float] = {}
+    sign = -1 if kind == "neighborhood" else 1
+    gaps = [
+        sign * (each["target_true"] - each["target_new"])
+        for each in probs
+        if "target_true" in each
+    ]
+    if gaps:
+        magnitudes = [_probability_gap(each, sign) for each in probs]
+        metrics[f"{kind}_success"] = sum(gap > 0 for gap in gaps) / len(gaps)
+        metrics[f"{kind}_diff"] = sum(magnitudes) / len(magnitudes)
+    if correct:
+        metrics[f"{kind}_acc"] = sum(correct) / len(correct)
+    return metrics
+
+
+def _probability_gap(probs: Mapping[str, float], sign: int) -> float:
+    new, true = torch.exp(-torch.tensor([probs["target_new"], probs["target_true"]]))
+    return sign * float(new - true)

@@ -1,0 +1,111 @@
+"""MEMIT on one machine: the reference for everything that several parties do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.architectures import EditableModel
+from editing.config import Hyperparameters, Schedule
+from editing.deltas import add_deltas, applied
+from editing.keys import extract_keys
+from editing.requests import EditRequest
+from editing.residuals import compute_residuals, read_hidden
+from editing.solving import solve_delta
+from editing.statistics import LayerStatistics
+from editing.targets import compute_targets
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How requests become keys and residuals.
+
+    Attributes:
+        parameters: MEMIT's hyperparameters.
+        schedule: The order in which layers see each other's updates.
+        templates: Context templates, the bare one included.
+    """
+
+    parameters: Hyperparameters
+    schedule: Schedule
+    templates: tuple[str, ...]
+
+    @property
+    def exchanges(self) -> list[tuple[int, ...]]:
+        """Layers whose statistics are made on one state of the model."""
+        return self.parameters.exchanges(self.schedule)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPairs:
+    """Keys and residuals of one layer; rows are edits."""
+
+    keys: Float[Tensor, "n d_in"]
+    residuals: Float[Tensor, "n d_out"]
+
+    @property
+    def statistics(self) -> LayerStatistics:
+        """What the solve must know of them."""
+        return LayerStatistics.of_pairs(self.keys, self.residuals)
+
+
+def read_pairs(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Float[Tensor, "n d_out"],
+    plan: Plan,
+    layers: Sequence[int],
+) -> dict[int, LayerPairs]:
+    """Keys and residuals of some layers, on the model as it stands (§3.2, §3.3)."""
+    edited = plan.parameters.layers
+    keys = extract_keys(model, requests, plan.templates, layers)
+    hidden = read_hidden(model, requests, edited[-1])
+    shares = {
+        layer: plan.parameters.share(edited.index(layer), plan.schedule)
+        for layer in layers
+    }
+    return {
+        layer: LayerPairs(keys[layer], compute_residuals(targets, hidden, share))
+        for layer, share in shares.items()
+    }
+
+
+def edit_alone(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    plan: Plan,
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]],
+    targets: Float[Tensor, "n d_out"] | None = None,
+) -> dict[str, Float[Tensor, "d_out d_in"]]:
+    """Edit with all requests on one machine (arXiv 2210.07229, algorithm 1).
+
+    The model is given back unchanged; use `editing.deltas.applied` to edit it. Layers
+    outside the model and prompts longer than its context are an `InputError`, a prior
+    that does not carry the solve is an `IllConditionedError`.
+
+    Args:
+        model: The model to edit.
+        requests: What it shall say.
+        plan: Hyperparameters, schedule and context templates.
+        priors: By layer, ``λ·C₀`` plus what earlier rounds left.
+        targets: Computed here if None.
+
+    Returns:
+        Updates by parameter name, in float64.
+    """
+    model.check_layers(plan.parameters.layers)
+    if targets is None:
+        targets = compute_targets(model, requests, plan.templates, plan.parameters)
+    delta: dict[str, Tensor] = {}
+    for layers in plan.exchanges:
+        with applied(delta, model.model):
+            pairs = read_pairs(model, requests, targets, plan, layers)
+        solved = {
+            model.weight_name(layer): solve_delta(
+                pairs[layer].statistics, priors[layer]
+            )
+            for layer in layers
+        }
+        delta = add_deltas(delta, solved)
+    return delta

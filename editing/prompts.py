@@ -1,0 +1,120 @@
+"""Prompts as token rows, with the place of the subject's last token."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from editing.architectures import EditableModel
+from editing.errors import InputError
+from editing.requests import EditRequest
+
+BARE = "{}"
+"""The template that puts nothing around a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One text in tokens.
+
+    Attributes:
+        ids: Token numbers.
+        subject: Position of the subject's last token; the last token if there is none.
+    """
+
+    ids: tuple[int, ...]
+    subject: int
+
+    def followed_by(self, ids: Sequence[int]) -> "TokenRow":
+        """Append tokens as they are, never through text."""
+        return TokenRow((*self.ids, *ids), self.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBatch:
+    """Rows padded on the right, where causal attention never looks.
+
+    Attributes:
+        input_ids: Token numbers.
+        attention_mask: 1 for tokens, 0 for padding.
+        subjects: Position of each row's subject's last token.
+    """
+
+    input_ids: Int[Tensor, "batch seq"]
+    attention_mask: Int[Tensor, "batch seq"]
+    subjects: Int[Tensor, " batch"]
+
+    @property
+    def lengths(self) -> Int[Tensor, " batch"]:
+        """Tokens of each row, padding not counted."""
+        return self.attention_mask.sum(dim=1)
+
+
+def tokenize_prompt(
+    tokenizer: PreTrainedTokenizerBase, template: str, prompt: str, subject: str
+) -> TokenRow:
+    """Put a subject into a prompt and the prompt into a context template.
+
+    The subject's last token is the last one that shares a character with it, by the
+    tokenizer's offsets.
+
+    Raises:
+        InputError: If no token shares a character with the subject.
+    """
+    before = template.index(BARE) + prompt.index(BARE)
+    text = template.replace(BARE, prompt.replace(BARE, subject))
+    encoding = tokenizer(text, return_offsets_mapping=True)
+    end = before + len(subject)
+    for position in reversed(range(len(encoding["input_ids"]))):
+        first, last = encoding["offset_mapping"][position]
+        if first < end and last > before and last > first:
+            return TokenRow(tuple(encoding["input_ids"]), position)
+    raise InputError(f"The tokenizer leaves nothing of the subject {subject!r}.")
+
+
+def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> TokenRow:
+    """A finished text in tokens; its subject is its last token."""
+    ids = tuple(tokenizer(text)["input_ids"])
+    return TokenRow(ids, len(ids) - 1)
+
+
+def tokenize_target(tokenizer: PreTrainedTokenizerBase, target: str) -> tuple[int, ...]:
+    """A continuation in tokens: with its leading space, without special tokens."""
+    ids = tokenizer(f" {target.strip()}", add_special_tokens=False)["input_ids"]
+    return tuple(ids)
+
+
+def pad_rows(rows: Sequence[TokenRow], device: torch.device) -> PromptBatch:
+    """Pad rows of different lengths on the right."""
+    width = max(len(row.ids) for row in rows)
+    padded = [[*row.ids, *[0] * (width - len(row.ids))] for row in rows]
+    mask = [[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows]
+    return PromptBatch(
+        torch.tensor(padded, device=device),
+        torch.tensor(mask, device=device),
+        torch.tensor([row.subject for row in rows], device=device),
+    )
+
+
+def batches_by_length(rows: Sequence[TokenRow], batch_size: int) -> Iterator[list[int]]:
+    """Row numbers in batches of similar length, so that little is padded."""
+    order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), index))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def check_length(model: EditableModel, row: TokenRow, request: EditRequest) -> None:
+    """Refuse a row that the model has no positions for.
+
+    Raises:
+        InputError: If the row is longer than the model's context.
+    """
+    if len(row.ids) > model.longest_input:
+        raise InputError(
+            f"Request {request.case_id}: a prompt with subject and target takes "
+            f"{len(row.ids)} tokens and the model reads {model.longest_input}. Shorten "
+            "the subject, the prompt or the context templates."
+        )

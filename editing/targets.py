@@ -1,0 +1,177 @@
+"""Targets: hidden states that make the model say what a request asks for.
+
+Requests are optimised together. What a step cannot change is computed once for a batch
+(`editing.prefix`), so that a step runs the blocks after the last edited one, from the
+subject's last token on, and the vocabulary head only where the loss reads it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import kl_div
+
+from editing.architectures import EditableModel
+from editing.config import Hyperparameters
+from editing.prefix import FrozenPrefix, run_prefix
+from editing.prompts import BARE, pad_rows
+from editing.readings import Readings, build_rows, plan_readings, renumber
+from editing.requests import EditRequest
+
+LOSS_AT_REST = 0.05
+"""A request whose loss is below this is finished."""
+
+
+def compute_targets(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    templates: Sequence[str],
+    parameters: Hyperparameters,
+    batch_size: int = 64,
+    on_batch: Callable[[int], None] | None = None,
+) -> Float[Tensor, "n d_out"]:
+    """Find each request's target ``z = h + δ`` at the last edited layer (§3.1).
+
+    ``δ`` minimises, with Adam from 0, the mean over the rewriting prompts of
+    ``−log p(target_new | prompt) / |target_new|`` plus ``kl_factor · KL(p ‖ p₀)`` after
+    "{subject} is a" plus ``v_weight_decay · ‖δ‖ / ‖h‖²``, projected after each step
+    onto ``‖δ‖ ≤ clamp_norm_factor · ‖h‖``; a request stops when its loss is below 0.05
+    (arXiv 2202.05262, equation 4; arXiv 2210.07229, §4.2, and the published code). A
+    prompt that does not fit the model's context is an `InputError`.
+
+    Args:
+        model: The model before this round's edits.
+        requests: One row of the result each, in this order.
+        templates: Context templates, the bare one included.
+        parameters: MEMIT's hyperparameters.
+        batch_size: Requests optimised together; changes speed and memory, not results
+            beyond rounding.
+        on_batch: Told the number of requests done after each batch.
+    """
+    ordered = (BARE, *(text for text in templates if text != BARE))
+    found = []
+    for start in range(0, len(requests), batch_size):
+        batch = requests[start : start + batch_size]
+        found.append(_optimise(model, batch, ordered, parameters))
+        if on_batch is not None:
+            on_batch(start + len(batch))
+    return torch.cat(found)
+
+
+def _optimise(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    templates: Sequence[str],
+    parameters: Hyperparameters,
+) -> Float[Tensor, "n d_out"]:
+    built = build_rows(model, requests, templates)
+    prefix = run_prefix(
+        model, pad_rows(built.rows, model.device), parameters.layers[-1]
+    )
+    start = prefix.hidden[:: len(templates) + 1, 0]
+    search = _Search(
+        prefix,
+        plan_readings(built, model.device, start.dtype),
+        torch.tensor(built.owners, device=model.device),
+        torch.arange(len(requests), device=model.device),
+    )
+    return start + _descend(model, search, start, parameters)
+
+
+def _descend(
+    model: EditableModel, search: "_Search", start: Tensor, parameters: Hyperparameters
+) -> Float[Tensor, "n d_out"]:
+    scale = torch.linalg.vector_norm(start, dim=1)
+    shift = torch.zeros_like(start)
+    mean, square = torch.zeros_like(shift), torch.zeros_like(shift)
+    for step in range(1, parameters.v_num_grad_steps + 1):
+        now = shift[search.active].requires_grad_()
+        loss = search.loss(model, now, scale[search.active], parameters)
+        unfinished = loss.detach() >= LOSS_AT_REST
+        if step == parameters.v_num_grad_steps or not bool(unfinished.any()):
+            break
+        (slope,) = torch.autograd.grad(loss.sum(), now)
+        search.keep(unfinished)
+        rows, slope = search.active, slope[unfinished]
+        mean[rows] = 0.9 * mean[rows] + 0.1 * slope
+        square[rows] = 0.999 * square[rows] + 0.001 * slope**2
+        stride = _adam_step(mean[rows], square[rows], step, parameters.v_lr)
+        largest = parameters.clamp_norm_factor * scale[rows]
+        shift[rows] = _clamp(shift[rows] - stride, largest)
+    return shift
+
+
+@dataclass(slots=True)
+class _Search:
+    """The requests of a batch that are still being optimised.
+
+    Attributes:
+        prefix: Of their rows.
+        readings: Of their rows.
+        row_owners: Which of them a row belongs to.
+        active: Their numbers in the batch.
+        essence_before: What the KL rows said before any shift, in log-probabilities.
+    """
+
+    prefix: FrozenPrefix
+    readings: Readings
+    row_owners: Tensor
+    active: Tensor
+    essence_before: Tensor | None = None
+
+    def keep(self, unfinished: Tensor) -> None:
+        """Drop finished requests with their rows."""
+        if bool(unfinished.all()):
+            return
+        owners = unfinished.nonzero().squeeze(1)
+        rows = unfinished[self.row_owners].nonzero().squeeze(1)
+        assert self.essence_before is not None
+        self.prefix = self.prefix.among(rows)
+        self.readings = self.readings.among(rows, owners)
+        self.row_owners = renumber(owners, self.row_owners[rows])
+        self.active = self.active[owners]
+        self.essence_before = self.essence_before[owners]
+
+    def loss(
+        self,
+        model: EditableModel,
+        shift: Tensor,
+        scale: Tensor,
+        parameters: Hyperparameters,
+    ) -> Float[Tensor, " n"]:
+        """The three terms of each request, summed."""
+        window = self.prefix.shifted(shift[self.row_owners])
+        final, early = self.prefix.run(model, window, parameters.v_loss_layer)
+        decay: Tensor = torch.linalg.vector_norm(shift, dim=1) / scale**2
+        return (
+            self._likelihood(model.logits(self.readings.rewriting.pick(early)), scale)
+            + parameters.kl_factor
+            * self._drift(model.logits(self.readings.essence.pick(final)))
+            + parameters.v_weight_decay * decay
+        )
+
+    def _likelihood(self, logits: Tensor, like: Tensor) -> Tensor:
+        places = self.readings.rewriting
+        chosen = logits.log_softmax(dim=-1).gather(1, places.tokens.unsqueeze(1))
+        weighted = -chosen.squeeze(1) * places.weights
+        return torch.zeros_like(like).index_add(0, places.owners, weighted)
+
+    def _drift(self, logits: Tensor) -> Tensor:
+        now = logits.log_softmax(dim=-1)
+        if self.essence_before is None:
+            self.essence_before = now.detach()
+        each = kl_div(self.essence_before, now, reduction="none", log_target=True)
+        return each.sum(dim=1)
+
+
+def _adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:
+    """Adam's step (arXiv 1412.6980, algorithm 1) with β = (0.9, 0.999), ε = 1e-8."""
+    spread: Tensor = (square / (1 - 0.999**step)).sqrt() + 1e-8
+    return rate / (1 - 0.9**step) * mean / spread
+
+
+def _clamp(shift: Float[Tensor, "n d"], largest: Float[Tensor, " n"]) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(shift, dim=1)
+    return shift * (largest / length).clamp(max=1).unsqueeze(1)
