@@ -1,0 +1,9 @@
+"""The base of every error that bad input causes."""
+
+
+class InputError(ValueError):
+    """What a user or a party sent is wrong; one line says how and what to try.
+
+    The command line prints the message alone and ends with exit code 2. Any other
+    exception is a fault of the program and keeps its traceback.
+    """

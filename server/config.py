@@ -1,0 +1,303 @@
+"""What a run may set, read once and checked whole.
+
+A run is described by one scenario: a TOML file for people, or Flower's flat
+``--run-config`` (see `strategies.scenario`). Both are read into one closed, frozen
+`RunConfig`, and every mistake is one line that names the key.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from editing.config import EditingConfig
+from editing.errors import InputError
+from editing.settings import Settings
+from server.complaints import complain
+from strategies.merges.base import Merge
+from strategies.merges.choice import read_merge
+from strategies.scenario import (
+    EMBEDDED,
+    FlatConfig,
+    FlatValue,
+    ModelConfig,
+    PartiesConfig,
+    RequestsConfig,
+    flatten,
+    nest,
+)
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
+
+COMPUTE = "compute"
+"""The word that has the covariance counted at the start of the run."""
+
+Table = dict[str, JsonValue]
+
+PATH_KEYS = (
+    ("model", "path"),
+    ("requests", "source"),
+    ("editing", "hyperparameters"),
+    ("editing", "context_templates"),
+    ("prior", "covariance"),
+    ("prior", "text"),
+    ("output", "directory"),
+    ("output", "progress"),
+)
+
+
+class ConfigurationError(InputError):
+    """A setting is unknown, mistyped or out of range."""
+
+
+class PriorConfig(Settings):
+    """What holds the rest of the model in place.
+
+    Attributes:
+        covariance: A covariance file, or ``compute`` to count it on `text`.
+        text: A file of plain text, one document a line, or ``embedded``.
+        weight: The prior weight; MEMIT's ``mom2_update_weight`` if unset.
+        memory_weight: The weight of earlier rounds' grams; 0 forgets them.
+    """
+
+    covariance: str = COMPUTE
+    text: str = EMBEDDED
+    weight: Positive | None = None
+    memory_weight: NonNegative = 1.0
+
+
+class MergeChoice(Settings):
+    """Which merge, by name or import path, and its own settings.
+
+    In a scenario the merge's settings stand beside its name; in Flower's flat form
+    they are one JSON object, for Flower admits no key it was not told of.
+    """
+
+    name: str = "collabedit"
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def gather_settings(cls, table: object) -> object:
+        """Move the keys beside the name into `settings`."""
+        if not isinstance(table, dict) or "settings" in table:
+            return table
+        beside = {key: value for key, value in table.items() if key != "name"}
+        named = {key: value for key, value in table.items() if key == "name"}
+        return {**named, "settings": beside}
+
+    def build(self) -> Merge:
+        """Make the merge that is named here; an unknown name is an `InputError`."""
+        merge = read_merge({"name": self.name, **self.settings})
+        exact = json.dumps({**self.settings, "name": merge.name})
+        return type(merge).model_validate_json(exact, strict=True)
+
+
+class ScheduleConfig(Settings):
+    """How often and with whom rounds are run.
+
+    Attributes:
+        rounds: How many rounds of requests are edited.
+        seed: Draws everything that a run draws.
+        min_parties: A round stops the run if fewer parties than this remain.
+        encoding: How statistics travel.
+        timeout: Seconds to wait for the replies of one exchange.
+        compare: Whether to run all five merges on the same requests and targets.
+    """
+
+    rounds: PositiveInt = 1
+    seed: NonNegativeInt = 0
+    min_parties: PositiveInt = 1
+    encoding: Literal["factors", "dense"] = "factors"
+    timeout: Positive = 3600.0
+    compare: bool = False
+
+
+class OutputConfig(Settings):
+    """Where the results go.
+
+    Attributes:
+        directory: The folder to make; a numbered one under ``results`` if unset.
+        progress: A file to which progress is appended, one JSON object a line.
+    """
+
+    directory: str | None = None
+    progress: str | None = None
+
+
+class RunConfig(Settings):
+    """All that one run may set, a table each."""
+
+    model: ModelConfig = ModelConfig()
+    requests: RequestsConfig = RequestsConfig()
+    parties: PartiesConfig = PartiesConfig()
+    editing: EditingConfig = EditingConfig()
+    prior: PriorConfig = PriorConfig()
+    merge: MergeChoice = MergeChoice()
+    run: ScheduleConfig = ScheduleConfig()
+    output: OutputConfig = OutputConfig()
+
+
+def default_run_config() -> dict[str, FlatValue]:
+    """List every key that Flower's ``--run-config`` may set, with its default."""
+    return flatten(RunConfig())
+
+
+def read_run_config(flat: FlatConfig) -> RunConfig:
+    """Read the flat table that Flower hands to an app.
+
+    Raises:
+        ConfigurationError: If a key is unknown, or a value mistyped or out of range.
+    """
+    try:
+        nested = nest(flat)
+    except InputError as error:
+        raise ConfigurationError(f"run config: {error}") from None
+    return check_settings(nested, lambda _: "run config")
+
+
+def read_scenario(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a scenario file, then put ``key=value`` settings over it.
+
+    Relative paths in the file start at the file's folder, relative paths in an override
+    at the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
+    `check_settings`.
+    """
+    tables = resolve_paths(read_tables(path), path.resolve().parent)
+    overridden: set[str] = set()
+    for override in overrides:
+        keys, value = parse_override(override)
+        changed: Table = {keys[-1]: value}
+        for key in reversed(keys[:-1]):
+            changed = {key: changed}
+        tables = overlay(tables, resolve_paths(changed, Path.cwd()))
+        overridden.add(".".join(keys).replace("_", "-"))
+
+    def origin(key: str) -> str:
+        given = key in overridden or any(k.startswith(f"{key}.") for k in overridden)
+        return f"--set {key}" if key and given else str(path)
+
+    return check_settings(tables, origin)
+
+
+def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
+    """Validate nested tables as strictly as TOML is typed.
+
+    Args:
+        tables: Nested tables with underscored names.
+        origin: Says for a dotted key where it was written.
+
+    Raises:
+        ConfigurationError: If a key is unknown, or a value mistyped or out of range.
+    """
+    try:
+        config = RunConfig.model_validate_json(json.dumps(tables), strict=True)
+    except ValidationError as error:
+        raise ConfigurationError(complain(error, RunConfig, origin)) from None
+    except TypeError:
+        raise ConfigurationError(
+            f"{origin('')}: dates and times are no settings; write a text, a number, "
+            "true or false, or a list of them"
+        ) from None
+    try:
+        config.merge.build()
+    except ValidationError as error:
+        chosen = type(read_merge(config.merge.name))
+        raise ConfigurationError(complain(error, chosen, origin, "merge")) from None
+    except InputError as error:
+        raise ConfigurationError(f"{origin('merge.name')}: {error}") from None
+    return config
+
+
+def read_tables(path: Path) -> Table:
+    """Read a TOML file, underscored names.
+
+    Raises:
+        ConfigurationError: If there is no such file or it is no TOML.
+    """
+    try:
+        return underscored(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "
+            "such as those in sims/scenarios"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: is no TOML: {error}") from None
+
+
+def underscored(table: Mapping[str, JsonValue], origin: str) -> Table:
+    """Write every key with underscores, so that both spellings are one.
+
+    Raises:
+        ConfigurationError: If a table gives one key in both spellings.
+    """
+    plain: Table = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name in plain:
+            raise ConfigurationError(f"{origin}: `{key}` is given in both spellings")
+        plain[name] = underscored(value, origin) if isinstance(value, dict) else value
+    return plain
+
+
+def parse_override(text: str) -> tuple[list[str], JsonValue]:
+    """Split ``table.key=value``; the value is TOML, and a bare word is a text.
+
+    Raises:
+        ConfigurationError: If there is no table, key or value.
+    """
+    key, equals, value = text.partition("=")
+    keys = key.strip().replace("-", "_").split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise ConfigurationError(
+            f"--set {text}: wanted `table.key=value`, such as `parties.count=3`"
+        )
+    try:
+        parsed: JsonValue = tomllib.loads(f"value = {value.strip()}")["value"]
+        json.dumps(parsed)
+    except (tomllib.TOMLDecodeError, TypeError):  # a bare word, or a date
+        return keys, value.strip()
+    return keys, parsed
+
+
+def overlay(below: Table, above: Table) -> Table:
+    """Put one nest of tables over another."""
+    merged = dict(below)
+    for key, value in above.items():
+        lower = merged.get(key)
+        if isinstance(lower, dict) and isinstance(value, dict):
+            value = overlay(lower, value)
+        merged[key] = value
+    return merged
+
+
+def resolve_paths(tables: Table, folder: Path) -> Table:
+    """Make the paths absolute that start at a folder; a hub id stays as it is."""
+    resolved: Table = tables
+    for table, key in PATH_KEYS:
+        within = tables.get(table)
+        value = within.get(key) if isinstance(within, dict) else None
+        if isinstance(value, str) and is_path(value, folder, hub=key == "path"):
+            absolute = str((folder / Path(value).expanduser()).resolve())
+            resolved = overlay(resolved, {table: {key: absolute}})
+    return resolved
+
+
+def is_path(value: str, folder: Path, *, hub: bool) -> bool:
+    """Tell a path from a reserved word, an empty setting and a hub id."""
+    if value in {"", EMBEDDED, COMPUTE}:
+        return False
+    looks_local = value.startswith((".", "/", "~")) or value.count("/") > 1
+    return not hub or looks_local or (folder / value).exists()
