@@ -276,10 +276,10 @@ def overlay(below: Table, above: Table) -> Table:
     """Put one nest of tables over another."""
     merged = dict(below)
     for key, value in above.items():
-        lower = merged.get(key)
-        if isinstance(lower, dict) and isinstance(value, dict):
-            value = overlay(lower, value)
         merged[key] = value
+        lower = below.get(key)
+        if isinstance(lower, dict) and isinstance(value, dict):
+            merged[key] = overlay(lower, value)
     return merged
 
 
