@@ -154,14 +154,14 @@ def _decode_factors(
     """
     keys, residuals = _tensor(encoded, "keys"), _tensor(encoded, "residuals")
     check_count(encoded.count)
-    rank = len(keys)
+    rank = keys.shape[0] if keys.ndim else 0
+    check_matrix("keys", keys, (rank, d_in))
+    check_matrix("residuals", residuals, (rank, d_out))
     if rank > encoded.count:
         raise StatisticsError(
             f"Factors of {encoded.count} edits have at most {encoded.count} rows, got "
-            f"{rank}."
+            f"{rank}. Does the party leave requests uncounted?"
         )
-    check_matrix("keys", keys, (rank, d_in))
-    check_matrix("residuals", residuals, (rank, d_out))
     rotated = LayerStatistics.of_pairs(keys, residuals)
     return LayerStatistics(rotated.gram, rotated.cross, encoded.count)
 

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -18,9 +20,10 @@ class Memory:
         covariance: ``C₀``, the mean key outer product over plain text.
         grams: The sum of the grams of all rounds so far.
         weight: ``λ``, MEMIT's ``mom2_update_weight``.
-        memory_weight: ``γ``. 1 keeps an old edit as firmly as a new one is written, as
-            AlphaEdit's sequential MEMIT does; CollabEdit's published code uses ``λ``;
-            0 forgets, so that every round sees the plain text alone.
+        memory_weight: ``γ``. 1 keeps an old edit as firmly as a new one is written
+            (recursive least squares), as AlphaEdit's sequential MEMIT does;
+            CollabEdit's published code uses ``λ``; 0 forgets, so that every round sees
+            the plain text alone.
     """
 
     covariance: Float[Tensor, "d_in d_in"]
@@ -38,10 +41,11 @@ class Memory:
         """Begin with nothing edited, in float64.
 
         Raises:
-            ValueError: If the prior weight is not positive, or the memory weight negative.
+            InputError: If the prior weight is not positive, or the memory weight is
+                negative.
         """
         if not (weight > 0 and memory_weight >= 0):
-            raise ValueError(
+            raise InputError(
                 "A positive prior weight and a memory weight of at least 0 were "
                 f"wanted, got {weight} and {memory_weight}."
             )

@@ -3,9 +3,9 @@
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Annotated, get_args
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter
+from pydantic import BeforeValidator, SerializeAsAny
 
 from editing.errors import InputError
 from strategies.merges.average import SimpleAverageMerge
@@ -14,48 +14,54 @@ from strategies.merges.pooled import CollabEditMerge, GlobalMerge
 from strategies.merges.task_arithmetic import TaskArithmeticMerge
 from strategies.merges.ties import TiesMerge
 
-KnownMerge = Annotated[
-    CollabEditMerge
-    | GlobalMerge
-    | SimpleAverageMerge
-    | TaskArithmeticMerge
-    | TiesMerge,
-    Field(discriminator="name"),
-]
+MERGES: tuple[type[Merge], ...] = (
+    CollabEditMerge,
+    GlobalMerge,
+    SimpleAverageMerge,
+    TaskArithmeticMerge,
+    TiesMerge,
+)
+"""The merges of this tree, in the order a report shows them."""
 
 
 def known_names() -> list[str]:
-    """List the merges of this tree, in the order a report shows them."""
-    union = get_args(KnownMerge)[0]
-    return [merge.model_fields["name"].default for merge in get_args(union)]
+    """List the names a scenario may give, in the order of `MERGES`."""
+    return [merge.model_fields["name"].default for merge in MERGES]
 
 
-def read_merge(choice: str | Mapping[str, object] | Merge) -> Merge:
+def read_merge(choice: object) -> Merge:
     """Build a merge from its name, or from a table of its name and settings.
 
     A name with a colon, ``package.module:ClassName``, is a merge from outside the tree.
+    A wrong setting is pydantic's ``ValidationError``.
 
     Raises:
-        InputError: If the name is missing or unknown. The same if a class cannot be
-            loaded or is no merge; a wrong setting is pydantic's ``ValidationError``.
+        InputError: If the name is missing or unknown, or its class cannot be loaded.
     """
     if isinstance(choice, Merge):
         return choice
-    table = dict({"name": choice} if isinstance(choice, str) else choice)
+    table = dict(choice) if isinstance(choice, Mapping) else {"name": choice}
     name = table.get("name")
     if isinstance(name, str) and ":" in name:
         return _read_external(name, table)
-    if name not in known_names():
+    chosen = dict(zip(known_names(), MERGES, strict=True)).get(str(name))
+    if chosen is None:
         raise InputError(
             f"Unknown merge {name!r}. Known are {', '.join(known_names())}; a merge "
             "from outside the tree is named `package.module:ClassName`."
         )
-    merge: Merge = TypeAdapter(KnownMerge).validate_python(table)
-    return merge
+    return chosen.model_validate(table)
+
+
+AnyMerge = Annotated[SerializeAsAny[Merge], BeforeValidator(read_merge)]
+"""The type of a settings field that holds a merge."""
 
 
 def _read_external(reference: str, table: dict[str, object]) -> Merge:
-    """Validate settings against a merge that was named by its import path."""
+    """Validate settings against a merge that was named by its import path.
+
+    The path becomes the merge's name, unless its class has given it one.
+    """
     merge_class = _load(reference)
     if not merge_class.model_fields["name"].is_required():
         del table["name"]
@@ -71,7 +77,7 @@ def _load(reference: str) -> type[Merge]:
     module, _, attribute = reference.partition(":")
     try:
         loaded = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"Cannot load merge `{reference}`: {error}. Wanted "
             "`package.module:ClassName` of a module that Python can import from here."
@@ -86,6 +92,3 @@ def _load(reference: str) -> type[Merge]:
     if missing:
         raise InputError(f"Merge `{reference}` does not define {', '.join(missing)}.")
     return loaded
-
-
-AnyMerge = Annotated[SerializeAsAny[Merge], BeforeValidator(read_merge)]

@@ -1,0 +1,1 @@
+"""The laws of the system, in a tree that mirrors it."""

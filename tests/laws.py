@@ -1,0 +1,93 @@
+"""Tolerances with names, random edits to try laws on, and the laws of every merge."""
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+from editing.solving import solve_delta
+from editing.statistics import LayerStatistics
+from strategies.merges.base import Merge
+
+ALGEBRA = 1e-9
+"""Relative difference that float64 algebra in another order may leave."""
+
+GOLDEN_DELTA = 1e-6
+"""Relative difference to deltas that were computed by others and kept in float32."""
+
+D_IN, D_OUT = 5, 3
+"""Widths of the layer that random edits are drawn for, unless a test says otherwise."""
+
+
+def draw_pairs(
+    edits: int, seed: int = 0, d_in: int = D_IN, d_out: int = D_OUT
+) -> tuple[Tensor, Tensor]:
+    """Draw keys and residuals, rows being edits."""
+    generator = torch.Generator().manual_seed(seed)
+    keys = torch.randn(edits, d_in, generator=generator, dtype=torch.float64)
+    residuals = torch.randn(edits, d_out, generator=generator, dtype=torch.float64)
+    return keys, residuals
+
+
+def draw_statistics(edits: int, seed: int = 0) -> LayerStatistics:
+    """Draw the statistics of random edits."""
+    return LayerStatistics.of_pairs(*draw_pairs(edits, seed))
+
+
+def draw_parties(sizes: Sequence[int], seed: int = 0) -> list[LayerStatistics]:
+    """Draw the statistics of parties that hold so many edits each."""
+    keys, residuals = draw_pairs(sum(sizes), seed)
+    return [
+        LayerStatistics.of_pairs(*pairs)
+        for pairs in zip(
+            keys.split(list(sizes)), residuals.split(list(sizes)), strict=True
+        )
+    ]
+
+
+def draw_prior(seed: int = 0, width: int = D_IN) -> Tensor:
+    """Draw a well-conditioned symmetric positive definite matrix."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    text = torch.randn(4 * width, width, generator=generator, dtype=torch.float64)
+    return text.mT @ text / len(text) + 0.1 * torch.eye(width, dtype=torch.float64)
+
+
+def relative_difference(ours: Tensor, theirs: Tensor) -> float:
+    """Compare whole tensors: ``‖ours − theirs‖ / ‖theirs‖``; absolute at 0."""
+    assert ours.shape == theirs.shape, f"shapes {ours.shape} and {theirs.shape}"
+    gap, size = (ours.double() - theirs.double()).norm(), theirs.double().norm()
+    return (gap / size if size > 0 else gap).item()
+
+
+def assert_same(ours: Tensor, theirs: Tensor, tolerance: float = ALGEBRA) -> None:
+    """Hold two tensors to a named tolerance."""
+    difference = relative_difference(ours, theirs)
+    assert difference <= tolerance, f"differ by {difference:.3g}, over {tolerance:.0e}"
+
+
+def assert_same_statistics(ours: LayerStatistics, theirs: LayerStatistics) -> None:
+    """Hold two statistics to each other in every field."""
+    assert_same(ours.gram, theirs.gram)
+    assert_same(ours.cross, theirs.cross)
+    assert ours.count == theirs.count
+
+
+def assert_order_of_parties_never_matters(merge: Merge, seed: int) -> None:
+    """Merge three unequal parties in all orders."""
+    parties, prior = draw_parties([1, 2, 4], seed), draw_prior(seed)
+    expected = merge(parties, prior)
+    for order in permutations(parties):
+        assert_same(merge(order, prior), expected)
+
+
+def assert_one_party_gets_its_own_delta(merge: Merge, seed: int) -> None:
+    """Hold a merge that neither scales nor trims to what one party writes alone."""
+    party, prior = draw_statistics(4, seed), draw_prior(seed)
+    assert_same(merge([party], prior), solve_delta(party, prior))
+
+
+def assert_equal_parties_get_their_delta(merge: Merge, seed: int) -> None:
+    """Hold a merge that averages to what equal parties write alone."""
+    party, prior = draw_statistics(4, seed), draw_prior(seed)
+    assert_same(merge([party] * 3, prior), solve_delta(party, prior))

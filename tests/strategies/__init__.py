@@ -1,0 +1,1 @@
+"""Laws of the rounds and of what travels in them."""

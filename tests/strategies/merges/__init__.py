@@ -1,0 +1,1 @@
+"""Laws of the merges; each is also held to its naive definition."""

@@ -1,0 +1,170 @@
+"""Reading a merge from its name, its settings or an import path."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import pytest
+from jaxtyping import Float
+from pydantic import ValidationError
+from torch import Tensor
+
+from editing.errors import InputError
+from editing.settings import Settings
+from editing.solving import solve_delta
+from editing.statistics import LayerStatistics
+from strategies.merges.average import SimpleAverageMerge
+from strategies.merges.base import Merge
+from strategies.merges.choice import MERGES, AnyMerge, known_names, read_merge
+from strategies.merges.ties import TiesMerge
+from tests.laws import assert_same, draw_parties, draw_prior
+
+
+class FirstParty(Merge):
+    """A merge from outside: whoever comes first decides."""
+
+    strength: float = 1.0
+    paper: ClassVar[str] = "none"
+    needs: ClassVar[Literal["sum", "each"]] = "each"
+
+    def __call__(
+        self,
+        statistics: Sequence[LayerStatistics],
+        prior: Float[Tensor, "d_in d_in"],
+    ) -> Float[Tensor, "d_out d_in"]:
+        """Solve for the first party."""
+        return self.strength * solve_delta(statistics[0], prior)
+
+
+class NamedFirstParty(FirstParty):
+    """A merge from outside that brings its own name."""
+
+    name: Literal["first"] = "first"
+
+
+class Unfinished(Merge):
+    """A merge that lacks everything."""
+
+
+class Holder(Settings):
+    """Settings with a merge in them, as a run has."""
+
+    merge: AnyMerge
+
+
+HERE = "tests.strategies.merges.test_choice"
+
+
+def test_names_are_those_of_the_design() -> None:
+    """Scenarios and reports depend on them."""
+    assert known_names() == [
+        "collabedit",
+        "global",
+        "simple-average",
+        "task-arithmetic",
+        "ties",
+    ]
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_every_merge_is_chosen_by_its_name(merge: type[Merge]) -> None:
+    """By the word alone, in a table, and again from its own dump."""
+    expected = merge()
+    assert read_merge(expected.name) == expected
+    assert read_merge({"name": expected.name}) == expected
+    assert read_merge(expected.model_dump()) == expected
+    assert read_merge(expected) is expected
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_every_merge_says_where_it_comes_from_and_what_it_needs(
+    merge: type[Merge],
+) -> None:
+    """A report cites it, a server plans by it."""
+    assert merge.paper.startswith("arXiv:")
+    assert merge.needs in {"sum", "each"}
+
+
+def test_settings_are_read_beside_the_name() -> None:
+    """As a scenario's table gives them."""
+    assert read_merge({"name": "ties", "density": 0.5}) == TiesMerge(density=0.5)
+
+
+@pytest.mark.parametrize("name", ["colabedit", "", 3, None])
+def test_an_unknown_name_is_refused_with_the_known_ones(name: object) -> None:
+    """And with the form that a merge from outside has."""
+    with pytest.raises(InputError, match=r"Unknown merge .*ties.*package\.module:Cl"):
+        read_merge(name)
+
+
+def test_a_table_without_a_name_is_refused() -> None:
+    """No merge is a default here."""
+    with pytest.raises(InputError, match="Unknown merge None"):
+        read_merge({"density": 0.5})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"name": "collabedit", "density": 0.5},
+        {"name": "ties", "density": 2},
+        {"name": f"{HERE}:FirstParty", "density": 0.5},
+    ],
+)
+def test_a_wrong_setting_is_named(table: dict[str, object]) -> None:
+    """Unknown or out of range, in the tree or from outside."""
+    with pytest.raises(ValidationError, match="density"):
+        read_merge(table)
+
+
+def test_a_merge_from_outside_is_found_by_its_import_path() -> None:
+    """Loaded, given its settings, and called like any other."""
+    path = f"{HERE}:FirstParty"
+    merge = read_merge({"name": path, "strength": 2.0})
+    assert merge.name == path
+    assert read_merge(merge.model_dump()) == merge
+    parties, prior = draw_parties([2, 3]), draw_prior()
+    assert_same(merge(parties, prior), 2 * solve_delta(parties[0], prior))
+
+
+def test_a_merge_from_outside_keeps_the_name_it_brings() -> None:
+    """So that it can move into the tree unchanged."""
+    assert read_merge(f"{HERE}:NamedFirstParty").name == "first"
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("no.such.module:Merge", "Cannot load .*No module named 'no'"),
+        (f"{HERE}:Missing", "Cannot load .*Missing"),
+        (f"{HERE}:", "Cannot load"),
+        (":Missing", "Cannot load"),
+        (".relative:Missing", "Cannot load"),
+        (f"{HERE}:Holder", "no merge: derive it from `strategies.merges.base.Merge`"),
+        (f"{HERE}:HERE", "no merge"),
+        (f"{HERE}:Unfinished", "does not define paper, needs, __call__"),
+    ],
+)
+def test_a_path_to_no_merge_is_refused(path: str, complaint: str) -> None:
+    """Say what is missing."""
+    with pytest.raises(InputError, match=complaint):
+        read_merge(path)
+
+
+def test_a_run_holds_any_merge() -> None:
+    """As a field of settings: by name, by table, by path, and out again whole."""
+    assert Holder.model_validate({"merge": "simple-average"}).merge == (
+        SimpleAverageMerge()
+    )
+    for table in (
+        {"name": "ties", "density": 0.5, "scale": 0.4},
+        {"name": f"{HERE}:FirstParty", "strength": 2.0},
+    ):
+        holder = Holder.model_validate({"merge": table})
+        assert holder.model_dump() == {"merge": table}
+
+
+def test_a_run_names_the_wrong_setting_by_its_place() -> None:
+    """The error's place is the key that was written."""
+    with pytest.raises(ValidationError) as caught:
+        Holder.model_validate({"merge": {"name": "ties", "dense": 0.5}})
+    assert [error["loc"] for error in caught.value.errors()] == [("merge", "dense")]

@@ -1,0 +1,68 @@
+"""The merges against what CollabEdit's published program computed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from editing.statistics import LayerStatistics
+from strategies.merges.choice import read_merge
+from tests.laws import GOLDEN_DELTA, assert_same
+
+LAYERS = (1, 2, 3)
+CLIENTS = tuple(f"frozen.client{index}" for index in range(4))
+
+
+@pytest.fixture(scope="module")
+def tensors(golden: Path) -> dict[str, Tensor]:
+    """Read all golden tensors."""
+    return load_file(golden / "golden.safetensors")
+
+
+@pytest.fixture(scope="module")
+def weight(golden: Path) -> float:
+    """Read the prior weight they were computed with."""
+    case = json.loads((golden / "case.json").read_text())
+    return float(case["hyperparameters"]["mom2_update_weight"])
+
+
+def read_party(tensors: dict[str, Tensor], party: str, layer: int) -> LayerStatistics:
+    """Summarise a party's golden pairs, whose columns are edits."""
+    keys, residuals = (
+        tensors[f"{party}.{side}.{layer}"].mT for side in ("keys", "residuals")
+    )
+    return LayerStatistics.of_pairs(keys, residuals)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    ("merge", "theirs"),
+    [
+        ("collabedit", "CollabEdit"),
+        ("simple-average", "SA"),
+        ("task-arithmetic", "TA"),
+        ("ties", "TIES"),
+    ],
+)
+def test_merge_of_four_clients_is_the_published_one(
+    tensors: dict[str, Tensor], weight: float, merge: str, theirs: str, layer: int
+) -> None:
+    """With default settings, from the clients' keys and residuals."""
+    parties = [read_party(tensors, client, layer) for client in CLIENTS]
+    prior = weight * tensors[f"covariance.{layer}"].double()
+    ours = read_merge(merge)(parties, prior)
+    assert_same(ours, tensors[f"frozen.merged.{theirs}.{layer}"], GOLDEN_DELTA)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("run", ["memit", "frozen.global"])
+def test_global_delta_is_the_published_one(
+    tensors: dict[str, Tensor], weight: float, run: str, layer: int
+) -> None:
+    """MEMIT's own, and CollabEdit's with all requests on one machine."""
+    everything = read_party(tensors, run, layer)
+    prior = weight * tensors[f"covariance.{layer}"].double()
+    ours = read_merge("global")([everything], prior)
+    assert_same(ours, tensors[f"{run}.delta.{layer}"], GOLDEN_DELTA)

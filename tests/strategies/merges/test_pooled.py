@@ -1,0 +1,100 @@
+"""Laws of the merges that pool: equal to editing on one machine."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from editing.encodings import decode, encode, smaller_encoding
+from editing.solving import solve_delta
+from editing.statistics import LayerStatistics, StatisticsError, pool
+from strategies.merges.average import SimpleAverageMerge
+from strategies.merges.pooled import CollabEditMerge, GlobalMerge
+from tests.laws import (
+    D_IN,
+    D_OUT,
+    assert_one_party_gets_its_own_delta,
+    assert_order_of_parties_never_matters,
+    assert_same,
+    draw_pairs,
+    draw_parties,
+    draw_prior,
+    relative_difference,
+)
+
+SEEDS = st.integers(0, 2**16)
+POOLED = [CollabEditMerge(), GlobalMerge()]
+
+
+@given(seed=SEEDS)
+def test_collabedit_is_its_definition(seed: int) -> None:
+    """``(Σ RᵀK) (prior + Σ KᵀK)⁻¹``, inverse and all."""
+    parties, prior = draw_parties([1, 2, 4], seed), draw_prior(seed)
+    left, right = torch.zeros(D_OUT, D_IN), prior.clone()
+    for party in parties:
+        left, right = left + party.cross, right + party.gram
+    assert_same(CollabEditMerge()(parties, prior), left @ right.inverse())
+
+
+@given(cuts=st.sets(st.integers(1, 9)), seed=SEEDS)
+def test_collabedit_equals_global_on_any_split(cuts: set[int], seed: int) -> None:
+    """However ten edits are split, sizes included."""
+    (keys, residuals), prior = draw_pairs(10, seed), draw_prior(seed)
+    everything = [LayerStatistics.of_pairs(keys, residuals)]
+    bounds = [0, *sorted(cuts), 10]
+    parties = [
+        LayerStatistics.of_pairs(keys[a:b], residuals[a:b]) for a, b in pairwise(bounds)
+    ]
+    ours = CollabEditMerge()(parties, prior)
+    assert_same(ours, GlobalMerge()(everything, prior))
+    assert_same(ours, solve_delta(everything[0], prior))
+
+
+@given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=4), seed=SEEDS)
+def test_collabedit_equals_global_over_the_wire(sizes: list[int], seed: int) -> None:
+    """Each party picks the smaller encoding, repeats an edit and draws a rotation."""
+    keys, residuals = draw_pairs(sum(sizes), seed)
+    keys[-1] = keys[0]
+    everything = LayerStatistics.of_pairs(keys, residuals)
+    generator = torch.Generator().manual_seed(seed)
+    parties = [
+        encode(key, residual, smaller_encoding(len(key), D_IN), generator)
+        for key, residual in zip(keys.split(sizes), residuals.split(sizes), strict=True)
+    ]
+    received = [decode(party, D_IN, D_OUT) for party in parties]
+    prior = draw_prior(seed)
+    expected = GlobalMerge()([everything], prior)
+    assert_same(CollabEditMerge()(received, prior), expected)
+
+
+@pytest.mark.parametrize("merge", POOLED)
+def test_only_the_sum_is_needed(merge: CollabEditMerge | GlobalMerge) -> None:
+    """So the server may add replies as they arrive."""
+    parties, prior = draw_parties([3, 1, 2]), draw_prior()
+    assert merge.needs == "sum"
+    assert_same(merge([pool(parties)], prior), merge(parties, prior))
+
+
+@pytest.mark.parametrize("merge", POOLED)
+@given(seed=SEEDS)
+def test_laws_of_every_merge(merge: CollabEditMerge | GlobalMerge, seed: int) -> None:
+    """Parties have no order, and one party is on its own."""
+    assert_order_of_parties_never_matters(merge, seed)
+    assert_one_party_gets_its_own_delta(merge, seed)
+
+
+@given(seed=SEEDS)
+def test_averaging_is_another_merge(seed: int) -> None:
+    """The baseline that pooling exists to beat is far away."""
+    parties, prior = draw_parties([2, 2, 2], seed), draw_prior(seed)
+    pooled = CollabEditMerge()(parties, prior)
+    assert relative_difference(SimpleAverageMerge()(parties, prior), pooled) > 0.1
+
+
+@pytest.mark.parametrize("merge", POOLED)
+def test_no_party_is_an_error(merge: CollabEditMerge | GlobalMerge) -> None:
+    """Say what was needed."""
+    with pytest.raises(StatisticsError, match="at least one party"):
+        merge([], draw_prior())
