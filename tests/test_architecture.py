@@ -1,0 +1,186 @@
+"""The layout is as documented, the names are ours, and Flower finds the app."""
+
+import ast
+import io
+import re
+import sys
+import tomllib
+import zipfile
+from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import pytest
+from flwr.cli.build import build_fab_from_disk
+from flwr.supercore.object_ref import validate
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.trees import (
+    BUNDLED,
+    FOLDERS,
+    ROOT,
+    functions,
+    imported,
+    modules,
+    name_of,
+    parse,
+    public,
+)
+
+LONGEST_FUNCTION, LONG_FUNCTION, LONGEST_MODULE = 60, 30, 400
+
+LAYOUT = {
+    "editing": "settings requests config architectures activations prompts targets "
+    "keys residuals covariance statistics solving deltas pipeline evaluation",
+    "strategies": "scenario messages memory collaborative",
+    "strategies/merges": "base pooled average task_arithmetic ties choice",
+    "clients": "app requests partitions contribution",
+    "server": "app config evaluation report",
+}
+"""The nouns that the architecture names; a folder may hold more."""
+
+TESTED_ELSEWHERE: dict[str, str] = {}
+"""Modules with public code and no test file of their own, and the file that tests it."""
+
+
+@cache
+def project() -> dict[str, Any]:
+    """Read pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def pins() -> dict[str, str]:
+    """Read constraints.txt: the version of each distribution."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def declared(*, development: bool) -> list[Requirement]:
+    """Read the ranges of the direct dependencies."""
+    table = project()["project"]
+    extra = table["optional-dependencies"]["dev"] if development else []
+    return [Requirement(each) for each in (*table["dependencies"], *extra)]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_top_level_name_is_ours(name: str) -> None:
+    """No installed distribution may provide or shadow our package names."""
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.origin == str(ROOT / name / "__init__.py")
+    assert name not in packages_distributions()
+
+
+@pytest.mark.parametrize("side", ["serverapp", "clientapp"])
+def test_flower_finds_the_app(side: str) -> None:
+    """Flower reads the syntax tree: ``app`` must be a plain assignment."""
+    reference = project()["tool"]["flwr"]["app"]["components"][side]
+    assert validate(reference, project_dir=ROOT) == (True, None)
+
+
+def test_the_bundle_carries_the_four_folders_whole_and_no_data() -> None:
+    """Flower would pack every JSON and TOML file of the tree, and drop its own ones."""
+    bundle = zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT)))
+    wanted = {name_of(path) for path in modules(*BUNDLED)}
+    apart = {"pyproject.toml", "README.md", "LICENSE", ".info/CONTENT"}
+    assert set(bundle.namelist()) == wanted | apart
+
+
+def test_bundled_folders_hold_python_alone() -> None:
+    """What the bundle leaves behind would be missing at every node."""
+    files = [
+        path
+        for folder in BUNDLED
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert [name_of(path) for path in files if path.suffix != ".py"] == []
+
+
+@pytest.mark.parametrize("folder", LAYOUT)
+def test_every_noun_of_the_layout_has_its_module(folder: str) -> None:
+    """A reader finds what the documents name."""
+    present = {path.stem for path in (ROOT / folder).glob("*.py")}
+    assert set(LAYOUT[folder].split()) - present == set()
+
+
+def test_every_folder_is_a_package_and_holds_no_code_in_its_init() -> None:
+    """Flower imports the parent package while it builds, before anything is checked."""
+    folders = {path.parent for path in modules(*FOLDERS)}
+    assert [
+        name_of(each) for each in folders if not (each / "__init__.py").is_file()
+    ] == []
+    for path in (each / "__init__.py" for each in folders):
+        body = parse(path).body
+        assert len(body) == 1, name_of(path)
+        assert ast.get_docstring(parse(path)), name_of(path)
+
+
+@pytest.mark.parametrize("path", modules(*BUNDLED), ids=name_of)
+def test_tests_mirror_the_tree(path: Path) -> None:
+    """Who changes a module knows where its tests are."""
+    mirror = ROOT / "tests" / path.relative_to(ROOT).with_name(f"test_{path.name}")
+    excuse = TESTED_ELSEWHERE.get(name_of(path))
+    assert mirror.is_file() != bool(excuse) or not public(path), name_of(mirror)
+    assert excuse is None or (ROOT / excuse).is_file()
+
+
+@pytest.mark.parametrize("path", modules(*FOLDERS), ids=name_of)
+def test_modules_and_functions_are_short(path: Path) -> None:
+    """A function fits a screen, and a module a sitting."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+    assert [place for place, lines in functions(path) if lines > LONGEST_FUNCTION] == []
+
+
+def test_nine_in_ten_functions_are_under_thirty_lines() -> None:
+    """Trees differ in their longest functions, not in their median."""
+    lengths = [lines for path in modules(*FOLDERS) for _, lines in functions(path)]
+    assert quantiles(lengths, n=10)[-1] < LONG_FUNCTION
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_import_is_declared(folder: str) -> None:
+    """What is imported is a direct dependency, never a guest of another one."""
+    ours = {*FOLDERS, *sys.stdlib_module_names}
+    allowed = {
+        canonicalize_name(each.name) for each in declared(development=folder == "tests")
+    }
+    providers = packages_distributions()
+    for path in modules(folder):
+        tops = {name.partition(".")[0] for name in imported(parse(path))} - ours
+        for top in tops:
+            found = {canonicalize_name(each) for each in providers.get(top, [])}
+            assert found & allowed, f"{name_of(path)} imports {top}"
+
+
+@pytest.mark.parametrize("path", modules(*FOLDERS), ids=name_of)
+def test_nothing_is_pickled(path: Path) -> None:
+    """Reading a pickle runs whatever its author wrote."""
+    tree = parse(path)
+    assert imported(tree) & {"pickle", "cloudpickle", "joblib", "shelve"} == set()
+    calls = {
+        ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)
+    }
+    assert calls & {"torch.load", "torch.save"} == set()
+    assert "allow_pickle=True" not in {
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.keyword)
+    }
+
+
+@pytest.mark.parametrize("requirement", declared(development=True), ids=str)
+def test_pins_lie_in_the_declared_ranges(requirement: Requirement) -> None:
+    """`make constraints` was run after the last change of a range."""
+    pin = pins().get(canonicalize_name(requirement.name))
+    assert pin is not None
+    assert requirement.specifier.contains(pin)
+
+
+def test_torch_is_pinned_for_every_build() -> None:
+    """A CPU and a CUDA build of one release differ in a suffix only."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pins()["torch"])
