@@ -1,0 +1,148 @@
+"""The report of a run, as data, and the folder it is written to."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from pydantic import Field, JsonValue
+
+from editing.errors import InputError
+from editing.settings import Settings
+
+
+class Refusal(Settings):
+    """A party whose contribution was left out of a round, and why."""
+
+    node: int | str
+    reason: str
+
+
+class RoundMetrics(Settings):
+    """What the model says after one round; None where nothing was asked.
+
+    Successes and accuracies are per cent, differences are of probabilities.
+
+    Attributes:
+        score: Harmonic mean of the three successes.
+        groups: Metrics of a part of the prompts, by a name that says which.
+        held_out_acc: Share of facts never edited that the model still answers.
+        refusals: The parties left out of the round.
+    """
+
+    score: float | None = None
+    rewrite_success: float | None = None
+    paraphrase_success: float | None = None
+    neighborhood_success: float | None = None
+    rewrite_acc: float | None = None
+    paraphrase_acc: float | None = None
+    neighborhood_acc: float | None = None
+    rewrite_diff: float | None = None
+    paraphrase_diff: float | None = None
+    neighborhood_diff: float | None = None
+    held_out_acc: float | None = None
+    groups: dict[str, float] = Field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+
+class RunReport(Settings):
+    """One merge, run over all rounds.
+
+    Attributes:
+        merge: The name of the merge.
+        schedule: The order in which layers saw each other's updates.
+        rounds: How many rounds were run.
+        metrics: One entry a round, over all requests edited up to it.
+        relative_difference_to_global: Largest over layers of ‖Δ − Δ_global‖ /
+            ‖Δ_global‖ of the accumulated delta; None if `global` was not run.
+        seconds: Wall time of the run, evaluation included.
+        bytes_per_party: What one party sent, mean over parties, all rounds.
+        timings: Wall time of each phase, in seconds.
+        settings: All that made the run.
+    """
+
+    merge: str
+    schedule: str
+    rounds: int
+    metrics: tuple[RoundMetrics, ...] = Field(min_length=1)
+    relative_difference_to_global: float | None = None
+    seconds: float
+    bytes_per_party: float
+    timings: dict[str, float] = Field(default_factory=dict)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Report(Settings):
+    """Runs on the same requests, side by side.
+
+    Attributes:
+        runs: One entry a merge.
+        unedited: What the model said before any edit, on the same prompts.
+    """
+
+    runs: tuple[RunReport, ...] = Field(min_length=1)
+    unedited: RoundMetrics | None = None
+
+
+def write_report(report: Report, directory: Path) -> None:
+    """Write ``report.json``, and ``report.md`` and ``report.html`` made from it."""
+    # Only who writes a report waits for the plotting libraries to load.
+    from server.report_page import render_page
+    from server.report_tables import render_markdown
+
+    write_whole(directory / "report.json", report.model_dump_json(indent=2) + "\n")
+    written = read_report(directory / "report.json")
+    write_whole(directory / "report.md", render_markdown(written))
+    write_whole(directory / "report.html", render_page(written))
+
+
+def read_report(path: Path) -> Report:
+    """Read a ``report.json``."""
+    return Report.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside its place and move it there, so that no half is ever seen."""
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+@contextmanager
+def create_output_folder(path: Path) -> Iterator[Path]:
+    """Lend a folder beside `path` that becomes `path` when the block ends well.
+
+    A block that fails or is interrupted leaves nothing.
+
+    Raises:
+        InputError: If there is something at `path` already, or it cannot be made.
+    """
+    refuse_existing(path)
+    beside = path.with_name(f".{path.name}.partial-{uuid4().hex[:8]}")
+    try:
+        beside.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot make the output folder {path} ({error.strerror}); name another "
+            "with --output"
+        ) from None
+    try:
+        yield beside
+        refuse_existing(path)
+        beside.rename(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def refuse_existing(path: Path) -> None:
+    """Keep earlier results from being overwritten.
+
+    Raises:
+        InputError: If there is something at `path`.
+    """
+    if path.exists():
+        raise InputError(
+            f"The output folder {path} exists and is never overwritten; name another "
+            "with --output, or move it away"
+        )

@@ -1,0 +1,210 @@
+"""The report as one page that needs no network and no other file."""
+
+import json
+
+from jinja2 import Environment, StrictUndefined
+
+from server.report import Report
+from server.report_plots import draw_bars, draw_rounds
+from server.report_tables import (
+    TITLES,
+    best_merges,
+    cells,
+    columns_of,
+    comparison,
+    headings,
+    list_refusals,
+    rounds_table,
+    summarise,
+)
+
+# The app bundle carries Python files, so the template is text in one of them.
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Collaborative editing: report</title>
+<style>
+:root { color-scheme: light; --ink: #1c2733; --soft: #5b6875; --line: #dfe4ea;
+  --paper: #ffffff; --ground: #f5f7f9; --accent: #0072b2; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .4rem; }
+h2 { font-size: 1.2rem; margin: 0 0 .8rem; }
+p { max-width: 46rem; margin: .4rem 0; }
+.facts { color: var(--soft); }
+section { background: var(--paper); border: 1px solid var(--line);
+  border-radius: .6rem; padding: 1.4rem 1.5rem; margin-top: 1.4rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%;
+  font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); padding-bottom: .6rem; }
+th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
+  border-bottom: 1px solid var(--line); }
+thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
+th:first-child { text-align: left; }
+tbody th { font-weight: 600; white-space: nowrap; }
+td { white-space: nowrap; }
+tr.best > * { background: #eaf4fb; }
+tr.best th { color: var(--accent); }
+tr.unedited > * { color: var(--soft); font-weight: 400; }
+img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+dt { font-weight: 600; margin-top: .6rem; }
+dd { margin: 0; max-width: 46rem; }
+summary { cursor: pointer; font-weight: 600; }
+summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
+pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
+  padding: 1rem; border-radius: .4rem; }
+@media print { body { background: none; } section { break-inside: avoid; } }
+</style>
+</head>
+<body>
+<main>
+<header>
+<h1>Collaborative editing: report</h1>
+<p>{{ summary }}</p>
+<p class="facts">{{ facts }}</p>
+</header>
+{%- macro figures(caption, heads, rows, labels) %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}"><table>
+<caption>{{ caption }}</caption>
+<thead><tr>{% for head in heads %}<th scope="col">{{ head }}</th>{% endfor %}</tr>\
+</thead>
+<tbody>
+{%- for row in rows %}
+<tr{% if row[0] in best %} class="best"{% elif row[0].startswith("(") %} \
+class="unedited"{% endif %}>
+{%- for cell in row %}
+{%- if loop.index <= labels %}<th scope="row">{{ cell }}</th>
+{%- else %}<td>{{ cell }}</td>{% endif %}
+{%- endfor %}</tr>
+{%- endfor %}
+</tbody>
+</table></div>
+{%- endmacro %}
+<section>
+<h2>The merges compared</h2>
+{{- figures(overview_caption, overview.heads, overview.rows, 1) }}
+</section>
+<section>
+<h2>Score and its three parts</h2>
+<img src="{{ bars }}" alt="Bars of score, rewrite, paraphrase and neighbourhood \
+success for each merge; the numbers are in the table above.">
+</section>
+{%- if rounds %}
+<section>
+<h2>Round by round</h2>
+<img src="{{ lines }}" alt="Lines of the score after each round, one for each merge; \
+the numbers are in the table below.">
+{{- figures("After each round, in per cent", rounds.heads, rounds.rows, 2) }}
+</section>
+{%- endif %}
+{%- if details.rows and details.heads|length > 1 %}
+<section>
+<h2>Details</h2>
+{{- figures("After the last round", details.heads, details.rows, 1) }}
+</section>
+{%- endif %}
+{%- if refusals %}
+<section>
+<h2>Left out</h2>
+<ul>{% for line in refusals %}<li>{{ line }}</li>{% endfor %}</ul>
+</section>
+{%- endif %}
+<section>
+<h2>How to read this</h2>
+<dl>
+{%- for word, meaning in words %}
+<dt>{{ word }}</dt><dd>{{ meaning }}</dd>
+{%- endfor %}
+</dl>
+</section>
+<section>
+<h2>Settings</h2>
+{%- for run in settings %}
+<details><summary>{{ run.merge }}</summary><pre>{{ run.text }}</pre></details>
+{%- endfor %}
+</section>
+</main>
+</body>
+</html>
+"""
+
+WORDS = (
+    (
+        TITLES["rewrite_success"],
+        "Share of edited prompts after which the new object is more likely than the "
+        "one it replaces (ES in papers).",
+    ),
+    (
+        TITLES["paraphrase_success"],
+        "The same for the edited facts in other words (PS).",
+    ),
+    (
+        TITLES["neighborhood_success"],
+        "Share of prompts about other subjects that keep their own object (NS).",
+    ),
+    (TITLES["score"], "The harmonic mean of the three."),
+    (
+        "Accuracy",
+        "Share of prompts whose every token of the right answer is the likeliest one.",
+    ),
+    (
+        TITLES["relative_difference_to_global"],
+        "How far the update is from the one that editing all requests on one machine "
+        "makes, relative to its size; the largest over edited weights. Near 1e-15 is "
+        "the rounding of double precision.",
+    ),
+    (TITLES["bytes_per_party"], "What leaves one party in the whole run."),
+)
+
+
+def render_page(report: Report) -> str:
+    """Write the report as one self-contained HTML page."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    several = max(run.rounds for run in report.runs) > 1
+    frame, by_round = comparison(report), rounds_table(report)
+    tables = {
+        part: {
+            "heads": ["Merge", *headings(columns_of(report, part))],
+            "rows": cells(frame, columns_of(report, part)),
+        }
+        for part in ("overview", "details")
+    }
+    names = columns_of(report, "rounds")
+    rounds = {
+        "heads": ["Merge", "Round", *headings(names)],
+        "rows": cells(by_round, names),
+    }
+    return environment.from_string(PAGE).render(
+        summary=summarise(report),
+        facts=state_facts(report),
+        overview_caption="After the last round; successes and score in per cent",
+        best=best_merges(report),
+        bars=draw_bars(report),
+        lines=draw_rounds(report) if several else "",
+        rounds=rounds if several else None,
+        refusals=list_refusals(report),
+        words=WORDS,
+        settings=[
+            {"merge": run.merge, "text": json.dumps(run.settings, indent=2)}
+            for run in report.runs
+        ],
+        **tables,
+    )
+
+
+def state_facts(report: Report) -> str:
+    """Say how large the run was, as far as its settings tell."""
+    run = report.runs[0]
+    parties = run.settings.get("parties")
+    count = parties.get("count") if isinstance(parties, dict) else None
+    facts = [f"schedule {run.schedule}"]
+    if count is not None:
+        facts.insert(0, "1 party" if count == 1 else f"{count} parties")
+    facts.insert(-1, "1 round" if run.rounds == 1 else f"{run.rounds} rounds")
+    return ", ".join(facts)
