@@ -1,0 +1,196 @@
+"""What the documents tell a reader to open, to type and to set is there."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from tests.documents import (
+    Document,
+    broken_link,
+    make_targets,
+    run_config_keys,
+    sims_arguments,
+    slug_of,
+)
+from tests.trees import FOLDERS, ROOT
+
+WRITTEN = (
+    "*.md",
+    "docs/**/*.md",
+    "benchmarks/**/*.md",
+    "sims/**/*.md",
+    ".github/**/*.md",
+)
+DOCUMENTS = [Document(path) for glob in WRITTEN for path in sorted(ROOT.glob(glob))]
+EXPECTED = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/method.md",
+    "docs/architecture.md",
+)
+COMMANDS = [words for document in DOCUMENTS for words in document.commands()]
+
+
+def flat(table: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    """Yield a table's keys as Flower names them."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def command_line() -> click.Command:
+    """Find the command line that ``python -m sims`` runs."""
+    found = vars(import_module("sims.__main__")).values()
+    return typer.main.get_command(
+        next(each for each in found if isinstance(each, typer.Typer))
+    )
+
+
+def unknown_word(command: click.Command, arguments: list[str]) -> str | None:
+    """Name the first subcommand or option that the command line does not have."""
+    rest = list(arguments)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        if name not in command.commands:
+            return name
+        command = command.commands[name]
+    options = {"--help"} | {
+        name for each in command.params for name in each.opts + each.secondary_opts
+    }
+    given = (word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word))
+    return next((word for word in given if word not in options), None)
+
+
+def calls(meaning: Callable[[list[str]], object]) -> list[list[str]]:
+    """List the documents' commands that mean something to a function."""
+    return [words for words in COMMANDS if meaning(words)]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_documents_are_there(name: str) -> None:
+    """Each is one that a reader looks for."""
+    assert (ROOT / name).is_file()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: each.path.name)
+def test_links_lead_somewhere(document: Document) -> None:
+    """To a file that exists, and to a heading in it."""
+    assert [
+        fault for link in document.links() if (fault := broken_link(document, link))
+    ] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: each.path.name)
+def test_named_paths_and_modules_exist(document: Document) -> None:
+    """Code in backticks that begins with one of our folders is a file or an object."""
+    for code in re.findall(r"`([^`\n]+)`", document.prose):
+        if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]*", code):
+            assert (ROOT / code).exists(), code
+        elif re.fullmatch(rf"({'|'.join(FOLDERS)})(\.\w+)+", code):
+            assert resolves(code), code
+
+
+def resolves(dotted: str) -> bool:
+    """Tell whether a dotted name is a module or an attribute of one."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        if not (ROOT / "/".join(parts[:cut])).with_suffix(".py").is_file():
+            continue
+        value: object = import_module(".".join(parts[:cut]))
+        for name in parts[cut:]:
+            value = getattr(value, name, None)
+        return value is not None
+    return (ROOT / "/".join(parts)).is_dir()
+
+
+@pytest.mark.parametrize("words", calls(make_targets), ids=" ".join)
+def test_make_has_the_targets(words: list[str]) -> None:
+    """`make` would say so only after a newcomer tried."""
+    targets = set(
+        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    )
+    assert set(make_targets(words)) - targets == set()
+
+
+@pytest.mark.parametrize("words", calls(sims_arguments), ids=" ".join)
+def test_the_command_line_has_the_commands_and_options(words: list[str]) -> None:
+    """And the scenarios that the documents name."""
+    arguments = sims_arguments(words) or []
+    assert unknown_word(command_line(), arguments) is None
+    named = [Path(word) for word in arguments if word.startswith("sims/")]
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("words", calls(run_config_keys), ids=" ".join)
+def test_flower_knows_the_keys(words: list[str]) -> None:
+    """Flower refuses a key that is not in the app's configuration."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    known = set(flat(project["tool"]["flwr"]["app"]["config"]))
+    assert set(run_config_keys(words)) - known == set()
+
+
+def test_the_hooks_before_a_commit_run_what_make_check_runs() -> None:
+    """One list of checks, in one place."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    checks = re.search(
+        r"^check:([^#\n]*)", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    assert checks
+    assert re.findall(r"entry: make (\S+)", hooks) == checks[1].split()
+
+
+def test_planted_faults_are_found(tmp_path: Path) -> None:
+    """The checks above see what they are for."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One `two`, three!\n"
+        "[a](#one-two-three) [b](#four) [c](page.md) [d](gone.md)\n"
+        '<img src="gone.svg"> [e](https://example.org)\n\n'
+        "```console\n$ cd x && make demo PYTHON=x; make tset\n# not a heading\n"
+        ".venv/bin/python -m sims run --sett rounds=1 \\\n  --output x\n```\n"
+        "`flwr run . --run-config 'rounds=2 merge.name=\"ties\"'`\n",
+        encoding="utf-8",
+    )
+    document = Document(page)
+    broken = [link for link in document.links() if broken_link(document, link)]
+    assert broken == ["#four", "gone.md", "gone.svg"]
+    commands = list(document.commands())
+    assert [each for line in commands for each in make_targets(line)] == [
+        "demo",
+        "tset",
+    ]
+    assert [sims_arguments(line) for line in commands if sims_arguments(line)] == [
+        ["run", "--sett", "rounds=1", "--output", "x"]
+    ]
+    assert [each for line in commands for each in run_config_keys(line)] == [
+        "rounds",
+        "merge.name",
+    ]
+
+
+def test_headings_become_the_fragments_that_github_makes() -> None:
+    """Blanks become hyphens, one each, after the signs are gone."""
+    assert (
+        slug_of("How to add a merge, in five steps")
+        == "how-to-add-a-merge-in-five-steps"
+    )
+    assert slug_of("`flwr run` & [you](x.md)") == "flwr-run--you"
+
+
+def test_unknown_words_are_found() -> None:
+    """In the command and in its options."""
+    group = click.Group(
+        commands={"run": click.Command("run", params=[click.Option(["--set"])])}
+    )
+    assert unknown_word(group, ["run", "a.toml", "--set", "x=1"]) is None
+    assert unknown_word(group, ["run", "--sett=1"]) == "--sett"
+    assert unknown_word(group, ["rum"]) == "rum"
