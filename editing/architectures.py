@@ -110,7 +110,7 @@ class EditableModel:
 
     def head(self, states: Tensor) -> Tensor:
         """Scores over the vocabulary for normed states."""
-        scores: Tensor = self.model.get_output_embeddings()(states)  # type: ignore[no-untyped-call]
+        scores: Tensor = self.model.get_output_embeddings()(states)
         return scores
 
     def check_layers(self, layers: Sequence[int]) -> None:

@@ -71,6 +71,25 @@ class Hyperparameters(Settings):
         return [self.layers]
 
 
+class Plan(Settings):
+    """How requests become keys and residuals, the same at every party.
+
+    Attributes:
+        parameters: MEMIT's hyperparameters.
+        schedule: The order in which layers see each other's updates.
+        templates: Context templates, the bare one included.
+    """
+
+    parameters: Hyperparameters
+    schedule: Schedule
+    templates: tuple[str, ...]
+
+    @property
+    def exchanges(self) -> list[tuple[int, ...]]:
+        """Layers whose statistics are made on one state of the model."""
+        return self.parameters.exchanges(self.schedule)
+
+
 class EditingConfig(Settings):
     """The ``[editing]`` table: what differs from a hyperparameter file, and the rest.
 

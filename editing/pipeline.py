@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.architectures import EditableModel
-from editing.config import Hyperparameters, Schedule
+from editing.config import Plan
 from editing.deltas import add_deltas, applied
 from editing.keys import extract_keys
 from editing.requests import EditRequest
@@ -15,26 +15,6 @@ from editing.residuals import compute_residuals, read_hidden
 from editing.solving import solve_delta
 from editing.statistics import LayerStatistics
 from editing.targets import compute_targets
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How requests become keys and residuals.
-
-    Attributes:
-        parameters: MEMIT's hyperparameters.
-        schedule: The order in which layers see each other's updates.
-        templates: Context templates, the bare one included.
-    """
-
-    parameters: Hyperparameters
-    schedule: Schedule
-    templates: tuple[str, ...]
-
-    @property
-    def exchanges(self) -> list[tuple[int, ...]]:
-        """Layers whose statistics are made on one state of the model."""
-        return self.parameters.exchanges(self.schedule)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class FrozenPrefix:
         hidden: Float[Tensor, "rows window d"],
         early: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the blocks after ``L``; give the last hidden state and the `early` one."""
+        """Run the blocks after ``L``; give the last output and block `early`'s."""
         read = hidden
         for layer, call in self.calls.items():
             arguments = call | self._window_arguments(call)

@@ -20,14 +20,12 @@ from pydantic import (
     model_validator,
 )
 
+from editing.embedded import EMBEDDED
 from editing.errors import InputError
 from editing.settings import Settings
 
 FlatValue: TypeAlias = str | int | float | bool
 FlatConfig: TypeAlias = Mapping[str, FlatValue]
-
-EMBEDDED = "embedded"
-"""The word that stands for the model, requests or text that come with the system."""
 
 JSON_OPENINGS = ("[", "{", '"')
 

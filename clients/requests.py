@@ -1,0 +1,109 @@
+"""The private requests of the party that this client speaks for."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import Context
+from pydantic import ValidationError
+
+from clients.partitions import order_requests, party_requests, round_requests
+from editing.embedded import EMBEDDED, resolve_model, resolve_source
+from editing.errors import InputError
+from editing.requests import EditRequest, read_requests
+from editing.settings import Settings
+from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig, nest
+
+
+class ClientConfig(Settings):
+    """What a client reads of the run's settings and of its node's.
+
+    Attributes:
+        party: The node's place among the parties; −1 if it was given none.
+        own_requests: A file that this party alone holds; None in a simulation, where
+            all parties share one source.
+    """
+
+    model: ModelConfig
+    requests: RequestsConfig
+    parties: PartiesConfig
+    seed: int = 0
+    party: int = -1
+    own_requests: Path | None = None
+
+
+def read_client_config(context: Context) -> ClientConfig:
+    """Read Flower's run settings, and over them the node's own.
+
+    A node may set ``model-path``, ``device`` and ``requests-path``.
+
+    Raises:
+        InputError: If a setting is refused.
+    """
+    nested, node = nest({**context.run_config}), context.node_config
+    model = {**_table(nested.get("model"))}
+    for key, field in (("model-path", "path"), ("device", "device")):
+        if key in node:
+            model[field] = str(node[key])
+    run = _table(nested.get("run"))
+    values = {
+        "model": model,
+        "requests": nested.get("requests", {}),
+        "parties": nested.get("parties", {}),
+        "seed": run.get("seed", 0),
+        "party": node.get("partition-id", -1),
+        "own_requests": node.get("requests-path"),
+    }
+    try:
+        return ClientConfig.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"`{place}`: {first['msg']}") from None
+
+
+def requests_of_round(
+    config: ClientConfig, number: int, *, pooled: bool
+) -> list[EditRequest]:
+    """This party's new requests of a round, or everybody's if it is the pool.
+
+    Raises:
+        InputError: If a pool is asked for where each party has a file of its own.
+    """
+    if config.own_requests is not None:
+        if pooled:
+            raise InputError("`global` needs all requests in one place: simulate it.")
+        return _slice_own(config, number)
+    ordered = shared_requests(config.model, config.requests, config.parties)
+    if pooled:
+        return round_requests(ordered, config.parties, number)
+    return party_requests(ordered, config.parties, max(config.party, 0), number)
+
+
+def shared_requests(
+    model: ModelConfig, requests: RequestsConfig, parties: PartiesConfig
+) -> list[EditRequest]:
+    """The simulated parties' common source, in the order in which it is shared out."""
+    source = resolve_source(
+        requests.source, resolve_model(model.path), "requests.json", "requests.source"
+    )
+    draw = requests.source == EMBEDDED or source.name == "requests.json"
+    return order_requests(_read(source), requests, parties.split, draw=draw)
+
+
+def _slice_own(config: ClientConfig, number: int) -> list[EditRequest]:
+    assert config.own_requests is not None
+    mine = _read(config.own_requests)[: config.requests.limit]
+    size = config.parties.requests_per_round
+    if not isinstance(size, int):
+        size = size[config.party]
+    return mine[size * (number - 1) : size * number]
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path) -> list[EditRequest]:
+    return read_requests(path)
+
+
+def _table(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,74 @@
+"""The private folder of a run: what a party keeps and never sends."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+from jaxtyping import Float
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from editing.requests import EditRequest
+from strategies.messages import Job
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateFolder:
+    """Targets and case files of one run, readable by their owner alone.
+
+    Targets are filed under a digest of all that they depend on, so that merges that are
+    compared on the same requests share them, and nothing stale is ever found.
+    """
+
+    path: Path
+
+    @classmethod
+    def of_run(cls, context: Context) -> "PrivateFolder":
+        """The run's folder under the node's ``private-folder`` or Flower's home."""
+        home = os.environ.get("FLWR_HOME") or str(Path.home() / ".flwr")
+        chosen = context.node_config.get("private-folder", home)
+        return cls(Path(str(chosen)) / "collabedit" / str(context.run_id))
+
+    def find_target(self, name: str) -> Float[Tensor, " d_out"] | None:
+        """A target that was kept, if it was."""
+        file = self.path / "targets" / f"{name}.safetensors"
+        return load_file(file)["target"] if file.is_file() else None
+
+    def keep_target(self, name: str, target: Float[Tensor, " d_out"]) -> None:
+        """File a target."""
+        data = save({"target": target.detach().cpu().contiguous()})
+        self._write(Path("targets") / f"{name}.safetensors", data)
+
+    def keep_cases(
+        self, job: Job, party: int, cases: Sequence[Mapping[str, object]]
+    ) -> None:
+        """File one JSON object a case, as MEMIT's evaluation does."""
+        place = Path("cases") / job.label / f"round_{job.round}" / f"party_{party}"
+        for case in cases:
+            text = json.dumps(case, indent=1, ensure_ascii=False)
+            self._write(place / f"case_{case['case_id']}.json", text.encode())
+
+    def forget(self) -> None:
+        """Remove the targets; case files stay for their owner."""
+        shutil.rmtree(self.path / "targets", ignore_errors=True)
+
+    def _write(self, place: Path, data: bytes) -> None:
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = self.path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        beside.write_bytes(data)
+        beside.replace(file)
+
+
+def name_target(request: EditRequest, job: Job) -> str:
+    """Digest of all that a target depends on: request, plan, model, earlier updates."""
+    asked = [request.prompt, request.subject, request.target_new]
+    plan = [job.plan.parameters.model_dump(mode="json"), job.plan.templates]
+    all_of_it = json.dumps([asked, plan, job.identity.weights, job.before])
+    return hashlib.sha256(all_of_it.encode()).hexdigest()

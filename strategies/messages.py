@@ -1,0 +1,246 @@
+"""The protocol: what server and clients say to each other.
+
+Every message carries the whole job, because in deployment each one meets a new process.
+The model never travels, and neither do requests, prompts, subjects or targets.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+import torch
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from pydantic import ValidationError
+from torch import Tensor
+
+from editing.config import Plan
+from editing.encodings import EncodedStatistics, Encoding
+from editing.errors import InputError
+from editing.settings import Settings
+from editing.statistics import StatisticsError
+
+PROTOCOL_VERSION = 1
+"""Changes with the meaning of any message."""
+
+
+class Phase(StrEnum):
+    """What a message asks of a client; each is a Flower message type."""
+
+    DESCRIBE = "query.describe"
+    TARGETS = "train.targets"
+    STATISTICS = "train.statistics"
+    EVALUATE = "evaluate.requests"
+    FORGET = "query.forget"
+
+
+Failure = Literal[
+    "another protocol version",
+    "another model",
+    "requests that cannot be used",
+    "a model that cannot be loaded",
+    "not enough memory",
+    "arithmetic that failed",
+    "an error of the program",
+]
+"""All that a client says of what went wrong; the rest stays in its own log."""
+
+
+class ModelIdentity(Settings):
+    """What must be equal for two nodes to edit the same model.
+
+    Attributes:
+        weights: SHA-256 of all parameters and their precision.
+        tokenizer: SHA-256 of how the tokenizer cuts.
+    """
+
+    weights: str
+    tokenizer: str
+
+    def differences(self, other: "ModelIdentity") -> list[str]:
+        """Name what differs."""
+        fields = ("weights", "tokenizer")
+        return [name for name in fields if getattr(self, name) != getattr(other, name)]
+
+
+class Job(Settings):
+    """All that a client needs to know of the run.
+
+    Attributes:
+        protocol: The server's `PROTOCOL_VERSION`.
+        identity: Of the server's model.
+        plan: Hyperparameters, schedule and context templates.
+        encoding: How statistics shall be written.
+        label: Names the part of the run, for files that stay with the party.
+        round: Counted from 1; 0 is before any edit.
+        before: Digest of the updates that the model carried when the round began.
+        layers: Layers whose statistics are asked for.
+        pooled: Whether this party holds everybody's requests (`global`).
+    """
+
+    protocol: int = PROTOCOL_VERSION
+    identity: ModelIdentity
+    plan: Plan
+    encoding: Encoding = "factors"
+    label: str = "run"
+    round: int = 0
+    before: str = ""
+    layers: tuple[int, ...] = ()
+    pooled: bool = False
+
+
+class Introduction(Settings):
+    """What a client says of itself before anything is computed.
+
+    Attributes:
+        protocol: The client's `PROTOCOL_VERSION`.
+        identity: Of the client's model.
+        party: Its place in sums, so that they do not depend on node numbers; −1 if the
+            node was given none.
+    """
+
+    protocol: int
+    identity: ModelIdentity
+    party: int
+
+
+def write_job(
+    job: Job, delta: ArrayRecord, config: ConfigRecord | None = None
+) -> RecordDict:
+    """Pack a job with the updates that the model shall carry, by parameter name.
+
+    `config` is what a caller of the strategy adds for clients of its own.
+    """
+    return RecordDict(
+        {
+            "job": ConfigRecord({"job": job.model_dump_json()}),
+            "delta": delta,
+            "config": config or ConfigRecord(),
+        }
+    )
+
+
+def read_delta(message: Message) -> dict[str, Tensor]:
+    """The updates that the model shall carry, by parameter name."""
+    return _tensors(message.content.array_records["delta"])
+
+
+def read_job(content: RecordDict) -> Job:
+    """Undo `write_job`, the updates aside.
+
+    Raises:
+        InputError: If the message is not one of this protocol.
+    """
+    try:
+        return Job.model_validate_json(str(content["job"]["job"]))
+    except (KeyError, ValidationError, TypeError) as error:
+        raise InputError(
+            f"The server's message is not one of protocol {PROTOCOL_VERSION} "
+            f"({type(error).__name__}). Do server and clients run the same version?"
+        ) from None
+
+
+def write_statistics(parts: Mapping[int, EncodedStatistics]) -> RecordDict:
+    """Pack a party's statistics of some layers."""
+    arrays = {
+        f"{layer}.{name}": Array(tensor.numpy())
+        for layer, part in parts.items()
+        for name, tensor in part.tensors.items()
+    }
+    facts: dict[str, str | int] = {}
+    for layer, part in parts.items():
+        facts |= {f"{layer}.encoding": part.encoding, f"{layer}.count": part.count}
+    return RecordDict(
+        {"statistics": ArrayRecord(arrays), "facts": ConfigRecord({**facts})}
+    )
+
+
+def read_statistics(content: RecordDict, layer: int) -> EncodedStatistics:
+    """Unpack one layer of a party's statistics; `write_statistics` packs it.
+
+    Raises:
+        StatisticsError: If the layer is not there or not of this protocol.
+    """
+    try:
+        facts, arrays = content.config_records["facts"], content.array_records
+        prefix = f"{layer}."
+        named = {
+            name.removeprefix(prefix): array
+            for name, array in arrays["statistics"].items()
+            if name.startswith(prefix)
+        }
+        encoding, count = facts[f"{layer}.encoding"], facts[f"{layer}.count"]
+        tensors = _tensors(ArrayRecord(named))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StatisticsError(
+            f"Statistics of layer {layer} were asked for, and the reply does not hold "
+            f"them ({type(error).__name__})."
+        ) from None
+    if not isinstance(count, int):
+        raise StatisticsError(f"The count of layer {layer} is no whole number.")
+    return EncodedStatistics(str(encoding), tensors, count)
+
+
+def write_introduction(introduction: Introduction) -> RecordDict:
+    """Pack what a client says of itself."""
+    text = introduction.model_dump_json()
+    return RecordDict({"introduction": ConfigRecord({"introduction": text})})
+
+
+def read_introduction(content: RecordDict) -> Introduction:
+    """Undo `write_introduction`.
+
+    Raises:
+        StatisticsError: If the reply is not of this protocol.
+    """
+    try:
+        text = str(content["introduction"]["introduction"])
+        return Introduction.model_validate_json(text)
+    except (KeyError, ValidationError):
+        raise StatisticsError("the introduction is not of this protocol") from None
+
+
+def write_failure(failure: Failure) -> RecordDict:
+    """Pack the class of what went wrong, and nothing else."""
+    return RecordDict({"failure": ConfigRecord({"kind": failure})})
+
+
+def read_failure(content: RecordDict) -> str | None:
+    """The class of what went wrong, if something did."""
+    record = content.config_records.get("failure")
+    return None if record is None else str(record["kind"])
+
+
+def write_metrics(metrics: Mapping[str, float]) -> RecordDict:
+    """Pack numbers."""
+    return RecordDict({"metrics": MetricRecord({**metrics})})
+
+
+def read_metrics(content: RecordDict) -> dict[str, float]:
+    """Unpack the numbers of a reply; none if it has none."""
+    record = content.metric_records.get("metrics", MetricRecord())
+    return {
+        name: float(value)
+        for name, value in record.items()
+        if isinstance(value, int | float)
+    }
+
+
+def digest_arrays(arrays: ArrayRecord) -> str:
+    """SHA-256 of named arrays; empty arrays have the digest of nothing."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(name.encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _tensors(record: ArrayRecord) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array.numpy()) for name, array in record.items()}
