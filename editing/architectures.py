@@ -80,10 +80,8 @@ class EditableModel:
     @cached_property
     def block_count(self) -> int:
         """Number of transformer blocks."""
-        container = self.model.get_submodule(
-            self.architecture.block.removesuffix(".{}")
-        )
-        return len(list(container.children()))
+        container, _, _ = self.architecture.block.partition(".{}")
+        return len(list(self.model.get_submodule(container).children()))
 
     def block(self, layer: int) -> nn.Module:
         """The block whose output is the hidden state after `layer`."""

@@ -191,6 +191,10 @@ def _case_of(
         post[f"{kind}_prompts_correct"] = [
             each[wanted].correct for each in found if wanted in each
         ]
+    post["paraphrase_prompts_same_direction"] = [
+        prompt.startswith(request.subject) == request.prompt.startswith("{}")
+        for prompt in request.paraphrase_prompts
+    ]
     return {"case_id": request.case_id, "post": post}
 
 
@@ -201,6 +205,7 @@ def sum_cases(cases: Sequence[Mapping[str, object]]) -> MetricSums:
         post = case["post"]
         assert isinstance(post, Mapping)
         metrics = {k: v for kind in KINDS for k, v in _case_metrics(post, kind).items()}
+        metrics |= _direction_metrics(post)
         total = total + MetricSums(metrics, dict.fromkeys(metrics, 1))
     return total
 
@@ -223,6 +228,27 @@ def _case_metrics(post: Mapping[str, object], kind: str) -> dict[str, float]:
     if correct:
         metrics[f"{kind}_acc"] = sum(correct) / len(correct)
     return metrics
+
+
+def _direction_metrics(post: Mapping[str, object]) -> dict[str, float]:
+    """Paraphrase success apart for phrasings of the rewrite prompt's direction.
+
+    A prompt's direction is whether it begins with the subject: a model that was told
+    the relation before the name may look the name up under another key.
+    """
+    probs = post["paraphrase_prompts_probs"]
+    same = post.get("paraphrase_prompts_same_direction", [])
+    assert isinstance(probs, list)
+    assert isinstance(same, list)
+    wins: dict[bool, list[bool]] = {True: [], False: []}
+    for each, direction in zip(probs, same, strict=False):
+        if "target_true" in each:
+            wins[direction].append(each["target_true"] > each["target_new"])
+    names = {
+        True: "paraphrase_success.same_direction",
+        False: "paraphrase_success.other_direction",
+    }
+    return {names[way]: sum(won) / len(won) for way, won in wins.items() if won}
 
 
 def _probability_gap(probs: Mapping[str, float], sign: int) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
 from editing.activations import hidden_state
 from editing.architectures import EditableModel
@@ -71,8 +71,12 @@ class FrozenPrefix:
 
     def _window_arguments(self, call: dict[str, Any]) -> dict[str, Any]:
         """What speaks of columns, by its name, restricted to the window's."""
-        own: dict[str, Any] = {"attention_mask": self.mask, "use_cache": True}
-        own["past_key_values"] = _StoredPast(self.past)
+        own: dict[str, Any] = {
+            name: _StoredPast(self.past)
+            for name, value in call.items()
+            if isinstance(value, Cache)
+        }
+        own |= {"attention_mask": self.mask, "use_cache": True}
         if call.get("position_ids") is not None:
             own["position_ids"] = self.positions
         if call.get("position_embeddings") is not None:

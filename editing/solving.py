@@ -22,10 +22,10 @@ def solve_delta(
     """
     system = prior.double() + statistics.gram.double()
     factor, info = torch.linalg.cholesky_ex(system)
-    pivots = factor.diagonal().square()
+    # A pivot is what earlier keys leave of a diagonal entry; less than this is rounding.
     rounding = torch.finfo(system.dtype).eps * system.shape[0]
-    singular = pivots.min() <= rounding * system.diagonal().max()
-    if info.item() != 0 or singular:
+    vanished = factor.diagonal().square() <= rounding * system.diagonal()
+    if info.item() != 0 or vanished.any():
         raise IllConditionedError(
             "`prior + gram` is not positive definite. The gram of "
             f"{statistics.count} edits has rank at most {statistics.count} of "
