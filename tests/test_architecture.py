@@ -44,7 +44,7 @@ LAYOUT = {
 """The nouns that the architecture names; a folder may hold more."""
 
 TESTED_ELSEWHERE: dict[str, str] = {}
-"""Modules with public code and no test file of their own, and the file that tests it."""
+"""Modules with public code and no test file of their own, and what tests them."""
 
 
 @cache

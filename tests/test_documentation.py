@@ -63,7 +63,7 @@ def unknown_word(command: click.Command, arguments: list[str]) -> str | None:
         if name not in command.commands:
             return name
         command = command.commands[name]
-    options = {"--help"} | {
+    options = {"--help", "-h"} | {
         name for each in command.params for name in each.opts + each.secondary_opts
     }
     given = (word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word))
