@@ -82,7 +82,8 @@ def find_round_targets(message: Message, context: Context) -> Message:
     requests = requests_of_round(config, job.round, pooled=job.pooled)
     if requests:
         with applied(read_delta(message), model.model):
-            find_targets(model, requests, job, PrivateFolder.of_run(context))
+            folder = PrivateFolder.of_run(context)
+            find_targets(model, requests, job, folder, config.batch_size)
     return Message(write_metrics({"requests": len(requests)}), reply_to=message)
 
 

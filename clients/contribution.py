@@ -23,6 +23,7 @@ def find_targets(
     requests: Sequence[EditRequest],
     job: Job,
     folder: PrivateFolder,
+    batch_size: int = 64,
 ) -> Float[Tensor, "n d_out"]:
     """Take targets from the private folder and compute the others, together.
 
@@ -31,6 +32,7 @@ def find_targets(
         requests: The party's new requests.
         job: The run's plan.
         folder: Where targets are kept.
+        batch_size: Requests computed together.
     """
     names = [name_target(request, job) for request in requests]
     kept = [folder.find_target(name) for name in names]
@@ -38,7 +40,7 @@ def find_targets(
     if missing:
         wanted = [requests[index] for index in missing]
         computed = compute_targets(
-            model, wanted, job.plan.templates, job.plan.parameters
+            model, wanted, job.plan.templates, job.plan.parameters, batch_size
         )
         for index, target in zip(missing, computed, strict=True):
             folder.keep_target(names[index], target)

@@ -19,6 +19,8 @@ class ClientConfig(Settings):
     """What a client reads of the run's settings and of its node's.
 
     Attributes:
+        batch_size: Requests whose targets are computed together.
+        seed: Draws what a simulation draws.
         party: The node's place among the parties; −1 if it was given none.
         own_requests: A file that this party alone holds; None in a simulation, where
             all parties share one source.
@@ -27,6 +29,7 @@ class ClientConfig(Settings):
     model: ModelConfig
     requests: RequestsConfig
     parties: PartiesConfig
+    batch_size: int = 64
     seed: int = 0
     party: int = -1
     own_requests: Path | None = None
@@ -50,6 +53,7 @@ def read_client_config(context: Context) -> ClientConfig:
         "model": model,
         "requests": nested.get("requests", {}),
         "parties": nested.get("parties", {}),
+        "batch_size": _table(nested.get("editing")).get("batch_size", 64),
         "seed": run.get("seed", 0),
         "party": node.get("partition-id", -1),
         "own_requests": node.get("requests-path"),

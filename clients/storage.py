@@ -29,10 +29,15 @@ class PrivateFolder:
 
     @classmethod
     def of_run(cls, context: Context) -> "PrivateFolder":
-        """The run's folder under the node's ``private-folder`` or Flower's home."""
-        home = os.environ.get("FLWR_HOME") or str(Path.home() / ".flwr")
+        """The run's folder, under the first of these that is set.
+
+        The node's ``private-folder``, the environment's ``COLLABEDIT_HOME``, and
+        ``collabedit`` in Flower's home.
+        """
+        flower = os.environ.get("FLWR_HOME") or str(Path.home() / ".flwr")
+        home = os.environ.get("COLLABEDIT_HOME") or str(Path(flower) / "collabedit")
         chosen = context.node_config.get("private-folder", home)
-        return cls(Path(str(chosen)) / "collabedit" / str(context.run_id))
+        return cls(Path(str(chosen)) / str(context.run_id))
 
     def find_target(self, name: str) -> Float[Tensor, " d_out"] | None:
         """A target that was kept, if it was."""
