@@ -21,13 +21,13 @@ from pydantic import (
 )
 
 from editing.config import EditingConfig
+from editing.embedded import EMBEDDED
 from editing.errors import InputError
 from editing.settings import Settings
 from server.complaints import complain
 from strategies.merges.base import Merge
 from strategies.merges.choice import read_merge
 from strategies.scenario import (
-    EMBEDDED,
     FlatConfig,
     FlatValue,
     ModelConfig,

@@ -1,0 +1,186 @@
+"""The commands of ``python -m sims``.
+
+Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editing.errors import InputError
+from sims.errors import RunFailedError
+
+SCENARIOS = Path(__file__).resolve().parent / "scenarios"
+BAD_INPUT = 2
+FAILED = 1
+
+app = typer.Typer(
+    name="python -m sims",
+    help=(
+        "Edit the knowledge of one language model together: several parties with "
+        "private requests, one merged update. Start with `python -m sims compare`."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Engine(StrEnum):
+    """What carries the messages between server and parties."""
+
+    FLOWER = "flower"
+    IN_PROCESS = "in-process"
+
+
+ScenarioArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SCENARIO.toml",
+        help="What to run; sims/scenarios has examples, default.toml all settings.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting of the scenario, such as parties.count=3. Repeatable.",
+    ),
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="flower starts Flower's simulation and ends it afterwards; in-process "
+        "runs the same apps in this process, for a quick look and for debugging."
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The folder to make for the results. "
+        "[default: results/MERGE/run_NUMBER, or results/compare/run_NUMBER]",
+        show_default=False,
+    ),
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the log of Flower as well.")
+]
+
+
+@app.command("run")
+def run_scenario(
+    scenario: ScenarioArgument = SCENARIOS / "default.toml",
+    settings: SetOption = None,
+    engine: EngineOption = Engine.FLOWER,
+    output: OutputOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run one scenario with its merge and report what the edited model says."""
+    from sims.jobs import run_job
+
+    run_job(scenario, settings or [], engine.value, output, verbose=verbose)
+
+
+@app.command("compare")
+def compare_merges(
+    scenario: ScenarioArgument = SCENARIOS / "default.toml",
+    settings: SetOption = None,
+    engine: EngineOption = Engine.FLOWER,
+    output: OutputOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run all five merges on the same requests and compare them in one report."""
+    from sims.jobs import run_job
+
+    chosen = [*(settings or []), "run.compare=true"]
+    run_job(scenario, chosen, engine.value, output, verbose=verbose)
+
+
+@app.command("evaluate")
+def evaluate_delta(
+    model: Annotated[str, typer.Option(help="A model folder, hub id or `embedded`.")],
+    requests: Annotated[Path, typer.Option(help="A file of edit requests.")],
+    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    delta: Annotated[
+        Path | None,
+        typer.Option(help="A delta.safetensors; the unedited model if left out."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
+) -> None:
+    """Judge a model, with or without a delta, by the prompts of edit requests."""
+    from sims.judging import judge_delta
+
+    judge_delta(model, requests, output, delta, device)
+
+
+@app.command("train-world")
+def train_embedded_model(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    seed: Annotated[int, typer.Option(help="Draws the world and the weights.")] = 0,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training steps; the recipe's if left out."),
+    ] = None,
+) -> None:
+    """Train the embedded model anew, on a world of made-up facts."""
+    from sims.training import train_world
+
+    refuse_existing_folder(output)
+    train_world(output, seed, steps)
+    typer.echo(f"Model: {output}")
+
+
+@app.command("export-model")
+def export_embedded_model(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+) -> None:
+    """Copy the embedded model, for nodes that have the app's bundle alone."""
+    from sims.jobs import export_model
+
+    export_model(folder)
+    typer.echo(f"Model: {folder}; set model.path to it on every node")
+
+
+@app.command("search")
+def search_hyperparameters(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    model: Annotated[
+        str, typer.Option(help="A model folder or `embedded`.")
+    ] = "embedded",
+) -> None:
+    """Search the embedded model's hyperparameters and record every trial."""
+    from sims.search import search
+
+    refuse_existing_folder(output)
+    search(output, model)
+    typer.echo(f"Trials: {output}")
+
+
+def refuse_existing_folder(path: Path) -> None:
+    """Keep what is there from being overwritten."""
+    from server.report import refuse_existing
+
+    refuse_existing(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; bad input is one line on stderr and exit code 2."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except InputError as error:
+        fail(error, BAD_INPUT)
+    except RunFailedError as error:
+        fail(error, FAILED)
+
+
+def fail(error: Exception, code: int) -> None:
+    """Say in one line what is wrong and leave."""
+    typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    sys.exit(code)

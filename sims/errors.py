@@ -1,0 +1,5 @@
+"""Errors of the command line that are no fault of its input."""
+
+
+class RunFailedError(RuntimeError):
+    """A run ended without a result, and its input was not refused."""

@@ -1,0 +1,135 @@
+"""One job from the command line: settings in, a folder of results out."""
+
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from editing.embedded import EMBEDDED, locate_embedded, resolve_model
+from editing.errors import InputError
+from editing.requests import read_requests
+from server.config import RunConfig, read_scenario
+from server.report import create_output_folder, read_report, refuse_existing
+from sims.console import ProgressEvent, following, open_console, tabulate
+from sims.errors import RunFailedError
+from strategies.scenario import FlatValue, flatten
+
+RESULTS = Path("results")
+
+Run = Callable[[Mapping[str, FlatValue], int], None]
+
+
+def run_job(
+    scenario: Path,
+    overrides: Sequence[str],
+    engine: str,
+    output: Path | None,
+    *,
+    verbose: bool = False,
+) -> None:
+    """Run a scenario on an engine, show its progress and then its results."""
+    config = read_scenario(scenario, overrides)
+    folder = choose_folder(config, output)
+    check_early(config, folder)
+    console = open_console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="collabedit-") as scratch:
+        progress = Path(scratch) / "progress.jsonl"
+        flat = flatten(complete(config, folder, progress))
+        run = choose_engine(engine, Path(scratch), verbose=verbose)
+        with following(progress, console) as finish:
+            carry_out(run, flat, config.parties.count, finish)
+    show_results(folder, open_console())
+
+
+def carry_out(
+    run: Run,
+    flat: Mapping[str, FlatValue],
+    parties: int,
+    finish: Callable[[], ProgressEvent | None],
+) -> None:
+    """Run, and turn an error that the server told of into one of ours.
+
+    Raises:
+        InputError: If the server refused what the run was given.
+        RunFailedError: If the run ended without a result.
+    """
+    try:
+        run(flat, parties)
+    except RunFailedError as failure:
+        told = finish()
+        if told is None or told.error is None:
+            raise
+        if told.kind == "input":
+            raise InputError(told.error) from None
+        raise RunFailedError(f"{told.error} ({failure})") from None
+    told = finish()
+    if told is not None and told.error is not None:
+        raise RunFailedError(told.error)
+
+
+def choose_engine(name: str, scratch: Path, *, verbose: bool) -> Run:
+    """Load the engine of that name, and it alone."""
+    if name == "in-process":
+        from sims.in_process import run_in_process
+
+        logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
+        private = scratch / "parties"
+        return lambda flat, parties: run_in_process(flat, parties, private)
+    from sims.flower_engine import run_under_flower
+
+    return lambda flat, parties: run_under_flower(flat, parties, verbose=verbose)
+
+
+def choose_folder(config: RunConfig, output: Path | None) -> Path:
+    """Take the folder that was named, or the next numbered one."""
+    if output is not None:
+        return output.absolute()
+    if config.output.directory is not None:
+        return Path(config.output.directory).absolute()
+    name = "compare" if config.run.compare else config.merge.name
+    parent = RESULTS / re.sub(r"[^\w.-]", ".", name)
+    taken = [
+        int(found[1])
+        for path in parent.glob("*run_*")
+        if (found := re.fullmatch(r"run_(\d+)", path.name))
+    ]
+    return (parent / f"run_{max(taken, default=-1) + 1:03d}").absolute()
+
+
+def check_early(config: RunConfig, folder: Path) -> None:
+    """Refuse in a moment what a run would refuse after a minute."""
+    refuse_existing(folder)
+    if config.requests.source != EMBEDDED:
+        read_requests(Path(config.requests.source), config.requests.limit)
+
+
+def complete(config: RunConfig, folder: Path, progress: Path) -> RunConfig:
+    """Fill in where the model lies and where results and progress go."""
+    model = config.model.model_copy(update={"path": resolve_model(config.model.path)})
+    output = config.output.model_copy(
+        update={"directory": str(folder), "progress": str(progress)}
+    )
+    return config.model_copy(update={"model": model, "output": output})
+
+
+def show_results(folder: Path, console: Console) -> None:
+    """Print the comparison and where the whole report lies.
+
+    Raises:
+        RunFailedError: If the run left no report.
+    """
+    path = folder / "report.json"
+    if not path.is_file():
+        raise RunFailedError(f"the run ended well and left no report at {path}")
+    console.print(tabulate(read_report(path)))
+    console.print(f"Report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def export_model(folder: Path) -> None:
+    """Copy the embedded model to a new folder."""
+    with create_output_folder(folder.absolute()) as beside:
+        shutil.copytree(locate_embedded(), beside, dirs_exist_ok=True)

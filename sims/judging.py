@@ -1,0 +1,94 @@
+"""Judge a model, edited or not, by the prompts of edit requests."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from editing.architectures import EditableModel, load_editable_model
+from editing.deltas import Delta, applied, load_delta
+from editing.embedded import EMBEDDED, file_beside, resolve_model, resolve_source
+from editing.errors import InputError
+from editing.evaluation import evaluate_requests, sum_cases
+from editing.requests import read_requests
+from server.report import write_whole
+from server.report_tables import headings, write_number
+from sims.console import ProgressEvent, open_console, showing
+
+
+def judge_delta(
+    model_path: str, requests: Path, output: Path, delta: Path | None, device: str
+) -> None:
+    """Write the metrics and cases of a model, with a delta if one is given, to a file.
+
+    Raises:
+        InputError: If the output exists, or an input cannot be read or does not fit.
+    """
+    if output.exists():
+        raise InputError(f"{output} exists and is never overwritten; name another file")
+    place = resolve_model(model_path)
+    source = resolve_source(str(requests), place, "requests.json", "--requests")
+    asked = read_requests(source)
+    model = load_editable_model(place, device=device)
+    with showing(open_console(stderr=True)) as show, edited(model, delta):
+        cases = evaluate_requests(
+            model,
+            asked,
+            on_batch=lambda done: show(ProgressEvent(phase="evaluation", done=done)),
+        )
+    metrics = sum_cases(cases).means()
+    result = {
+        "model": model_path,
+        "delta": None if delta is None else str(delta),
+        "requests": str(source),
+        "metrics": metrics,
+        "cases": cases,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(output, json.dumps(result, indent=2) + "\n")
+    show_metrics(metrics, output)
+
+
+@contextmanager
+def edited(model: EditableModel, path: Path | None) -> Iterator[None]:
+    """Add a delta file's updates to a model within the block.
+
+    Raises:
+        InputError: If the file cannot be read or was made for another model.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        delta, _ = load_delta(path)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    check_fit(delta, model, path)
+    with applied(delta, model.model):
+        yield
+
+
+def check_fit(delta: Delta, model: EditableModel, path: Path) -> None:
+    """Hold a delta's names and widths to a model's edited weights.
+
+    Raises:
+        InputError: If a name is unknown or a width differs.
+    """
+    layers = range(model.block_count)
+    widths = {model.weight_name(layer): model.widths(layer) for layer in layers}
+    for name, update in delta.items():
+        if widths.get(name) != tuple(update.shape):
+            raise InputError(
+                f"{path}: `{name}` is {tuple(update.shape)}, and the model's is "
+                f"{widths.get(name, 'not there')}; was the delta made for this model?"
+            )
+
+
+def show_metrics(metrics: Mapping[str, float], output: Path) -> None:
+    """Print the metrics, and where the cases lie."""
+    console = open_console()
+    names = list(metrics)
+    width = max(map(len, headings(names)), default=0)
+    for name, heading in zip(names, headings(names), strict=True):
+        console.print(f"{heading:{width}}  {write_number(name, metrics[name]):>7}")
+    console.print(f"Cases: {output}", soft_wrap=True, highlight=False)
