@@ -124,12 +124,12 @@ def sims_arguments(words: list[str]) -> list[str] | None:
     return None if arguments is None else [word.strip("[]") for word in arguments]
 
 
-def run_config_keys(words: list[str]) -> list[str]:
-    """List the keys that a call of ``flwr run`` sets."""
-    arguments = call(words, "flwr", "run") or []
+def keys_set(words: list[str]) -> list[str]:
+    """List the keys that a call of ``flwr run`` or of ``python -m sims`` sets."""
+    arguments = call(words, "flwr", "run") or sims_arguments(words) or []
     return [
         key
         for option, value in pairwise(arguments)
-        if option in {"--run-config", "-c"} and not value.endswith(".toml")
+        if option in {"--run-config", "-c", "--set"} and not value.endswith(".toml")
         for key in re.findall(r"""([\w.-]+)\s*=\s*(?:"[^"]*"|'[^']*'|\S+)""", value)
     ]
