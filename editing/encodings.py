@@ -3,7 +3,8 @@
 ``dense`` sends ``KᵀK`` and ``RᵀK``, which may be added before they are decoded.
 ``factors`` sends ``(QK, QR)`` with a random orthogonal ``Q`` that only the party knows.
 It decodes to the same statistics, because ``(QK)ᵀ(QK) = KᵀK`` and ``(QR)ᵀ(QK) = RᵀK``,
-tells no more than they do, and is smaller while there are fewer edits than ``d_in``.
+tells no more than they do, and is smaller: as many rows as the keys' rank, which is at
+most the number of edits, instead of ``d_in``.
 
 Neither hides the statistics themselves: whoever holds a party's gram can test whether a
 guessed subject is among its edits.
@@ -49,11 +50,6 @@ class EncodedStatistics:
     def nbytes(self) -> int:
         """Size of the tensors' payload."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
-
-
-def smaller_encoding(count: int, d_in: int) -> Encoding:
-    """Choose factors while there are fewer edits than the keys are wide."""
-    return "factors" if count < d_in else "dense"
 
 
 def encode(

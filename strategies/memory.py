@@ -36,7 +36,7 @@ class Memory:
         cls,
         covariance: Float[Tensor, "d_in d_in"],
         weight: float,
-        memory_weight: float = 1.0,
+        memory_weight: float,
     ) -> "Memory":
         """Begin with nothing edited, in float64.
 

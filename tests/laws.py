@@ -41,7 +41,9 @@ def draw_parties(sizes: Sequence[int], seed: int = 0) -> list[LayerStatistics]:
     return [
         LayerStatistics.of_pairs(*pairs)
         for pairs in zip(
-            keys.split(list(sizes)), residuals.split(list(sizes)), strict=True
+            torch.split(keys, list(sizes)),
+            torch.split(residuals, list(sizes)),
+            strict=True,
         )
     ]
 
@@ -57,7 +59,7 @@ def relative_difference(ours: Tensor, theirs: Tensor) -> float:
     """Compare whole tensors: ``‖ours − theirs‖ / ‖theirs‖``; absolute at 0."""
     assert ours.shape == theirs.shape, f"shapes {ours.shape} and {theirs.shape}"
     gap, size = (ours.double() - theirs.double()).norm(), theirs.double().norm()
-    return (gap / size if size > 0 else gap).item()
+    return float(gap / size if size > 0 else gap)
 
 
 def assert_same(ours: Tensor, theirs: Tensor, tolerance: float = ALGEBRA) -> None:

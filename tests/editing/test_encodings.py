@@ -14,7 +14,6 @@ from editing.encodings import (
     decode,
     draw_rotation,
     encode,
-    smaller_encoding,
 )
 from editing.statistics import LayerStatistics, StatisticsError
 from tests.laws import (
@@ -79,11 +78,10 @@ def test_keys_of_zero_travel() -> None:
 
 
 @given(edits=st.integers(1, 9))
-def test_the_smaller_encoding_is_the_smaller(edits: int) -> None:
-    """In bytes, by full rank keys."""
-    sizes = {name: send(name, edits).nbytes for name in get_args(Encoding)}
-    smallest = min(sizes.values())
-    assert sizes[smaller_encoding(edits, D_IN)] == smallest
+def test_factors_are_smaller_than_dense(edits: int) -> None:
+    """While there are fewer edits than the keys are wide, and never larger."""
+    factors, dense = send("factors", edits).nbytes, send("dense", edits).nbytes
+    assert factors < dense if edits < D_IN else factors == dense
 
 
 def test_bytes_are_those_of_the_tensors() -> None:

@@ -38,7 +38,7 @@ def test_a_memory_of_weight_zero_forgets(weight: float) -> None:
 
 def test_remembering_leaves_the_earlier_memory_alone() -> None:
     """A round that fails can be run again."""
-    memory = Memory.of_covariance(draw_prior(), 2.0)
+    memory = Memory.of_covariance(draw_prior(), 2.0, 1.0)
     before = memory.prior()
     memory.remember(draw_statistics(4).gram)
     assert torch.equal(memory.prior(), before)
@@ -56,7 +56,9 @@ def test_rounds_remembered_at_weight_one_equal_one_batch(
     memory = Memory.of_covariance(draw_prior(seed), 2.0, 1.0)
     alone = solve_delta(LayerStatistics.of_pairs(keys, residuals), memory.prior())
     written = torch.zeros_like(alone)
-    for key, residual in zip(keys.split(sizes), residuals.split(sizes), strict=True):
+    for key, residual in zip(
+        torch.split(keys, sizes), torch.split(residuals, sizes), strict=True
+    ):
         left = LayerStatistics.of_pairs(key, residual - key @ written.mT)
         written = written + solve_delta(left, memory.prior())
         memory = memory.remember(left.gram)
@@ -65,7 +67,7 @@ def test_rounds_remembered_at_weight_one_equal_one_batch(
 
 def test_the_order_of_past_rounds_does_not_matter() -> None:
     """Their grams add."""
-    memory = Memory.of_covariance(draw_prior(), 2.0)
+    memory = Memory.of_covariance(draw_prior(), 2.0, 1.0)
     first, second = draw_statistics(2, 1), draw_statistics(3, 2)
     together = memory.remember(pool([first, second]).gram)
     apart = memory.remember(second.gram).remember(first.gram)
@@ -74,7 +76,7 @@ def test_the_order_of_past_rounds_does_not_matter() -> None:
 
 def test_a_single_precision_covariance_is_remembered_in_double() -> None:
     """One cast at the border."""
-    memory = Memory.of_covariance(draw_prior().float(), 2.0)
+    memory = Memory.of_covariance(draw_prior().float(), 2.0, 1.0)
     assert memory.prior().dtype == torch.float64
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.encodings import decode, encode, smaller_encoding
+from editing.encodings import decode, encode
 from editing.solving import solve_delta
 from editing.statistics import LayerStatistics, StatisticsError, pool
 from strategies.merges.average import SimpleAverageMerge
@@ -54,14 +54,16 @@ def test_collabedit_equals_global_on_any_split(cuts: set[int], seed: int) -> Non
 
 @given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=4), seed=SEEDS)
 def test_collabedit_equals_global_over_the_wire(sizes: list[int], seed: int) -> None:
-    """Each party picks the smaller encoding, repeats an edit and draws a rotation."""
+    """With an edit repeated, and some parties sending factors and others matrices."""
     keys, residuals = draw_pairs(sum(sizes), seed)
     keys[-1] = keys[0]
     everything = LayerStatistics.of_pairs(keys, residuals)
     generator = torch.Generator().manual_seed(seed)
     parties = [
-        encode(key, residual, smaller_encoding(len(key), D_IN), generator)
-        for key, residual in zip(keys.split(sizes), residuals.split(sizes), strict=True)
+        encode(key, residual, "factors" if len(key) > 2 else "dense", generator)
+        for key, residual in zip(
+            torch.split(keys, sizes), torch.split(residuals, sizes), strict=True
+        )
     ]
     received = [decode(party, D_IN, D_OUT) for party in parties]
     prior = draw_prior(seed)
