@@ -23,8 +23,9 @@ help:  ## List the targets
 demo: $(STAMP)  ## Ten parties edit one model together; compare the merges
 	$(IN_VENV) sims compare
 
+# One thread: the tensors of the tests are so small that a second one only gets in the way.
 test: check  ## Run all checks, then all tests
-	$(IN_VENV) pytest
+	OMP_NUM_THREADS=1 $(IN_VENV) pytest
 
 check: lint types imports docs  ## Look for faults, change nothing
 
