@@ -43,7 +43,7 @@ Positive = Annotated[float, Field(gt=0)]
 COMPUTE = "compute"
 """The word that has the covariance counted at the start of the run."""
 
-Table = dict[str, JsonValue]
+Table = dict[str, object]
 
 PATH_KEYS = (
     ("model", "path"),
@@ -237,7 +237,7 @@ def read_tables(path: Path) -> Table:
         raise ConfigurationError(f"{path}: is no TOML: {error}") from None
 
 
-def underscored(table: Mapping[str, JsonValue], origin: str) -> Table:
+def underscored(table: Mapping[str, object], origin: str) -> Table:
     """Write every key with underscores, so that both spellings are one.
 
     Raises:
@@ -252,7 +252,7 @@ def underscored(table: Mapping[str, JsonValue], origin: str) -> Table:
     return plain
 
 
-def parse_override(text: str) -> tuple[list[str], JsonValue]:
+def parse_override(text: str) -> tuple[list[str], object]:
     """Split ``table.key=value``; the value is TOML, and a bare word is a text.
 
     Raises:
@@ -265,7 +265,7 @@ def parse_override(text: str) -> tuple[list[str], JsonValue]:
             f"--set {text}: wanted `table.key=value`, such as `parties.count=3`"
         )
     try:
-        parsed: JsonValue = tomllib.loads(f"value = {value.strip()}")["value"]
+        parsed: object = tomllib.loads(f"value = {value.strip()}")["value"]
         json.dumps(parsed)
     except (tomllib.TOMLDecodeError, TypeError):  # a bare word, or a date
         return keys, value.strip()

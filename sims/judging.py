@@ -7,7 +7,7 @@ from pathlib import Path
 
 from editing.architectures import EditableModel, load_editable_model
 from editing.deltas import Delta, applied, load_delta
-from editing.embedded import EMBEDDED, file_beside, resolve_model, resolve_source
+from editing.embedded import resolve_model, resolve_source
 from editing.errors import InputError
 from editing.evaluation import evaluate_requests, sum_cases
 from editing.requests import read_requests

@@ -10,11 +10,10 @@ left at its default.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
-    JsonValue,
     NonNegativeInt,
     PositiveInt,
     model_validator,
@@ -84,7 +83,7 @@ class PartiesConfig(Settings):
         return self.requests_per_round
 
     @model_validator(mode="after")
-    def check_sizes(self) -> Self:
+    def check_sizes(self) -> "PartiesConfig":
         """Hold a list of sizes to the number of parties.
 
         Raises:
@@ -129,7 +128,7 @@ def encode_value(value: object) -> FlatValue:
     return json.dumps(value, ensure_ascii=False)
 
 
-def decode_value(key: str, value: FlatValue) -> JsonValue:
+def decode_value(key: str, value: FlatValue) -> object:
     """Undo `encode_value`.
 
     Raises:
@@ -138,7 +137,7 @@ def decode_value(key: str, value: FlatValue) -> JsonValue:
     if not isinstance(value, str) or not value.startswith(JSON_OPENINGS):
         return value
     try:
-        decoded: JsonValue = json.loads(value)
+        decoded: object = json.loads(value)
     except json.JSONDecodeError as error:
         raise InputError(
             f"`{key}`: wanted JSON after the opening `{value[0]}`, got {value!r} "
@@ -148,13 +147,13 @@ def decode_value(key: str, value: FlatValue) -> JsonValue:
     return decoded
 
 
-def nest(flat: FlatConfig) -> dict[str, JsonValue]:
+def nest(flat: FlatConfig) -> dict[str, object]:
     """Rebuild nested tables, field names underscored, from Flower's flat table.
 
     Raises:
         InputError: If a key is both a value and a table, or a value is broken JSON.
     """
-    nested: dict[str, JsonValue] = {}
+    nested: dict[str, object] = {}
     for key, value in flat.items():
         *tables, field = key.replace("-", "_").split(".")
         level = nested

@@ -1,0 +1,200 @@
+"""Reading a run's settings, and naming what is wrong with them."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from server.complaints import inner_model
+from server.config import (
+    ConfigurationError,
+    RunConfig,
+    default_run_config,
+    read_run_config,
+    read_scenario,
+)
+from strategies.merges.ties import TiesMerge
+from strategies.scenario import flatten
+from tests.trees import ROOT
+
+SCENARIOS = sorted((ROOT / "sims" / "scenarios").glob("*.toml"))
+
+
+def scenario(folder: Path, text: str) -> Path:
+    """Write a scenario file."""
+    path = folder / "scenario.toml"
+    path.write_text(text)
+    return path
+
+
+def flat_items(
+    table: dict[str, object], prefix: str = ""
+) -> Iterator[tuple[str, object]]:
+    """Flatten tables as Flower does."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from flat_items(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_the_app_declares_every_key_with_its_default() -> None:
+    """Flower refuses keys that pyproject.toml does not list."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = dict(flat_items(project["tool"]["flwr"]["app"]["config"]))
+    assert declared == default_run_config()
+
+
+def test_the_default_scenario_is_the_default() -> None:
+    """``flwr run .`` and ``python -m sims run`` do the same job."""
+    path = ROOT / "sims" / "scenarios" / "default.toml"
+    assert read_scenario(path) == RunConfig()
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_settings_survive_the_flat_form(path: Path) -> None:
+    """What the command line read is what the app reads."""
+    overrides = ["merge.name=ties", "merge.density=0.5", "editing.layers=[0, 2]"]
+    config = read_scenario(path, overrides)
+    assert read_run_config(flatten(config)) == config
+    assert config.merge.build() == TiesMerge(density=0.5)
+
+
+def nullable_fields(settings: type[BaseModel]) -> Iterator[tuple[str, object]]:
+    """Name the fields that may be None, with their defaults."""
+    for name, field in settings.model_fields.items():
+        table = inner_model(field)
+        if table is not None:
+            yield from nullable_fields(table)
+        elif "None" in str(field.annotation):
+            yield name, field.default
+
+
+def test_what_may_be_unset_is_unset_by_default() -> None:
+    """The flat form writes None as the empty text, which means the default."""
+    defaults = dict(nullable_fields(RunConfig))
+    assert len(defaults) > 5
+    assert set(defaults.values()) == {None}
+
+
+def test_both_spellings_are_one(tmp_path: Path) -> None:
+    """MEMIT's names keep their underscores, and ours may be written either way."""
+    text = "[editing]\n{}\n[parties]\n{}\n"
+    kebab = text.format("v-lr = 0.1", "requests-per-round = 3")
+    snake = text.format("v_lr = 0.1", "requests_per_round = 3")
+    read = [read_scenario(scenario(tmp_path, each)) for each in (kebab, snake)]
+    assert read[0] == read[1] != RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[parties]\ncuont = 3", r"`parties\.cuont`.*did you mean `parties\.count`"),
+        ("[partys]\ncount = 3", r"`partys`.*did you mean `parties`"),
+        ("[parties]\ncount = 'three'", r"`parties\.count`.*whole number.*three"),
+        ("[parties]\ncount = true", r"`parties\.count`.*whole number.*true"),
+        ("[parties]\ncount = 0", r"`parties\.count`.*greater than 0, got 0"),
+        ("[run]\nrounds = 1.5", r"`run\.rounds`.*whole number.*1\.5"),
+        ("[run]\ntimeout = inf", r"`run\.timeout`.*finite"),
+        ("[run]\nencoding = 'dens'", r"`run\.encoding`.*did you mean 'dense'"),
+        ("[editing]\nschedule = 'layerwis'", r"`editing\.schedule`.*'layerwise'"),
+        ("[editing]\nlayers = 3", r"`editing\.layers`.*a list, got 3"),
+        ("[editing]\nv_lr = 1\nv-lr = 1", r"`v-lr`.*both spellings"),
+        ("[merge]\nname = 'tise'", r"'tise'.*collabedit, global, simple-average"),
+        ("[merge]\nname = 'no.where:It'", "no.where"),
+        ("[merge]\nname = 'ties'\ndensty = 1", r"`merge\.densty`.*`merge\.density`"),
+        ("[merge]\nname = 'ties'\ndensity = 2", r"`merge\.density`.*1, got 2"),
+        ("[merge]\nname = 'ties'\ndensity = '1'", r"`merge\.density`.*number.*\"1\""),
+        ("[run]\nseed = 2020-01-01", "dates and times"),
+        ("[run\n", "is no TOML"),
+        ("parties = 3", r"`parties`.*got 3"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_file_and_key(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    """A misspelt or mistyped setting stops the run before it starts."""
+    path = scenario(tmp_path, text)
+    with pytest.raises(ConfigurationError, match=complaint) as caught:
+        read_scenario(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("parties.cuont=3", "--set parties.cuont: .*`parties.count`"),
+        ("parties.count=x", "--set parties.count: .*whole number"),
+        ("partys.count=3", "--set partys: .*`parties`"),
+        ("count=3", "--set count=3: wanted `table.key=value`"),
+        ("parties.count", "--set parties.count: wanted `table.key=value`"),
+    ],
+)
+def test_mistakes_in_overrides_name_the_override(
+    tmp_path: Path, override: str, complaint: str
+) -> None:
+    """The file is not to blame."""
+    path = scenario(tmp_path, "[run]\nrounds = 2")
+    with pytest.raises(ConfigurationError, match=complaint) as caught:
+        read_scenario(path, [override])
+    assert str(path) not in str(caught.value)
+
+
+def test_mistakes_in_the_flat_form_name_the_key() -> None:
+    """Flower does not check types."""
+    flat = {**default_run_config(), "run.rounds": "two"}
+    with pytest.raises(ConfigurationError, match=r"run config: `run\.rounds`.*two"):
+        read_run_config(flat)
+
+
+def test_a_missing_scenario_is_named(tmp_path: Path) -> None:
+    """And what to give instead."""
+    with pytest.raises(ConfigurationError, match=r"none\.toml: cannot be read"):
+        read_scenario(tmp_path / "none.toml")
+
+
+def test_overrides_are_typed_as_toml_is(tmp_path: Path) -> None:
+    """A bare word is a text; later overrides win."""
+    path = scenario(tmp_path, "[parties]\ncount = 2\n[merge]\nname = 'global'")
+    config = read_scenario(
+        path,
+        [
+            "parties.count=9",
+            "parties.count=3",
+            "parties.requests-per-round=[1, 2, 3]",
+            "merge.name=ties",
+            "run.compare=true",
+        ],
+    )
+    assert config.parties.sizes == (1, 2, 3)
+    assert config.merge.name == "ties"
+    assert config.run.compare
+
+
+def test_paths_start_at_the_file_or_at_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scenario can be run from anywhere; a typed path means what a shell would."""
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    (home / "model").mkdir(parents=True)
+    path = scenario(
+        home,
+        "[model]\npath = 'model'\n[requests]\nsource = 'mine.json'\n"
+        "[editing]\nhyperparameters = '../hparams.json'",
+    )
+    config = read_scenario(path, ["prior.text=text.txt"])
+    assert config.model.path == str(home / "model")
+    assert config.requests.source == str(home / "mine.json")
+    assert config.editing.hyperparameters == tmp_path / "hparams.json"
+    assert config.prior.text == str(tmp_path / "text.txt")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "EleutherAI/gpt-j-6b", "embedded"])
+def test_names_that_are_no_paths_stay(tmp_path: Path, name: str) -> None:
+    """A hub id is not looked for beside the scenario."""
+    path = scenario(tmp_path, f"[model]\npath = '{name}'")
+    assert read_scenario(path).model.path == name

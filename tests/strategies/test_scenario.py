@@ -1,0 +1,114 @@
+"""Laws of the shared settings and of their flat form."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue, ValidationError
+
+from editing.errors import InputError
+from editing.settings import Settings
+from strategies.scenario import (
+    FlatValue,
+    ModelConfig,
+    PartiesConfig,
+    RequestsConfig,
+    flatten,
+    nest,
+)
+
+
+class Everything(Settings):
+    """A field of every kind that settings have."""
+
+    text: str
+    number: float
+    whole_number: int
+    yes: bool
+    several: tuple[int, ...] | int
+    by_name: dict[str, JsonValue]
+    unset: str | None = None
+    requests: RequestsConfig
+    model: ModelConfig
+
+
+json_values: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+settings = st.builds(
+    Everything,
+    # An empty text means "unset", so no field may need one.
+    text=st.text(min_size=1) | st.sampled_from(['"quoted"', "[list]", "{", "a=b"]),
+    number=st.floats(allow_nan=False, allow_infinity=False),
+    whole_number=st.integers(),
+    yes=st.booleans(),
+    several=st.integers() | st.lists(st.integers()).map(tuple),
+    by_name=st.dictionaries(st.text(), json_values),
+    unset=st.none() | st.text(min_size=1),
+    requests=st.builds(RequestsConfig, limit=st.none() | st.integers(1, 9)),
+    model=st.builds(ModelConfig, path=st.text(min_size=1)),
+)
+
+
+@given(written=settings)
+def test_nesting_undoes_flattening(written: Everything) -> None:
+    """Whatever the settings hold, nothing is lost on the way through Flower."""
+    assert Everything.model_validate(nest(flatten(written))) == written
+
+
+@given(written=settings)
+def test_flat_values_are_what_flower_carries(written: Everything) -> None:
+    """Kebab-case keys; texts, numbers and booleans alone."""
+    for key, value in flatten(written).items():
+        assert "_" not in key
+        assert type(value) in {str, int, float, bool}
+
+
+def test_an_empty_text_leaves_the_default() -> None:
+    """Flower cannot carry None."""
+    nested = nest({"requests.limit": "", "requests.seed": 3})
+    assert nested == {"requests": {"seed": 3}}
+
+
+@pytest.mark.parametrize(
+    ("flat", "complaint"),
+    [
+        ({"parties.requests-per-round": "[1, 2"}, "`parties.requests-per-round`.*JSON"),
+        ({"run": 1, "run.rounds": 2}, "`run.rounds`.*`run` is a value"),
+        ({"run.rounds": 2, "run": 1}, "`run`: given twice"),
+        ({"run.min-parties": 1, "run.min_parties": 2}, "given twice"),
+    ],
+)
+def test_broken_flat_tables_are_refused(
+    flat: Mapping[str, FlatValue], complaint: str
+) -> None:
+    """The key is named."""
+    with pytest.raises(InputError, match=complaint):
+        nest(flat)
+
+
+@given(count=st.integers(1, 9), each=st.integers(1, 9))
+def test_one_number_is_the_size_of_every_party(count: int, each: int) -> None:
+    """As a list of equal sizes is."""
+    alike = PartiesConfig(count=count, requests_per_round=each)
+    listed = PartiesConfig(count=count, requests_per_round=(each,) * count)
+    assert alike.sizes == listed.sizes == (each,) * count
+
+
+@pytest.mark.parametrize(
+    ("sizes", "complaint"),
+    [((1, 2), "2 sizes for 3 parties"), ((1, 0, 2), "party 1 .*allow-empty")],
+)
+def test_sizes_must_fit_the_parties(sizes: tuple[int, ...], complaint: str) -> None:
+    """The message says what to change."""
+    with pytest.raises(ValidationError, match=complaint):
+        PartiesConfig(count=3, requests_per_round=sizes)
+
+
+def test_a_party_may_be_empty_when_said_so() -> None:
+    """More parties than requests is a choice, not an accident."""
+    parties = PartiesConfig(count=2, requests_per_round=(3, 0), allow_empty=True)
+    assert parties.sizes == (3, 0)
