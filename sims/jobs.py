@@ -1,24 +1,33 @@
 """One job from the command line: settings in, a folder of results out."""
 
 import logging
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from editing.embedded import EMBEDDED, locate_embedded, resolve_model
+from clients.partitions import check_supply
+from clients.requests import shared_requests
+from editing.embedded import locate_embedded, resolve_model
 from editing.errors import InputError
-from editing.requests import read_requests
 from server.config import RunConfig, read_scenario
-from server.report import create_output_folder, read_report, refuse_existing
+from server.report import (
+    create_output_folder,
+    read_report,
+    refuse_existing,
+    write_whole,
+)
 from sims.console import ProgressEvent, following, open_console, tabulate
 from sims.errors import RunFailedError
 from strategies.scenario import FlatValue, flatten
 
 RESULTS = Path("results")
+PRIVATE_HOME = "COLLABEDIT_HOME"
 
 Run = Callable[[Mapping[str, FlatValue], int], None]
 
@@ -37,11 +46,12 @@ def run_job(
     check_early(config, folder)
     console = open_console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="collabedit-") as scratch:
-        progress = Path(scratch) / "progress.jsonl"
+        progress, private = Path(scratch) / "progress.jsonl", Path(scratch) / "parties"
         flat = flatten(complete(config, folder, progress))
-        run = choose_engine(engine, Path(scratch), verbose=verbose)
-        with following(progress, console) as finish:
+        run = choose_engine(engine, verbose=verbose)
+        with following(progress, console) as finish, private_home(private):
             carry_out(run, flat, config.parties.count, finish)
+        gather_cases(private, folder)
     show_results(folder, open_console())
 
 
@@ -71,14 +81,39 @@ def carry_out(
         raise RunFailedError(told.error)
 
 
-def choose_engine(name: str, scratch: Path, *, verbose: bool) -> Run:
+@contextmanager
+def private_home(folder: Path) -> Iterator[None]:
+    """Have the parties keep what is theirs under a folder of this job."""
+    before = os.environ.get(PRIVATE_HOME)
+    os.environ[PRIVATE_HOME] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[PRIVATE_HOME]
+        else:
+            os.environ[PRIVATE_HOME] = before
+
+
+def gather_cases(private: Path, folder: Path) -> None:
+    """Copy the parties' case files to the results.
+
+    In a simulation all parties are this user's; in deployment a case file stays where
+    its request is. Where several merges were run, each has a folder of its own.
+    """
+    for case in sorted(private.glob("*/cases/*/round_*/party_*/case_*.json")):
+        label = case.parents[2].name
+        place = folder / label if (folder / label).is_dir() else folder
+        write_whole(place / case.name, case.read_text(encoding="utf-8"))
+
+
+def choose_engine(name: str, *, verbose: bool) -> Run:
     """Load the engine of that name, and it alone."""
     if name == "in-process":
         from sims.in_process import run_in_process
 
         logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
-        private = scratch / "parties"
-        return lambda flat, parties: run_in_process(flat, parties, private)
+        return run_in_process
     from sims.flower_engine import run_under_flower
 
     return lambda flat, parties: run_under_flower(flat, parties, verbose=verbose)
@@ -103,8 +138,8 @@ def choose_folder(config: RunConfig, output: Path | None) -> Path:
 def check_early(config: RunConfig, folder: Path) -> None:
     """Refuse in a moment what a run would refuse after a minute."""
     refuse_existing(folder)
-    if config.requests.source != EMBEDDED:
-        read_requests(Path(config.requests.source), config.requests.limit)
+    ordered = shared_requests(config.model, config.requests, config.parties)
+    check_supply(len(ordered), config.parties, config.run.rounds)
 
 
 def complete(config: RunConfig, folder: Path, progress: Path) -> RunConfig:
