@@ -46,11 +46,6 @@ class EncodedStatistics:
     tensors: Mapping[str, Tensor]
     count: int
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the tensors' payload."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
-
 
 def encode(
     keys: Float[Tensor, "n d_in"],

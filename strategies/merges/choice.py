@@ -3,9 +3,6 @@
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Annotated
-
-from pydantic import BeforeValidator, SerializeAsAny
 
 from editing.errors import InputError
 from strategies.merges.average import SimpleAverageMerge
@@ -29,43 +26,34 @@ def known_names() -> list[str]:
     return [merge.model_fields["name"].default for merge in MERGES]
 
 
-def read_merge(choice: object) -> Merge:
+def read_merge(choice: str | Mapping[str, object]) -> Merge:
     """Build a merge from its name, or from a table of its name and settings.
 
-    A name with a colon, ``package.module:ClassName``, is a merge from outside the tree.
-    A wrong setting is pydantic's ``ValidationError``.
-
-    Raises:
-        InputError: If the name is missing or unknown, or its class cannot be loaded.
+    The import path of a merge from outside the tree becomes its name, unless its class
+    has given it one. A wrong setting is pydantic's ``ValidationError``.
     """
-    if isinstance(choice, Merge):
-        return choice
-    table = dict(choice) if isinstance(choice, Mapping) else {"name": choice}
-    name = table.get("name")
-    if isinstance(name, str) and ":" in name:
-        return _read_external(name, table)
-    chosen = dict(zip(known_names(), MERGES, strict=True)).get(str(name))
-    if chosen is None:
-        raise InputError(
-            f"Unknown merge {name!r}. Known are {', '.join(known_names())}; a merge "
-            "from outside the tree is named `package.module:ClassName`."
-        )
-    return chosen.model_validate(table)
-
-
-AnyMerge = Annotated[SerializeAsAny[Merge], BeforeValidator(read_merge)]
-"""The type of a settings field that holds a merge."""
-
-
-def _read_external(reference: str, table: dict[str, object]) -> Merge:
-    """Validate settings against a merge that was named by its import path.
-
-    The path becomes the merge's name, unless its class has given it one.
-    """
-    merge_class = _load(reference)
+    table = dict({"name": choice} if isinstance(choice, str) else choice)
+    merge_class = find_merge(table.get("name"))
     if not merge_class.model_fields["name"].is_required():
         del table["name"]
     return merge_class.model_validate(table)
+
+
+def find_merge(name: object) -> type[Merge]:
+    """Look up a merge's class by its word or, if that has a colon, its import path.
+
+    Raises:
+        InputError: If there is no merge of that name.
+    """
+    if isinstance(name, str) and ":" in name:
+        return _load(name)
+    for merge, word in zip(MERGES, known_names(), strict=True):
+        if name == word:
+            return merge
+    raise InputError(
+        f"Unknown merge {name!r}. Known are {', '.join(known_names())}; a merge from "
+        "outside the tree is named `package.module:ClassName`."
+    )
 
 
 def _load(reference: str) -> type[Merge]:
