@@ -59,6 +59,7 @@ def encode(
     must wherever the statistics leave the machine: a seed can be guessed, and with it
     the rotation undone. A simulation passes a seeded one, so that a run repeats.
     """
+    check_count(len(keys))
     if encoding == "dense":
         statistics = LayerStatistics.of_pairs(keys, residuals)
         tensors = {"gram": statistics.gram, "cross": statistics.cross}

@@ -82,6 +82,13 @@ def test_keys_of_zero_travel() -> None:
     assert_same_statistics(received, LayerStatistics.of_pairs(keys, residuals))
 
 
+@pytest.mark.parametrize("encoding", get_args(Encoding))
+def test_no_edits_are_not_sent(encoding: Encoding) -> None:
+    """A party without requests has nothing to say."""
+    with pytest.raises(StatisticsError, match="count of 0"):
+        send(encoding, 0)
+
+
 @given(edits=st.integers(1, 9))
 def test_factors_are_smaller_than_dense(edits: int) -> None:
     """While there are fewer edits than the keys are wide, and never larger."""
