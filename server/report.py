@@ -26,7 +26,7 @@ class RoundMetrics(Settings):
 
     Attributes:
         score: Harmonic mean of the three successes.
-        groups: Metrics of a part of the prompts, by a name that says which.
+        groups: Metrics of a part of the prompts, named ``metric.part``.
         held_out_acc: Share of facts never edited that the model still answers.
         refusals: The parties left out of the round.
     """

@@ -70,8 +70,14 @@ def columns_of(report: Report, part: Part) -> list[str]:
 
 
 def headings(columns: Sequence[str]) -> list[str]:
-    """Write the names of columns in full."""
-    return [TITLES.get(name, name.replace("_", " ").capitalize()) for name in columns]
+    """Write the names of columns in full, a part of the prompts after its metric."""
+    parts = [name.partition(".") for name in columns]
+    plain = [metric.replace("_", " ").capitalize() for metric, _, _ in parts]
+    return [
+        TITLES.get(metric, otherwise)
+        + (f", {group.replace('_', ' ')}" if group else "")
+        for (metric, _, group), otherwise in zip(parts, plain, strict=True)
+    ]
 
 
 def cells(frame: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
@@ -92,7 +98,7 @@ def write_number(name: str, value: float | None) -> str:
         return f"{value:.2g}" if value == 0 or value >= 0.01 else f"{value:.1e}"
     if name == "bytes_per_party":
         return write_bytes(value)
-    if name.endswith("_diff"):
+    if name.partition(".")[0].endswith("_diff"):
         return f"{value:.3f}"
     return f"{value:.1f}"
 

@@ -42,7 +42,7 @@ ScenarioArgument = Annotated[
     Path,
     typer.Argument(
         metavar="SCENARIO.toml",
-        help="What to run; sims/scenarios has examples, default.toml all settings.",
+        show_default="sims/scenarios/default.toml",
     ),
 ]
 SetOption = Annotated[
@@ -64,9 +64,8 @@ OutputOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="The folder to make for the results. "
-        "[default: results/MERGE/run_NUMBER, or results/compare/run_NUMBER]",
-        show_default=False,
+        help="The folder to make for the results.",
+        show_default="results/MERGE/run_NUMBER",
     ),
 ]
 VerboseOption = Annotated[
@@ -82,7 +81,10 @@ def run_scenario(
     output: OutputOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run one scenario with its merge and report what the edited model says."""
+    """Run one scenario with its merge and report what the edited model says.
+
+    SCENARIO.toml says what to run; sims/scenarios has examples.
+    """
     from sims.jobs import run_job
 
     run_job(scenario, settings or [], engine.value, output, verbose=verbose)
@@ -96,7 +98,10 @@ def compare_merges(
     output: OutputOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run all five merges on the same requests and compare them in one report."""
+    """Run all five merges on the same requests and compare them in one report.
+
+    SCENARIO.toml says what to run; sims/scenarios has examples.
+    """
     from sims.jobs import run_job
 
     chosen = [*(settings or []), "run.compare=true"]

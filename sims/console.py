@@ -26,7 +26,7 @@ from server.report import Report
 
 POLL_SECONDS = 0.1
 LINE_SECONDS = 5.0
-PIPE_WIDTH = 100
+PIPE_WIDTH = 110
 
 
 class ProgressEvent(BaseModel):
@@ -90,7 +90,7 @@ class ProgressFile:
             file.seek(self._place)
             whole, newline, _ = file.read().rpartition(b"\n")
         self._place += len(whole) + len(newline)
-        lines = whole.decode("utf-8", errors="replace").splitlines()
+        lines = whole.decode("utf-8", errors="replace").split("\n")
         return [event for line in lines if (event := parse_event(line)) is not None]
 
 
@@ -222,6 +222,7 @@ def tabulate(report: Report) -> Table:
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("Merge", no_wrap=True)
     for heading in headings(columns):
