@@ -111,12 +111,12 @@ class LinePrinter:
         self._printed: dict[str, float] = {}
 
     def show(self, event: ProgressEvent) -> None:
-        """Print an event, unless one of the same work was printed just now."""
+        """Print an event, unless its work began or was printed just now."""
+        if not event.message and event.done is None:
+            return
         now = time.monotonic()
-        printed = self._printed.get(event.title)
-        due = printed is None or now - printed >= self._seconds
-        says = event.message or event.done is not None
-        if not says or not (due or event.is_last or event.message):
+        since = now - self._printed.setdefault(event.title, now)
+        if not (event.is_last or event.message or since >= self._seconds):
             return
         self._printed[event.title] = now
         parts = [time.strftime("%H:%M:%S"), event.title, event.count, event.message]
@@ -204,6 +204,14 @@ def open_console(*, stderr: bool = False) -> Console:
     """Write to the terminal as wide as it is, and to a pipe wide enough for a table."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=PIPE_WIDTH)
+
+
+def hush_libraries() -> None:
+    """Keep transformers from drawing bars of its own among ours."""
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    disable_progress_bar()
+    set_verbosity_error()
 
 
 def tabulate(report: Report) -> Table:

@@ -22,7 +22,13 @@ from server.report import (
     refuse_existing,
     write_whole,
 )
-from sims.console import ProgressEvent, following, open_console, tabulate
+from sims.console import (
+    ProgressEvent,
+    following,
+    hush_libraries,
+    open_console,
+    tabulate,
+)
 from sims.errors import RunFailedError
 from strategies.scenario import FlatValue, flatten
 
@@ -112,6 +118,7 @@ def choose_engine(name: str, *, verbose: bool) -> Run:
     if name == "in-process":
         from sims.in_process import run_in_process
 
+        hush_libraries()
         logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
         return run_in_process
     from sims.flower_engine import run_under_flower

@@ -13,7 +13,7 @@ from editing.evaluation import evaluate_requests, sum_cases
 from editing.requests import read_requests
 from server.report import write_whole
 from server.report_tables import headings, write_number
-from sims.console import ProgressEvent, open_console, showing
+from sims.console import ProgressEvent, hush_libraries, open_console, showing
 
 
 def judge_delta(
@@ -29,6 +29,7 @@ def judge_delta(
     place = resolve_model(model_path)
     source = resolve_source(str(requests), place, "requests.json", "--requests")
     asked = read_requests(source)
+    hush_libraries()
     model = load_editable_model(place, device=device)
     with showing(open_console(stderr=True)) as show, edited(model, delta):
         cases = evaluate_requests(

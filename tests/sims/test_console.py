@@ -91,11 +91,20 @@ def test_lines_are_few_and_the_last_is_among_them() -> None:
             printer.show(ProgressEvent(phase=phase, round=2, done=done, total=100))
     lines = [line.split("  ", 1)[1] for line in text_of(console).splitlines()]
     assert lines == [
-        "round 2 · targets  0/100",
         "round 2 · targets  100/100",
-        "round 2 · exchange  0/100",
         "round 2 · exchange  100/100",
     ]
+
+
+def test_long_work_is_heard_of_before_it_ends() -> None:
+    """Once in a while."""
+    console = piped()
+    printer = LinePrinter(console, seconds=0.05)
+    for done in range(3):
+        printer.show(ProgressEvent(phase="targets", done=done, total=9))
+        time.sleep(0.06)
+    lines = [line.split("  ", 1)[1] for line in text_of(console).splitlines()]
+    assert lines == ["targets  1/9", "targets  2/9"]
 
 
 def test_messages_are_always_printed_as_they_are() -> None:
@@ -125,7 +134,7 @@ def test_all_that_is_written_is_shown_before_the_end(
         file=io.StringIO(), width=PIPE_WIDTH, force_terminal=terminal, color_system=None
     )
     with following(path, console) as finish:
-        append(path, {"phase": "targets", "merge": "ties", "done": 1, "total": 4})
+        append(path, {"phase": "targets", "merge": "ties", "done": 4, "total": 4})
         wait_for(lambda: "targets" in text_of(console))
         append(path, {"phase": "covariance", "done": 7, "total": 7})
         assert finish() is None
