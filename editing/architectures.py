@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -158,7 +159,7 @@ def load_editable_model(
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=getattr(torch, dtype), **options
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         where = "folder" if Path(path).exists() else "folder or hub name"
         first_line = str(error).strip().splitlines()[0] if str(error) else "no reason"
         raise ModelError(

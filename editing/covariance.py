@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -188,7 +189,7 @@ def _load_npz(path: Path) -> tuple[Tensor, int]:
         with np.load(path, allow_pickle=False) as file:
             total = torch.from_numpy(file["mom2.mom2"]).double()
             count = int(file["mom2.count"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, BadZipFile, TypeError, KeyError, ValueError) as error:
         raise CovarianceError(
             f"{path}: no ROME/MEMIT covariance can be read ({error}). Wanted the "
             "arrays `mom2.mom2` and `mom2.count`."
