@@ -4,7 +4,6 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 from pydantic import ValidationError, model_validator
 
@@ -37,7 +36,7 @@ class EditRequest(Settings):
     generation_prompts: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _check_texts(self) -> Self:
+    def _check_texts(self) -> "EditRequest":
         if self.prompt.count("{}") != 1:
             raise ValueError(
                 "`prompt` must hold exactly one {} for the subject, got "
@@ -48,6 +47,9 @@ class EditRequest(Settings):
                 raise ValueError(f"`{field}` is empty")
         if self.target_true is not None and not self.target_true.strip():
             raise ValueError("`target_true` is empty; leave it out if it is not known")
+        for field in _PROMPT_LISTS:
+            if not all(text.strip() for text in getattr(self, field)):
+                raise ValueError(f"`{field}` holds an empty text")
         return self
 
     @property
@@ -190,11 +192,12 @@ def _records(path: Path) -> Iterator[tuple[str, object]]:
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: not UTF-8 text ({error.reason}).") from None
     if path.suffix == ".jsonl":
-        for number, line in enumerate(text.splitlines(), start=1):
+        # Not `splitlines`, which also cuts at signs that JSON allows inside a string.
+        for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                yield f"{path}:{number}", _decode(line, f"{path}:{number}")
+                yield f"{path}:{number}", _decode(line, f"{path}:{number}:")
         return
-    value = _decode(text, str(path))
+    value = _decode(text, f"{path}:")
     if not isinstance(value, list):
         raise RequestError(
             f"{path}: wanted a JSON list of requests, got {type(value).__name__}. "
@@ -208,7 +211,4 @@ def _decode(text: str, place: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        line = (
-            f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        )
-        raise RequestError(f"{place}:{line} is not JSON ({error}).") from None
+        raise RequestError(f"{place} not JSON ({error}).") from None
