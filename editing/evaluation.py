@@ -10,6 +10,7 @@ from editing.architectures import EditableModel
 from editing.prompts import (
     TokenRow,
     batches_by_length,
+    check_length,
     pad_rows,
     tokenize_target,
     tokenize_text,
@@ -121,7 +122,8 @@ def _judge_batch(
         use_cache=False,
     )[0]
     scores = model.head(states[rows, columns])
-    scores = scores.float().log_softmax(dim=-1)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    scores = scores.log_softmax(dim=-1)
     nll = -scores.gather(1, tokens.unsqueeze(1)).squeeze(1)
     hits = scores.argmax(dim=-1) == tokens
     sizes = [len(item.answer) for item in batch]
@@ -143,6 +145,7 @@ def evaluate_requests(
     Each case holds ``{kind}_prompts_probs``, a list of negative log-likelihoods of
     ``target_new`` and, if known, ``target_true``, and ``{kind}_prompts_correct``,
     whether the new object (for neighbourhood prompts the true one) is the most likely.
+    A prompt that does not fit the model's context is an `InputError`.
     """
     work: list[Continuation] = []
     for request in requests:
@@ -174,6 +177,8 @@ def _continuations(
     answers = [
         tokenize_target(model.tokenizer, text) for text in _objects_of(request).values()
     ]
+    for row in rows:
+        check_length(model, row.followed_by(max(answers, key=len)), request)
     return [Continuation(row, answer) for row in rows for answer in answers]
 
 
