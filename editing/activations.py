@@ -103,7 +103,10 @@ def _read_batch(
         for layer in hidden_layers:
 
             def keep(
-                _: nn.Module, __: object, output: Tensor, layer: int = layer
+                _: nn.Module,
+                __: object,
+                output: Tensor | tuple[Tensor, ...],
+                layer: int = layer,
             ) -> None:
                 hidden[layer] = hidden_state(output)
 
