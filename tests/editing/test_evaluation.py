@@ -1,0 +1,340 @@
+"""Laws of the evaluation: what one prompt at a time shows, and metrics that add."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from editing.architectures import EditableModel
+from editing.errors import InputError
+from editing.evaluation import (
+    Continuation,
+    MetricSums,
+    evaluate_requests,
+    harmonic_mean,
+    judge,
+    sum_cases,
+)
+from editing.prompts import tokenize_target, tokenize_text
+from editing.requests import EditRequest
+from tests.tiny import said_by, tiny_model, tiny_model_of_tuples, tiny_requests
+
+ROUNDING = 1e-12
+"""Relative difference that another batch may leave in float64."""
+
+MODEL = tiny_model()
+PROMPTS = [
+    "Ada Lovelace works for",
+    "the employer of Dora Stone is",
+    "one day , said Ben , they found that old red map under the stairs of",
+    "Hal",
+]
+NAMES = st.sampled_from(["rewrite_success", "rewrite_acc", "paraphrase_diff", "x"])
+CASES = st.dictionaries(NAMES, st.integers(-4, 4).map(float)).map(
+    lambda found: MetricSums(found, dict.fromkeys(found, 1))
+)
+SUMS = st.lists(CASES, max_size=4).map(lambda cases: sum(cases, MetricSums()))
+
+
+def continuations() -> list[Continuation]:
+    """Let every prompt go on with what the model says, and with what it does not."""
+    texts = [
+        (prompt, answer)
+        for prompt in PROMPTS
+        for answer in (
+            said_by(MODEL, prompt, 1),
+            said_by(MODEL, prompt, 3),
+            "Acme Works Group",
+            f"{said_by(MODEL, prompt, 1)} Oslo",
+            "Lima",
+        )
+    ]
+    return [
+        Continuation(
+            tokenize_text(MODEL.tokenizer, prompt),
+            tokenize_target(MODEL.tokenizer, answer),
+        )
+        for prompt, answer in texts
+    ]
+
+
+def naive_judgement(model: EditableModel, item: Continuation) -> tuple[float, bool]:
+    """Read the answer's tokens one by one, each behind those before."""
+    ids, costs, hits = list(item.prompt.ids), [], []
+    for token in item.answer:
+        scores = model.model(input_ids=torch.tensor([ids])).logits[0, -1]
+        costs.append(-scores.log_softmax(dim=-1)[token].item())
+        hits.append(int(scores.argmax()) == token)
+        ids.append(token)
+    return sum(costs) / len(costs), all(hits)
+
+
+def test_judgements_are_those_of_one_token_at_a_time() -> None:
+    """Of one token or several, right, half right and wrong."""
+    items = continuations()
+    for item, found in zip(items, judge(MODEL, items), strict=True):
+        nll, correct = naive_judgement(MODEL, item)
+        assert found.nll == pytest.approx(nll, rel=ROUNDING)
+        assert found.correct == correct
+    verdicts = [found.correct for found in judge(MODEL, items)]
+    assert verdicts == [True, True, False, False, False] * len(PROMPTS)
+
+
+@settings(max_examples=8)
+@given(batch_size=st.integers(1, 21), order=st.permutations(range(20)))
+def test_no_batch_and_no_order_changes_a_judgement(
+    batch_size: int, order: list[int]
+) -> None:
+    """Padding reaches no number."""
+    items = continuations()
+    expected = judge(MODEL, items)
+    found = judge(MODEL, [items[index] for index in order], batch_size)
+    for ours, index in zip(found, order, strict=True):
+        assert ours.nll == pytest.approx(expected[index].nll, rel=ROUNDING)
+        assert ours.correct == expected[index].correct
+
+
+def test_blocks_may_return_tuples() -> None:
+    """The same judgements."""
+    items = continuations()
+    for ours, theirs in zip(
+        judge(tiny_model_of_tuples(), items), judge(MODEL, items), strict=True
+    ):
+        assert ours.nll == pytest.approx(theirs.nll, rel=ROUNDING)
+
+
+def test_half_precision_scores_are_compared_in_single() -> None:
+    """A likelihood of several digits, not of two."""
+    model, items = tiny_model(dtype=torch.bfloat16), continuations()
+    digits = [found.nll for found in judge(model, items)]
+    assert any(torch.tensor(nll).bfloat16().item() != nll for nll in digits)
+
+
+def test_progress_counts_continuations() -> None:
+    """After each batch, up to all of them."""
+    told: list[int] = []
+    judge(MODEL, continuations(), 8, told.append)
+    assert told == [8, 16, 20]
+
+
+def test_nothing_to_judge_is_judged() -> None:
+    """A case may have no prompts of a kind."""
+    assert judge(MODEL, []) == []
+
+
+def naive_case(request: EditRequest) -> dict[str, Any]:
+    """Write a case by its definition."""
+    post: dict[str, Any] = {}
+    prompts = {
+        "rewrite": (request.prompt.replace("{}", request.subject),),
+        "paraphrase": request.paraphrase_prompts,
+        "neighborhood": request.neighborhood_prompts,
+    }
+    objects = {"target_new": request.target_new, "target_true": request.target_true}
+    for kind, texts in prompts.items():
+        probs, correct = [], []
+        for text in texts:
+            found = {
+                name: naive_judgement(
+                    MODEL,
+                    Continuation(
+                        tokenize_text(MODEL.tokenizer, text),
+                        tokenize_target(MODEL.tokenizer, answer),
+                    ),
+                )
+                for name, answer in objects.items()
+                if answer is not None
+            }
+            probs.append({name: nll for name, (nll, _) in found.items()})
+            wanted = "target_true" if kind == "neighborhood" else "target_new"
+            if wanted in found:
+                correct.append(found[wanted][1])
+        post[f"{kind}_prompts_probs"] = probs
+        post[f"{kind}_prompts_correct"] = correct
+    return {"case_id": request.case_id, "post": post}
+
+
+def judged_requests() -> list[EditRequest]:
+    """Requests that the model fulfils, does not, or whose true object is unknown."""
+    first, second, third, *_ = tiny_requests()
+    neighbor = "Hal lives in"
+    return [
+        first,
+        second.model_copy(
+            update={
+                "target_new": said_by(MODEL, second.rewrite_prompt, 2),
+                "target_true": said_by(MODEL, neighbor, 1),
+                "neighborhood_prompts": (neighbor, "Ada", "the"),
+            }
+        ),
+        third.model_copy(update={"target_true": None}),
+        third.model_copy(update={"paraphrase_prompts": (), "neighborhood_prompts": ()}),
+    ]
+
+
+def test_cases_are_those_of_one_prompt_at_a_time() -> None:
+    """In the order of the requests, under the names of MEMIT's files."""
+    requests = judged_requests()
+    cases: list[Any] = evaluate_requests(MODEL, requests)
+    for case, request in zip(cases, requests, strict=True):
+        expected = naive_case(request)
+        assert case["case_id"] == expected["case_id"]
+        for field, values in expected["post"].items():
+            found = case["post"][field]
+            if field.endswith("_correct"):
+                assert found == values
+                continue
+            assert len(found) == len(values)
+            for mine, theirs in zip(found, values, strict=True):
+                assert mine == pytest.approx(theirs, rel=ROUNDING)
+    assert cases[1]["post"]["rewrite_prompts_correct"] == [True]
+    assert cases[1]["post"]["neighborhood_prompts_correct"][0] is True
+    assert cases[2]["post"]["neighborhood_prompts_correct"] == []
+
+
+def test_a_prompt_that_does_not_fit_is_refused() -> None:
+    """By its request; with its longest answer, 65 tokens."""
+    request = tiny_requests(1)[0]
+    fits = request.model_copy(update={"paraphrase_prompts": ("the " * 61,)})
+    evaluate_requests(MODEL, [fits])
+    long = request.model_copy(update={"paraphrase_prompts": ("the " * 62,)})
+    with pytest.raises(InputError, match=r"Request 10: .* 65 tokens .* reads 64"):
+        evaluate_requests(MODEL, [long])
+
+
+def case_of(**post: object) -> dict[str, object]:
+    """Make a case of some prompts; the other kinds have none."""
+    empty: dict[str, object] = {
+        f"{kind}_prompts_{field}": []
+        for kind in ("rewrite", "paraphrase", "neighborhood")
+        for field in ("probs", "correct")
+    }
+    return {"case_id": 0, "post": empty | post}
+
+
+def nll(new: float, true: float) -> dict[str, float]:
+    """Give likelihoods as a case has them."""
+    return {"target_new": -math.log(new), "target_true": -math.log(true)}
+
+
+def test_metrics_are_their_definitions() -> None:
+    """Success and difference favour the new object, for neighbours the true one."""
+    case = case_of(
+        rewrite_prompts_probs=[nll(0.5, 0.25)],
+        rewrite_prompts_correct=[True],
+        paraphrase_prompts_probs=[nll(0.5, 0.1), nll(0.2, 0.3)],
+        paraphrase_prompts_correct=[True, False],
+        neighborhood_prompts_probs=[nll(0.1, 0.6), nll(0.3, 0.2), nll(0.1, 0.2)],
+        neighborhood_prompts_correct=[True, False, False],
+    )
+    means = sum_cases([case]).means()
+    assert means == pytest.approx(
+        {
+            "rewrite_success": 100,
+            "rewrite_diff": 0.25,
+            "rewrite_acc": 100,
+            "paraphrase_success": 50,
+            "paraphrase_diff": (0.4 - 0.1) / 2,
+            "paraphrase_acc": 50,
+            "neighborhood_success": 200 / 3,
+            "neighborhood_diff": (0.5 - 0.1 + 0.1) / 3,
+            "neighborhood_acc": 100 / 3,
+            "score": 3 / (1 / 100 + 1 / 50 + 3 / 200),
+        },
+        rel=1e-6,
+    )
+
+
+def test_means_are_taken_inside_a_case_first() -> None:
+    """A case with many prompts counts as much as one with few."""
+    one = case_of(paraphrase_prompts_probs=[nll(0.5, 0.1)])
+    four = case_of(paraphrase_prompts_probs=[nll(0.1, 0.5)] * 4)
+    assert sum_cases([one, four]).means()["paraphrase_success"] == 50
+
+
+def test_equal_likelihoods_are_no_success() -> None:
+    """Neither for the new object nor for the true one."""
+    tie = [nll(0.5, 0.5)]
+    case = case_of(rewrite_prompts_probs=tie, neighborhood_prompts_probs=tie)
+    means = sum_cases([case]).means()
+    assert means["rewrite_success"] == means["neighborhood_success"] == 0
+
+
+def test_cases_without_a_true_object_have_an_accuracy_alone() -> None:
+    """And do not enter the success of the others."""
+    bare = case_of(
+        rewrite_prompts_probs=[{"target_new": 0.1}], rewrite_prompts_correct=[True]
+    )
+    full = case_of(
+        rewrite_prompts_probs=[nll(0.1, 0.5)], rewrite_prompts_correct=[False]
+    )
+    assert sum_cases([bare]).means() == {"rewrite_acc": 100}
+    means = sum_cases([bare, full]).means()
+    assert (means["rewrite_acc"], means["rewrite_success"]) == (50, 0)
+    assert "score" not in means
+
+
+def test_paraphrases_are_also_counted_by_direction() -> None:
+    """Whether they begin with the subject, as the rewrite prompt does or does not."""
+    request = EditRequest(
+        case_id=0,
+        prompt="{} works for",
+        subject="Ada",
+        target_new=said_by(MODEL, "Ada lives", 1),
+        target_true="Oslo",
+        paraphrase_prompts=("Ada lives", "the employer of Ada is", "Ada , who"),
+    )
+    (case,) = evaluate_requests(MODEL, [request])
+    post: Any = case["post"]
+    assert post["paraphrase_prompts_same_direction"] == [True, False, True]
+    won = [p["target_new"] < p["target_true"] for p in post["paraphrase_prompts_probs"]]
+    means = sum_cases([case]).means()
+    same = means["paraphrase_success.same_direction"]
+    assert same == pytest.approx(100 * (won[0] + won[2]) / 2)
+    assert means["paraphrase_success.other_direction"] == 100 * won[1]
+    turned = request.model_copy(update={"prompt": "the mother of {}"})
+    (case,) = evaluate_requests(MODEL, [turned])
+    post = case["post"]
+    assert post["paraphrase_prompts_same_direction"] == [False, True, False]
+
+
+@given(a=SUMS, b=SUMS, c=SUMS)
+def test_sums_are_a_commutative_monoid(
+    a: MetricSums, b: MetricSums, c: MetricSums
+) -> None:
+    """Over every field; so parties' metrics add up in any order."""
+    assert (a + b) + c == a + (b + c)
+    assert a + b == b + a
+    assert a + MetricSums() == a
+
+
+@given(cases=st.lists(CASES, max_size=6), cut=st.integers(0, 6))
+def test_sums_of_parties_are_those_of_all_cases(
+    cases: list[MetricSums], cut: int
+) -> None:
+    """However they are split."""
+    parts = [sum(part, MetricSums()) for part in (cases[:cut], cases[cut:])]
+    assert parts[0] + parts[1] == sum(cases, MetricSums())
+
+
+def test_metrics_of_parties_are_those_of_their_union() -> None:
+    """Of real cases, some of which lack a metric."""
+    cases = evaluate_requests(MODEL, judged_requests())
+    together, split = sum_cases(cases), sum_cases(cases[:1]) + sum_cases(cases[1:])
+    assert split.counts == together.counts
+    assert split.means() == pytest.approx(together.means())
+    assert together.counts["rewrite_acc"] == 4
+    assert together.counts["rewrite_success"] == 3
+    assert together.counts["paraphrase_success"] == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [([5.0] * 3, 5), ([100.0, 50.0], 200 / 3), ([100.0, 0.0], 0), ([30.0], 30)],
+)
+def test_the_score_is_a_harmonic_mean(values: list[float], mean: float) -> None:
+    """One part that fails is not made good by the others."""
+    assert harmonic_mean(values) == pytest.approx(mean)

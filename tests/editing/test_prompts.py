@@ -1,0 +1,162 @@
+"""Laws of prompts: the subject's last token is found, and rows keep their tokens."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
+from transformers import PreTrainedTokenizerFast
+
+from editing.errors import InputError
+from editing.prompts import (
+    BARE,
+    TokenRow,
+    batches_by_length,
+    check_length,
+    pad_rows,
+    tokenize_prompt,
+    tokenize_target,
+    tokenize_text,
+)
+from tests.tiny import TEMPLATES, WORDS, tiny_model, tiny_requests, tiny_tokenizer
+
+ROWS = st.lists(
+    st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=12
+)
+SENTENCES = st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join)
+NAMES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer with one token a byte, words' leading blanks included."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {sign: number for number, sign in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def opening_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer that puts a special token before every text."""
+    tokenizer = tiny_tokenizer()
+    inner = tokenizer.backend_tokenizer
+    inner.add_special_tokens(["<s>"])
+    number = inner.token_to_id("<s>")
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", number)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
+
+
+@given(before=SENTENCES, left=SENTENCES, name=NAMES, right=SENTENCES)
+def test_the_subject_ends_where_the_text_up_to_it_ends(
+    before: str, left: str, name: str, right: str
+) -> None:
+    """The definition, for words: whatever stands around, the same name included."""
+    tokenizer = tiny_tokenizer()
+    template, prompt = f"{before} {{}} {right}", f"{left} {{}} {right}"
+    row = tokenize_prompt(tokenizer, template, prompt, name)
+    until = f"{before} {left} {name}"
+    assert list(row.ids) == tokenizer(f"{until} {right} {right}")["input_ids"]
+    assert row.subject == len(tokenizer(until)["input_ids"]) - 1
+
+
+@pytest.mark.parametrize("subject", ["Ada", "Zoë", "Łódź", "東京", "A. B.-C"])
+@pytest.mark.parametrize("template", ["{}", "Łow. {}", "Ada, {} Ada"])
+@pytest.mark.parametrize("prompt", ["{}", "{}'s name", "of {} is"])
+def test_a_subject_of_several_tokens_ends_at_its_last(
+    subject: str, template: str, prompt: str
+) -> None:
+    """By bytes, several of which can be one sign."""
+    row = tokenize_prompt(byte_tokenizer(), template, prompt, subject)
+    until = template[: template.index("{}")] + prompt[: prompt.index("{}")] + subject
+    assert row.subject == len(until.encode()) - 1
+
+
+def test_special_tokens_move_the_subject_and_enter_no_target() -> None:
+    """A model that wants a first token gets it once, at the start."""
+    plain, opening = tiny_tokenizer(), opening_tokenizer()
+    first = opening.bos_token_id
+    row = tokenize_prompt(plain, BARE, "{} works for", "Ada Stone")
+    moved = tokenize_prompt(opening, BARE, "{} works for", "Ada Stone")
+    assert moved == TokenRow((first, *row.ids), row.subject + 1)
+    text = tokenize_text(opening, "Ada works")
+    assert text.ids == (first, *tokenize_text(plain, "Ada works").ids)
+    assert text.subject == len(text.ids) - 1
+    assert tokenize_target(opening, "Acme") == tokenize_target(plain, "Acme")
+
+
+def test_a_subject_that_the_tokenizer_drops_is_refused() -> None:
+    """No position could be edited."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("@", "")
+    with pytest.raises(InputError, match="leaves nothing of the subject '@@'"):
+        tokenize_prompt(tokenizer, BARE, "of {} is", "@@")
+
+
+@pytest.mark.parametrize("target", ["Ada", " Ada", "Ada "])
+def test_a_target_begins_with_one_blank(target: str) -> None:
+    """Blanks around it are the file's, not the text's."""
+    assert tokenize_target(byte_tokenizer(), target) == tuple(
+        byte_tokenizer()(" Ada")["input_ids"]
+    )
+
+
+def test_a_row_is_followed_by_tokens_as_they_are() -> None:
+    """Where the subject ends does not change."""
+    assert TokenRow((3, 4), 0).followed_by([5, 6]) == TokenRow((3, 4, 5, 6), 0)
+
+
+def to_rows(texts: list[list[int]]) -> list[TokenRow]:
+    """Make rows of token numbers, with subjects here and there."""
+    return [TokenRow(tuple(ids), ids[0] % len(ids)) for ids in texts]
+
+
+@given(texts=ROWS)
+def test_padding_is_behind_and_masked(texts: list[list[int]]) -> None:
+    """Every row comes back from the batch."""
+    rows = to_rows(texts)
+    batch = pad_rows(rows, torch.device("cpu"))
+    assert batch.lengths.tolist() == [len(row.ids) for row in rows]
+    assert batch.subjects.tolist() == [row.subject for row in rows]
+    for row, ids, mask in zip(rows, batch.input_ids, batch.attention_mask, strict=True):
+        assert tuple(ids[: len(row.ids)].tolist()) == row.ids
+        assert mask.tolist() == [1] * len(row.ids) + [0] * (len(ids) - len(row.ids))
+
+
+@given(texts=ROWS, batch_size=st.integers(1, 13))
+def test_batches_hold_every_row_once_by_length(
+    texts: list[list[int]], batch_size: int
+) -> None:
+    """No batch is larger than asked, and no later one holds a shorter row."""
+    rows = to_rows(texts)
+    batches = list(batches_by_length(rows, batch_size))
+    flat = [index for batch in batches for index in batch]
+    assert sorted(flat) == list(range(len(rows)))
+    assert [len(rows[index].ids) for index in flat] == sorted(
+        len(row.ids) for row in rows
+    )
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+def test_a_row_longer_than_the_context_is_refused() -> None:
+    """One that fills it is not."""
+    model, request = tiny_model(), tiny_requests(1)[0]
+    check_length(model, TokenRow((1,) * 64, 0), request)
+    with pytest.raises(InputError, match=r"Request 10: .* 65 tokens .* reads 64"):
+        check_length(model, TokenRow((1,) * 65, 0), request)
+
+
+def test_templates_of_the_tests_are_of_several_lengths() -> None:
+    """Or the laws of padding would say nothing."""
+    lengths = {len(tiny_tokenizer()(text)["input_ids"]) for text in TEMPLATES}
+    assert len(lengths) == len(TEMPLATES)
