@@ -47,7 +47,6 @@ TESTED_ELSEWHERE = {
     "editing/errors.py": "tests/sims/test_commands.py",
     "editing/settings.py": "tests/editing/test_config.py",
     "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
-    "clients/storage.py": "tests/clients/test_contribution.py",
     "server/complaints.py": "tests/server/test_config.py",
     "server/report_page.py": "tests/server/test_report.py",
     "server/report_plots.py": "tests/server/test_report.py",
