@@ -27,8 +27,10 @@ from strategies.messages import (
     Introduction,
     Job,
     ModelIdentity,
+    ProtocolError,
     read_delta,
     read_job,
+    write_count,
     write_failure,
     write_introduction,
     write_metrics,
@@ -36,10 +38,6 @@ from strategies.messages import (
 )
 
 logger = logging.getLogger(__name__)
-
-
-class ProtocolError(InputError):
-    """Server and client are of different versions."""
 
 
 class OtherModelError(InputError):
@@ -84,7 +82,7 @@ def find_round_targets(message: Message, context: Context) -> Message:
         with applied(read_delta(message), model.model):
             folder = PrivateFolder.of_run(context)
             find_targets(model, requests, job, folder, config.batch_size)
-    return Message(write_metrics({"requests": len(requests)}), reply_to=message)
+    return Message(write_count(len(requests)), reply_to=message)
 
 
 @app.train("statistics")
@@ -127,14 +125,9 @@ def prepare(
     """Read settings, model and job, and check them before any arithmetic.
 
     Raises:
-        ProtocolError: If server and client speak differently or hold other models.
+        OtherModelError: If server and client hold other models.
     """
     job = read_job(message.content)
-    if job.protocol != PROTOCOL_VERSION:
-        raise ProtocolError(
-            f"The server speaks protocol {job.protocol}, this client "
-            f"{PROTOCOL_VERSION}. Run the same version on both sides."
-        )
     config = read_client_config(context)
     model = load_model(config)
     different = job.identity.differences(identify(model))
@@ -176,10 +169,10 @@ def classify(error: Exception) -> Failure:
         (ProtocolError, "another protocol version"),
         (OtherModelError, "another model"),
         (ModelError, "a model that cannot be loaded"),
+        (ArithmeticError, "arithmetic that failed"),
         (InputError, "requests that cannot be used"),
         (MemoryError, "not enough memory"),
         (torch.OutOfMemoryError, "not enough memory"),
-        (ArithmeticError, "arithmetic that failed"),
     ]
     for kind, failure in kinds:
         if isinstance(error, kind):

@@ -71,17 +71,27 @@ def requests_of_round(
 ) -> list[EditRequest]:
     """This party's new requests of a round, or everybody's if it is the pool.
 
+    A simulated node beyond the number of parties has none.
+
     Raises:
-        InputError: If a pool is asked for where each party has a file of its own.
+        InputError: If a pool is asked for where each party has a file of its own, or
+            the node was told neither its file nor its place.
     """
     if config.own_requests is not None:
         if pooled:
             raise InputError("`global` needs all requests in one place: simulate it.")
-        return _slice_own(config, number)
+        return _slice_own(config, config.own_requests, number)
+    if config.party < 0:
+        raise InputError(
+            "This node has neither requests of its own nor a place among the parties. "
+            "Set `requests-path` in its node config."
+        )
     ordered = shared_requests(config.model, config.requests, config.parties)
     if pooled:
         return round_requests(ordered, config.parties, number)
-    return party_requests(ordered, config.parties, max(config.party, 0), number)
+    if config.party >= config.parties.count:
+        return []
+    return party_requests(ordered, config.parties, config.party, number)
 
 
 def shared_requests(
@@ -91,16 +101,25 @@ def shared_requests(
     source = resolve_source(
         requests.source, resolve_model(model.path), "requests.json", "requests.source"
     )
-    draw = requests.source == EMBEDDED or source.name == "requests.json"
+    draw = requests.source == EMBEDDED
     return order_requests(_read(source), requests, parties.split, draw=draw)
 
 
-def _slice_own(config: ClientConfig, number: int) -> list[EditRequest]:
-    assert config.own_requests is not None
-    mine = _read(config.own_requests)[: config.requests.limit]
+def _slice_own(config: ClientConfig, file: Path, number: int) -> list[EditRequest]:
+    """Take the requests of a party's own file in turn, until there are no more.
+
+    Raises:
+        InputError: If every party has its number of requests and this one no place.
+    """
     size = config.parties.requests_per_round
     if not isinstance(size, int):
+        if not 0 <= config.party < len(size):
+            raise InputError(
+                "`requests-per-round` lists a number for each party, and this node has "
+                "no place among them. Give one number for all, or set `partition-id`."
+            )
         size = size[config.party]
+    mine = _read(file)[: config.requests.limit]
     return mine[size * (number - 1) : size * number]
 
 

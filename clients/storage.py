@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,9 @@ class PrivateFolder:
         self, job: Job, party: int, cases: Sequence[Mapping[str, object]]
     ) -> None:
         """File one JSON object a case, as MEMIT's evaluation does."""
-        place = Path("cases") / job.label / f"round_{job.round}" / f"party_{party}"
+        # The server chose the label: it must not lead out of this folder.
+        label = re.sub(r"[^\w-]", "_", job.label)
+        place = Path("cases") / label / f"round_{job.round}" / f"party_{party}"
         for case in cases:
             text = json.dumps(case, indent=1, ensure_ascii=False)
             self._write(place / f"case_{case['case_id']}.json", text.encode())
@@ -64,6 +67,7 @@ class PrivateFolder:
 
     def _write(self, place: Path, data: bytes) -> None:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.chmod(0o700)
         file = self.path / place
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
@@ -75,5 +79,6 @@ def name_target(request: EditRequest, job: Job) -> str:
     """Digest of all that a target depends on: request, plan, model, earlier updates."""
     asked = [request.prompt, request.subject, request.target_new]
     plan = [job.plan.parameters.model_dump(mode="json"), job.plan.templates]
-    all_of_it = json.dumps([asked, plan, job.identity.weights, job.before])
+    model = job.identity.model_dump(mode="json")
+    all_of_it = json.dumps([asked, plan, model, job.before])
     return hashlib.sha256(all_of_it.encode()).hexdigest()

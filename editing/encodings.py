@@ -155,6 +155,9 @@ def _decode_factors(
             f"{rank}. Does the party leave requests uncounted?"
         )
     rotated = LayerStatistics.of_pairs(keys, residuals)
+    # Finite factors can have products that are not.
+    check_matrix("gram", rotated.gram, (d_in, d_in))
+    check_matrix("cross", rotated.cross, (d_out, d_in))
     return LayerStatistics(rotated.gram, rotated.cross, encoded.count)
 
 

@@ -29,8 +29,14 @@ from server.report import (
     write_report,
 )
 from strategies.collaborative import CollaborativeEditing
+from strategies.exchange import forget
 from strategies.merges.base import Merge
 from strategies.merges.choice import known_names, read_merge
+
+logger = logging.getLogger(__name__)
+
+FORGET_SECONDS = 60.0
+"""How long parties are waited for once the run is over."""
 
 app = ServerApp()
 
@@ -39,37 +45,24 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Read the settings, run, and say where the report is."""
     started = time.monotonic()
-    progress = Progress(None)
+    progress = Progress(str(context.run_config.get("output.progress", "")) or None)
     try:
-        config = read_run_config({**context.run_config})
-        progress = Progress(config.output.progress)
-        folder = run(grid, config, progress)
-    except (InputError, AggregationError) as error:
-        kind = "input" if isinstance(error, InputError) else "run"
-        progress.fail(str(error), kind)
+        folder = run(grid, read_run_config({**context.run_config}), progress)
+    except Exception as error:
+        progress.fail(*explain(error))
         raise
     seconds = time.monotonic() - started
     log(logging.INFO, "Report after %.0f s: %s", seconds, folder / "report.html")
     progress.finish(folder)
 
 
-def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
-    """Run the merge that the settings name, or all of them, and write the report."""
-    # The parties are idle while the server computes, so all processors are its own.
-    torch.set_num_threads(os.cpu_count() or 1)
-    folder = choose_folder(config)
-    with create_output_folder(folder) as draft:
-        preparation = prepare(config, lambda done: progress.tell("covariance", done))
-        outcomes: list[Outcome] = []
-        unedited: RoundMetrics | None = None
-        for merge in choose_merges(config):
-            outcome = run_merge(
-                grid, config, preparation, merge, progress, first=not outcomes
-            )
-            unedited = unedited or outcome.before
-            outcomes.append(outcome)
-        write_outcomes(config, preparation, outcomes, unedited, draft)
-    return folder
+def explain(error: Exception) -> tuple[str, str]:
+    """Say what stopped the run, and whether the input did; a bug gives its type."""
+    if isinstance(error, InputError):
+        return str(error), "input"
+    if isinstance(error, AggregationError):
+        return str(error), "run"
+    return f"{type(error).__name__}: {error}", "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +75,43 @@ class Outcome:
     before: RoundMetrics | None
     seconds: float
     bytes_per_party: float
+
+
+def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
+    """Run the merge that the settings name, or all of them, and write the report."""
+    # The parties are idle while the server computes, so all processors are its own.
+    torch.set_num_threads(os.cpu_count() or 1)
+    folder = choose_folder(config)
+    with create_output_folder(folder) as draft:
+        preparation = prepare(config, lambda done: progress.tell("covariance", done))
+        outcomes = run_merges(grid, config, preparation, progress)
+        write_outcomes(config, preparation, outcomes, draft)
+    return folder
+
+
+def run_merges(
+    grid: Grid, config: RunConfig, preparation: Preparation, progress: Progress
+) -> list[Outcome]:
+    """Run merge after merge on the same targets, and have the parties forget them."""
+    outcomes: list[Outcome] = []
+    try:
+        for merge in choose_merges(config):
+            outcomes.append(
+                run_merge(
+                    grid, config, preparation, merge, progress, first=not outcomes
+                )
+            )
+    finally:
+        forget_run(grid)
+    return outcomes
+
+
+def forget_run(grid: Grid) -> None:
+    """Have targets removed, whatever became of the run, and never stop it for that."""
+    try:
+        forget(grid, FORGET_SECONDS)
+    except Exception as error:
+        logger.warning("the parties were not asked to forget", exc_info=error)
 
 
 def run_merge(
@@ -191,7 +221,6 @@ def write_outcomes(
     config: RunConfig,
     preparation: Preparation,
     outcomes: list[Outcome],
-    unedited: RoundMetrics | None,
     draft: Path,
 ) -> None:
     """Write deltas, settings and the report."""
@@ -222,7 +251,7 @@ def write_outcomes(
             )
         )
     (draft / "params.json").write_text(json.dumps(settings, indent=2) + "\n")
-    write_report(Report(runs=tuple(runs), unedited=unedited), draft)
+    write_report(Report(runs=tuple(runs), unedited=outcomes[0].before), draft)
 
 
 def describe(config: RunConfig, preparation: Preparation) -> dict[str, object]:

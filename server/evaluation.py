@@ -62,10 +62,14 @@ def summarise(
     outcome: RoundOutcome | None,
     held_out_acc: float | None,
 ) -> RoundMetrics:
-    """Turn the parties' sums and counts of a round into the metrics of a report."""
+    """Turn the parties' sums and counts of a round into the metrics of a report.
+
+    A metric that the report has no place for stands among the groups.
+    """
     means = read_sums(record or MetricRecord()).means()
-    plain = {name: value for name, value in means.items() if "." not in name}
-    groups = {name: value for name, value in means.items() if "." in name}
+    named = RoundMetrics.model_fields.keys() - {"held_out_acc", "groups", "refusals"}
+    plain = {name: value for name, value in means.items() if name in named}
+    groups = {name: value for name, value in means.items() if name not in named}
     refusals = outcome.refusals if outcome else []
     return RoundMetrics(
         **plain,

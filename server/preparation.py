@@ -129,10 +129,19 @@ def find_covariance(
 
 
 def _named_files(setting: str) -> list[Path]:
-    """One file, or a JSON list of them."""
-    if setting.startswith("["):
+    """One file, or a JSON list of them.
+
+    Raises:
+        InputError: If the list is broken.
+    """
+    if not setting.startswith("["):
+        return [Path(setting)]
+    try:
         return [Path(str(name)) for name in json.loads(setting)]
-    return [Path(setting)]
+    except ValueError as error:
+        raise InputError(
+            f"`prior.covariance`: wanted a file or a JSON list of files ({error})."
+        ) from None
 
 
 def _cache_folder() -> Path:

@@ -107,15 +107,18 @@ def make_contexts(
     }
 
 
-def run_in_process(flat: FlatConfig, parties: int, private_folder: Path) -> None:
+def run_in_process(
+    flat: FlatConfig, parties: int, private_folder: Path | None = None
+) -> None:
     """Run the server's app over the client's, in this process.
 
     Args:
         flat: The run's settings as Flower carries them.
         parties: Number of nodes.
-        private_folder: Where parties keep targets and case files.
+        private_folder: Where parties keep targets and case files; None leaves it to
+            the environment, as everywhere else.
     """
-    private = {"private-folder": str(private_folder)}
+    private = {"private-folder": str(private_folder)} if private_folder else {}
     contexts = make_contexts(flat, parties, [private] * parties)
     grid = InProcessGrid(contexts, client_app)
     context = Context(
@@ -125,12 +128,13 @@ def run_in_process(flat: FlatConfig, parties: int, private_folder: Path) -> None
         state=RecordDict(),
         run_config={**flat},
     )
-    server_app(grid, context)
+    with _own_threads():
+        server_app(grid, context)
 
 
 @contextmanager
 def _own_threads() -> Iterator[None]:
-    """Let a client set its number of threads, and take it back afterwards."""
+    """Let an app set its number of threads, and take it back afterwards."""
     before = torch.get_num_threads()
     try:
         yield

@@ -18,10 +18,11 @@ from editing.statistics import LayerStatistics, StatisticsError, pool
 from strategies.exchange import POLL_SECONDS, Refusal, exchange
 from strategies.merges.base import Merge
 from strategies.messages import (
-    Introduction,
     Job,
     Phase,
+    check_introduction,
     digest_arrays,
+    read_count,
     read_introduction,
     read_metrics,
     read_statistics,
@@ -81,6 +82,7 @@ class CollaborativeEditing(Strategy):
         self.delta: dict[str, Tensor] = {}
         self.outcomes: dict[int, RoundOutcome] = {}
         self._timeout = 0.0
+        self._unwelcome: list[Refusal] = []
         self._grams: dict[int, Tensor] = {}
 
     def summary(self) -> None:
@@ -136,12 +138,19 @@ class CollaborativeEditing(Strategy):
                 result.evaluate_metrics_serverapp[number] = own
         return result
 
+    def begin_round(self, number: int) -> None:
+        """Take everybody back who was welcome; under `global` one party stands for all.
+
+        Who was not is missing from every round.
+        """
+        self.outcomes[number] = RoundOutcome(refusals=list(self._unwelcome))
+        self.active = self.roster[:1] if self.job.pooled else list(self.roster)
+
     def run_round(
         self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
     ) -> ArrayRecord:
         """Compute targets, then exchange and merge; gives all updates so far."""
-        self.outcomes[number] = RoundOutcome()
-        self.active = self.roster[:1] if self.job.pooled else list(self.roster)
+        self.begin_round(number)
         before = digest_arrays(arrays)
         self.job = self.job.model_copy(update={"round": number, "before": before})
         messages = self.configure_train(number, arrays, config, grid)
@@ -172,6 +181,7 @@ class CollaborativeEditing(Strategy):
                 )
             time.sleep(POLL_SECONDS)
         self.active, self.outcomes[0] = found, RoundOutcome()
+        self._unwelcome = []
         replies = self._exchange(
             grid, 0, self._address(Phase.DESCRIBE, self.job, ArrayRecord())
         )
@@ -179,14 +189,14 @@ class CollaborativeEditing(Strategy):
         for reply in replies:
             try:
                 introduction = read_introduction(reply.content)
-                self._check(introduction)
+                check_introduction(introduction, self.job)
             except StatisticsError as error:
                 self._refuse(0, reply.metadata.src_node_id, str(error))
             else:
                 places[reply.metadata.src_node_id] = introduction.party
         self._require_enough(0)
         self.roster = sorted(places, key=lambda node: (places[node], node))
-        self.active = list(self.roster)
+        self._unwelcome = list(self.outcomes[0].refusals)
 
     def configure_train(
         self,
@@ -204,18 +214,22 @@ class CollaborativeEditing(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Note who has requests in this round; targets stay where they are.
 
-        Raises:
-            AggregationError: If nobody has.
+        A party without one takes part in nothing, which is no refusal.
         """
-        counts = {
-            reply.metadata.src_node_id: int(read_metrics(reply.content)["requests"])
-            for reply in replies
-        }
-        self.active = [node for node in self.active if counts.get(node, 0) > 0]
-        self.outcomes[server_round].requests = sum(counts.values())
-        if not self.active:
-            raise AggregationError(f"No party has a request for round {server_round}.")
-        return None, MetricRecord({"requests": sum(counts.values())})
+        outcome = self.outcomes[server_round]
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            try:
+                count = read_count(reply.content)
+            except StatisticsError as error:
+                self._refuse(server_round, node, str(error))
+                continue
+            outcome.requests += count
+            if count == 0:
+                outcome.idle.append(node)
+                self.active.remove(node)
+        self._require_enough(server_round)
+        return None, MetricRecord({"requests": outcome.requests})
 
     def configure_statistics(
         self, server_round: int, layers: Sequence[int]
@@ -260,13 +274,21 @@ class CollaborativeEditing(Strategy):
 
     def aggregate_evaluate(
         self,
-        server_round: int,  # noqa: ARG002 - sums are the same in every round
+        server_round: int,
         replies: Iterable[Message],
     ) -> MetricRecord | None:
-        """Add the parties' sums and counts."""
+        """Add the parties' sums and counts; numbers that cannot be right are left out.
+
+        Their party has contributed to the round by now and only its metrics are missed.
+        """
         totals: dict[str, float] = {}
         for reply in replies:
-            for name, value in read_metrics(reply.content).items():
+            try:
+                metrics = read_metrics(reply.content)
+            except StatisticsError as error:
+                self._refuse(server_round, reply.metadata.src_node_id, str(error))
+                continue
+            for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + value
         return MetricRecord({**totals}) if totals else None
 
@@ -303,6 +325,7 @@ class CollaborativeEditing(Strategy):
     ) -> None:
         if not self.judge_unedited:
             return
+        self.begin_round(0)
         messages = self.configure_evaluate(1, result.arrays, config, grid)
         found = self.aggregate_evaluate(0, self._exchange(grid, 0, messages))
         if found is not None:
@@ -346,23 +369,6 @@ class CollaborativeEditing(Strategy):
         self._require_enough(number)
         return list(found.replies.values())
 
-    def _check(self, introduction: Introduction) -> None:
-        """Hold a party to the server's protocol and model.
-
-        Raises:
-            StatisticsError: Naming what differs.
-        """
-        ours = self.job.protocol
-        if introduction.protocol != ours:
-            raise StatisticsError(
-                f"it speaks protocol {introduction.protocol}, the server {ours}"
-            )
-        different = self.job.identity.differences(introduction.identity)
-        if different:
-            raise StatisticsError(
-                f"its model differs from the server's in: {', '.join(different)}"
-            )
-
     def _refuse(self, number: int, node: int, reason: str) -> None:
         logger.warning("round %d goes on without node %d: %s", number, node, reason)
         self.outcomes[number].refusals.append(Refusal(node, reason))
@@ -377,11 +383,7 @@ class CollaborativeEditing(Strategy):
         wanted = 1 if self.job.pooled else self.min_parties
         if len(self.active) >= max(wanted, 1):
             return
-        missing = "; ".join(
-            f"node {refusal.node}: {refusal.reason}"
-            for refusal in self.outcomes[number].refusals
-        )
         raise AggregationError(
             f"Round {number} has {len(self.active)} parties left and needs {wanted} "
-            f"(`run.min-parties`). Left out: {missing or 'nobody'}."
+            f"(`run.min-parties`). Left out: {self.outcomes[number].missing()}."
         )

@@ -1,13 +1,16 @@
 """One exchange: messages out, replies back, each put down to its node."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from strategies.messages import read_failure
+from strategies.messages import Phase, read_failure
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
 """How often replies are asked for while some are missing."""
@@ -51,20 +54,52 @@ def exchange(
     wanted = {message.metadata.dst_node_id for message in messages}
     assert len(wanted) == len(messages)
     grid.push_messages(messages)
-    # A node that is gone is answered for by the link, under the link's own number; only
-    # the number of the message tells whose reply it is. Pushing has set it.
-    nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
+    # Pushing has given each message its number.
+    asked = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
     found: dict[int, Message] = {}
     deadline = time.monotonic() + timeout
-    while nodes and time.monotonic() < deadline:
-        arrived = list(grid.pull_messages(list(nodes)))
+    while len(found) < len(asked):
+        waiting = [number for number, node in asked.items() if node not in found]
+        arrived = list(grid.pull_messages(waiting))
         for reply in arrived:
-            found[nodes.pop(reply.metadata.reply_to_message_id)] = reply
+            _put_down(reply, asked, found)
         if arrived and on_reply is not None:
             on_reply(len(found))
-        if nodes:
+        if time.monotonic() > deadline:
+            break
+        if len(found) < len(asked):
             time.sleep(POLL_SECONDS)
     return _sort(messages, found, timeout)
+
+
+def forget(grid: Grid, timeout: float) -> None:
+    """Have all nodes remove the run's targets; what goes wrong is only logged.
+
+    The run is over by then: a node that is gone keeps what its owner may remove.
+    """
+    messages = [
+        Message(
+            RecordDict(), dst_node_id=node, message_type=Phase.FORGET.value, ttl=timeout
+        )
+        for node in sorted(grid.get_node_ids())
+    ]
+    for refusal in exchange(grid, messages, timeout).refusals:
+        logger.warning("node %d keeps its targets: %s", refusal.node, refusal.reason)
+
+
+def _put_down(
+    reply: Message, asked: Mapping[str, int], found: dict[int, Message]
+) -> None:
+    """File a reply under its node; the first one counts, and strangers' none."""
+    node: int | None = reply.metadata.src_node_id
+    if reply.has_error():
+        # A node that is gone is answered for by the link, under the link's own number;
+        # only the number of the message tells whose reply it is.
+        node = asked.get(reply.metadata.reply_to_message_id)
+    if node is None or node not in asked.values() or node in found:
+        logger.warning("a reply that nobody waits for was left aside")
+    else:
+        found[node] = reply
 
 
 def _sort(
@@ -74,7 +109,7 @@ def _sort(
     refusals: list[Refusal] = []
     for message in messages:
         node = message.metadata.dst_node_id
-        reason = _reason(found.get(node), timeout)
+        reason = _reason(message, found.get(node), timeout)
         if reason is None:
             replies[node] = found[node]
         else:
@@ -82,9 +117,11 @@ def _sort(
     return Exchanged(replies, refusals)
 
 
-def _reason(reply: Message | None, timeout: float) -> str | None:
+def _reason(message: Message, reply: Message | None, timeout: float) -> str | None:
     if reply is None:
         return f"it did not reply within {timeout:g} s"
+    if reply.metadata.reply_to_message_id != message.metadata.message_id:
+        return "it answered another message"
     if reply.has_error():
         # The text of an error may hold paths or prompts of the party: only its number.
         return f"it failed with Flower's error {reply.error.code}"

@@ -5,9 +5,10 @@ The model never travels, and neither do requests, prompts, subjects or targets.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from flwr.app import (
@@ -51,6 +52,10 @@ Failure = Literal[
     "an error of the program",
 ]
 """All that a client says of what went wrong; the rest stays in its own log."""
+
+
+class ProtocolError(InputError):
+    """Server and client are of different versions."""
 
 
 class ModelIdentity(Settings):
@@ -136,15 +141,21 @@ def read_job(content: RecordDict) -> Job:
     """Undo `write_job`, the updates aside.
 
     Raises:
-        InputError: If the message is not one of this protocol.
+        ProtocolError: If the message is not one of this protocol.
     """
     try:
-        return Job.model_validate_json(str(content["job"]["job"]))
+        job = Job.model_validate_json(str(content["job"]["job"]))
     except (KeyError, ValidationError, TypeError) as error:
-        raise InputError(
+        raise ProtocolError(
             f"The server's message is not one of protocol {PROTOCOL_VERSION} "
             f"({type(error).__name__}). Do server and clients run the same version?"
         ) from None
+    if job.protocol != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"The server speaks protocol {job.protocol}, this client "
+            f"{PROTOCOL_VERSION}. Run the same version on both sides."
+        )
+    return job
 
 
 def write_statistics(parts: Mapping[int, EncodedStatistics]) -> RecordDict:
@@ -178,13 +189,15 @@ def read_statistics(content: RecordDict, layer: int) -> EncodedStatistics:
         }
         encoding, count = facts[f"{layer}.encoding"], facts[f"{layer}.count"]
         tensors = _tensors(ArrayRecord(named))
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever a party's bytes make numpy raise
         raise StatisticsError(
             f"Statistics of layer {layer} were asked for, and the reply does not hold "
             f"them ({type(error).__name__})."
         ) from None
     if not isinstance(count, int):
         raise StatisticsError(f"The count of layer {layer} is no whole number.")
+    if not all(tensor.is_floating_point() for tensor in tensors.values()):
+        raise StatisticsError(f"Statistics of layer {layer} are no real numbers.")
     return EncodedStatistics(str(encoding), tensors, count)
 
 
@@ -207,15 +220,38 @@ def read_introduction(content: RecordDict) -> Introduction:
         raise StatisticsError("the introduction is not of this protocol") from None
 
 
+def check_introduction(introduction: Introduction, job: Job) -> None:
+    """Hold a party to the server's protocol and model.
+
+    Raises:
+        StatisticsError: Naming what differs.
+    """
+    if introduction.protocol != job.protocol:
+        raise StatisticsError(
+            f"it speaks protocol {introduction.protocol}, the server {job.protocol}"
+        )
+    different = job.identity.differences(introduction.identity)
+    if different:
+        raise StatisticsError(
+            f"its model differs from the server's in: {', '.join(different)}"
+        )
+
+
 def write_failure(failure: Failure) -> RecordDict:
     """Pack the class of what went wrong, and nothing else."""
     return RecordDict({"failure": ConfigRecord({"kind": failure})})
 
 
 def read_failure(content: RecordDict) -> str | None:
-    """The class of what went wrong, if something did."""
+    """The class of what went wrong, if something did.
+
+    A text that is no `Failure` is not passed on: it may say anything.
+    """
     record = content.config_records.get("failure")
-    return None if record is None else str(record["kind"])
+    if record is None:
+        return None
+    kind = record.get("kind")
+    return str(kind) if kind in get_args(Failure) else "a failure without a name"
 
 
 def write_metrics(metrics: Mapping[str, float]) -> RecordDict:
@@ -223,14 +259,42 @@ def write_metrics(metrics: Mapping[str, float]) -> RecordDict:
     return RecordDict({"metrics": MetricRecord({**metrics})})
 
 
+def write_count(requests: int) -> RecordDict:
+    """Pack how many requests a party has in the round."""
+    return RecordDict({"metrics": MetricRecord({"requests": requests})})
+
+
+def read_count(content: RecordDict) -> int:
+    """How many requests a party has in the round.
+
+    Raises:
+        StatisticsError: If the reply does not say so.
+    """
+    count = content.metric_records.get("metrics", MetricRecord()).get("requests")
+    if not isinstance(count, int) or count < 0:
+        raise StatisticsError("its number of requests is not in the reply")
+    return count
+
+
 def read_metrics(content: RecordDict) -> dict[str, float]:
-    """Unpack the numbers of a reply; none if it has none."""
+    """Unpack sums of metrics and the counts they are over; none if nothing was asked.
+
+    Raises:
+        StatisticsError: If a number is not finite, or a sum has no positive count.
+    """
     record = content.metric_records.get("metrics", MetricRecord())
-    return {
+    found = {
         name: float(value)
         for name, value in record.items()
         if isinstance(value, int | float)
     }
+    sums = {name.removeprefix("sum.") for name in found if name.startswith("sum.")}
+    whole = {f"{kind}.{name}" for name in sums for kind in ("sum", "count")}
+    if whole != set(record) or not all(math.isfinite(each) for each in found.values()):
+        raise StatisticsError("its metrics are not finite sums with their counts")
+    if any(found[f"count.{name}"] < 1 for name in sums):
+        raise StatisticsError("its metrics are sums over nothing")
+    return found
 
 
 def digest_arrays(arrays: ArrayRecord) -> str:

@@ -29,10 +29,18 @@ class RoundOutcome:
 
     Attributes:
         refusals: Parties that were left out, and why.
+        idle: Parties that have no request in this round; that is no refusal.
         bytes_up: Bytes of statistics that each party sent, by node.
-        requests: Requests of all parties that took part.
+        requests: Requests of all parties that have some.
     """
 
     refusals: list[Refusal] = field(default_factory=list)
+    idle: list[int] = field(default_factory=list)
     bytes_up: dict[int, int] = field(default_factory=dict)
     requests: int = 0
+
+    def missing(self) -> str:
+        """Say who is not taking part, and why."""
+        refused = [f"node {each.node}: {each.reason}" for each in self.refusals]
+        idle = [f"node {node}: it has no request" for node in self.idle]
+        return "; ".join(refused + idle) or "nobody"
