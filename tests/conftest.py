@@ -1,9 +1,15 @@
 """Settings and fixtures shared by all tests."""
 
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:  # what is imported here escapes the check of shapes
+    from tests.federation import Federation
 
 # The first call into torch is slow and later ones are not; a deadline would be noise.
 settings.register_profile("default", deadline=None, derandomize=True)
@@ -19,3 +25,40 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the golden values are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Save a tiny model with requests and text, and keep caches away from the user's.
+
+    The folder is laid out as the embedded model's is.
+    """
+    from tests.federation import make_world
+
+    root = tmp_path_factory.mktemp("places")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "FLWR_HOME", "COLLABEDIT_HOME"):
+            patch.setenv(name, str(root / name))
+        yield make_world(root / "model")
+
+
+@pytest.fixture
+def federate(world: Path, tmp_path: Path) -> "Callable[..., Federation]":
+    """Make federations of three parties with two requests each, unless told otherwise.
+
+    Tables of settings are given by name: ``federate(run={"rounds": 2})``.
+    """
+    from tests.federation import Federation, settings_of
+
+    numbers = count()
+
+    def make(
+        node_configs: dict[int, dict[str, str]] | None = None,
+        places: tuple[int, ...] = (),
+        **tables: dict[str, str | int | float | bool],
+    ) -> Federation:
+        private = tmp_path / f"private_{next(numbers)}"
+        flat = settings_of(world, **tables)
+        return Federation(flat, private, node_configs or {}, places=places)
+
+    return make

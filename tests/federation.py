@@ -1,0 +1,349 @@
+"""Several parties and a server in one process, around a tiny model on disk."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.common.serde import message_to_proto
+from flwr.serverapp.strategy import Result
+from torch import Tensor
+
+from clients.app import app as client_app
+from clients.partitions import order_requests
+from editing.architectures import EditableModel
+from editing.config import Plan
+from editing.deltas import add_deltas, applied
+from editing.pipeline import edit_alone, read_pairs
+from editing.requests import EditRequest, read_requests, to_counterfact
+from editing.statistics import LayerStatistics
+from editing.targets import compute_targets
+from server.config import RunConfig, read_run_config
+from server.preparation import Preparation, prepare
+from sims.in_process import InProcessGrid, make_contexts
+from strategies.collaborative import CollaborativeEditing, Report
+from strategies.merges.choice import read_merge
+from strategies.messages import Phase
+from strategies.scenario import FlatValue
+from tests.laws import assert_same
+from tests.tiny import LAYERS, PARAMETERS, TEMPLATES, tiny_model
+
+FLOAT32_PIPELINE = 1e-5
+"""Relative difference that a float32 model in other batches may leave in a delta."""
+
+PROMPTS = (
+    "{} works for",
+    "the mother tongue of {} is",
+    "in Rome , {} plays the",
+    "the employer of {} , who speaks Basque , is",
+)
+TRUE = ("Acme Inc", "English", "harp", "Acme Group")
+NEW = ("Lima Works", "French", "viola", "North Works Group")
+FIRST_NAMES = ("Ada", "Ben", "Cleo", "Dora", "Eli", "Fay")
+LAST_NAMES = ("Lovelace", "Stone Rivers")
+TEXT = (
+    "Hal North plays the drum in Oslo .",
+    "the employer of Gus is Acme Inc , they said",
+    "I found one old red map under the stairs and then every day music",
+    "Because You said that , the mother tongue of Hal is English .",
+    "Gus Rivers was born in Rome at Works Inc . Therefore I lives in Lima",
+)
+HELD_OUT = ({"prompt": "Hal North plays the", "answer": "drum"},)
+
+QUICK = {"v_num_grad_steps": 5, "mom2_update_weight": 5.0}
+"""Hyperparameters that save time, and that keep a float32 solve well-conditioned."""
+
+AT_ONCE = {"schedule": "frozen-uniform"}
+"""One exchange a round, to save time."""
+
+Tamper = Callable[[Message, Message], Message]
+"""What comes between a node and the server: message and honest reply in, reply out."""
+
+
+def make_world(folder: Path) -> Path:
+    """Save the tiny model and what lies beside a model, as the embedded one is laid."""
+    parameters = PARAMETERS.model_copy(update=QUICK)
+    model = tiny_model(dtype=torch.float32)
+    model.model.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    write_json(folder / "requests.json", [to_counterfact(r) for r in world_requests()])
+    write_json(folder / "hyperparameters.json", parameters.model_dump(mode="json"))
+    write_json(folder / "context_templates.json", TEMPLATES)
+    write_json(folder / "held_out.json", HELD_OUT)
+    (folder / "text.txt").write_text("\n".join(TEXT))
+    return folder
+
+
+def world_requests() -> list[EditRequest]:
+    """Give twelve requests on distinct people."""
+    people = [f"{first} {last}" for last, first in product(LAST_NAMES, FIRST_NAMES)]
+    return [
+        EditRequest(
+            case_id=100 + number,
+            prompt=PROMPTS[number % 4],
+            subject=person,
+            target_new=NEW[number % 4],
+            target_true=TRUE[number % 4],
+            paraphrase_prompts=(f"every day {person} works at", f"music , {person}"),
+            neighborhood_prompts=("the employer of Gus Rivers is", "Hal lives in"),
+        )
+        for number, person in enumerate(people)
+    ]
+
+
+def write_json(path: Path, value: object) -> Path:
+    """Write a file of JSON."""
+    path.write_text(json.dumps(value, indent=1))
+    return path
+
+
+def settings_of(world: Path, **tables: Mapping[str, FlatValue]) -> dict[str, FlatValue]:
+    """Write a run's settings in Flower's flat form: three parties, float64."""
+    flat: dict[str, FlatValue] = {
+        "model.path": str(world),
+        "model.dtype": "float64",
+        "requests.source": str(world / "requests.json"),
+        "parties.count": 3,
+        "parties.requests-per-round": 2,
+    }
+    for table, values in tables.items():
+        for key, value in values.items():
+            flat[f"{table}.{key.replace('_', '-')}"] = value
+    return flat
+
+
+@dataclass
+class Federation:
+    """One run's nodes, and all that was said.
+
+    Attributes:
+        flat: The run's settings.
+        private: Where parties keep what is theirs.
+        node_configs: What single nodes are told, by party.
+        tampers: What comes between a party and the server, by party.
+        places: Node number of each party; the usual ones if empty.
+        messages: All messages in both directions, as they went over the wire.
+    """
+
+    flat: Mapping[str, FlatValue]
+    private: Path
+    node_configs: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    tampers: dict[int, Tamper] = field(default_factory=dict)
+    places: Sequence[int] = ()
+    messages: list[Message] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Read the settings and make the nodes."""
+        self.config: RunConfig = read_run_config(self.flat)
+        count = self.config.parties.count
+        private = {"private-folder": str(self.private)}
+        configs = [{**private, **self.node_configs.get(i, {})} for i in range(count)]
+        made = make_contexts(self.flat, count, configs)
+        nodes = self.places or tuple(made)
+        self.contexts = dict(zip(nodes, made.values(), strict=True))
+        self.grid = InProcessGrid(self.contexts, self.answer)
+
+    def node(self, party: int) -> int:
+        """Give the node number of a party."""
+        return next(
+            node
+            for node, context in self.contexts.items()
+            if context.node_config["partition-id"] == party
+        )
+
+    def answer(self, message: Message, context: Context) -> Message:
+        """Let a client answer, write down what was said, and tamper with it."""
+        self.messages.append(message)
+        reply = client_app(message, context)
+        tamper = self.tampers.get(int(str(context.node_config["partition-id"])))
+        if tamper is not None:
+            reply = tamper(message, reply)
+        self.messages.append(reply)
+        return reply
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """What the server needs before the first round."""
+        return prepare(self.config)
+
+    def run(
+        self,
+        merge: str = "collabedit",
+        *,
+        initial: ArrayRecord | None = None,
+        judge_unedited: bool = False,
+        report: Report | None = None,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+    ) -> tuple[CollaborativeEditing, Result]:
+        """Run all rounds with one merge."""
+        preparation = self.preparation
+        self.strategy = CollaborativeEditing(
+            preparation.job(self.config, merge, pooled=merge == "global"),
+            read_merge(merge),
+            preparation.layers(self.config.prior.memory_weight),
+            parties=self.config.parties.count,
+            min_parties=self.config.run.min_parties,
+            dtype=preparation.model.dtype,
+            judge_unedited=judge_unedited,
+            report=report,
+        )
+        result = self.strategy.start(
+            self.grid,
+            initial or ArrayRecord(),
+            num_rounds=self.config.run.rounds,
+            timeout=self.config.run.timeout,
+            train_config=train_config,
+            evaluate_config=evaluate_config,
+        )
+        return self.strategy, result
+
+    def delta(self, merge: str = "collabedit") -> dict[str, Tensor]:
+        """Run, and give the updates after the last round."""
+        return self.run(merge)[0].delta
+
+    def requests_of_parties(self, number: int) -> list[list[EditRequest]]:
+        """Each party's requests of a round."""
+        pool = read_requests(Path(self.config.requests.source))
+        ordered = order_requests(
+            pool, self.config.requests, self.config.parties.split, draw=False
+        )
+        sizes = self.config.parties.sizes
+        places = [sum(sizes) * (number - 1) + sum(sizes[:i]) for i in range(len(sizes))]
+        return [
+            ordered[place : place + size]
+            for place, size in zip(places, sizes, strict=True)
+        ]
+
+    def requests(self, number: int) -> list[EditRequest]:
+        """All parties' requests of a round, party after party."""
+        return [each for party in self.requests_of_parties(number) for each in party]
+
+    def statistics_of(
+        self, requests: Sequence[EditRequest]
+    ) -> dict[int, LayerStatistics]:
+        """Statistics of all edited layers on the unedited model."""
+        model, plan = self.preparation.model, self.preparation.plan
+        targets = compute_targets(model, requests, plan.templates, plan.parameters)
+        pairs = read_pairs(model, requests, targets, plan, plan.parameters.layers)
+        return {layer: pair.statistics for layer, pair in pairs.items()}
+
+    def edit_alone(self) -> dict[str, Tensor]:
+        """Do on one machine what the run does with all parties."""
+        rounds = [self.requests(1 + n) for n in range(self.config.run.rounds)]
+        gamma = self.config.prior.memory_weight
+        return edit_in_rounds(self.preparation, rounds, gamma)
+
+    def grid_of(self, *parties: int) -> InProcessGrid:
+        """Make a grid of some of the parties."""
+        nodes = [self.node(party) for party in parties]
+        return InProcessGrid({n: self.contexts[n] for n in nodes}, self.answer)
+
+    def replies(self, phase: Phase) -> list[Message]:
+        """All replies to one kind of message."""
+        return [m for m in self._of_phase(phase) if m.metadata.reply_to_message_id]
+
+    def requests_to(self, party: int, phase: Phase) -> list[Message]:
+        """All messages of one kind to a party."""
+        node = self.node(party)
+        return [m for m in self._of_phase(phase) if m.metadata.dst_node_id == node]
+
+    def nodes_asked(self, phase: Phase) -> list[int]:
+        """Who was sent one kind of message, in order."""
+        sent = [m for m in self._of_phase(phase) if not m.metadata.reply_to_message_id]
+        return [message.metadata.dst_node_id for message in sent]
+
+    def _of_phase(self, phase: Phase) -> list[Message]:
+        return [m for m in self.messages if m.metadata.message_type == phase.value]
+
+    def said(self) -> bytes:
+        """All bytes of all messages."""
+        return b"".join(message_to_proto(m).SerializeToString() for m in self.messages)
+
+
+def edit_in_rounds(
+    prepared: Preparation, rounds: Sequence[Sequence[EditRequest]], memory_weight: float
+) -> dict[str, Tensor]:
+    """Edit in rounds on one machine: the definition of what several rounds do.
+
+    Each round is MEMIT on the model as the rounds before it left it, with the prior
+    ``λ·C₀ + γ·Σ past grams``.
+    """
+    return _edit_in_rounds(prepared, rounds, memory_weight)[0]
+
+
+def priors_after(
+    prepared: Preparation, rounds: Sequence[Sequence[EditRequest]], memory_weight: float
+) -> dict[int, Tensor]:
+    """Compute the prior of the round after these, by layer."""
+    return _edit_in_rounds(prepared, rounds, memory_weight)[1]
+
+
+def _edit_in_rounds(
+    prepared: Preparation, rounds: Sequence[Sequence[EditRequest]], memory_weight: float
+) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
+    model, plan = prepared.model, prepared.plan
+    priors = {
+        layer: prepared.prior_weight * moment.double()
+        for layer, moment in prepared.covariance.moments.items()
+    }
+    total: dict[str, Tensor] = {}
+    for requests in rounds:
+        with applied(total, model.model):
+            targets = compute_targets(model, requests, plan.templates, plan.parameters)
+            update = edit_alone(model, requests, plan, priors, targets)
+            grams = _grams(model, requests, targets, plan, update)
+        priors = {k: prior + memory_weight * grams[k] for k, prior in priors.items()}
+        total = add_deltas(total, update)
+    return total, priors
+
+
+def _grams(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Tensor,
+    plan: Plan,
+    update: Mapping[str, Tensor],
+) -> dict[int, Tensor]:
+    """``KᵀK`` of each layer, on the model that its keys were read on."""
+    grams = {}
+    for layers in plan.exchanges:
+        before = [k for k in plan.parameters.layers if k < layers[0]]
+        earlier = {model.weight_name(k): update[model.weight_name(k)] for k in before}
+        with applied(earlier, model.model):
+            pairs = read_pairs(model, requests, targets, plan, layers)
+        for layer in layers:
+            keys = pairs[layer].keys.double()
+            grams[layer] = keys.mT @ keys
+    return grams
+
+
+def on_phase(phase: Phase, change: Callable[[RecordDict], None]) -> Tamper:
+    """Change the content of the replies to one kind of message, in place."""
+
+    def tamper(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == phase.value:
+            change(reply.content)
+        return reply
+
+    return tamper
+
+
+def assert_same_delta(
+    ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], tolerance: float
+) -> None:
+    """Hold every weight's update to a tolerance."""
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == len(LAYERS)
+    for name, update in ours.items():
+        assert_same(update, theirs[name], tolerance)
+
+
+def assert_same_bits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    """Hold every weight's update to the last bit."""
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(update, theirs[name]) for name, update in ours.items())

@@ -1,0 +1,251 @@
+"""Many parties edit as one would."""
+
+from collections.abc import Callable
+
+import pytest
+from flwr.app import ConfigRecord
+from torch import Tensor
+
+from editing.deltas import applied
+from editing.evaluation import evaluate_requests, sum_cases
+from editing.requests import EditRequest
+from editing.statistics import LayerStatistics
+from editing.targets import compute_targets
+from strategies.merges.choice import known_names, read_merge
+from strategies.messages import (
+    Phase,
+    read_job,
+)
+from tests.federation import (
+    AT_ONCE,
+    FLOAT32_PIPELINE,
+    Federation,
+    assert_same_bits,
+    assert_same_delta,
+    edit_in_rounds,
+    priors_after,
+)
+from tests.laws import ALGEBRA, assert_same
+from tests.tiny import LAYERS
+
+Make = Callable[..., Federation]
+
+SCHEDULES = ("layerwise", "frozen-harmonic", "frozen-uniform")
+UNEQUAL = {"requests-per-round": "[1, 4, 2]"}
+SHUFFLED = {"split": "shuffled", "count": 2, "requests-per-round": "[2, 3]"}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("parties", [UNEQUAL, SHUFFLED], ids=["unequal", "shuffled"])
+def test_editing_together_equals_editing_on_one_machine(
+    federate: Make, schedule: str, parties: dict[str, str | int]
+) -> None:
+    """The whole pipeline with a float32 model, from files to the delta."""
+    federation = federate(
+        model={"dtype": "float32"}, editing={"schedule": schedule}, parties=parties
+    )
+    together = federation.delta()
+    assert_same_delta(together, federation.delta("global"), FLOAT32_PIPELINE)
+    assert_same_delta(together, federation.edit_alone(), FLOAT32_PIPELINE)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rounds", "gamma"),
+    [
+        ("layerwise", 2, 1.0),
+        ("layerwise", 2, 0.0),
+        ("frozen-harmonic", 3, 0.5),
+        ("frozen-uniform", 2, 1.0),
+    ],
+)
+def test_several_rounds_equal_several_rounds_on_one_machine(
+    federate: Make, schedule: str, rounds: int, gamma: float
+) -> None:
+    """Deltas accumulate, and the prior remembers the grams of all parties.
+
+    In float64 nothing but the order of sums differs.
+    """
+    federation = federate(
+        editing={"schedule": schedule},
+        run={"rounds": rounds},
+        prior={"memory-weight": gamma},
+        parties={"requests-per-round": "[1, 2, 1]"},
+    )
+    together = federation.delta()
+    assert_same_delta(together, federation.edit_alone(), ALGEBRA)
+    assert_same_delta(together, federation.delta("global"), ALGEBRA)
+
+
+def test_memory_changes_later_rounds_and_holds_what_was_asked(federate: Make) -> None:
+    """Its weight is that of the sum of all grams so far, in the prior alone."""
+    deltas = {}
+    for gamma in (0.0, 1.0):
+        federation = federate(
+            run={"rounds": 2}, editing=AT_ONCE, prior={"memory-weight": gamma}
+        )
+        strategy, _ = federation.run()
+        deltas[gamma] = strategy.delta
+        expected = priors_after(
+            federation.preparation,
+            [federation.requests(1), federation.requests(2)],
+            gamma,
+        )
+        for layer, prior in expected.items():
+            assert_same(strategy.layers[layer].memory.prior(), prior)
+    with pytest.raises(AssertionError, match="differ"):
+        assert_same_delta(deltas[0.0], deltas[1.0], 1e-3)
+
+
+def test_both_encodings_give_one_delta_and_factors_are_smaller(federate: Make) -> None:
+    """Statistics travel one way or the other."""
+    sent, deltas = {}, {}
+    for encoding in ("factors", "dense"):
+        federation = federate(run={"encoding": encoding})
+        strategy, _ = federation.run()
+        deltas[encoding] = strategy.delta
+        sent[encoding] = strategy.outcomes[1].bytes_up
+        assert sent[encoding] == bytes_of_statistics(federation)
+    assert_same_delta(deltas["factors"], deltas["dense"], ALGEBRA)
+    assert all(size < sent["dense"][node] for node, size in sent["factors"].items())
+
+
+def bytes_of_statistics(federation: Federation) -> dict[int, int]:
+    """Count the bytes of all arrays in the replies, by node."""
+    sent: dict[int, int] = {}
+    for message in federation.replies(Phase.STATISTICS):
+        arrays = message.content.array_records["statistics"].values()
+        node = message.metadata.src_node_id
+        sent[node] = sent.get(node, 0) + sum(len(array.data) for array in arrays)
+    return sent
+
+
+def test_the_same_run_gives_the_same_bits_and_node_numbers_never_matter(
+    federate: Make,
+) -> None:
+    """Sums go by party, whatever numbers Flower gives the nodes."""
+    first = federate(parties=UNEQUAL).delta()
+    assert_same_bits(first, federate(parties=UNEQUAL).delta())
+    other = federate(parties=UNEQUAL, places=(30, 10, 20))
+    assert list(other.contexts) == [30, 10, 20]
+    assert_same_bits(first, other.delta())
+    assert other.strategy.roster == [30, 10, 20]
+
+
+def test_updates_of_earlier_runs_are_carried_on(federate: Make) -> None:
+    """A run may begin on a model that was edited before."""
+    federation = federate(editing=AT_ONCE, prior={"memory-weight": 0.0})
+    before, result = federation.run()
+    federation.run(initial=result.arrays)
+    requests = federation.requests(1)
+    expected = edit_in_rounds(federation.preparation, [requests, requests], 0.0)
+    assert_same_delta(federation.strategy.delta, expected, ALGEBRA)
+    with pytest.raises(AssertionError, match="differ"):
+        assert_same_delta(before.delta, expected, 1e-3)
+
+
+def test_targets_are_computed_once_when_merges_are_compared(
+    federate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five merges read what the first one left in the parties' folders."""
+    computed: list[str] = []
+
+    def count(model: object, requests: list[EditRequest], *more: object) -> Tensor:
+        computed.extend(request.subject for request in requests)
+        found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
+        return found
+
+    monkeypatch.setattr("clients.contribution.compute_targets", count)
+    federation = federate(editing=AT_ONCE)
+    deltas = {name: federation.delta(name) for name in known_names()}
+    assert sorted(computed) == sorted(r.subject for r in federation.requests(1))
+    assert_same_delta(deltas["collabedit"], deltas["global"], ALGEBRA)
+    with pytest.raises(AssertionError, match="differ"):
+        assert_same_delta(deltas["simple-average"], deltas["global"], 1e-3)
+
+
+def test_naive_merges_merge_what_each_party_would_write_alone(federate: Make) -> None:
+    """One exchange is the merge of the parties' own statistics, in their order."""
+    federation = federate(editing=AT_ONCE, parties=UNEQUAL)
+    prepared = federation.preparation
+    found = federation.delta("ties")
+    for layer in LAYERS:
+        parts = [
+            federation.statistics_of(requests)[layer]
+            for requests in federation.requests_of_parties(1)
+        ]
+        assert all(isinstance(part, LayerStatistics) for part in parts)
+        prior = prepared.prior_weight * prepared.covariance.moments[layer]
+        name = prepared.model.weight_name(layer)
+        assert_same(found[name], read_merge("ties")(parts, prior))
+
+
+def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) -> None:
+    """Sums and counts of all parties are those of all requests at once."""
+    federation = federate(editing=AT_ONCE, parties=UNEQUAL)
+    strategy, result = federation.run(judge_unedited=True)
+    model = federation.preparation.model
+    requests = federation.requests(1)
+    for number, delta in ((0, {}), (1, strategy.delta)):
+        with applied(delta, model.model):
+            total = sum_cases(evaluate_requests(model, requests))
+        expected = {f"sum.{name}": value for name, value in total.sums.items()}
+        expected |= {f"count.{name}": float(n) for name, n in total.counts.items()}
+        found = result.evaluate_metrics_clientapp[number]
+        assert expected["count.rewrite_acc"] == len(requests) == 7
+        assert {**found} == pytest.approx(expected, rel=1e-6)
+
+
+def test_under_global_one_party_is_asked_to_judge(federate: Make) -> None:
+    """It holds all requests, so nobody's count twice."""
+    federation = federate(editing=AT_ONCE)
+    _, result = federation.run("global", judge_unedited=True)
+    assert [
+        result.evaluate_metrics_clientapp[number]["count.rewrite_acc"]
+        for number in (0, 1)
+    ] == [6.0, 6.0]
+    assert federation.nodes_asked(Phase.EVALUATE) == [federation.node(0)] * 2
+    assert federation.nodes_asked(Phase.TARGETS) == [federation.node(0)]
+
+
+def test_progress_is_told_phase_by_phase(federate: Make) -> None:
+    """From none of the replies to all of them, in every exchange."""
+    federation = federate(parties={"count": 2})
+    told: list[tuple[str, int, int, int]] = []
+    federation.run(report=lambda *event: told.append(event))
+    phases = [Phase.DESCRIBE, Phase.TARGETS, *[Phase.STATISTICS] * 2, Phase.EVALUATE]
+    rounds = [0, 1, 1, 1, 1]
+    assert told == [
+        (phase.value, number, done, 2)
+        for phase, number in zip(phases, rounds, strict=True)
+        for done in (0, 2)
+    ]
+
+
+def test_layerwise_asks_layer_by_layer_on_the_model_as_edited_so_far(
+    federate: Make,
+) -> None:
+    """The second layer's keys are read behind the first layer's merged update."""
+    federation = federate()
+    federation.run()
+    asked = [
+        (read_job(message.content).layers, sorted(message.content["delta"]))
+        for message in federation.requests_to(0, Phase.STATISTICS)
+    ]
+    name = federation.preparation.model.weight_name
+    assert asked == [((1,), []), ((2,), [name(1)])]
+    (evaluated,) = federation.requests_to(0, Phase.EVALUATE)
+    assert sorted(evaluated.content["delta"]) == [name(1), name(2)]
+
+
+def test_a_caller_of_the_strategy_may_add_settings_for_its_own_clients(
+    federate: Make,
+) -> None:
+    """Flower's strategies pass such tables on."""
+    federation = federate(editing=AT_ONCE)
+    federation.run(
+        train_config=ConfigRecord({"mine": 1}), evaluate_config=ConfigRecord({"his": 2})
+    )
+    (training,) = federation.requests_to(0, Phase.TARGETS)
+    (judging,) = federation.requests_to(0, Phase.EVALUATE)
+    assert training.content.config_records["config"]["mine"] == 1
+    assert judging.content.config_records["config"]["his"] == 2

@@ -1,0 +1,264 @@
+"""What is written is read again, and what is not of the protocol is refused."""
+
+import hashlib
+from collections.abc import Callable
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.common.serde import message_from_proto, message_to_proto
+
+from editing.config import Plan
+from editing.encodings import Encoding, encode
+from editing.statistics import StatisticsError
+from sims.in_process import InProcessGrid
+from strategies.messages import (
+    PROTOCOL_VERSION,
+    Failure,
+    Introduction,
+    Job,
+    ModelIdentity,
+    Phase,
+    ProtocolError,
+    check_introduction,
+    digest_arrays,
+    read_count,
+    read_delta,
+    read_failure,
+    read_introduction,
+    read_job,
+    read_metrics,
+    read_statistics,
+    write_count,
+    write_failure,
+    write_introduction,
+    write_job,
+    write_metrics,
+    write_statistics,
+)
+from tests.laws import draw_pairs
+from tests.tiny import PARAMETERS, TEMPLATES
+
+OURS = ModelIdentity(weights="w", tokenizer="t")
+PLAN = Plan(parameters=PARAMETERS, schedule="layerwise", templates=TEMPLATES)
+JOB = Job(identity=OURS, plan=PLAN, label="ties", round=2, before="b", layers=(1, 3))
+
+
+def over_the_wire(content: RecordDict) -> Message:
+    """Send a message as Flower does: as bytes."""
+    InProcessGrid({}, lambda message, _: message)  # a message needs a run to belong to
+    message = Message(content, dst_node_id=5, message_type=Phase.TARGETS.value)
+    sent = message_to_proto(message).SerializeToString()
+    return message_from_proto(type(message_to_proto(message)).FromString(sent))
+
+
+def statistics(layers: tuple[int, ...], encoding: Encoding = "factors") -> RecordDict:
+    """Write statistics of random edits, other ones for each layer."""
+    parts = {k: encode(*draw_pairs(4, seed=k), encoding) for k in layers}
+    return write_statistics(parts)
+
+
+def test_a_job_and_its_updates_survive_the_wire_bit_for_bit() -> None:
+    """In deployment a message is all that a client's process knows of the run."""
+    update = torch.randn(3, 5, dtype=torch.float64)
+    arrays = ArrayRecord({"h.1.weight": Array(update.numpy())})
+    message = over_the_wire(write_job(JOB, arrays, ConfigRecord({"more": 1})))
+    assert read_job(message.content) == JOB
+    assert list(read_delta(message)) == ["h.1.weight"]
+    assert torch.equal(read_delta(message)["h.1.weight"], update)
+    assert message.content.config_records["config"]["more"] == 1
+
+
+def test_a_job_of_another_version_is_a_matter_of_the_protocol() -> None:
+    """A newer server may say more than this client can read, or just another number."""
+    other = JOB.model_copy(update={"protocol": PROTOCOL_VERSION + 1})
+    with pytest.raises(ProtocolError, match="same version"):
+        read_job(write_job(other, ArrayRecord()))
+    longer = JOB.model_dump_json()[:-1] + ', "more": 1}'
+    with pytest.raises(ProtocolError, match="same version"):
+        read_job(RecordDict({"job": ConfigRecord({"job": longer})}))
+    with pytest.raises(ProtocolError):
+        read_job(RecordDict())
+
+
+@pytest.mark.parametrize("encoding", get_args(Encoding))
+def test_statistics_of_each_layer_survive_the_wire(encoding: Encoding) -> None:
+    """Layer 1 is not mistaken for layer 11, whose name begins with it."""
+    layers = (1, 11)
+    parts = {k: encode(*draw_pairs(k, seed=k), encoding) for k in layers}
+    content = over_the_wire(write_statistics(parts)).content
+    for layer in layers:
+        found = read_statistics(content, layer)
+        assert (found.encoding, found.count) == (encoding, layer)
+        assert found.tensors.keys() == parts[layer].tensors.keys()
+        for name, tensor in parts[layer].tensors.items():
+            assert torch.equal(found.tensors[name], tensor)
+
+
+def put(name: str, array: Array) -> Callable[[RecordDict], None]:
+    """Put an array in the place of an honest one."""
+
+    def change(content: RecordDict) -> None:
+        content.array_records["statistics"][name] = array
+
+    return change
+
+
+def garbage(data: bytes) -> Array:
+    """Claim that some bytes are an array."""
+    return Array(dtype="float64", shape=(2, 5), stype="numpy.ndarray", data=data)
+
+
+def state(name: str, value: str | float) -> Callable[[RecordDict], None]:
+    """Put a fact in the place of an honest one."""
+
+    def change(content: RecordDict) -> None:
+        content.config_records["facts"][name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.config_records.clear(),
+        lambda content: content.array_records.clear(),
+        lambda content: content.config_records["facts"].pop("1.count"),
+        lambda content: content.config_records["facts"].pop("1.encoding"),
+        state("1.count", 1.5),
+        state("1.count", "four"),
+        put("1.keys", garbage(b"")),
+        put("1.keys", garbage(b"PK\x03\x04 no archive")),
+        put("1.keys", garbage(b"no array at all")),
+        put("1.keys", Array(np.zeros((2, 5), dtype=complex))),
+        put("1.keys", Array(np.array([["a", "b"]]))),
+        put("1.keys", Array(np.zeros((2, 5), dtype=np.int64))),
+        put("1.keys", Array("float64", (2, 5), "another.kind", b"")),
+    ],
+)
+def test_statistics_that_are_not_of_the_protocol_are_refused_and_named(
+    change: Callable[[RecordDict], None],
+) -> None:
+    """Whatever bytes a party sends, the server raises one kind of error."""
+    content = statistics((1,))
+    change(content)
+    with pytest.raises(StatisticsError, match="layer 1"):
+        read_statistics(content, 1)
+
+
+def test_a_layer_that_was_not_sent_is_named() -> None:
+    """Who leaves a layer out is refused."""
+    with pytest.raises(StatisticsError, match="layer 2"):
+        read_statistics(statistics((1,)), 2)
+
+
+def test_an_introduction_survives_the_wire_and_anything_else_is_refused() -> None:
+    """It is the first thing that a stranger says."""
+    said = Introduction(protocol=1, identity=OURS, party=3)
+    assert read_introduction(over_the_wire(write_introduction(said)).content) == said
+    wrong = RecordDict({"introduction": ConfigRecord({"introduction": "{}"})})
+    for content in (RecordDict(), wrong, write_failure("another model")):
+        with pytest.raises(StatisticsError, match="introduction"):
+            read_introduction(content)
+
+
+@pytest.mark.parametrize(
+    ("update", "named"),
+    [
+        ({"protocol": PROTOCOL_VERSION + 1}, f"protocol {PROTOCOL_VERSION + 1}"),
+        ({"identity": OURS.model_copy(update={"weights": "v"})}, "in: weights"),
+        ({"identity": OURS.model_copy(update={"tokenizer": "v"})}, "in: tokenizer"),
+        (
+            {"identity": ModelIdentity(weights="v", tokenizer="v")},
+            "in: weights, tokenizer",
+        ),
+    ],
+)
+def test_what_differs_from_the_server_is_named(
+    update: dict[str, object], named: str
+) -> None:
+    """A party can tell what to change."""
+    same = Introduction(protocol=PROTOCOL_VERSION, identity=OURS, party=0)
+    check_introduction(same, JOB)
+    with pytest.raises(StatisticsError, match=named):
+        check_introduction(same.model_copy(update=update), JOB)
+
+
+@pytest.mark.parametrize("failure", get_args(Failure))
+def test_a_failure_travels_as_its_class(failure: Failure) -> None:
+    """And an answer that is none is no failure."""
+    assert read_failure(over_the_wire(write_failure(failure)).content) == failure
+    assert read_failure(write_metrics({})) is None
+
+
+def test_other_words_than_the_known_ones_are_not_passed_on() -> None:
+    """A changed client could write anything into the server's log and report."""
+    for record in (ConfigRecord({"kind": "see /home/ada"}), ConfigRecord()):
+        said = read_failure(RecordDict({"failure": record}))
+        assert said is not None
+        assert "ada" not in said
+
+
+def test_counts_and_metrics_survive_the_wire() -> None:
+    """Sums and counts are all that leaves of an evaluation."""
+    counted = over_the_wire(write_count(7)).content
+    assert read_count(counted) == 7
+    metrics = {"sum.rewrite_acc": 1.5, "count.rewrite_acc": 2.0}
+    assert read_metrics(over_the_wire(write_metrics(metrics)).content) == metrics
+    assert read_metrics(RecordDict()) == {}
+
+
+@pytest.mark.parametrize("value", [None, -1, 1.5, float("nan")])
+def test_a_number_of_requests_that_cannot_be_is_refused(
+    value: float | None,
+) -> None:
+    """It decides who takes part."""
+    record = MetricRecord({} if value is None else {"requests": value})
+    with pytest.raises(StatisticsError, match="number of requests"):
+        read_count(RecordDict({"metrics": record}))
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"sum.a": 1.0},
+        {"count.a": 1.0},
+        {"sum.a": float("nan"), "count.a": 1.0},
+        {"sum.a": float("inf"), "count.a": 1.0},
+        {"sum.a": 1.0, "count.a": 0.0},
+        {"sum.a": 1.0, "count.a": -2.0},
+        {"sum.a": 1.0, "count.a": 1.0, "a": 1.0},
+    ],
+)
+def test_metrics_that_are_no_sums_over_something_are_refused(
+    metrics: dict[str, float],
+) -> None:
+    """One NaN would spoil everybody's."""
+    with pytest.raises(StatisticsError, match="metrics"):
+        read_metrics(write_metrics(metrics))
+
+
+def test_a_list_of_numbers_is_no_metric() -> None:
+    """Flower allows it; the protocol does not."""
+    record = MetricRecord({"sum.a": [1.0], "count.a": 1.0})
+    with pytest.raises(StatisticsError, match="metrics"):
+        read_metrics(RecordDict({"metrics": record}))
+
+
+def test_a_digest_tells_names_and_values_apart_and_not_their_order() -> None:
+    """Targets are filed under the digest of the updates that the model carried."""
+    one, two = Array(np.zeros(3)), Array(np.ones(3))
+    digest = digest_arrays(ArrayRecord({"a": one, "b": two}))
+    assert digest == digest_arrays(ArrayRecord({"b": two, "a": one}))
+    others = [{"a": two, "b": one}, {"a": one, "c": two}, {"a": one}, {}]
+    assert digest not in {digest_arrays(ArrayRecord(each)) for each in others}
+    assert digest_arrays(ArrayRecord()) == hashlib.sha256().hexdigest()

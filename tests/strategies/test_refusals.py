@@ -1,0 +1,298 @@
+"""A party that fails is named and left out, and the others go on."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+from flwr.app import Array, Message, RecordDict
+from flwr.serverapp.exception import AggregationError
+
+from strategies.messages import (
+    Failure,
+    Introduction,
+    Phase,
+    read_introduction,
+    write_failure,
+    write_introduction,
+    write_metrics,
+)
+from tests.federation import (
+    AT_ONCE,
+    Federation,
+    assert_same_delta,
+    edit_in_rounds,
+    on_phase,
+)
+from tests.laws import ALGEBRA
+
+Make = Callable[..., Federation]
+Content = Callable[[RecordDict], None]
+
+
+def introduced(**changes: object) -> Content:
+    """Have a party say something else of itself."""
+
+    def change(content: RecordDict) -> None:
+        said = read_introduction(content)
+        changed = Introduction.model_validate({**said.model_dump(), **changes})
+        content["introduction"] = write_introduction(changed)["introduction"]
+
+    return change
+
+
+def sent(name: str, array: np.ndarray) -> Content:
+    """Put another array among a party's statistics."""
+
+    def change(content: RecordDict) -> None:
+        content.array_records["statistics"][name] = Array(array)
+
+    return change
+
+
+def claimed(name: str, value: int | str) -> Content:
+    """Put another fact beside a party's statistics."""
+
+    def change(content: RecordDict) -> None:
+        content.config_records["facts"][name] = value
+
+    return change
+
+
+def measured(**metrics: float) -> Content:
+    """Put other numbers into a party's reply."""
+
+    def change(content: RecordDict) -> None:
+        content["metrics"] = write_metrics(metrics)["metrics"]
+
+    return change
+
+
+def without_layer(content: RecordDict) -> None:
+    """Leave a layer out."""
+    for name in [n for n in content.array_records["statistics"] if n.startswith("2.")]:
+        del content.array_records["statistics"][name]
+
+
+def failing(failure: Failure) -> Content:
+    """Report a failure in the place of an answer."""
+
+    def change(content: RecordDict) -> None:
+        content.clear()
+        content["failure"] = write_failure(failure)["failure"]
+
+    return change
+
+
+D_IN, D_OUT = 24, 16
+OTHER = {"weights": "another", "tokenizer": "another"}
+KEYS, RESIDUALS = np.ones((2, D_IN)), np.ones((2, D_OUT))
+FAULTS: dict[str, tuple[Phase, Content, str]] = {
+    "model": (Phase.DESCRIBE, introduced(identity=OTHER), "weights, tokenizer"),
+    "protocol": (Phase.DESCRIBE, introduced(protocol=77), "protocol 77"),
+    "silence": (Phase.DESCRIBE, RecordDict.clear, "introduction"),
+    "loading": (
+        Phase.DESCRIBE,
+        failing("a model that cannot be loaded"),
+        "cannot be loaded",
+    ),
+    "counting": (Phase.TARGETS, measured(), "number of requests"),
+    "requests": (
+        Phase.TARGETS,
+        failing("requests that cannot be used"),
+        "requests that cannot be used",
+    ),
+    "nan": (Phase.STATISTICS, sent("1.keys", np.nan * KEYS), "`keys` must be finite"),
+    "infinite": (
+        Phase.STATISTICS,
+        sent("1.residuals", np.inf * RESIDUALS),
+        "`residuals` must be finite",
+    ),
+    "overflow": (
+        Phase.STATISTICS,
+        sent("1.keys", 1e200 * KEYS),
+        "`gram` must be finite",
+    ),
+    "shape": (Phase.STATISTICS, sent("2.keys", np.ones((2, 9))), "(2, 9)"),
+    "count": (Phase.STATISTICS, claimed("1.count", 0), "count of 0"),
+    "fewer": (Phase.STATISTICS, claimed("1.count", 1), "at most 1 rows"),
+    "layer": (Phase.STATISTICS, without_layer, "`keys`"),
+    "nothing": (Phase.STATISTICS, RecordDict.clear, "layer 1"),
+    "encoding": (Phase.STATISTICS, claimed("1.encoding", "morse"), "'morse'"),
+    "memory": (Phase.STATISTICS, failing("not enough memory"), "not enough memory"),
+}
+"""What a party may do wrong: when, what, and a part of the reason that is given."""
+
+
+def disturb(federation: Federation, phase: Phase, change: Content) -> None:
+    """Have the second party do something wrong."""
+    federation.tampers[1] = on_phase(phase, change)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_party_that_cannot_be_right_is_left_out_by_name(
+    federate: Make, fault: str
+) -> None:
+    """The others edit as if it had never been there."""
+    phase, change, reason = FAULTS[fault]
+    federation = federate(editing=AT_ONCE)
+    disturb(federation, phase, change)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.outcomes[1].refusals
+    assert refusal.node == federation.node(1)
+    assert reason in refusal.reason
+    first, _, third = federation.requests_of_parties(1)
+    expected = edit_in_rounds(federation.preparation, [[*first, *third]], 1.0)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)
+    assert federation.nodes_asked(Phase.EVALUATE) == [
+        federation.node(0),
+        federation.node(2),
+    ]
+
+
+def negative(content: RecordDict) -> None:
+    """Send a gram that no keys have."""
+    record = content.array_records["statistics"]
+    record["1.gram"] = Array(-record["1.gram"].numpy())
+
+
+def skewed(content: RecordDict) -> None:
+    """Send a gram that is no sum of outer products."""
+    record = content.array_records["statistics"]
+    record["1.gram"] = Array(np.triu(record["1.gram"].numpy()))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(negative, "negative eigenvalue"), (skewed, "symmetric")]
+)
+def test_a_dense_gram_that_no_keys_have_is_refused(
+    federate: Make, change: Content, reason: str
+) -> None:
+    """It could make the solve fail for everybody."""
+    federation = federate(editing=AT_ONCE, run={"encoding": "dense"})
+    disturb(federation, Phase.STATISTICS, change)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.outcomes[1].refusals
+    assert refusal.node == federation.node(1)
+    assert reason in refusal.reason
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_metrics_that_cannot_be_right_spoil_nobody_elses(
+    federate: Make, value: float
+) -> None:
+    """The party is named, its edits stay, and the others' metrics are reported."""
+    federation = federate(editing=AT_ONCE)
+    numbers = {"sum.rewrite_acc": value, "count.rewrite_acc": 2.0}
+    disturb(federation, Phase.EVALUATE, measured(**numbers))
+    strategy, result = federation.run()
+    assert [r.node for r in strategy.outcomes[1].refusals] == [federation.node(1)]
+    assert result.evaluate_metrics_clientapp[1]["count.rewrite_acc"] == 4.0
+    assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
+
+
+def test_a_party_is_taken_back_in_the_next_round_unless_it_was_unwelcome(
+    federate: Make,
+) -> None:
+    """One slip costs one round; another model costs them all."""
+    federation = federate(
+        editing=AT_ONCE, run={"rounds": 2}, parties={"requests-per-round": 1}
+    )
+    slips = iter([True, False])
+
+    def slip(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == Phase.STATISTICS.value and next(slips):
+            raise MemoryError
+        return reply
+
+    federation.tampers[1] = slip
+    federation.tampers[2] = on_phase(Phase.DESCRIBE, introduced(identity=OTHER))
+    strategy, _ = federation.run()
+    slipped, unwelcome = federation.node(1), federation.node(2)
+    missing = [
+        [refusal.node for refusal in strategy.outcomes[number].refusals]
+        for number in (1, 2)
+    ]
+    assert missing == [[unwelcome, slipped], [unwelcome]]
+    assert federation.nodes_asked(Phase.TARGETS).count(slipped) == 2
+    assert unwelcome not in federation.nodes_asked(Phase.TARGETS)
+
+
+@pytest.mark.parametrize("fault", ["model", "requests", "nan"])
+def test_too_few_parties_stop_the_run_and_the_error_says_who_is_missing(
+    federate: Make, fault: str
+) -> None:
+    """In any phase, `run.min-parties` holds."""
+    phase, change, reason = FAULTS[fault]
+    federation = federate(editing=AT_ONCE, run={"min-parties": 3})
+    disturb(federation, phase, change)
+    with pytest.raises(AggregationError) as caught:
+        federation.run()
+    assert "2 parties left and needs 3" in str(caught.value)
+    assert f"node {federation.node(1)}" in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_an_unreachable_party_is_left_out_once_time_is_up(
+    federate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' replies are not lost with it."""
+    federation = federate(editing=AT_ONCE, run={"timeout": 0.5})
+    lost, pull = federation.node(1), federation.grid.pull_messages
+
+    def lossy(numbers: Iterable[str]) -> Iterable[Message]:
+        return [m for m in pull(numbers) if m.metadata.src_node_id != lost]
+
+    monkeypatch.setattr(federation.grid, "pull_messages", lossy)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.outcomes[1].refusals
+    assert refusal.node == lost
+    assert "within 0.5 s" in refusal.reason
+
+
+def test_a_run_does_not_begin_before_all_parties_are_there(federate: Make) -> None:
+    """And says how many came if they do not."""
+    federation = federate(run={"timeout": 0.2})
+    federation.grid = federation.grid_of(0, 2)
+    started = time.monotonic()
+    with pytest.raises(AggregationError, match="3 parties were expected and 2 came"):
+        federation.run()
+    assert time.monotonic() - started >= 0.2
+    assert federation.messages == []
+
+
+def test_parties_without_requests_take_part_in_nothing_and_are_no_refusal(
+    federate: Make,
+) -> None:
+    """Who has nothing to edit is not asked for statistics of it."""
+    parties = {"requests-per-round": "[2, 0, 3]", "allow-empty": True}
+    federation = federate(editing=AT_ONCE, parties=parties)
+    strategy, result = federation.run(judge_unedited=True)
+    outcome, idle = strategy.outcomes[1], federation.node(1)
+    assert (outcome.refusals, outcome.idle, outcome.requests) == ([], [idle], 5)
+    assert idle not in federation.nodes_asked(Phase.STATISTICS)
+    assert idle not in outcome.bytes_up
+    assert result.evaluate_metrics_clientapp[0]["count.rewrite_acc"] == 5.0
+    assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
+
+
+def test_idle_parties_do_not_count_towards_the_least_number(federate: Make) -> None:
+    """Who contributes nothing hides nobody's contribution."""
+    parties = {"requests-per-round": "[2, 0, 3]", "allow-empty": True}
+    federation = federate(editing=AT_ONCE, parties=parties, run={"min-parties": 3})
+    with pytest.raises(AggregationError, match="needs 3") as caught:
+        federation.run()
+    assert f"node {federation.node(1)}: it has no request" in str(caught.value)
+
+
+def test_more_requests_than_there_are_need_the_consent_to_empty_parties(
+    federate: Make,
+) -> None:
+    """Twelve requests make two parties of five and one of two, if that is allowed."""
+    wanted = {"requests-per-round": 5}
+    with pytest.raises(AggregationError, match="requests that cannot be used"):
+        federate(editing=AT_ONCE, parties=wanted).run()
+    federation = federate(editing=AT_ONCE, parties={**wanted, "allow-empty": True})
+    strategy, _ = federation.run()
+    assert strategy.outcomes[1].requests == 12
+    assert strategy.outcomes[1].refusals == []
