@@ -1,0 +1,88 @@
+"""One source is shared out whole: each request to one party, in one round."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clients.partitions import (
+    check_supply,
+    order_requests,
+    party_requests,
+    round_requests,
+)
+from editing.requests import EditRequest, RequestError
+from strategies.scenario import PartiesConfig, RequestsConfig
+
+
+def pool_of(count: int, subjects: int | None = None) -> list[EditRequest]:
+    """Make requests on so many subjects, in turn."""
+    return [
+        EditRequest(
+            case_id=number,
+            prompt="{} is",
+            subject=f"subject {number % (subjects or count)}",
+            target_new="new",
+        )
+        for number in range(count)
+    ]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 4), min_size=1, max_size=5), rounds=st.integers(1, 3)
+)
+def test_rounds_and_parties_take_consecutive_requests_and_cover_the_source(
+    sizes: list[int], rounds: int
+) -> None:
+    """Round after round and party after party, the source is read once."""
+    parties = PartiesConfig(
+        count=len(sizes), requests_per_round=tuple(sizes), allow_empty=True
+    )
+    pool = pool_of(sum(sizes) * rounds)
+    taken = []
+    for number in range(1, rounds + 1):
+        together = []
+        for party, size in enumerate(sizes):
+            mine = party_requests(pool, parties, party, number)
+            assert len(mine) == size
+            together += mine
+        assert round_requests(pool, parties, number) == together
+        taken += together
+    assert taken == pool
+
+
+def test_a_shuffled_source_is_another_order_of_the_same_requests() -> None:
+    """The seed decides, and the limit comes first."""
+    pool = pool_of(20)
+    config = RequestsConfig(limit=12, seed=3)
+    ordered = order_requests(pool, config, "shuffled", draw=False)
+    assert ordered != pool[:12]
+    assert sorted(r.case_id for r in ordered) == list(range(12))
+    assert ordered == order_requests(pool, config, "shuffled", draw=False)
+    other = order_requests(
+        pool, RequestsConfig(limit=12, seed=4), "shuffled", draw=False
+    )
+    assert other != ordered
+    assert order_requests(pool, config, "contiguous", draw=False) == pool[:12]
+
+
+def test_a_pool_is_drawn_from_with_distinct_subjects() -> None:
+    """Two requests on one subject have one key and ask for two residuals."""
+    pool = pool_of(20, subjects=8)
+    drawn = order_requests(pool, RequestsConfig(seed=1), "contiguous", draw=True)
+    assert len({request.subject for request in drawn}) == len(drawn) == 8
+    few = order_requests(pool, RequestsConfig(seed=1, limit=5), "contiguous", draw=True)
+    assert few == drawn[:5]
+
+
+def test_too_few_requests_are_refused_unless_parties_may_be_empty() -> None:
+    """The error says how many there are and how many would be taken."""
+    strict = PartiesConfig(count=3, requests_per_round=2)
+    check_supply(12, strict, 2)
+    with pytest.raises(RequestError, match=r"12 requests in 2 round.*gives 11"):
+        check_supply(11, strict, 2)
+    with pytest.raises(RequestError):
+        party_requests(pool_of(11), strict, 0, 2)
+    lenient = PartiesConfig(count=3, requests_per_round=2, allow_empty=True)
+    check_supply(0, lenient, 2)
+    shares = [len(party_requests(pool_of(3), lenient, i, 1)) for i in range(3)]
+    assert shares == [2, 1, 0]

@@ -1,0 +1,191 @@
+"""A client reads the run's settings, and over them its node's."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, RecordDict
+
+from clients.requests import (
+    ClientConfig,
+    read_client_config,
+    requests_of_round,
+    shared_requests,
+)
+from editing.errors import InputError
+from editing.requests import EditRequest, to_counterfact
+from strategies.scenario import FlatValue, PartiesConfig
+from tests.federation import settings_of, world_requests, write_json
+
+Node = dict[str, str | int | float | bool]
+
+
+@pytest.fixture
+def configure(world: Path) -> Callable[..., ClientConfig]:
+    """Read the settings of a node in a run."""
+
+    def read(
+        node: Node | None = None, **tables: Mapping[str, FlatValue]
+    ) -> ClientConfig:
+        context = Context(
+            run_id=1,
+            node_id=2,
+            node_config={"partition-id": 1} if node is None else node,
+            state=RecordDict(),
+            run_config=settings_of(world, **tables),
+        )
+        return read_client_config(context)
+
+    return read
+
+
+def test_a_node_reads_the_run_s_settings(
+    configure: Callable[..., ClientConfig], world: Path
+) -> None:
+    """Those that are the server's business are left alone."""
+    config = configure(
+        run={"seed": 5, "min-parties": 2},
+        editing={"batch-size": 3},
+        merge={"name": "x"},
+    )
+    assert config.model.path == str(world)
+    assert (config.model.dtype, config.seed, config.batch_size) == ("float64", 5, 3)
+    assert (config.party, config.parties.sizes) == (1, (2, 2, 2))
+    assert config.own_requests is None
+
+
+def test_a_node_may_have_its_own_model_folder_device_and_requests(
+    configure: Callable[..., ClientConfig],
+) -> None:
+    """Only this node knows where they lie."""
+    config = configure(
+        {"model-path": "/models/here", "device": "meta", "requests-path": "/mine.json"}
+    )
+    assert (config.model.path, config.model.device) == ("/models/here", "meta")
+    assert config.model.dtype == "float64"
+    assert config.own_requests == Path("/mine.json")
+    assert config.party == -1
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("model", "dtype", "float8"),
+        ("model", "colour", "red"),
+        ("parties", "requests-per-round", "[1, 2]"),
+        ("requests", "limit", -1),
+    ],
+)
+def test_a_setting_that_is_refused_is_named(
+    configure: Callable[..., ClientConfig], table: str, key: str, value: FlatValue
+) -> None:
+    """A client does not trust the server to have checked."""
+    with pytest.raises(InputError, match=table):
+        configure(**{table: {key: value}})
+
+
+def test_simulated_parties_take_their_share_of_the_common_source(
+    configure: Callable[..., ClientConfig],
+) -> None:
+    """The second of three parties has requests 2 and 3, then 8 and 9."""
+    config, pool = configure(), world_requests()
+    assert requests_of_round(config, 1, pooled=False) == pool[2:4]
+    assert requests_of_round(config, 2, pooled=False) == pool[8:10]
+    assert requests_of_round(config, 1, pooled=True) == pool[:6]
+
+
+def test_a_node_beyond_the_parties_has_no_requests(
+    configure: Callable[..., ClientConfig],
+) -> None:
+    """A federation may have more nodes than the run has parties."""
+    config = configure({"partition-id": 3})
+    assert requests_of_round(config, 1, pooled=False) == []
+
+
+def test_a_node_without_a_place_does_not_take_another_party_s_requests(
+    configure: Callable[..., ClientConfig],
+) -> None:
+    """It is told what to set."""
+    with pytest.raises(InputError, match="requests-path"):
+        requests_of_round(configure({}), 1, pooled=False)
+
+
+def own_file(folder: Path, count: int) -> tuple[str, list[EditRequest]]:
+    """Write a file of one party's requests."""
+    mine = world_requests()[:count]
+    file = write_json(folder / "mine.json", [to_counterfact(each) for each in mine])
+    return str(file), mine
+
+
+def test_a_party_with_a_file_of_its_own_takes_its_requests_in_turn(
+    configure: Callable[..., ClientConfig], tmp_path: Path
+) -> None:
+    """Until there are no more; then it takes part in nothing."""
+    path, mine = own_file(tmp_path, 5)
+    config = configure({"requests-path": path})
+    shares = [requests_of_round(config, n, pooled=False) for n in (1, 2, 3, 4)]
+    assert shares == [mine[:2], mine[2:4], mine[4:], []]
+    limited = configure({"requests-path": path}, requests={"limit": 3})
+    assert requests_of_round(limited, 2, pooled=False) == mine[2:3]
+
+
+def test_sizes_for_each_party_need_a_place_among_them(
+    configure: Callable[..., ClientConfig], tmp_path: Path
+) -> None:
+    """Else a node would take the last party's number."""
+    path, mine = own_file(tmp_path, 5)
+    sizes = {"requests-per-round": "[1, 3, 2]"}
+    placed = configure({"requests-path": path, "partition-id": 1}, parties=sizes)
+    assert requests_of_round(placed, 1, pooled=False) == mine[:3]
+    for node in ({}, {"partition-id": 3}):
+        lost = configure({"requests-path": path, **node}, parties=sizes)
+        with pytest.raises(InputError, match="partition-id"):
+            requests_of_round(lost, 1, pooled=False)
+
+
+def test_nobody_hands_a_private_file_to_the_pool(
+    configure: Callable[..., ClientConfig], tmp_path: Path
+) -> None:
+    """`global` needs all requests in one place, and these stay where they are."""
+    config = configure({"requests-path": own_file(tmp_path, 5)[0]})
+    with pytest.raises(InputError, match="global"):
+        requests_of_round(config, 1, pooled=True)
+
+
+def test_the_embedded_word_draws_from_the_pool_beside_the_model(
+    configure: Callable[..., ClientConfig], world: Path
+) -> None:
+    """A seed draws another order; a file that is named is taken as it stands."""
+    config = configure()
+    parties = PartiesConfig(count=3, requests_per_round=2)
+    drawn = [
+        shared_requests(
+            config.model,
+            config.requests.model_copy(update={"source": "embedded", "seed": seed}),
+            parties,
+        )
+        for seed in (0, 1)
+    ]
+    pool = world_requests()
+    assert drawn[0] != drawn[1]
+    for each in drawn:
+        assert sorted(r.case_id for r in each) == [r.case_id for r in pool]
+    assert config.requests.source == str(world / "requests.json")
+    assert shared_requests(config.model, config.requests, parties) == pool
+
+
+def test_two_requests_on_one_subject_are_both_edited(
+    configure: Callable[..., ClientConfig], tmp_path: Path
+) -> None:
+    """Nothing of a user's file is left out in silence, whatever it is called."""
+    first = world_requests()[0]
+    twice = [first, first.model_copy(update={"case_id": 7, "target_new": "drum"})]
+    file = write_json(tmp_path / "requests.json", [to_counterfact(r) for r in twice])
+    config = configure(
+        requests={"source": str(file)}, parties={"count": 2, "requests-per-round": 1}
+    )
+    found = [
+        requests_of_round(config.model_copy(update={"party": i}), 1, pooled=False)
+        for i in (0, 1)
+    ]
+    assert found == [[twice[0]], [twice[1]]]
