@@ -33,6 +33,7 @@ from sims.errors import RunFailedError
 from strategies.scenario import FlatValue, flatten
 
 RESULTS = Path("results")
+WRITTEN = "run"  # the server's folder within our draft
 PRIVATE_HOME = "COLLABEDIT_HOME"
 
 Run = Callable[[Mapping[str, FlatValue], int], None]
@@ -51,13 +52,17 @@ def run_job(
     folder = choose_folder(config, output)
     check_early(config, folder)
     console = open_console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="collabedit-") as scratch:
+    with (
+        create_output_folder(folder) as draft,
+        tempfile.TemporaryDirectory(prefix="collabedit-") as scratch,
+    ):
         progress, private = Path(scratch) / "progress.jsonl", Path(scratch) / "parties"
-        flat = flatten(complete(config, folder, progress))
+        flat = flatten(complete(config, draft / WRITTEN, progress))
         run = choose_engine(engine, verbose=verbose)
         with following(progress, console) as finish, private_home(private):
             carry_out(run, flat, config.parties.count, finish)
-        gather_cases(private, folder)
+        take_results(draft / WRITTEN)
+        gather_cases(private, draft)
     show_results(folder, open_console())
 
 
@@ -99,6 +104,22 @@ def private_home(folder: Path) -> Iterator[None]:
             del os.environ[PRIVATE_HOME]
         else:
             os.environ[PRIVATE_HOME] = before
+
+
+def take_results(written: Path) -> None:
+    """Move what the server wrote up to the folder that holds it.
+
+    The server may be killed while it writes; its folder lies in a draft of ours, which
+    goes with all that is in it unless the job ends well.
+
+    Raises:
+        RunFailedError: If the server left no report.
+    """
+    if not (written / "report.json").is_file():
+        raise RunFailedError("the run ended well and left no report")
+    for path in written.iterdir():
+        path.rename(written.parent / path.name)
+    written.rmdir()
 
 
 def gather_cases(private: Path, folder: Path) -> None:
@@ -159,15 +180,8 @@ def complete(config: RunConfig, folder: Path, progress: Path) -> RunConfig:
 
 
 def show_results(folder: Path, console: Console) -> None:
-    """Print the comparison and where the whole report lies.
-
-    Raises:
-        RunFailedError: If the run left no report.
-    """
-    path = folder / "report.json"
-    if not path.is_file():
-        raise RunFailedError(f"the run ended well and left no report at {path}")
-    console.print(tabulate(read_report(path)))
+    """Print the comparison and where the whole report lies."""
+    console.print(tabulate(read_report(folder / "report.json")))
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 

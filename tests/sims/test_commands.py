@@ -177,6 +177,23 @@ def test_a_run_without_a_report_is_a_failed_run(
     assert "left no report" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RunFailedError, MemoryError])
+def test_a_run_that_does_not_end_well_leaves_nothing(
+    error: type[BaseException], use_engine: Callable[[Engine], None]
+) -> None:
+    """Not even what the server had begun to write when it was killed."""
+
+    def stop(flat: Flat, _: int) -> None:
+        half = Path(str(flat["output.directory"])).with_name(".run.partial")
+        half.mkdir(parents=True)
+        raise error("stopped")
+
+    use_engine(stop)
+    with pytest.raises((SystemExit, error)):
+        main(["run", *JOB, *SMALL])
+    assert not [path for path in Path("results").rglob("*") if "run" in path.name]
+
+
 def test_results_are_shown_and_numbered(
     use_engine: Callable[[Engine], None],
     capsys: pytest.CaptureFixture[str],
@@ -220,7 +237,8 @@ def test_the_app_gets_absolute_paths(
     assert config.parties.count == 2
     assert config.model.path == str(tmp_path / "model")
     assert config.requests.source == str(tmp_path / "pool.json")
-    assert config.output.directory == str(tmp_path / "here")
+    assert Path(str(config.output.directory)).is_absolute()
+    assert Path("here", "report.html").is_file()
     assert config.output.progress is not None
     assert Path(config.output.progress).is_absolute()
 
