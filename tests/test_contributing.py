@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,26 @@ def steps() -> list[str]:
     return numbered[1::2]
 
 
-def hunks(diff: str) -> Iterator[tuple[str, str]]:
-    """Yield what each part of a diff finds and what it leaves."""
+def pattern_of(line: str) -> str:
+    """Match a line of a diff; one that ends in `…` stands for all that begin so."""
+    begun = line[1:].removesuffix("…")
+    return re.escape(begun) + (r"[^\n]*" if line.endswith("…") else "")
+
+
+def apply(diff: str, text: str, name: str) -> str:
+    """Apply a diff without line numbers; each part must fit in one place only."""
     for part in re.split(r"^@@.*\n", diff, flags=re.MULTILINE):
         lines = [line or " " for line in part.splitlines()]
-        before = [line[1:] for line in lines if not line.startswith("+")]
-        after = [line[1:] for line in lines if not line.startswith("-")]
-        yield "\n".join(before) + "\n", "\n".join(after) + "\n"
+        old = [f"({pattern_of(line)})" for line in lines if not line.startswith("+")]
+        found = list(re.finditer("^" + "\n".join(old) + "$", text, re.MULTILINE))
+        assert len(found) == 1, f"{name} holds this {len(found)} times:\n{part}"
+        kept = iter(found[0].groups())
+        new = [
+            (line, line[1:] if line.startswith("+") else next(kept)) for line in lines
+        ]
+        written = "\n".join(each for line, each in new if not line.startswith("-"))
+        text = text[: found[0].start()] + written + text[found[0].end() :]
+    return text
 
 
 def carry_out(step: str, tree: Path) -> int:
@@ -45,11 +57,11 @@ def carry_out(step: str, tree: Path) -> int:
     for verb, name, _, content in blocks:
         path = tree / name
         assert path.exists() == (verb == "Edit"), name
-        text = path.read_text(encoding="utf-8") if verb == "Edit" else content
-        for before, after in hunks(content) if verb == "Edit" else ():
-            assert text.count(before) == 1, f"{name} holds this once:\n{before}"
-            text = text.replace(before, after)
-        path.write_text(text, encoding="utf-8")
+        if verb == "Create":
+            path.write_text(content, encoding="utf-8")
+        else:
+            edited = apply(content, path.read_text(encoding="utf-8"), name)
+            path.write_text(edited, encoding="utf-8")
     return len(blocks)
 
 
@@ -79,6 +91,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in steps():
         assert carry_out(step, tree) >= 1
     return tree
+
+
+def test_a_diff_must_fit_in_one_place() -> None:
+    """Or the steps would do something else than they say."""
+    text = "one\ntwo | and more\nthree\n"
+    diff = " two |…\n+new\n@@\n-three\n+four\n"
+    assert apply(diff, text, "text") == "one\ntwo | and more\nnew\nfour\n"
+    for wrong in (" two\n+new\n", " t…\n+new\n"):
+        with pytest.raises(AssertionError, match=r"holds this [02] times"):
+            apply(wrong, text, "text")
 
 
 def touched(prefix: str = "") -> list[str]:
