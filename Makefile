@@ -13,6 +13,8 @@ REQUIREMENTS := import tomllib; \
 	print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")
 
 IN_VENV := .venv/bin/python -m
+# Flower's programs look for each other on PATH.
+ACTIVE := PATH="$(CURDIR)/.venv/bin:$$PATH"
 STAMP := .venv/installed
 
 .PHONY: help demo test check lint types imports docs fix bench install constraints clean
@@ -21,11 +23,11 @@ help:  ## List the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: $(STAMP)  ## Ten parties edit one model together; compare the merges
-	$(IN_VENV) sims compare
+	$(ACTIVE) python -m sims compare
 
 # One thread: the tensors of the tests are so small that a second one only gets in the way.
 test: check  ## Run all checks, then all tests
-	OMP_NUM_THREADS=1 $(IN_VENV) pytest
+	$(ACTIVE) OMP_NUM_THREADS=1 python -m pytest
 
 check: lint types imports docs  ## Look for faults, change nothing
 
@@ -49,7 +51,7 @@ fix: $(STAMP)  ## Write what `make lint` would change
 
 bench: $(STAMP)  ## Run every program under benchmarks/
 	@set -e; for program in benchmarks/[a-z]*.py; do \
-		echo "$$program"; PYTHONPATH=. .venv/bin/python "$$program"; \
+		echo "$$program"; $(ACTIVE) PYTHONPATH=. python "$$program"; \
 	done
 
 install: $(STAMP)  ## Make .venv and install the pinned versions
