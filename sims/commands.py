@@ -38,6 +38,15 @@ class Engine(StrEnum):
     IN_PROCESS = "in-process"
 
 
+class Precision(StrEnum):
+    """How a model's numbers are kept."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
 ScenarioArgument = Annotated[
     Path,
     typer.Argument(
@@ -117,12 +126,15 @@ def evaluate_delta(
         Path | None,
         typer.Option(help="A delta.safetensors; the unedited model if left out."),
     ] = None,
+    dtype: Annotated[
+        Precision, typer.Option(help="The precision of the weights.")
+    ] = Precision.FLOAT32,
     device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
 ) -> None:
     """Judge a model, with or without a delta, by the prompts of edit requests."""
     from sims.judging import judge_delta
 
-    judge_delta(model, requests, output, delta, device)
+    judge_delta(model, requests, output, delta, dtype=dtype.value, device=device)
 
 
 @app.command("train-world")

@@ -17,7 +17,13 @@ from sims.console import ProgressEvent, hush_libraries, open_console, showing
 
 
 def judge_delta(
-    model_path: str, requests: Path, output: Path, delta: Path | None, device: str
+    model_path: str,
+    requests: Path,
+    output: Path,
+    delta: Path | None = None,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> None:
     """Write the metrics and cases of a model, with a delta if one is given, to a file.
 
@@ -30,7 +36,7 @@ def judge_delta(
     source = resolve_source(str(requests), place, "requests.json", "--requests")
     asked = read_requests(source)
     hush_libraries()
-    model = load_editable_model(place, device=device)
+    model = load_editable_model(place, dtype, device)
     with showing(open_console(stderr=True)) as show, edited(model, delta):
         cases = evaluate_requests(
             model,
@@ -61,12 +67,26 @@ def edited(model: EditableModel, path: Path | None) -> Iterator[None]:
         yield
         return
     try:
-        delta, _ = load_delta(path)
+        delta, metadata = load_delta(path)
     except ValueError as error:
         raise InputError(str(error)) from None
+    check_base(metadata.get("base"), model, path)
     check_fit(delta, model, path)
     with applied(delta, model.model):
         yield
+
+
+def check_base(base: object, model: EditableModel, path: Path) -> None:
+    """Hold the model to the one that a delta was made for, if the file tells.
+
+    Raises:
+        InputError: If it is another one.
+    """
+    if base is not None and base != model.fingerprint:
+        raise InputError(
+            f"{path} was made for a model with weights {str(base)[:12]}…, and this "
+            f"has {model.fingerprint[:12]}…; give that run's model, and its --dtype"
+        )
 
 
 def check_fit(delta: Delta, model: EditableModel, path: Path) -> None:

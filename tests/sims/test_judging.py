@@ -1,0 +1,111 @@
+"""Judging a delta file by edit requests."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from editing.deltas import save_delta
+from editing.errors import InputError
+from editing.requests import EditRequest, to_counterfact
+from sims.judging import judge_delta
+from tests.tiny import LAYERS, tiny_model
+
+REQUEST = EditRequest(
+    case_id=7,
+    prompt="{} works for",
+    subject="Ada Lovelace",
+    target_new="Acme Works",
+    target_true="North Group",
+    paraphrase_prompts=("the employer of Ada Lovelace is",),
+    neighborhood_prompts=("Ben Stone works for",),
+)
+
+
+class Files:
+    """A model's folder, a file of requests and deltas for the model."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write a tiny model in single precision, and one request."""
+        self.folder, self.model = folder, folder / "model"
+        self.editable = tiny_model(dtype=torch.float32)
+        self.editable.model.save_pretrained(self.model)
+        self.editable.tokenizer.save_pretrained(self.model)
+        self.requests = folder / "requests.json"
+        self.requests.write_text(json.dumps([to_counterfact(REQUEST)]))
+
+    def delta(self, size: float, width: int = 0, base: str | None = None) -> Path:
+        """Write a delta whose updates are `size` times a fixed draw."""
+        draw = torch.Generator().manual_seed(0)
+        updates = {}
+        for layer in LAYERS:
+            d_out, d_in = self.editable.widths(layer)
+            update = torch.randn(d_out, d_in + width, generator=draw)
+            updates[self.editable.weight_name(layer)] = size * update
+        path = self.folder / "delta.safetensors"
+        save_delta(updates, path, {"base": base or self.editable.fingerprint})
+        return path
+
+    def judge(self, name: str, delta: Path | None = None) -> Mapping[str, object]:
+        """Judge, and read what was written."""
+        output = self.folder / "out" / name
+        judge_delta(str(self.model), self.requests, output, delta)
+        written: Mapping[str, object] = json.loads(output.read_text())
+        return written
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Lend a model and a request on disk."""
+    return Files(tmp_path)
+
+
+def test_a_delta_of_zeros_changes_nothing(files: Files) -> None:
+    """And another one does."""
+    bare = files.judge("bare.json")
+    assert files.judge("zero.json", files.delta(0))["cases"] == bare["cases"]
+    assert files.judge("edit.json", files.delta(1))["cases"] != bare["cases"]
+
+
+def test_cases_and_metrics_are_written(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under MEMIT's names, and shown under names in full."""
+    written = files.judge("a.json")
+    metrics, cases = written["metrics"], written["cases"]
+    assert isinstance(metrics, dict)
+    assert isinstance(cases, list)
+    assert [case["case_id"] for case in cases] == [7]
+    assert {"rewrite_success", "paraphrase_acc", "score"} <= metrics.keys()
+    assert "Neighbourhood success" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"base": "0" * 64}, "made for a model with weights 000000000000"),
+        ({"width": 1}, r"\(16, 25\), and the model's is \(16, 24\)"),
+    ],
+)
+def test_a_delta_of_another_model_is_refused(
+    files: Files, options: dict[str, Any], complaint: str
+) -> None:
+    """By its weights' digest, and by its widths."""
+    with pytest.raises(InputError, match=complaint):
+        files.judge("a.json", files.delta(1, **options))
+
+
+def test_what_is_no_delta_is_refused(files: Files) -> None:
+    """By name."""
+    with pytest.raises(InputError, match=r"requests\.json: no delta file"):
+        files.judge("a.json", files.requests)
+
+
+def test_earlier_judgements_are_never_overwritten(files: Files) -> None:
+    """Say what to do instead."""
+    files.judge("a.json")
+    with pytest.raises(InputError, match=r"a\.json exists .*name another"):
+        files.judge("a.json")
