@@ -37,6 +37,29 @@ class TargetRows:
     answers: list[tuple[int, ...]]
     contexts: int
 
+    def among(self, indices: Sequence[int]) -> "TargetRows":
+        """Keep some rows, in the order given."""
+        return TargetRows(
+            [self.rows[index] for index in indices],
+            [self.owners[index] for index in indices],
+            [self.answers[index] for index in indices],
+            self.contexts,
+        )
+
+    def by_window(self) -> list[list[int]]:
+        """Group row numbers by how much follows the subject, KL rows by themselves.
+
+        A step runs what follows the subject, so rows beside one another should have
+        about as much of it; two lengths share a group.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, (row, answer) in enumerate(
+            zip(self.rows, self.answers, strict=True)
+        ):
+            width = len(row.ids) - row.subject
+            groups.setdefault((width + 1) // 2 if answer else 0, []).append(index)
+        return [groups[key] for key in sorted(groups)]
+
 
 def build_rows(
     model: EditableModel, requests: Sequence[EditRequest], templates: Sequence[str]
@@ -107,7 +130,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the loss reads: the answers' places, and one KL place a request."""
+    """What the loss reads: the answers' places, and one place a KL row."""
 
     rewriting: Places
     essence: Places
@@ -143,19 +166,19 @@ def _to_places(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Places:
-    rows, columns, tokens, weights, owners = zip(*entries, strict=True)
-    return Places(
-        torch.tensor(rows, device=device),
-        torch.tensor(columns, device=device),
-        torch.tensor(tokens, device=device),
-        torch.tensor(weights, device=device, dtype=dtype),
-        torch.tensor(owners, device=device),
+    numbers = torch.tensor(
+        [(row, column, token, owner) for row, column, token, _, owner in entries],
+        dtype=torch.long,
+        device=device,
     )
+    rows, columns, tokens, owners = numbers.view(-1, 4).unbind(dim=1)
+    weights = torch.tensor([each[3] for each in entries], device=device, dtype=dtype)
+    return Places(rows, columns, tokens, weights, owners)
 
 
 def renumber(kept: Int[Tensor, " kept"], old: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """Each old number's place among the kept ones, or −1."""
-    size = int(torch.maximum(kept.max(), old.max())) + 1
+    size = int(torch.cat([kept, old]).max()) + 1
     places = torch.full((size,), -1, device=old.device)
     places[kept] = torch.arange(len(kept), device=old.device)
     return places[old]

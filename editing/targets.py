@@ -17,7 +17,14 @@ from editing.architectures import EditableModel
 from editing.config import Hyperparameters
 from editing.prefix import FrozenPrefix, run_prefix
 from editing.prompts import BARE, pad_rows
-from editing.readings import Readings, build_rows, plan_readings, renumber
+from editing.readings import (
+    Places,
+    Readings,
+    TargetRows,
+    build_rows,
+    plan_readings,
+    renumber,
+)
 from editing.requests import EditRequest
 
 LOSS_AT_REST = 0.05
@@ -67,17 +74,24 @@ def _optimise(
     parameters: Hyperparameters,
 ) -> Float[Tensor, "n d_out"]:
     built = build_rows(model, requests, templates)
-    prefix = run_prefix(
-        model, pad_rows(built.rows, model.device), parameters.layers[-1]
-    )
-    start = prefix.hidden[:: len(templates) + 1, 0]
-    search = _Search(
-        prefix,
-        plan_readings(built, model.device, start.dtype),
-        torch.tensor(built.owners, device=model.device),
-        torch.arange(len(requests), device=model.device),
-    )
+    groups = built.by_window()
+    parts = [
+        _run_part(model, built.among(group), parameters.layers[-1]) for group in groups
+    ]
+    numbers = torch.tensor([index for group in groups for index in group])
+    hidden = torch.cat([part.prefix.hidden[:, 0] for part in parts])
+    start = hidden[torch.argsort(numbers)[:: len(templates) + 1]]
+    search = _Search(parts, torch.arange(len(requests), device=model.device))
     return start + _descend(model, search, start, parameters)
+
+
+def _run_part(model: EditableModel, built: TargetRows, layer: int) -> "_Part":
+    prefix = run_prefix(model, pad_rows(built.rows, model.device), layer)
+    return _Part(
+        prefix,
+        plan_readings(built, model.device, prefix.hidden.dtype),
+        torch.tensor(built.owners, device=model.device),
+    )
 
 
 def _descend(
@@ -103,21 +117,44 @@ def _descend(
     return shift
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of a batch whose windows are about as wide, so that little is padded.
+
+    Attributes:
+        prefix: Of these rows.
+        readings: Of these rows.
+        owners: Which of the requests still being optimised a row belongs to.
+    """
+
+    prefix: FrozenPrefix
+    readings: Readings
+    owners: Tensor
+
+    def among(self, unfinished: Tensor) -> "_Part | None":
+        """Keep the rows of some requests; None if there are none."""
+        owners = unfinished.nonzero().squeeze(1)
+        rows = unfinished[self.owners].nonzero().squeeze(1)
+        if len(rows) == 0:
+            return None
+        return _Part(
+            self.prefix.among(rows),
+            self.readings.among(rows, owners),
+            renumber(owners, self.owners[rows]),
+        )
+
+
 @dataclass(slots=True)
 class _Search:
     """The requests of a batch that are still being optimised.
 
     Attributes:
-        prefix: Of their rows.
-        readings: Of their rows.
-        row_owners: Which of them a row belongs to.
+        parts: Their rows.
         active: Their numbers in the batch.
         essence_before: What the KL rows said before any shift, in log-probabilities.
     """
 
-    prefix: FrozenPrefix
-    readings: Readings
-    row_owners: Tensor
+    parts: list[_Part]
     active: Tensor
     essence_before: Tensor | None = None
 
@@ -125,14 +162,11 @@ class _Search:
         """Drop finished requests with their rows."""
         if bool(unfinished.all()):
             return
-        owners = unfinished.nonzero().squeeze(1)
-        rows = unfinished[self.row_owners].nonzero().squeeze(1)
         assert self.essence_before is not None
-        self.prefix = self.prefix.among(rows)
-        self.readings = self.readings.among(rows, owners)
-        self.row_owners = renumber(owners, self.row_owners[rows])
-        self.active = self.active[owners]
-        self.essence_before = self.essence_before[owners]
+        kept = [part.among(unfinished) for part in self.parts]
+        self.parts = [part for part in kept if part is not None]
+        self.active = self.active[unfinished]
+        self.essence_before = self.essence_before[unfinished]
 
     def loss(
         self,
@@ -142,21 +176,19 @@ class _Search:
         parameters: Hyperparameters,
     ) -> Float[Tensor, " n"]:
         """The three terms of each request, summed."""
-        window = self.prefix.shifted(shift[self.row_owners])
-        final, early = self.prefix.run(model, window, parameters.v_loss_layer)
         decay: Tensor = torch.linalg.vector_norm(shift, dim=1) / scale**2
-        return (
-            self._likelihood(model.logits(self.readings.rewriting.pick(early)), scale)
-            + parameters.kl_factor
-            * self._drift(model.logits(self.readings.essence.pick(final)))
-            + parameters.v_weight_decay * decay
-        )
-
-    def _likelihood(self, logits: Tensor, like: Tensor) -> Tensor:
-        places = self.readings.rewriting
-        chosen = logits.log_softmax(dim=-1).gather(1, places.tokens.unsqueeze(1))
-        weighted = -chosen.squeeze(1) * places.weights
-        return torch.zeros_like(like).index_add(0, places.owners, weighted)
+        total = parameters.v_weight_decay * decay
+        for part in self.parts:
+            window = part.prefix.shifted(shift[part.owners])
+            final, early = part.prefix.run(model, window, parameters.v_loss_layer)
+            rewriting, essence = part.readings.rewriting, part.readings.essence
+            if len(rewriting.rows):
+                logits = model.logits(rewriting.pick(early))
+                total = total.index_add(0, rewriting.owners, _cost(logits, rewriting))
+            if len(essence.rows):
+                drift = self._drift(model.logits(essence.pick(final)))
+                total = total + parameters.kl_factor * drift
+        return total
 
     def _drift(self, logits: Tensor) -> Tensor:
         now = logits.log_softmax(dim=-1)
@@ -164,6 +196,11 @@ class _Search:
             self.essence_before = now.detach()
         each = kl_div(self.essence_before, now, reduction="none", log_target=True)
         return each.sum(dim=1)
+
+
+def _cost(logits: Tensor, places: Places) -> Tensor:
+    chosen = logits.log_softmax(dim=-1).gather(1, places.tokens.unsqueeze(1))
+    return -chosen.squeeze(1) * places.weights
 
 
 def _adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:

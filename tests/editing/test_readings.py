@@ -95,6 +95,33 @@ def test_places_among_some_requests_are_those_of_them_alone(kept: set[int]) -> N
             assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
+def test_rows_are_grouped_by_what_follows_the_subject() -> None:
+    """Every row once, in order; KL rows apart; two lengths at most in a group."""
+    built = build_rows(MODEL, REQUESTS, TEMPLATES)
+    groups = built.by_window()
+    together = sorted(index for group in groups for index in group)
+    assert together == list(range(len(built.rows)))
+    assert len(groups) > 2
+    for group in groups:
+        assert group == sorted(group)
+        assert len({bool(built.answers[index]) for index in group}) == 1
+        rows = [built.rows[index] for index in group]
+        widths = [len(row.ids) - row.subject for row in rows]
+        assert max(widths) - min(widths) <= 1
+
+
+def test_some_rows_keep_their_owners_and_answers() -> None:
+    """And can be read, whether they are KL rows or not."""
+    built = build_rows(MODEL, REQUESTS, TEMPLATES)
+    some = built.among([9, 4, 2])
+    assert some.rows == [built.rows[9], built.rows[4], built.rows[2]]
+    assert some.owners == [1, 0, 0]
+    assert some.answers == [(), (), built.answers[2]]
+    essence = plan_readings(built.among([9, 4]), CPU, torch.float64)
+    assert essence.essence.owners.tolist() == [1, 0]
+    assert len(essence.rewriting.rows) == len(essence.rewriting.weights) == 0
+
+
 def test_picking_takes_rows_and_columns() -> None:
     """The definition."""
     places = plan_readings(build_rows(MODEL, REQUESTS, TEMPLATES), CPU, torch.float64)
