@@ -100,9 +100,12 @@ def contribute_statistics(message: Message, context: Context) -> Message:
 
 @app.evaluate("requests")
 def judge(message: Message, context: Context) -> Message:
-    """Judge the round's own requests; sums leave, cases stay."""
+    """Judge the round's own requests; sums leave, cases stay.
+
+    In round 0 the first round's requests are judged, before any edit.
+    """
     config, model, job = prepare(message, context)
-    requests = requests_of_round(config, job.round, pooled=job.pooled)
+    requests = requests_of_round(config, max(job.round, 1), pooled=job.pooled)
     with applied(read_delta(message), model.model):
         cases = judge_requests(model, requests)
     PrivateFolder.of_run(context).keep_cases(job, config.party, cases)

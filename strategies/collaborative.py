@@ -268,7 +268,7 @@ class CollaborativeEditing(Strategy):
         config: ConfigRecord,
         grid: Grid,  # noqa: ARG002 - nodes are chosen when the run begins
     ) -> list[Message]:
-        """Ask the parties of the round to judge their own requests."""
+        """Ask the parties to judge the round's requests, in round 0 the first one's."""
         job = self.job.model_copy(update={"round": server_round})
         return self._address(Phase.EVALUATE, job, arrays, config)
 
@@ -326,7 +326,7 @@ class CollaborativeEditing(Strategy):
         if not self.judge_unedited:
             return
         self.begin_round(0)
-        messages = self.configure_evaluate(1, result.arrays, config, grid)
+        messages = self.configure_evaluate(0, result.arrays, config, grid)
         found = self.aggregate_evaluate(0, self._exchange(grid, 0, messages))
         if found is not None:
             result.evaluate_metrics_clientapp[0] = found
