@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.serverapp.exception import AggregationError
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app as client_app
 from server.app import app as server_app
+from sims.errors import RunFailedError
 from strategies.scenario import FlatConfig
 
 RUN_ID = 1
@@ -117,6 +119,9 @@ def run_in_process(
         parties: Number of nodes.
         private_folder: Where parties keep targets and case files; None leaves it to
             the environment, as everywhere else.
+
+    Raises:
+        RunFailedError: If the server stopped the run; its progress says why.
     """
     private = {"private-folder": str(private_folder)} if private_folder else {}
     contexts = make_contexts(flat, parties, [private] * parties)
@@ -129,7 +134,10 @@ def run_in_process(
         run_config={**flat},
     )
     with _own_threads():
-        server_app(grid, context)
+        try:
+            server_app(grid, context)
+        except AggregationError as error:
+            raise RunFailedError("the server stopped the run") from error
 
 
 @contextmanager
