@@ -1,0 +1,387 @@
+"""A run ends with a report that is whole, or leaves nothing and says why."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.serverapp.exception import AggregationError
+from torch import Tensor
+
+import server.app
+from editing.deltas import applied, load_delta
+from editing.errors import InputError
+from editing.evaluation import evaluate_requests, sum_cases
+from editing.requests import EditRequest
+from editing.targets import compute_targets
+from server.app import choose_folder, choose_merges, explain, wire_dtype
+from server.config import read_run_config
+from server.evaluation import judge_held_out
+from server.report import Report, read_report
+from sims.errors import RunFailedError
+from sims.in_process import run_in_process
+from strategies.messages import Phase
+from strategies.scenario import FlatValue
+from tests.federation import (
+    AT_ONCE,
+    FLOAT32_PIPELINE,
+    Federation,
+    assert_same_bits,
+    assert_same_delta,
+    settings_of,
+)
+from tests.laws import ALGEBRA
+
+FLOAT32 = 1e-7
+"""Relative difference that a file in float32 leaves."""
+
+
+@pytest.fixture(autouse=True)
+def plain_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the seconds that plots take, where they do not matter."""
+    if "whole" not in request.node.name:
+        monkeypatch.setattr("server.report_page.render_page", lambda _: "a page")
+
+
+class Runs:
+    """Whole runs of both apps in this process.
+
+    Attributes:
+        output: Where results go.
+        private: Where parties keep what is theirs.
+        progress: The file that tells of the run.
+    """
+
+    def __init__(self, world: Path, folder: Path) -> None:
+        """Keep all files of the runs under one folder."""
+        self.world, self.output = world, folder / "results" / "one"
+        self.private, self.progress = folder / "private", folder / "progress.jsonl"
+
+    def flat(self, **tables: dict[str, FlatValue]) -> dict[str, FlatValue]:
+        """Write the settings of a quick run."""
+        tables.setdefault("editing", {**AT_ONCE})
+        flat = settings_of(self.world, **tables)
+        flat.setdefault("output.directory", str(self.output))
+        return {**flat, "output.progress": str(self.progress)}
+
+    def run(self, **tables: dict[str, FlatValue]) -> Report:
+        """Run, and read the report."""
+        flat = self.flat(**tables)
+        parties = int(str(flat["parties.count"]))
+        run_in_process(flat, parties, self.private)
+        return read_report(Path(str(flat["output.directory"])) / "report.json")
+
+    def last_event(self) -> dict[str, str]:
+        """Read the last line of the progress."""
+        event: dict[str, str] = json.loads(self.progress.read_text().splitlines()[-1])
+        return event
+
+    def kept(self, ending: str) -> list[Path]:
+        """List the private files of a kind."""
+        return sorted(self.private.rglob(f"*.{ending}"))
+
+
+@pytest.fixture
+def runs(world: Path, tmp_path: Path) -> Runs:
+    """Make runs in folders of this test."""
+    return Runs(world, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """See that a run in this process gives the threads back."""
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
+
+
+def test_a_whole_run_writes_delta_settings_and_report(
+    runs: Runs, federate: Callable[..., Federation]
+) -> None:
+    """The report's numbers are those of the model with the delta that is written."""
+    report = runs.run(run={"rounds": 2})
+    names = {path.name for path in runs.output.iterdir()}
+    assert names == {
+        "delta.safetensors",
+        "params.json",
+        "report.json",
+        "report.md",
+        "report.html",
+    }
+    delta, metadata = load_delta(runs.output / "delta.safetensors")
+    federation = federate(editing=AT_ONCE, run={"rounds": 2})
+    assert_same_delta(delta, federation.edit_alone(), FLOAT32)
+    model = federation.preparation.model
+    assert metadata == {
+        "base": model.fingerprint,
+        "merge": "collabedit",
+        "schedule": "frozen-uniform",
+        "rounds": 2,
+    }
+    (run,) = report.runs
+    assert len(run.metrics) == run.rounds == 2
+    with applied(delta, model.model):
+        total = sum_cases(evaluate_requests(model, federation.requests(2)))
+    for name, value in total.means().items():
+        found = run.metrics[1].model_dump().get(name, run.metrics[1].groups.get(name))
+        assert found == pytest.approx(value, rel=1e-4), name
+    held_out = judge_held_out(model, federation.preparation.held_out, delta)
+    assert run.metrics[1].held_out_acc == held_out
+    assert report.unedited is not None
+    assert report.unedited.held_out_acc is not None
+    assert run.settings["hyperparameters"]
+    params = json.loads((runs.output / "params.json").read_text())
+    assert params["context_templates"] == list(federation.preparation.plan.templates)
+    assert params["run"]["rounds"] == 2
+    assert "data:image/svg+xml" in (runs.output / "report.html").read_text()
+    assert runs.last_event() == {"report": str(runs.output)}
+
+
+def test_a_run_leaves_case_files_with_the_parties_and_no_targets(runs: Runs) -> None:
+    """The server says that the run is over, and targets are forgotten."""
+    runs.run()
+    assert runs.kept("safetensors") == []
+    rounds = [case.parent.parent.name for case in runs.kept("json")]
+    assert rounds == ["round_0"] * 6 + ["round_1"] * 6
+    assert list(runs.output.parent.iterdir()) == [runs.output]
+
+
+def test_the_same_command_twice_gives_the_same_bits(runs: Runs) -> None:
+    """Rotations come from the run's seed in a simulation."""
+    folders = [runs.output.with_name(name) for name in ("first", "second")]
+    reports = [runs.run(output={"directory": str(folder)}) for folder in folders]
+    first, second = (load_delta(each / "delta.safetensors")[0] for each in folders)
+    assert_same_bits(first, second)
+    assert reports[0].runs[0].metrics == reports[1].runs[0].metrics
+    assert reports[0].unedited == reports[1].unedited
+
+
+def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a float32 model, as most are."""
+    computed: list[str] = []
+
+    def count(model: object, requests: list[EditRequest], *more: object) -> Tensor:
+        computed.extend(request.subject for request in requests)
+        found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
+        return found
+
+    monkeypatch.setattr("clients.contribution.compute_targets", count)
+    report = runs.run(
+        run={"compare": True}, model={"dtype": "float32"}, merge={"name": "ties"}
+    )
+    assert len(computed) == len(set(computed)) == 6
+    names = [run.merge for run in report.runs]
+    assert names[-1] == "global"
+    assert set(names) == {
+        "collabedit",
+        "global",
+        "simple-average",
+        "task-arithmetic",
+        "ties",
+    }
+    gaps = {run.merge: run.relative_difference_to_global for run in report.runs}
+    assert gaps["global"] == 0.0
+    together, alone = (
+        load_delta(runs.output / name / "delta.safetensors")[0]
+        for name in ("collabedit", "global")
+    )
+    assert_same_delta(together, alone, FLOAT32_PIPELINE)
+    for name, gap in gaps.items():
+        assert gap is not None
+        assert (gap <= FLOAT32_PIPELINE) == (name in {"global", "collabedit"})
+    assert report.unedited is not None
+    assert runs.kept("safetensors") == []
+
+
+def test_refusals_are_in_the_report_of_every_round(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who was not welcome has no other place to read why."""
+    monkeypatch.setattr(
+        "sims.in_process.make_contexts", contexts_with_a_strange_node(tmp_path)
+    )
+    report = runs.run(run={"rounds": 2}, parties={"requests-per-round": 1})
+    for metrics in report.runs[0].metrics:
+        (refusal,) = metrics.refusals
+        assert "a model that cannot be loaded" in refusal.reason
+
+
+def contexts_with_a_strange_node(folder: Path) -> Callable[..., object]:
+    """Give the second node a model of its own that is none."""
+    from sims.in_process import make_contexts
+
+    def make(flat: dict[str, FlatValue], parties: int, configs: object) -> object:
+        made = make_contexts(flat, parties, configs)  # type: ignore[arg-type]
+        list(made.values())[1].node_config["model-path"] = str(folder / "nothing")
+        return made
+
+    return make
+
+
+def fail_with(error: Exception) -> Callable[..., object]:
+    """Raise an error in the place of a function."""
+
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
+
+
+def test_an_existing_folder_is_never_overwritten(runs: Runs) -> None:
+    """The error is the input's, and says so in the progress."""
+    runs.output.mkdir(parents=True)
+    (runs.output / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists and is never overwritten"):
+        runs.run()
+    assert [path.name for path in runs.output.iterdir()] == ["mine.txt"]
+    event = runs.last_event()
+    assert event["kind"] == "input"
+    assert str(runs.output) in event["error"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "error", "kind", "reason"),
+    [
+        ({"merge": {"name": "nonsense"}}, InputError, "input", "nonsense"),
+        ({"run": {"ruonds": 2}}, InputError, "input", "ruonds"),
+        ({"editing": {"layers": "[9]"}}, InputError, "input", "outside the model"),
+        (
+            {"parties": {"requests-per-round": 5}},
+            RunFailedError,
+            "run",
+            "requests that cannot be used",
+        ),
+    ],
+)
+def test_a_run_that_fails_leaves_nothing_but_the_reason(
+    runs: Runs,
+    tables: dict[str, dict[str, FlatValue]],
+    error: type[Exception],
+    kind: str,
+    reason: str,
+) -> None:
+    """Whoever follows the run reads it in the last line of its progress."""
+    with pytest.raises(error):
+        runs.run(**tables)
+    event = runs.last_event()
+    assert event["kind"] == kind
+    assert reason in event["error"]
+    assert list(runs.output.parent.glob("*")) == []
+    assert runs.kept("safetensors") == []
+
+
+def test_a_fault_of_the_program_is_told_with_its_type_and_leaves_no_draft(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even while the report is being written; parties have forgotten by then."""
+    monkeypatch.setattr(server.app, "write_report", fail_with(KeyError("score")))
+    with pytest.raises(KeyError):
+        runs.run()
+    assert runs.last_event() == {"error": "KeyError: 'score'", "kind": "run"}
+    assert list(runs.output.parent.iterdir()) == []
+    assert runs.kept("safetensors") == []
+
+
+def test_targets_are_forgotten_when_a_run_is_stopped(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They say as much about the requests as anything."""
+    monkeypatch.setattr("clients.app.contribute", fail_with(MemoryError()))
+    with pytest.raises(RunFailedError):
+        runs.run()
+    assert "not enough memory" in runs.last_event()["error"]
+    assert runs.kept("safetensors") == []
+
+
+def test_a_run_is_not_lost_because_parties_cannot_forget(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The report is written, and the log says that targets were left."""
+    monkeypatch.setattr("clients.app.PrivateFolder.forget", fail_with(OSError("busy")))
+    with caplog.at_level(logging.WARNING):
+        report = runs.run()
+    assert len(report.runs) == 1
+    assert "keeps its targets" in caplog.text
+    assert len(runs.kept("safetensors")) == 6
+    monkeypatch.setattr(server.app, "forget", fail_with(ConnectionError("gone")))
+    runs.run(output={"directory": str(runs.output.with_name("two"))})
+    assert "not asked to forget" in caplog.text
+
+
+def test_all_nodes_are_told_to_forget_once_after_the_last_merge(
+    federate: Callable[..., Federation],
+) -> None:
+    """Not between merges, which share targets."""
+    federation = federate(editing=AT_ONCE)
+    federation.run("ties")
+    federation.run("global")
+    server.app.forget_run(federation.grid)
+    assert federation.nodes_asked(Phase.FORGET) == sorted(federation.contexts)
+    assert federation.messages[-1].metadata.message_type == Phase.FORGET.value
+
+
+def test_the_next_free_folder_is_numbered_by_merge(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the settings name one."""
+    monkeypatch.chdir(tmp_path)
+    for taken in ("run_000", "run_007", "run_x", "notes"):
+        (tmp_path / "results" / "ties" / taken).mkdir(parents=True)
+    home = tmp_path / "results"
+
+    def chosen(**tables: dict[str, FlatValue]) -> Path:
+        return choose_folder(read_run_config(settings_of(world, **tables)))
+
+    assert chosen(merge={"name": "ties"}) == home / "ties" / "run_008"
+    assert chosen() == home / "collabedit" / "run_000"
+    assert chosen(run={"compare": True}) == home / "compare" / "run_000"
+    assert chosen(output={"directory": "/there"}) == Path("/there")
+
+
+def test_a_comparison_keeps_the_settings_of_the_merge_that_is_named(
+    world: Path,
+) -> None:
+    """The others have their defaults."""
+    settings = {"name": "ties", "settings": '{"density": 0.5}'}
+    config = read_run_config(settings_of(world, merge=settings, run={"compare": True}))
+    merges = {merge.name: merge for merge in choose_merges(config)}
+    assert list(merges)[-1] == "global"
+    assert merges["ties"].model_dump()["density"] == 0.5
+    alone = read_run_config(settings_of(world, merge=settings))
+    assert choose_merges(alone) == [merges["ties"]]
+
+
+def test_deltas_travel_in_the_precision_of_a_float64_model(
+    federate: Callable[..., Federation],
+) -> None:
+    """And in float32 for all others, whose weights hold no more."""
+    wide, narrow = federate(), federate(model={"dtype": "float32"})
+    assert wire_dtype(wide.preparation) == torch.float64
+    assert wire_dtype(narrow.preparation) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (InputError("bad"), ("bad", "input")),
+        (AggregationError("few"), ("few", "run")),
+        (ZeroDivisionError("by 0"), ("ZeroDivisionError: by 0", "run")),
+    ],
+)
+def test_what_stopped_a_run_is_told_apart(
+    error: Exception, told: tuple[str, str]
+) -> None:
+    """The command line makes exit codes of it."""
+    assert explain(error) == told
+
+
+def test_a_float64_report_shows_that_collabedit_is_global(runs: Runs) -> None:
+    """In several rounds, to the rounding of sums in another order."""
+    report = runs.run(run={"compare": True, "rounds": 2, "encoding": "dense"})
+    gaps = {run.merge: run.relative_difference_to_global for run in report.runs}
+    assert gaps["collabedit"] is not None
+    assert gaps["collabedit"] <= ALGEBRA

@@ -1,0 +1,227 @@
+"""What a run needs is found, or the setting that does not fit is named."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import server.preparation
+from editing.covariance import (
+    Covariance,
+    CovarianceError,
+    Provenance,
+    compute_covariance,
+    save_covariance,
+)
+from editing.errors import InputError
+from server.config import read_run_config
+from server.preparation import Preparation, prepare
+from tests.federation import HELD_OUT, QUICK, TEXT, settings_of, write_json
+from tests.laws import assert_same
+from tests.tiny import LAYERS, PARAMETERS, TEMPLATES
+
+Prepare = Callable[..., Preparation]
+
+
+@pytest.fixture
+def preparing(world: Path) -> Prepare:
+    """Prepare a run with these settings."""
+
+    def run(**tables: dict[str, str | int | float | bool]) -> Preparation:
+        return prepare(read_run_config(settings_of(world, **tables)))
+
+    return run
+
+
+def refusing(*_: object, **__: object) -> None:
+    """Stand for what must not be done again."""
+    raise AssertionError("computed again")
+
+
+def test_what_lies_beside_the_model_is_taken(preparing: Prepare) -> None:
+    """Hyperparameters, templates, held-out facts, and a covariance of its text."""
+    found = preparing()
+    assert found.plan.parameters == PARAMETERS.model_copy(update=QUICK)
+    assert found.plan.templates == TEMPLATES
+    assert [fact.model_dump() for fact in found.held_out] == list(HELD_OUT)
+    assert found.prior_weight == QUICK["mom2_update_weight"]
+    expected = compute_covariance(found.model, TEXT, LAYERS, "text.txt")
+    for layer in LAYERS:
+        assert_same(found.covariance.moments[layer], expected.moments[layer])
+    assert found.covariance.provenance == expected.provenance
+
+
+def test_layers_begin_with_the_covariance_and_nothing_remembered(
+    preparing: Prepare,
+) -> None:
+    """The prior of the first round is ``λ·C₀``, with a weight of the run's own."""
+    found = preparing(prior={"weight": 7.0})
+    layers = found.layers(memory_weight=0.5)
+    assert tuple(layers) == LAYERS
+    for layer, edited in layers.items():
+        assert (edited.d_out, edited.d_in) == found.model.widths(layer) == (16, 24)
+        assert edited.weight == found.model.weight_name(layer)
+        assert_same(edited.memory.prior(), 7.0 * found.covariance.moments[layer])
+        assert edited.memory.memory_weight == 0.5
+
+
+def test_a_job_tells_what_the_settings_say(world: Path, preparing: Prepare) -> None:
+    """And whose model it is about."""
+    config = read_run_config(settings_of(world, run={"encoding": "dense"}))
+    found = preparing()
+    job = found.job(config, "ties", pooled=True)
+    assert (job.label, job.pooled, job.encoding) == ("ties", True, "dense")
+    assert job.identity.weights == found.model.fingerprint
+    assert job.identity.tokenizer == found.model.tokenizer_fingerprint
+    assert job.plan == found.plan
+
+
+def test_a_covariance_is_computed_once_for_a_model_text_and_layers(
+    preparing: Prepare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Then it is found in the cache, bit for bit; anything else is computed anew."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = preparing()
+    (kept,) = tmp_path.rglob("*.safetensors")
+    assert kept.parent == tmp_path / "collabedit-flower" / "covariance"
+    monkeypatch.setattr(server.preparation, "compute_covariance", refusing)
+    again = preparing(editing={"schedule": "frozen-uniform"}, run={"seed": 3})
+    for layer in LAYERS:
+        assert torch.equal(
+            first.covariance.moments[layer], again.covariance.moments[layer]
+        )
+    text = tmp_path / "other.txt"
+    text.write_text("\n".join(TEXT[:3]))
+    others: tuple[dict[str, dict[str, str | int | float | bool]], ...] = (
+        {"prior": {"text": str(text)}},
+        {"editing": {"layers": "[0, 1]"}},
+        {"model": {"dtype": "float32"}},
+    )
+    for other in others:
+        with pytest.raises(AssertionError, match="computed again"):
+            preparing(**other)
+
+
+def test_a_covariance_that_is_named_is_taken(
+    preparing: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours in one file, or MEMIT's with one file a layer in a list."""
+    made = preparing().covariance
+    monkeypatch.setattr(server.preparation, "compute_covariance", refusing)
+    doubled = {layer: 2 * moment for layer, moment in made.moments.items()}
+    own = tmp_path / "own.safetensors"
+    save_covariance(Covariance(doubled, made.provenance), own)
+    files = [tmp_path / f"{layer}.npz" for layer in LAYERS]
+    for layer, file in zip(LAYERS, files, strict=True):
+        moment = made.moments[layer].numpy()
+        arrays: dict[str, Any] = {"mom2.mom2": 6 * moment, "mom2.count": np.array(3)}
+        np.savez(file, **arrays)
+    listed = "[" + ", ".join(f'"{file}"' for file in files) + "]"
+    quoted = '"' + listed.replace('"', '\\"') + '"'
+    for setting in (str(own), quoted):
+        found = preparing(prior={"covariance": setting})
+        for layer in LAYERS:
+            assert_same(found.covariance.moments[layer], doubled[layer])
+
+
+def test_a_covariance_of_another_model_is_refused(
+    preparing: Prepare, tmp_path: Path
+) -> None:
+    """By its provenance, its width or its layers."""
+    made = preparing().covariance
+    stranger = Provenance("0" * 64, "text", 10)
+    narrow = {layer: torch.eye(5, dtype=torch.float64) for layer in LAYERS}
+    own = Provenance("", "text", 10)
+    wrong = {
+        "another model": Covariance(made.moments, stranger),
+        "5 wide": Covariance(narrow, own),
+        "layer 2": Covariance({1: made.moments[1]}, own),
+    }
+    for number, (reason, covariance) in enumerate(wrong.items()):
+        file = tmp_path / f"{number}.safetensors"
+        save_covariance(covariance, file)
+        with pytest.raises(CovarianceError, match=reason):
+            preparing(prior={"covariance": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("tables", "reason"),
+    [
+        ({"editing": {"layers": "[1, 4]"}}, r"layers.*\[4\] lie outside"),
+        ({"model": {"path": "/no/model"}}, "model.path"),
+        ({"prior": {"text": "/no/text"}}, "/no/text: cannot be read"),
+        ({"prior": {"covariance": "/no/covariance"}}, "/no/covariance"),
+        ({"prior": {"covariance": '"[1, "'}}, "prior.covariance.*JSON list"),
+        ({"editing": {"hyperparameters": "/no/file"}}, "/no/file"),
+        ({"editing": {"context-templates": "/no/file"}}, "/no/file"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(
+    preparing: Prepare, tables: dict[str, dict[str, str]], reason: str
+) -> None:
+    """Before any party is asked."""
+    with pytest.raises(InputError, match=reason):
+        preparing(**tables)
+
+
+def test_text_that_is_none_is_refused(preparing: Prepare, tmp_path: Path) -> None:
+    """Bytes that are no UTF-8, and a file without a word."""
+    broken, empty = tmp_path / "broken.txt", tmp_path / "empty.txt"
+    broken.write_bytes(b"\xff\xfe\x00")
+    empty.write_text("\n\n")
+    with pytest.raises(InputError, match=r"broken\.txt: cannot be read as text"):
+        preparing(prior={"text": str(broken)})
+    with pytest.raises(InputError, match=r"empty\.txt .*no token"):
+        preparing(prior={"text": str(empty)})
+
+
+def test_a_model_alone_needs_its_layers_and_text_named(
+    world: Path, tmp_path: Path
+) -> None:
+    """A model from elsewhere brings none of our files."""
+    bare = tmp_path / "bare"
+    shutil.copytree(world, bare)
+    for name in (
+        "hyperparameters.json",
+        "context_templates.json",
+        "held_out.json",
+        "text.txt",
+    ):
+        (bare / name).unlink()
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(TEXT))
+    named: dict[str, dict[str, str | int | float | bool]] = {
+        "editing": {"layers": "[1]", "context-seed": 3},
+        "prior": {"text": str(text)},
+    }
+    found = prepare(read_run_config(settings_of(bare, **named)))
+    assert found.plan.parameters.layers == (1,)
+    assert found.plan.templates[0] == "{}"
+    assert len(found.plan.templates) > 1
+    assert found.held_out == ()
+    for missing, reason in (("editing", "layers"), ("prior", "prior.text")):
+        rest = {table: values for table, values in named.items() if table != missing}
+        with pytest.raises(InputError, match=reason):
+            prepare(read_run_config(settings_of(bare, **rest)))
+
+
+def test_templates_and_hyperparameters_that_are_named_go_before_the_model_s_own(
+    preparing: Prepare, tmp_path: Path
+) -> None:
+    """A table's own values go before the file's."""
+    templates = write_json(tmp_path / "templates.json", ["they said that {}", "{}"])
+    file = write_json(tmp_path / "memit.json", {"layers": [0, 2], "v_lr": 0.25})
+    found = preparing(
+        editing={
+            "context-templates": str(templates),
+            "hyperparameters": str(file),
+            "v-lr": 0.125,
+        }
+    )
+    assert found.plan.templates == ("{}", "they said that {}")
+    assert found.plan.parameters.layers == (0, 2)
+    assert found.plan.parameters.v_lr == 0.125
