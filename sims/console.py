@@ -27,6 +27,7 @@ from server.report import Report
 POLL_SECONDS = 0.1
 LINE_SECONDS = 5.0
 PIPE_WIDTH = 110
+MOST_BARS = 12
 
 
 class ProgressEvent(BaseModel):
@@ -139,11 +140,19 @@ class BarPrinter:
         if event.done is None:
             return
         if event.title not in self._tasks:
+            self._make_room()
             title = escape(event.title)
             self._tasks[event.title] = self._progress.add_task(title, total=None)
         self._progress.update(
             self._tasks[event.title], completed=event.done, total=event.total
         )
+
+    def _make_room(self) -> None:
+        """Take away the oldest bars of finished work, lest the newest be cut off."""
+        shown = [task for task in self._progress.tasks if task.visible]
+        finished = [task for task in shown if task.finished]
+        for task in finished[: max(0, len(shown) + 1 - MOST_BARS)]:
+            self._progress.update(task.id, visible=False)
 
 
 @contextmanager

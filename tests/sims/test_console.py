@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.progress import Progress
 
 from sims.console import (
+    MOST_BARS,
     PIPE_WIDTH,
+    BarPrinter,
     LinePrinter,
     ProgressEvent,
     ProgressFile,
@@ -122,6 +125,19 @@ def test_an_event_that_says_nothing_is_not_printed() -> None:
     console = piped()
     LinePrinter(console).show(parse_event('{"report": "/a"}') or ProgressEvent())
     assert text_of(console) == ""
+
+
+def test_bars_never_fill_the_screen_and_work_is_never_hidden() -> None:
+    """All five merges have more phases than a terminal has lines."""
+    progress = Progress(console=piped())
+    printer = BarPrinter(progress)
+    printer.show(ProgressEvent(phase="slow", done=1, total=9))
+    for number in range(3 * MOST_BARS):
+        for done in (1, 2):
+            printer.show(ProgressEvent(phase=f"work {number}", done=done, total=2))
+        shown = [task.description for task in progress.tasks if task.visible]
+        assert len(shown) <= MOST_BARS
+        assert {"slow", f"work {number}"} <= set(shown)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
