@@ -1,0 +1,1 @@
+"""Tests of whole runs on the engines that users run."""

@@ -1,0 +1,44 @@
+"""Flower's simulation computes what the grid in this process computes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from editing.deltas import load_delta
+from server.report import read_report
+from sims.flower_engine import run_under_flower
+from sims.in_process import run_in_process
+from tests.federation import assert_same_bits, settings_of
+
+
+@pytest.mark.end_to_end
+def test_both_engines_give_one_delta_bit_for_bit(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's bundle in processes of its own, and the tree in this one."""
+    monkeypatch.setenv("COLLABEDIT_HOME", str(tmp_path / "private"))
+    folders = {name: tmp_path / name for name in ("flower", "here")}
+    for name, folder in folders.items():
+        # Each computes the covariance for itself.
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache of {name}"))
+        progress = tmp_path / f"{name}.jsonl"
+        flat = settings_of(
+            world,
+            model={"dtype": "float32"},
+            output={"directory": str(folder), "progress": str(progress)},
+        )
+        if name == "flower":
+            run_under_flower(flat, 3)
+        else:
+            run_in_process(flat, 3, tmp_path / "private here")
+        last = json.loads(progress.read_text().splitlines()[-1])
+        assert last == {"report": str(folder)}
+    deltas = [load_delta(each / "delta.safetensors")[0] for each in folders.values()]
+    assert_same_bits(*deltas)
+    reports = [read_report(folder / "report.json") for folder in folders.values()]
+    assert reports[0].runs[0].metrics == reports[1].runs[0].metrics
+    assert reports[0].unedited == reports[1].unedited
+    cases = sorted(path.name for path in (tmp_path / "private").rglob("case_*.json"))
+    assert len(cases) == 12
+    assert list((tmp_path / "private").rglob("*.safetensors")) == []
