@@ -52,7 +52,7 @@ class Hyperparameters(Settings):
     mom2_dtype: str | None = None
 
     def share(self, index: int, schedule: Schedule) -> float:
-        """Fraction of ``z − h`` that the ``index``-th edited layer writes (§3.3).
+        """Fraction of ``z − h`` that the ``index``-th edited layer writes.
 
         ``1 / (L − i)`` for `layerwise` and `frozen-harmonic`, ``1 / L`` for
         `frozen-uniform`.

@@ -1,4 +1,4 @@
-"""Evaluation: does the model say what was asked, and nothing else (DESIGN §6)."""
+"""Evaluation: does the model say what was asked, and nothing else."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -37,7 +37,7 @@ def read_pairs(
     plan: Plan,
     layers: Sequence[int],
 ) -> dict[int, LayerPairs]:
-    """Keys and residuals of some layers, on the model as it stands (§3.2, §3.3)."""
+    """Keys and residuals of some layers, on the model as it stands."""
     edited = plan.parameters.layers
     keys = extract_keys(model, requests, plan.templates, layers)
     hidden = read_hidden(model, requests, edited[-1])

@@ -39,7 +39,7 @@ def compute_targets(
     batch_size: int = 64,
     on_batch: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "n d_out"]:
-    """Find each request's target ``z = h + δ`` at the last edited layer (§3.1).
+    """Find each request's target ``z = h + δ`` at the last edited layer.
 
     ``δ`` minimises, with Adam from 0, the mean over the rewriting prompts of
     ``−log p(target_new | prompt) / |target_new|`` plus ``kl_factor · KL(p ‖ p₀)`` after
