@@ -1,0 +1,1 @@
+"""Simulations: the embedded world and model, scenarios and the command line."""
