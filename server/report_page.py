@@ -156,8 +156,8 @@ WORDS = (
     (
         TITLES["relative_difference_to_global"],
         "How far the update is from the one that editing all requests on one machine "
-        "makes, relative to its size; the largest over edited weights. Near 1e-15 is "
-        "the rounding of double precision.",
+        "makes, relative to its size; the largest over edited weights. Up to "
+        "about 1e-5 is the rounding of a model in single precision.",
     ),
     (TITLES["bytes_per_party"], "What leaves one party in the whole run."),
 )
