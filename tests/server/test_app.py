@@ -194,6 +194,8 @@ def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
         assert gap is not None
         assert (gap <= FLOAT32_PIPELINE) == (name in {"global", "collabedit"})
     assert report.unedited is not None
+    unedited = [case for case in runs.kept("json") if "round_0" in case.parts]
+    assert len(unedited) == 6  # judged once, before the first merge
     assert runs.kept("safetensors") == []
 
 

@@ -163,6 +163,16 @@ def test_targets_are_computed_once_when_merges_are_compared(
         assert_same_delta(deltas["simple-average"], deltas["global"], 1e-3)
 
 
+def test_a_comparison_does_not_change_what_a_merge_comes_to(federate: Make) -> None:
+    """In the second round each merge has another model, and other targets."""
+    rounds = {"rounds": 2}
+    compared = federate(editing=AT_ONCE, run=rounds)
+    compared.run("collabedit")
+    compared.run("simple-average")
+    alone = federate(editing=AT_ONCE, run=rounds)
+    assert_same_bits(compared.strategy.delta, alone.delta("simple-average"))
+
+
 def test_naive_merges_merge_what_each_party_would_write_alone(federate: Make) -> None:
     """One exchange is the merge of the parties' own statistics, in their order."""
     federation = federate(editing=AT_ONCE, parties=UNEQUAL)
