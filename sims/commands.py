@@ -139,7 +139,9 @@ def evaluate_delta(
 
 @app.command("train-world")
 def train_embedded_model(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder to make.")
+    ] = Path("results/world"),
     seed: Annotated[int, typer.Option(help="Draws the world and the weights.")] = 0,
     steps: Annotated[
         int | None,
@@ -167,7 +169,9 @@ def export_embedded_model(
 
 @app.command("search")
 def search_hyperparameters(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder to make.")
+    ] = Path("results/search"),
     model: Annotated[
         str, typer.Option(help="A model folder or `embedded`.")
     ] = "embedded",
