@@ -1,7 +1,6 @@
 """Collaborative editing as a Flower strategy: the rounds of DESIGN §4."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from editing.deltas import add_deltas
 from editing.encodings import decode
 from editing.statistics import LayerStatistics, StatisticsError, pool
-from strategies.exchange import POLL_SECONDS, Refusal, exchange
+from strategies.exchange import Refusal, await_nodes, exchange
 from strategies.merges.base import Merge
 from strategies.messages import (
     Job,
@@ -166,22 +165,9 @@ class CollaborativeEditing(Strategy):
         return self.to_arrays()
 
     def welcome(self, grid: Grid) -> None:
-        """Wait for the parties and refuse those that hold another model.
-
-        Raises:
-            AggregationError: If not enough parties come in time.
-        """
-        deadline = time.monotonic() + self._timeout
-        while len(found := sorted(grid.get_node_ids())) < self.parties:
-            if time.monotonic() > deadline:
-                raise AggregationError(
-                    f"{self.parties} parties were expected and {len(found)} came "
-                    f"within {self._timeout:g} s. Start the others, or lower "
-                    "`parties.count`."
-                )
-            time.sleep(POLL_SECONDS)
-        self.active, self.outcomes[0] = found, RoundOutcome()
-        self._unwelcome = []
+        """Wait for the parties and refuse those that hold another model."""
+        self.active = await_nodes(grid, self.parties, self._timeout)
+        self.outcomes[0], self._unwelcome = RoundOutcome(), []
         replies = self._exchange(
             grid, 0, self._address(Phase.DESCRIBE, self.job, ArrayRecord())
         )

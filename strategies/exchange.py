@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.serverapp.exception import AggregationError
 
 from strategies.messages import Phase, read_failure
 
@@ -14,6 +15,10 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
 """How often replies are asked for while some are missing."""
+
+
+PATIENCE_SECONDS = 10.0
+"""How long parties are waited for before the log says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,33 @@ class Exchanged:
 
     replies: Mapping[int, Message]
     refusals: Sequence[Refusal]
+
+
+def await_nodes(grid: Grid, count: int, timeout: float) -> list[int]:
+    """Wait until so many nodes are there, and number them in ascending order.
+
+    Raises:
+        AggregationError: If they do not come in time.
+    """
+    started, silent = time.monotonic(), True
+    while len(found := sorted(grid.get_node_ids())) < count:
+        waited = time.monotonic() - started
+        if waited > timeout:
+            raise AggregationError(
+                f"{count} parties were expected and {len(found)} came within "
+                f"{timeout:g} s. Start the others, or lower `parties.count`."
+            )
+        if silent and waited > PATIENCE_SECONDS:
+            silent = False
+            logger.warning(
+                "waiting for %d parties, %d are there; a simulation makes as many as "
+                "`--federation-config 'num-supernodes=%d'` says",
+                count,
+                len(found),
+                count,
+            )
+        time.sleep(POLL_SECONDS)
+    return found
 
 
 def exchange(

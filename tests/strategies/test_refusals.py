@@ -250,8 +250,11 @@ def test_an_unreachable_party_is_left_out_once_time_is_up(
     assert "within 0.5 s" in refusal.reason
 
 
-def test_a_run_does_not_begin_before_all_parties_are_there(federate: Make) -> None:
-    """And says how many came if they do not."""
+def test_a_run_does_not_begin_before_all_parties_are_there(
+    federate: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says once that it waits, and how many came if the others never do."""
+    monkeypatch.setattr("strategies.exchange.PATIENCE_SECONDS", 0.05)
     federation = federate(run={"timeout": 0.2})
     federation.grid = federation.grid_of(0, 2)
     started = time.monotonic()
@@ -259,6 +262,7 @@ def test_a_run_does_not_begin_before_all_parties_are_there(federate: Make) -> No
         federation.run()
     assert time.monotonic() - started >= 0.2
     assert federation.messages == []
+    assert caplog.text.count("waiting for 3 parties, 2 are there") == 1
 
 
 def test_parties_without_requests_take_part_in_nothing_and_are_no_refusal(
