@@ -64,7 +64,7 @@ app = ClientApp(mods=[keep_private])
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """Say which model this node holds."""
-    config = read_client_config(context)
+    config = speak_for(message, read_client_config(context))
     introduction = Introduction(
         protocol=PROTOCOL_VERSION,
         identity=identify(load_model(config)),
@@ -131,7 +131,7 @@ def prepare(
         OtherModelError: If server and client hold other models.
     """
     job = read_job(message.content)
-    config = read_client_config(context)
+    config = speak_for(message, read_client_config(context))
     model = load_model(config)
     different = job.identity.differences(identify(model))
     if different:
@@ -141,6 +141,17 @@ def prepare(
         )
     model.check_layers(job.plan.parameters.layers)
     return config, model, job
+
+
+def speak_for(message: Message, config: ClientConfig) -> ClientConfig:
+    """Take the party that a simulation's message names, where nodes are shared.
+
+    A node with requests of its own speaks for nobody else.
+    """
+    place = message.content.config_records.get("party")
+    if place is None or config.own_requests is not None:
+        return config
+    return config.model_copy(update={"party": int(str(place["place"]))})
 
 
 def load_model(config: ClientConfig) -> EditableModel:

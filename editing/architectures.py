@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -150,8 +151,7 @@ def load_editable_model(
 ) -> EditableModel:
     """Load a model from a folder or a hub name, ready to be edited.
 
-    Raises:
-        ModelError: If nothing loadable is there, or the family is not known.
+    A `ModelError` says so if nothing loadable is there, or the family is not known.
     """
     options: dict[str, Any] = {"attn_implementation": "sdpa"}
     try:
@@ -160,15 +160,25 @@ def load_editable_model(
             path, dtype=getattr(torch, dtype), **options
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        where = "folder" if Path(path).exists() else "folder or hub name"
-        first_line = str(error).strip().splitlines()[0] if str(error) else "no reason"
-        raise ModelError(
-            f"`model.path` {path!r}: no causal language model can be loaded from this "
-            f"{where} ({first_line}). Wanted a folder with config.json, weights and "
-            "tokenizer, as `save_pretrained` writes it, or the word `embedded`."
-        ) from None
+        raise _unloadable(path, error) from None
     moved: PreTrainedModel = nn.Module.to(model, torch.device(device))
     return make_editable(moved, tokenizer)
+
+
+def load_tokenizer(path: str) -> tuple[PreTrainedTokenizerBase, int]:
+    """Load a model's tokenizer and the longest input it reads, without its weights.
+
+    A `ModelError` says so if no model lies there, or its family is not known.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(path, error) from None
+    known = ARCHITECTURES.get(str(config.model_type))
+    if known is None:
+        raise _unknown(str(config.model_type))
+    return tokenizer, int(getattr(config, known.positions))
 
 
 def make_editable(
@@ -186,11 +196,7 @@ def make_editable(
     known = ARCHITECTURES.get(family)
     named = _named_modules(hyperparameters, known)
     if named is None:
-        raise ModelError(
-            f"Models of type `{family}` are not known; known: "
-            f"{', '.join(sorted(ARCHITECTURES))}. Name the modules with "
-            "`layer_module_tmp`, `rewrite_module_tmp` and `ln_f_module`."
-        )
+        raise _unknown(family)
     if not tokenizer.is_fast:
         raise ModelError(
             "The tokenizer has no offsets (it is not a fast one), so the subject's "
@@ -198,6 +204,24 @@ def make_editable(
         )
     model.train(False).requires_grad_(False)
     return EditableModel(model, tokenizer, named)
+
+
+def _unloadable(path: str, error: Exception) -> ModelError:
+    where = "folder" if Path(path).exists() else "folder or hub name"
+    first_line = str(error).strip().splitlines()[0] if str(error) else "no reason"
+    return ModelError(
+        f"`model.path` {path!r}: no causal language model can be loaded from this "
+        f"{where} ({first_line}). Wanted a folder with config.json, weights and "
+        "tokenizer, as `save_pretrained` writes it, or the word `embedded`."
+    )
+
+
+def _unknown(family: str) -> ModelError:
+    return ModelError(
+        f"Models of type `{family}` are not known; known: "
+        f"{', '.join(sorted(ARCHITECTURES))}. Name the modules with "
+        "`layer_module_tmp`, `rewrite_module_tmp` and `ln_f_module`."
+    )
 
 
 def _named_modules(

@@ -28,6 +28,7 @@ from server.report import (
     create_output_folder,
     write_report,
 )
+from server.shared_nodes import seat_parties
 from strategies.collaborative import CollaborativeEditing
 from strategies.exchange import forget
 from strategies.merges.base import Merge
@@ -84,7 +85,8 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
     folder = choose_folder(config)
     with create_output_folder(folder) as draft:
         preparation = prepare(config, lambda done: progress.tell("covariance", done))
-        outcomes = run_merges(grid, config, preparation, progress)
+        seated = seat_parties(grid, config.parties.count)
+        outcomes = run_merges(seated, config, preparation, progress)
         write_outcomes(config, preparation, outcomes, draft)
     return folder
 

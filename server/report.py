@@ -53,7 +53,7 @@ class RunReport(Settings):
         merge: The name of the merge.
         schedule: The order in which layers saw each other's updates.
         rounds: How many rounds were run.
-        metrics: One entry a round, over all requests edited up to it.
+        metrics: One entry a round, over the requests that were new in it.
         relative_difference_to_global: Largest over layers of ‖Δ − Δ_global‖ /
             ‖Δ_global‖ of the accumulated delta; None if `global` was not run.
         seconds: Wall time of the run, evaluation included.

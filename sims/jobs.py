@@ -13,8 +13,11 @@ from rich.console import Console
 
 from clients.partitions import check_supply
 from clients.requests import shared_requests
+from editing.architectures import load_tokenizer
 from editing.embedded import locate_embedded, resolve_model
 from editing.errors import InputError
+from editing.prompts import tokenize_target, tokenize_text
+from editing.requests import EditRequest
 from server.config import RunConfig, read_scenario
 from server.report import (
     create_output_folder,
@@ -168,6 +171,24 @@ def check_early(config: RunConfig, folder: Path) -> None:
     refuse_existing(folder)
     ordered = shared_requests(config.model, config.requests, config.parties)
     check_supply(len(ordered), config.parties, config.run.rounds)
+    check_fit(resolve_model(config.model.path), ordered)
+
+
+def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
+    """Hold requests to the model's context by its tokenizer alone, without weights.
+
+    Raises:
+        InputError: Naming the first request that is too long.
+    """
+    tokenizer, longest = load_tokenizer(model_path)
+    for request in requests:
+        row = tokenize_text(tokenizer, request.rewrite_prompt)
+        length = len(row.ids) + len(tokenize_target(tokenizer, request.target_new))
+        if length > longest:
+            raise InputError(
+                f"Request {request.case_id}: subject, prompt and target take {length} "
+                f"tokens and the model reads {longest}. Shorten the subject or prompt."
+            )
 
 
 def complete(config: RunConfig, folder: Path, progress: Path) -> RunConfig:
