@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedConfig
 
 from editing.activations import hidden_state
 from editing.architectures import EditableModel
@@ -105,6 +105,34 @@ class _StoredPast:
         )
 
 
+class _PastOnly(DynamicCache):
+    """Ends the pass once the last block's keys and values are stored.
+
+    What that block would make of them is not needed.
+    """
+
+    def __init__(self, config: PreTrainedConfig, last: int | None) -> None:
+        super().__init__(config=config)
+        self._last = last
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *rest: object,
+        **named: object,
+    ) -> tuple[Tensor, Tensor]:
+        kept = super().update(key_states, value_states, layer_idx, *rest, **named)
+        if layer_idx == self._last:
+            raise _Stored
+        return kept
+
+
+class _Stored(Exception):
+    pass
+
+
 @torch.no_grad()
 def run_prefix(model: EditableModel, batch: PromptBatch, layer: int) -> FrozenPrefix:
     """Run a batch once and keep what the blocks after `layer` need."""
@@ -120,7 +148,7 @@ def run_prefix(model: EditableModel, batch: PromptBatch, layer: int) -> FrozenPr
         hook = _recorder(calls, number)
         block = model.block(number)
         handles.append(block.register_forward_pre_hook(hook, with_kwargs=True))
-    cache = DynamicCache(config=model.model.config)
+    cache = _PastOnly(model.model.config, last=max(later, default=None))
     try:
         model.model.base_model(
             input_ids=batch.input_ids,
@@ -128,6 +156,8 @@ def run_prefix(model: EditableModel, batch: PromptBatch, layer: int) -> FrozenPr
             past_key_values=cache,
             use_cache=True,
         )
+    except _Stored:
+        pass
     finally:
         for handle in handles:
             handle.remove()

@@ -50,14 +50,14 @@ class TargetRows:
         """Group row numbers by how much follows the subject, KL rows by themselves.
 
         A step runs what follows the subject, so rows beside one another should have
-        about as much of it; two lengths share a group.
+        as much of it.
         """
         groups: dict[int, list[int]] = {}
         for index, (row, answer) in enumerate(
             zip(self.rows, self.answers, strict=True)
         ):
             width = len(row.ids) - row.subject
-            groups.setdefault((width + 1) // 2 if answer else 0, []).append(index)
+            groups.setdefault(width if answer else 0, []).append(index)
         return [groups[key] for key in sorted(groups)]
 
 

@@ -96,7 +96,7 @@ def test_places_among_some_requests_are_those_of_them_alone(kept: set[int]) -> N
 
 
 def test_rows_are_grouped_by_what_follows_the_subject() -> None:
-    """Every row once, in order; KL rows apart; two lengths at most in a group."""
+    """Every row once, in order; one length in a group; KL rows apart."""
     built = build_rows(MODEL, REQUESTS, TEMPLATES)
     groups = built.by_window()
     together = sorted(index for group in groups for index in group)
@@ -107,7 +107,7 @@ def test_rows_are_grouped_by_what_follows_the_subject() -> None:
         assert len({bool(built.answers[index]) for index in group}) == 1
         rows = [built.rows[index] for index in group]
         widths = [len(row.ids) - row.subject for row in rows]
-        assert max(widths) - min(widths) <= 1
+        assert len(set(widths)) == 1
 
 
 def test_some_rows_keep_their_owners_and_answers() -> None:
