@@ -44,8 +44,7 @@ class Architecture(Settings):
     positions: str = "max_position_embeddings"
 
 
-# Families whose settings were run; another one is a line here or the fields
-# `layer_module_tmp`, `rewrite_module_tmp` and `ln_f_module` of the hyperparameters.
+# Families whose settings were run; another one is a line here.
 ARCHITECTURES = {
     "gpt2": Architecture(
         block="transformer.h.{}",
@@ -218,9 +217,9 @@ def _unloadable(path: str, error: Exception) -> ModelError:
 
 def _unknown(family: str) -> ModelError:
     return ModelError(
-        f"Models of type `{family}` are not known; known: "
-        f"{', '.join(sorted(ARCHITECTURES))}. Name the modules with "
-        "`layer_module_tmp`, `rewrite_module_tmp` and `ln_f_module`."
+        f"Models of type `{family}` cannot be edited yet; known: "
+        f"{', '.join(sorted(ARCHITECTURES))}. Another family is one line in "
+        "editing/architectures.py."
     )
 
 

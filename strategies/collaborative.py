@@ -1,4 +1,4 @@
-"""Collaborative editing as a Flower strategy: the rounds of DESIGN §4."""
+"""Collaborative editing as a Flower strategy: the rounds, several exchanges each."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence

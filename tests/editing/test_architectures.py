@@ -196,7 +196,7 @@ def small_opt() -> OPTForCausalLM:
 def test_an_unknown_family_is_refused_by_name() -> None:
     """Say which are known, and what would make it known."""
     known = ", ".join(sorted(ARCHITECTURES))
-    with pytest.raises(ModelError, match=f"`opt` are not known; known: {known}"):
+    with pytest.raises(ModelError, match=f"`opt` cannot be edited yet; known: {known}"):
         make_editable(small_opt(), tiny_tokenizer())
 
 
@@ -211,7 +211,7 @@ def test_an_unknown_family_is_known_by_its_modules() -> None:
     )
     assert make_editable(small_opt(), tiny_tokenizer(), names).widths(1) == (16, 16)
     half = names.model_copy(update={"ln_f_module": None})
-    with pytest.raises(ModelError, match="`opt` are not known"):
+    with pytest.raises(ModelError, match="`opt` cannot be edited yet"):
         make_editable(small_opt(), tiny_tokenizer(), half)
 
 
@@ -250,5 +250,5 @@ def test_a_model_that_reads_both_ways_is_refused() -> None:
         intermediate_size=16,
         is_decoder=True,
     )
-    with pytest.raises(ModelError, match="`bert` are not known"):
+    with pytest.raises(ModelError, match="`bert` cannot be edited yet"):
         make_editable(BertLMHeadModel(config), tiny_tokenizer())
