@@ -1,6 +1,7 @@
 """The command line: what it explains, refuses and hands on."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ def exit_code(*arguments: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-JOB = ("--set", "model.path=./model", "--set", "requests.source=pool.json")
+JOB = ("--set", "model.path=./lent", "--set", "requests.source=pool.json")
 SMALL = ("--set", "parties.count=2", "--set", "parties.requests-per-round=1")
 
 
@@ -44,6 +45,9 @@ def use_engine(
     request = {"prompt": "{} is", "target_new": "B"}
     pool = [request | {"subject": f"A{number}"} for number in range(5)]
     Path("pool.json").write_text(json.dumps(pool))
+    Path("lent").mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(locate_embedded() / name, Path("lent") / name)
 
     def use(engine: Engine) -> None:
         monkeypatch.setattr(jobs, "choose_engine", lambda *_, **__: engine)
@@ -235,7 +239,7 @@ def test_the_app_gets_absolute_paths(
     config = read_run_config(given[0])
     assert config.run.compare
     assert config.parties.count == 2
-    assert config.model.path == str(tmp_path / "model")
+    assert config.model.path == str(tmp_path / "lent")
     assert config.requests.source == str(tmp_path / "pool.json")
     assert Path(str(config.output.directory)).is_absolute()
     assert Path("here", "report.html").is_file()
