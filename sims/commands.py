@@ -74,7 +74,7 @@ OutputOption = Annotated[
     typer.Option(
         metavar="DIR",
         help="The folder to make for the results.",
-        show_default="results/MERGE/run_NUMBER",
+        show_default="results/MERGE/run_NUMBER, or results/compare/run_NUMBER",
     ),
 ]
 VerboseOption = Annotated[
