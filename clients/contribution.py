@@ -23,7 +23,7 @@ def find_targets(
     requests: Sequence[EditRequest],
     job: Job,
     folder: PrivateFolder,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> Float[Tensor, "n d_out"]:
     """Take targets from the private folder and compute the others, together.
 

@@ -29,7 +29,7 @@ class ClientConfig(Settings):
     model: ModelConfig
     requests: RequestsConfig
     parties: PartiesConfig
-    batch_size: int = 64
+    batch_size: int = 128
     seed: int = 0
     party: int = -1
     own_requests: Path | None = None
@@ -53,7 +53,7 @@ def read_client_config(context: Context) -> ClientConfig:
         "model": model,
         "requests": nested.get("requests", {}),
         "parties": nested.get("parties", {}),
-        "batch_size": _table(nested.get("editing")).get("batch_size", 64),
+        "batch_size": _table(nested.get("editing")).get("batch_size", 128),
         "seed": run.get("seed", 0),
         "party": node.get("partition-id", -1),
         "own_requests": node.get("requests-path"),

@@ -103,7 +103,7 @@ class EditingConfig(Settings):
     schedule: Schedule = "layerwise"
     context_templates: Path | None = None
     context_seed: int = 0
-    batch_size: PositiveInt = 64
+    batch_size: PositiveInt = 128
     layers: tuple[int, ...] | None = None
     v_num_grad_steps: PositiveInt | None = None
     v_lr: PositiveFloat | None = None

@@ -36,7 +36,7 @@ def compute_targets(
     requests: Sequence[EditRequest],
     templates: Sequence[str],
     parameters: Hyperparameters,
-    batch_size: int = 64,
+    batch_size: int = 128,
     on_batch: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "n d_out"]:
     """Find each request's target ``z = h + δ`` at the last edited layer.
