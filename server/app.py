@@ -26,6 +26,7 @@ from server.report import (
     RoundMetrics,
     RunReport,
     create_output_folder,
+    next_folder,
     write_report,
 )
 from server.shared_nodes import seat_parties
@@ -181,16 +182,10 @@ def choose_merges(config: RunConfig) -> list[Merge]:
 
 
 def choose_folder(config: RunConfig) -> Path:
-    """The folder that is named, or the next free number under ``results``."""
+    """The folder that is named, or the next free one for what is run."""
     if config.output.directory is not None:
-        return Path(config.output.directory)
-    home = Path("results") / ("compare" if config.run.compare else config.merge.name)
-    numbers = [
-        int(path.name.removeprefix("run_"))
-        for path in home.glob("run_*")
-        if path.name.removeprefix("run_").isdigit()
-    ]
-    return (home / f"run_{max(numbers, default=-1) + 1:03d}").resolve()
+        return Path(config.output.directory).absolute()
+    return next_folder("compare" if config.run.compare else config.merge.name)
 
 
 def wire_dtype(preparation: Preparation) -> torch.dtype:

@@ -1,5 +1,6 @@
 """The report of a run, as data, and the folder it is written to."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,6 +134,17 @@ def create_output_folder(path: Path) -> Iterator[Path]:
         beside.rename(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def next_folder(name: str) -> Path:
+    """The next free number under ``results`` for a merge or a comparison."""
+    parent = Path("results") / re.sub(r"[^\w.-]", ".", name)
+    taken = [
+        int(found[1])
+        for path in parent.glob("*run_*")
+        if (found := re.fullmatch(r"run_(\d+)", path.name))
+    ]
+    return (parent / f"run_{max(taken, default=-1) + 1:03d}").absolute()
 
 
 def refuse_existing(path: Path) -> None:

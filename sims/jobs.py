@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from editing.embedded import locate_embedded, resolve_model
 from editing.errors import InputError
 from editing.prompts import tokenize_target, tokenize_text
 from editing.requests import EditRequest
+from server.app import choose_folder
 from server.config import RunConfig, read_scenario
 from server.report import (
     create_output_folder,
@@ -35,7 +35,6 @@ from sims.console import (
 from sims.errors import RunFailedError
 from strategies.scenario import FlatValue, flatten
 
-RESULTS = Path("results")
 WRITTEN = "run"  # the server's folder within our draft
 PRIVATE_HOME = "COLLABEDIT_HOME"
 
@@ -52,7 +51,7 @@ def run_job(
 ) -> None:
     """Run a scenario on an engine, show its progress and then its results."""
     config = read_scenario(scenario, overrides)
-    folder = choose_folder(config, output)
+    folder = output.absolute() if output is not None else choose_folder(config)
     check_early(config, folder)
     console = open_console(stderr=True)
     with (
@@ -148,22 +147,6 @@ def choose_engine(name: str, *, verbose: bool) -> Run:
     from sims.flower_engine import run_under_flower
 
     return lambda flat, parties: run_under_flower(flat, parties, verbose=verbose)
-
-
-def choose_folder(config: RunConfig, output: Path | None) -> Path:
-    """Take the folder that was named, or the next numbered one."""
-    if output is not None:
-        return output.absolute()
-    if config.output.directory is not None:
-        return Path(config.output.directory).absolute()
-    name = "compare" if config.run.compare else config.merge.name
-    parent = RESULTS / re.sub(r"[^\w.-]", ".", name)
-    taken = [
-        int(found[1])
-        for path in parent.glob("*run_*")
-        if (found := re.fullmatch(r"run_(\d+)", path.name))
-    ]
-    return (parent / f"run_{max(taken, default=-1) + 1:03d}").absolute()
 
 
 def check_early(config: RunConfig, folder: Path) -> None:
