@@ -9,7 +9,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import (
     Field,
@@ -28,53 +28,36 @@ from server.complaints import complain
 from strategies.merges.base import Merge
 from strategies.merges.choice import read_merge
 from strategies.scenario import (
+    COMPUTE,
     FlatConfig,
     FlatValue,
     ModelConfig,
     PartiesConfig,
+    Positive,
+    PriorConfig,
     RequestsConfig,
     flatten,
     nest,
 )
-
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0)]
-
-COMPUTE = "compute"
-"""The word that has the covariance counted at the start of the run."""
 
 Table = dict[str, object]
 
 PATH_KEYS = (
     ("model", "path"),
     ("requests", "source"),
+    ("requests", "templates"),
     ("editing", "hyperparameters"),
     ("editing", "context_templates"),
     ("prior", "covariance"),
     ("prior", "text"),
     ("output", "directory"),
     ("output", "progress"),
+    ("output", "checkpoint"),
 )
 
 
 class ConfigurationError(InputError):
     """A setting is unknown, mistyped or out of range."""
-
-
-class PriorConfig(Settings):
-    """What holds the rest of the model in place.
-
-    Attributes:
-        covariance: A covariance file, or ``compute`` to count it on `text`.
-        text: A file of plain text, one document a line, or ``embedded``.
-        weight: The prior weight; MEMIT's ``mom2_update_weight`` if unset.
-        memory_weight: The weight of earlier rounds' grams; 0 forgets them.
-    """
-
-    covariance: str = COMPUTE
-    text: str = EMBEDDED
-    weight: Positive | None = None
-    memory_weight: NonNegative = 1.0
 
 
 class MergeChoice(Settings):
@@ -130,10 +113,13 @@ class OutputConfig(Settings):
     Attributes:
         directory: The folder to make; a numbered one under ``results`` if unset.
         progress: A file to which progress is appended, one JSON object a line.
+        checkpoint: A folder that holds the run as it was after the last whole round;
+            a run that finds one there goes on from it.
     """
 
     directory: str | None = None
     progress: str | None = None
+    checkpoint: str | None = None
 
 
 class RunConfig(Settings):

@@ -18,11 +18,12 @@ from editing.covariance import (
 )
 from editing.embedded import file_beside, resolve_model, resolve_source
 from editing.errors import InputError
-from server.config import COMPUTE, PriorConfig, RunConfig
+from server.config import RunConfig
 from server.evaluation import HeldOutFact, read_held_out
 from strategies.memory import Memory
 from strategies.messages import Job, ModelIdentity
 from strategies.rounds import EditedLayer
+from strategies.scenario import COMPUTE, PriorConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,17 @@ class RoundMetrics(Settings):
         groups: Metrics of a part of the prompts, named ``metric.part``.
         held_out_acc: Share of facts never edited that the model still answers.
         refusals: The parties left out of the round.
+        retained: The same for the requests of all earlier rounds, judged after this
+            one; None in the first.
+        by_round: The same for the requests of each round up to this one.
+        requests: How many requests were edited in the round.
+        known: How many were left out because the model held them.
+        left_out: How many were left out because another party made them too, or gave
+            the fact another object.
+        duplicates: How many were made more than once in the round.
+        conflicts: Facts that were given different objects.
+        residual_norm: Mean of ``‖z − h‖`` over the round's requests, before the edit.
+        residual_ratio: Mean of ``‖z − h‖ / ‖h‖``.
     """
 
     score: float | None = None
@@ -45,6 +56,15 @@ class RoundMetrics(Settings):
     held_out_acc: float | None = None
     groups: dict[str, float] = Field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    retained: "RoundMetrics | None" = None
+    by_round: tuple["RoundMetrics", ...] = ()
+    requests: int | None = None
+    known: int = 0
+    left_out: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    residual_norm: float | None = None
+    residual_ratio: float | None = None
 
 
 class RunReport(Settings):

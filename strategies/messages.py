@@ -6,9 +6,10 @@ The model never travels, and neither do requests, prompts, subjects or targets.
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from flwr.app import (
@@ -19,16 +20,17 @@ from flwr.app import (
     MetricRecord,
     RecordDict,
 )
-from pydantic import ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError
 from torch import Tensor
 
 from editing.config import Plan
 from editing.encodings import EncodedStatistics, Encoding
 from editing.errors import InputError
+from editing.metrics import MetricSums
 from editing.settings import Settings
 from editing.statistics import StatisticsError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Changes with the meaning of any message."""
 
 
@@ -36,8 +38,10 @@ class Phase(StrEnum):
     """What a message asks of a client; each is a Flower message type."""
 
     DESCRIBE = "query.describe"
+    TOKENS = "query.tokens"
     TARGETS = "train.targets"
     STATISTICS = "train.statistics"
+    MEMORY = "train.memory"
     EVALUATE = "evaluate.requests"
     FORGET = "query.forget"
 
@@ -45,6 +49,7 @@ class Phase(StrEnum):
 Failure = Literal[
     "another protocol version",
     "another model",
+    "another covariance",
     "requests that cannot be used",
     "a model that cannot be loaded",
     "not enough memory",
@@ -52,6 +57,10 @@ Failure = Literal[
     "an error of the program",
 ]
 """All that a client says of what went wrong; the rest stays in its own log."""
+
+
+METRIC_NAME = re.compile(r"round\.(\d+)\.(?:sum|count)\.(.+)")
+"""A metric of the requests of one round, as it is called on the wire."""
 
 
 class ProtocolError(InputError):
@@ -75,6 +84,20 @@ class ModelIdentity(Settings):
         return [name for name in fields if getattr(self, name) != getattr(other, name)]
 
 
+class OwnPrior(Settings):
+    """What a party needs to solve by itself, under the schedule ``alone``.
+
+    Attributes:
+        covariance: SHA-256 of ``C₀``, which the party has from its own text or file.
+        weight: ``λ``.
+        memory_weight: ``γ``; the grams of earlier rounds travel beside the job.
+    """
+
+    covariance: str
+    weight: float
+    memory_weight: float
+
+
 class Job(Settings):
     """All that a client needs to know of the run.
 
@@ -88,6 +111,7 @@ class Job(Settings):
         before: Digest of the updates that the model carried when the round began.
         layers: Layers whose statistics are asked for.
         pooled: Whether this party holds everybody's requests (`global`).
+        prior: Under ``alone``, what the party solves against.
     """
 
     protocol: int = PROTOCOL_VERSION
@@ -99,6 +123,27 @@ class Job(Settings):
     before: str = ""
     layers: tuple[int, ...] = ()
     pooled: bool = False
+    prior: OwnPrior | None = None
+
+
+class TargetsReply(Settings):
+    """What a party says once the targets of a round are there.
+
+    The sums are over the requests that it computed targets for, so `requests + known`.
+
+    Attributes:
+        requests: How many are edited.
+        known: How many are left out because the model holds them.
+        left_out: How many are left out because the server said so.
+        residual_norm: Sum of ``‖z − h‖``.
+        residual_ratio: Sum of ``‖z − h‖ / ‖h‖``.
+    """
+
+    requests: NonNegativeInt
+    known: NonNegativeInt = 0
+    left_out: NonNegativeInt = 0
+    residual_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    residual_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class Introduction(Settings):
@@ -117,17 +162,25 @@ class Introduction(Settings):
 
 
 def write_job(
-    job: Job, delta: ArrayRecord, config: ConfigRecord | None = None
+    job: Job,
+    delta: ArrayRecord,
+    config: ConfigRecord | None = None,
+    memory: ArrayRecord | None = None,
 ) -> RecordDict:
     """Pack a job with the updates that the model shall carry, by parameter name.
 
-    `config` is what a caller of the strategy adds for clients of its own.
+    Args:
+        job: What is asked.
+        delta: The updates.
+        config: What a caller of the strategy adds for clients of its own.
+        memory: Under ``alone``, the grams of earlier rounds, by layer.
     """
     return RecordDict(
         {
             "job": ConfigRecord({"job": job.model_dump_json()}),
             "delta": delta,
             "config": config or ConfigRecord(),
+            "memory": memory or ArrayRecord(),
         }
     )
 
@@ -135,6 +188,12 @@ def write_job(
 def read_delta(message: Message) -> dict[str, Tensor]:
     """The updates that the model shall carry, by parameter name."""
     return _tensors(message.content.array_records["delta"])
+
+
+def read_memory(message: Message) -> dict[int, Tensor]:
+    """The grams of earlier rounds, by layer; nothing unless a party solves alone."""
+    record = message.content.array_records.get("memory", ArrayRecord())
+    return {int(layer): gram for layer, gram in _tensors(record).items()}
 
 
 def read_job(content: RecordDict) -> Job:
@@ -259,21 +318,44 @@ def write_metrics(metrics: Mapping[str, float]) -> RecordDict:
     return RecordDict({"metrics": MetricRecord({**metrics})})
 
 
-def write_count(requests: int) -> RecordDict:
-    """Pack how many requests a party has in the round."""
-    return RecordDict({"metrics": MetricRecord({"requests": requests})})
+def write_targets_reply(reply: TargetsReply) -> RecordDict:
+    """Pack what a party says of its targets."""
+    return RecordDict({"targets": ConfigRecord({"targets": reply.model_dump_json()})})
 
 
-def read_count(content: RecordDict) -> int:
-    """How many requests a party has in the round.
+def read_targets_reply(content: RecordDict) -> TargetsReply:
+    """Undo `write_targets_reply`.
 
     Raises:
-        StatisticsError: If the reply does not say so.
+        StatisticsError: If the reply does not say how many requests there are.
     """
-    count = content.metric_records.get("metrics", MetricRecord()).get("requests")
-    if not isinstance(count, int) or count < 0:
-        raise StatisticsError("its number of requests is not in the reply")
-    return count
+    try:
+        return TargetsReply.model_validate_json(str(content["targets"]["targets"]))
+    except (KeyError, ValidationError, TypeError):
+        raise StatisticsError("its number of requests is not in the reply") from None
+
+
+def write_judgements(by_round: Mapping[int, MetricSums]) -> RecordDict:
+    """Pack metrics of the requests of each round, as sums and counts."""
+    named: dict[str, float] = {}
+    for number, total in by_round.items():
+        for name, value in total.sums.items():
+            named[f"round.{number}.sum.{name}"] = value
+            named[f"round.{number}.count.{name}"] = float(total.counts[name])
+    return write_metrics(named)
+
+
+def read_judgements(record: Mapping[str, object]) -> dict[int, MetricSums]:
+    """Undo `write_judgements`, for a record that `read_metrics` found sound."""
+    sums: dict[int, dict[str, float]] = {}
+    counts: dict[int, dict[str, int]] = {}
+    for name, value in record.items():
+        _, number, kind, metric = name.split(".", 3)
+        if kind == "sum":
+            sums.setdefault(int(number), {})[metric] = float(str(value))
+        else:
+            counts.setdefault(int(number), {})[metric] = round(float(str(value)))
+    return {number: MetricSums(sums[number], counts[number]) for number in sorted(sums)}
 
 
 def read_metrics(content: RecordDict) -> dict[str, float]:
@@ -288,11 +370,16 @@ def read_metrics(content: RecordDict) -> dict[str, float]:
         for name, value in record.items()
         if isinstance(value, int | float)
     }
-    sums = {name.removeprefix("sum.") for name in found if name.startswith("sum.")}
-    whole = {f"{kind}.{name}" for name in sums for kind in ("sum", "count")}
+    parts = [METRIC_NAME.fullmatch(name) for name in record]
+    whole = {
+        f"round.{part[1]}.{kind}.{part[2]}"
+        for part in parts
+        if part is not None
+        for kind in ("sum", "count")
+    }
     if whole != set(record) or not all(math.isfinite(each) for each in found.values()):
         raise StatisticsError("its metrics are not finite sums with their counts")
-    if any(found[f"count.{name}"] < 1 for name in sums):
+    if any(value < 1 for name, value in found.items() if ".count." in name):
         raise StatisticsError("its metrics are sums over nothing")
     return found
 

@@ -10,10 +10,11 @@ left at its default.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
+    Field,
     NonNegativeInt,
     PositiveInt,
     model_validator,
@@ -25,6 +26,12 @@ from editing.settings import Settings
 
 FlatValue: TypeAlias = str | int | float | bool
 FlatConfig: TypeAlias = Mapping[str, FlatValue]
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
+
+COMPUTE = "compute"
+"""The word that has the covariance counted at the start of the run."""
 
 JSON_OPENINGS = ("[", "{", '"')
 
@@ -52,54 +59,131 @@ class RequestsConfig(Settings):
         source: A file of requests, or ``embedded``.
         limit: How many requests of the source to read; all of them if unset.
         seed: Draws which requests are used, and their order under ``shuffled``.
+        phrasings: How many further phrasings of its fact are edited with a request.
+        templates: A JSON file of phrasings by relation; the request's own paraphrases
+            if unset.
     """
 
     source: str = EMBEDDED
     limit: PositiveInt | None = None
     seed: NonNegativeInt = 0
+    phrasings: NonNegativeInt = 0
+    templates: str | None = None
 
 
 class PartiesConfig(Settings):
-    """How the requests are shared out among parties.
+    """How the requests are shared out among parties, and what is left out.
 
     Attributes:
         count: The number of parties.
-        requests_per_round: Requests of each party in a round: one number for all
-            parties, or a list with one for each.
+        requests_per_round: New requests of each party in a round: one number for all,
+            a list with one for each party, or a list of such lists, one for each round;
+            the last of them holds for all later rounds. A party that joins late or
+            leaves has 0.
         split: Whether parties take requests in the order of the source.
         allow_empty: Whether a party may have no request.
+        skip_known: A party leaves a request out whose residual ratio ``‖z − h‖ / ‖h‖``
+            is at most this, because the model already holds it; unset, all are edited.
+        deduplicate: Whether a request that several parties make in a round counts once.
+        conflicts: What becomes of requests that give one fact different objects.
+            ``ignore`` does not look for them, ``none`` reports them and edits all.
+        priority: Parties, the first among them first; for ``conflicts = "priority"``.
     """
 
     count: PositiveInt = 10
-    requests_per_round: PositiveInt | tuple[NonNegativeInt, ...] = 10
+    requests_per_round: (
+        PositiveInt
+        | tuple[NonNegativeInt, ...]
+        | tuple[tuple[NonNegativeInt, ...], ...]
+    ) = 10
     split: Literal["contiguous", "shuffled"] = "contiguous"
     allow_empty: bool = False
+    skip_known: NonNegative | None = None
+    deduplicate: bool = False
+    conflicts: Literal[
+        "ignore", "none", "first", "last", "priority", "majority", "drop"
+    ] = "ignore"
+    priority: tuple[NonNegativeInt, ...] = ()
+
+    def sizes_of(self, number: int) -> tuple[int, ...]:
+        """New requests of each party in a round, which is counted from 1."""
+        listed = self.listed_sizes
+        return listed[min(number, len(listed)) - 1]
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """Requests of each party in a round."""
-        if isinstance(self.requests_per_round, int):
-            return (self.requests_per_round,) * self.count
-        return self.requests_per_round
+    def listed_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the rounds that are told apart; the last are those of later ones."""
+        given = self.requests_per_round
+        if isinstance(given, int):
+            return ((given,) * self.count,)
+        nested = tuple(each for each in given if isinstance(each, tuple))
+        plain = tuple(each for each in given if isinstance(each, int))
+        return nested or (plain,)
+
+    @property
+    def compares_tokens(self) -> bool:
+        """Whether blind tokens of the requests are exchanged."""
+        return self.deduplicate or self.conflicts != "ignore"
 
     @model_validator(mode="after")
     def check_sizes(self) -> "PartiesConfig":
-        """Hold a list of sizes to the number of parties.
+        """Hold lists of sizes to the number of parties.
 
         Raises:
-            ValueError: If the list is of another length or leaves a party empty.
+            ValueError: If a list is of another length or leaves a party empty.
         """
-        if len(self.sizes) != self.count:
+        for sizes in self.listed_sizes:
+            if len(sizes) != self.count:
+                raise ValueError(
+                    f"`requests-per-round` lists {len(sizes)} sizes for {self.count} "
+                    "parties; list one for each, or give one number for all"
+                )
+            if 0 in sizes and not self.allow_empty:
+                raise ValueError(
+                    f"party {sizes.index(0)} of `requests-per-round` has no request; "
+                    "give it one, or set `allow-empty = true`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def check_priority(self) -> "PartiesConfig":
+        """Hold the ranking to the parties there are.
+
+        Raises:
+            ValueError: If a party is listed twice, or is none, or nobody is ranked.
+        """
+        ranked = self.priority
+        if len(set(ranked)) < len(ranked) or any(each >= self.count for each in ranked):
             raise ValueError(
-                f"`requests-per-round` lists {len(self.sizes)} sizes for {self.count} "
-                "parties; list one for each, or give one number for all"
+                f"`priority` lists parties by number, 0 to {self.count - 1}, each at "
+                f"most once; got {list(ranked)}"
             )
-        if 0 in self.sizes and not self.allow_empty:
+        if self.conflicts == "priority" and not ranked:
             raise ValueError(
-                f"party {self.sizes.index(0)} of `requests-per-round` has no request; "
-                "give it one, or set `allow-empty = true`"
+                '`conflicts = "priority"` wants `priority`, a list of party numbers, '
+                "the first among them first"
             )
         return self
+
+
+class PriorConfig(Settings):
+    """What holds the rest of the model in place.
+
+    Attributes:
+        covariance: A covariance file, or ``compute`` to count it on `text`.
+        text: A file of plain text, one document a line, or ``embedded``.
+        weight: The prior weight; MEMIT's ``mom2_update_weight`` if unset.
+        memory_weight: The weight ``γ`` of earlier rounds' grams; 0 forgets them.
+        memory_keys: Which keys the grams are made of: those that the round was
+            ``solved`` with, or those of the ``edited`` model, read again after the
+            round (AlphaEdit, arXiv 2410.02355).
+    """
+
+    covariance: str = COMPUTE
+    text: str = EMBEDDED
+    weight: Positive | None = None
+    memory_weight: NonNegative = 1.0
+    memory_keys: Literal["solved", "edited"] = "solved"
 
 
 def flatten(settings: BaseModel) -> dict[str, FlatValue]:

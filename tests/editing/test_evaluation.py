@@ -12,9 +12,7 @@ from editing.architectures import EditableModel
 from editing.errors import InputError
 from editing.evaluation import (
     Continuation,
-    MetricSums,
     evaluate_requests,
-    harmonic_mean,
     judge,
     sum_cases,
 )
@@ -32,11 +30,6 @@ PROMPTS = [
     "one day , said Ben , they found that old red map under the stairs of",
     "Hal",
 ]
-NAMES = st.sampled_from(["rewrite_success", "rewrite_acc", "paraphrase_diff", "x"])
-CASES = st.dictionaries(NAMES, st.integers(-4, 4).map(float)).map(
-    lambda found: MetricSums(found, dict.fromkeys(found, 1))
-)
-SUMS = st.lists(CASES, max_size=4).map(lambda cases: sum(cases, MetricSums()))
 
 
 def continuations() -> list[Continuation]:
@@ -301,25 +294,6 @@ def test_paraphrases_are_also_counted_by_direction() -> None:
     assert post["paraphrase_prompts_same_direction"] == [False, True, False]
 
 
-@given(a=SUMS, b=SUMS, c=SUMS)
-def test_sums_are_a_commutative_monoid(
-    a: MetricSums, b: MetricSums, c: MetricSums
-) -> None:
-    """Over every field; so parties' metrics add up in any order."""
-    assert (a + b) + c == a + (b + c)
-    assert a + b == b + a
-    assert a + MetricSums() == a
-
-
-@given(cases=st.lists(CASES, max_size=6), cut=st.integers(0, 6))
-def test_sums_of_parties_are_those_of_all_cases(
-    cases: list[MetricSums], cut: int
-) -> None:
-    """However they are split."""
-    parts = [sum(part, MetricSums()) for part in (cases[:cut], cases[cut:])]
-    assert parts[0] + parts[1] == sum(cases, MetricSums())
-
-
 def test_metrics_of_parties_are_those_of_their_union() -> None:
     """Of real cases, some of which lack a metric."""
     cases = evaluate_requests(MODEL, judged_requests())
@@ -329,12 +303,3 @@ def test_metrics_of_parties_are_those_of_their_union() -> None:
     assert together.counts["rewrite_acc"] == 4
     assert together.counts["rewrite_success"] == 3
     assert together.counts["paraphrase_success"] == 2
-
-
-@pytest.mark.parametrize(
-    ("values", "mean"),
-    [([5.0] * 3, 5), ([100.0, 50.0], 200 / 3), ([100.0, 0.0], 0), ([30.0], 30)],
-)
-def test_the_score_is_a_harmonic_mean(values: list[float], mean: float) -> None:
-    """One part that fails is not made good by the others."""
-    assert harmonic_mean(values) == pytest.approx(mean)

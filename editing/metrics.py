@@ -1,0 +1,47 @@
+"""Metrics as sums over cases, so that those of several parties add up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+KINDS = ("rewrite", "paraphrase", "neighborhood")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSums:
+    """Metrics as sums over cases, so that parties' metrics add up.
+
+    Attributes:
+        sums: By metric, the sum over cases of the mean inside a case.
+        counts: By metric, the number of cases that have it.
+    """
+
+    sums: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "MetricSums") -> "MetricSums":
+        """Pool two sets of cases."""
+        names = sorted(self.sums.keys() | other.sums.keys())
+        return MetricSums(
+            {n: self.sums.get(n, 0.0) + other.sums.get(n, 0.0) for n in names},
+            {n: self.counts.get(n, 0) + other.counts.get(n, 0) for n in names},
+        )
+
+    def means(self) -> dict[str, float]:
+        """The metrics, shares in per cent, with `score` where all its parts are."""
+        found = {name: self.sums[name] / self.counts[name] for name in self.sums}
+        shares = {
+            name: 100 * value if not name.endswith("_diff") else value
+            for name, value in found.items()
+        }
+        parts = [shares.get(f"{kind}_success") for kind in KINDS]
+        known = [part for part in parts if part is not None]
+        if len(known) == len(KINDS):
+            shares["score"] = harmonic_mean(known)
+        return shares
+
+
+def harmonic_mean(values: Sequence[float]) -> float:
+    """``n / Σ 1/v``; 0 if any value is 0."""
+    if any(value <= 0 for value in values):
+        return 0.0
+    return len(values) / sum(1 / value for value in values)

@@ -1,0 +1,41 @@
+"""Laws of metrics that add."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from editing.metrics import MetricSums, harmonic_mean
+
+NAMES = st.sampled_from(["rewrite_success", "rewrite_acc", "paraphrase_diff", "x"])
+CASES = st.dictionaries(NAMES, st.integers(-4, 4).map(float)).map(
+    lambda found: MetricSums(found, dict.fromkeys(found, 1))
+)
+SUMS = st.lists(CASES, max_size=4).map(lambda cases: sum(cases, MetricSums()))
+
+
+@given(a=SUMS, b=SUMS, c=SUMS)
+def test_sums_are_a_commutative_monoid(
+    a: MetricSums, b: MetricSums, c: MetricSums
+) -> None:
+    """Over every field; so parties' metrics add up in any order."""
+    assert (a + b) + c == a + (b + c)
+    assert a + b == b + a
+    assert a + MetricSums() == a
+
+
+@given(cases=st.lists(CASES, max_size=6), cut=st.integers(0, 6))
+def test_sums_of_parties_are_those_of_all_cases(
+    cases: list[MetricSums], cut: int
+) -> None:
+    """However they are split."""
+    parts = [sum(part, MetricSums()) for part in (cases[:cut], cases[cut:])]
+    assert parts[0] + parts[1] == sum(cases, MetricSums())
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [([5.0] * 3, 5), ([100.0, 50.0], 200 / 3), ([100.0, 0.0], 0), ([30.0], 30)],
+)
+def test_the_score_is_a_harmonic_mean(values: list[float], mean: float) -> None:
+    """One part that fails is not made good by the others."""
+    assert harmonic_mean(values) == pytest.approx(mean)
