@@ -13,14 +13,15 @@ from clients.contribution import (
     find_targets,
     judge_requests,
     kept_targets,
+    sum_by_round,
 )
-from clients.requests import ClientConfig, read_client_config, requests_of_round
+from clients.requests import ClientConfig, read_client_config
+from clients.selection import asked_in, asked_until
 from clients.storage import PrivateFolder
 from editing.architectures import EditableModel, ModelError, load_editable_model
 from editing.deltas import applied
 from editing.embedded import resolve_model
 from editing.errors import InputError
-from editing.evaluation import sum_cases
 from strategies.messages import (
     PROTOCOL_VERSION,
     Failure,
@@ -28,13 +29,15 @@ from strategies.messages import (
     Job,
     ModelIdentity,
     ProtocolError,
+    TargetsReply,
     read_delta,
     read_job,
-    write_count,
     write_failure,
     write_introduction,
+    write_judgements,
     write_metrics,
     write_statistics,
+    write_targets_reply,
 )
 
 logger = logging.getLogger(__name__)
@@ -77,19 +80,22 @@ def describe(message: Message, context: Context) -> Message:
 def find_round_targets(message: Message, context: Context) -> Message:
     """Compute the targets of the round's requests and keep them here."""
     config, model, job = prepare(message, context)
-    requests = requests_of_round(config, job.round, pooled=job.pooled)
+    asked = asked_in(config, job.round, pooled=job.pooled)
+    requests = [each.request for each in asked]
     if requests:
         with applied(read_delta(message), model.model):
             folder = PrivateFolder.of_run(context)
             find_targets(model, requests, job, folder, config.batch_size)
-    return Message(write_count(len(requests)), reply_to=message)
+    reply = TargetsReply(requests=len(requests))
+    return Message(write_targets_reply(reply), reply_to=message)
 
 
 @app.train("statistics")
 def contribute_statistics(message: Message, context: Context) -> Message:
     """Send the statistics of the layers asked for, on the model as edited so far."""
     config, model, job = prepare(message, context)
-    requests = requests_of_round(config, job.round, pooled=job.pooled)
+    asked = asked_in(config, job.round, pooled=job.pooled)
+    requests = [each.request for each in asked]
     targets = kept_targets(requests, job, PrivateFolder.of_run(context))
     # Requests from a common source mean a simulation: it repeats, rotations included.
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
@@ -100,19 +106,16 @@ def contribute_statistics(message: Message, context: Context) -> Message:
 
 @app.evaluate("requests")
 def judge(message: Message, context: Context) -> Message:
-    """Judge the round's own requests; sums leave, cases stay.
+    """Judge the requests of all rounds so far; sums leave, cases stay.
 
     In round 0 the first round's requests are judged, before any edit.
     """
     config, model, job = prepare(message, context)
-    requests = requests_of_round(config, max(job.round, 1), pooled=job.pooled)
+    asked = asked_until(config, job.round, pooled=job.pooled)
     with applied(read_delta(message), model.model):
-        cases = judge_requests(model, requests)
+        cases = judge_requests(model, asked)
     PrivateFolder.of_run(context).keep_cases(job, config.party, cases)
-    total = sum_cases(cases)
-    metrics = {f"sum.{name}": value for name, value in total.sums.items()}
-    metrics |= {f"count.{name}": float(n) for name, n in total.counts.items()}
-    return Message(write_metrics(metrics), reply_to=message)
+    return Message(write_judgements(sum_by_round(cases)), reply_to=message)
 
 
 @app.query("forget")

@@ -2,16 +2,19 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clients.selection import Asked
 from clients.storage import PrivateFolder, name_target
 from editing.architectures import EditableModel
 from editing.encodings import EncodedStatistics, encode
-from editing.evaluation import evaluate_requests
+from editing.evaluation import evaluate_requests, sum_cases
+from editing.metrics import MetricSums
 from editing.pipeline import read_pairs
 from editing.requests import EditRequest, to_counterfact
 from editing.targets import compute_targets
@@ -95,21 +98,38 @@ def contribute(
 
 
 def judge_requests(
-    model: EditableModel, requests: Sequence[EditRequest]
+    model: EditableModel, asked: Sequence[Asked]
 ) -> list[dict[str, object]]:
-    """Evaluate requests on the edited model; one case each, in MEMIT's form."""
+    """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
+
+    Beside MEMIT's fields a case says whose request it is and of which round.
+    """
     start = time.monotonic()
-    cases = evaluate_requests(model, requests)
+    cases = evaluate_requests(model, [each.request for each in asked])
     seconds = time.monotonic() - start
+    edits = Counter(each.round for each in asked)
     return [
         {
             **case,
-            "num_edits": len(requests),
+            "num_edits": edits[each.round],
             "time": seconds,
-            "requested_rewrite": to_counterfact(request)["requested_rewrite"],
+            "requested_rewrite": to_counterfact(each.request)["requested_rewrite"],
+            "party": each.party,
+            "round": each.round,
+            "residual_norm": None,
+            "residual_ratio": None,
         }
-        for case, request in zip(cases, requests, strict=True)
+        for case, each in zip(cases, asked, strict=True)
     ]
+
+
+def sum_by_round(cases: Sequence[dict[str, object]]) -> dict[int, MetricSums]:
+    """Reduce cases to sums of their metrics, those of each round's requests apart."""
+    rounds = {int(str(case["round"])) for case in cases}
+    return {
+        number: sum_cases([case for case in cases if case["round"] == number])
+        for number in sorted(rounds)
+    }
 
 
 def _generator(text: str) -> torch.Generator:

@@ -41,19 +41,19 @@ def party_requests(
         number: The round, counted from 1.
     """
     check_supply(len(ordered), parties, number)
-    start = sum(parties.sizes) * (number - 1) + sum(parties.sizes[:party])
-    return list(ordered[start : start + parties.sizes[party]])
+    sizes = parties.sizes_of(number)
+    start = _taken(parties, number - 1) + sum(sizes[:party])
+    return list(ordered[start : start + sizes[party]])
 
 
 def round_requests(
     ordered: Sequence[EditRequest], parties: PartiesConfig, number: int
-) -> list[EditRequest]:
-    """All parties' new requests of a round, party after party."""
-    return [
-        request
+) -> dict[int, list[EditRequest]]:
+    """All parties' new requests of a round, by party."""
+    return {
+        party: party_requests(ordered, parties, party, number)
         for party in range(parties.count)
-        for request in party_requests(ordered, parties, party, number)
-    ]
+    }
 
 
 def check_supply(available: int, parties: PartiesConfig, rounds: int) -> None:
@@ -62,7 +62,7 @@ def check_supply(available: int, parties: PartiesConfig, rounds: int) -> None:
     Raises:
         RequestError: If they do not suffice and empty parties are not allowed.
     """
-    wanted = sum(parties.sizes) * rounds
+    wanted = _taken(parties, rounds)
     if available < wanted and not parties.allow_empty:
         raise RequestError(
             f"{parties.count} parties take {wanted} requests in {rounds} round(s), and "
@@ -70,3 +70,7 @@ def check_supply(available: int, parties: PartiesConfig, rounds: int) -> None:
             "`parties.requests-per-round` or `run.rounds`, or set "
             "`parties.allow-empty = true`."
         )
+
+
+def _taken(parties: PartiesConfig, rounds: int) -> int:
+    return sum(sum(parties.sizes_of(number)) for number in range(1, rounds + 1))

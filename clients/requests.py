@@ -68,8 +68,8 @@ def read_client_config(context: Context) -> ClientConfig:
 
 def requests_of_round(
     config: ClientConfig, number: int, *, pooled: bool
-) -> list[EditRequest]:
-    """This party's new requests of a round, or everybody's if it is the pool.
+) -> dict[int, list[EditRequest]]:
+    """New requests of a round by party: this one's, or everybody's if it is the pool.
 
     A simulated node beyond the number of parties has none.
 
@@ -80,7 +80,7 @@ def requests_of_round(
     if config.own_requests is not None:
         if pooled:
             raise InputError("`global` needs all requests in one place: simulate it.")
-        return _slice_own(config, config.own_requests, number)
+        return {config.party: _slice_own(config, config.own_requests, number)}
     if config.party < 0:
         raise InputError(
             "This node has neither requests of its own nor a place among the parties. "
@@ -90,8 +90,9 @@ def requests_of_round(
     if pooled:
         return round_requests(ordered, config.parties, number)
     if config.party >= config.parties.count:
-        return []
-    return party_requests(ordered, config.parties, config.party, number)
+        return {config.party: []}
+    mine = party_requests(ordered, config.parties, config.party, number)
+    return {config.party: mine}
 
 
 def shared_requests(
@@ -106,21 +107,28 @@ def shared_requests(
 
 
 def _slice_own(config: ClientConfig, file: Path, number: int) -> list[EditRequest]:
-    """Take the requests of a party's own file in turn, until there are no more.
+    """Take the requests of a party's own file in turn, until there are no more."""
+    sizes = [_own_size(config, each) for each in range(1, number + 1)]
+    mine = _read(file)[: config.requests.limit]
+    return mine[sum(sizes[:-1]) : sum(sizes)]
+
+
+def _own_size(config: ClientConfig, number: int) -> int:
+    """How many requests this party takes in a round.
 
     Raises:
         InputError: If every party has its number of requests and this one no place.
     """
-    size = config.parties.requests_per_round
-    if not isinstance(size, int):
-        if not 0 <= config.party < len(size):
-            raise InputError(
-                "`requests-per-round` lists a number for each party, and this node has "
-                "no place among them. Give one number for all, or set `partition-id`."
-            )
-        size = size[config.party]
-    mine = _read(file)[: config.requests.limit]
-    return mine[size * (number - 1) : size * number]
+    given = config.parties.requests_per_round
+    if isinstance(given, int):
+        return given
+    sizes = config.parties.sizes_of(number)
+    if not 0 <= config.party < len(sizes):
+        raise InputError(
+            "`requests-per-round` lists a number for each party, and this node has "
+            "no place among them. Give one number for all, or set `partition-id`."
+        )
+    return sizes[config.party]
 
 
 @lru_cache(maxsize=2)
