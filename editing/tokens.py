@@ -28,8 +28,9 @@ KEY_BYTES = 32
 TOKEN_BYTES = 16
 """Bytes that are kept of a digest: enough that no two facts of a run share one."""
 
-_QUOTES = "\"'`´‘’‚‛“”„‟«»‹›「」『』"
-_STOPS = ".,;:!?…。、，；：！？"  # noqa: RUF001 - full-width ones are meant
+# As they are in the normal form, where full-width stops have become plain ones.
+_QUOTES = "\"'`‘’‚‛“”„‟«»‹›「」『』"  # noqa: RUF001 - such quotation marks are meant
+_STOPS = ".,;:!?。、"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +125,14 @@ def keep_key(path: Path) -> bytes:
         InputError: If the file cannot be made; one that is there and cannot be used is
             refused as by `read_key`.
     """
-    if not path.exists():
-        try:
+    try:
+        if not path.exists():
             _make_file(path, make_key().hex() + "\n")
-        except OSError as error:
-            raise InputError(
-                f"{path}: the key cannot be made here ({error.strerror}). Name a file "
-                "in a folder of your own, on a file system with hard links."
-            ) from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: the key cannot be made here ({error.strerror}). Name a file "
+            "in a folder of your own, on a file system with hard links."
+        ) from None
     return read_key(path)
 
 
