@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flwr.common.logger import log
 
-from strategies.collaborative import Report
+from strategies.roster import Report
 
 
 class Progress:

@@ -3,44 +3,48 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
 from editing.deltas import add_deltas
 from editing.encodings import decode
 from editing.statistics import LayerStatistics, StatisticsError, pool
-from strategies.exchange import Refusal, await_nodes, exchange
+from strategies.arbitration import Arbiter
 from strategies.merges.base import Merge
 from strategies.messages import (
     Job,
     Phase,
-    check_introduction,
     digest_arrays,
-    read_count,
-    read_introduction,
     read_metrics,
     read_statistics,
-    write_job,
+    read_targets_reply,
 )
-from strategies.rounds import EditedLayer, RoundOutcome
+from strategies.notices import read_tokens, write_rulings
+from strategies.roster import Report, Roster
+from strategies.rounds import EditedLayer, RoundState
 
 logger = logging.getLogger(__name__)
 
-Report = Callable[[str, int, int, int], None]
-"""Told of progress: phase, round, replies that are there, replies wanted."""
+Judge = Callable[[int, ArrayRecord], MetricRecord | None]
+"""Judges the model after a round at the server: round and updates in, metrics out."""
+
+OnRound = Callable[[RoundState, MetricRecord | None, MetricRecord | None], None]
+"""Told of a whole round: its state, the parties' metrics and the server's own."""
 
 
 class CollaborativeEditing(Strategy):
     """Edit one model with the requests of many parties, which stay with them.
 
-    A round computes targets, then exchanges statistics for merged deltas (once for each
-    edited layer under `layerwise`, once in all otherwise), remembers the round's grams
-    and has each party judge its own requests.
+    A round compares the requests' blind tokens if an arbiter is given, computes
+    targets, then exchanges statistics for merged deltas (once for each edited layer
+    under `layerwise`, once in all otherwise), remembers the round's grams and has each
+    party judge its requests of this round and of all earlier ones. Parties may join and
+    leave between rounds.
 
     Parameters
     ----------
@@ -58,8 +62,15 @@ class CollaborativeEditing(Strategy):
         Precision of deltas on the wire; sums are kept in float64.
     judge_unedited : bool
         Whether parties judge the first round's requests before any edit, too.
+    memory_keys : str
+        Which keys are remembered: those the round was ``solved`` with, or those of the
+        ``edited`` model, which costs one more exchange.
+    arbiter : Arbiter, optional
+        Compares tokens and rules on requests that meet.
     report : Callable, optional
         Told of progress.
+    on_round : Callable, optional
+        Told of every whole round, and of round 0 if it is judged.
     """
 
     def __init__(  # noqa: D107 - the class says it
@@ -71,17 +82,19 @@ class CollaborativeEditing(Strategy):
         min_parties: int = 1,
         dtype: torch.dtype = torch.float32,
         judge_unedited: bool = False,
+        memory_keys: Literal["solved", "edited"] = "solved",
+        arbiter: Arbiter | None = None,
         report: Report | None = None,
+        on_round: OnRound | None = None,
     ) -> None:
         self.job, self.merge, self.layers = job, merge, dict(layers)
-        self.parties, self.min_parties, self.dtype = parties, min_parties, dtype
-        self.judge_unedited, self.report = judge_unedited, report
-        self.roster: list[int] = []
-        self.active: list[int] = []
+        self.parties, self.dtype = parties, dtype
+        self.judge_unedited, self.memory_keys = judge_unedited, memory_keys
+        self.arbiter, self.on_round = arbiter, on_round
+        # Under `global` one party stands for all.
+        self.roster = Roster(1 if job.pooled else min_parties, report)
         self.delta: dict[str, Tensor] = {}
-        self.outcomes: dict[int, RoundOutcome] = {}
-        self._timeout = 0.0
-        self._unwelcome: list[Refusal] = []
+        self.done = 0
         self._grams: dict[int, Tensor] = {}
 
     def summary(self) -> None:
@@ -94,7 +107,7 @@ class CollaborativeEditing(Strategy):
             plan.schedule,
             list(plan.parameters.layers),
             self.job.encoding,
-            self.min_parties,
+            self.roster.min_parties,
         )
 
     def start(
@@ -105,84 +118,60 @@ class CollaborativeEditing(Strategy):
         timeout: float = 3600,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        evaluate_fn: Judge | None = None,
     ) -> Result:
         """Run the rounds, several exchanges each; see the base class for arguments.
 
         `initial_arrays` holds the updates that the model carries from earlier runs, by
         parameter name, and the result's arrays all updates after the last round. Round
-        0 of the result's metrics is the model before any edit.
+        0 of the result's metrics is the model before any edit. After `resume`, only the
+        rounds that are missing are run.
         """
         self.summary()
-        self._timeout = timeout
         train_config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
-        self.delta = {
-            name: torch.from_numpy(array.numpy()).double()
-            for name, array in initial_arrays.items()
-        }
-        self.welcome(grid)
-        result = Result(arrays=initial_arrays)
-        self._judge_before(grid, result, evaluate_config, evaluate_fn)
-        for number in range(1, num_rounds + 1):
+        if self.done == 0:
+            self.delta = {
+                name: torch.from_numpy(array.numpy()).double()
+                for name, array in initial_arrays.items()
+            }
+        self.roster.welcome(grid, self.job, self.parties, timeout)
+        result = Result(arrays=self.to_arrays())
+        if self.judge_unedited and self.done == 0:
+            self.roster.begin_round(grid, 0, self.job)
+            self._judge_round(grid, 0, result, evaluate_config, evaluate_fn)
+        for number in range(self.done + 1, num_rounds + 1):
             result.arrays = self.run_round(grid, number, result.arrays, train_config)
-            judging = self.configure_evaluate(
-                number, result.arrays, evaluate_config, grid
-            )
-            replies = self._exchange(grid, number, judging)
-            found = self.aggregate_evaluate(number, replies)
-            if found is not None:
-                result.evaluate_metrics_clientapp[number] = found
-            if evaluate_fn and (own := evaluate_fn(number, result.arrays)) is not None:
-                result.evaluate_metrics_serverapp[number] = own
+            self._judge_round(grid, number, result, evaluate_config, evaluate_fn)
         return result
 
-    def begin_round(self, number: int) -> None:
-        """Take everybody back who was welcome; under `global` one party stands for all.
-
-        Who was not is missing from every round.
-        """
-        self.outcomes[number] = RoundOutcome(refusals=list(self._unwelcome))
-        self.active = self.roster[:1] if self.job.pooled else list(self.roster)
+    def resume(self, state: RoundState) -> None:
+        """Go on from a whole round, as if it had just ended."""
+        self.done, self.delta = state.number, dict(state.delta)
+        for layer, gram in state.grams.items():
+            edited = self.layers[layer]
+            self.layers[layer] = replace(edited, memory=edited.memory.remember(gram))
+        if self.arbiter is not None:
+            self.arbiter.history = list(state.history)
 
     def run_round(
         self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
     ) -> ArrayRecord:
         """Compute targets, then exchange and merge; gives all updates so far."""
-        self.begin_round(number)
+        self.roster.begin_round(grid, number, self.job)
         before = digest_arrays(arrays)
         self.job = self.job.model_copy(update={"round": number, "before": before})
+        if self.arbiter is not None:
+            self._compare_tokens(grid, number, self.arbiter)
         messages = self.configure_train(number, arrays, config, grid)
-        self.aggregate_train(number, self._exchange(grid, number, messages))
-        for layers in self.job.plan.exchanges:
+        self.aggregate_train(number, self.roster.exchange(grid, number, messages))
+        for layers in self.job.plan.exchanges if self.roster.active else ():
             asking = self.configure_statistics(number, layers)
-            replies = self._exchange(grid, number, asking)
+            replies = self.roster.exchange(grid, number, asking)
             self.aggregate_statistics(number, layers, replies)
-        for layer, gram in self._grams.items():
-            edited = self.layers[layer]
-            self.layers[layer] = replace(edited, memory=edited.memory.remember(gram))
-        self._grams = {}
+        self._remember(grid, number)
+        self.done = number
         return self.to_arrays()
-
-    def welcome(self, grid: Grid) -> None:
-        """Wait for the parties and refuse those that hold another model."""
-        self.active = await_nodes(grid, self.parties, self._timeout)
-        self.outcomes[0], self._unwelcome = RoundOutcome(), []
-        replies = self._exchange(
-            grid, 0, self._address(Phase.DESCRIBE, self.job, ArrayRecord())
-        )
-        places: dict[int, int] = {}
-        for reply in replies:
-            try:
-                introduction = read_introduction(reply.content)
-                check_introduction(introduction, self.job)
-            except StatisticsError as error:
-                self._refuse(0, reply.metadata.src_node_id, str(error))
-            else:
-                places[reply.metadata.src_node_id] = introduction.party
-        self._require_enough(0)
-        self.roster = sorted(places, key=lambda node: (places[node], node))
-        self._unwelcome = list(self.outcomes[0].refusals)
 
     def configure_train(
         self,
@@ -202,19 +191,18 @@ class CollaborativeEditing(Strategy):
 
         A party without one takes part in nothing, which is no refusal.
         """
-        outcome = self.outcomes[server_round]
+        outcome = self.roster.outcomes[server_round]
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
-                count = read_count(reply.content)
+                told = read_targets_reply(reply.content)
             except StatisticsError as error:
-                self._refuse(server_round, node, str(error))
+                self.roster.refuse(server_round, node, str(error))
                 continue
-            outcome.requests += count
-            if count == 0:
-                outcome.idle.append(node)
-                self.active.remove(node)
-        self._require_enough(server_round)
+            outcome.count(node, told)
+            if told.requests == 0:
+                self.roster.active.remove(node)
+        self.roster.require_enough(server_round)
         return None, MetricRecord({"requests": outcome.requests})
 
     def configure_statistics(
@@ -224,7 +212,15 @@ class CollaborativeEditing(Strategy):
         job = self.job.model_copy(
             update={"round": server_round, "layers": tuple(layers)}
         )
-        return self._address(Phase.STATISTICS, job, self.to_arrays())
+        memory = ArrayRecord()
+        if job.prior is not None and job.prior.memory_weight > 0:
+            memory = ArrayRecord(
+                {
+                    str(layer): Array(edited.memory.grams.numpy())
+                    for layer, edited in self.layers.items()
+                }
+            )
+        return self._address(Phase.STATISTICS, job, self.to_arrays(), memory=memory)
 
     def aggregate_statistics(
         self, server_round: int, layers: Sequence[int], replies: Iterable[Message]
@@ -237,7 +233,7 @@ class CollaborativeEditing(Strategy):
         accepted = [
             reply for reply in replies if self._accept(server_round, layers, reply)
         ]
-        self._require_enough(server_round)
+        self.roster.require_enough(server_round)
         solved: dict[str, Tensor] = {}
         for layer in layers:
             edited = self.layers[layer]
@@ -254,9 +250,14 @@ class CollaborativeEditing(Strategy):
         config: ConfigRecord,
         grid: Grid,  # noqa: ARG002 - nodes are chosen when the run begins
     ) -> list[Message]:
-        """Ask the parties to judge the round's requests, in round 0 the first one's."""
+        """Ask the parties to judge their requests so far, in round 0 the first ones.
+
+        Those without a request in this round judge the ones they made earlier.
+        """
         job = self.job.model_copy(update={"round": server_round})
-        return self._address(Phase.EVALUATE, job, arrays, config)
+        return self.roster.address(
+            Phase.EVALUATE, job, arrays, config, to=self.roster.present
+        )
 
     def aggregate_evaluate(
         self,
@@ -272,7 +273,7 @@ class CollaborativeEditing(Strategy):
             try:
                 metrics = read_metrics(reply.content)
             except StatisticsError as error:
-                self._refuse(server_round, reply.metadata.src_node_id, str(error))
+                self.roster.refuse(server_round, reply.metadata.src_node_id, str(error))
                 continue
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + value
@@ -290,10 +291,10 @@ class CollaborativeEditing(Strategy):
             for layer in layers:
                 self._decode(layer, reply)
         except StatisticsError as error:
-            self._refuse(number, node, str(error))
+            self.roster.refuse(number, node, str(error))
             return False
         arrays = reply.content.array_records["statistics"].values()
-        sent = self.outcomes[number].bytes_up
+        sent = self.roster.outcomes[number].bytes_up
         sent[node] = sent.get(node, 0) + sum(len(array.data) for array in arrays)
         return True
 
@@ -302,74 +303,81 @@ class CollaborativeEditing(Strategy):
         sent = read_statistics(reply.content, layer)
         return decode(sent, edited.d_in, edited.d_out)
 
-    def _judge_before(
+    def state(self) -> RoundState:
+        """All that the next round depends on."""
+        grams = {layer: each.memory.grams for layer, each in self.layers.items()}
+        history = tuple(self.arbiter.history) if self.arbiter else ()
+        return RoundState(self.done, dict(self.delta), grams, history)
+
+    def _compare_tokens(self, grid: Grid, number: int, arbiter: Arbiter) -> None:
+        """Have requests that meet ruled on before any target is computed."""
+        replies = self.roster.exchange(
+            grid,
+            number,
+            self.roster.address(Phase.TOKENS, self.job, ArrayRecord()),
+        )
+        entries = {}
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            try:
+                entries[node] = read_tokens(reply.content)
+            except StatisticsError as error:
+                self.roster.refuse(number, node, str(error))
+        outcome = self.roster.outcomes[number]
+        places = None if self.job.pooled else self.roster.places
+        outcome.duplicates, outcome.conflicts = arbiter.rule(number, entries, places)
+        self.roster.require_enough(number)
+
+    def _remember(self, grid: Grid, number: int) -> None:
+        """Add the round's grams to the memory of each layer."""
+        if self.memory_keys == "edited" and self._grams:
+            layers = tuple(self.layers)
+            job = self.job.model_copy(update={"round": number, "layers": layers})
+            asking = self._address(Phase.MEMORY, job, self.to_arrays())
+            replies = self.roster.exchange(grid, number, asking)
+            kept = [reply for reply in replies if self._accept(number, layers, reply)]
+            self.roster.require_enough(number)
+            for layer in layers:
+                parts = (self._decode(layer, reply) for reply in kept)
+                self._grams[layer] = pool(parts).gram
+        for layer, gram in self._grams.items():
+            edited = self.layers[layer]
+            self.layers[layer] = replace(edited, memory=edited.memory.remember(gram))
+        self._grams = {}
+
+    def _judge_round(
         self,
         grid: Grid,
+        number: int,
         result: Result,
         config: ConfigRecord,
-        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
+        evaluate_fn: Judge | None,
     ) -> None:
-        if not self.judge_unedited:
-            return
-        self.begin_round(0)
-        messages = self.configure_evaluate(0, result.arrays, config, grid)
-        found = self.aggregate_evaluate(0, self._exchange(grid, 0, messages))
+        """Have the parties judge, then the server, and tell of the round."""
+        messages = self.configure_evaluate(number, result.arrays, config, grid)
+        found = self.aggregate_evaluate(
+            number, self.roster.exchange(grid, number, messages)
+        )
+        own = evaluate_fn(number, result.arrays) if evaluate_fn else None
         if found is not None:
-            result.evaluate_metrics_clientapp[0] = found
-        if evaluate_fn and (own := evaluate_fn(0, result.arrays)) is not None:
-            result.evaluate_metrics_serverapp[0] = own
+            result.evaluate_metrics_clientapp[number] = found
+        if own is not None:
+            result.evaluate_metrics_serverapp[number] = own
+        if self.on_round is not None:
+            self.on_round(self.state(), found, own)
 
     def _address(
         self,
         phase: Phase,
         job: Job,
-        delta: ArrayRecord,
+        arrays: ArrayRecord,
         config: ConfigRecord | None = None,
+        memory: ArrayRecord | None = None,
     ) -> list[Message]:
-        return [
-            Message(
-                write_job(job, delta, config),
-                dst_node_id=node,
-                message_type=phase.value,
-                group_id=str(job.round),
-                ttl=self._timeout,
-            )
-            for node in self.active
-        ]
-
-    def _exchange(
-        self, grid: Grid, number: int, messages: Sequence[Message]
-    ) -> list[Message]:
-        """Send, wait, and go on without those who failed; replies in roster order."""
-        phase = messages[0].metadata.message_type if messages else ""
-        report = self.report
-
-        def tell(arrived: int) -> None:
-            if report is not None:
-                report(phase, number, arrived, len(messages))
-
-        tell(0)
-        found = exchange(grid, messages, self._timeout, tell)
-        for refusal in found.refusals:
-            self._refuse(number, refusal.node, refusal.reason)
-        self._require_enough(number)
-        return list(found.replies.values())
-
-    def _refuse(self, number: int, node: int, reason: str) -> None:
-        logger.warning("round %d goes on without node %d: %s", number, node, reason)
-        self.outcomes[number].refusals.append(Refusal(node, reason))
-        self.active = [other for other in self.active if other != node]
-
-    def _require_enough(self, number: int) -> None:
-        """Stop the run once too few parties remain.
-
-        Raises:
-            AggregationError: Naming who is missing and why.
-        """
-        wanted = 1 if self.job.pooled else self.min_parties
-        if len(self.active) >= max(wanted, 1):
-            return
-        raise AggregationError(
-            f"Round {number} has {len(self.active)} parties left and needs {wanted} "
-            f"(`run.min-parties`). Left out: {self.outcomes[number].missing()}."
-        )
+        """Speak to the parties of their requests, with what was ruled on them."""
+        messages = self.roster.address(phase, job, arrays, config, memory)
+        if self.arbiter is not None:
+            for message in messages:
+                rulings = self.arbiter.rulings.get(message.metadata.dst_node_id, ())
+                message.content["rulings"] = write_rulings(rulings)
+        return messages

@@ -25,9 +25,12 @@ from editing.targets import compute_targets
 from server.config import RunConfig, read_run_config
 from server.preparation import Preparation, prepare
 from sims.in_process import InProcessGrid, make_contexts
-from strategies.collaborative import CollaborativeEditing, Report
+from strategies.arbitration import Arbiter
+from strategies.collaborative import CollaborativeEditing, OnRound
 from strategies.merges.choice import read_merge
 from strategies.messages import Phase
+from strategies.roster import Report
+from strategies.rounds import RoundState
 from strategies.scenario import FlatValue
 from tests.laws import assert_same
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES, tiny_model
@@ -177,11 +180,13 @@ class Federation:
         initial: ArrayRecord | None = None,
         judge_unedited: bool = False,
         report: Report | None = None,
+        on_round: OnRound | None = None,
+        resume: RoundState | None = None,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
     ) -> tuple[CollaborativeEditing, Result]:
         """Run all rounds with one merge."""
-        preparation = self.preparation
+        preparation, parties = self.preparation, self.config.parties
         self.strategy = CollaborativeEditing(
             preparation.job(self.config, merge, pooled=merge == "global"),
             read_merge(merge),
@@ -190,8 +195,13 @@ class Federation:
             min_parties=self.config.run.min_parties,
             dtype=preparation.model.dtype,
             judge_unedited=judge_unedited,
+            memory_keys=self.config.prior.memory_keys,
+            arbiter=Arbiter(parties) if parties.compares_tokens else None,
             report=report,
+            on_round=on_round,
         )
+        if resume is not None:
+            self.strategy.resume(resume)
         result = self.strategy.start(
             self.grid,
             initial or ArrayRecord(),
@@ -212,12 +222,13 @@ class Federation:
         ordered = order_requests(
             pool, self.config.requests, self.config.parties.split, draw=False
         )
-        sizes = self.config.parties.sizes
-        places = [sum(sizes) * (number - 1) + sum(sizes[:i]) for i in range(len(sizes))]
-        return [
-            ordered[place : place + size]
-            for place, size in zip(places, sizes, strict=True)
-        ]
+        sizes_of = self.config.parties.sizes_of
+        before = sum(sum(sizes_of(earlier)) for earlier in range(1, number))
+        found = []
+        for size in sizes_of(number):
+            found.append(ordered[before : before + size])
+            before += size
+        return found
 
     def requests(self, number: int) -> list[EditRequest]:
         """All parties' requests of a round, party after party."""

@@ -169,7 +169,7 @@ def test_overrides_are_typed_as_toml_is(tmp_path: Path) -> None:
             "run.compare=true",
         ],
     )
-    assert config.parties.sizes == (1, 2, 3)
+    assert config.parties.sizes_of(1) == (1, 2, 3)
     assert config.merge.name == "ties"
     assert config.run.compare
 

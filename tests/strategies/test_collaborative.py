@@ -103,7 +103,7 @@ def test_both_encodings_give_one_delta_and_factors_are_smaller(federate: Make) -
         federation = federate(run={"encoding": encoding})
         strategy, _ = federation.run()
         deltas[encoding] = strategy.delta
-        sent[encoding] = strategy.outcomes[1].bytes_up
+        sent[encoding] = strategy.roster.outcomes[1].bytes_up
         assert sent[encoding] == bytes_of_statistics(federation)
     assert_same_delta(deltas["factors"], deltas["dense"], ALGEBRA)
     assert all(size < sent["dense"][node] for node, size in sent["factors"].items())
@@ -128,7 +128,7 @@ def test_the_same_run_gives_the_same_bits_and_node_numbers_never_matter(
     other = federate(parties=UNEQUAL, places=(30, 10, 20))
     assert list(other.contexts) == [30, 10, 20]
     assert_same_bits(first, other.delta())
-    assert other.strategy.roster == [30, 10, 20]
+    assert other.strategy.roster.order == [30, 10, 20]
 
 
 def test_updates_of_earlier_runs_are_carried_on(federate: Make) -> None:
@@ -198,10 +198,12 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
     for number, delta in ((0, {}), (1, strategy.delta)):
         with applied(delta, model.model):
             total = sum_cases(evaluate_requests(model, requests))
-        expected = {f"sum.{name}": value for name, value in total.sums.items()}
-        expected |= {f"count.{name}": float(n) for name, n in total.counts.items()}
+        expected = {f"round.1.sum.{name}": value for name, value in total.sums.items()}
+        expected |= {
+            f"round.1.count.{name}": float(n) for name, n in total.counts.items()
+        }
         found = result.evaluate_metrics_clientapp[number]
-        assert expected["count.rewrite_acc"] == len(requests) == 7
+        assert expected["round.1.count.rewrite_acc"] == len(requests) == 7
         assert {**found} == pytest.approx(expected, rel=1e-6)
 
 
@@ -210,7 +212,7 @@ def test_under_global_one_party_is_asked_to_judge(federate: Make) -> None:
     federation = federate(editing=AT_ONCE)
     _, result = federation.run("global", judge_unedited=True)
     assert [
-        result.evaluate_metrics_clientapp[number]["count.rewrite_acc"]
+        result.evaluate_metrics_clientapp[number]["round.1.count.rewrite_acc"]
         for number in (0, 1)
     ] == [6.0, 6.0]
     assert federation.nodes_asked(Phase.EVALUATE) == [federation.node(0)] * 2

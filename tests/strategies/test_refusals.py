@@ -138,7 +138,7 @@ def test_a_party_that_cannot_be_right_is_left_out_by_name(
     federation = federate(editing=AT_ONCE)
     disturb(federation, phase, change)
     strategy, _ = federation.run()
-    (refusal,) = strategy.outcomes[1].refusals
+    (refusal,) = strategy.roster.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert reason in refusal.reason
     first, _, third = federation.requests_of_parties(1)
@@ -172,7 +172,7 @@ def test_a_dense_gram_that_no_keys_have_is_refused(
     federation = federate(editing=AT_ONCE, run={"encoding": "dense"})
     disturb(federation, Phase.STATISTICS, change)
     strategy, _ = federation.run()
-    (refusal,) = strategy.outcomes[1].refusals
+    (refusal,) = strategy.roster.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert reason in refusal.reason
 
@@ -183,11 +183,13 @@ def test_metrics_that_cannot_be_right_spoil_nobody_elses(
 ) -> None:
     """The party is named, its edits stay, and the others' metrics are reported."""
     federation = federate(editing=AT_ONCE)
-    numbers = {"sum.rewrite_acc": value, "count.rewrite_acc": 2.0}
+    numbers = {"round.1.sum.rewrite_acc": value, "round.1.count.rewrite_acc": 2.0}
     disturb(federation, Phase.EVALUATE, measured(**numbers))
     strategy, result = federation.run()
-    assert [r.node for r in strategy.outcomes[1].refusals] == [federation.node(1)]
-    assert result.evaluate_metrics_clientapp[1]["count.rewrite_acc"] == 4.0
+    assert [r.node for r in strategy.roster.outcomes[1].refusals] == [
+        federation.node(1)
+    ]
+    assert result.evaluate_metrics_clientapp[1]["round.1.count.rewrite_acc"] == 4.0
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
 
 
@@ -210,7 +212,7 @@ def test_a_party_is_taken_back_in_the_next_round_unless_it_was_unwelcome(
     strategy, _ = federation.run()
     slipped, unwelcome = federation.node(1), federation.node(2)
     missing = [
-        [refusal.node for refusal in strategy.outcomes[number].refusals]
+        [refusal.node for refusal in strategy.roster.outcomes[number].refusals]
         for number in (1, 2)
     ]
     assert missing == [[unwelcome, slipped], [unwelcome]]
@@ -245,7 +247,7 @@ def test_an_unreachable_party_is_left_out_once_time_is_up(
 
     monkeypatch.setattr(federation.grid, "pull_messages", lossy)
     strategy, _ = federation.run()
-    (refusal,) = strategy.outcomes[1].refusals
+    (refusal,) = strategy.roster.outcomes[1].refusals
     assert refusal.node == lost
     assert "within 0.5 s" in refusal.reason
 
@@ -272,11 +274,11 @@ def test_parties_without_requests_take_part_in_nothing_and_are_no_refusal(
     parties = {"requests-per-round": "[2, 0, 3]", "allow-empty": True}
     federation = federate(editing=AT_ONCE, parties=parties)
     strategy, result = federation.run(judge_unedited=True)
-    outcome, idle = strategy.outcomes[1], federation.node(1)
+    outcome, idle = strategy.roster.outcomes[1], federation.node(1)
     assert (outcome.refusals, outcome.idle, outcome.requests) == ([], [idle], 5)
     assert idle not in federation.nodes_asked(Phase.STATISTICS)
     assert idle not in outcome.bytes_up
-    assert result.evaluate_metrics_clientapp[0]["count.rewrite_acc"] == 5.0
+    assert result.evaluate_metrics_clientapp[0]["round.1.count.rewrite_acc"] == 5.0
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
 
 
@@ -298,5 +300,5 @@ def test_more_requests_than_there_are_need_the_consent_to_empty_parties(
         federate(editing=AT_ONCE, parties=wanted).run()
     federation = federate(editing=AT_ONCE, parties={**wanted, "allow-empty": True})
     strategy, _ = federation.run()
-    assert strategy.outcomes[1].requests == 12
-    assert strategy.outcomes[1].refusals == []
+    assert strategy.roster.outcomes[1].requests == 12
+    assert strategy.roster.outcomes[1].refusals == []

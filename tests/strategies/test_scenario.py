@@ -95,7 +95,7 @@ def test_one_number_is_the_size_of_every_party(count: int, each: int) -> None:
     """As a list of equal sizes is."""
     alike = PartiesConfig(count=count, requests_per_round=each)
     listed = PartiesConfig(count=count, requests_per_round=(each,) * count)
-    assert alike.sizes == listed.sizes == (each,) * count
+    assert alike.sizes_of(1) == listed.sizes_of(3) == (each,) * count
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_sizes_must_fit_the_parties(sizes: tuple[int, ...], complaint: str) -> N
 def test_a_party_may_be_empty_when_said_so() -> None:
     """More parties than requests is a choice, not an accident."""
     parties = PartiesConfig(count=2, requests_per_round=(3, 0), allow_empty=True)
-    assert parties.sizes == (3, 0)
+    assert parties.sizes_of(1) == (3, 0)

@@ -1,0 +1,160 @@
+"""A run as it was after its last whole round, for another process to go on from.
+
+One file a merge holds everything: updates and remembered grams as float64 tensors, and
+what was measured as JSON in its metadata. It is written beside its place and renamed,
+so that a run killed at any moment leaves the round before it whole.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from editing.errors import InputError
+from editing.settings import Settings
+from server.report import RoundMetrics
+from strategies.resolution import Entry
+from strategies.rounds import RoundState
+
+DELTA, GRAM = "delta.", "gram."
+RECORD = "record"
+
+
+class Measured(Settings):
+    """What was measured of a merge so far.
+
+    Attributes:
+        rounds: Metrics of each round.
+        before: Of the model before any edit, if it was judged.
+        seconds: Wall time.
+        sent: Bytes of statistics by party.
+    """
+
+    rounds: tuple[RoundMetrics, ...] = ()
+    before: RoundMetrics | None = None
+    seconds: float = 0.0
+    sent: Mapping[int, int] = {}
+
+
+class Record(Settings):
+    """The part of a checkpoint that is no tensor."""
+
+    number: int
+    measured: Measured
+    history: tuple[tuple[int, int, int, str, str], ...]
+    settings: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeProgress:
+    """How far a merge has come."""
+
+    state: RoundState = field(default_factory=lambda: RoundState(0, {}, {}))
+    measured: Measured = field(default_factory=Measured)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The folder of a run's checkpoints; nothing is kept if there is none.
+
+    Attributes:
+        folder: Where they lie.
+        settings: All that made the run; a checkpoint of another run is refused.
+    """
+
+    folder: Path | None
+    settings: Mapping[str, object]
+
+    def keep(self, merge: str, progress: MergeProgress) -> None:
+        """Put a merge's last whole round in the place of the one before."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = progress.state
+        tensors = {f"{DELTA}{name}": each for name, each in state.delta.items()}
+        tensors |= {f"{GRAM}{layer}": each for layer, each in state.grams.items()}
+        record = json.dumps(
+            {
+                "number": state.number,
+                "measured": progress.measured.model_dump(mode="json"),
+                "history": [astuple(each) for each in state.history],
+                "settings": self.settings,
+            }
+        )
+        file = self._file(self.folder, merge)
+        beside = file.with_name(f".{file.name}.partial")
+        save_file(
+            {name: each.contiguous() for name, each in tensors.items()},
+            beside,
+            {RECORD: record},
+        )
+        beside.replace(file)
+
+    def find(self, merge: str) -> MergeProgress:
+        """What is kept of a merge; of one that has not begun, nothing.
+
+        Raises:
+            InputError: If the file is broken, or of a run with other settings.
+        """
+        if self.folder is None or not (file := self._file(self.folder, merge)).exists():
+            return MergeProgress()
+        try:
+            record, tensors = read_file(file)
+        except (OSError, SafetensorError, ValidationError, KeyError) as error:
+            raise InputError(
+                f"{file}: is no checkpoint of a run ({type(error).__name__}); remove "
+                "it to run its merge from the start"
+            ) from None
+        different = differences(record.settings, self.settings)
+        if different:
+            raise InputError(
+                f"{file}: was written by a run with another {', '.join(different)}; "
+                "give that run's settings, or name another folder"
+            )
+        return MergeProgress(rebuild(record, tensors), record.measured)
+
+    @staticmethod
+    def _file(folder: Path, merge: str) -> Path:
+        safe = "".join(c if c.isalnum() or c in "-_." else "." for c in merge)
+        return folder / f"{safe}.safetensors"
+
+
+def read_file(file: Path) -> tuple[Record, dict[str, Tensor]]:
+    """Read both parts of a checkpoint."""
+    with safe_open(file, framework="pt") as opened:
+        record = Record.model_validate_json(opened.metadata()[RECORD])
+        return record, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+
+
+def rebuild(record: Record, tensors: Mapping[str, Tensor]) -> RoundState:
+    """Sort a checkpoint's tensors into what the next round depends on."""
+    delta = {
+        name.removeprefix(DELTA): each
+        for name, each in tensors.items()
+        if name.startswith(DELTA)
+    }
+    grams = {
+        int(name.removeprefix(GRAM)): each
+        for name, each in tensors.items()
+        if name.startswith(GRAM)
+    }
+    history = tuple(Entry(*each) for each in record.history)
+    return RoundState(record.number, delta, grams, history)
+
+
+def differences(kept: Mapping[str, object], given: Mapping[str, object]) -> list[str]:
+    """Name the settings in which two runs differ, by their dotted keys."""
+    same = json.loads(json.dumps(given))
+    found: list[str] = []
+    for name in sorted(kept.keys() | same.keys()):
+        mine, theirs = kept.get(name), same.get(name)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            found += [f"{name}.{each}" for each in differences(mine, theirs)]
+        elif mine != theirs:
+            found.append(name)
+    return found

@@ -1,0 +1,151 @@
+"""One merge over all its rounds, and what is kept of each."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from flwr.app import ArrayRecord, MetricRecord
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from server.checkpoints import Checkpoints, Measured, MergeProgress
+from server.config import RunConfig
+from server.evaluation import judge_held_out, summarise, to_delta
+from server.preparation import Preparation
+from server.progress import Progress
+from strategies.arbitration import Arbiter
+from strategies.collaborative import CollaborativeEditing
+from strategies.merges.base import Merge
+from strategies.roster import Roster
+from strategies.rounds import RoundState
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one merge came to."""
+
+    merge: Merge
+    delta: dict[str, Tensor]
+    measured: Measured
+
+    @property
+    def bytes_per_party(self) -> float:
+        """What a party sent, mean over those that sent something."""
+        sent = [size for size in self.measured.sent.values() if size > 0]
+        return sum(sent) / max(len(sent), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeJob:
+    """What all merges of a run are run with."""
+
+    grid: Grid
+    config: RunConfig
+    preparation: Preparation
+    progress: Progress
+    checkpoints: Checkpoints
+
+    def run(self, merge: Merge, *, first: bool) -> Outcome:
+        """Run the rounds that are missing, on the model as the last whole one left it.
+
+        The first merge has the model judged before any edit.
+        """
+        found = self.checkpoints.find(merge.name)
+        rounds = self.config.run.rounds
+        if found.state.number >= rounds:
+            return Outcome(merge, dict(found.state.delta), found.measured)
+        ledger = Ledger(merge.name, self.checkpoints, found.measured)
+        strategy = self.build(merge, ledger, judge_unedited=first)
+        if found.state.number > 0:
+            strategy.resume(found.state)
+        strategy.start(
+            self.grid,
+            ArrayRecord(),
+            num_rounds=rounds,
+            timeout=self.config.run.timeout,
+            evaluate_fn=held_out_judge(self.preparation),
+        )
+        return Outcome(merge, strategy.delta, ledger.measured)
+
+    def build(
+        self, merge: Merge, ledger: "Ledger", *, judge_unedited: bool
+    ) -> CollaborativeEditing:
+        """Set the strategy up as the settings say."""
+        config, preparation = self.config, self.preparation
+        strategy = CollaborativeEditing(
+            preparation.job(config, merge.name, pooled=merge.name == "global"),
+            merge,
+            preparation.layers(config.prior.memory_weight),
+            parties=config.parties.count,
+            min_parties=config.run.min_parties,
+            dtype=wire_dtype(preparation),
+            judge_unedited=judge_unedited,
+            memory_keys=config.prior.memory_keys,
+            arbiter=Arbiter(config.parties) if config.parties.compares_tokens else None,
+            report=self.progress.of_merge(merge.name),
+            on_round=ledger.enter,
+        )
+        ledger.roster = strategy.roster
+        return strategy
+
+
+class Ledger:
+    """Enters what each round came to, and keeps a checkpoint of every whole one."""
+
+    def __init__(self, merge: str, checkpoints: Checkpoints, so_far: Measured) -> None:
+        """Go on from what was measured before."""
+        self.merge, self.checkpoints, self.measured = merge, checkpoints, so_far
+        self.roster: Roster | None = None
+        self._started = time.monotonic() - so_far.seconds
+
+    def enter(
+        self, state: RoundState, found: MetricRecord | None, own: MetricRecord | None
+    ) -> None:
+        """Add a round; a `strategies.collaborative.OnRound`."""
+        assert self.roster is not None
+        outcome = self.roster.outcomes[state.number]
+        metrics = summarise(found, outcome, held_out_of(own), state.number)
+        sent = dict(self.measured.sent)
+        for node, size in outcome.bytes_up.items():
+            place = self.roster.places[node]
+            party = place if place >= 0 else self.roster.order.index(node)
+            sent[party] = sent.get(party, 0) + size
+        self.measured = self.measured.model_copy(
+            update={
+                "rounds": (*self.measured.rounds, metrics)
+                if state.number > 0
+                else self.measured.rounds,
+                "before": metrics if state.number == 0 else self.measured.before,
+                "seconds": time.monotonic() - self._started,
+                "sent": sent,
+            }
+        )
+        if state.number > 0:
+            self.checkpoints.keep(self.merge, MergeProgress(state, self.measured))
+
+
+def wire_dtype(preparation: Preparation) -> torch.dtype:
+    """Deltas travel in float32; a float64 model would lose by it."""
+    full = preparation.model.dtype == torch.float64
+    return torch.float64 if full else torch.float32
+
+
+def held_out_judge(
+    preparation: Preparation,
+) -> Callable[[int, ArrayRecord], MetricRecord | None] | None:
+    """Judge facts that nobody edited, after each round, at the server."""
+    if not preparation.held_out:
+        return None
+
+    def judge(_: int, arrays: ArrayRecord) -> MetricRecord:
+        delta = to_delta(arrays)
+        share = judge_held_out(preparation.model, preparation.held_out, delta)
+        return MetricRecord({"held_out_acc": share})
+
+    return judge
+
+
+def held_out_of(record: MetricRecord | None) -> float | None:
+    """The share that `held_out_judge` found."""
+    return None if record is None else float(str(record["held_out_acc"]))

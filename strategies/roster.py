@@ -1,0 +1,158 @@
+"""The parties of a run: who was welcome, who is there, and who still takes part."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.exception import AggregationError
+
+from editing.statistics import StatisticsError
+from strategies.exchange import Refusal, await_nodes, exchange
+from strategies.messages import (
+    Job,
+    Phase,
+    check_introduction,
+    read_introduction,
+    write_job,
+)
+from strategies.rounds import RoundOutcome
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str, int, int, int], None]
+"""Told of progress: phase, round, replies that are there, replies wanted."""
+
+
+class Roster:
+    """Who takes part, and every exchange with them.
+
+    Attributes:
+        order: Nodes that were welcome, in the order of their parties.
+        places: Each node's party, by which sums are ordered; −1 if it has no number.
+        present: Nodes that are there in this round and did not fail in it.
+        active: Those of them that still contribute to the round.
+        outcomes: What each round came to.
+    """
+
+    def __init__(self, min_parties: int, report: Report | None = None) -> None:
+        """Begin with nobody."""
+        self.min_parties, self.report = min_parties, report
+        self.order: list[int] = []
+        self.places: dict[int, int] = {}
+        self.present: list[int] = []
+        self.active: list[int] = []
+        self.outcomes: dict[int, RoundOutcome] = {}
+        self._timeout = 0.0
+        self._unwelcome: list[Refusal] = []
+
+    def welcome(self, grid: Grid, job: Job, count: int, timeout: float) -> None:
+        """Wait for the parties and refuse those that hold another model."""
+        self._timeout = timeout
+        nodes = await_nodes(grid, count, timeout)
+        self.outcomes[0], self._unwelcome = RoundOutcome(), []
+        self.order, self.places = [], {}
+        self._introduce(grid, 0, job, nodes)
+        self.present, self.active = list(self.order), list(self.order)
+        self.require_enough(0)
+
+    def begin_round(self, grid: Grid, number: int, job: Job) -> None:
+        """Welcome who joined, and do without who left; everybody else is taken back.
+
+        Under `global` one party stands for all. Who was not welcome is missing from
+        every round.
+        """
+        self.outcomes[number] = RoundOutcome(refusals=list(self._unwelcome))
+        there = set(grid.get_node_ids())
+        strangers = there - set(self.order) - {each.node for each in self._unwelcome}
+        if strangers:
+            self._introduce(grid, number, job, sorted(strangers))
+        here = [node for node in self.order if node in there]
+        self.present = here[:1] if job.pooled else here
+        self.active = list(self.present)
+        self.require_enough(number)
+
+    def address(
+        self,
+        phase: Phase,
+        job: Job,
+        delta: ArrayRecord,
+        config: ConfigRecord | None = None,
+        memory: ArrayRecord | None = None,
+        to: Sequence[int] | None = None,
+    ) -> list[Message]:
+        """Write one message to each node, by default to those that are active."""
+        return [
+            self._write(phase, job, write_job(job, delta, config, memory), node)
+            for node in (self.active if to is None else to)
+        ]
+
+    def exchange(
+        self, grid: Grid, number: int, messages: Sequence[Message]
+    ) -> list[Message]:
+        """Send, wait, and go on without those who failed; replies in roster order."""
+        phase = messages[0].metadata.message_type if messages else ""
+        report = self.report
+
+        def tell(arrived: int) -> None:
+            if report is not None:
+                report(phase, number, arrived, len(messages))
+
+        tell(0)
+        found = exchange(grid, messages, self._timeout, tell)
+        for refusal in found.refusals:
+            self.refuse(number, refusal.node, refusal.reason)
+        self.require_enough(number)
+        return list(found.replies.values())
+
+    def refuse(self, number: int, node: int, reason: str) -> None:
+        """Go on without a node for the rest of the round, and say why."""
+        logger.warning("round %d goes on without node %d: %s", number, node, reason)
+        self.outcomes[number].refusals.append(Refusal(node, reason))
+        self.active = [other for other in self.active if other != node]
+        self.present = [other for other in self.present if other != node]
+
+    def require_enough(self, number: int) -> None:
+        """Stop the run once too few parties remain.
+
+        A party all of whose requests were left out counts; one without any does not.
+
+        Raises:
+            AggregationError: Naming who is missing and why.
+        """
+        outcome = self.outcomes[number]
+        content = [node for node in outcome.content if node in self.present]
+        left = len(self.active) + len(content)
+        if left < self.min_parties:
+            raise AggregationError(
+                f"Round {number} has {left} parties left and needs {self.min_parties} "
+                f"(`run.min-parties`). Left out: {outcome.missing()}."
+            )
+
+    def _introduce(
+        self, grid: Grid, number: int, job: Job, nodes: Sequence[int]
+    ) -> None:
+        """Ask nodes who they are, and put those who are welcome in their order."""
+        self.active = list({*self.active, *nodes})
+        asking = self.address(Phase.DESCRIBE, job, ArrayRecord(), to=nodes)
+        before = len(self.outcomes[number].refusals)
+        for reply in self.exchange(grid, number, asking):
+            node = reply.metadata.src_node_id
+            try:
+                introduction = read_introduction(reply.content)
+                check_introduction(introduction, job)
+            except StatisticsError as error:
+                self.refuse(number, node, str(error))
+            else:
+                self.places[node] = introduction.party
+        self.order = sorted(self.places, key=lambda node: (self.places[node], node))
+        self._unwelcome += self.outcomes[number].refusals[before:]
+
+    def _write(self, phase: Phase, job: Job, content: RecordDict, node: int) -> Message:
+        return Message(
+            content,
+            dst_node_id=node,
+            message_type=phase.value,
+            group_id=str(job.round),
+            ttl=self._timeout,
+        )
