@@ -77,6 +77,22 @@ OutputOption = Annotated[
         show_default="results/MERGE/run_NUMBER, or results/compare/run_NUMBER",
     ),
 ]
+ScheduleOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCHEDULE",
+        help="layerwise, frozen-harmonic, frozen-uniform, or alone: each party edits a "
+        "copy of its own through all layers, and then they merge.",
+        show_default="the scenario's",
+    ),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Go on with the stopped run in DIR, from its last whole round.",
+    ),
+]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the log of Flower as well.")
 ]
@@ -88,14 +104,19 @@ def run_scenario(
     settings: SetOption = None,
     engine: EngineOption = Engine.FLOWER,
     output: OutputOption = None,
+    resume: ResumeOption = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Run one scenario with its merge and report what the edited model says.
 
     SCENARIO.toml says what to run; sims/scenarios has examples.
     """
-    from sims.jobs import run_job
+    from sims.jobs import resume_job, run_job
 
+    if resume is not None:
+        refuse_settings(scenario, settings)
+        resume_job(resume, engine.value, output, verbose=verbose)
+        return
     run_job(scenario, settings or [], engine.value, output, verbose=verbose)
 
 
@@ -105,15 +126,23 @@ def compare_merges(
     settings: SetOption = None,
     engine: EngineOption = Engine.FLOWER,
     output: OutputOption = None,
+    schedule: ScheduleOption = None,
+    resume: ResumeOption = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Run all five merges on the same requests and compare them in one report.
 
     SCENARIO.toml says what to run; sims/scenarios has examples.
     """
-    from sims.jobs import run_job
+    from sims.jobs import resume_job, run_job
 
+    if resume is not None:
+        refuse_settings(scenario, settings)
+        resume_job(resume, engine.value, output, compare=True, verbose=verbose)
+        return
     chosen = [*(settings or []), "run.compare=true"]
+    if schedule is not None:
+        chosen.append(f'editing.schedule="{schedule}"')
     run_job(scenario, chosen, engine.value, output, verbose=verbose)
 
 
@@ -182,6 +211,19 @@ def search_hyperparameters(
     refuse_existing_folder(output)
     search(output, model)
     typer.echo(f"Trials: {output}")
+
+
+def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
+    """Keep a resumed run to the settings it was begun with.
+
+    Raises:
+        InputError: If it is given others.
+    """
+    if settings or scenario != SCENARIOS / "default.toml":
+        raise InputError(
+            "--resume goes on with the settings that the run was begun with; leave "
+            "the scenario and --set out"
+        )
 
 
 def refuse_existing_folder(path: Path) -> None:

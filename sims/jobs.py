@@ -1,5 +1,6 @@
 """One job from the command line: settings in, a folder of results out."""
 
+import json
 import logging
 import os
 import shutil
@@ -35,8 +36,14 @@ from sims.console import (
 from sims.errors import RunFailedError
 from strategies.scenario import FlatValue, flatten
 
-WRITTEN = "run"  # the server's folder within our draft
-PRIVATE_HOME = "COLLABEDIT_HOME"
+UNFINISHED = ".unfinished"
+"""What the name of a run's folder ends in until all is there."""
+
+# What lies in it meanwhile: results as the server writes them, its checkpoints, what
+# the parties keep, and the settings.
+WRITTEN, CHECKPOINT, PARTIES, KEPT = "run", "checkpoint", "parties", "settings.json"
+
+PRIVATE_HOME, CACHE = "COLLABEDIT_HOME", "COLLABEDIT_CACHE"
 
 Run = Callable[[Mapping[str, FlatValue], int], None]
 
@@ -52,20 +59,134 @@ def run_job(
     """Run a scenario on an engine, show its progress and then its results."""
     config = read_scenario(scenario, overrides)
     folder = output.absolute() if output is not None else choose_folder(config)
+    execute(config, folder, engine, verbose=verbose)
+    show_results(folder, open_console())
+
+
+def resume_job(
+    unfinished: Path,
+    engine: str,
+    output: Path | None,
+    *,
+    compare: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Go on with a run that was stopped, from its last whole round.
+
+    Raises:
+        InputError: If there is no such run, or it was one of the other command.
+    """
+    place = find_unfinished(unfinished.absolute())
+    config = read_kept(place)
+    if config.run.compare != compare:
+        other = "compare" if config.run.compare else "run"
+        raise InputError(f"{place} was begun by `{other}`; resume it with `{other}`")
+    folder = place.with_name(place.name.removesuffix(UNFINISHED))
+    if output is not None and output.absolute() != folder:
+        raise InputError(f"--output: a run that is resumed ends in {folder}")
+    execute(config, folder, engine, resume=True, verbose=verbose)
+    show_results(folder, open_console())
+
+
+def execute(
+    config: RunConfig,
+    folder: Path,
+    engine: str = "in-process",
+    *,
+    resume: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Run a scenario and leave a whole folder of results, or one to resume.
+
+    Until it is whole, the folder is called ``NAME.unfinished``; it stays if a round
+    was finished in it, and nothing is left otherwise.
+    """
     check_early(config, folder)
-    console = open_console(stderr=True)
     with (
-        create_output_folder(folder) as draft,
+        unfinished_folder(folder, config, resume=resume) as draft,
         tempfile.TemporaryDirectory(prefix="collabedit-") as scratch,
     ):
-        progress, private = Path(scratch) / "progress.jsonl", Path(scratch) / "parties"
-        flat = flatten(complete(config, draft / WRITTEN, progress))
+        progress = Path(scratch) / "progress.jsonl"
+        flat = flatten(complete(config, draft, progress))
         run = choose_engine(engine, verbose=verbose)
-        with following(progress, console) as finish, private_home(private):
+        places = {
+            PRIVATE_HOME: str(draft / PARTIES),
+            CACHE: os.environ.get(CACHE) or str(default_cache()),
+        }
+        with (
+            following(progress, open_console(stderr=True)) as finish,
+            environment(places),
+        ):
             carry_out(run, flat, config.parties.count, finish)
         take_results(draft / WRITTEN)
-        gather_cases(private, draft)
-    show_results(folder, open_console())
+        gather_cases(draft / PARTIES, draft, config.run.rounds)
+
+
+@contextmanager
+def unfinished_folder(
+    folder: Path, config: RunConfig, *, resume: bool
+) -> Iterator[Path]:
+    """Lend the folder of a run under way; it takes its own name once all is well.
+
+    Raises:
+        InputError: If it cannot be made, or an unfinished run lies there already.
+    """
+    draft = folder.with_name(folder.name + UNFINISHED)
+    if draft.exists() and not resume:
+        raise InputError(
+            f"An unfinished run lies in {draft}: go on with it (--resume {draft}), "
+            "remove it, or name another folder with --output"
+        )
+    try:
+        draft.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot make the output folder {folder} ({error.strerror}); name another "
+            "with --output"
+        ) from None
+    try:
+        write_whole(draft / KEPT, config.model_dump_json(indent=2) + "\n")
+        yield draft
+        for name in (CHECKPOINT, PARTIES):
+            shutil.rmtree(draft / name, ignore_errors=True)
+        (draft / KEPT).unlink()
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft / WRITTEN, ignore_errors=True)
+        if not any((draft / CHECKPOINT).glob("*.safetensors")):
+            shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def find_unfinished(folder: Path) -> Path:
+    """Find a stopped run by its own name or by that of the folder it would become.
+
+    Raises:
+        InputError: If there is none.
+    """
+    for place in (folder, folder.with_name(folder.name + UNFINISHED)):
+        if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
+            return place
+    raise InputError(
+        f"--resume: no unfinished run lies in {folder}; it would be a folder named "
+        f"`….{UNFINISHED.removeprefix('.')}` with a file {KEPT} in it"
+    )
+
+
+def read_kept(folder: Path) -> RunConfig:
+    """Read the settings of an unfinished run.
+
+    Raises:
+        InputError: If they cannot be read.
+    """
+    try:
+        text = (folder / KEPT).read_text(encoding="utf-8")
+        return RunConfig.model_validate_json(text)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder / KEPT}: cannot be read ({type(error).__name__}); it holds the "
+            "settings of the run as it was begun"
+        ) from None
 
 
 def carry_out(
@@ -95,17 +216,18 @@ def carry_out(
 
 
 @contextmanager
-def private_home(folder: Path) -> Iterator[None]:
-    """Have the parties keep what is theirs under a folder of this job."""
-    before = os.environ.get(PRIVATE_HOME)
-    os.environ[PRIVATE_HOME] = str(folder)
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for this process and those that it starts, and take them back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[PRIVATE_HOME]
-        else:
-            os.environ[PRIVATE_HOME] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def take_results(written: Path) -> None:
@@ -124,16 +246,43 @@ def take_results(written: Path) -> None:
     written.rmdir()
 
 
-def gather_cases(private: Path, folder: Path) -> None:
+def gather_cases(private: Path, folder: Path, rounds: int) -> None:
     """Copy the parties' case files to the results.
 
     In a simulation all parties are this user's; in deployment a case file stays where
-    its request is. Where several merges were run, each has a folder of its own.
+    its request is. The cases after the last round are written as MEMIT's evaluation
+    does; if there were several, ``rounds`` holds those after each. Where several merges
+    were run, each has a folder of its own.
     """
-    for case in sorted(private.glob("*/cases/*/round_*/party_*/case_*.json")):
-        label = case.parents[2].name
+    for label, by_round in sorted(find_cases(private).items()):
         place = folder / label if (folder / label).is_dir() else folder
-        write_whole(place / case.name, case.read_text(encoding="utf-8"))
+        for number, lines in by_round.items():
+            if rounds > 1:
+                (place / "rounds").mkdir(exist_ok=True)
+                file = place / "rounds" / f"round_{number:03d}.jsonl"
+                write_whole(file, "".join(f"{line}\n" for line in lines))
+            for line in lines if number == rounds else ():
+                case = json.loads(line)
+                text = json.dumps(case, indent=1, ensure_ascii=False)
+                write_whole(place / f"case_{case['case_id']}.json", text)
+
+
+def find_cases(private: Path) -> dict[str, dict[int, list[str]]]:
+    """Read the parties' cases: lines by label and round, in the order of parties.
+
+    A round that was begun twice, because a run was resumed, counts once.
+    """
+    files: dict[tuple[str, int, int], Path] = {}
+    pattern = "*/cases/*/round_*/party_*.jsonl"
+    for path in sorted(private.glob(pattern), key=lambda p: p.stat().st_mtime_ns):
+        number = int(path.parent.name.removeprefix("round_"))
+        party = int(path.stem.removeprefix("party_"))
+        files[path.parents[1].name, number, party] = path
+    found: dict[str, dict[int, list[str]]] = {}
+    for (label, number, _), path in sorted(files.items()):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found.setdefault(label, {}).setdefault(number, []).extend(lines)
+    return found
 
 
 def choose_engine(name: str, *, verbose: bool) -> Run:
@@ -174,13 +323,23 @@ def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
             )
 
 
-def complete(config: RunConfig, folder: Path, progress: Path) -> RunConfig:
-    """Fill in where the model lies and where results and progress go."""
+def complete(config: RunConfig, draft: Path, progress: Path) -> RunConfig:
+    """Fill in where the model lies, and where results, checkpoints and progress go."""
     model = config.model.model_copy(update={"path": resolve_model(config.model.path)})
     output = config.output.model_copy(
-        update={"directory": str(folder), "progress": str(progress)}
+        update={
+            "directory": str(draft / WRITTEN),
+            "checkpoint": str(draft / CHECKPOINT),
+            "progress": str(progress),
+        }
     )
     return config.model_copy(update={"model": model, "output": output})
+
+
+def default_cache() -> Path:
+    """Where targets are kept between runs, unless the environment says otherwise."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "collabedit-flower" / "targets"
 
 
 def show_results(folder: Path, console: Console) -> None:
