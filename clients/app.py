@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from flwr.app import Context, Message
@@ -10,13 +10,20 @@ from flwr.clientapp import ClientApp
 
 from clients.contribution import (
     contribute,
-    find_targets,
     judge_requests,
-    kept_targets,
     sum_by_round,
 )
+from clients.meetings import blind_requests, find_key, heed_rulings
+from clients.own_prior import OtherCovarianceError, find_own_priors
 from clients.requests import ClientConfig, read_client_config
-from clients.selection import asked_in, asked_until
+from clients.round_targets import (
+    choose_edits,
+    distances_of,
+    find_targets,
+    kept_targets,
+    summarise_targets,
+)
+from clients.selection import Asked, asked_in, asked_until, group_by_party
 from clients.storage import PrivateFolder
 from editing.architectures import EditableModel, ModelError, load_editable_model
 from editing.deltas import applied
@@ -29,9 +36,9 @@ from strategies.messages import (
     Job,
     ModelIdentity,
     ProtocolError,
-    TargetsReply,
     read_delta,
     read_job,
+    read_memory,
     write_failure,
     write_introduction,
     write_judgements,
@@ -39,6 +46,7 @@ from strategies.messages import (
     write_statistics,
     write_targets_reply,
 )
+from strategies.notices import read_rulings, write_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -76,31 +84,65 @@ def describe(message: Message, context: Context) -> Message:
     return Message(write_introduction(introduction), reply_to=message)
 
 
+@app.query("tokens")
+def send_tokens(message: Message, context: Context) -> Message:
+    """Send blind tokens of the round's requests, made with a key the server lacks."""
+    config, _, job = prepare(message, context)
+    asked = asked_in(config, job.round, pooled=job.pooled)
+    key = find_key(config, PrivateFolder.of_run(context))
+    return Message(write_tokens(blind_requests(asked, key)), reply_to=message)
+
+
 @app.train("targets")
 def find_round_targets(message: Message, context: Context) -> Message:
     """Compute the targets of the round's requests and keep them here."""
     config, model, job = prepare(message, context)
-    asked = asked_in(config, job.round, pooled=job.pooled)
-    requests = [each.request for each in asked]
-    if requests:
-        with applied(read_delta(message), model.model):
-            folder = PrivateFolder.of_run(context)
-            find_targets(model, requests, job, folder, config.batch_size)
-    reply = TargetsReply(requests=len(requests))
+    folder = PrivateFolder.of_run(context)
+    asked, edited = choose(message, config, job, folder)
+    folder.keep_rulings(asked, read_rulings(message.content))
+    groups, cache = group_by_party(edited, config.requests), config.target_cache
+    with applied(read_delta(message), model.model):
+        found = find_targets(
+            model, groups, job, folder.targets(cache), config.batch_size
+        )
+    folder.keep_distances(job, config.party, distances_of(found))
+    reply = summarise_targets(
+        found, len(asked) - len(edited), config.parties.skip_known
+    )
     return Message(write_targets_reply(reply), reply_to=message)
 
 
 @app.train("statistics")
 def contribute_statistics(message: Message, context: Context) -> Message:
-    """Send the statistics of the layers asked for, on the model as edited so far."""
+    """Send the statistics of the layers asked for, on the model as edited so far.
+
+    A party that solves alone takes its own updates for those of earlier layers.
+    """
+    return answer_statistics(message, context, may_walk=True)
+
+
+@app.train("memory")
+def contribute_memory(message: Message, context: Context) -> Message:
+    """Send statistics of the round's edits, read again on the model after the round."""
+    return answer_statistics(message, context, may_walk=False)
+
+
+def answer_statistics(message: Message, context: Context, *, may_walk: bool) -> Message:
+    """Send the statistics of what is edited in the round."""
     config, model, job = prepare(message, context)
-    asked = asked_in(config, job.round, pooled=job.pooled)
-    requests = [each.request for each in asked]
-    targets = kept_targets(requests, job, PrivateFolder.of_run(context))
+    folder = PrivateFolder.of_run(context)
+    _, edited = choose(message, config, job, folder)
+    groups, cache = group_by_party(edited, config.requests), config.target_cache
+    found = kept_targets(model, groups, job, folder.targets(cache), config.batch_size)
+    requests, targets = choose_edits(found, config.parties.skip_known)
+    priors = None
+    if may_walk and job.prior is not None:
+        layers, grams = job.plan.parameters.layers, read_memory(message)
+        priors = find_own_priors(model, config, layers, job.prior, grams)
     # Requests from a common source mean a simulation: it repeats, rotations included.
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
     with applied(read_delta(message), model.model):
-        parts = contribute(model, requests, targets, job, seed)
+        parts = contribute(model, requests, targets, job, seed, priors)
     return Message(write_statistics(parts), reply_to=message)
 
 
@@ -111,10 +153,12 @@ def judge(message: Message, context: Context) -> Message:
     In round 0 the first round's requests are judged, before any edit.
     """
     config, model, job = prepare(message, context)
+    folder = PrivateFolder.of_run(context)
     asked = asked_until(config, job.round, pooled=job.pooled)
+    distances = folder.find_distances(job, config.party)
     with applied(read_delta(message), model.model):
-        cases = judge_requests(model, asked)
-    PrivateFolder.of_run(context).keep_cases(job, config.party, cases)
+        cases = judge_requests(model, asked, distances)
+    folder.keep_cases(job, config.party, cases)
     return Message(write_judgements(sum_by_round(cases)), reply_to=message)
 
 
@@ -144,6 +188,15 @@ def prepare(
         )
     model.check_layers(job.plan.parameters.layers)
     return config, model, job
+
+
+def choose(
+    message: Message, config: ClientConfig, job: Job, folder: PrivateFolder
+) -> tuple[list[Asked], list[Asked]]:
+    """The round's requests, and those of them that the server does not rule out."""
+    asked = asked_in(config, job.round, pooled=job.pooled)
+    rulings = read_rulings(message.content)
+    return asked, heed_rulings(asked, rulings, partial(find_key, config, folder))
 
 
 def speak_for(message: Message, config: ClientConfig) -> ClientConfig:
@@ -185,6 +238,7 @@ def classify(error: Exception) -> Failure:
     kinds: list[tuple[type[Exception], Failure]] = [
         (ProtocolError, "another protocol version"),
         (OtherModelError, "another model"),
+        (OtherCovarianceError, "another covariance"),
         (ModelError, "a model that cannot be loaded"),
         (ArithmeticError, "arithmetic that failed"),
         (InputError, "requests that cannot be used"),

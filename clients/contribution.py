@@ -3,70 +3,21 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from clients.selection import Asked
-from clients.storage import PrivateFolder, name_target
+from clients.storage import Distances
 from editing.architectures import EditableModel
 from editing.encodings import EncodedStatistics, encode
 from editing.evaluation import evaluate_requests, sum_cases
 from editing.metrics import MetricSums
-from editing.pipeline import read_pairs
+from editing.pipeline import read_pairs, walk_layers
 from editing.requests import EditRequest, to_counterfact
-from editing.targets import compute_targets
 from strategies.messages import Job
-
-
-def find_targets(
-    model: EditableModel,
-    requests: Sequence[EditRequest],
-    job: Job,
-    folder: PrivateFolder,
-    batch_size: int = 128,
-) -> Float[Tensor, "n d_out"]:
-    """Take targets from the private folder and compute the others, together.
-
-    Args:
-        model: The model with the updates of earlier rounds.
-        requests: The party's new requests.
-        job: The run's plan.
-        folder: Where targets are kept.
-        batch_size: Requests computed together.
-    """
-    names = [name_target(request, job) for request in requests]
-    kept = [folder.find_target(name) for name in names]
-    missing = [index for index, target in enumerate(kept) if target is None]
-    if missing:
-        wanted = [requests[index] for index in missing]
-        computed = compute_targets(
-            model, wanted, job.plan.templates, job.plan.parameters, batch_size
-        )
-        for index, target in zip(missing, computed, strict=True):
-            folder.keep_target(names[index], target)
-            kept[index] = target
-    return torch.stack([target for target in kept if target is not None])
-
-
-def kept_targets(
-    requests: Sequence[EditRequest], job: Job, folder: PrivateFolder
-) -> Float[Tensor, "n d_out"]:
-    """Take targets from the private folder.
-
-    Raises:
-        LookupError: If one is not there.
-    """
-    kept = [folder.find_target(name_target(request, job)) for request in requests]
-    found = [target for target in kept if target is not None]
-    if len(found) < len(requests):
-        raise LookupError(
-            f"{len(requests) - len(found)} targets of round {job.round} are not in "
-            f"{folder.path}. Was the folder emptied while the run went on?"
-        )
-    return torch.stack(found)
 
 
 def contribute(
@@ -75,34 +26,49 @@ def contribute(
     targets: Float[Tensor, "n d_out"],
     job: Job,
     seed: str | None,
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
 ) -> dict[int, EncodedStatistics]:
     """Encode the statistics of the layers that the job asks for.
 
     Args:
         model: The model as edited so far in this round.
-        requests: The party's new requests.
+        requests: What the party edits in this round.
         targets: Theirs, in the same order.
         job: Says which layers, and how to encode.
         seed: Draws the rotation in a simulation; None takes the system's randomness.
+        priors: What a party that solves alone solves against, by layer. It edits its
+            own copy layer by layer and sends what it solved from.
     """
-    pairs = read_pairs(model, requests, targets, job.plan, job.layers)
+    if priors is None:
+        pairs = read_pairs(model, requests, targets, job.plan, job.layers)
+    else:
+        steps = walk_layers(model, requests, targets, job.plan, priors)
+        pairs = {layer: pair for step in steps for layer, pair in step.pairs.items()}
     return {
         layer: encode(
-            pair.keys,
-            pair.residuals,
+            pairs[layer].keys,
+            pairs[layer].residuals,
             job.encoding,
             _generator(f"{seed}/{job.round}/{layer}") if seed is not None else None,
         )
-        for layer, pair in pairs.items()
+        for layer in job.layers
     }
 
 
 def judge_requests(
-    model: EditableModel, asked: Sequence[Asked]
+    model: EditableModel,
+    asked: Sequence[Asked],
+    distances: Mapping[int, Distances] | None = None,
 ) -> list[dict[str, object]]:
     """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
 
-    Beside MEMIT's fields a case says whose request it is and of which round.
+    Beside MEMIT's fields a case says whose request it is and of which round, and how
+    far its target lay from what the model had before that round.
+
+    Args:
+        model: The model as it is judged.
+        asked: The requests.
+        distances: By round, of the requests that targets were computed for.
     """
     start = time.monotonic()
     cases = evaluate_requests(model, [each.request for each in asked])
@@ -116,8 +82,7 @@ def judge_requests(
             "requested_rewrite": to_counterfact(each.request)["requested_rewrite"],
             "party": each.party,
             "round": each.round,
-            "residual_norm": None,
-            "residual_ratio": None,
+            **_residual_of(each, distances or {}),
         }
         for case, each in zip(cases, asked, strict=True)
     ]
@@ -130,6 +95,14 @@ def sum_by_round(cases: Sequence[dict[str, object]]) -> dict[int, MetricSums]:
         number: sum_cases([case for case in cases if case["round"] == number])
         for number in sorted(rounds)
     }
+
+
+def _residual_of(
+    asked: Asked, distances: Mapping[int, Distances]
+) -> dict[str, float | None]:
+    of_round = distances.get(asked.round, {})
+    norm, ratio = of_round.get((asked.party, asked.place), (None, None))
+    return {"residual_norm": norm, "residual_ratio": ratio}
 
 
 def _generator(text: str) -> torch.Generator:

@@ -8,37 +8,51 @@ from flwr.app import Context
 from pydantic import ValidationError
 
 from clients.partitions import order_requests, party_requests, round_requests
+from clients.target_cache import cache_folder
 from editing.embedded import EMBEDDED, resolve_model, resolve_source
 from editing.errors import InputError
 from editing.requests import EditRequest, read_requests
 from editing.settings import Settings
-from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig, nest
+from strategies.scenario import (
+    ModelConfig,
+    PartiesConfig,
+    PriorConfig,
+    RequestsConfig,
+    nest,
+)
 
 
 class ClientConfig(Settings):
     """What a client reads of the run's settings and of its node's.
 
     Attributes:
+        prior: What a party that solves alone takes for ``C₀``.
         batch_size: Requests whose targets are computed together.
         seed: Draws what a simulation draws.
         party: The node's place among the parties; −1 if it was given none.
         own_requests: A file that this party alone holds; None in a simulation, where
             all parties share one source.
+        key: The file of the key that the parties share; not needed in a simulation.
+        target_cache: A folder of targets that runs share; None keeps them with the run.
     """
 
     model: ModelConfig
     requests: RequestsConfig
     parties: PartiesConfig
+    prior: PriorConfig = PriorConfig()
     batch_size: int = 128
     seed: int = 0
     party: int = -1
     own_requests: Path | None = None
+    key: Path | None = None
+    target_cache: Path | None = None
 
 
 def read_client_config(context: Context) -> ClientConfig:
     """Read Flower's run settings, and over them the node's own.
 
-    A node may set ``model-path``, ``device`` and ``requests-path``.
+    A node may set ``model-path``, ``device``, ``requests-path``, ``key-path``,
+    ``covariance-path`` and ``target-cache``.
 
     Raises:
         InputError: If a setting is refused.
@@ -48,15 +62,22 @@ def read_client_config(context: Context) -> ClientConfig:
     for key, field in (("model-path", "path"), ("device", "device")):
         if key in node:
             model[field] = str(node[key])
+    prior = {**_table(nested.get("prior"))}
+    if "covariance-path" in node:
+        prior["covariance"] = str(node["covariance-path"])
     run = _table(nested.get("run"))
+    shared = cache_folder()
     values = {
         "model": model,
+        "prior": prior,
         "requests": nested.get("requests", {}),
         "parties": nested.get("parties", {}),
         "batch_size": _table(nested.get("editing")).get("batch_size", 128),
         "seed": run.get("seed", 0),
         "party": node.get("partition-id", -1),
         "own_requests": node.get("requests-path"),
+        "key": node.get("key-path"),
+        "target_cache": node.get("target-cache", str(shared) if shared else None),
     }
     try:
         return ClientConfig.model_validate_json(json.dumps(values))

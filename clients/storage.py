@@ -1,6 +1,5 @@
 """The private folder of a run: what a party keeps and never sends."""
 
-import hashlib
 import json
 import os
 import re
@@ -8,23 +7,22 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from flwr.app import Context
-from jaxtyping import Float
-from safetensors.torch import load_file, save
-from torch import Tensor
 
-from editing.requests import EditRequest
+from clients.selection import Asked
+from clients.target_cache import TargetCache
 from strategies.messages import Job
+from strategies.notices import Ruling
+
+Distances: TypeAlias = dict[tuple[int, int], tuple[float, float]]
+"""By party and place, ``‖z − h‖`` and ``‖z − h‖ / ‖h‖``."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateFolder:
-    """Targets and case files of one run, readable by their owner alone.
-
-    Targets are filed under a digest of all that they depend on, so that merges that are
-    compared on the same requests share them, and nothing stale is ever found.
-    """
+    """Targets, case files and rulings of one run, readable by their owner alone."""
 
     path: Path
 
@@ -40,33 +38,82 @@ class PrivateFolder:
         chosen = context.node_config.get("private-folder", home)
         return cls(Path(str(chosen)) / str(context.run_id))
 
-    def find_target(self, name: str) -> Float[Tensor, " d_out"] | None:
-        """A target that was kept, if it was."""
-        file = self.path / "targets" / f"{name}.safetensors"
-        return load_file(file)["target"] if file.is_file() else None
+    def targets(self, shared: Path | None = None) -> TargetCache:
+        """Where targets are kept: with the run, unless runs share a folder of them."""
+        if shared is not None:
+            return TargetCache(shared)
+        self._make()
+        return TargetCache(self.path / "targets")
 
-    def keep_target(self, name: str, target: Float[Tensor, " d_out"]) -> None:
-        """File a target."""
-        data = save({"target": target.detach().cpu().contiguous()})
-        self._write(Path("targets") / f"{name}.safetensors", data)
+    def keep_distances(self, job: Job, party: int, found: Distances) -> None:
+        """File how far a round's targets lay before its edit, for the case files."""
+        lines = [[*whose, norm, ratio] for whose, (norm, ratio) in found.items()]
+        self._write(self._distances(job, job.round, party), json.dumps(lines).encode())
+
+    def find_distances(self, job: Job, party: int) -> dict[int, Distances]:
+        """What was filed in the rounds so far, by round."""
+        found: dict[int, Distances] = {}
+        for number in range(1, job.round + 1):
+            file = self.path / self._distances(job, number, party)
+            if file.is_file():
+                lines = json.loads(file.read_text())
+                found[number] = {(p, i): (norm, ratio) for p, i, norm, ratio in lines}
+        return found
+
+    def keep_rulings(self, asked: Sequence[Asked], rulings: Sequence[Ruling]) -> None:
+        """Tell the party which of its requests met another one, each of them once.
+
+        Args:
+            asked: The requests of the round.
+            rulings: What the server says of them.
+        """
+        by_place = {(each.party, each.place): each for each in asked}
+        file = self.path / "rulings.jsonl"
+        known = set(file.read_text().splitlines()) if file.is_file() else set()
+        for ruling in rulings:
+            own = by_place[ruling.party, ruling.place]
+            line = json.dumps(
+                {
+                    "round": own.round,
+                    "party": ruling.party,
+                    "case_id": own.request.case_id,
+                    "reason": ruling.reason,
+                    "kept": ruling.kept,
+                }
+            )
+            if line not in known:
+                known.add(line)
+                self._add(file, line)
 
     def keep_cases(
         self, job: Job, party: int, cases: Sequence[Mapping[str, object]]
     ) -> None:
         """File one JSON object a line, each a case as MEMIT's evaluation has them."""
-        # The server chose the label: it must not lead out of this folder.
-        label = re.sub(r"[^\w-]", "_", job.label)
-        place = Path("cases") / label / f"round_{job.round}" / f"party_{party}.jsonl"
+        folder = Path("cases") / _plain(job.label) / f"round_{job.round}"
         lines = [json.dumps(case, ensure_ascii=False) + "\n" for case in cases]
-        self._write(place, "".join(lines).encode())
+        self._write(folder / f"party_{party}.jsonl", "".join(lines).encode())
 
     def forget(self) -> None:
-        """Remove the targets; case files stay for their owner."""
-        shutil.rmtree(self.path / "targets", ignore_errors=True)
+        """Remove the run's targets; case files and rulings stay for their owner."""
+        for name in ("targets", "distances"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
-    def _write(self, place: Path, data: bytes) -> None:
+    def _distances(self, job: Job, number: int, party: int) -> Path:
+        folder = Path("distances") / _plain(job.label) / f"round_{number}"
+        return folder / f"party_{party}.json"
+
+    def _make(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.chmod(0o700)
+
+    def _add(self, file: Path, line: str) -> None:
+        self._make()
+        # Nodes of a simulation share the folder, so a line is added, and at once.
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(line + "\n")
+
+    def _write(self, place: Path, data: bytes) -> None:
+        self._make()
         file = self.path / place
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
@@ -74,10 +121,6 @@ class PrivateFolder:
         beside.replace(file)
 
 
-def name_target(request: EditRequest, job: Job) -> str:
-    """Digest of all that a target depends on: request, plan, model, earlier updates."""
-    asked = [request.prompt, request.subject, request.target_new]
-    plan = [job.plan.parameters.model_dump(mode="json"), job.plan.templates]
-    model = job.identity.model_dump(mode="json")
-    all_of_it = json.dumps([asked, plan, model, job.before])
-    return hashlib.sha256(all_of_it.encode()).hexdigest()
+def _plain(label: str) -> str:
+    # The server chose the label: it must not lead out of this folder.
+    return re.sub(r"[^\w-]", "_", label)

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from editing.errors import InputError
 from editing.settings import Settings
 
-Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform"]
+Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
 
 
 class Hyperparameters(Settings):
@@ -54,21 +54,28 @@ class Hyperparameters(Settings):
     def share(self, index: int, schedule: Schedule) -> float:
         """Fraction of ``z − h`` that the ``index``-th edited layer writes.
 
-        ``1 / (L − i)`` for `layerwise` and `frozen-harmonic`, ``1 / L`` for
-        `frozen-uniform`.
+        ``1 / L`` for `frozen-uniform`, and ``1 / (L − i)`` for the others.
         """
         total = len(self.layers)
         return 1 / total if schedule == "frozen-uniform" else 1 / (total - index)
+
+    def steps(self, schedule: Schedule) -> list[tuple[int, ...]]:
+        """Layers that are read on one state of the model, in order.
+
+        Where a layer must see the updates of those before it, each is a step.
+        """
+        if schedule in {"layerwise", "alone"}:
+            return [(layer,) for layer in self.layers]
+        return [self.layers]
 
     def exchanges(self, schedule: Schedule) -> list[tuple[int, ...]]:
         """Layers whose statistics travel together, in order.
 
         `layerwise` needs one exchange a layer because each layer must see the merged
-        delta of the layers before it; the frozen schedules need one in all.
+        delta of the layers before it. Under `alone` a party sees its own, so that it
+        takes all steps before it sends anything.
         """
-        if schedule == "layerwise":
-            return [(layer,) for layer in self.layers]
-        return [self.layers]
+        return [self.layers] if schedule == "alone" else self.steps(schedule)
 
 
 class Plan(Settings):
@@ -85,8 +92,13 @@ class Plan(Settings):
     templates: tuple[str, ...]
 
     @property
+    def steps(self) -> list[tuple[int, ...]]:
+        """Layers that are read on one state of the model."""
+        return self.parameters.steps(self.schedule)
+
+    @property
     def exchanges(self) -> list[tuple[int, ...]]:
-        """Layers whose statistics are made on one state of the model."""
+        """Layers whose statistics travel together."""
         return self.parameters.exchanges(self.schedule)
 
 

@@ -1,6 +1,6 @@
 """MEMIT on one machine: the reference for everything that several parties do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -30,6 +30,19 @@ class LayerPairs:
         return LayerStatistics.of_pairs(self.keys, self.residuals)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was done on one state of the model.
+
+    Attributes:
+        pairs: By layer, what the step was solved from.
+        delta: Updates by parameter name, those of the steps before included.
+    """
+
+    pairs: Mapping[int, LayerPairs]
+    delta: Mapping[str, Float[Tensor, "d_out d_in"]]
+
+
 def read_pairs(
     model: EditableModel,
     requests: Sequence[EditRequest],
@@ -49,6 +62,31 @@ def read_pairs(
         layer: LayerPairs(keys[layer], compute_residuals(targets, hidden, share))
         for layer, share in shares.items()
     }
+
+
+def walk_layers(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Float[Tensor, "n d_out"],
+    plan: Plan,
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]],
+) -> Iterator[Step]:
+    """Edit step by step, each on the model with the updates of those before it.
+
+    Between steps the model is as it was given.
+    """
+    delta: dict[str, Tensor] = {}
+    for layers in plan.steps:
+        with applied(delta, model.model):
+            pairs = read_pairs(model, requests, targets, plan, layers)
+        solved = {
+            model.weight_name(layer): solve_delta(
+                pairs[layer].statistics, priors[layer]
+            )
+            for layer in layers
+        }
+        delta = add_deltas(delta, solved)
+        yield Step(pairs, delta)
 
 
 def edit_alone(
@@ -77,15 +115,5 @@ def edit_alone(
     model.check_layers(plan.parameters.layers)
     if targets is None:
         targets = compute_targets(model, requests, plan.templates, plan.parameters)
-    delta: dict[str, Tensor] = {}
-    for layers in plan.exchanges:
-        with applied(delta, model.model):
-            pairs = read_pairs(model, requests, targets, plan, layers)
-        solved = {
-            model.weight_name(layer): solve_delta(
-                pairs[layer].statistics, priors[layer]
-            )
-            for layer in layers
-        }
-        delta = add_deltas(delta, solved)
-    return delta
+    *_, last = walk_layers(model, requests, targets, plan, priors)
+    return dict(last.delta)

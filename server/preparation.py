@@ -1,8 +1,5 @@
 """What a run needs before its first round: model, plan, prior, held-out facts."""
 
-import hashlib
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +7,15 @@ from pathlib import Path
 from editing.architectures import EditableModel, load_editable_model
 from editing.config import Plan
 from editing.contexts import choose_templates
-from editing.covariance import (
-    Covariance,
-    compute_covariance,
-    load_covariance,
-    save_covariance,
-)
-from editing.embedded import file_beside, resolve_model, resolve_source
-from editing.errors import InputError
+from editing.covariance import Covariance
+from editing.covariance_cache import digest_covariance, find_covariance
+from editing.embedded import file_beside, resolve_model
 from server.config import RunConfig
 from server.evaluation import HeldOutFact, read_held_out
 from strategies.memory import Memory
-from strategies.messages import Job, ModelIdentity
+from strategies.messages import Job, ModelIdentity, OwnPrior
 from strategies.rounds import EditedLayer
-from strategies.scenario import COMPUTE, PriorConfig
+from strategies.scenario import COMPUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +58,17 @@ class Preparation:
             encoding=config.run.encoding,
             label=label,
             pooled=pooled,
+            prior=self._own_prior(config),
+        )
+
+    def _own_prior(self, config: RunConfig) -> OwnPrior | None:
+        if self.plan.schedule != "alone":
+            return None
+        layers = self.plan.parameters.layers
+        return OwnPrior(
+            covariance=digest_covariance(self.covariance, layers),
+            weight=self.prior_weight,
+            memory_weight=config.prior.memory_weight,
         )
 
 
@@ -86,8 +89,16 @@ def prepare(
         schedule=config.editing.schedule,
         templates=choose_templates(model, config.editing, folder),
     )
+    named = config.prior.covariance
     covariance = find_covariance(
-        model, parameters.layers, config.prior, path, on_tokens
+        model,
+        parameters.layers,
+        None if named == COMPUTE else named,
+        config.prior.text,
+        path,
+        on_tokens,
+        # Parties that solve alone must come to the same bits on machines of their own.
+        threads=config.model.threads if plan.schedule == "alone" else None,
     )
     covariance.check(model, parameters.layers)
     facts = file_beside(path, "held_out.json")
@@ -98,60 +109,3 @@ def prepare(
         config.prior.weight or parameters.mom2_update_weight,
         read_held_out(facts) if facts else (),
     )
-
-
-def find_covariance(
-    model: EditableModel,
-    layers: tuple[int, ...],
-    prior: PriorConfig,
-    model_path: str,
-    on_tokens: Callable[[int], None] | None = None,
-) -> Covariance:
-    """Read the covariance that is named, or compute it once and keep it.
-
-    A computed one is kept in the user's cache folder under a digest of model, text and
-    layers, so that it is found only where it is right.
-    """
-    if prior.covariance != COMPUTE:
-        return load_covariance(_named_files(prior.covariance), layers)
-    text = resolve_source(prior.text, model_path, "text.txt", "prior.text")
-    try:
-        documents = text.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{text}: cannot be read as text ({error}).") from None
-    kept = _cache_folder() / f"{_digest(model, documents, layers)}.safetensors"
-    if kept.is_file():
-        return load_covariance([kept], layers)
-    found = compute_covariance(
-        model, documents, layers, dataset=text.name, on_batch=on_tokens
-    )
-    save_covariance(found, kept)
-    return found
-
-
-def _named_files(setting: str) -> list[Path]:
-    """One file, or a JSON list of them.
-
-    Raises:
-        InputError: If the list is broken.
-    """
-    if not setting.startswith("["):
-        return [Path(setting)]
-    try:
-        return [Path(str(name)) for name in json.loads(setting)]
-    except ValueError as error:
-        raise InputError(
-            f"`prior.covariance`: wanted a file or a JSON list of files ({error})."
-        ) from None
-
-
-def _cache_folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "collabedit-flower" / "covariance"
-
-
-def _digest(model: EditableModel, documents: list[str], layers: tuple[int, ...]) -> str:
-    digest = hashlib.sha256(f"{model.fingerprint} {layers}".encode())
-    for document in documents:
-        digest.update(document.encode() + b"\n")
-    return digest.hexdigest()

@@ -28,25 +28,34 @@ def pool_of(count: int, subjects: int | None = None) -> list[EditRequest]:
 
 
 @given(
-    sizes=st.lists(st.integers(0, 4), min_size=1, max_size=5), rounds=st.integers(1, 3)
+    listed=st.integers(1, 5).flatmap(
+        lambda count: st.lists(
+            st.lists(st.integers(0, 4), min_size=count, max_size=count),
+            min_size=1,
+            max_size=3,
+        )
+    ),
+    rounds=st.integers(1, 4),
 )
 def test_rounds_and_parties_take_consecutive_requests_and_cover_the_source(
-    sizes: list[int], rounds: int
+    listed: list[list[int]], rounds: int
 ) -> None:
-    """Round after round and party after party, the source is read once."""
+    """Round after round, each with its own sizes, and party after party."""
     parties = PartiesConfig(
-        count=len(sizes), requests_per_round=tuple(sizes), allow_empty=True
+        count=len(listed[0]),
+        requests_per_round=tuple(map(tuple, listed)),
+        allow_empty=True,
     )
-    pool = pool_of(sum(sizes) * rounds)
+    in_rounds = [*listed, *[listed[-1]] * rounds][:rounds]
+    pool = pool_of(sum(map(sum, in_rounds)))
     taken = []
-    for number in range(1, rounds + 1):
-        together = []
+    for number, sizes in enumerate(in_rounds, start=1):
+        together = {}
         for party, size in enumerate(sizes):
-            mine = party_requests(pool, parties, party, number)
-            assert len(mine) == size
-            together += mine
+            together[party] = party_requests(pool, parties, party, number)
+            assert len(together[party]) == size
+            taken += together[party]
         assert round_requests(pool, parties, number) == together
-        taken += together
     assert taken == pool
 
 
@@ -82,6 +91,10 @@ def test_too_few_requests_are_refused_unless_parties_may_be_empty() -> None:
         check_supply(11, strict, 2)
     with pytest.raises(RequestError):
         party_requests(pool_of(11), strict, 0, 2)
+    growing = PartiesConfig(count=2, requests_per_round=((1, 2), (4, 5)))
+    check_supply(21, growing, 3)
+    with pytest.raises(RequestError, match=r"21 requests in 3 round.*gives 20"):
+        check_supply(20, growing, 3)
     lenient = PartiesConfig(count=3, requests_per_round=2, allow_empty=True)
     check_supply(0, lenient, 2)
     shares = [len(party_requests(pool_of(3), lenient, i, 1)) for i in range(3)]

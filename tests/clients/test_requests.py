@@ -50,7 +50,7 @@ def test_a_node_reads_the_run_s_settings(
     )
     assert config.model.path == str(world)
     assert (config.model.dtype, config.seed, config.batch_size) == ("float64", 5, 3)
-    assert (config.party, config.parties.sizes) == (1, (2, 2, 2))
+    assert (config.party, config.parties.sizes_of(1)) == (1, (2, 2, 2))
     assert config.own_requests is None
 
 
@@ -89,9 +89,10 @@ def test_simulated_parties_take_their_share_of_the_common_source(
 ) -> None:
     """The second of three parties has requests 2 and 3, then 8 and 9."""
     config, pool = configure(), world_requests()
-    assert requests_of_round(config, 1, pooled=False) == pool[2:4]
-    assert requests_of_round(config, 2, pooled=False) == pool[8:10]
-    assert requests_of_round(config, 1, pooled=True) == pool[:6]
+    assert requests_of_round(config, 1, pooled=False) == {1: pool[2:4]}
+    assert requests_of_round(config, 2, pooled=False) == {1: pool[8:10]}
+    everybody = {0: pool[:2], 1: pool[2:4], 2: pool[4:6]}
+    assert requests_of_round(config, 1, pooled=True) == everybody
 
 
 def test_a_node_beyond_the_parties_has_no_requests(
@@ -99,7 +100,7 @@ def test_a_node_beyond_the_parties_has_no_requests(
 ) -> None:
     """A federation may have more nodes than the run has parties."""
     config = configure({"partition-id": 3})
-    assert requests_of_round(config, 1, pooled=False) == []
+    assert requests_of_round(config, 1, pooled=False) == {3: []}
 
 
 def test_a_node_without_a_place_does_not_take_another_party_s_requests(
@@ -124,9 +125,9 @@ def test_a_party_with_a_file_of_its_own_takes_its_requests_in_turn(
     path, mine = own_file(tmp_path, 5)
     config = configure({"requests-path": path})
     shares = [requests_of_round(config, n, pooled=False) for n in (1, 2, 3, 4)]
-    assert shares == [mine[:2], mine[2:4], mine[4:], []]
+    assert shares == [{-1: mine[:2]}, {-1: mine[2:4]}, {-1: mine[4:]}, {-1: []}]
     limited = configure({"requests-path": path}, requests={"limit": 3})
-    assert requests_of_round(limited, 2, pooled=False) == mine[2:3]
+    assert requests_of_round(limited, 2, pooled=False) == {-1: mine[2:3]}
 
 
 def test_sizes_for_each_party_need_a_place_among_them(
@@ -136,11 +137,27 @@ def test_sizes_for_each_party_need_a_place_among_them(
     path, mine = own_file(tmp_path, 5)
     sizes = {"requests-per-round": "[1, 3, 2]"}
     placed = configure({"requests-path": path, "partition-id": 1}, parties=sizes)
-    assert requests_of_round(placed, 1, pooled=False) == mine[:3]
+    assert requests_of_round(placed, 1, pooled=False) == {1: mine[:3]}
     for node in ({}, {"partition-id": 3}):
         lost = configure({"requests-path": path, **node}, parties=sizes)
         with pytest.raises(InputError, match="partition-id"):
             requests_of_round(lost, 1, pooled=False)
+
+
+def test_sizes_for_each_round_hold_for_a_file_of_its_own(
+    configure: Callable[..., ClientConfig], tmp_path: Path
+) -> None:
+    """The last sizes are those of all later rounds."""
+    path, mine = own_file(tmp_path, 9)
+    config = configure(
+        {"requests-path": path, "partition-id": 1},
+        parties={
+            "requests-per-round": "[[1, 2, 1], [1, 0, 1], [1, 3, 1]]",
+            "allow-empty": True,
+        },
+    )
+    found = [requests_of_round(config, n, pooled=False) for n in (1, 2, 3, 4)]
+    assert found == [{1: mine[:2]}, {1: []}, {1: mine[2:5]}, {1: mine[5:8]}]
 
 
 def test_nobody_hands_a_private_file_to_the_pool(
@@ -188,4 +205,4 @@ def test_two_requests_on_one_subject_are_both_edited(
         requests_of_round(config.model_copy(update={"party": i}), 1, pooled=False)
         for i in (0, 1)
     ]
-    assert found == [[twice[0]], [twice[1]]]
+    assert found == [{0: [twice[0]]}, {1: [twice[1]]}]

@@ -85,14 +85,17 @@ def test_frozen_uniform_asks_for_what_is_missing(count: int) -> None:
 
 
 @given(count=COUNTS)
-def test_layerwise_exchanges_once_a_layer_and_the_frozen_ones_once(count: int) -> None:
-    """Every layer is exchanged once, in order, whatever the schedule."""
+def test_layerwise_exchanges_once_a_layer_and_the_others_once(count: int) -> None:
+    """Every layer once, in order, whatever the schedule; `alone` walks unseen."""
     parameters = layers_of(count)
     for schedule in get_args(Schedule):
         plan = Plan(parameters=parameters, schedule=schedule, templates=("{}",))
         exchanges = plan.exchanges
         assert sum(exchanges, ()) == parameters.layers
         assert len(exchanges) == (count if schedule == "layerwise" else 1)
+        assert sum(plan.steps, ()) == parameters.layers
+        walks = schedule in {"layerwise", "alone"}
+        assert len(plan.steps) == (count if walks else 1)
 
 
 def test_a_published_file_is_read_as_it_is(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Laws of editing alone: MEMIT by its definition, in every schedule."""
 
+from collections.abc import Mapping
 from typing import get_args
 
 import pytest
@@ -11,9 +12,9 @@ from editing.config import Hyperparameters, Plan, Schedule
 from editing.deltas import applied
 from editing.errors import InputError
 from editing.keys import extract_keys
-from editing.pipeline import LayerPairs, edit_alone, read_pairs
+from editing.pipeline import LayerPairs, edit_alone, read_pairs, walk_layers
 from editing.residuals import read_hidden
-from editing.solving import IllConditionedError
+from editing.solving import IllConditionedError, solve_delta
 from editing.targets import compute_targets
 from tests.laws import ALGEBRA, assert_same, draw_pairs, draw_prior, relative_difference
 from tests.tiny import (
@@ -36,7 +37,11 @@ SHARES: dict[Schedule, list[float]] = {
     "layerwise": [1 / 3, 1 / 2, 1],
     "frozen-harmonic": [1 / 3, 1 / 2, 1],
     "frozen-uniform": [1 / 3, 1 / 3, 1 / 3],
+    "alone": [1 / 3, 1 / 2, 1],
 }
+
+
+FROZEN: tuple[Schedule, ...] = ("frozen-harmonic", "frozen-uniform")
 
 
 def plan_of(schedule: Schedule) -> Plan:
@@ -49,7 +54,7 @@ def naive_edit(schedule: Schedule) -> dict[int, Tensor]:
     frozen, edited = tiny_model(), tiny_model()
     deltas = {}
     for layer, share in zip(LAYERS, SHARES[schedule], strict=True):
-        seen = edited if schedule == "layerwise" else frozen
+        seen = edited if schedule in {"layerwise", "alone"} else frozen
         keys = extract_keys(seen, REQUESTS, TEMPLATES, [layer])[layer].mT
         residuals = share * (TARGETS - read_hidden(seen, REQUESTS, 2)).mT
         inverse = (PRIORS[layer] + keys @ keys.mT).inverse()
@@ -71,18 +76,47 @@ def test_editing_alone_is_its_definition(schedule: Schedule) -> None:
 
 
 def test_schedules_differ() -> None:
-    """The first layer's delta is the same in the two that share its share."""
+    """Those that share a layer's share agree on the first layer's delta."""
     found = {
         schedule: edit_alone(MODEL, REQUESTS, plan_of(schedule), PRIORS, TARGETS)
-        for schedule in SCHEDULES
+        for schedule in ("layerwise", *FROZEN)
     }
     first, last = MODEL.weight_name(0), MODEL.weight_name(2)
-    for schedule in SCHEDULES[1:]:
+    for schedule in FROZEN:
         assert_same(found[schedule][first], found["layerwise"][first], ALGEBRA)
         gap = relative_difference(found[schedule][last], found["layerwise"][last])
         assert gap > 0.01
     harmonic, uniform = found["frozen-harmonic"][last], found["frozen-uniform"][last]
     assert_same(harmonic, 3 * uniform, ALGEBRA)
+
+
+def test_a_party_by_itself_does_what_memit_does() -> None:
+    """On one machine `alone` is `layerwise`; they differ in when statistics travel."""
+    alone = edit_alone(MODEL, REQUESTS, plan_of("alone"), PRIORS, TARGETS)
+    layerwise = edit_alone(MODEL, REQUESTS, plan_of("layerwise"), PRIORS, TARGETS)
+    assert all(torch.equal(alone[name], layerwise[name]) for name in layerwise)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_each_step_is_solved_from_its_pairs_on_the_model_with_the_steps_before(
+    schedule: Schedule,
+) -> None:
+    """And the model is as it was between the steps."""
+    plan = plan_of(schedule)
+    before: Mapping[str, Tensor] = {}
+    walk = walk_layers(MODEL, REQUESTS, TARGETS, plan, PRIORS)
+    for layers, step in zip(plan.steps, walk, strict=True):
+        assert set(step.pairs) == set(layers)
+        with applied(before, MODEL.model):
+            expected = read_pairs(MODEL, REQUESTS, TARGETS, plan, layers)
+        for layer in layers:
+            pair, name = step.pairs[layer], MODEL.weight_name(layer)
+            assert torch.equal(pair.keys, expected[layer].keys)
+            assert torch.equal(pair.residuals, expected[layer].residuals)
+            assert_same(step.delta[name], solve_delta(pair.statistics, PRIORS[layer]))
+        assert all(torch.equal(step.delta[name], before[name]) for name in before)
+        before = step.delta
+    assert len(before) == len(LAYERS)
 
 
 def test_residuals_are_shares_of_what_is_left_at_the_last_layer() -> None:

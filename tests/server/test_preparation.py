@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import server.preparation
+import editing.covariance_cache
 from editing.covariance import (
     Covariance,
     CovarianceError,
@@ -88,7 +88,7 @@ def test_a_covariance_is_computed_once_for_a_model_text_and_layers(
     first = preparing()
     (kept,) = tmp_path.rglob("*.safetensors")
     assert kept.parent == tmp_path / "collabedit-flower" / "covariance"
-    monkeypatch.setattr(server.preparation, "compute_covariance", refusing)
+    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", refusing)
     again = preparing(editing={"schedule": "frozen-uniform"}, run={"seed": 3})
     for layer in LAYERS:
         assert torch.equal(
@@ -111,7 +111,7 @@ def test_a_covariance_that_is_named_is_taken(
 ) -> None:
     """Ours in one file, or MEMIT's with one file a layer in a list."""
     made = preparing().covariance
-    monkeypatch.setattr(server.preparation, "compute_covariance", refusing)
+    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", refusing)
     doubled = {layer: 2 * moment for layer, moment in made.moments.items()}
     own = tmp_path / "own.safetensors"
     save_covariance(Covariance(doubled, made.provenance), own)

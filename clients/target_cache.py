@@ -1,0 +1,158 @@
+"""Targets on disk, under a digest of all that their bits depend on.
+
+The last bits of a batch in floating point depend on the requests that are in it, so
+requests that are computed together are filed together. What is found is then what would
+be computed, to the bit, and a cache changes no number.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from editing.architectures import EditableModel
+from editing.requests import EditRequest
+from strategies.messages import Job
+
+_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTargets:
+    """Targets of requests that were computed together; rows are requests.
+
+    Attributes:
+        targets: ``z``, in the precision of the model.
+        hidden: ``h`` at the same place before the round's edit, in float64.
+    """
+
+    targets: Float[Tensor, "n d_out"]
+    hidden: Float[Tensor, "n d_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetCache:
+    """A folder of targets that runs and processes may share.
+
+    Files are readable by their owner alone, are written beside their place and renamed,
+    and stay as they are once they are whole.
+    """
+
+    path: Path
+
+    def find(self, name: str) -> KeptTargets | None:
+        """What was kept under a name; nothing if the file is broken."""
+        try:
+            with safe_open(self._file(name), framework="pt") as file:
+                kept = KeptTargets(
+                    file.get_tensor("targets"), file.get_tensor("hidden")
+                )
+                told = file.metadata()["sum"]
+        except (OSError, SafetensorError, TypeError, KeyError):
+            return None
+        return kept if told == _check_sum(kept) else None
+
+    def keep(self, name: str, kept: KeptTargets) -> None:
+        """File targets, unless they are there."""
+        if self.find(name) is not None:
+            return
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data = save(
+            {
+                "targets": kept.targets.detach().cpu().contiguous(),
+                "hidden": kept.hidden.detach().cpu().contiguous(),
+            },
+            {"sum": _check_sum(kept)},
+        )
+        file = self._file(name)
+        beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        try:
+            beside.touch(mode=0o600)
+            beside.write_bytes(data)
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.safetensors"
+
+
+def cache_folder() -> Path | None:
+    """The folder that all runs on this machine share, if the environment names one."""
+    named = os.environ.get("COLLABEDIT_CACHE")
+    return Path(named) if named else None
+
+
+def name_targets(
+    requests: Sequence[EditRequest], job: Job, model: EditableModel, batch_size: int
+) -> str:
+    """Digest all that the targets of these requests depend on, computed in this order.
+
+    Prompts that only judge are left out, and so are schedule, merge and encoding.
+    """
+    parts = {
+        "requests": [[each.prompt, each.subject, each.target_new] for each in requests],
+        "parameters": job.plan.parameters.model_dump(mode="json"),
+        "templates": job.plan.templates,
+        "model": job.identity.model_dump(mode="json"),
+        "before": job.before,
+        "batch_size": batch_size,
+        "machine": _describe_machine(model),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def describe_cache(path: Path) -> tuple[int, int, float | None, float | None]:
+    """Number of files, bytes, and the times of the oldest and the newest one."""
+    found = [file.stat() for file in _files(path)]
+    times = [each.st_mtime for each in found]
+    total = sum(each.st_size for each in found)
+    return len(found), total, min(times, default=None), max(times, default=None)
+
+
+def clear_cache(path: Path) -> int:
+    """Remove the targets that are kept, and nothing else; gives their number."""
+    files = _files(path)
+    for file in files:
+        file.unlink(missing_ok=True)
+    return len(files)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return sorted(file for file in path.iterdir() if _NAME.fullmatch(file.name))
+
+
+def _describe_machine(model: EditableModel) -> list[object]:
+    device = model.device
+    return [
+        str(model.dtype),
+        device.type,
+        torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        platform.machine(),
+        torch.backends.cpu.get_cpu_capability(),
+        torch.get_num_threads(),
+        torch.__version__,
+        version("transformers"),
+    ]
+
+
+def _check_sum(kept: KeptTargets) -> str:
+    digest = hashlib.sha256()
+    for tensor in (kept.targets, kept.hidden):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
+        digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
