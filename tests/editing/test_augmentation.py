@@ -83,6 +83,7 @@ def test_as_many_copies_as_wanted_or_as_there_are(count: int) -> None:
         ("Darrieux", "She spoke the language"),
         ("Darrieux", "Darrieux, born Darrieux, spoke"),
         ("Darrieux", "Darrieux spoke {} and"),
+        ("Darrieux", "She spoke {} and"),
     ],
 )
 def test_a_paraphrase_without_one_subject_is_no_prompt(subject: str, text: str) -> None:

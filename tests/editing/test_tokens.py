@@ -44,6 +44,8 @@ def ask(
         ("STRASSE", normalise("Straße")),
         ("Cafe\u0301", "caf\u00e9"),
         ("\uff21\uff22\u00a0\u2460", "ab 1"),
+        ("\U0001d400\U0001d401", "ab"),
+        ("\u03b1\u0345\u0301", normalise("\u03b1\u0301\u0345")),
         ("\u201cEnglish.\u201d", "english"),
         ("'What is it?' ", "what is it"),
         ("...is {}, also known as:", "...is {}, also known as"),

@@ -86,7 +86,7 @@ def test_first_is_first_come_first_served() -> None:
 
 def test_last_lets_later_words_override_earlier_ones() -> None:
     """The last in order of a round, and any later round."""
-    new = said((1, "b"), (0, "a"), (1, "a"), (0, "b"), (2, "a"))
+    new = said((1, "b"), (0, "b"), (1, "a"), (0, "a"), (2, "a"))
     assert judge("last", new) == [(0, "a"), (1, "a"), (2, "a")]
     assert judge("last", said((0, "b")), said((3, "a"), at=2)) == [(0, "b")]
 
