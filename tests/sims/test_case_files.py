@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from editing.errors import InputError
+from editing.evaluation import evaluate_requests, sum_cases
+from editing.requests import EditRequest
 from sims.case_files import (
     CaseFileError,
     Run,
@@ -24,6 +26,7 @@ from tests.sims.results import (
     write_memits,
     write_ours,
 )
+from tests.tiny import tiny_model
 
 SINGLE = 1e-6
 """Absolute difference that probabilities in single precision leave."""
@@ -56,6 +59,25 @@ def test_a_case_of_ours_has_the_directions_of_its_paraphrases(tmp_path: Path) ->
     metrics = read_case(path)[""]
     assert metrics["paraphrase_success.same_direction"] == won[0]
     assert metrics["paraphrase_success.other_direction"] == sum(won[1:]) / 2
+
+
+def test_a_case_is_read_as_the_run_measured_it(tmp_path: Path) -> None:
+    """With and without an object that the unedited model says."""
+    known = EditRequest(
+        case_id=0,
+        prompt="{} works for",
+        subject="Ada Lovelace",
+        target_new="Acme Works",
+        target_true="North Group",
+        paraphrase_prompts=("Ada Lovelace works for", "the employer of Ada is"),
+        neighborhood_prompts=("Ben Stone works for",),
+    )
+    unknown = known.model_copy(update={"case_id": 1, "target_true": None})
+    for case in evaluate_requests(tiny_model(), [known, unknown]):
+        measured = sum_cases([case]).means()
+        measured.pop("score", None)
+        path = write(tmp_path / f"case_{case['case_id']}.json", case)
+        assert read_case(path) == {"": measured}
 
 
 @pytest.mark.parametrize("level", ["global_edit", "collaborative_edit"])
