@@ -1,7 +1,7 @@
 """What the server makes of the parties' metrics, and what it judges itself."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,11 +11,19 @@ from pydantic import TypeAdapter, ValidationError
 from editing.architectures import EditableModel
 from editing.deltas import Delta, applied
 from editing.errors import InputError
-from editing.evaluation import Continuation, MetricSums, judge
+from editing.evaluation import Continuation, judge
+from editing.metrics import KINDS, MetricSums
 from editing.prompts import tokenize_target, tokenize_text
 from editing.settings import Settings
 from server.report import Refusal, RoundMetrics
+from strategies.messages import read_judgements
 from strategies.rounds import RoundOutcome
+
+MEASURED = frozenset(
+    {"score"}
+    | {f"{kind}_{measure}" for kind in KINDS for measure in ("success", "acc", "diff")}
+)
+"""The metrics that have a place of their own in a report."""
 
 
 class HeldOutFact(Settings):
@@ -61,33 +69,57 @@ def summarise(
     record: MetricRecord | None,
     outcome: RoundOutcome | None,
     held_out_acc: float | None,
+    number: int,
 ) -> RoundMetrics:
-    """Turn the parties' sums and counts of a round into the metrics of a report.
+    """Turn what the parties say after a round into the metrics of a report.
 
-    A metric that the report has no place for stands among the groups.
+    Args:
+        record: Sums and counts by the round that the judged requests are of.
+        outcome: What the round came to.
+        held_out_acc: What the server judged itself.
+        number: The round, counted from 1; before any edit, 0, the first round's
+            requests stand for all.
     """
-    means = read_sums(record or MetricRecord()).means()
-    named = RoundMetrics.model_fields.keys() - {"held_out_acc", "groups", "refusals"}
-    plain = {name: value for name, value in means.items() if name in named}
-    groups = {name: value for name, value in means.items() if name not in named}
-    refusals = outcome.refusals if outcome else []
-    return RoundMetrics(
-        **plain,
-        held_out_acc=held_out_acc,
-        groups=groups,
-        refusals=tuple(Refusal(node=r.node, reason=r.reason) for r in refusals),
+    judged = read_judgements(record or MetricRecord())
+    earlier = [sums for asked, sums in judged.items() if asked < number]
+    asked_so_far = range(1, number + 1) if judged else ()
+    own = average(judged.get(max(number, 1), MetricSums()))
+    return own.model_copy(
+        update={
+            "held_out_acc": held_out_acc,
+            "retained": average(sum(earlier, MetricSums())) if earlier else None,
+            "by_round": tuple(
+                average(judged.get(asked, MetricSums())) for asked in asked_so_far
+            ),
+            **(describe_outcome(outcome) if outcome else {}),
+        }
     )
 
 
-def read_sums(record: Mapping[str, object]) -> MetricSums:
-    """Rebuild sums and counts from the numbers that clients send."""
-    sums = {
-        name.removeprefix("sum."): float(str(value))
-        for name, value in record.items()
-        if name.startswith("sum.")
+def average(sums: MetricSums) -> RoundMetrics:
+    """Metrics of some cases; one that a report has no place for is a group."""
+    means = sums.means()
+    return RoundMetrics.model_validate(
+        {name: value for name, value in means.items() if name in MEASURED}
+        | {"groups": {n: value for n, value in means.items() if n not in MEASURED}}
+    )
+
+
+def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
+    """What was edited in a round, what was not, and how far the targets lay."""
+    examined = outcome.examined
+    return {
+        "refusals": tuple(
+            Refusal(node=r.node, reason=r.reason) for r in outcome.refusals
+        ),
+        "requests": outcome.requests,
+        "known": outcome.known,
+        "left_out": outcome.left_out,
+        "duplicates": outcome.duplicates,
+        "conflicts": outcome.conflicts,
+        "residual_norm": outcome.residual_norm / examined if examined else None,
+        "residual_ratio": outcome.residual_ratio / examined if examined else None,
     }
-    counts = {name: round(float(str(record[f"count.{name}"]))) for name in sums}
-    return MetricSums(sums, counts)
 
 
 def to_delta(arrays: ArrayRecord) -> Delta:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_serializer
 
 from editing.errors import InputError
 from editing.settings import Settings
@@ -65,6 +65,23 @@ class RoundMetrics(Settings):
     conflicts: int = 0
     residual_norm: float | None = None
     residual_ratio: float | None = None
+
+    @field_serializer("retained", "by_round", when_used="json")
+    def _write_what_is_known(
+        self, metrics: "RoundMetrics | tuple[RoundMetrics, ...] | None"
+    ) -> JsonValue:
+        """Leave out what is not known: rounds within rounds would fill the file."""
+        if isinstance(metrics, tuple):
+            return [self._write_what_is_known(each) for each in metrics]
+        if metrics is None:
+            return None
+        empty = {
+            name for name in ("retained", "by_round") if not getattr(metrics, name)
+        }
+        known: JsonValue = metrics.model_dump(
+            mode="json", exclude_defaults=True, exclude=empty
+        )
+        return known
 
 
 class RunReport(Settings):
@@ -162,7 +179,7 @@ def next_folder(name: str) -> Path:
     taken = [
         int(found[1])
         for path in parent.glob("*run_*")
-        if (found := re.fullmatch(r"run_(\d+)", path.name))
+        if (found := re.fullmatch(r"run_(\d+)(?:\.unfinished)?", path.name))
     ]
     return (parent / f"run_{max(taken, default=-1) + 1:03d}").absolute()
 

@@ -5,16 +5,14 @@ import json
 from jinja2 import Environment, StrictUndefined
 
 from server.report import Report
-from server.report_plots import draw_bars, draw_rounds
+from server.report_plots import describe_rounds, draw_bars, draw_rounds
 from server.report_tables import (
     TITLES,
     best_merges,
-    cells,
     columns_of,
-    comparison,
-    headings,
+    has_rounds,
+    lay_out,
     list_refusals,
-    rounds_table,
     summarise,
 )
 
@@ -49,10 +47,14 @@ thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
 th:first-child { text-align: left; }
 tbody th { font-weight: 600; white-space: nowrap; }
 td { white-space: nowrap; }
+table.dense { font-size: .85rem; }
+table.dense :is(th, td) { padding: .35rem; }
+table.dense thead th { font-size: .72rem; }
 tr.best > * { background: #eaf4fb; }
 tr.best th { color: var(--accent); }
 tr.unedited > * { color: var(--soft); font-weight: 400; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+img + .scroll { margin-top: 1rem; }
 dt { font-weight: 600; margin-top: .6rem; }
 dd { margin: 0; max-width: 46rem; }
 summary { cursor: pointer; font-weight: 600; }
@@ -69,17 +71,19 @@ pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
 <p>{{ summary }}</p>
 <p class="facts">{{ facts }}</p>
 </header>
-{%- macro figures(caption, heads, rows, labels) %}
-<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}"><table>
+{%- macro figures(caption, table) %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">\
+<table{% if table.labels > 1 %} class="dense"{% endif %}>
 <caption>{{ caption }}</caption>
-<thead><tr>{% for head in heads %}<th scope="col">{{ head }}</th>{% endfor %}</tr>\
-</thead>
+<thead><tr>\
+{% for head in table.heads %}<th scope="col">{{ head }}</th>{% endfor %}\
+</tr></thead>
 <tbody>
-{%- for row in rows %}
+{%- for row in table.rows %}
 <tr{% if row[0] in best %} class="best"{% elif row[0].startswith("(") %} \
 class="unedited"{% endif %}>
 {%- for cell in row %}
-{%- if loop.index <= labels %}<th scope="row">{{ cell }}</th>
+{%- if loop.index <= table.labels %}<th scope="row">{{ cell }}</th>
 {%- else %}<td>{{ cell }}</td>{% endif %}
 {%- endfor %}</tr>
 {%- endfor %}
@@ -88,25 +92,30 @@ class="unedited"{% endif %}>
 {%- endmacro %}
 <section>
 <h2>The merges compared</h2>
-{{- figures(overview_caption, overview.heads, overview.rows, 1) }}
+{{- figures(overview_caption, overview) }}
 </section>
 <section>
 <h2>Score and its three parts</h2>
 <img src="{{ bars }}" alt="Bars of score, rewrite, paraphrase and neighbourhood \
 success for each merge; the numbers are in the table above.">
 </section>
-{%- if rounds %}
+{%- if not rounds.is_empty %}
 <section>
 <h2>Round by round</h2>
-<img src="{{ lines }}" alt="Lines of the score after each round, one for each merge; \
-the numbers are in the table below.">
-{{- figures("After each round, in per cent", rounds.heads, rounds.rows, 2) }}
+<img src="{{ lines }}" alt="{{ lines_alt }}">
+{{- figures("After each round, in per cent", rounds) }}
 </section>
 {%- endif %}
-{%- if details.rows and details.heads|length > 1 %}
+{%- if not requests.is_empty %}
+<section>
+<h2>Requests</h2>
+{{- figures("In each round", requests) }}
+</section>
+{%- endif %}
+{%- if not details.is_empty %}
 <section>
 <h2>Details</h2>
-{{- figures("After the last round", details.heads, details.rows, 1) }}
+{{- figures("After the last round", details) }}
 </section>
 {%- endif %}
 {%- if refusals %}
@@ -163,23 +172,35 @@ WORDS = (
 )
 
 
+RETENTION_WORDS = (
+    (
+        TITLES["retention"],
+        "Share of the requests of all earlier rounds whose new object the model still "
+        "says after this one, token for token.",
+    ),
+    (
+        "Earlier",
+        "A metric over the requests of all earlier rounds, judged after this one; the "
+        "others are over the round's own requests.",
+    ),
+)
+REQUEST_WORDS = {
+    "known": "Requests that were not edited because the model held them already.",
+    "left_out": "Requests that were not edited because another party's had the same "
+    "fact.",
+    "duplicates": "Requests that were made more than once.",
+    "conflicts": "Facts that were given different objects.",
+    "residual_norm": "How far the hidden state was from the target before the edit, "
+    "‖z − h‖; the mean over the round's requests. It is small for what the model holds "
+    "already.",
+    "residual_ratio": "The same relative to the hidden state, ‖z − h‖ / ‖h‖.",
+}
+
+
 def render_page(report: Report) -> str:
     """Write the report as one self-contained HTML page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    several = max(run.rounds for run in report.runs) > 1
-    frame, by_round = comparison(report), rounds_table(report)
-    tables = {
-        part: {
-            "heads": ["Merge", *headings(columns_of(report, part))],
-            "rows": cells(frame, columns_of(report, part)),
-        }
-        for part in ("overview", "details")
-    }
-    names = columns_of(report, "rounds")
-    rounds = {
-        "heads": ["Merge", "Round", *headings(names)],
-        "rows": cells(by_round, names),
-    }
+    several = has_rounds(report)
     return environment.from_string(PAGE).render(
         summary=summarise(report),
         facts=state_facts(report),
@@ -187,15 +208,28 @@ def render_page(report: Report) -> str:
         best=best_merges(report),
         bars=draw_bars(report),
         lines=draw_rounds(report) if several else "",
-        rounds=rounds if several else None,
+        lines_alt=describe_rounds(report),
+        overview=lay_out(report, "overview"),
+        rounds=lay_out(report, "rounds"),
+        requests=lay_out(report, "requests"),
+        details=lay_out(report, "details"),
         refusals=list_refusals(report),
-        words=WORDS,
+        words=choose_words(report),
         settings=[
             {"merge": run.merge, "text": json.dumps(run.settings, indent=2)}
             for run in report.runs
         ],
-        **tables,
     )
+
+
+def choose_words(report: Report) -> list[tuple[str, str]]:
+    """Explain what this report shows, and nothing that it does not."""
+    retained = "retention" in columns_of(report, "rounds")
+    shown = columns_of(report, "requests")
+    words = [
+        (TITLES[name], REQUEST_WORDS[name]) for name in REQUEST_WORDS if name in shown
+    ]
+    return [*WORDS, *(RETENTION_WORDS if retained else ()), *words]
 
 
 def state_facts(report: Report) -> str:

@@ -1,13 +1,19 @@
 """The report's tables and sentences, and the whole of it as Markdown."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
-from server.report import Report, RoundMetrics
+from server.report import Report, RoundMetrics, RunReport
 
 SUCCESSES = ("rewrite_success", "paraphrase_success", "neighborhood_success")
+OVERVIEW = ("score", *SUCCESSES)
+COSTS = ("relative_difference_to_global", "seconds", "bytes_per_party")
+EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
+COUNTS = ("known", "left_out", "duplicates", "conflicts")
+RESIDUALS = ("residual_norm", "residual_ratio")
 TITLES = {
     "score": "Score",
     "rewrite_success": "Rewrite success",
@@ -20,23 +26,58 @@ TITLES = {
     "paraphrase_diff": "Paraphrase difference",
     "neighborhood_diff": "Neighbourhood difference",
     "held_out_acc": "Held-out accuracy",
+    "retention": "Retention",
+    "requests": "Requests edited",
+    "known": "Known already",
+    "left_out": "Left out",
+    "duplicates": "Duplicates",
+    "conflicts": "Conflicts",
+    "residual_norm": "Residual",
+    "residual_ratio": "Relative residual",
     "relative_difference_to_global": "Difference to global",
     "seconds": "Seconds",
     "bytes_per_party": "Sent per party",
 }
 UNEDITED = "(unedited)"
 ABSENT = "–"
-Part = Literal["overview", "details", "rounds"]
+Part = Literal["overview", "details", "rounds", "requests"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableText:
+    """A table as it is read.
+
+    Attributes:
+        heads: The headings, those of the rows' names first.
+        rows: The cells.
+        labels: How many cells of a row are its name.
+    """
+
+    heads: list[str]
+    rows: list[list[str]]
+    labels: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has names alone."""
+        return len(self.heads) == self.labels
+
+
+def lay_out(report: Report, part: Part) -> TableText:
+    """Write one of the report's tables; it is empty if there is nothing to show."""
+    by_round = part in {"rounds", "requests"}
+    names = columns_of(report, part)
+    labels = ["Merge", "Round"] if by_round else ["Merge"]
+    frame = rounds_table(report) if by_round else comparison(report)
+    return TableText([*labels, *headings(names)], cells(frame, names), len(labels))
 
 
 def comparison(report: Report) -> pd.DataFrame:
     """Tabulate the last round of each run, a row a merge, the unedited model first."""
     measured = [metrics_row(UNEDITED, report.unedited)] if report.unedited else []
     for run in report.runs:
-        cost = run.model_dump(
-            include={"relative_difference_to_global", "seconds", "bytes_per_party"}
-        )
-        measured.append(metrics_row(run.merge, run.metrics[-1]) | cost)
+        costs = run.model_dump(include=set(COSTS))
+        measured.append(metrics_row(run.merge, run.metrics[-1]) | costs)
     return pd.DataFrame(measured).set_index("merge")
 
 
@@ -51,22 +92,40 @@ def rounds_table(report: Report) -> pd.DataFrame:
 
 
 def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
-    """Name the numbers of one round, groups beside the rest."""
-    plain = metrics.model_dump(exclude={"groups", "refusals"})
-    return {"merge": merge} | plain | dict(metrics.groups)
+    """Name the numbers of one round, groups and earlier requests beside the rest."""
+    plain = metrics.model_dump(exclude={"groups", "refusals", "retained", "by_round"})
+    retained = metrics.retained or RoundMetrics()
+    earlier = {f"{name}.earlier": getattr(retained, name) for name in OVERVIEW}
+    own = {"merge": merge} | plain | dict(metrics.groups)
+    return own | {"retention": retained.rewrite_acc} | earlier
 
 
 def columns_of(report: Report, part: Part) -> list[str]:
     """Choose the columns of one of the report's tables, empty ones left out."""
-    frame = comparison(report)
-    costs = ["relative_difference_to_global", "seconds", "bytes_per_party"]
-    overview = ["score", *SUCCESSES]
     if part == "overview":
-        return [*overview, *(name for name in costs if name in frame)]
+        return [*OVERVIEW, *known(comparison(report), ["retention"]), *COSTS]
     if part == "rounds":
-        return overview
-    rest = [str(name) for name in frame if name not in {*overview, *costs}]
-    return [name for name in rest if frame[name].notna().any()]
+        more = known(rounds_table(report), [*EARLIER, "held_out_acc"])
+        return [*OVERVIEW, *more] if has_rounds(report) else []
+    if part == "requests":
+        return request_columns(report)
+    frame = comparison(report)
+    elsewhere = {*OVERVIEW, *COSTS, *EARLIER, "requests", *COUNTS, *RESIDUALS}
+    return known(frame, [str(name) for name in frame if name not in elsewhere])
+
+
+def request_columns(report: Report) -> list[str]:
+    """Choose the columns of what was edited; none for one round that edited all."""
+    frame = rounds_table(report)
+    counts = [name for name in COUNTS if frame[name].any()]
+    if not counts and not has_rounds(report):
+        return []
+    return known(frame, ["requests", *counts, *RESIDUALS])
+
+
+def known(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Keep the columns that hold a number."""
+    return [name for name in columns if frame[name].notna().any()]
 
 
 def headings(columns: Sequence[str]) -> list[str]:
@@ -98,9 +157,16 @@ def write_number(name: str, value: float | None) -> str:
         return f"{value:.2g}" if value == 0 or value >= 0.01 else f"{value:.1e}"
     if name == "bytes_per_party":
         return write_bytes(value)
-    if name.partition(".")[0].endswith("_diff"):
+    if name in {"requests", *COUNTS}:
+        return f"{value:.0f}"
+    if name.partition(".")[0].endswith("_diff") or name == "residual_ratio":
         return f"{value:.3f}"
     return f"{value:.1f}"
+
+
+def has_rounds(report: Report) -> bool:
+    """Whether there is more than one round to tell apart."""
+    return max(run.rounds for run in report.runs) > 1
 
 
 def write_bytes(count: float) -> str:
@@ -148,38 +214,64 @@ def summarise(report: Report) -> str:
             "the one that editing on one machine makes by "
             f"{write_number('relative_difference_to_global', gap)} of its size."
         )
-    return " ".join(words)
+    words.append(summarise_retention([runs[merge] for merge in best]))
+    return " ".join(word for word in words if word)
+
+
+def summarise_retention(runs: Sequence[RunReport]) -> str:
+    """Say how much of earlier rounds is left after the last; nothing if unknown."""
+    merges: dict[str, list[str]] = {}
+    for run in runs:
+        share = metrics_row(run.merge, run.metrics[-1])["retention"]
+        if isinstance(share, float):
+            merges.setdefault(write_number("retention", share), []).append(run.merge)
+    shares = [f"{share} per cent ({' and '.join(by)})" for share, by in merges.items()]
+    said = f"After the last round the model still says {' and '.join(shares)} of what "
+    return said + "all earlier rounds asked for." if shares else ""
 
 
 def render_markdown(report: Report) -> str:
     """Write the report as Markdown."""
-    frame = comparison(report)
-    parts = ["# Collaborative editing: report", summarise(report)]
-    overview = columns_of(report, "overview")
-    parts.append(markdown_table(["Merge", *headings(overview)], cells(frame, overview)))
-    parts.append(
-        "Score, successes and accuracies are per cent. The score is the harmonic mean "
-        "of the three successes. The difference to global is relative, the largest "
-        "over layers."
-    )
-    if max(run.rounds for run in report.runs) > 1:
-        names = columns_of(report, "rounds")
-        rows = cells(rounds_table(report), names)
-        table = markdown_table(["Merge", "Round", *headings(names)], rows)
-        parts += ["## Round by round", table]
-    details = columns_of(report, "details")
-    if details:
-        table = markdown_table(["Merge", *headings(details)], cells(frame, details))
-        parts += ["## Details", table]
+    parts = [
+        "# Collaborative editing: report",
+        summarise(report),
+        markdown_table(lay_out(report, "overview")),
+        explain_numbers(report),
+    ]
+    titles: dict[Part, str] = {
+        "rounds": "Round by round",
+        "requests": "Requests",
+        "details": "Details",
+    }
+    for part, title in titles.items():
+        table = lay_out(report, part)
+        parts += [] if table.is_empty else [f"## {title}", markdown_table(table)]
     refusals = list_refusals(report)
     if refusals:
         parts += ["## Left out", "\n".join(f"- {line}" for line in refusals)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def explain_numbers(report: Report) -> str:
+    """Say what the columns mean, in a paragraph."""
+    text = (
+        "Score, successes and accuracies are per cent. The score is the harmonic mean "
+        "of the three successes. The difference to global is relative, the largest "
+        "over layers."
+    )
+    if "retention" in columns_of(report, "rounds"):
+        text += (
+            " The retention is the share of what all earlier rounds asked for that the "
+            "model still says, token for token; columns marked as earlier are over the "
+            "same requests."
+        )
+    return text
+
+
+def markdown_table(table: TableText) -> str:
     """Draw a Markdown table, names to the left and numbers to the right."""
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (heads, *rows)]
-    ruler = [":--" if index == 0 else "--:" for index in range(len(heads))]
-    lines = [escaped[0], ruler, *escaped[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [table.heads, *table.rows]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    ruler = [":--" if index == 0 else "--:" for index in range(len(table.heads))]
+    drawn = [escaped[0], ruler, *escaped[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in drawn)

@@ -225,15 +225,9 @@ def hush_libraries() -> None:
 
 def tabulate(report: Report) -> Table:
     """Lay out a report's comparison for a terminal."""
-    from server.report_tables import (
-        best_merges,
-        cells,
-        columns_of,
-        comparison,
-        headings,
-    )
+    from server.report_tables import best_merges, lay_out
 
-    columns = columns_of(report, "overview")
+    overview = lay_out(report, "overview")
     table = Table(
         title="After the last round, successes and score in per cent",
         title_justify="left",
@@ -241,10 +235,14 @@ def tabulate(report: Report) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
-    table.add_column("Merge", no_wrap=True)
-    for heading in headings(columns):
-        table.add_column(heading, justify="right", overflow="fold")
+    name, *headings = overview.heads
+    table.add_column(name, no_wrap=True)
+    _, *columns = zip(*overview.rows, strict=True)
+    for heading, column in zip(headings, columns, strict=True):
+        # Left to itself the library breaks inside a word before it breaks between two.
+        width = max(len(heading) // 2 + 1, *map(len, [*heading.split(), *column]))
+        table.add_column(heading, justify="right", overflow="fold", max_width=width)
     best = best_merges(report)
-    for row in cells(comparison(report), columns):
+    for row in overview.rows:
         table.add_row(*row, style="bold" if row[0] in best else None)
     return table

@@ -9,16 +9,17 @@ from flwr.app import Array, ArrayRecord, MetricRecord
 from editing.deltas import applied
 from editing.errors import InputError
 from editing.evaluation import evaluate_requests, sum_cases
+from editing.metrics import MetricSums
 from server.evaluation import (
     HeldOutFact,
     judge_held_out,
     read_held_out,
-    read_sums,
     summarise,
     to_delta,
 )
 from server.report import RoundMetrics
 from strategies.exchange import Refusal
+from strategies.messages import write_judgements
 from strategies.rounds import RoundOutcome
 from tests.federation import write_json
 from tests.tiny import said_by, tiny_model, tiny_requests
@@ -71,15 +72,9 @@ def test_a_file_of_other_things_is_refused_by_name(tmp_path: Path, text: str) ->
 
 def test_a_summary_is_the_mean_over_all_cases_in_per_cent() -> None:
     """What the parties sent as sums and counts, and who was left out."""
-    model = tiny_model()
-    total = sum_cases(evaluate_requests(model, tiny_requests()))
-    record = MetricRecord()
-    for name, value in total.sums.items():
-        record[f"sum.{name}"] = value
-        record[f"count.{name}"] = float(total.counts[name])
-    assert read_sums({**record}) == total
+    total = sum_cases(evaluate_requests(tiny_model(), tiny_requests()))
     outcome = RoundOutcome([Refusal(7, "it was late")])
-    found = summarise(record, outcome, 12.5)
+    found = summarise(record_of({1: total}), outcome, 12.5, 1)
     means = total.means()
     assert found.rewrite_acc == means["rewrite_acc"]
     assert found.score == means["score"]
@@ -90,15 +85,99 @@ def test_a_summary_is_the_mean_over_all_cases_in_per_cent() -> None:
     assert [(r.node, r.reason) for r in found.refusals] == [(7, "it was late")]
 
 
+def record_of(by_round: dict[int, MetricSums]) -> MetricRecord:
+    """Pack metrics as the parties do."""
+    return write_judgements(by_round).metric_records["metrics"]
+
+
+def judged_rounds() -> dict[int, list[dict[str, object]]]:
+    """Judge requests of three rounds; there are none in the second."""
+    cases = evaluate_requests(tiny_model(), tiny_requests())
+    return {1: cases[:1], 3: cases[1:4], 4: cases[4:]}
+
+
+def test_what_is_retained_is_the_mean_over_all_earlier_requests() -> None:
+    """Each request counts once, however many came in its round."""
+    rounds = judged_rounds()
+    record = record_of({number: sum_cases(cases) for number, cases in rounds.items()})
+    found = summarise(record, None, None, 4)
+    means = sum_cases([*rounds[1], *rounds[3]]).means()
+    assert found.retained is not None
+    assert found.retained.rewrite_acc == pytest.approx(means["rewrite_acc"])
+    assert found.retained.score == pytest.approx(means["score"])
+    assert found.retained.neighborhood_diff == pytest.approx(means["neighborhood_diff"])
+    assert found.rewrite_diff == sum_cases(rounds[4]).means()["rewrite_diff"]
+    assert found.retained.rewrite_diff != pytest.approx(found.rewrite_diff)
+
+
+def test_each_round_has_a_place_of_its_own_also_one_without_requests() -> None:
+    """So that the place tells the round."""
+    rounds = judged_rounds()
+    record = record_of({number: sum_cases(cases) for number, cases in rounds.items()})
+    found = summarise(record, None, None, 4).by_round
+    assert [each.rewrite_diff for each in found] == [
+        sum_cases(rounds.get(number, [])).means().get("rewrite_diff")
+        for number in (1, 2, 3, 4)
+    ]
+    assert found[1] == RoundMetrics()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_before_and_after_the_first_round_its_requests_are_judged(number: int) -> None:
+    """Nothing is earlier, so nothing can have been retained."""
+    total = sum_cases(judged_rounds()[1])
+    found = summarise(record_of({1: total}), None, None, number)
+    assert found.rewrite_diff == total.means()["rewrite_diff"]
+    assert found.retained is None
+    assert len(found.by_round) == number
+
+
+def test_a_round_without_requests_still_says_what_is_retained() -> None:
+    """It has no metrics of its own."""
+    total = sum_cases(judged_rounds()[1])
+    found = summarise(record_of({1: total}), None, None, 2)
+    assert found.rewrite_diff is None
+    assert found.retained is not None
+    assert found.retained.rewrite_diff == total.means()["rewrite_diff"]
+
+
+def test_counts_are_taken_over_and_residuals_are_means() -> None:
+    """Over the requests that were examined, which are not those that were edited."""
+    outcome = RoundOutcome(
+        requests=6,
+        known=2,
+        left_out=3,
+        duplicates=4,
+        conflicts=5,
+        residual_norm=24.0,
+        residual_ratio=2.0,
+        examined=8,
+    )
+    assert summarise(None, outcome, None, 1) == RoundMetrics(
+        requests=6,
+        known=2,
+        left_out=3,
+        duplicates=4,
+        conflicts=5,
+        residual_norm=3.0,
+        residual_ratio=0.25,
+    )
+    nothing = summarise(None, RoundOutcome(), None, 1)
+    assert (nothing.requests, nothing.residual_norm) == (0, None)
+
+
 def test_nothing_judged_is_nothing_reported() -> None:
     """No number is made up."""
-    assert summarise(None, None, None) == RoundMetrics()
+    assert summarise(None, None, None, 1) == RoundMetrics()
 
 
-def test_a_metric_of_another_name_stands_among_the_groups() -> None:
+@pytest.mark.parametrize("name", ["refusals", "known", "by_round", "requests"])
+def test_a_metric_of_another_name_stands_among_the_groups(name: str) -> None:
     """A client of another version must not end the run with its names."""
-    record = MetricRecord({"sum.refusals": 1.0, "count.refusals": 2.0})
-    assert summarise(record, None, None).groups == {"refusals": 50.0}
+    record = record_of({1: MetricSums({name: 1.0}, {name: 2})})
+    found = summarise(record, None, None, 1)
+    assert found.groups == {name: 50.0}
+    assert (found.refusals, found.known, found.requests) == ((), 0, None)
 
 
 def test_updates_keep_their_bits() -> None:

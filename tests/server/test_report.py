@@ -158,7 +158,7 @@ def test_the_page_can_be_read_aloud() -> None:
     rows = re.findall(r"<tr[^>]*>.*?</tr>", page, re.DOTALL)
     assert rows
     assert all("<th scope=" in row for row in rows)
-    assert page.count("<caption>") == page.count("<table>")
+    assert page.count("<caption>") == page.count("<table")
 
 
 def test_what_a_party_caused_is_shown_as_text() -> None:

@@ -25,6 +25,7 @@ from sims.console import (
     tabulate,
 )
 from tests.server.test_report import MERGES, make_report
+from tests.server.test_report_rounds import make_rounds
 
 events = st.lists(
     st.builds(
@@ -185,6 +186,20 @@ def test_the_table_names_everything_in_full() -> None:
     assert "…" not in written
     for word in (*MERGES, "(unedited)", "Neighbourhood", "Paraphrase", "2.5e-15"):
         assert word in written
+
+
+def test_the_table_of_several_rounds_names_retention_and_breaks_no_word() -> None:
+    """In the width of a pipe; after one round there is no such column."""
+    console = piped()
+    console.print(tabulate(make_rounds(2)))
+    written = text_of(console).split()
+    for word in ("Retention", "Neighbourhood", "Paraphrase", "Difference", *MERGES):
+        assert word in written
+    row = next(line for line in text_of(console).splitlines() if "ties" in line)
+    assert "61.0" in row.split()
+    console = piped()
+    console.print(tabulate(make_rounds(1)))
+    assert "Retention" not in text_of(console)
 
 
 def test_a_pipe_is_wide_enough() -> None:
