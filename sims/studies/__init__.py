@@ -1,0 +1,1 @@
+"""Studies: what a row of runs shows, drawn and stated in numbers."""

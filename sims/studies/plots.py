@@ -1,0 +1,99 @@
+"""Plots of a study: a line a setting, faint ones for its seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from server.report_plots import COLOURS, MARKERS, render
+
+PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.1
+MOST_ACROSS = 2
+FEW_POINTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One column of a table against the axis that all panels share.
+
+    Attributes:
+        per_cent: Whether the axis goes from 0 to 100, not from 0 to what there is.
+    """
+
+    column: str
+    title: str
+    per_cent: bool = True
+
+
+def draw_panels(
+    frame: pd.DataFrame,
+    panels: Sequence[Panel],
+    *,
+    x: str,
+    x_label: str,
+    lines: str,
+    names: Sequence[str],
+) -> str:
+    """Draw panels of equal lines, a legend above them; a data URI.
+
+    Args:
+        frame: Long form, with a column ``seed``.
+        panels: What is drawn, each on axes of its own.
+        x: The column of the shared axis.
+        x_label: What that axis is called.
+        lines: The column whose values are a line each.
+        names: Those values; a name's place among them is its colour.
+    """
+    across = min(MOST_ACROSS, len(panels))
+    down = -(-len(panels) // across)
+
+    own = {name: frame[frame[lines] == name] for name in names}
+
+    def draw(figure: Figure) -> None:
+        figure.set_size_inches(PANEL_WIDTH * across, PANEL_HEIGHT * down + 0.4)
+        grid = figure.subplots(down, across, squeeze=False)
+        for panel, axes in zip(panels, grid.flat, strict=False):
+            draw_panel(axes, panel, x, own)
+            axes.set_xlabel(x_label)
+        drawn = grid.flat[0].get_legend_handles_labels()
+        figure.legend(*drawn, frameon=False, ncols=5, loc="outside upper center")
+
+    return render(draw, PANEL_WIDTH * across)
+
+
+def draw_panel(
+    axes: Axes, panel: Panel, x: str, lines: Mapping[str, pd.DataFrame]
+) -> None:
+    """Draw each line's mean over seeds, and each seed faintly."""
+    places: set[float] = set()
+    for index, (name, frame) in enumerate(lines.items()):
+        drawn = frame[frame[panel.column].notna()]
+        if drawn.empty:
+            continue
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        for _, seed in drawn.groupby("seed"):
+            one = seed.groupby(x)[panel.column].mean()
+            axes.plot(one.index, one.to_numpy(), color=colour, alpha=0.3, linewidth=0.8)
+        mean = drawn.groupby(x)[panel.column].mean()
+        axes.plot(mean.index, mean.to_numpy(), label=name, color=colour, marker=marker)
+        places |= set(mean.index)
+    axes.set_title(panel.title, fontsize=10)
+    axes.grid(axis="y", color="#E3E6EA")
+    if len(places) <= FEW_POINTS:
+        axes.set_xticks(sorted(places))
+    if panel.per_cent:
+        axes.set_ylim(0, 104)
+        axes.set_ylabel("per cent")
+    else:
+        axes.set_ylim(bottom=0)
+
+
+def mean_table(
+    frame: pd.DataFrame, by: Sequence[str], panels: Sequence[Panel]
+) -> pd.DataFrame:
+    """Average what panels show over seeds, under the panels' titles."""
+    columns = [panel.column for panel in panels]
+    means = frame.groupby(list(by), sort=False)[columns].mean()
+    return means.set_axis([panel.title for panel in panels], axis="columns")

@@ -1,0 +1,49 @@
+"""A study's pool of requests, fact by fact."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from editing.embedded import resolve_model, resolve_source
+from editing.requests import EditRequest, read_requests
+from server.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a request is about, whatever object it asks for."""
+
+    subject: str
+    relation: str
+
+
+def fact_of(request: EditRequest) -> Fact:
+    """Name a request's fact by its relation's id, or by its prompt if it has none."""
+    return Fact(request.subject, request.relation_id or request.prompt)
+
+
+def read_pool(config: RunConfig) -> list[EditRequest]:
+    """Read the source that a scenario names."""
+    place = resolve_model(config.model.path)
+    source = resolve_source(
+        config.requests.source, place, "requests.json", "requests.source"
+    )
+    return read_requests(source, config.requests.limit)
+
+
+def facts_by_subject(
+    pool: Sequence[EditRequest], draw: random.Random
+) -> list[list[EditRequest]]:
+    """Draw one request of each fact; a list a subject, subjects and facts in any order.
+
+    A pool that asks for a fact in several wordings would otherwise have it twice.
+    """
+    order = sorted(pool, key=lambda request: request.case_id)
+    draw.shuffle(order)
+    chosen: dict[Fact, EditRequest] = {}
+    for request in order:
+        chosen.setdefault(fact_of(request), request)
+    found: dict[str, list[EditRequest]] = {}
+    for request in chosen.values():
+        found.setdefault(request.subject, []).append(request)
+    return list(found.values())

@@ -1,0 +1,186 @@
+"""Run a study: every trial by the same machinery as any run, then one page."""
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+from editing.architectures import EditableModel, load_editable_model
+from editing.embedded import resolve_model
+from editing.evaluation import evaluate_requests, sum_cases
+from editing.requests import EditRequest, to_counterfact
+from server.config import RunConfig, read_scenario
+from server.report import (
+    create_output_folder,
+    next_folder,
+    read_report,
+    refuse_existing,
+    write_whole,
+)
+from sims.console import hush_libraries, open_console
+from sims.judging import edited
+from sims.studies.page import Account, write_page
+from sims.studies.pools import read_pool
+from sims.studies.study import Study, Trial, TrialResult
+from strategies.scenario import ModelConfig
+
+
+class Execute(Protocol):
+    """Runs one scenario and leaves a whole run folder."""
+
+    def __call__(
+        self, config: RunConfig, folder: Path, engine: str = ..., *, verbose: bool = ...
+    ) -> None:
+        """Make `folder`, which is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a study is run with.
+
+    Attributes:
+        scenario: A TOML file; the study's own if None.
+        overrides: Settings over the scenario, each ``table.key=value``.
+        seeds: A run of all trials each.
+    """
+
+    scenario: Path | None = None
+    overrides: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    engine: str = "in-process"
+
+    def command(self, study: str) -> str:
+        """Write the command that runs the study again."""
+        words = ["python", "-m", "sims", "study", study]
+        words += ["--seeds", ",".join(map(str, self.seeds))]
+        words += ["--scenario", str(self.scenario)] if self.scenario else []
+        for override in self.overrides:
+            words += ["--set", override]
+        return shlex.join([*words, "--engine", self.engine])
+
+
+class Judge:
+    """Judges further requests by a run's edited model, which is loaded once."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Load nothing before something is to be judged."""
+        self._config = config
+
+    @cached_property
+    def _model(self) -> EditableModel:
+        hush_libraries()
+        place = resolve_model(self._config.path)
+        return load_editable_model(place, self._config.dtype, self._config.device)
+
+    def __call__(
+        self, asked: Mapping[str, Sequence[EditRequest]], delta: Path
+    ) -> dict[str, dict[str, float]]:
+        """Give the metrics of each set of requests."""
+        if not asked:
+            return {}
+        with edited(self._model, delta):
+            return {
+                name: sum_cases(evaluate_requests(self._model, requests)).means()
+                for name, requests in asked.items()
+            }
+
+
+def run_study(
+    study: Study, order: Order, output: Path | None, execute: Execute
+) -> Path:
+    """Run all trials of a study and write its page; gives the folder.
+
+    A mistake in a setting, or a pool too small, is an `InputError`, before anything
+    is run.
+    """
+    config = read_scenario(order.scenario or study.scenario, order.overrides)
+    folder = output.absolute() if output else next_folder(f"study-{study.name}")
+    refuse_existing(folder)
+    pool = read_pool(config)
+    trials = [
+        (seed, trial)
+        for seed in order.seeds
+        for trial in study.trials(pool, config, seed)
+    ]
+    console = open_console(stderr=True)
+    began = time.monotonic()
+    with create_output_folder(folder) as draft:
+        runner = Runner(draft, study, order, execute)
+        results = list(runner.run_all(trials, console))
+        account = Account(
+            command=order.command(study.name),
+            seconds=time.monotonic() - began,
+            settings=config.model_dump(mode="json"),
+        )
+        finding = write_page(study, results, account, draft)
+    out = open_console()
+    out.print(finding, soft_wrap=True, markup=False, highlight=False)
+    out.print(f"Report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+    return folder
+
+
+class Runner:
+    """Runs trials one after the other, equal ones of a seed once."""
+
+    def __init__(
+        self, folder: Path, study: Study, order: Order, execute: Execute
+    ) -> None:
+        """Put all runs under ``runs/seed_<s>/<trial>`` of a folder."""
+        self._folder, self._order, self._execute = folder, order, execute
+        self._scenario = order.scenario or study.scenario
+        self._done: dict[tuple[object, ...], Path] = {}
+        self._judge: Judge | None = None
+
+    def run_all(
+        self, trials: Sequence[tuple[int, Trial]], console: Console
+    ) -> Iterator[TrialResult]:
+        """Run all trials, and tell of each when it is done."""
+        for place, (seed, trial) in enumerate(trials, start=1):
+            began = time.monotonic()
+            result = self.run(seed, trial)
+            seconds = time.monotonic() - began
+            told = f"{place}/{len(trials)}  seed {seed}  {trial.name}  {seconds:.1f} s"
+            console.print(told, markup=False, highlight=False)
+            yield result
+
+    def run(self, seed: int, trial: Trial) -> TrialResult:
+        """Run one trial, unless an equal one was run, and read what it left."""
+        same = (seed, trial.overrides, trial.rounds)
+        config = self._configure(seed, trial)
+        if same not in self._done:
+            self._done[same] = self._start(seed, trial, config)
+        folder = self._done[same]
+        report = read_report(folder / "report.json")
+        self._judge = self._judge or Judge(config.model)
+        return TrialResult(
+            seed=seed,
+            trial=trial,
+            report=report.runs[0],
+            unedited=report.unedited,
+            folder=folder,
+            judged=self._judge(trial.judged, folder / "delta.safetensors"),
+        )
+
+    def _start(self, seed: int, trial: Trial, config: RunConfig) -> Path:
+        source = self._source(seed, trial)
+        source.parent.mkdir(parents=True, exist_ok=True)
+        records = [to_counterfact(request) for request in trial.requests]
+        write_whole(source, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+        folder = self._folder / "runs" / f"seed_{seed}" / trial.name
+        self._execute(config, folder, self._order.engine)
+        return folder
+
+    def _source(self, seed: int, trial: Trial) -> Path:
+        return self._folder / "requests" / f"seed_{seed}" / f"{trial.name}.json"
+
+    def _configure(self, seed: int, trial: Trial) -> RunConfig:
+        source = json.dumps(str(self._source(seed, trial)), ensure_ascii=False)
+        own = (f"requests.source={source}", f"run.seed={seed}")
+        overrides = (*self._order.overrides, *trial.overrides, *own)
+        return read_scenario(self._scenario, overrides)

@@ -1,0 +1,159 @@
+"""What a study is: trials of one scenario, and a reading of what they left.
+
+A study edits nothing itself. It says who asks for what in which round, and under which
+settings; each such trial is one run like any other, and the study reads the folder
+that the run left.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import pandas as pd
+
+from editing.requests import EditRequest
+from server.config import RunConfig
+from server.report import RoundMetrics, RunReport
+
+Party: TypeAlias = tuple[EditRequest, ...]
+Round: TypeAlias = tuple[Party, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of a study.
+
+    Attributes:
+        name: Names the run's folder, once among the trials of a seed.
+        rounds: What each party asks for in each round.
+        settings: What differs from the scenario, each ``table.key=value``.
+        labels: What the study reads its trials apart by.
+        judged: Further requests by name, which the model is judged by after the run.
+    """
+
+    name: str
+    rounds: tuple[Round, ...]
+    settings: tuple[str, ...] = ()
+    labels: Mapping[str, str | float] = field(default_factory=dict)
+    judged: Mapping[str, tuple[EditRequest, ...]] = field(default_factory=dict)
+
+    @property
+    def requests(self) -> tuple[EditRequest, ...]:
+        """All requests in the order in which parties take them, numbered from 0."""
+        listed = [
+            request for parties in self.rounds for own in parties for request in own
+        ]
+        return tuple(
+            request.model_copy(update={"case_id": number})
+            for number, request in enumerate(listed)
+        )
+
+    @property
+    def sizes(self) -> list[list[int]]:
+        """How many requests each party has in each round."""
+        return [[len(own) for own in parties] for parties in self.rounds]
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The trial's settings, and those that share its requests out as it says."""
+        return (
+            *self.settings,
+            "requests.limit=" + str(len(self.requests)),
+            "parties.split=contiguous",
+            "parties.allow-empty=true",
+            f"parties.count={len(self.rounds[0])}",
+            f"parties.requests-per-round={self.sizes}",
+            f"run.rounds={len(self.rounds)}",
+            "run.compare=false",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """What a trial left.
+
+    Attributes:
+        seed: Drew the trial's requests and all that the run draws.
+        report: The run's own report.
+        unedited: What the model said before any edit.
+        folder: The run's folder.
+        judged: Metrics of the trial's further requests, by their name.
+    """
+
+    seed: int
+    trial: Trial
+    report: RunReport
+    unedited: RoundMetrics | None
+    folder: Path
+    judged: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def cases(self, number: int) -> list[dict[str, object]]:
+        """Read all cases judged after a round, which is counted from 1."""
+        path = self.folder / "rounds" / f"round_{number:03d}.jsonl"
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture and the numbers behind it.
+
+    Attributes:
+        title: What it is about.
+        caption: How to read it.
+        picture: A data URI.
+        table: What the page shows in figures; its index names the rows.
+        numbers: All that was drawn, a row a point.
+    """
+
+    title: str
+    caption: str
+    picture: str
+    table: pd.DataFrame
+    numbers: pd.DataFrame
+
+
+class Study(ABC):
+    """A question, the trials that answer it, and how their results are read.
+
+    Attributes:
+        name: The word for it on the command line.
+        title: Heads its page.
+        question: What it asks, in one sentence.
+        scenario: The scenario that it runs unless told otherwise.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    question: ClassVar[str]
+    scenario: ClassVar[Path]
+
+    @abstractmethod
+    def trials(
+        self, pool: Sequence[EditRequest], config: RunConfig, seed: int
+    ) -> list[Trial]:
+        """Say what is run with one seed; too small a pool is an `InputError`."""
+
+    @abstractmethod
+    def tabulate(self, results: Sequence[TrialResult]) -> pd.DataFrame:
+        """Write the results in long form: seed, what tells trials apart, metrics."""
+
+    @abstractmethod
+    def draw(self, frame: pd.DataFrame) -> list[Figure]:
+        """Draw what `tabulate` wrote."""
+
+    @abstractmethod
+    def state(self, frame: pd.DataFrame) -> str:
+        """State the finding in numbers of the run, expected or not."""
+
+
+def deal(requests: Sequence[EditRequest], sizes: Sequence[int]) -> Round:
+    """Give each party its number of requests, one after the other."""
+    starts = [sum(sizes[:party]) for party in range(len(sizes))]
+    return tuple(
+        tuple(requests[start : start + size])
+        for start, size in zip(starts, sizes, strict=True)
+    )

@@ -1,0 +1,30 @@
+"""Numbers of a study in words."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+
+def state_change(change: "pd.Series[float]", digits: int = 1) -> str:
+    """Write a difference by seed as its mean, and each seed's behind it."""
+    mean = f"{change.mean():+.{digits}f}"
+    if len(change) == 1:
+        return f"{mean} (seed {change.index[0]} alone)"
+    each = ", ".join(f"{value:+.{digits}f}" for value in change)
+    seeds = ", ".join(str(seed) for seed in change.index)
+    return f"{mean} ({each} for seeds {seeds})"
+
+
+def enumerate_words(words: Sequence[str]) -> str:
+    """Join words as a sentence does."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def state_verdict(expected: str, held: Mapping[str, bool]) -> str:
+    """Say for what an expectation held, and for what it did not."""
+    yes = [name for name, true in held.items() if true]
+    no = [name for name, true in held.items() if not true]
+    parts = [f"held for {enumerate_words(yes)}"] if yes else []
+    parts += [f"did not hold for {enumerate_words(no)}"] if no else []
+    return f"{expected} was expected; this {' and '.join(parts)}."
