@@ -145,6 +145,7 @@ def unfinished_folder(
             "with --output"
         ) from None
     try:
+        clear_drafts(draft)
         write_whole(draft / KEPT, config.model_dump_json(indent=2) + "\n")
         yield draft
         for name in (CHECKPOINT, PARTIES):
@@ -152,10 +153,16 @@ def unfinished_folder(
         (draft / KEPT).unlink()
         draft.rename(folder)
     except BaseException:
-        shutil.rmtree(draft / WRITTEN, ignore_errors=True)
+        clear_drafts(draft)
         if not any((draft / CHECKPOINT).glob("*.safetensors")):
             shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def clear_drafts(draft: Path) -> None:
+    """Remove results that were half written when the run was stopped."""
+    for place in (draft / WRITTEN, *draft.glob(f".{WRITTEN}.partial-*")):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def find_unfinished(folder: Path) -> Path:
