@@ -1,5 +1,6 @@
 """The client answers with statistics, and with the class of what went wrong."""
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import get_args
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.common.serde import message_to_proto
+from torch import Tensor
 
 import clients.app
 from clients.app import (
@@ -18,11 +20,17 @@ from clients.app import (
     identify,
     load_model,
 )
+from clients.own_prior import OtherCovarianceError
 from clients.requests import read_client_config
-from editing.architectures import ModelError, load_editable_model
+from editing.architectures import EditableModel, ModelError, load_editable_model
+from editing.deltas import applied
+from editing.encodings import decode
 from editing.errors import InputError
+from editing.keys import extract_keys
 from editing.requests import RequestError
+from editing.residuals import read_hidden
 from editing.solving import IllConditionedError
+from editing.targets import compute_targets
 from sims.in_process import make_contexts
 from strategies.messages import (
     PROTOCOL_VERSION,
@@ -32,30 +40,20 @@ from strategies.messages import (
     ProtocolError,
     read_failure,
     read_introduction,
+    read_judgements,
+    read_statistics,
     write_job,
 )
 from strategies.scenario import ModelConfig
-from tests.federation import Federation, settings_of
+from tests.clients.nodes import ask, cases_of, job_of
+from tests.federation import (
+    Federation,
+    settings_of,
+)
+from tests.laws import assert_same
+from tests.tiny import LAYERS
 
 Make = Callable[..., Federation]
-
-
-def ask(
-    federation: Federation, phase: Phase, content: RecordDict | None = None
-) -> Message:
-    """Send the second party a message."""
-    node = federation.node(1)
-    message = Message(
-        content or RecordDict(), dst_node_id=node, message_type=phase.value
-    )
-    return app(message, federation.contexts[node])
-
-
-def job_of(federation: Federation, **changes: object) -> RecordDict:
-    """Write the job of the first round."""
-    job = federation.preparation.job(federation.config, "run", pooled=False)
-    changed = job.model_copy(update={"round": 1, "layers": (1,), **changes})
-    return write_job(changed, ArrayRecord())
 
 
 @pytest.mark.parametrize(
@@ -63,6 +61,7 @@ def job_of(federation: Federation, **changes: object) -> RecordDict:
     [
         (ProtocolError("x"), "another protocol version"),
         (OtherModelError("x"), "another model"),
+        (OtherCovarianceError("x"), "another covariance"),
         (ModelError("x"), "a model that cannot be loaded"),
         (RequestError("x"), "requests that cannot be used"),
         (InputError("x"), "requests that cannot be used"),
@@ -93,7 +92,9 @@ def test_a_node_says_which_model_it_holds_and_where_it_stands(federate: Make) ->
 
 
 @pytest.mark.parametrize(
-    "phase", [Phase.TARGETS, Phase.STATISTICS, Phase.EVALUATE], ids=str
+    "phase",
+    [Phase.TOKENS, Phase.TARGETS, Phase.STATISTICS, Phase.MEMORY, Phase.EVALUATE],
+    ids=str,
 )
 def test_nothing_is_computed_for_a_server_of_another_kind(
     federate: Make, monkeypatch: pytest.MonkeyPatch, phase: Phase
@@ -117,7 +118,7 @@ def test_nothing_is_computed_for_a_server_of_another_kind(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("computed")
 
-    for name in ("find_targets", "contribute", "judge_requests"):
+    for name in ("find_targets", "contribute", "judge_requests", "blind_requests"):
         monkeypatch.setattr(clients.app, name, never)
     for content, failure in cases:
         assert read_failure(ask(federation, phase, content).content) == failure
@@ -131,7 +132,7 @@ def test_an_exception_stays_in_the_node_s_log(
     def fail(*_: object, **__: object) -> None:
         raise OSError("/home/secret: Ada Lovelace")
 
-    monkeypatch.setattr(clients.app, "requests_of_round", fail)
+    monkeypatch.setattr(clients.app, "asked_in", fail)
     federation = federate()
     with caplog.at_level(logging.ERROR):
         reply = ask(federation, Phase.TARGETS, job_of(federation))
@@ -160,13 +161,101 @@ def test_targets_and_cases_lie_in_the_private_folder_alone(
     """Flower's state of a node travels to the driver; it stays empty."""
     federation = federate(parties={"requests-per-round": 1})
     federation.run()
-    cases = [f"party_{party}.json" for party in range(3)]
-    assert files_of(federation) == sorted([*cases, *["targets.safetensors"] * 3])
+    cases = ["round_1.jsonl"] * 3
+    known = [*cases, *["round_1.json"] * 3, *["targets.safetensors"] * 3]
+    assert files_of(federation) == sorted(known)
     assert all(not context.state for context in federation.contexts.values())
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert all(path.is_relative_to(federation.private) for path in before)
     assert ask(federation, Phase.FORGET).has_content()
     assert files_of(federation) == sorted(cases)
+
+
+@pytest.mark.parametrize("merge", ["collabedit", "global"])
+def test_every_round_judges_all_rounds_so_far_and_says_whose_each_case_is(
+    federate: Make, merge: str
+) -> None:
+    """A pool's cases are of the parties that it stands for."""
+    federation = federate(run={"rounds": 2})
+    federation.run(merge, judge_unedited=True)
+    files = sorted(federation.private.glob(f"*/cases/{merge}/*/*.jsonl"))
+    after: dict[str, list[tuple[int, int, int]]] = {
+        name: [] for name in ("round_0", "round_1", "round_2")
+    }
+    for file in files:
+        lines = map(json.loads, file.read_text().splitlines())
+        after[file.parent.name] += [
+            (case["round"], case["party"], case["case_id"]) for case in lines
+        ]
+    asked = [
+        [
+            (number, party, request.case_id)
+            for party, requests in enumerate(federation.requests_of_parties(number))
+            for request in requests
+        ]
+        for number in (1, 2)
+    ]
+    assert sorted(after["round_0"]) == sorted(after["round_1"]) == asked[0]
+    assert sorted(after["round_2"]) == sorted(asked[0] + asked[1])
+    assert len(files) == (9 if merge == "collabedit" else 3)
+    last = read_judgements(
+        federation.replies(Phase.EVALUATE)[-1].content.metric_records["metrics"]
+    )
+    assert list(last) == [1, 2]
+
+
+def test_cases_say_how_far_their_targets_lay_before_their_round_s_edit(
+    federate: Make,
+) -> None:
+    """By the definition, on the model with the updates of the rounds before."""
+    federation = federate(run={"rounds": 2}, parties={"count": 1})
+    first = federate(run={"rounds": 1}, parties={"count": 1}).delta()
+    federation.run(judge_unedited=True)
+    model, plan = federation.preparation.model, federation.preparation.plan
+    cases = cases_of(federation)
+    assert [case["residual_norm"] for case in cases[:2]] == [None, None]
+    for number, delta in ((1, {}), (2, first)):
+        requests = federation.requests(number)
+        with applied(delta, model.model):
+            targets = compute_targets(model, requests, plan.templates, plan.parameters)
+            hidden = read_hidden(model, requests, LAYERS[-1])
+        for request, target, before in zip(requests, targets, hidden, strict=True):
+            norm = float((target - before).norm())
+            mine = [case for case in cases[2:] if case["case_id"] == request.case_id]
+            assert len(mine) == 3 - number
+            for case in mine:
+                assert case["residual_norm"] == pytest.approx(norm)
+                assert case["residual_ratio"] == pytest.approx(
+                    norm / float(before.norm())
+                )
+
+
+def test_memory_is_of_the_round_s_keys_on_the_model_as_it_stands(
+    federate: Make,
+) -> None:
+    """Read again with the updates of the message, whatever the schedule."""
+    federation = federate(editing={"schedule": "alone"})
+    model, plan = federation.preparation.model, federation.preparation.plan
+    delta = {model.weight_name(layer): draw_update(model, layer) for layer in LAYERS}
+    arrays = ArrayRecord({name: Array(u.numpy()) for name, u in delta.items()})
+    job = federation.preparation.job(federation.config, "run", pooled=False)
+    job = job.model_copy(update={"round": 1, "layers": LAYERS})
+    ask(federation, Phase.TARGETS, write_job(job, ArrayRecord()))
+    reply = ask(federation, Phase.MEMORY, write_job(job, arrays))
+    with applied(delta, model.model):
+        keys = extract_keys(
+            model, federation.requests_of_parties(1)[1], plan.templates, LAYERS
+        )
+    for layer in LAYERS:
+        found = decode(read_statistics(reply.content, layer), 24, 16)
+        assert_same(found.gram, keys[layer].mT @ keys[layer])
+
+
+def draw_update(model: EditableModel, layer: int) -> Tensor:
+    """Draw an update that changes later keys."""
+    generator = torch.Generator().manual_seed(layer)
+    shape = model.widths(layer)
+    return 0.1 * torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def test_a_process_loads_its_model_once_and_no_other_in_its_place(

@@ -1,23 +1,28 @@
-"""What a client computes is what the engine computes, and targets only once."""
-
-from pathlib import Path
+"""What a client computes is what the engine computes."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from clients.contribution import contribute, find_targets, judge_requests, kept_targets
-from clients.storage import PrivateFolder
+from clients.contribution import contribute, judge_requests, sum_by_round
+from clients.selection import Asked
 from editing.architectures import EditableModel
 from editing.config import Plan
 from editing.encodings import decode
-from editing.evaluation import evaluate_requests
-from editing.pipeline import read_pairs
+from editing.evaluation import evaluate_requests, sum_cases
+from editing.pipeline import edit_alone, read_pairs
 from editing.requests import parse_request
+from editing.solving import solve_delta
 from editing.targets import compute_targets
 from strategies.messages import Job, ModelIdentity
 from tests.federation import QUICK
-from tests.laws import ALGEBRA, assert_same, assert_same_statistics
+from tests.laws import (
+    ALGEBRA,
+    assert_same,
+    assert_same_statistics,
+    draw_prior,
+    relative_difference,
+)
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES, tiny_model, tiny_requests
 
 PLAN = Plan(
@@ -44,43 +49,6 @@ def model() -> EditableModel:
 def targets(model: EditableModel) -> Tensor:
     """Compute all targets at once."""
     return compute_targets(model, REQUESTS, PLAN.templates, PLAN.parameters)
-
-
-def test_targets_are_those_of_the_engine_and_kept(
-    model: EditableModel,
-    targets: Tensor,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What is kept is not computed again, and keeps its row."""
-    folder = PrivateFolder(tmp_path)
-    first = find_targets(model, REQUESTS[1:3], JOB, folder)
-    assert_same(first, targets[1:3], ALGEBRA)
-    computed: list[int] = []
-
-    def count(*arguments: object) -> Tensor:
-        computed.append(len(arguments[1]))  # type: ignore[arg-type]
-        found: Tensor = compute_targets(*arguments)  # type: ignore[arg-type]
-        return found
-
-    monkeypatch.setattr("clients.contribution.compute_targets", count)
-    found = find_targets(model, REQUESTS, JOB, folder, 1)
-    assert computed == [2]
-    assert torch.equal(found[1:3], first)
-    assert_same(found, targets, ALGEBRA)
-    assert torch.equal(kept_targets(REQUESTS, JOB, folder), found)
-    assert torch.equal(find_targets(model, REQUESTS[::-1], JOB, folder), found.flip(0))
-    assert computed == [2]
-
-
-def test_a_target_that_is_gone_is_an_error_that_counts(
-    model: EditableModel, tmp_path: Path
-) -> None:
-    """Statistics of other requests than were counted would be wrong in silence."""
-    folder = PrivateFolder(tmp_path)
-    find_targets(model, REQUESTS[:1], JOB, folder)
-    with pytest.raises(LookupError, match="2 targets of round 1"):
-        kept_targets(REQUESTS[:3], JOB, folder)
 
 
 @pytest.mark.parametrize("encoding", ["factors", "dense"])
@@ -123,15 +91,62 @@ def test_a_simulation_repeats_its_rotations_and_nothing_else_does(
     assert not torch.allclose(*scaled)
 
 
+@pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:]])
+def test_a_party_that_solves_alone_sends_what_it_solved_from(
+    model: EditableModel, targets: Tensor, layers: tuple[int, ...]
+) -> None:
+    """So the server comes to the party's own delta."""
+    plan = PLAN.model_copy(update={"schedule": "alone"})
+    job = JOB.model_copy(update={"plan": plan, "layers": layers})
+    priors = {layer: 5 * draw_prior(layer, 24) for layer in LAYERS}
+    sent = contribute(model, REQUESTS, targets, job, "0/1", priors)
+    own = edit_alone(model, REQUESTS, plan, priors, targets)
+    assert tuple(sent) == layers
+    for layer, encoded in sent.items():
+        d_out, d_in = model.widths(layer)
+        solved = solve_delta(decode(encoded, d_in, d_out), priors[layer])
+        assert_same(solved, own[model.weight_name(layer)], ALGEBRA)
+
+
+def test_alone_a_later_layer_is_read_on_the_party_s_own_updates(
+    model: EditableModel, targets: Tensor
+) -> None:
+    """Keys are read again on the model as it stands only where nothing is solved."""
+    job = JOB.model_copy(update={"plan": PLAN.model_copy(update={"schedule": "alone"})})
+    priors = {layer: 5 * draw_prior(layer, 24) for layer in LAYERS}
+    first, last = LAYERS
+    walked, still = (
+        {
+            layer: decode(part, 24, 16).gram
+            for layer, part in contribute(
+                model, REQUESTS, targets, job, "0/1", given
+            ).items()
+        }
+        for given in (priors, None)
+    )
+    assert_same(walked[first], still[first])
+    assert relative_difference(walked[last], still[last]) > 0.01
+
+
+def asked_of(*rounds: int) -> list[Asked]:
+    """Ask for the requests in these rounds."""
+    return [
+        Asked(7, number, place, request)
+        for place, (number, request) in enumerate(zip(rounds, REQUESTS, strict=True))
+    ]
+
+
 def test_cases_are_those_of_the_evaluation_with_what_was_asked(
     model: EditableModel,
 ) -> None:
-    """A party can read its own case files."""
-    cases = judge_requests(model, REQUESTS)
+    """A party can read its own case files: what, when, and how far it lay."""
+    asked = asked_of(1, 1, 1, 2)
+    known = {1: {(7, 0): (3.0, 0.5), (6, 1): (9.0, 9.0)}, 3: {(7, 3): (9.0, 9.0)}}
+    cases = judge_requests(model, asked, known)
     expected = evaluate_requests(model, REQUESTS)
     for case, plain, request in zip(cases, expected, REQUESTS, strict=True):
         assert case["post"] == plain["post"]
-        assert (case["case_id"], case["num_edits"]) == (request.case_id, 4)
+        assert case["case_id"] == request.case_id
         assert isinstance(case["time"], float)
         read = parse_request(
             {k: case[k] for k in ("case_id", "requested_rewrite")}, "case"
@@ -142,3 +157,22 @@ def test_cases_are_those_of_the_evaluation_with_what_was_asked(
             request.target_true,
         )
     assert judge_requests(model, []) == []
+    assert [case["num_edits"] for case in cases] == [3, 3, 3, 1]
+    assert [(case["party"], case["round"]) for case in cases] == [
+        (each.party, each.round) for each in asked
+    ]
+    lay = [(case["residual_norm"], case["residual_ratio"]) for case in cases]
+    assert lay == [(3.0, 0.5)] + [(None, None)] * 3
+
+
+def test_each_round_s_requests_are_summed_apart(model: EditableModel) -> None:
+    """All rounds together sum to what all cases sum to."""
+    cases = judge_requests(model, asked_of(3, 1, 1, 3))
+    found = sum_by_round(cases)
+    assert list(found) == [1, 3]
+    assert found[1] == sum_cases(cases[1:3])
+    assert found[3] == sum_cases([cases[0], cases[3]])
+    total = found[1] + found[3]
+    assert total.counts == sum_cases(cases).counts
+    assert total.sums == pytest.approx(sum_cases(cases).sums)
+    assert sum_by_round([]) == {}

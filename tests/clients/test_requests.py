@@ -14,7 +14,7 @@ from clients.requests import (
 )
 from editing.errors import InputError
 from editing.requests import EditRequest, to_counterfact
-from strategies.scenario import FlatValue, PartiesConfig
+from strategies.scenario import FlatValue, PartiesConfig, PriorConfig
 from tests.federation import settings_of, world_requests, write_json
 
 Node = dict[str, str | int | float | bool]
@@ -65,6 +65,28 @@ def test_a_node_may_have_its_own_model_folder_device_and_requests(
     assert config.model.dtype == "float64"
     assert config.own_requests == Path("/mine.json")
     assert config.party == -1
+    assert (config.key, config.target_cache) == (None, None)
+
+
+def test_a_node_may_have_its_own_key_covariance_and_cache(
+    configure: Callable[..., ClientConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the node says goes before what the environment or the run says."""
+    prior = {"covariance": "/the/server's", "weight": 2.0}
+    monkeypatch.setenv("COLLABEDIT_CACHE", "/shared")
+    plain = configure(prior=prior)
+    assert plain.prior == PriorConfig(covariance="/the/server's", weight=2.0)
+    assert plain.target_cache == Path("/shared")
+    config = configure(
+        {
+            "key-path": "/group.key",
+            "covariance-path": "/c0.safetensors",
+            "target-cache": "/targets",
+        },
+        prior=prior,
+    )
+    assert config.prior == PriorConfig(covariance="/c0.safetensors", weight=2.0)
+    assert (config.key, config.target_cache) == (Path("/group.key"), Path("/targets"))
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,25 @@
 
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from flwr.app import Context, RecordDict
 
-from clients.storage import PrivateFolder, name_target
+from clients.selection import Asked
+from clients.storage import PrivateFolder
+from clients.target_cache import KeptTargets
 from editing.config import Plan
-from editing.requests import EditRequest
 from strategies.messages import Job, ModelIdentity
+from strategies.notices import Ruling
 from tests.federation import world_requests
 from tests.tiny import PARAMETERS, TEMPLATES
 
 PLAN = Plan(parameters=PARAMETERS, schedule="layerwise", templates=TEMPLATES)
 JOB = Job(identity=ModelIdentity(weights="w", tokenizer="t"), plan=PLAN, round=1)
-REQUEST = world_requests()[0]
+NOTHING = KeptTargets(torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.float64))
 
 
 def context_of(run_id: int = 7, **node_config: str) -> Context:
@@ -46,37 +49,92 @@ def test_a_run_has_a_folder_of_its_own_where_the_node_says(
     assert found == [tmp_path / place for place in places]
 
 
-def test_a_target_is_found_again_bit_for_bit_until_it_is_forgotten(
-    tmp_path: Path,
-) -> None:
-    """Case files stay for their owner."""
+def test_targets_are_kept_with_the_run_until_it_is_forgotten(tmp_path: Path) -> None:
+    """Case files stay for their owner, and a folder that runs share stays for runs."""
+    folder, shared = PrivateFolder(tmp_path / "run"), tmp_path / "shared"
+    for cache in (folder.targets(), folder.targets(shared)):
+        cache.keep("a", NOTHING)
+    folder.keep_distances(JOB, 3, {(3, 0): (1.5, 0.25)})
+    folder.keep_cases(JOB, 3, [{"case_id": 5, "post": {"é": 1}}, {"case_id": 6}])
+    assert folder.targets().path.parent == folder.path
+    assert folder.targets().find("a") is not None
+    folder.forget()
+    assert folder.targets().find("a") is None
+    assert folder.find_distances(JOB, 3) == {}
+    assert folder.targets(shared).find("a") is not None
+    (cases,) = (tmp_path / "run").rglob("*.*")
+    assert cases == tmp_path / "run/cases/run/round_1/party_3.jsonl"
+    lines = [json.loads(line) for line in cases.read_text().splitlines()]
+    assert lines == [{"case_id": 5, "post": {"é": 1}}, {"case_id": 6}]
+    folder.forget()
+
+
+def test_distances_are_found_by_round_label_and_party(tmp_path: Path) -> None:
+    """Those of rounds to come are not looked at."""
+    folder = PrivateFolder(tmp_path)
+    rounds = [JOB.model_copy(update={"round": number}) for number in (0, 1, 2, 3)]
+    for job in rounds[1:]:
+        folder.keep_distances(job, 0, {(0, 0): (job.round, 0.1), (4, 1): (2.0, 0.2)})
+    found = {
+        number: {(0, 0): (float(number), 0.1), (4, 1): (2.0, 0.2)} for number in (1, 2)
+    }
+    assert folder.find_distances(rounds[2], 0) == found
+    assert folder.find_distances(rounds[0], 0) == {}
+    assert folder.find_distances(rounds[2], 1) == {}
+    other = rounds[2].model_copy(update={"label": "ties"})
+    assert folder.find_distances(other, 0) == {}
+
+
+def test_a_party_reads_which_of_its_requests_met_another_one(tmp_path: Path) -> None:
+    """Each ruling once, however often a run repeats it for another merge."""
     folder = PrivateFolder(tmp_path / "run")
-    assert folder.find_target("a") is None
-    target = torch.randn(6, dtype=torch.float64, requires_grad=True)
-    folder.keep_target("a", target)
-    folder.keep_target("b", target[::2])
-    folder.keep_cases(JOB, 3, [{"case_id": 5, "post": {"é": 1}}])
-    found = folder.find_target("a")
-    assert found is not None
-    assert torch.equal(found, target)
-    assert not found.requires_grad
-    assert torch.equal(folder.find_target("b"), target[::2])  # type: ignore[arg-type]
-    folder.forget()
-    assert folder.find_target("a") is None
-    (case,) = (tmp_path / "run").rglob("*.json")
-    assert case == tmp_path / "run/cases/run/round_1/party_3/case_5.json"
-    assert json.loads(case.read_text()) == {"case_id": 5, "post": {"é": 1}}
-    assert list((tmp_path / "run").rglob("*partial*")) == []
-    folder.forget()
+    asked = [Asked(2, 1, place, world_requests()[place]) for place in (0, 1)]
+    rulings = [
+        Ruling(party=2, place=1, fact="0" * 32, reason="conflict", kept=False),
+        Ruling(party=2, place=0, fact="1" * 32, reason="duplicate", kept=True),
+    ]
+    folder.keep_rulings(asked, [])
+    assert not folder.path.exists()
+    folder.keep_rulings(asked, rulings[:1])
+    folder.keep_rulings(asked, rulings)
+    lines = (folder.path / "rulings.jsonl").read_text().splitlines()
+    first, second = (each.request.case_id for each in asked)
+    assert list(map(json.loads, lines)) == [
+        {
+            "round": 1,
+            "party": 2,
+            "case_id": second,
+            "reason": "conflict",
+            "kept": False,
+        },
+        {
+            "round": 1,
+            "party": 2,
+            "case_id": first,
+            "reason": "duplicate",
+            "kept": True,
+        },
+    ]
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_only_the_owner_reads_the_folder(tmp_path: Path, exists: bool) -> None:
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: folder.keep_cases(JOB, 0, []),
+        lambda folder: folder.targets().keep("a", NOTHING),
+    ],
+    ids=["cases", "targets"],
+)
+def test_only_the_owner_reads_the_folder(
+    tmp_path: Path, exists: bool, write: Callable[[PrivateFolder], None]
+) -> None:
     """Whatever the umask is, and whoever made the folder."""
     path = tmp_path / "run"
     if exists:
         path.mkdir(mode=0o755)
-    PrivateFolder(path).keep_target("a", torch.zeros(2))
+    write(PrivateFolder(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
@@ -88,71 +146,7 @@ def test_a_label_from_the_server_does_not_lead_out_of_the_folder(
     run = tmp_path / "deep" / "er" / "run"
     job = JOB.model_copy(update={"label": label})
     PrivateFolder(run).keep_cases(job, 0, [{"case_id": 1}])
-    (case,) = tmp_path.rglob("case_1.json")
-    assert case.resolve().is_relative_to((run / "cases").resolve())
-    assert len(case.relative_to(run).parts) == 5
-
-
-def plan_with(**changes: float | tuple[int, ...]) -> Job:
-    """Change the job's hyperparameters."""
-    parameters = PARAMETERS.model_copy(update=changes)
-    return JOB.model_copy(
-        update={"plan": PLAN.model_copy(update={"parameters": parameters})}
-    )
-
-
-def test_a_target_is_filed_under_all_that_it_depends_on() -> None:
-    """Request, hyperparameters, templates, model, tokenizer and earlier updates."""
-    requests = [REQUEST] + [
-        REQUEST.model_copy(update={field: value})
-        for field, value in (
-            ("prompt", "{} speaks"),
-            ("subject", "Hal"),
-            ("target_new", "viola"),
-        )
-    ]
-    templates = PLAN.model_copy(update={"templates": TEMPLATES[:2]})
-    jobs = [
-        plan_with(v_lr=0.1),
-        plan_with(layers=(1,)),
-        JOB.model_copy(update={"plan": templates}),
-        JOB.model_copy(update={"identity": ModelIdentity(weights="v", tokenizer="t")}),
-        JOB.model_copy(update={"identity": ModelIdentity(weights="w", tokenizer="u")}),
-        JOB.model_copy(update={"before": "other updates"}),
-    ]
-    names = [name_target(each, JOB) for each in requests]
-    names += [name_target(REQUEST, job) for job in jobs]
-    assert len(set(names)) == len(names)
-
-
-@pytest.mark.parametrize(
-    "update",
-    [
-        {"label": "ties"},
-        {"round": 2},
-        {"layers": (2,)},
-        {"encoding": "dense"},
-        {"pooled": True},
-        {"plan": PLAN.model_copy(update={"schedule": "frozen-uniform"})},
-    ],
-    ids=lambda update: next(iter(update)),
-)
-def test_merges_and_schedules_that_are_compared_share_targets(
-    update: dict[str, object],
-) -> None:
-    """A target does not depend on how statistics are read, sent and merged."""
-    other = JOB.model_copy(update=update)
-    assert other != JOB
-    assert name_target(REQUEST, other) == name_target(REQUEST, JOB)
-
-
-def test_prompts_that_only_judge_do_not_change_a_target() -> None:
-    """Nor does the number of the case."""
-    fields: dict[str, object] = {
-        "case_id": 1,
-        "target_true": None,
-        "paraphrase_prompts": (),
-        "neighborhood_prompts": ("Hal lives in",),
-    }
-    other = EditRequest.model_validate({**REQUEST.model_dump(), **fields})
-    assert name_target(other, JOB) == name_target(REQUEST, JOB)
+    PrivateFolder(run).keep_distances(job, 0, {})
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert file.resolve().is_relative_to(run.resolve())
+        assert len(file.relative_to(run).parts) == 4

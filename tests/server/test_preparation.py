@@ -17,6 +17,7 @@ from editing.covariance import (
     compute_covariance,
     save_covariance,
 )
+from editing.covariance_cache import digest_covariance
 from editing.errors import InputError
 from server.config import read_run_config
 from server.preparation import Preparation, prepare
@@ -78,6 +79,24 @@ def test_a_job_tells_what_the_settings_say(world: Path, preparing: Prepare) -> N
     assert job.identity.weights == found.model.fingerprint
     assert job.identity.tokenizer == found.model.tokenizer_fingerprint
     assert job.plan == found.plan
+    assert job.prior is None
+
+
+def test_parties_that_solve_alone_are_told_what_to_solve_against(
+    world: Path, preparing: Prepare
+) -> None:
+    """The covariance by its digest, and both weights."""
+    tables: dict[str, dict[str, str | int | float | bool]] = {
+        "editing": {"schedule": "alone"},
+        "prior": {"memory-weight": 0.25},
+    }
+    found = preparing(**tables)
+    config = read_run_config(settings_of(world, **tables))
+    prior = found.job(config, "ties", pooled=False).prior
+    assert prior is not None
+    assert prior.covariance == digest_covariance(found.covariance, LAYERS)
+    assert prior.weight == found.prior_weight == QUICK["mom2_update_weight"]
+    assert prior.memory_weight == 0.25
 
 
 def test_a_covariance_is_computed_once_for_a_model_text_and_layers(

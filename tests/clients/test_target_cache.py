@@ -1,0 +1,243 @@
+"""What is found in the cache is what was kept, and belongs to just what is asked."""
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import clients.target_cache
+from clients.target_cache import (
+    KeptTargets,
+    TargetCache,
+    cache_folder,
+    clear_cache,
+    describe_cache,
+    name_targets,
+)
+from editing.architectures import EditableModel
+from editing.config import Plan
+from editing.requests import EditRequest
+from strategies.messages import Job, ModelIdentity
+from tests.federation import world_requests
+from tests.tiny import PARAMETERS, TEMPLATES, tiny_model
+
+PLAN = Plan(parameters=PARAMETERS, schedule="layerwise", templates=TEMPLATES)
+JOB = Job(identity=ModelIdentity(weights="w", tokenizer="t"), plan=PLAN, round=1)
+REQUESTS = world_requests()[:3]
+NAMES = [letter * 64 for letter in "abc"]
+
+
+def kept_of(seed: int, dtype: torch.dtype = torch.float32) -> KeptTargets:
+    """Draw targets and hidden states."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(2, 3, 8, generator=generator, dtype=torch.float64)
+    return KeptTargets(drawn[0].to(dtype), drawn[1])
+
+
+def assert_same_kept(found: KeptTargets | None, kept: KeptTargets) -> None:
+    """Hold both tensors to the last bit and to their precision."""
+    assert found is not None
+    for ours, theirs in (
+        (found.targets, kept.targets),
+        (found.hidden, kept.hidden),
+    ):
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_what_is_kept_is_found_bit_for_bit_under_its_name_alone(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """In any precision."""
+    cache = TargetCache(tmp_path / "deep" / "cache")
+    assert cache.find(NAMES[0]) is None
+    first, second = kept_of(0, dtype), kept_of(1, dtype)
+    cache.keep(NAMES[0], first)
+    cache.keep(NAMES[1], second)
+    assert_same_kept(cache.find(NAMES[0]), first)
+    assert_same_kept(TargetCache(cache.path).find(NAMES[1]), second)
+    assert cache.find(NAMES[2]) is None
+    assert len(list(cache.path.iterdir())) == 2
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    """Another process may be reading it."""
+    cache = TargetCache(tmp_path)
+    cache.keep(NAMES[0], kept_of(0))
+    (file,) = tmp_path.iterdir()
+    before = file.stat()
+    cache.keep(NAMES[0], kept_of(0))
+    after = file.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other", "bit"])
+def test_a_broken_file_is_not_found_and_then_replaced(
+    tmp_path: Path, damage: str
+) -> None:
+    """Whether it is cut short or holds other numbers."""
+    cache, kept = TargetCache(tmp_path), kept_of(0)
+    cache.keep(NAMES[0], kept)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    broken = {
+        "cut": whole[: len(whole) // 2],
+        "empty": b"",
+        "other": b"no tensors at all, but some text",
+        "bit": whole[:-1] + bytes([whole[-1] ^ 1]),
+    }
+    file.write_bytes(broken[damage])
+    assert cache.find(NAMES[0]) is None
+    cache.keep(NAMES[0], kept)
+    assert_same_kept(cache.find(NAMES[0]), kept)
+
+
+def test_only_the_owner_reads_it(tmp_path: Path) -> None:
+    """A target tells what was asked for; a folder that is there keeps its mode."""
+    made, given = tmp_path / "made", tmp_path / "given"
+    given.mkdir(mode=0o755)
+    for folder in (made, given):
+        TargetCache(folder).keep(NAMES[0], kept_of(0))
+        (file,) = folder.iterdir()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert stat.S_IMODE(given.stat().st_mode) == 0o755
+
+
+def test_the_environment_names_the_folder_that_runs_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unset or empty, there is none."""
+    monkeypatch.setenv("COLLABEDIT_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("COLLABEDIT_CACHE", "")
+    assert cache_folder() is None
+    monkeypatch.delenv("COLLABEDIT_CACHE")
+    assert cache_folder() is None
+
+
+def test_the_cache_is_described_and_cleared_and_nothing_else_is(
+    tmp_path: Path,
+) -> None:
+    """A folder may be named by mistake."""
+    folder = tmp_path / "cache"
+    assert describe_cache(folder) == (0, 0, None, None)
+    assert clear_cache(folder) == 0
+    cache = TargetCache(folder)
+    for seed, name in enumerate(NAMES[:2]):
+        cache.keep(name, kept_of(seed))
+    files = sorted(folder.iterdir())
+    others = [folder / "model.safetensors", folder / "notes.txt"]
+    for other in others:
+        other.write_text("mine")
+    count, total, oldest, newest = describe_cache(folder)
+    assert (count, total) == (2, sum(file.stat().st_size for file in files))
+    times = [file.stat().st_mtime for file in files]
+    assert (oldest, newest) == (min(times), max(times))
+    assert clear_cache(folder) == 2
+    assert sorted(folder.iterdir()) == sorted(others)
+    assert cache.find(NAMES[0]) is None
+
+
+@pytest.fixture(scope="module")
+def model() -> EditableModel:
+    """Make one tiny model."""
+    return tiny_model()
+
+
+def job_with(**changes: object) -> Job:
+    """Change the job's hyperparameters."""
+    parameters = PARAMETERS.model_copy(update=changes)
+    plan = PLAN.model_copy(update={"parameters": parameters})
+    return JOB.model_copy(update={"plan": plan})
+
+
+def test_targets_are_filed_under_all_that_their_bits_depend_on(
+    model: EditableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests, their company and order, plan, model, updates, batches and machine."""
+    first, *others = REQUESTS
+    changed = [
+        [first.model_copy(update={field: value}), *others]
+        for field, value in (
+            ("prompt", "{} speaks"),
+            ("subject", "Hal"),
+            ("target_new", "viola"),
+        )
+    ]
+    lists = [REQUESTS, REQUESTS[::-1], REQUESTS[:2], *changed]
+    names = [name_targets(each, JOB, model, 128) for each in lists]
+    fewer = PLAN.model_copy(update={"templates": TEMPLATES[:2]})
+    jobs = [
+        job_with(v_lr=0.1),
+        job_with(layers=(1,)),
+        JOB.model_copy(update={"plan": fewer}),
+        JOB.model_copy(update={"identity": ModelIdentity(weights="v", tokenizer="t")}),
+        JOB.model_copy(update={"identity": ModelIdentity(weights="w", tokenizer="u")}),
+        JOB.model_copy(update={"before": "other updates"}),
+    ]
+    names += [name_targets(REQUESTS, job, model, 128) for job in jobs]
+    names.append(name_targets(REQUESTS, JOB, model, 64))
+    names.append(name_targets(REQUESTS, JOB, tiny_model(dtype=torch.float32), 128))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    names.append(name_targets(REQUESTS, JOB, model, 128))
+    monkeypatch.setattr(torch, "__version__", "another")
+    names.append(name_targets(REQUESTS, JOB, model, 128))
+    monkeypatch.setattr(clients.target_cache, "version", lambda _: "another")
+    names.append(name_targets(REQUESTS, JOB, model, 128))
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"label": "ties"},
+        {"round": 2},
+        {"layers": (2,)},
+        {"encoding": "dense"},
+        {"pooled": True},
+        {"plan": PLAN.model_copy(update={"schedule": "frozen-uniform"})},
+    ],
+    ids=lambda update: next(iter(update)),
+)
+def test_merges_and_schedules_that_are_compared_share_targets(
+    model: EditableModel, update: dict[str, object]
+) -> None:
+    """A target does not depend on how statistics are read, sent and merged."""
+    other = JOB.model_copy(update=update)
+    assert other != JOB
+    same = name_targets(REQUESTS, JOB, model, 128)
+    assert name_targets(REQUESTS, other, model, 128) == same
+
+
+def test_prompts_that_only_judge_do_not_change_a_target(model: EditableModel) -> None:
+    """Nor does the number of the case."""
+    fields: dict[str, object] = {
+        "case_id": 1,
+        "target_true": None,
+        "paraphrase_prompts": (),
+        "neighborhood_prompts": ("Hal lives in",),
+    }
+    others = [
+        EditRequest.model_validate({**each.model_dump(), **fields}) for each in REQUESTS
+    ]
+    same = name_targets(REQUESTS, JOB, model, 128)
+    assert name_targets(others, JOB, model, 128) == same
+
+
+def test_a_write_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a target nor a part of one."""
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    cache = TargetCache(tmp_path)
+    with pytest.raises(OSError, match="full"):
+        cache.keep(NAMES[0], replace(kept_of(0)))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,105 @@
+"""A covariance is computed once for what it depends on, and known by its bits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import editing.covariance_cache
+from editing.architectures import EditableModel
+from editing.covariance import (
+    Covariance,
+    Provenance,
+    compute_covariance,
+    save_covariance,
+)
+from editing.covariance_cache import digest_covariance, find_covariance
+from editing.errors import InputError
+from tests.laws import draw_prior
+from tests.tiny import LAYERS, tiny_model
+
+TEXT = ("Ada works for Acme Inc", "one day the harp was found in Oslo")
+
+
+@pytest.fixture(scope="module")
+def model() -> EditableModel:
+    """Make one tiny model."""
+    return tiny_model()
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write a text, and turn to an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "text.txt"
+    file.write_text("\n".join(TEXT))
+    return str(file)
+
+
+def test_what_is_computed_is_the_text_s_covariance_and_is_found_again(
+    model: EditableModel, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit."""
+    told: list[int] = []
+    first = find_covariance(model, LAYERS, None, text, "", told.append)
+    expected = compute_covariance(model, TEXT, LAYERS, "text.txt")
+    assert first.provenance == expected.provenance
+    assert told[-1] == expected.provenance.tokens
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", refuse)
+    again = find_covariance(model, LAYERS, None, text, "")
+    for layer in LAYERS:
+        assert torch.equal(first.moments[layer], expected.moments[layer])
+        assert torch.equal(again.moments[layer], expected.moments[layer])
+    with pytest.raises(AssertionError, match="computed again"):
+        find_covariance(model, LAYERS[:1], None, text, "")
+
+
+def test_a_fixed_number_of_threads_is_taken_and_kept_apart(
+    model: EditableModel, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another number computed may differ in its last bits."""
+    before, taken = torch.get_num_threads(), []
+
+    def note(*arguments: object, **named: object) -> Covariance:
+        taken.append(torch.get_num_threads())
+        return compute_covariance(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", note)
+    for threads in (None, 1, 2, None, 1, 2):
+        find_covariance(model, LAYERS, None, text, "", threads=threads)
+    assert taken == [before, 1, 2]
+    assert torch.get_num_threads() == before
+
+
+def test_a_file_that_is_named_is_read_and_no_text_is(
+    model: EditableModel, tmp_path: Path
+) -> None:
+    """As it stands."""
+    named = Covariance({1: draw_prior()}, Provenance("", "x", 3))
+    file = tmp_path / "own.safetensors"
+    save_covariance(named, file)
+    found = find_covariance(model, (1,), str(file), "/no/text", "")
+    assert torch.equal(found.moments[1], named.moments[1])
+    with pytest.raises(InputError, match=r"prior\.covariance.*JSON list"):
+        find_covariance(model, (1,), "[1,", "/no/text", "")
+
+
+def test_a_digest_is_of_the_moments_of_the_layers_to_the_last_bit() -> None:
+    """Neither provenance nor order nor other layers count."""
+    one, two = draw_prior(1), draw_prior(2)
+    here, there = Provenance("a", "x", 3), Provenance("b", "y", 4)
+    digest = digest_covariance(Covariance({1: one, 2: two}, here), (1, 2))
+    same = Covariance({2: two.clone(), 1: one, 3: two}, there)
+    assert digest_covariance(same, (2, 1)) == digest
+    moved = torch.nextafter(two, two + 1)
+    others = [
+        digest_covariance(Covariance({1: one, 2: moved}, here), (1, 2)),
+        digest_covariance(Covariance({1: two, 2: one}, here), (1, 2)),
+        digest_covariance(Covariance({1: one, 2: two}, here), (1,)),
+        digest_covariance(Covariance({1: one, 3: two}, here), (1, 3)),
+    ]
+    assert len({digest, *others}) == 5
