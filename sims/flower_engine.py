@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from sims.errors import RunFailedError
+from sims.guard import end_all, guarded, processes_of
 from strategies.scenario import FlatValue
 
 APP = Path(__file__).resolve().parent.parent
@@ -168,19 +169,20 @@ def superlink() -> Iterator[SuperLink]:
         home.mkdir()
         (home / "config.toml").write_text(write_connection(port), encoding="utf-8")
         environment = {**os.environ, **QUIET, "FLWR_HOME": str(home)}
-        link = SuperLink(scratch, environment)
+        link, mark = SuperLink(scratch, environment), f"FLWR_HOME={home}"
         arguments = ["flower-superlink", "--insecure", "--simulation"]
         arguments += ["--host", "127.0.0.1", "--port", str(port)]
         arguments += ["--disable-runtime-dependency-installation"]
         try:
             with (
+                guarded(mark, scratch),
                 (scratch / LINK_LOG).open("wb") as log,
                 program(arguments, link, log) as process,
             ):
                 wait_until_healthy(process, port, link)
                 yield link
         finally:
-            end_all(processes_of(f"FLWR_HOME={home}"))
+            end_all(processes_of(mark))
 
 
 @contextmanager
@@ -210,31 +212,6 @@ def end_session(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-
-
-def processes_of(variable: str) -> list[int]:
-    """List the processes that inherited an environment variable of ours.
-
-    Ray starts workers outside the SuperLink's process group; its private home is what
-    tells them from anybody else's. Systems without ``/proc`` list none.
-    """
-    wanted = variable.encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # gone meanwhile, or another user's
-            continue
-        if wanted in variables:
-            found.append(int(folder.name))
-    return found
-
-
-def end_all(processes: Sequence[int]) -> None:
-    """End processes by their ids."""
-    for process in processes:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
 
 
 def wait_until_healthy(
