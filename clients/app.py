@@ -36,6 +36,7 @@ from strategies.messages import (
     Job,
     ModelIdentity,
     ProtocolError,
+    digest_arrays,
     read_delta,
     read_job,
     read_memory,
@@ -100,6 +101,9 @@ def find_round_targets(message: Message, context: Context) -> Message:
     folder = PrivateFolder.of_run(context)
     asked, edited = choose(message, config, job, folder)
     folder.keep_rulings(asked, read_rulings(message.content))
+    # Runs may share what is filed, so it goes by what the model carries in truth.
+    carried = digest_arrays(message.content.array_records["delta"])
+    job = job.model_copy(update={"before": carried})
     groups, cache = group_by_party(edited, config.requests), config.target_cache
     with applied(read_delta(message), model.model):
         found = find_targets(

@@ -1,23 +1,16 @@
 """What tests of a node send to it, and what it leaves with its party."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from flwr.app import ArrayRecord, Message, RecordDict
 
-from clients.app import (
-    app,
-)
-from strategies.messages import (
-    Phase,
-    write_job,
-)
-from tests.federation import (
-    Federation,
-)
+from clients.app import app
+from strategies.messages import Phase, digest_arrays, write_job
+from tests.federation import Federation
 
-Make = Callable[..., Federation]
+UNEDITED = digest_arrays(ArrayRecord())
+"""What a job says of a model without updates."""
 
 
 def ask(
@@ -34,8 +27,8 @@ def ask(
 def job_of(federation: Federation, **changes: object) -> RecordDict:
     """Write the job of the first round."""
     job = federation.preparation.job(federation.config, "run", pooled=False)
-    changed = job.model_copy(update={"round": 1, "layers": (1,), **changes})
-    return write_job(changed, ArrayRecord())
+    first = {"round": 1, "layers": (1,), "before": UNEDITED}
+    return write_job(job.model_copy(update={**first, **changes}), ArrayRecord())
 
 
 def cases_of(federation: Federation, label: str = "collabedit") -> list[dict[str, Any]]:

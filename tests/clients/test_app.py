@@ -45,7 +45,7 @@ from strategies.messages import (
     write_job,
 )
 from strategies.scenario import ModelConfig
-from tests.clients.nodes import ask, cases_of, job_of
+from tests.clients.nodes import UNEDITED, ask, cases_of, job_of
 from tests.federation import (
     Federation,
     settings_of,
@@ -239,7 +239,8 @@ def test_memory_is_of_the_round_s_keys_on_the_model_as_it_stands(
     delta = {model.weight_name(layer): draw_update(model, layer) for layer in LAYERS}
     arrays = ArrayRecord({name: Array(u.numpy()) for name, u in delta.items()})
     job = federation.preparation.job(federation.config, "run", pooled=False)
-    job = job.model_copy(update={"round": 1, "layers": LAYERS})
+    changes = {"round": 1, "layers": LAYERS, "before": UNEDITED}
+    job = job.model_copy(update=changes)
     ask(federation, Phase.TARGETS, write_job(job, ArrayRecord()))
     reply = ask(federation, Phase.MEMORY, write_job(job, arrays))
     with applied(delta, model.model):
@@ -249,6 +250,22 @@ def test_memory_is_of_the_round_s_keys_on_the_model_as_it_stands(
     for layer in LAYERS:
         found = decode(read_statistics(reply.content, layer), 24, 16)
         assert_same(found.gram, keys[layer].mT @ keys[layer])
+
+
+def test_targets_are_filed_by_what_the_model_carries_and_not_by_what_is_said(
+    federate: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one wrong word would give later runs the targets of another model."""
+    monkeypatch.setenv("COLLABEDIT_CACHE", str(tmp_path / "shared"))
+    federation = federate()
+    wrong = job_of(federation, before="other updates")
+    assert read_failure(ask(federation, Phase.TARGETS, wrong).content) is None
+    reply = ask(federation, Phase.STATISTICS, wrong)
+    assert read_failure(reply.content) == "an error of the program"
+    assert (
+        read_failure(ask(federation, Phase.STATISTICS, job_of(federation)).content)
+        is None
+    )
 
 
 def draw_update(model: EditableModel, layer: int) -> Tensor:
