@@ -370,7 +370,7 @@ def read_metrics(content: RecordDict) -> dict[str, float]:
         for name, value in record.items()
         if isinstance(value, int | float)
     }
-    parts = [METRIC_NAME.fullmatch(name) for name in record]
+    parts = [METRIC_NAME.fullmatch(name) for name in found]
     whole = {
         f"round.{part[1]}.{kind}.{part[2]}"
         for part in parts

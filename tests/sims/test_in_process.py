@@ -18,7 +18,7 @@ from sims.in_process import (
     make_contexts,
     run_in_process,
 )
-from strategies.messages import Phase, read_count, write_count
+from strategies.messages import Phase, write_metrics
 from strategies.scenario import FlatValue
 
 FLAT: dict[str, FlatValue] = {"parties.count": 2}
@@ -28,8 +28,8 @@ def count_nodes(message: Message, context: Context) -> Message:
     """Answer with the node's number, and remember having been asked."""
     if context.node_config["partition-id"] == 1:
         raise ValueError("a secret")
-    context.state["asked"] = write_count(1)["metrics"]
-    return Message(write_count(context.node_id), reply_to=message)
+    context.state["asked"] = write_metrics({"x": 1.0})["metrics"]
+    return Message(write_metrics({"node": float(context.node_id)}), reply_to=message)
 
 
 def ask(node: int) -> Message:
@@ -68,7 +68,7 @@ def test_replies_are_pulled_once_and_by_the_number_that_pushing_gave() -> None:
     assert reply.metadata.reply_to_message_id == numbers[1]
     assert reply.metadata.src_node_id == FIRST_NODE
     assert reply.metadata.group_id == "3"
-    assert read_count(reply.content) == FIRST_NODE
+    assert reply.content.metric_records["metrics"]["node"] == FIRST_NODE
     assert list(grid.pull_messages(numbers[1:])) == []
     assert len(list(grid.pull_messages(numbers))) == 1
 

@@ -8,7 +8,7 @@ from flwr.app import Context, Error, Message, RecordDict
 
 from sims.in_process import LINK_NODE, InProcessGrid
 from strategies.exchange import Exchanged, exchange, forget
-from strategies.messages import Phase, write_count, write_failure
+from strategies.messages import Phase, write_failure, write_metrics
 
 NODES = (7, 5, 9)
 
@@ -17,7 +17,9 @@ Answer = Callable[[Message], Message]
 
 def honest(message: Message) -> Message:
     """Say which node was asked."""
-    return Message(write_count(message.metadata.dst_node_id), reply_to=message)
+    return Message(
+        write_metrics({"node": float(message.metadata.dst_node_id)}), reply_to=message
+    )
 
 
 class OneByOne(InProcessGrid):
@@ -71,7 +73,7 @@ def test_replies_keep_the_order_of_the_messages_however_they_arrive() -> None:
     assert list(found.replies) == list(NODES)
     assert list(found.refusals) == []
     for node, reply in found.replies.items():
-        assert reply.content.metric_records["metrics"]["requests"] == node
+        assert reply.content.metric_records["metrics"]["node"] == node
 
 
 def test_the_number_of_replies_is_told_as_they_arrive() -> None:
@@ -148,7 +150,7 @@ def test_nobody_can_answer_for_another_node() -> None:
 
     found = ask(grid_of({7: noted, 5: forged}))
     assert list(found.replies) == [7, 9]
-    assert found.replies[7].content.metric_records["metrics"]["requests"] == 7
+    assert found.replies[7].content.metric_records["metrics"]["node"] == 7
     assert [refusal.node for refusal in found.refusals] == [5]
 
 

@@ -19,6 +19,7 @@ from flwr.common.serde import message_from_proto, message_to_proto
 
 from editing.config import Plan
 from editing.encodings import Encoding, encode
+from editing.metrics import MetricSums
 from editing.statistics import StatisticsError
 from sims.in_process import InProcessGrid
 from strategies.messages import (
@@ -29,21 +30,25 @@ from strategies.messages import (
     ModelIdentity,
     Phase,
     ProtocolError,
+    TargetsReply,
     check_introduction,
     digest_arrays,
-    read_count,
     read_delta,
     read_failure,
     read_introduction,
     read_job,
+    read_judgements,
+    read_memory,
     read_metrics,
     read_statistics,
-    write_count,
+    read_targets_reply,
     write_failure,
     write_introduction,
     write_job,
+    write_judgements,
     write_metrics,
     write_statistics,
+    write_targets_reply,
 )
 from tests.laws import draw_pairs
 from tests.tiny import PARAMETERS, TEMPLATES
@@ -208,35 +213,53 @@ def test_other_words_than_the_known_ones_are_not_passed_on() -> None:
         assert "ada" not in said
 
 
-def test_counts_and_metrics_survive_the_wire() -> None:
-    """Sums and counts are all that leaves of an evaluation."""
-    counted = over_the_wire(write_count(7)).content
-    assert read_count(counted) == 7
-    metrics = {"sum.rewrite_acc": 1.5, "count.rewrite_acc": 2.0}
-    assert read_metrics(over_the_wire(write_metrics(metrics)).content) == metrics
+def test_what_is_said_of_targets_survives_the_wire() -> None:
+    """Every field of it."""
+    told = TargetsReply(
+        requests=7, known=2, left_out=1, residual_norm=3.5, residual_ratio=0.25
+    )
+    assert read_targets_reply(over_the_wire(write_targets_reply(told)).content) == told
+
+
+def test_judgements_of_several_rounds_survive_the_wire() -> None:
+    """Sums and counts by round are all that leaves of an evaluation."""
+    judged = {
+        1: MetricSums({"rewrite_acc": 1.5, "a.b": 0.0}, {"rewrite_acc": 2, "a.b": 1}),
+        12: MetricSums({"rewrite_acc": -2.0}, {"rewrite_acc": 5}),
+    }
+    sent = over_the_wire(write_judgements(judged)).content
+    assert read_judgements(read_metrics(sent)) == judged
+    assert (
+        read_judgements(read_metrics(over_the_wire(write_judgements({})).content)) == {}
+    )
     assert read_metrics(RecordDict()) == {}
 
 
-@pytest.mark.parametrize("value", [None, -1, 1.5, float("nan")])
-def test_a_number_of_requests_that_cannot_be_is_refused(
-    value: float | None,
-) -> None:
-    """It decides who takes part."""
-    record = MetricRecord({} if value is None else {"requests": value})
+@pytest.mark.parametrize("field", ["requests", "known", "left_out", "residual_norm"])
+@pytest.mark.parametrize("value", ['"many"', "-1", "NaN", "null"])
+def test_numbers_of_requests_that_cannot_be_are_refused(field: str, value: str) -> None:
+    """They decide who takes part, and what the report says."""
+    text = f'{{"requests": 1, "{field}": {value}}}'
+    record = ConfigRecord({"targets": text})
     with pytest.raises(StatisticsError, match="number of requests"):
-        read_count(RecordDict({"metrics": record}))
+        read_targets_reply(RecordDict({"targets": record}))
+    with pytest.raises(StatisticsError, match="number of requests"):
+        read_targets_reply(RecordDict())
 
 
 @pytest.mark.parametrize(
     "metrics",
     [
-        {"sum.a": 1.0},
-        {"count.a": 1.0},
-        {"sum.a": float("nan"), "count.a": 1.0},
-        {"sum.a": float("inf"), "count.a": 1.0},
-        {"sum.a": 1.0, "count.a": 0.0},
-        {"sum.a": 1.0, "count.a": -2.0},
-        {"sum.a": 1.0, "count.a": 1.0, "a": 1.0},
+        {"round.1.sum.a": 1.0},
+        {"round.1.count.a": 1.0},
+        {"round.1.sum.a": 1.0, "round.2.count.a": 1.0},
+        {"sum.a": 1.0, "count.a": 1.0},
+        {"round.x.sum.a": 1.0, "round.x.count.a": 1.0},
+        {"round.1.sum.a": float("nan"), "round.1.count.a": 1.0},
+        {"round.1.sum.a": float("inf"), "round.1.count.a": 1.0},
+        {"round.1.sum.a": 1.0, "round.1.count.a": 0.0},
+        {"round.1.sum.a": 1.0, "round.1.count.a": -2.0},
+        {"round.1.sum.a": 1.0, "round.1.count.a": 1.0, "a": 1.0},
     ],
 )
 def test_metrics_that_are_no_sums_over_something_are_refused(
@@ -249,9 +272,20 @@ def test_metrics_that_are_no_sums_over_something_are_refused(
 
 def test_a_list_of_numbers_is_no_metric() -> None:
     """Flower allows it; the protocol does not."""
-    record = MetricRecord({"sum.a": [1.0], "count.a": 1.0})
+    record = MetricRecord({"round.1.sum.a": [1.0], "round.1.count.a": 1.0})
     with pytest.raises(StatisticsError, match="metrics"):
         read_metrics(RecordDict({"metrics": record}))
+
+
+def test_grams_travel_beside_a_job_for_parties_that_solve_alone() -> None:
+    """By layer, bit for bit; nothing travels for the others."""
+    gram = draw_pairs(3)[0]
+    memory = ArrayRecord({"4": Array(gram.numpy())})
+    sent = over_the_wire(write_job(JOB, ArrayRecord(), memory=memory))
+    (layer, found), *rest = read_memory(sent).items()
+    assert (layer, rest) == (4, [])
+    assert torch.equal(found, gram)
+    assert read_memory(over_the_wire(write_job(JOB, ArrayRecord()))) == {}
 
 
 def test_a_digest_tells_names_and_values_apart_and_not_their_order() -> None:

@@ -96,7 +96,7 @@ FAULTS: dict[str, tuple[Phase, Content, str]] = {
         failing("a model that cannot be loaded"),
         "cannot be loaded",
     ),
-    "counting": (Phase.TARGETS, measured(), "number of requests"),
+    "counting": (Phase.TARGETS, RecordDict.clear, "number of requests"),
     "requests": (
         Phase.TARGETS,
         failing("requests that cannot be used"),

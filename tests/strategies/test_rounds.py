@@ -1,21 +1,32 @@
-"""What is kept of a round says who was missing."""
+"""What a round came to is counted as parties tell it."""
 
 from strategies.exchange import Refusal
+from strategies.messages import TargetsReply
 from strategies.rounds import RoundOutcome
 
 
-def test_who_is_missing_is_named_with_the_reason() -> None:
-    """Refused and idle parties are told apart."""
+def test_what_parties_say_of_their_requests_adds_up() -> None:
+    """Over every field; sums are over edited and known requests."""
+    outcome = RoundOutcome()
+    outcome.count(
+        5,
+        TargetsReply(
+            requests=3, known=1, left_out=2, residual_norm=4.0, residual_ratio=0.5
+        ),
+    )
+    outcome.count(6, TargetsReply(requests=2, residual_norm=1.5, residual_ratio=0.25))
+    assert (outcome.requests, outcome.known, outcome.left_out) == (5, 1, 2)
+    assert outcome.examined == 6
+    assert (outcome.residual_norm, outcome.residual_ratio) == (5.5, 0.75)
+    assert outcome.idle == outcome.content == []
+
+
+def test_a_party_without_requests_is_told_from_one_whose_were_left_out() -> None:
+    """The one is missing, the other has got what it wanted."""
+    outcome = RoundOutcome(refusals=[Refusal(9, "it is late")])
+    outcome.count(5, TargetsReply(requests=0))
+    outcome.count(6, TargetsReply(requests=0, known=2))
+    outcome.count(7, TargetsReply(requests=0, left_out=1))
+    assert (outcome.idle, outcome.content) == ([5], [6, 7])
+    assert outcome.missing() == "node 9: it is late; node 5: it has no request"
     assert RoundOutcome().missing() == "nobody"
-    outcome = RoundOutcome([Refusal(4, "it was late")], idle=[6])
-    assert outcome.missing() == "node 4: it was late; node 6: it has no request"
-
-
-def test_rounds_share_nothing() -> None:
-    """A default that is changed in place would join them."""
-    first, second = RoundOutcome(), RoundOutcome()
-    first.refusals.append(Refusal(1, "late"))
-    first.idle.append(2)
-    first.bytes_up[3] = 4
-    assert second == RoundOutcome()
-    assert first != second
