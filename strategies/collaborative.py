@@ -64,7 +64,8 @@ class CollaborativeEditing(Strategy):
         Whether parties judge the first round's requests before any edit, too.
     memory_keys : str
         Which keys are remembered: those the round was ``solved`` with, or those of the
-        ``edited`` model, which costs one more exchange.
+        ``edited`` model. Under `layerwise` they are the same; otherwise the latter cost
+        one more exchange.
     arbiter : Arbiter, optional
         Compares tokens and rules on requests that meet.
     report : Callable, optional
@@ -329,8 +330,13 @@ class CollaborativeEditing(Strategy):
         self.roster.require_enough(number)
 
     def _remember(self, grid: Grid, number: int) -> None:
-        """Add the round's grams to the memory of each layer."""
-        if self.memory_keys == "edited" and self._grams:
+        """Add the round's grams to the memory of each layer.
+
+        Under `layerwise` they are read on a model whose earlier layers are edited
+        already, and a key does not depend on others: to read again gives the same.
+        """
+        frozen = self.job.plan.schedule != "layerwise"
+        if self.memory_keys == "edited" and frozen and self._grams:
             layers = tuple(self.layers)
             job = self.job.model_copy(update={"round": number, "layers": layers})
             asking = self._address(Phase.MEMORY, job, self.to_arrays())

@@ -377,7 +377,8 @@ def read_metrics(content: RecordDict) -> dict[str, float]:
         if part is not None
         for kind in ("sum", "count")
     }
-    if whole != set(record) or not all(math.isfinite(each) for each in found.values()):
+    sound = whole == set(found) == set(record)
+    if not sound or not all(math.isfinite(each) for each in found.values()):
         raise StatisticsError("its metrics are not finite sums with their counts")
     if any(value < 1 for name, value in found.items() if ".count." in name):
         raise StatisticsError("its metrics are sums over nothing")

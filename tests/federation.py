@@ -322,7 +322,7 @@ def _grams(
 ) -> dict[int, Tensor]:
     """``KᵀK`` of each layer, on the model that its keys were read on."""
     grams = {}
-    for layers in plan.exchanges:
+    for layers in plan.steps:
         before = [k for k in plan.parameters.layers if k < layers[0]]
         earlier = {model.weight_name(k): update[model.weight_name(k)] for k in before}
         with applied(earlier, model.model):

@@ -169,7 +169,7 @@ def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
         found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
         return found
 
-    monkeypatch.setattr("clients.contribution.compute_targets", count)
+    monkeypatch.setattr("clients.round_targets.compute_targets", count)
     report = runs.run(
         run={"compare": True}, model={"dtype": "float32"}, merge={"name": "ties"}
     )

@@ -154,7 +154,7 @@ def test_targets_are_computed_once_when_merges_are_compared(
         found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
         return found
 
-    monkeypatch.setattr("clients.contribution.compute_targets", count)
+    monkeypatch.setattr("clients.round_targets.compute_targets", count)
     federation = federate(editing=AT_ONCE)
     deltas = {name: federation.delta(name) for name in known_names()}
     assert sorted(computed) == sorted(r.subject for r in federation.requests(1))

@@ -38,7 +38,7 @@ def test_a_failure_of_a_party_reaches_the_server_as_one_of_the_known_words(
     def fail(*_: object, **__: object) -> Tensor:
         raise RuntimeError(planted)
 
-    monkeypatch.setattr("clients.contribution.compute_targets", fail)
+    monkeypatch.setattr("clients.round_targets.compute_targets", fail)
     federation = federate()
     with pytest.raises(AggregationError) as caught:
         federation.run()

@@ -1,0 +1,278 @@
+"""Laws of several rounds: one machine, one memory, one state to go on from."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from editing.config import Plan
+from editing.conflicts import conflicting
+from editing.deltas import applied
+from editing.encodings import encode
+from editing.pipeline import read_pairs
+from editing.requests import EditRequest, to_counterfact
+from editing.solving import solve_delta
+from editing.statistics import LayerStatistics
+from editing.targets import compute_targets
+from sims.in_process import InProcessGrid, make_contexts
+from strategies.collaborative import CollaborativeEditing
+from strategies.memory import Memory
+from strategies.merges.choice import read_merge
+from strategies.messages import (
+    PROTOCOL_VERSION,
+    Introduction,
+    Job,
+    ModelIdentity,
+    Phase,
+    TargetsReply,
+    read_delta,
+    read_job,
+    write_introduction,
+    write_metrics,
+    write_statistics,
+    write_targets_reply,
+)
+from strategies.rounds import EditedLayer, RoundState
+from tests.federation import (
+    AT_ONCE,
+    Federation,
+    assert_same_bits,
+    assert_same_delta,
+    world_requests,
+    write_json,
+)
+from tests.laws import (
+    ALGEBRA,
+    assert_same,
+    draw_pairs,
+    draw_prior,
+    relative_difference,
+)
+from tests.tiny import LAYERS, PARAMETERS, TEMPLATES
+
+Make = Callable[..., Federation]
+
+JOINING = "[[1, 0, 2], [1, 1, 0], [0, 2, 1], [1, 0, 0]]"
+"""Requests of three parties in four rounds; who has none is not there."""
+
+IDENTITY = ModelIdentity(weights="w", tokenizer="t")
+WEIGHT = "layer.weight"
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3, 4])
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 5.0])
+def test_parties_that_come_and_go_edit_as_one_machine_with_the_same_memory(
+    federate: Make, rounds: int, gamma: float
+) -> None:
+    """`collabedit` is `global` after every number of rounds, whatever is remembered."""
+    federation = federate(
+        run={"rounds": rounds},
+        prior={"memory-weight": gamma},
+        parties={"requests-per-round": JOINING, "allow-empty": True},
+        editing={} if rounds == 3 else AT_ONCE,
+    )
+    together = federation.delta()
+    memories = {k: each.memory for k, each in federation.strategy.layers.items()}
+    assert_same_delta(together, federation.delta("global"), ALGEBRA)
+    assert_same_delta(together, federation.edit_alone(), ALGEBRA)
+    for layer, edited in federation.strategy.layers.items():
+        assert_same(memories[layer].prior(), edited.memory.prior())
+
+
+def linear_client(
+    keys: Mapping[tuple[int, int], Tensor], values: Mapping[tuple[int, int], Tensor]
+) -> Callable[[Message, Context], Message]:
+    """A party whose model is one linear layer, with fixed keys and wanted outputs."""
+
+    def answer(message: Message, context: Context) -> Message:
+        phase = message.metadata.message_type
+        party = int(str(context.node_config["partition-id"]))
+        if phase == Phase.DESCRIBE.value:
+            content = write_introduction(
+                Introduction(protocol=PROTOCOL_VERSION, identity=IDENTITY, party=party)
+            )
+        elif phase == Phase.TARGETS.value:
+            content = write_targets_reply(TargetsReply(requests=1))
+        elif phase == Phase.STATISTICS.value:
+            own = read_job(message.content).round, party
+            written = read_delta(message).get(WEIGHT)
+            now = 0 if written is None else keys[own] @ written.double().mT
+            content = write_statistics(
+                {0: encode(keys[own], values[own] - now, "dense")}
+            )
+        else:
+            content = write_metrics({})
+        return Message(content, reply_to=message)
+
+    return answer
+
+
+@settings(max_examples=15)
+@given(
+    rounds=st.integers(1, 4),
+    parties=st.integers(1, 3),
+    edits=st.integers(1, 2),
+    seed=st.integers(0, 2**16),
+)
+def test_rounds_remembered_at_weight_one_equal_one_round_on_the_union(
+    rounds: int, parties: int, edits: int, seed: int
+) -> None:
+    """With fixed keys and targets, through the whole protocol."""
+    count = rounds * parties * edits
+    all_keys, all_values = draw_pairs(count, seed)
+    places = [(n, p) for n in range(1, rounds + 1) for p in range(parties)]
+    keys = dict(zip(places, torch.split(all_keys, edits), strict=True))
+    values = dict(zip(places, torch.split(all_values, edits), strict=True))
+    memory = Memory.of_covariance(draw_prior(seed), 2.0, 1.0)
+    parameters = PARAMETERS.model_copy(update={"layers": (0,)})
+    plan = Plan(parameters=parameters, schedule="layerwise", templates=TEMPLATES)
+    strategy = CollaborativeEditing(
+        Job(identity=IDENTITY, plan=plan, encoding="dense"),
+        read_merge("collabedit"),
+        {0: EditedLayer(WEIGHT, all_values.shape[1], all_keys.shape[1], memory)},
+        parties=parties,
+        dtype=torch.float64,
+    )
+    grid = InProcessGrid(make_contexts({}, parties), linear_client(keys, values))
+    strategy.start(grid, ArrayRecord(), num_rounds=rounds, train_config=ConfigRecord())
+    union = LayerStatistics.of_pairs(all_keys, all_values)
+    assert_same(strategy.delta[WEIGHT], solve_delta(union, memory.prior()), ALGEBRA)
+
+
+@pytest.mark.parametrize("schedule", ["layerwise", "frozen-uniform"])
+def test_keys_can_be_read_again_after_the_edit_for_the_memory(
+    federate: Make, schedule: str
+) -> None:
+    """The memory then holds the grams of the edited model's keys.
+
+    It takes one exchange more, but for `layerwise`, which has read those keys already;
+    the delta of the round itself is the same.
+    """
+    editing = {"schedule": schedule}
+    federation = federate(editing=editing, prior={"memory-keys": "edited"})
+    strategy, _ = federation.run()
+    model, plan = federation.preparation.model, federation.preparation.plan
+    requests = federation.requests(1)
+    targets = compute_targets(model, requests, plan.templates, plan.parameters)
+    with applied(strategy.delta, model.model):
+        pairs = read_pairs(model, requests, targets, plan, LAYERS)
+    for layer in LAYERS:
+        keys = pairs[layer].keys
+        assert_same(strategy.layers[layer].memory.grams, keys.mT @ keys)
+    other = federate(editing=editing)
+    solved, _ = other.run()
+    assert_same_bits(strategy.delta, solved.delta)
+    last = LAYERS[-1]
+    ours, theirs = (each.layers[last].memory.grams for each in (strategy, solved))
+    frozen = schedule != "layerwise"
+    assert len(federation.nodes_asked(Phase.MEMORY)) == (3 if frozen else 0)
+    assert (relative_difference(ours, theirs) > 1e-4) == frozen
+    assert other.nodes_asked(Phase.MEMORY) == []
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_run_that_goes_on_from_a_round_ends_where_the_whole_one_ends(
+    federate: Make, stop: int
+) -> None:
+    """Bit for bit, by delta, memory and metrics; only the missing rounds are run."""
+    tables = {"run": {"rounds": 3}, "parties": {"requests-per-round": 1}}
+    states: list[RoundState] = []
+    whole = federate(**tables)
+    _, result = whole.run(on_round=lambda state, *_: states.append(state))
+    assert [state.number for state in states] == [1, 2, 3]
+    rest = federate(**tables)
+    strategy, resumed = rest.run(resume=states[stop - 1])
+    assert_same_bits(strategy.delta, whole.strategy.delta)
+    for layer, edited in strategy.layers.items():
+        theirs = whole.strategy.layers[layer].memory.grams
+        assert torch.equal(edited.memory.grams, theirs)
+    assert set(resumed.evaluate_metrics_clientapp) == set(range(stop + 1, 4))
+    for number, found in resumed.evaluate_metrics_clientapp.items():
+        assert dict(found) == dict(result.evaluate_metrics_clientapp[number])
+    assert (
+        rest.nodes_asked(Phase.TARGETS) == whole.nodes_asked(Phase.TARGETS)[3 * stop :]
+    )
+
+
+def test_every_round_is_judged_by_its_own_requests_and_all_earlier_ones(
+    federate: Make,
+) -> None:
+    """On the model as it is after that round."""
+    federation = federate(
+        editing=AT_ONCE, run={"rounds": 3}, parties={"requests-per-round": 1}
+    )
+    _, result = federation.run(judge_unedited=True)
+    judged = {
+        number: sorted({int(name.split(".")[1]) for name in found})
+        for number, found in result.evaluate_metrics_clientapp.items()
+    }
+    assert judged == {0: [1], 1: [1], 2: [1, 2], 3: [1, 2, 3]}
+
+
+def test_a_round_whose_requests_are_all_known_changes_nothing(federate: Make) -> None:
+    """The parties are content, which stops no run."""
+    federation = federate(
+        editing=AT_ONCE,
+        run={"rounds": 2, "min-parties": 3},
+        parties={"skip-known": 1e9},
+    )
+    strategy, result = federation.run()
+    assert strategy.delta == {}
+    outcome = strategy.roster.outcomes[2]
+    assert (outcome.requests, outcome.known, len(outcome.content)) == (0, 6, 3)
+    assert federation.nodes_asked(Phase.STATISTICS) == []
+    assert result.evaluate_metrics_clientapp[2]["round.2.count.rewrite_acc"] == 6.0
+
+
+@pytest.mark.parametrize("policy", ["none", "first", "last", "majority", "drop"])
+def test_requests_that_meet_are_ruled_on_alike_on_one_machine_and_many(
+    federate: Make, tmp_path: Path, policy: str
+) -> None:
+    """`collabedit` is `global` also where requests repeat and contradict others."""
+    file = write_json(
+        tmp_path / "meeting.json", [to_counterfact(each) for each in meeting_requests()]
+    )
+    federation = federate(
+        editing=AT_ONCE,
+        run={"rounds": 2},
+        parties={"deduplicate": True, "conflicts": policy},
+        requests={"source": str(file)},
+    )
+    together = federation.delta()
+    apart = federation.strategy.roster.outcomes
+    assert_same_delta(together, federation.delta("global"), ALGEBRA)
+    for number, pooled in federation.strategy.roster.outcomes.items():
+        ours = apart[number]
+        assert ours.left_out == pooled.left_out
+        assert (ours.duplicates, ours.conflicts) == (
+            pooled.duplicates,
+            pooled.conflicts,
+        )
+    assert (apart[1].duplicates, apart[1].conflicts) == (1, 1)
+    assert apart[2].duplicates == 0
+    # What was left out in the first round is no history for the second to contradict.
+    assert apart[2].conflicts == (0 if policy in {"last", "drop"} else 1)
+    left_out = {"none": (1, 0), "last": (2, 0), "drop": (3, 0)}
+    expected = left_out.get(policy, (2, 1))
+    assert (apart[1].left_out, apart[2].left_out) == expected
+
+
+def meeting_requests() -> list[EditRequest]:
+    """Give two rounds of three parties with two requests each.
+
+    In the first, one fact is asked for by all: twice alike, once otherwise. In the
+    second, one party asks for it otherwise again.
+    """
+    one, *others = world_requests()
+    other = conflicting(one, "Works Group", 900)
+    first = [one, others[0], one, others[1], other, others[2]]
+    second = [others[3], others[4], other, others[5], others[6], others[7]]
+    return [
+        request.model_copy(update={"case_id": number})
+        for number, request in enumerate(first + second)
+    ]

@@ -1,0 +1,140 @@
+"""Parties come and go between rounds."""
+
+from collections.abc import Callable
+
+import pytest
+from flwr.app import RecordDict
+from flwr.serverapp.exception import AggregationError
+
+from sims.in_process import InProcessGrid
+from strategies.messages import (
+    Introduction,
+    Phase,
+    read_introduction,
+    write_introduction,
+)
+from tests.federation import (
+    AT_ONCE,
+    Federation,
+    assert_same_delta,
+    edit_in_rounds,
+    on_phase,
+)
+from tests.laws import ALGEBRA
+
+Make = Callable[..., Federation]
+
+
+class ChangingGrid(InProcessGrid):
+    """A grid whose nodes are those of the round that is next."""
+
+    def __init__(self, federation: Federation, *attendance: tuple[int, ...]) -> None:
+        """Say which parties are there when the run begins, and in each round."""
+        super().__init__(federation.contexts, federation.answer)
+        self.federation = federation
+        self.rounds = [
+            [federation.node(each) for each in those] for those in attendance
+        ]
+
+    def get_node_ids(self) -> list[int]:
+        """Who is there now."""
+        begun = self.federation.strategy.roster.outcomes
+        place = max(begun, default=0)
+        return self.rounds[min(place, len(self.rounds) - 1)]
+
+
+def attend(federation: Federation, *attendance: tuple[int, ...]) -> None:
+    """Have parties come and go."""
+    federation.grid = ChangingGrid(federation, *attendance)
+
+
+def test_parties_join_and_leave_between_rounds_and_come_back(federate: Make) -> None:
+    """Each round edits the requests of those that are there, in their order."""
+    federation = federate(
+        editing=AT_ONCE,
+        run={"rounds": 3},
+        parties={"requests-per-round": 1, "count": 3},
+    )
+    there = ((0, 1, 2), (0, 2), (1, 2, 0), (1,))
+    attend(federation, *there)
+    strategy, _ = federation.run()
+    rounds = [
+        [federation.requests_of_parties(number)[party][0] for party in sorted(those)]
+        for number, those in enumerate(there[1:], start=1)
+    ]
+    expected = edit_in_rounds(federation.preparation, rounds, 1.0)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)
+    assert all(not each.refusals for each in strategy.roster.outcomes.values())
+
+
+def test_who_joins_late_is_introduced_first_and_takes_its_place(federate: Make) -> None:
+    """Its place in sums is that of its number and not of its coming."""
+    federation = federate(
+        editing=AT_ONCE, run={"rounds": 2}, parties={"requests-per-round": 1}
+    )
+    federation.config = federation.config.model_copy(
+        update={"parties": federation.config.parties.model_copy(update={"count": 2})}
+    )
+    attend(federation, (1, 2), (1, 2), (0, 1, 2))
+    strategy, _ = federation.run()
+    nodes = [federation.node(party) for party in range(3)]
+    assert strategy.roster.order == nodes
+    assert federation.nodes_asked(Phase.DESCRIBE) == [nodes[1], nodes[2], nodes[0]]
+    assert federation.nodes_asked(Phase.TARGETS) == [*nodes[1:], *nodes]
+
+
+def speak_another_protocol(content: RecordDict) -> None:
+    """Say of oneself that one is of another version."""
+    said = read_introduction(content)
+    other = Introduction(**{**said.model_dump(), "protocol": 77})
+    content["introduction"] = write_introduction(other)["introduction"]
+
+
+def test_a_late_party_with_another_model_is_refused_and_not_asked_again(
+    federate: Make,
+) -> None:
+    """In the round in which it comes, and in all others it is missing."""
+    federation = federate(
+        editing=AT_ONCE, run={"rounds": 3}, parties={"requests-per-round": 1}
+    )
+    federation.config = federation.config.model_copy(
+        update={"parties": federation.config.parties.model_copy(update={"count": 2})}
+    )
+    attend(federation, (0, 1), (0, 1), (0, 1, 2))
+    stranger = federation.node(2)
+
+    federation.tampers[2] = on_phase(Phase.DESCRIBE, speak_another_protocol)
+    strategy, _ = federation.run()
+    missing = [
+        [each.node for each in strategy.roster.outcomes[number].refusals]
+        for number in (1, 2, 3)
+    ]
+    assert missing == [[], [stranger], [stranger]]
+    assert federation.nodes_asked(Phase.DESCRIBE).count(stranger) == 1
+
+
+def test_a_round_with_too_few_parties_stops_the_run(federate: Make) -> None:
+    """Those who left are not waited for, and the run says how many it has."""
+    federation = federate(
+        editing=AT_ONCE,
+        run={"rounds": 2, "min-parties": 2},
+        parties={"requests-per-round": 1},
+    )
+    attend(federation, (0, 1, 2), (0, 1), (2,))
+    with pytest.raises(AggregationError, match="Round 2 has 1 parties left"):
+        federation.run()
+
+
+def test_parties_without_new_requests_judge_those_they_made_before(
+    federate: Make,
+) -> None:
+    """Retention is of everybody's requests, whoever asks for something now."""
+    federation = federate(
+        editing=AT_ONCE,
+        run={"rounds": 2},
+        parties={"requests-per-round": "[[2, 1, 1], [0, 2, 0]]", "allow-empty": True},
+    )
+    _, result = federation.run()
+    found = result.evaluate_metrics_clientapp[2]
+    assert found["round.1.count.rewrite_acc"] == 4.0
+    assert found["round.2.count.rewrite_acc"] == 2.0
