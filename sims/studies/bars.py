@@ -1,0 +1,93 @@
+"""Bars of a study: groups side by side, or shares on top of each other."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from server.report_plots import COLOURS, add_axes, render
+from sims.studies.plots import Panel
+
+GROUP_WIDTH = 0.84
+INK = "#333333"
+NEUTRAL = "#C9CFD6"
+
+
+def draw_groups(frame: pd.DataFrame, group: str, panels: Sequence[Panel]) -> str:
+    """Draw a group of bars for each value of a column, a dot a seed; a data URI.
+
+    Args:
+        frame: Long form, with a column ``seed``.
+        group: The column whose values are a group each, in their order.
+        panels: The columns that are a bar of each group; one without a number has none.
+    """
+    names = list(dict.fromkeys(frame[group]))
+    width = GROUP_WIDTH / len(panels)
+
+    def draw(figure: Figure) -> None:
+        axes = add_axes(figure, (1, 1, 1))
+        for place, panel in enumerate(panels):
+            shift = (place - (len(panels) - 1) / 2) * width
+            middles = {name: index + shift for index, name in enumerate(names)}
+            draw_bar(axes, frame, group, panel, middles, width, COLOURS[place])
+        axes.set_xticks(range(len(names)), names, fontsize=8)
+        axes.set_ylabel("per cent")
+        axes.legend(frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1))
+
+    return render(draw, width=1.2 + 0.22 * len(panels) * max(4, len(names)))
+
+
+def draw_bar(
+    axes: Axes,
+    frame: pd.DataFrame,
+    group: str,
+    panel: Panel,
+    middles: Mapping[str, float],
+    width: float,
+    colour: str,
+) -> None:
+    """Draw one bar of each group, and its seeds upon it."""
+    means = frame.groupby(group)[panel.column].mean()
+    heights = [float(means[name]) for name in middles]
+    bars = axes.bar(
+        list(middles.values()), heights, width * 0.92, label=panel.title, color=colour
+    )
+    labels = ["" if np.isnan(height) else f"{height:.0f}" for height in heights]
+    axes.bar_label(bars, labels, fontsize=7, padding=3, color=INK)
+    places = [middles[name] for name in frame[group]]
+    axes.scatter(places, frame[panel.column], s=5, color=INK, alpha=0.6, zorder=3)
+
+
+def draw_stacks(
+    frames: Mapping[str, pd.DataFrame], group: str, shares: Mapping[str, str]
+) -> str:
+    """Draw shares on top of each other, axes of their own for each frame; a data URI.
+
+    Args:
+        frames: By title, long form.
+        group: The column whose values are a bar each, in their order.
+        shares: The columns that add up to a bar, and their names; the last is in grey.
+    """
+    colours = [*COLOURS[: len(shares) - 1], NEUTRAL]
+
+    def draw(figure: Figure) -> None:
+        for place, (title, frame) in enumerate(frames.items(), start=1):
+            axes = add_axes(figure, (1, len(frames), place))
+            means = frame.groupby(group, sort=False)[list(shares)].mean()
+            below = np.zeros(len(means))
+            for (column, name), colour in zip(shares.items(), colours, strict=True):
+                heights = means[column].to_numpy()
+                bars = axes.bar(
+                    list(means.index), heights, 0.7, below, label=name, color=colour
+                )
+                labels = [f"{each:.0f}" if each >= 4 else "" for each in heights]
+                axes.bar_label(bars, labels, label_type="center", fontsize=8)
+                below = below + heights
+            axes.set_title(title, fontsize=10)
+            axes.set_ylabel("per cent")
+        drawn = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*drawn, frameon=False, ncols=5, loc="outside upper center")
+
+    return render(draw, width=5.0 * len(frames))
