@@ -90,6 +90,52 @@ def study_overlap(
     carry_out(Overlap(threshold), seeds, scenario, settings, engine, output)
 
 
+@app.command("augmentation")
+def study_augmentation(
+    seeds: SeedsOption = "0",
+    scenario: ScenarioOption = None,
+    settings: SetOption = None,
+    engine: EngineOption = "in-process",
+    output: OutputOption = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Phrasings by relation, {RELATION: [PROMPT, …]}; `*` is any relation.",
+            show_default="the pool's own wordings",
+        ),
+    ] = None,
+) -> None:
+    """Whether further phrasings beat a conflicting edit that was there first."""
+    from editing.augmentation import read_templates
+    from sims.studies.augmentation import Augmentation
+
+    listed = None if templates is None else read_templates(templates)
+    carry_out(Augmentation(listed), seeds, scenario, settings, engine, output)
+
+
+@app.command("conflict")
+def study_conflict(
+    seeds: SeedsOption = "0",
+    scenario: ScenarioOption = None,
+    settings: SetOption = None,
+    engine: EngineOption = "in-process",
+    output: OutputOption = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Requests that contradict each other, in ConflictEdit's form.",
+            show_default="drawn from the pool",
+        ),
+    ] = None,
+) -> None:
+    """What becomes of a fact for which two parties give different objects."""
+    from sims.studies.conflict import Conflict
+
+    carry_out(Conflict(pairs), seeds, scenario, settings, engine, output)
+
+
 def carry_out(
     study: "Study",
     seeds: str,

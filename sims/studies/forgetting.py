@@ -1,6 +1,7 @@
 """Forgetting: do later rounds undo what the first one edited?"""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,12 @@ from server.config import RunConfig
 from sims.studies.noise import NOISES, OTHER, draw_rounds
 from sims.studies.plots import Panel, draw_panels, mean_table
 from sims.studies.study import Figure, Study, Trial, TrialResult, deal
-from sims.studies.wording import enumerate_words, state_change, state_verdict
+from sims.studies.wording import (
+    enumerate_words,
+    state_change,
+    state_mean,
+    state_verdict,
+)
 
 ZERO, ONE, LAMBDA = "γ = 0", "γ = 1", "γ = λ"
 UNEDITED = "unedited"
@@ -53,7 +59,12 @@ class Forgetting(Study):
     ) -> list[Trial]:
         """One trial a memory weight, and two of the contrasting kind of noise."""
         sizes, weights = round_sizes(config), memory_weights(config)
-        drawn = draw_rounds(pool, [sum(each) for each in sizes], seed)
+        drawn = {
+            noise: [targets, *(without_judges(later, config) for later in rest)]
+            for noise, (targets, *rest) in draw_rounds(
+                pool, [sum(each) for each in sizes], seed
+            ).items()
+        }
         return [
             Trial(
                 name=f"{noise}_{gamma}".translate(PLAIN),
@@ -69,7 +80,9 @@ class Forgetting(Study):
         """A row a round: the targets after it, and the round's own requests."""
         edited = [row for result in results for row in rows_of(result)]
         before = [row for result in results for row in unedited_rows(result)]
-        return pd.DataFrame([*edited, *before]).drop_duplicates(ignore_index=True)
+        frame = pd.DataFrame([*edited, *before]).drop_duplicates(ignore_index=True)
+        metrics = [*METRICS, *(panel.column for panel in PRICE)]
+        return frame.astype(dict.fromkeys(metrics, float))
 
     def draw(self, frame: pd.DataFrame) -> list[Figure]:
         """The targets under each kind of noise, and the later requests themselves."""
@@ -84,6 +97,21 @@ class Forgetting(Study):
         first, *others = (frame[frame["noise"] == n] for n in frame["noise"].unique())
         words = [state_gain(first), state_lambda(first), state_price(first)]
         return " ".join([*words, *map(state_contrast, others)])
+
+
+def without_judges(
+    requests: Sequence[EditRequest], config: RunConfig
+) -> list[EditRequest]:
+    """Leave later requests their own prompt alone to be judged by.
+
+    All requests are judged again after every round; the later ones' paraphrases and
+    neighbours would take most of the time and are not read. Paraphrases stay where they
+    are edited as well.
+    """
+    unread: dict[str, tuple[str, ...]] = {"neighborhood_prompts": ()}
+    if not config.requests.phrasings:
+        unread["paraphrase_prompts"] = ()
+    return [request.model_copy(update=unread) for request in requests]
 
 
 def round_sizes(config: RunConfig) -> list[tuple[int, ...]]:
@@ -193,24 +221,33 @@ def state_gain(frame: pd.DataFrame) -> str:
     """Say what γ = 1 retains beyond γ = 0, and whether that was expected."""
     last = last_round(frame)
     changes = {name: difference(last, name) for name in METRICS}
-    success = {g: by_seed(last, g, "rewrite_success").mean() for g in (ZERO, ONE)}
-    held = {
-        word: changes[name].mean() >= EXPECTED_GAIN
-        for word, name in (("success", "rewrite_success"), ("accuracy", "rewrite_acc"))
-    }
-    held["the neighbourhood"] = changes["neighborhood_success"].mean() >= 0
+    success = {g: state_mean(by_seed(last, g, "rewrite_success")) for g in (ZERO, ONE)}
     return (
         f"After {last['edits'].iloc[0]} {NOISES[last['noise'].iloc[0]]}, "
-        f"{success[ONE]:.1f} per cent of the first round's requests still succeed with "
-        f"γ = 1 and {success[ZERO]:.1f} with γ = 0. The difference in points is "
+        f"{success[ONE]} per cent of the first round's requests still succeed with "
+        f"γ = 1 and {success[ZERO]} with γ = 0. The difference in points is "
         f"{state_change(changes['rewrite_success'])} in rewrite success, "
         f"{state_change(changes['rewrite_acc'])} in rewrite accuracy, "
         f"{state_change(changes['paraphrase_success'])} in paraphrase success and "
         f"{state_change(changes['neighborhood_success'])} in neighbourhood success. "
-        + state_verdict(
-            f"A gain of {EXPECTED_GAIN:.0f} points at no loss to the neighbourhood",
-            held,
-        )
+        + judge_gain({name: change.mean() for name, change in changes.items()})
+    )
+
+
+def judge_gain(changes: Mapping[str, float]) -> str:
+    """Say for which of the metrics measured the expected came out."""
+    least = {
+        "rewrite_success": ("success", EXPECTED_GAIN),
+        "rewrite_acc": ("accuracy", EXPECTED_GAIN),
+        "neighborhood_success": ("the neighbourhood", 0.0),
+    }
+    return state_verdict(
+        f"A gain of {EXPECTED_GAIN:.0f} points at no loss to the neighbourhood",
+        {
+            word: changes[name] >= bound
+            for name, (word, bound) in least.items()
+            if not math.isnan(changes[name])
+        },
     )
 
 
@@ -233,8 +270,8 @@ def state_price(frame: pd.DataFrame) -> str:
     later = frame[frame["edits"] > 0]
     last = last_round(frame)
     parts = [
-        f"{by_seed(later, gamma, 'later_success').mean():.1f} "
-        f"({by_seed(last, gamma, 'later_success').mean():.1f}) with {gamma}"
+        f"{state_mean(by_seed(later, gamma, 'later_success'))} "
+        f"({state_mean(by_seed(last, gamma, 'later_success'))}) with {gamma}"
         for gamma in (ZERO, ONE, LAMBDA)
     ]
     return (
@@ -248,7 +285,7 @@ def state_contrast(frame: pd.DataFrame) -> str:
     """Say what the contrasting noise left of the targets."""
     last = last_round(frame)
     kept = [
-        f"{by_seed(last, gamma, 'rewrite_success').mean():.1f} with {gamma}"
+        f"{state_mean(by_seed(last, gamma, 'rewrite_success'))} with {gamma}"
         for gamma in (ZERO, ONE)
     ]
     return (

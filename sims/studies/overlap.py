@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import pandas as pd
@@ -60,7 +60,7 @@ class Overlap(Study):
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         """Have guarded parties leave out what has at most this residual ratio."""
-        self._threshold = threshold
+        self.threshold = threshold
 
     def trials(
         self, pool: Sequence[EditRequest], config: RunConfig, seed: int
@@ -68,7 +68,7 @@ class Overlap(Study):
         """Each number of parties, and the rounds in turn, without a guard and with."""
         check_guards(config)
         repeated, others = draw_requests(pool, config, seed)
-        known = f"parties.skip-known={self._threshold}"
+        known = f"parties.skip-known={self.threshold}"
         counts = [number for number in PARTIES if number <= config.parties.count]
         made = [
             trial
@@ -85,13 +85,14 @@ class Overlap(Study):
     def tabulate(self, results: Sequence[TrialResult]) -> pd.DataFrame:
         """A row a measurement: the repeated request's residual, or the others."""
         readers = {TOGETHER: read_together, IN_TURN: read_in_turn}
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             [
                 {"seed": result.seed, **result.trial.labels, **row}
                 for result in results
                 for row in readers[str(result.trial.labels["part"])](result)
             ]
         )
+        return frame.astype(dict.fromkeys(METRICS, float))
 
     def draw(self, frame: pd.DataFrame) -> list[Figure]:
         """What is left to write, and the others' scores, for both ways to repeat."""
@@ -111,7 +112,7 @@ class Overlap(Study):
             [
                 state_together(together),
                 state_in_turn(in_turn),
-                state_known(in_turn, self._threshold),
+                state_known(in_turn, self.threshold),
             ]
         )
 
@@ -164,8 +165,12 @@ def make_together(
 
 
 def make_in_turn(repeated: EditRequest, others: Sequence[Round]) -> tuple[Round, ...]:
-    """Have the first party make the request in every round."""
-    return tuple(((repeated, *first), *rest) for first, *rest in others)
+    """Have one party make the request in every round, and another all the others.
+
+    Two parties do: the others' number is what weighs, not by how many they are made.
+    """
+    everything = (tuple(chain.from_iterable(parties)) for parties in others)
+    return tuple(((repeated,), asked) for asked in everything)
 
 
 def guard(
@@ -291,9 +296,21 @@ def write_row(values: "pd.Series[float]", digits: int = 2) -> str:
     return enumerate_words([f"{value:.{digits}f}" for value in values])
 
 
+def headline(frame: pd.DataFrame) -> tuple[str, str]:
+    """Choose the metric to speak of, and its name; a pool may not ask for all."""
+    names = {
+        "score": "score",
+        "rewrite_success": "rewrite success",
+        "rewrite_acc": "rewrite accuracy",
+    }
+    measured = [name for name in names if frame[name].notna().any()]
+    return measured[0], names[measured[0]]
+
+
 def state_together(frame: pd.DataFrame) -> str:
     """Say what copies in one round leave, and what they do to the others."""
     plain, guarded = GUARDS[TOGETHER]
+    metric, name = headline(frame)
     left = {
         each: means_by_times(frame, each, "repeated_norm") for each in GUARDS[TOGETHER]
     }
@@ -302,11 +319,11 @@ def state_together(frame: pd.DataFrame) -> str:
         f"Made by {parties} parties in one round, the request has "
         f"‖z − h‖ = {write_row(left[plain].iloc[1:])} left to write if every copy "
         f"counts and {write_row(left[guarded].iloc[1:])} if copies count once; it had "
-        f"{left[plain].iloc[0]:.2f} before any edit. The others' score is "
-        f"{write_row(means_by_times(frame, plain, 'score'), 1)}, from fewest to most "
-        f"copies a change of {state_change(change(frame, plain, 'score'))} points; "
+        f"{left[plain].iloc[0]:.2f} before any edit. The others' {name} is "
+        f"{write_row(means_by_times(frame, plain, metric), 1)}, from fewest to most "
+        f"copies a change of {state_change(change(frame, plain, metric))} points; "
         f"with copies counted once the change is "
-        f"{state_change(change(frame, guarded, 'score'))}. "
+        f"{state_change(change(frame, guarded, metric))}. "
         f"`deduplicate` left out {frame['left_out'].sum():.0f} copies in all."
     )
 
@@ -314,14 +331,15 @@ def state_together(frame: pd.DataFrame) -> str:
 def state_in_turn(frame: pd.DataFrame) -> str:
     """Say how the residual goes on from round to round, beside the others'."""
     plain, guarded = GUARDS[IN_TURN]
+    metric, name = headline(frame)
     left = means_by_times(frame, plain, "repeated_norm")
     others = means_by_times(frame, plain, "others_norm")
     return (
         f"Made in round after round, it has ‖z − h‖ = {write_row(left)} before each "
         f"round's edit, where the round's other requests have {write_row(others)}. "
-        "After the last round the score of all others is "
-        f"{means_by_times(frame, plain, 'score').iloc[-1]:.1f}, and "
-        f"{means_by_times(frame, guarded, 'score').iloc[-1]:.1f} where known requests "
+        f"After the last round the {name} of all others is "
+        f"{means_by_times(frame, plain, metric).iloc[-1]:.1f}, and "
+        f"{means_by_times(frame, guarded, metric).iloc[-1]:.1f} where known requests "
         "are left out."
     )
 

@@ -20,11 +20,13 @@ class Panel:
 
     Attributes:
         per_cent: Whether the axis goes from 0 to 100, not from 0 to what there is.
+        signed: Whether an axis of per cent goes down to -100.
     """
 
     column: str
     title: str
     per_cent: bool = True
+    signed: bool = False
 
 
 def draw_panels(
@@ -84,7 +86,7 @@ def draw_panel(
     if len(places) <= FEW_POINTS:
         axes.set_xticks(sorted(places))
     if panel.per_cent:
-        axes.set_ylim(0, 104)
+        axes.set_ylim(-104 if panel.signed else 0, 104)
         axes.set_ylabel("per cent")
     else:
         axes.set_ylim(bottom=0)

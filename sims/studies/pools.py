@@ -1,9 +1,12 @@
 """A study's pool of requests, fact by fact."""
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from editing.conflicts import read_conflicts
 from editing.embedded import resolve_model, resolve_source
 from editing.requests import EditRequest, read_requests
 from server.config import RunConfig
@@ -23,12 +26,28 @@ def fact_of(request: EditRequest) -> Fact:
 
 
 def read_pool(config: RunConfig) -> list[EditRequest]:
-    """Read the source that a scenario names."""
+    """Read the source that a scenario names; of ConflictEdit's files, both sides."""
     place = resolve_model(config.model.path)
     source = resolve_source(
         config.requests.source, place, "requests.json", "requests.source"
     )
-    return read_requests(source, config.requests.limit)
+    if not holds_conflicts(source):
+        return read_requests(source, config.requests.limit)
+    pairs = read_conflicts(source, config.requests.limit)
+    return [each for pair in pairs for each in (pair.right, pair.conflicting)]
+
+
+def holds_conflicts(source: Path) -> bool:
+    """Whether a file has ConflictEdit's form: a JSON list of records with ``edit``.
+
+    Of a file that cannot be read it is false; who reads requests says what is wrong.
+    """
+    try:
+        records = json.loads(source.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return False
+    first = records[0] if isinstance(records, list) and records else None
+    return isinstance(first, Mapping) and "edit" in first
 
 
 def facts_by_subject(

@@ -7,6 +7,8 @@ import pandas as pd
 
 def state_change(change: "pd.Series[float]", digits: int = 1) -> str:
     """Write a difference by seed as its mean, and each seed's behind it."""
+    if change.isna().all():
+        return "unknown"
     mean = f"{change.mean():+.{digits}f}"
     if len(change) == 1:
         return f"{mean} (seed {change.index[0]} alone)"
@@ -15,8 +17,15 @@ def state_change(change: "pd.Series[float]", digits: int = 1) -> str:
     return f"{mean} ({each} for seeds {seeds})"
 
 
+def state_mean(values: "pd.Series[float]") -> str:
+    """Write the mean of a metric, which a pool may not ask for."""
+    return "an unknown number" if values.isna().all() else f"{values.mean():.1f}"
+
+
 def enumerate_words(words: Sequence[str]) -> str:
     """Join words as a sentence does."""
+    if not words:
+        return "none"
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 

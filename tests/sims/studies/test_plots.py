@@ -1,0 +1,71 @@
+"""A plot shows means over seeds, and each seed."""
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from server.report_plots import COLOURS
+from sims.studies.plots import Panel, draw_panel, draw_panels, mean_table
+
+FRAME = pd.DataFrame(
+    {
+        "seed": [0, 0, 1, 1, 0],
+        "edits": [0, 10, 0, 10, 10],
+        "gamma": ["a", "a", "a", "a", "b"],
+        "success": [100.0, 80.0, 90.0, 40.0, 7.0],
+        "nothing": [None] * 5,
+    }
+)
+PANEL = Panel("success", "Success")
+
+
+def drawn_lines(panel: Panel) -> dict[str, list[float]]:
+    """Draw one panel and read its lines that have a name."""
+    axes = Figure().add_subplot()
+    lines = {name: FRAME[FRAME["gamma"] == name] for name in ("b", "none", "a")}
+    draw_panel(axes, panel, "edits", lines)
+    handles, names = axes.get_legend_handles_labels()
+    return {
+        name: [float(y) for y in line.get_ydata()]
+        for name, line in zip(names, handles, strict=True)
+    }
+
+
+def test_a_line_is_the_mean_over_seeds_and_what_is_absent_has_none() -> None:
+    """Nor has a column without numbers."""
+    assert drawn_lines(PANEL) == {"b": [7.0], "a": [95.0, 60.0]}
+    assert drawn_lines(Panel("nothing", "Nothing")) == {}
+
+
+def test_each_seed_is_a_faint_line_of_its_own() -> None:
+    """In the colour of the place that the name has among all."""
+    axes = Figure().add_subplot()
+    draw_panel(axes, PANEL, "edits", {"none": FRAME[:0], "a": FRAME[:4]})
+    faint = [line for line in axes.get_lines() if line.get_alpha()]
+    assert [list(line.get_ydata()) for line in faint] == [[100, 80], [90, 40]]
+    assert {line.get_color() for line in axes.get_lines()} == {COLOURS[1]}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_pictures_repeat_byte_for_byte(count: int) -> None:
+    """And differ where the numbers do."""
+
+    def picture(frame: pd.DataFrame) -> str:
+        return draw_panels(
+            frame,
+            [PANEL] * count,
+            x="edits",
+            x_label="later",
+            lines="gamma",
+            names=("a", "b"),
+        )
+
+    assert picture(FRAME) == picture(FRAME.copy())
+    assert picture(FRAME) != picture(FRAME.assign(success=FRAME["success"] / 2))
+
+
+def test_a_table_of_means_is_headed_by_the_panels_titles() -> None:
+    """One row a name."""
+    table = mean_table(FRAME, ["gamma"], [PANEL])
+    assert list(table.columns) == ["Success"]
+    assert table["Success"].to_dict() == {"a": 77.5, "b": 7.0}

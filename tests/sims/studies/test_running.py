@@ -1,0 +1,167 @@
+"""Trials become runs like any other, and what they left becomes results."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from editing.architectures import load_editable_model
+from editing.deltas import save_delta
+from editing.errors import InputError
+from editing.evaluation import evaluate_requests, sum_cases
+from editing.requests import read_requests
+from server.config import RunConfig
+from server.report import Report, RoundMetrics, write_report
+from sims.jobs import execute
+from sims.studies.forgetting import Forgetting
+from sims.studies.running import Judge, Order, Runner, run_study
+from sims.studies.study import Trial
+from strategies.scenario import ModelConfig
+from tests.sims.studies.made_up import make_pool, report_of
+
+POOL = make_pool(6)
+ROUNDS = (((POOL[0],), (POOL[2], POOL[4])),)
+STUDY = Forgetting()
+
+
+class Fake:
+    """Leaves a report, and remembers what was run."""
+
+    def __init__(self) -> None:
+        """Nothing was run."""
+        self.configs: list[RunConfig] = []
+
+    def __call__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        engine: str = "in-process",
+        *,
+        verbose: bool = False,
+    ) -> None:
+        """Write a folder as a run does."""
+        del verbose
+        assert engine == "flower"
+        self.configs.append(config)
+        folder.mkdir(parents=True)
+        write_report(Report(runs=(report_of([RoundMetrics()]),)), folder)
+
+
+def make_runner(folder: Path, fake: Fake, *overrides: str) -> Runner:
+    """Make a runner of the forgetting study's scenario."""
+    return Runner(folder, STUDY, Order(None, overrides, (0,), "flower"), fake)
+
+
+def test_equal_trials_of_a_seed_are_run_once(tmp_path: Path) -> None:
+    """Though they are read twice; another seed or setting is another run."""
+    fake = Fake()
+    runner = make_runner(tmp_path, fake)
+    first = runner.run(0, Trial("a", ROUNDS))
+    again = runner.run(0, Trial("b", ROUNDS, labels={"x": 1.0}))
+    assert again.folder == first.folder
+    assert again.trial.labels == {"x": 1.0}
+    assert len(fake.configs) == 1
+    runner.run(1, Trial("a", ROUNDS))
+    runner.run(0, Trial("c", ROUNDS, settings=("prior.memory-weight=0",)))
+    assert len(fake.configs) == 3
+    assert [config.run.seed for config in fake.configs] == [0, 1, 0]
+
+
+def test_a_run_reads_the_trials_requests_from_a_file(tmp_path: Path) -> None:
+    """In the order in which parties take them, numbered anew."""
+    fake = Fake()
+    trial = Trial("a", ROUNDS)
+    make_runner(tmp_path / 'a "folder" ü', fake).run(0, trial)
+    (config,) = fake.configs
+    assert read_requests(Path(config.requests.source)) == list(trial.requests)
+    assert config.parties.sizes_of(1) == (1, 2)
+
+
+def test_a_trials_settings_stand_over_the_users_and_those_over_the_scenarios(
+    tmp_path: Path,
+) -> None:
+    """Or the trial would not be what it is called."""
+    fake = Fake()
+    runner = make_runner(
+        tmp_path, fake, "prior.memory-weight=0.5", "prior.weight=7", "parties.count=9"
+    )
+    runner.run(0, Trial("a", ROUNDS, settings=("prior.memory-weight=2",)))
+    (config,) = fake.configs
+    assert (config.prior.memory_weight, config.prior.weight) == (2, 7)
+    assert config.parties.count == 2
+
+
+def test_further_requests_are_judged_by_the_edited_model(
+    world: Path, tmp_path: Path
+) -> None:
+    """As judging by hand does; nothing is loaded where nothing is asked."""
+    model = load_editable_model(str(world), "float32", "cpu")
+    requests = read_requests(world / "requests.json", 3)
+    layer = 1
+    update = torch.randn(
+        model.widths(layer), generator=torch.Generator().manual_seed(0)
+    )
+    path = tmp_path / "delta.safetensors"
+    save_delta({model.weight_name(layer): update}, path, {"base": model.fingerprint})
+    found = Judge(ModelConfig(path=str(world)))({"some": requests}, path)
+    before = sum_cases(evaluate_requests(model, requests)).means()
+    model.down_projection(layer).get_parameter("weight").data += update.mT
+    assert found == {"some": sum_cases(evaluate_requests(model, requests)).means()}
+    assert found["some"] != before
+    assert Judge(ModelConfig(path="nowhere"))({}, path) == {}
+
+
+def test_the_command_runs_the_study_again() -> None:
+    """With all that was given."""
+    order = Order(Path("my file.toml"), ("run.rounds=3",), (0, 2), "flower")
+    assert order.command("overlap") == (
+        "python -m sims study overlap --seeds 0,2 --scenario 'my file.toml' "
+        "--set run.rounds=3 --engine flower"
+    )
+
+
+def study_world(world: Path, output: Path, *overrides: str) -> Mapping[str, object]:
+    """Run the forgetting study on the tiny world, and read its record."""
+    settings = (
+        f"model.path={world}",
+        "model.dtype=float64",
+        f"requests.source={world / 'requests.json'}",
+        "parties.requests-per-round=1",
+        "run.rounds=2",
+        "editing.schedule=frozen-uniform",
+        *overrides,
+    )
+    folder = run_study(STUDY, Order(None, settings), output, execute)
+    record: Mapping[str, object] = json.loads((folder / "study.json").read_text())
+    return record
+
+
+def test_a_study_runs_on_any_model_and_pool(world: Path, tmp_path: Path) -> None:
+    """Each trial leaves a whole run, and the page stands beside them."""
+    record = study_world(world, tmp_path / "out")
+    trials = record["trials"]
+    assert isinstance(trials, list)
+    assert [trial["name"] for trial in trials] == [
+        "other_gamma_0",
+        "other_gamma_1",
+        "other_gamma_lambda",
+    ]
+    for trial in trials:
+        assert (tmp_path / "out" / trial["folder"] / "delta.safetensors").is_file()
+    rows = record["rows"]
+    assert isinstance(rows, list)
+    assert len(rows) == (3 + 1) * 2
+    assert "2 later requests about other subjects" in str(record["finding"])
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_nothing_is_run_where_something_is_wrong(world: Path, tmp_path: Path) -> None:
+    """And nothing is left."""
+    with pytest.raises(InputError, match="Name a larger pool"):
+        study_world(world, tmp_path / "out", "run.rounds=40")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="never overwritten"):
+        study_world(world, tmp_path / "out")
