@@ -31,12 +31,14 @@ class PrivateFolder:
         """The run's folder, under the first of these that is set.
 
         The node's ``private-folder``, the environment's ``COLLABEDIT_HOME``, and
-        ``collabedit`` in Flower's home.
+        ``collabedit`` in Flower's home. It is called by the run's number, or by
+        ``COLLABEDIT_RUN``: a run that was stopped and goes on has two numbers.
         """
         flower = os.environ.get("FLWR_HOME") or str(Path.home() / ".flwr")
         home = os.environ.get("COLLABEDIT_HOME") or str(Path(flower) / "collabedit")
         chosen = context.node_config.get("private-folder", home)
-        return cls(Path(str(chosen)) / str(context.run_id))
+        name = os.environ.get("COLLABEDIT_RUN") or str(context.run_id)
+        return cls(Path(str(chosen)) / name)
 
     def targets(self, shared: Path | None = None) -> TargetCache:
         """Where targets are kept: with the run, unless runs share a folder of them."""
@@ -94,9 +96,8 @@ class PrivateFolder:
         self._write(folder / f"party_{party}.jsonl", "".join(lines).encode())
 
     def forget(self) -> None:
-        """Remove the run's targets; case files and rulings stay for their owner."""
-        for name in ("targets", "distances"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        """Remove the run's targets; all else stays for its owner."""
+        shutil.rmtree(self.path / "targets", ignore_errors=True)
 
     def _distances(self, job: Job, number: int, party: int) -> Path:
         folder = Path("distances") / _plain(job.label) / f"round_{number}"

@@ -13,6 +13,7 @@ import typer
 
 from editing.errors import InputError
 from sims.errors import RunFailedError
+from sims.studies.commands import app as studies
 
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
 BAD_INPUT = 2
@@ -29,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(studies)
 
 
 class Engine(StrEnum):
@@ -164,6 +168,49 @@ def evaluate_delta(
     from sims.judging import judge_delta
 
     judge_delta(model, requests, output, delta, dtype=dtype.value, device=device)
+
+
+@app.command("summarize")
+def summarize_results(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS…")],
+    runs: Annotated[
+        str | None,
+        typer.Option(metavar="RUN,…", help="Take these alone, as run_003 or 3."),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take this many cases of each run, by number."),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Write the table: .csv, .md or .txt. Repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Average the case files of runs, ours and those of MEMIT and CollabEdit.
+
+    RESULTS are folders of results or of runs. One row for each editor: means and
+    standard deviations over its runs, or over the cases of a single one.
+    """
+    from sims.summaries import summarize
+
+    summarize(results, runs, first, output or [])
+
+
+@app.command("cache")
+def show_target_cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove the targets that are kept.")
+    ] = False,
+) -> None:
+    """Show the targets that are kept between runs, or remove them.
+
+    A target is found again only where everything that determines it is the same.
+    """
+    from sims.jobs import clear_target_cache, describe_target_cache
+
+    typer.echo(clear_target_cache() if clear else describe_target_cache())
 
 
 @app.command("train-world")

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from clients.partitions import check_supply
 from clients.requests import shared_requests
+from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.architectures import load_tokenizer
 from editing.embedded import locate_embedded, resolve_model
 from editing.errors import InputError
@@ -26,6 +28,7 @@ from server.report import (
     refuse_existing,
     write_whole,
 )
+from server.report_tables import write_bytes
 from sims.console import (
     ProgressEvent,
     following,
@@ -34,16 +37,20 @@ from sims.console import (
     tabulate,
 )
 from sims.errors import RunFailedError
+from sims.unfinished import (
+    CHECKPOINT,
+    PARTIES,
+    RULINGS,
+    UNFINISHED,
+    WRITTEN,
+    find_unfinished,
+    read_kept,
+    unfinished_folder,
+)
 from strategies.scenario import FlatValue, flatten
 
-UNFINISHED = ".unfinished"
-"""What the name of a run's folder ends in until all is there."""
-
-# What lies in it meanwhile: results as the server writes them, its checkpoints, what
-# the parties keep, and the settings.
-WRITTEN, CHECKPOINT, PARTIES, KEPT = "run", "checkpoint", "parties", "settings.json"
-
-PRIVATE_HOME, CACHE = "COLLABEDIT_HOME", "COLLABEDIT_CACHE"
+PRIVATE_HOME, PRIVATE_RUN = "COLLABEDIT_HOME", "COLLABEDIT_RUN"
+CACHE = "COLLABEDIT_CACHE"
 
 Run = Callable[[Mapping[str, FlatValue], int], None]
 
@@ -110,8 +117,9 @@ def execute(
         flat = flatten(complete(config, draft, progress))
         run = choose_engine(engine, verbose=verbose)
         places = {
-            PRIVATE_HOME: str(draft / PARTIES),
-            CACHE: os.environ.get(CACHE) or str(default_cache()),
+            PRIVATE_HOME: str(draft),
+            PRIVATE_RUN: PARTIES,
+            CACHE: str(chosen_cache()),
         }
         with (
             following(progress, open_console(stderr=True)) as finish,
@@ -120,80 +128,6 @@ def execute(
             carry_out(run, flat, config.parties.count, finish)
         take_results(draft / WRITTEN)
         gather_cases(draft / PARTIES, draft, config.run.rounds)
-
-
-@contextmanager
-def unfinished_folder(
-    folder: Path, config: RunConfig, *, resume: bool
-) -> Iterator[Path]:
-    """Lend the folder of a run under way; it takes its own name once all is well.
-
-    Raises:
-        InputError: If it cannot be made, or an unfinished run lies there already.
-    """
-    draft = folder.with_name(folder.name + UNFINISHED)
-    if draft.exists() and not resume:
-        raise InputError(
-            f"An unfinished run lies in {draft}: go on with it (--resume {draft}), "
-            "remove it, or name another folder with --output"
-        )
-    try:
-        draft.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"Cannot make the output folder {folder} ({error.strerror}); name another "
-            "with --output"
-        ) from None
-    try:
-        clear_drafts(draft)
-        write_whole(draft / KEPT, config.model_dump_json(indent=2) + "\n")
-        yield draft
-        for name in (CHECKPOINT, PARTIES):
-            shutil.rmtree(draft / name, ignore_errors=True)
-        (draft / KEPT).unlink()
-        draft.rename(folder)
-    except BaseException:
-        clear_drafts(draft)
-        if not any((draft / CHECKPOINT).glob("*.safetensors")):
-            shutil.rmtree(draft, ignore_errors=True)
-        raise
-
-
-def clear_drafts(draft: Path) -> None:
-    """Remove results that were half written when the run was stopped."""
-    for place in (draft / WRITTEN, *draft.glob(f".{WRITTEN}.partial-*")):
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def find_unfinished(folder: Path) -> Path:
-    """Find a stopped run by its own name or by that of the folder it would become.
-
-    Raises:
-        InputError: If there is none.
-    """
-    for place in (folder, folder.with_name(folder.name + UNFINISHED)):
-        if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
-            return place
-    raise InputError(
-        f"--resume: no unfinished run lies in {folder}; it would be a folder named "
-        f"`….{UNFINISHED.removeprefix('.')}` with a file {KEPT} in it"
-    )
-
-
-def read_kept(folder: Path) -> RunConfig:
-    """Read the settings of an unfinished run.
-
-    Raises:
-        InputError: If they cannot be read.
-    """
-    try:
-        text = (folder / KEPT).read_text(encoding="utf-8")
-        return RunConfig.model_validate_json(text)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder / KEPT}: cannot be read ({type(error).__name__}); it holds the "
-            "settings of the run as it was begun"
-        ) from None
 
 
 def carry_out(
@@ -272,16 +206,14 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
                 case = json.loads(line)
                 text = json.dumps(case, indent=1, ensure_ascii=False)
                 write_whole(place / f"case_{case['case_id']}.json", text)
+    if (private / RULINGS).is_file():
+        shutil.copy(private / RULINGS, folder / RULINGS)
 
 
 def find_cases(private: Path) -> dict[str, dict[int, list[str]]]:
-    """Read the parties' cases: lines by label and round, in the order of parties.
-
-    A round that was begun twice, because a run was resumed, counts once.
-    """
+    """Read the parties' cases: lines by label and round, in the order of parties."""
     files: dict[tuple[str, int, int], Path] = {}
-    pattern = "*/cases/*/round_*/party_*.jsonl"
-    for path in sorted(private.glob(pattern), key=lambda p: p.stat().st_mtime_ns):
+    for path in private.glob("cases/*/round_*/party_*.jsonl"):
         number = int(path.parent.name.removeprefix("round_"))
         party = int(path.stem.removeprefix("party_"))
         files[path.parents[1].name, number, party] = path
@@ -347,6 +279,32 @@ def default_cache() -> Path:
     """Where targets are kept between runs, unless the environment says otherwise."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "collabedit-flower" / "targets"
+
+
+def describe_target_cache() -> str:
+    """Say how much is kept between runs, where, and since when."""
+    place = chosen_cache()
+    files, size, oldest, newest = describe_cache(place)
+    if oldest is None or newest is None:
+        return f"No targets are kept in {place}"
+    first, last = (
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) for at in (oldest, newest)
+    )
+    return (
+        f"{files} groups of targets, {write_bytes(size)}, from {first} to {last}, "
+        f"in {place}"
+    )
+
+
+def clear_target_cache() -> str:
+    """Remove what is kept between runs, and nothing else."""
+    place = chosen_cache()
+    return f"{clear_cache(place)} groups of targets removed from {place}"
+
+
+def chosen_cache() -> Path:
+    """Where targets are kept: as the environment says, or in the user's cache."""
+    return cache_folder() or default_cache()
 
 
 def show_results(folder: Path, console: Console) -> None:

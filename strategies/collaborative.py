@@ -116,7 +116,7 @@ class CollaborativeEditing(Strategy):
         grid: Grid,
         initial_arrays: ArrayRecord,
         num_rounds: int = 1,
-        timeout: float = 3600,
+        timeout: float = 3600.0,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Judge | None = None,

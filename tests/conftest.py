@@ -39,7 +39,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CACHE_HOME", "FLWR_HOME", "COLLABEDIT_HOME"):
             patch.setenv(name, str(root / name))
-        patch.delenv("COLLABEDIT_CACHE", raising=False)
+        for name in ("COLLABEDIT_CACHE", "COLLABEDIT_RUN"):
+            patch.delenv(name, raising=False)
         yield make_world(root / "model")
 
 

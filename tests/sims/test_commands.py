@@ -79,7 +79,16 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """And says what it does."""
     assert exit_code("--help") == 0
     shown = capsys.readouterr().out
-    for command in ("run", "compare", "evaluate", "train-world", "export-model"):
+    for command in (
+        "run",
+        "compare",
+        "evaluate",
+        "summarize",
+        "study",
+        "cache",
+        "train-world",
+        "export-model",
+    ):
         assert f" {command} " in shown
 
 
@@ -125,6 +134,11 @@ BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
         (["run", *JOB[:3], "requests.source=bad.json"], "bad.json: record 1: `prompt`"),
         (["run", *JOB], "100 requests"),
         (["export-model", "."], "never overwritten"),
+        (["run", "--resume", "nowhere"], "no unfinished run lies in"),
+        (["run", "--resume", "x", "--set", "run.rounds=2"], "leave the scenario"),
+        (["compare", "--schedule", "then"], "'alone', got"),
+        (["summarize", "nowhere"], "nowhere"),
+        (["study", "forgetting", "--seeds", "0,x"], "wanted whole numbers"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
