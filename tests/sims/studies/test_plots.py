@@ -1,8 +1,10 @@
 """A plot shows means over seeds, and each seed."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from server.report_plots import COLOURS
 from sims.studies.plots import Panel, draw_panel, draw_panels, mean_table
@@ -24,11 +26,18 @@ def drawn_lines(panel: Panel) -> dict[str, list[float]]:
     axes = Figure().add_subplot()
     lines = {name: FRAME[FRAME["gamma"] == name] for name in ("b", "none", "a")}
     draw_panel(axes, panel, "edits", lines)
-    handles, names = axes.get_legend_handles_labels()
+    named = set(axes.get_legend_handles_labels()[1])
     return {
-        name: [float(y) for y in line.get_ydata()]
-        for name, line in zip(names, handles, strict=True)
+        str(line.get_label()): heights_of(line)
+        for line in axes.get_lines()
+        if line.get_label() in named
     }
+
+
+def heights_of(line: Line2D) -> list[float]:
+    """Read a line's points."""
+    heights: list[float] = np.asarray(line.get_ydata()).tolist()
+    return heights
 
 
 def test_a_line_is_the_mean_over_seeds_and_what_is_absent_has_none() -> None:
@@ -42,7 +51,7 @@ def test_each_seed_is_a_faint_line_of_its_own() -> None:
     axes = Figure().add_subplot()
     draw_panel(axes, PANEL, "edits", {"none": FRAME[:0], "a": FRAME[:4]})
     faint = [line for line in axes.get_lines() if line.get_alpha()]
-    assert [list(line.get_ydata()) for line in faint] == [[100, 80], [90, 40]]
+    assert [heights_of(line) for line in faint] == [[100, 80], [90, 40]]
     assert {line.get_color() for line in axes.get_lines()} == {COLOURS[1]}
 
 
