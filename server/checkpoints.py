@@ -127,7 +127,7 @@ class Checkpoints:
 def read_file(file: Path) -> tuple[Record, dict[str, Tensor]]:
     """Read both parts of a checkpoint."""
     with safe_open(file, framework="pt") as opened:
-        record = Record.model_validate_json(opened.metadata()[RECORD])
+        record = Record.model_validate_json((opened.metadata() or {})[RECORD])
         return record, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
 
 

@@ -65,7 +65,9 @@ class Progress:
 
 PHASE_NAMES = {
     "query.describe": "introduction",
+    "query.tokens": "tokens",
     "train.targets": "targets",
     "train.statistics": "exchange",
+    "train.memory": "memory",
     "evaluate.requests": "evaluation",
 }

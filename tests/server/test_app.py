@@ -16,9 +16,10 @@ from editing.errors import InputError
 from editing.evaluation import evaluate_requests, sum_cases
 from editing.requests import EditRequest
 from editing.targets import compute_targets
-from server.app import choose_folder, choose_merges, explain, wire_dtype
+from server.app import choose_folder, choose_merges, explain
 from server.config import read_run_config
 from server.evaluation import judge_held_out
+from server.merging import wire_dtype
 from server.report import Report, read_report
 from sims.errors import RunFailedError
 from sims.in_process import run_in_process
@@ -123,10 +124,18 @@ def test_a_whole_run_writes_delta_settings_and_report(
     (run,) = report.runs
     assert len(run.metrics) == run.rounds == 2
     with applied(delta, model.model):
-        total = sum_cases(evaluate_requests(model, federation.requests(2)))
-    for name, value in total.means().items():
-        found = run.metrics[1].model_dump().get(name, run.metrics[1].groups.get(name))
-        assert found == pytest.approx(value, rel=1e-4), name
+        new = sum_cases(evaluate_requests(model, federation.requests(2)))
+        old = sum_cases(evaluate_requests(model, federation.requests(1)))
+    assert run.metrics[1].retained is not None
+    for total, metrics in (
+        (new, run.metrics[1]),
+        (old, run.metrics[1].retained),
+        (old, run.metrics[1].by_round[0]),
+        (new, run.metrics[1].by_round[1]),
+    ):
+        for name, value in total.means().items():
+            found = metrics.model_dump().get(name, metrics.groups.get(name))
+            assert found == pytest.approx(value, rel=1e-4), name
     held_out = judge_held_out(model, federation.preparation.held_out, delta)
     assert run.metrics[1].held_out_acc == held_out
     assert report.unedited is not None
@@ -143,8 +152,10 @@ def test_a_run_leaves_case_files_with_the_parties_and_no_targets(runs: Runs) -> 
     """The server says that the run is over, and targets are forgotten."""
     runs.run()
     assert runs.kept("safetensors") == []
-    rounds = [case.parent.parent.name for case in runs.kept("json")]
-    assert rounds == ["round_0"] * 6 + ["round_1"] * 6
+    rounds = [cases.parent.name for cases in runs.kept("jsonl")]
+    assert rounds == ["round_0"] * 3 + ["round_1"] * 3
+    lines = [line for file in runs.kept("jsonl") for line in file.open()]
+    assert len(lines) == 6 + 6
     assert list(runs.output.parent.iterdir()) == [runs.output]
 
 
@@ -194,8 +205,8 @@ def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
         assert gap is not None
         assert (gap <= FLOAT32_PIPELINE) == (name in {"global", "collabedit"})
     assert report.unedited is not None
-    unedited = [case for case in runs.kept("json") if "round_0" in case.parts]
-    assert len(unedited) == 6  # judged once, before the first merge
+    unedited = [cases for cases in runs.kept("jsonl") if "round_0" in cases.parts]
+    assert len(unedited) == 3  # judged once by each party, before the first merge
     assert runs.kept("safetensors") == []
 
 
@@ -308,7 +319,7 @@ def test_a_run_is_not_lost_because_parties_cannot_forget(
         report = runs.run()
     assert len(report.runs) == 1
     assert "keeps its targets" in caplog.text
-    assert len(runs.kept("safetensors")) == 6
+    assert len(runs.kept("safetensors")) == 3  # a file a party
     monkeypatch.setattr(server.app, "forget", fail_with(ConnectionError("gone")))
     runs.run(output={"directory": str(runs.output.with_name("two"))})
     assert "not asked to forget" in caplog.text

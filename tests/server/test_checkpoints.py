@@ -1,0 +1,119 @@
+"""What is kept of a round is found again whole, and by its own run alone."""
+
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from editing.errors import InputError
+from server.checkpoints import Checkpoints, Measured, MergeProgress, differences
+from server.report import Refusal, RoundMetrics
+from strategies.resolution import Entry
+from strategies.rounds import RoundState
+
+SETTINGS: dict[str, object] = {
+    "run": {"rounds": 3, "seed": 0},
+    "model": {"path": "m"},
+    "layers": (1, 2),
+}
+
+
+def progress(number: int = 2) -> MergeProgress:
+    """Make two rounds' worth of everything."""
+    generator = torch.Generator().manual_seed(number)
+    delta = torch.randn(3, 5, generator=generator, dtype=torch.float64)
+    gram = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    first = RoundMetrics(score=1 / 3, groups={"a.b": 0.1}, requests=6)
+    second = RoundMetrics(
+        score=2 / 3,
+        retained=first,
+        by_round=(first, RoundMetrics()),
+        refusals=(Refusal(node=7, reason="it is late"),),
+        residual_norm=0.7,
+    )
+    history = (Entry(1, 0, 3, "f", "t"), Entry(2, 1, 0, "g", "u"))
+    state = RoundState(number, {"h.w": delta.mT}, {1: gram, 12: gram.mT}, history)
+    before = RoundMetrics(held_out_acc=99.5)
+    return MergeProgress(
+        state,
+        Measured(
+            rounds=(first, second), before=before, seconds=1.25, sent={0: 10, 3: 11}
+        ),
+    )
+
+
+def assert_same_progress(ours: MergeProgress, theirs: MergeProgress) -> None:
+    """Hold two to each other in every field, tensors to the last bit."""
+    assert ours.measured == theirs.measured
+    mine, other = ours.state, theirs.state
+    assert (mine.number, mine.history) == (other.number, other.history)
+    assert [astuple(each) for each in mine.history]
+    for kept, given in ((mine.delta, other.delta), (mine.grams, other.grams)):
+        assert kept.keys() == given.keys()
+        for name in kept:
+            assert kept[name].dtype == torch.float64  # type: ignore[index]
+            assert torch.equal(kept[name], given[name])  # type: ignore[index]
+
+
+def test_what_is_kept_is_found_whole(tmp_path: Path) -> None:
+    """Every field, and the last round alone."""
+    kept = Checkpoints(tmp_path / "new", SETTINGS)
+    kept.keep("ties", progress(1))
+    kept.keep("ties", progress(2))
+    assert_same_progress(kept.find("ties"), progress(2))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["ties.safetensors"]
+
+
+def test_a_merge_that_has_not_begun_begins_before_the_first_round(
+    tmp_path: Path,
+) -> None:
+    """Merges do not see each other's rounds; without a folder nothing is kept."""
+    kept = Checkpoints(tmp_path, SETTINGS)
+    kept.keep("ties", progress())
+    for found in (kept.find("global"), Checkpoints(None, SETTINGS).find("ties")):
+        assert found == MergeProgress()
+        assert found.state.number == 0
+    nowhere = Checkpoints(None, SETTINGS)
+    nowhere.keep("ties", progress())
+
+
+def test_an_external_merge_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Its import path is no file name everywhere."""
+    kept = Checkpoints(tmp_path, SETTINGS)
+    kept.keep("../mine/merges:Mine", progress())
+    assert_same_progress(kept.find("../mine/merges:Mine"), progress())
+    assert [path.parent for path in tmp_path.rglob("*.safetensors")] == [tmp_path]
+
+
+def test_the_checkpoint_of_another_run_is_refused_by_what_differs(
+    tmp_path: Path,
+) -> None:
+    """Going on with it would be neither run."""
+    Checkpoints(tmp_path, SETTINGS).keep("ties", progress())
+    other = {**SETTINGS, "run": {"rounds": 3, "seed": 1}, "layers": (1,)}
+    with pytest.raises(InputError, match=r"another layers, run\.seed"):
+        Checkpoints(tmp_path, other).find("ties")
+
+
+def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+    """With what to do."""
+    file = tmp_path / "ties.safetensors"
+    kept = Checkpoints(tmp_path, SETTINGS)
+    file.write_bytes(b"half")
+    with pytest.raises(InputError, match=r"ties\.safetensors: is no checkpoint"):
+        kept.find("ties")
+    save_file({"x": torch.zeros(1)}, file, {"record": "{}"})
+    with pytest.raises(InputError, match="remove it"):
+        kept.find("ties")
+    save_file({"x": torch.zeros(1)}, file)
+    with pytest.raises(InputError, match="remove it"):
+        kept.find("ties")
+
+
+def test_differences_are_named_by_their_keys_on_both_sides() -> None:
+    """Missing keys too; lists and tuples are alike."""
+    ours = {"a": {"b": 1, "c": [1, 2]}, "d": None, "e": 0}
+    theirs = {"a": {"b": 2, "c": (1, 2)}, "e": 0, "f": 1}
+    assert differences(ours, theirs) == ["a.b", "f"]
