@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from server.config import RunConfig
-from sims.studies.pools import fact_of, facts_by_subject, read_pool
+from sims.studies.pools import fact_of, facts_by_subject, holds_conflicts, read_pool
 from strategies.scenario import ModelConfig, RequestsConfig
 from tests.sims.studies.made_up import make_pool
 
@@ -43,3 +43,16 @@ def test_the_pool_is_the_source_that_the_scenario_names(world: Path) -> None:
         model=ModelConfig(path=str(world)), requests=RequestsConfig(limit=5)
     )
     assert len(read_pool(config)) == 5
+
+
+def test_only_a_list_of_records_with_an_edit_has_the_form_of_conflicts(
+    tmp_path: Path,
+) -> None:
+    """Of any other file, the reader of requests says what is wrong with it."""
+    source = tmp_path / "source.json"
+    assert not holds_conflicts(source)
+    for text in ("[", "[]", "[1]", '{"edit": {}}', '[{"prompt": "edit"}]'):
+        source.write_text(text)
+        assert not holds_conflicts(source)
+    source.write_text('[{"edit": {}}]')
+    assert holds_conflicts(source)
