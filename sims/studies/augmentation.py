@@ -200,12 +200,18 @@ def by_seed(
     return own.set_index("seed")[column]
 
 
+def most_of(frame: pd.DataFrame) -> int:
+    """The most phrasings that every seed was run with."""
+    edited = frame[frame["line"] == ZERO]
+    return int(edited.groupby("seed")["phrasings"].max().min())
+
+
 def change(
     frame: pd.DataFrame, line: str, column: str, count: int
 ) -> "pd.Series[float]":
-    """What a number of phrasings adds to none, by seed."""
+    """What a number of phrasings adds to none, of each seed that was run with it."""
     none = by_seed(frame, line, column, 0)
-    return by_seed(frame, line, column, count) - none
+    return (by_seed(frame, line, column, count) - none).dropna()
 
 
 def write_scores(frame: pd.DataFrame, line: str) -> str:
@@ -262,7 +268,7 @@ def weight_of(line: str) -> str:
 
 def state_gain(frame: pd.DataFrame, line: str) -> str:
     """Say what all further phrasings add to none under one memory weight."""
-    most = int(frame["phrasings"].max())
+    most = most_of(frame)
 
     def tell(column: str) -> str:
         return state_change(change(frame, line, column, most))
@@ -290,7 +296,7 @@ def state_gain(frame: pd.DataFrame, line: str) -> str:
 
 def state_expectation(frame: pd.DataFrame) -> str:
     """Say where phrasings gained under γ = 1, and where there was nothing to gain."""
-    most = int(frame["phrasings"].max())
+    most = most_of(frame)
     held = {
         f"the {name} ({word})": change(frame, ONE, f"{place}_{column}", most).mean() > 0
         for place, name in places_of(frame).items()

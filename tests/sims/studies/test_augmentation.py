@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from editing.errors import InputError
 from editing.requests import EditRequest, to_counterfact
 from server.report import RoundMetrics
 from sims.jobs import execute
+from sims.studies import commands, running
 from sims.studies.augmentation import AROUND, BEFORE, CONTEST, ONE, ZERO, Augmentation
 from sims.studies.running import Order, run_study
-from sims.studies.study import Trial, TrialResult
+from sims.studies.study import Study, Trial, TrialResult
 from tests.sims.studies.made_up import configure, make_pool, result_of
 
 STUDY = Augmentation({"*": ("{} a", "{} b", "{} c", "{} d", "{} e")})
@@ -166,8 +168,9 @@ def test_pairs_that_agree_are_told_of() -> None:
 
 def test_a_pool_without_neighbourhood_or_held_out_wording_is_told_and_drawn() -> None:
     """By what there is."""
-    absent = [name for name in make_frame() if str(name).startswith(("neigh", "held"))]
     frame = make_frame()
+    names = map(str, frame)
+    absent = [name for name in names if name.startswith(("neigh", "held"))]
     frame[absent] = None
     told = STUDY.state(frame)
     assert "the pool has no neighbourhood prompts to tell the price by" in told
@@ -193,6 +196,26 @@ def test_figures_show_the_model_before_once_in_their_tables() -> None:
         lines = [line for line, _ in figure.table.index]
         assert lines.count(BEFORE) == 1
         assert (lines.count(ONE), lines.count(ZERO)) == (5, 2)
+
+
+def test_templates_of_the_command_line_are_what_the_winner_is_phrased_by(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And without any, it is the pool's own wordings."""
+    given: list[Study] = []
+    monkeypatch.setattr(running, "run_study", lambda study, *_: given.append(study))
+    file = tmp_path / "templates.json"
+    file.write_text('{"*": ["{} a", "{} b"]}')
+    for words in (["--templates", str(file)], []):
+        found = CliRunner().invoke(commands.app, ["augmentation", *words])
+        assert found.exit_code == 0
+    for study, wordings in zip(given, ({"a", "b"}, {"has"}), strict=True):
+        config = configure(STUDY, *SMALL)
+        winners = study.trials(make_pool(40), config, 0)[-1].rounds[1]
+        texts = {t for own in winners for r in own for t in r.paraphrase_prompts}
+        words_used = {text.split()[2] for text in texts}
+        assert words_used >= wordings
+        assert ("a" in words_used) == (wordings == {"a", "b"})
 
 
 def make_source(folder: Path) -> Path:
