@@ -241,7 +241,7 @@ def state_detection(frame: pd.DataFrame) -> str:
     alarms = false[false["found"] > 0].groupby("writing")["found"].sum()
     told = ", ".join(f"{count:.0f} under “{name}”" for name, count in alarms.items())
     wrong = (
-        f" Of {false['planted'].sum():.0f} pairs that are no conflict, "
+        f" Of {false['planted'].sum():.0f} pairs in both orders that are no conflict, "
         f"{false['found'].sum():.0f} were taken for one{f': {told}' if told else ''}."
     )
     return " ".join(parts) + blind + wrong

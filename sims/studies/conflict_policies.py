@@ -36,7 +36,7 @@ def make_policies(contest: Contest, config: RunConfig) -> list[Trial]:
     a, *b = (bare(side + own, config) for side, own in contest.sides)
     first, against = (a, *(nobody for _ in b)), (nobody, *b)
     ranking = list(config.parties.priority) or [0]
-    everybody = tuple(each for own in others for each in own)
+    everybody = bare(tuple(each for own in others for each in own), config)
     return [
         Trial(
             name=f"policies_{policy}_{order}".replace(" ", "_"),

@@ -136,12 +136,13 @@ def make_frame(trials: list[Trial]) -> pd.DataFrame:
 def test_a_row_holds_both_sides_and_what_is_left(trials: list[Trial]) -> None:
     """The share of neither is what A and B leave."""
     frame = make_frame(trials).set_index(["policy", "order"])
-    row = frame.loc["first", SAME]
+    rows = frame.to_dict(orient="index")
+    row = rows["first", SAME]
     assert (row["a_acc"], row["b_acc"], row["neither"]) == (80, 15, 5)
     assert (row["a_success"], row["b_success"]) == (90, 20)
     assert (row["neighbourhood"], row["others_success"]) == (65, 99)
     assert (row["left_out"], row["edited"], row["found"]) == (2, 3 * FACTS - 2, 3)
-    assert frame.loc["none", NEXT]["neither"] == 70
+    assert rows["none", NEXT]["neither"] == 70
 
 
 def test_the_finding_takes_its_numbers_from_the_run(trials: list[Trial]) -> None:
@@ -160,5 +161,6 @@ def test_the_figure_has_a_row_for_each_policy_and_order(trials: list[Trial]) -> 
     """With the winner in its name."""
     figure = draw_policies(make_frame(trials))
     assert len(figure.table) == len(POLICIES) * len(ORDERS) == len(figure.numbers)
-    assert figure.table.loc["last", SAME, "B wins"]["B's accuracy"] == 80
-    assert figure.table.loc["drop", SAME, "no winner"]["A's accuracy"] == 15
+    rows = figure.table.to_dict(orient="index")
+    assert rows["last", SAME, "B wins"]["B's accuracy"] == 80
+    assert rows["drop", SAME, "no winner"]["A's accuracy"] == 15

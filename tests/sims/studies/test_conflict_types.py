@@ -11,13 +11,11 @@ from editing.architectures import load_editable_model
 from editing.evaluation import evaluate_requests
 from editing.requests import EditRequest
 from sims.judging import edited
-from sims.studies.conflict_pairs import Contest
+from sims.studies.conflict_pairs import NEXT, SAME, Contest
 from sims.studies.conflict_types import (
     ALONE,
     COLUMNS,
     FORGETFUL,
-    NEXT,
-    SAME,
     draw_types,
     make_types,
     read_types,
@@ -202,9 +200,10 @@ def test_the_finding_says_whether_it_came_as_expected(
 def test_the_figure_has_a_row_for_each_type_and_order(found: Found) -> None:
     """In the order of the types."""
     figure = draw_types(make_frame(5.0, (30.0, 15.0), found[0]))
-    assert set(figure.table.index) == {
+    rows = figure.table.to_dict(orient="index")
+    assert set(rows) == {
         *((name, order) for name, order, _, _ in MEANING),
         ("unedited", ALONE),
     }
-    assert figure.table.loc["performance-a", ALONE]["Rewrite accuracy"] == 90
+    assert rows["performance-a", ALONE]["Rewrite accuracy"] == 90
     assert len(figure.numbers) == len(figure.table)
