@@ -241,7 +241,7 @@ def state_setting(frame: pd.DataFrame) -> str:
     )
     told = f"For each seed {facts} facts are contested"
     if parties > 1:
-        told += f", the conflicting request for each made by all {parties} parties"
+        told += f", and each of {parties} parties makes their conflicting requests"
     if agreeing:
         told += (
             f"; {agreeing} of the pool's {pairs} pairs ask for one and the same object "
@@ -279,7 +279,7 @@ def state_gain(frame: pd.DataFrame, line: str) -> str:
         for place, name in places_of(frame).items()
     ]
     told = (
-        f"With {weight_of(line)}, {most} further phrasings change, against none, "
+        f"With {weight_of(line)}, phrasing further, {most} times against none, changes "
         f"{enumerate_words(gains)}"
     )
     if frame["neighborhood_success"].isna().all():
@@ -297,11 +297,13 @@ def state_gain(frame: pd.DataFrame, line: str) -> str:
 def state_expectation(frame: pd.DataFrame) -> str:
     """Say where phrasings gained under γ = 1, and where there was nothing to gain."""
     most = most_of(frame)
-    held = {
-        f"the {name} ({word})": change(frame, ONE, f"{place}_{column}", most).mean() > 0
+    gains = {
+        f"the {name} ({word})": change(frame, ONE, f"{place}_{column}", most).mean()
         for place, name in places_of(frame).items()
         for column, word in (("gap", "score"), ("higher", "how often"))
     }
+    # As it is written: less than what the figures show is no gain.
+    held = {name: round(gain, 1) > 0 for name, gain in gains.items()}
     told = state_verdict("A gain by further phrasings with γ = 1", held)
     full = [
         name

@@ -132,12 +132,13 @@ def test_the_model_before_stands_beside_each_number_of_phrasings() -> None:
 def test_the_finding_states_the_numbers_of_the_run() -> None:
     """What was there before, what the round alone did, and what phrasings added."""
     told = STUDY.state(make_frame(gain=5))
-    assert (
-        "6 facts are contested, the conflicting request for each made by all 3" in told
-    )
+    assert "6 facts are contested, and each of 3 parties makes" in told
     assert "is -90.0 (5.0) on the edited prompt and +90.0 (95.0) on the" in told
     assert "brings it to +10.0 (55.0) on the edited prompt" in told
-    assert "With γ = 1, 4 further phrasings change, against none, the edited " in told
+    assert (
+        "γ = 1, phrasing further, 4 times against none, changes the edited prompt"
+        in told
+    )
     assert (
         "prompt by +20.0 (+20.0, +20.0 for seeds 0, 1) in the score and +10.0" in told
     )
@@ -152,7 +153,7 @@ def test_an_expected_gain_is_stated_where_it_is_and_where_it_is_not() -> None:
         "this held for the edited prompt (score) and the edited prompt (how often) and "
         "did not hold for the held-out wording (score) and the held-out wording"
     ) in gained
-    none = STUDY.state(make_frame(gain=0))
+    none = STUDY.state(make_frame(gain=0.01))
     assert "this did not hold for the edited prompt (score), " in none
     assert "every time already" not in none
     frame = make_frame(gain=0)
