@@ -9,12 +9,26 @@ from editing.deltas import load_delta
 from server.report import read_report
 from sims.flower_engine import run_under_flower
 from sims.in_process import run_in_process
+from strategies.scenario import FlatValue
 from tests.federation import assert_same_bits, settings_of
+
+Tables = dict[str, dict[str, FlatValue]]
+
+SINGLE: Tables = {}
+EVERYTHING: Tables = {
+    "run": {"rounds": 2},
+    "editing": {"schedule": "alone"},
+    "prior": {"memory-keys": "edited"},
+    "parties": {"conflicts": "first", "deduplicate": True, "skip-known": 0.001},
+    "requests": {"phrasings": 1},
+}
+"""Every exchange that there is, in two rounds."""
 
 
 @pytest.mark.end_to_end
+@pytest.mark.parametrize("tables", [SINGLE, EVERYTHING], ids=["single", "everything"])
 def test_both_engines_give_one_delta_bit_for_bit(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: Tables
 ) -> None:
     """The app's bundle in processes of its own, and the tree in this one."""
     monkeypatch.setenv("COLLABEDIT_HOME", str(tmp_path / "private"))
@@ -27,6 +41,7 @@ def test_both_engines_give_one_delta_bit_for_bit(
             world,
             model={"dtype": "float32"},
             output={"directory": str(folder), "progress": str(progress)},
+            **tables,
         )
         if name == "flower":
             run_under_flower(flat, 3)
@@ -39,6 +54,7 @@ def test_both_engines_give_one_delta_bit_for_bit(
     reports = [read_report(folder / "report.json") for folder in folders.values()]
     assert reports[0].runs[0].metrics == reports[1].runs[0].metrics
     assert reports[0].unedited == reports[1].unedited
-    cases = sorted(path.name for path in (tmp_path / "private").rglob("case_*.json"))
-    assert len(cases) == 12
+    rounds = 1 + len(reports[0].runs[0].metrics)
+    cases = list((tmp_path / "private").rglob("party_*.jsonl"))
+    assert len(cases) == 3 * rounds  # of each party after each round, and before any
     assert list((tmp_path / "private").rglob("*.safetensors")) == []

@@ -18,16 +18,16 @@ from sims.errors import RunFailedError
 from sims.flower_engine import (
     RUN_LOG,
     SuperLink,
-    end_all,
     executable,
     free_port,
-    processes_of,
     program,
     scratch_folder,
     write_toml,
 )
+from sims.guard import end_all, processes_of
 from strategies.scenario import FlatValue
 from tests.server.test_config import flat_items
+from tests.trees import ROOT
 
 SLEEP = "import time; time.sleep(60)"
 # A parent that starts a child which ignores requests to end, and says its number.
@@ -90,6 +90,48 @@ def test_a_program_ends_with_its_block_and_so_do_its_children(link: SuperLink) -
         assert lives(child)
     assert is_gone(process.pid)
     assert is_gone(child)
+
+
+GUARDED = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from sims.guard import guarded
+
+mark, scratch = sys.argv[1:3]
+name, _, value = mark.partition("=")
+with guarded(mark, Path(scratch)):
+    environment = {**os.environ, name: value}
+    subprocess.Popen(
+        [sys.executable, "-c", sys.argv[3]], env=environment, start_new_session=True
+    )
+    print("started", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "ends"])
+def test_what_a_command_started_ends_with_it(tmp_path: Path, killed: bool) -> None:
+    """Even if it is killed and can clean nothing up."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    mark = f"FLWR_HOME={scratch}"
+    with subprocess.Popen(
+        [sys.executable, "-c", GUARDED, mark, str(scratch), SLEEP],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"started\n"
+        (started,) = wait_for_listing(mark)
+        if killed:
+            command.kill()
+    assert is_gone(started)
+    deadline = time.monotonic() + 20
+    while scratch.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not scratch.exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
