@@ -2,8 +2,7 @@
 
 import json
 
-from jinja2 import Environment, StrictUndefined
-
+from server.page_frame import fill_frame
 from server.report import Report
 from server.report_plots import describe_rounds, draw_bars, draw_rounds
 from server.report_tables import (
@@ -16,56 +15,7 @@ from server.report_tables import (
     summarise,
 )
 
-# The app bundle carries Python files, so the template is text in one of them.
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Collaborative editing: report</title>
-<style>
-:root { color-scheme: light; --ink: #1c2733; --soft: #5b6875; --line: #dfe4ea;
-  --paper: #ffffff; --ground: #f5f7f9; --accent: #0072b2; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.2rem; margin: 0 0 .8rem; }
-p { max-width: 46rem; margin: .4rem 0; }
-.facts { color: var(--soft); }
-section { background: var(--paper); border: 1px solid var(--line);
-  border-radius: .6rem; padding: 1.4rem 1.5rem; margin-top: 1.4rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%;
-  font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding-bottom: .6rem; }
-th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
-  border-bottom: 1px solid var(--line); }
-thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
-th:first-child { text-align: left; }
-tbody th { font-weight: 600; white-space: nowrap; }
-td { white-space: nowrap; }
-table.dense { font-size: .85rem; }
-table.dense :is(th, td) { padding: .35rem; }
-table.dense thead th { font-size: .72rem; }
-tr.best > * { background: #eaf4fb; }
-tr.best th { color: var(--accent); }
-tr.unedited > * { color: var(--soft); font-weight: 400; }
-img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-img + .scroll { margin-top: 1rem; }
-dt { font-weight: 600; margin-top: .6rem; }
-dd { margin: 0; max-width: 46rem; }
-summary { cursor: pointer; font-weight: 600; }
-summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
-pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
-  padding: 1rem; border-radius: .4rem; }
-@media print { body { background: none; } section { break-inside: avoid; } }
-</style>
-</head>
-<body>
-<main>
+CONTENT = """\
 <header>
 <h1>Collaborative editing: report</h1>
 <p>{{ summary }}</p>
@@ -138,9 +88,6 @@ success for each merge; the numbers are in the table above.">
 <details><summary>{{ run.merge }}</summary><pre>{{ run.text }}</pre></details>
 {%- endfor %}
 </section>
-</main>
-</body>
-</html>
 """
 
 WORDS = (
@@ -199,9 +146,10 @@ REQUEST_WORDS = {
 
 def render_page(report: Report) -> str:
     """Write the report as one self-contained HTML page."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
     several = has_rounds(report)
-    return environment.from_string(PAGE).render(
+    return fill_frame(
+        CONTENT,
+        title="Collaborative editing: report",
         summary=summarise(report),
         facts=state_facts(report),
         overview_caption="After the last round; successes and score in per cent",

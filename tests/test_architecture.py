@@ -49,6 +49,7 @@ TESTED_ELSEWHERE = {
     "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
     "server/complaints.py": "tests/server/test_config.py",
     "server/merging.py": "tests/server/test_app.py",
+    "server/page_frame.py": "tests/server/test_report.py",
     "server/report_page.py": "tests/server/test_report.py",
     "server/report_plots.py": "tests/server/test_report.py",
     "server/report_tables.py": "tests/server/test_report.py",

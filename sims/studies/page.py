@@ -6,48 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
+from server.page_frame import fill_frame
 from server.report import write_whole
 from server.report_tables import TableText, headings, markdown_table, write_number
 from sims.studies.study import Figure, Study, TrialResult
 
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-:root { color-scheme: light; --ink: #1c2733; --soft: #5b6875; --line: #dfe4ea;
-  --paper: #ffffff; --ground: #f5f7f9; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.2rem; margin: 0 0 .8rem; }
-p { max-width: 46rem; margin: .4rem 0; }
-.facts { color: var(--soft); }
-section { background: var(--paper); border: 1px solid var(--line);
-  border-radius: .6rem; padding: 1.4rem 1.5rem; margin-top: 1.4rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; margin-top: 1rem;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
-  border-bottom: 1px solid var(--line); white-space: nowrap; }
-thead th { font-size: .85rem; color: var(--soft); white-space: normal; }
-th:first-child { text-align: left; }
-img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-summary { cursor: pointer; font-weight: 600; }
-pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
-  padding: 1rem; border-radius: .4rem; }
-@media print { body { background: none; } section { break-inside: avoid; } }
-</style>
-</head>
-<body>
-<main>
+CONTENT = """\
 <header>
 <h1>{{ title }}</h1>
 <p class="facts">{{ question }}</p>
@@ -78,9 +43,6 @@ pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
 and every run of it lies under runs.</p>
 <details><summary>Settings</summary><pre>{{ settings }}</pre></details>
 </section>
-</main>
-</body>
-</html>
 """
 
 
@@ -141,8 +103,8 @@ def render_html(
     study: Study, figures: Sequence[Figure], finding: str, account: Account
 ) -> str:
     """Write the page, which needs no network and no other file."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    return environment.from_string(PAGE).render(
+    return fill_frame(
+        CONTENT,
         title=study.title,
         question=study.question,
         finding=finding,

@@ -1,0 +1,73 @@
+"""What all pages have in common: one file, one look, no network."""
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+# The app bundle carries Python files, so the template is text in one of them.
+FRAME = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+:root { color-scheme: light; --ink: #1c2733; --soft: #5b6875; --line: #dfe4ea;
+  --paper: #ffffff; --ground: #f5f7f9; --accent: #0072b2; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .4rem; }
+h2 { font-size: 1.2rem; margin: 0 0 .8rem; }
+p { max-width: 46rem; margin: .4rem 0; }
+.facts { color: var(--soft); }
+section { background: var(--paper); border: 1px solid var(--line);
+  border-radius: .6rem; padding: 1.4rem 1.5rem; margin-top: 1.4rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%;
+  font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); padding-bottom: .6rem; }
+th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
+  border-bottom: 1px solid var(--line); }
+thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
+th:first-child { text-align: left; }
+tbody th { font-weight: 600; white-space: nowrap; }
+td { white-space: nowrap; }
+table.dense { font-size: .85rem; }
+table.dense :is(th, td) { padding: .35rem; }
+table.dense thead th { font-size: .72rem; }
+tr.best > * { background: #eaf4fb; }
+tr.best th { color: var(--accent); }
+tr.unedited > * { color: var(--soft); font-weight: 400; }
+img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+img + .scroll { margin-top: 1rem; }
+dt { font-weight: 600; margin-top: .6rem; }
+dd { margin: 0; max-width: 46rem; }
+summary { cursor: pointer; font-weight: 600; }
+summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
+pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
+  padding: 1rem; border-radius: .4rem; }
+@media print { body { background: none; } section { break-inside: avoid; } }
+</style>
+</head>
+<body>
+<main>
+{%- block content %}{% endblock %}
+</main>
+</body>
+</html>
+"""
+
+
+def fill_frame(content: str, **values: object) -> str:
+    """Fill a template in, within the frame; `title` heads the window.
+
+    A name that the template reads and nobody gave is an error of jinja's.
+    """
+    page = '{% extends "frame" %}{% block content %}\n' + content + "{% endblock %}"
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=DictLoader({"frame": FRAME, "page": page}),
+    )
+    return environment.get_template("page").render(**values)
