@@ -11,6 +11,7 @@ from server.report_plots import COLOURS, add_axes, render
 from sims.studies.plots import Panel
 
 GROUP_WIDTH = 0.84
+LEAST_WIDTH = 9.0
 INK = "#333333"
 NEUTRAL = "#C9CFD6"
 
@@ -36,7 +37,7 @@ def draw_groups(frame: pd.DataFrame, group: str, panels: Sequence[Panel]) -> str
         axes.set_ylabel("per cent")
         axes.legend(frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1))
 
-    return render(draw, width=1.2 + 0.22 * len(panels) * max(4, len(names)))
+    return render(draw, width=max(LEAST_WIDTH, 1.2 + 0.23 * len(panels) * len(names)))
 
 
 def draw_bar(

@@ -1,4 +1,7 @@
-"""A small pool that the tiny model can read, and trials that are run on it for real."""
+"""A small pool that the tiny model can read, and trials that are run on it for real.
+
+Edits are strong, so that it matters which side is edited and which is judged.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,7 +29,9 @@ model.path = "{world}"
 model.dtype = "float64"
 requests.source = "{pool}"
 parties = {{count = 3, requests-per-round = {facts}}}
-editing.schedule = "frozen-uniform"
+editing = {{schedule = "layerwise", v-num-grad-steps = 25, v-lr = 0.5, kl-factor = 0, \
+v-weight-decay = 0, clamp-norm-factor = 20}}
+prior.weight = 0.01
 """
 
 Run = Callable[[Sequence[Trial]], list[TrialResult]]
