@@ -102,11 +102,13 @@ def execute(
     *,
     resume: bool = False,
     verbose: bool = False,
+    console: Console | None = None,
 ) -> None:
     """Run a scenario and leave a whole folder of results, or one to resume.
 
     Until it is whole, the folder is called ``NAME.unfinished``; it stays if a round
-    was finished in it, and nothing is left otherwise.
+    was finished in it, and nothing is left otherwise. Progress is shown on `console`,
+    by default on standard error.
     """
     check_early(config, folder)
     with (
@@ -122,7 +124,7 @@ def execute(
             CACHE: str(chosen_cache()),
         }
         with (
-            following(progress, open_console(stderr=True)) as finish,
+            following(progress, console or open_console(stderr=True)) as finish,
             environment(places),
         ):
             carry_out(run, flat, config.parties.count, finish)
@@ -154,6 +156,11 @@ def carry_out(
     told = finish()
     if told is not None and told.error is not None:
         raise RunFailedError(told.error)
+
+
+def execute_quietly(config: RunConfig, folder: Path, engine: str) -> None:
+    """Run a scenario beside others, whose progress would be mixed up with its own."""
+    execute(config, folder, engine, console=Console(quiet=True))
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +13,7 @@ import typer
 from editing.errors import InputError
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
+    from sims.studies.running import Order
     from sims.studies.study import Study
 
 app = typer.Typer(
@@ -42,6 +45,14 @@ EngineOption = Annotated[
     Literal["in-process", "flower"],
     typer.Option(help="What carries the messages; the results are the same."),
 ]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How many trials run at once, each in a process of its own.",
+        show_default="one a processor core",
+    ),
+]
 OutputOption = Annotated[
     Path | None,
     typer.Option(
@@ -58,12 +69,14 @@ def study_forgetting(
     scenario: ScenarioOption = None,
     settings: SetOption = None,
     engine: EngineOption = "in-process",
+    jobs: JobsOption = None,
     output: OutputOption = None,
 ) -> None:
     """Whether later rounds undo what the first one edited."""
     from sims.studies.forgetting import Forgetting
 
-    carry_out(Forgetting(), seeds, scenario, settings, engine, output)
+    order = place_order(seeds, scenario, settings, engine, jobs)
+    carry_out(Forgetting(), order, output)
 
 
 @app.command("overlap")
@@ -72,6 +85,7 @@ def study_overlap(
     scenario: ScenarioOption = None,
     settings: SetOption = None,
     engine: EngineOption = "in-process",
+    jobs: JobsOption = None,
     output: OutputOption = None,
     skip_known: Annotated[
         float | None,
@@ -86,8 +100,10 @@ def study_overlap(
     """What it does to the others that one request is made again and again."""
     from sims.studies.overlap import THRESHOLD, Overlap
 
+    own = {} if skip_known is None else {"--skip-known": skip_known}
+    order = place_order(seeds, scenario, settings, engine, jobs, own)
     threshold = THRESHOLD if skip_known is None else skip_known
-    carry_out(Overlap(threshold), seeds, scenario, settings, engine, output)
+    carry_out(Overlap(threshold), order, output)
 
 
 @app.command("augmentation")
@@ -96,6 +112,7 @@ def study_augmentation(
     scenario: ScenarioOption = None,
     settings: SetOption = None,
     engine: EngineOption = "in-process",
+    jobs: JobsOption = None,
     output: OutputOption = None,
     templates: Annotated[
         Path | None,
@@ -110,8 +127,10 @@ def study_augmentation(
     from editing.augmentation import read_templates
     from sims.studies.augmentation import Augmentation
 
+    own = {} if templates is None else {"--templates": templates}
+    order = place_order(seeds, scenario, settings, engine, jobs, own)
     listed = None if templates is None else read_templates(templates)
-    carry_out(Augmentation(listed), seeds, scenario, settings, engine, output)
+    carry_out(Augmentation(listed), order, output)
 
 
 @app.command("conflict")
@@ -120,6 +139,7 @@ def study_conflict(
     scenario: ScenarioOption = None,
     settings: SetOption = None,
     engine: EngineOption = "in-process",
+    jobs: JobsOption = None,
     output: OutputOption = None,
     pairs: Annotated[
         Path | None,
@@ -133,23 +153,42 @@ def study_conflict(
     """What becomes of a fact for which two parties give different objects."""
     from sims.studies.conflict import Conflict
 
-    carry_out(Conflict(pairs), seeds, scenario, settings, engine, output)
+    own = {} if pairs is None else {"--pairs": pairs}
+    order = place_order(seeds, scenario, settings, engine, jobs, own)
+    carry_out(Conflict(pairs), order, output)
 
 
-def carry_out(
-    study: "Study",
+def place_order(
     seeds: str,
     scenario: Path | None,
     settings: list[str] | None,
     engine: str,
-    output: Path | None,
-) -> None:
-    """Run a study by the machinery of every other run."""
-    from sims.jobs import execute
-    from sims.studies.running import Order, run_study
+    jobs: int | None,
+    own: Mapping[str, object] | None = None,
+) -> "Order":
+    """Say what a study is run with; `own` are options that it alone has.
 
-    order = Order(scenario, tuple(settings or ()), read_seeds(seeds), engine)
-    run_study(study, order, output, execute)
+    Flower's simulation takes all processors for one run.
+    """
+    from sims.studies.running import Order
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return Order(
+        scenario,
+        tuple(settings or ()),
+        read_seeds(seeds),
+        engine,
+        1 if engine == "flower" else jobs or cores,
+        tuple(str(word) for pair in (own or {}).items() for word in pair),
+    )
+
+
+def carry_out(study: "Study", order: "Order", output: Path | None) -> None:
+    """Run a study by the machinery of every other run."""
+    from sims.jobs import execute, execute_quietly
+    from sims.studies.running import run_study
+
+    run_study(study, order, output, execute if order.jobs == 1 else execute_quietly)
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

@@ -3,11 +3,13 @@
 import json
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 from rich.console import Console
 
@@ -27,17 +29,11 @@ from sims.console import hush_libraries, open_console
 from sims.judging import edited
 from sims.studies.page import Account, write_page
 from sims.studies.pools import read_pool
-from sims.studies.study import Study, Trial, TrialResult
+from sims.studies.study import Round, Study, Trial, TrialResult
 from strategies.scenario import ModelConfig
 
-
-class Execute(Protocol):
-    """Runs one scenario and leaves a whole run folder."""
-
-    def __call__(
-        self, config: RunConfig, folder: Path, engine: str = ..., *, verbose: bool = ...
-    ) -> None:
-        """Make `folder`, which is not there yet."""
+Execute: TypeAlias = Callable[[RunConfig, Path, str], None]
+"""Runs a scenario on an engine and leaves a whole folder, which is not there yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +44,17 @@ class Order:
         scenario: A TOML file; the study's own if None.
         overrides: Settings over the scenario, each ``table.key=value``.
         seeds: A run of all trials each.
+        engine: What carries the messages.
+        jobs: How many trials are run at once, each in a process of its own.
+        options: What the study itself was told on the command line.
     """
 
     scenario: Path | None = None
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     engine: str = "in-process"
+    jobs: int = 1
+    options: tuple[str, ...] = ()
 
     def command(self, study: str) -> str:
         """Write the command that runs the study again."""
@@ -62,7 +63,7 @@ class Order:
         words += ["--scenario", str(self.scenario)] if self.scenario else []
         for override in self.overrides:
             words += ["--set", override]
-        return shlex.join([*words, "--engine", self.engine])
+        return shlex.join([*words, "--engine", self.engine, *self.options])
 
 
 class Judge:
@@ -125,8 +126,22 @@ def run_study(
     return folder
 
 
+Key: TypeAlias = tuple[int, tuple[str, ...], tuple[Round, ...]]
+"""What tells trials apart: seed, settings and requests, whatever they are called."""
+
+Run: TypeAlias = tuple[RunConfig, Path]
+"""A scenario, and the folder that its run leaves."""
+
+
+def clock(execute: Execute, config: RunConfig, folder: Path, engine: str) -> float:
+    """Run one trial; gives its wall time in seconds."""
+    began = time.monotonic()
+    execute(config, folder, engine)
+    return time.monotonic() - began
+
+
 class Runner:
-    """Runs trials one after the other, equal ones of a seed once."""
+    """Runs trials, equal ones of a seed once."""
 
     def __init__(
         self, folder: Path, study: Study, order: Order, execute: Execute
@@ -134,28 +149,56 @@ class Runner:
         """Put all runs under ``runs/seed_<s>/<trial>`` of a folder."""
         self._folder, self._order, self._execute = folder, order, execute
         self._scenario = order.scenario or study.scenario
-        self._done: dict[tuple[object, ...], Path] = {}
+        self._done: dict[Key, Run] = {}
         self._judge: Judge | None = None
 
     def run_all(
         self, trials: Sequence[tuple[int, Trial]], console: Console
     ) -> Iterator[TrialResult]:
-        """Run all trials, and tell of each when it is done."""
-        for place, (seed, trial) in enumerate(trials, start=1):
-            began = time.monotonic()
-            result = self.run(seed, trial)
-            seconds = time.monotonic() - began
-            told = f"{place}/{len(trials)}  seed {seed}  {trial.name}  {seconds:.1f} s"
+        """Run what differs and tell of each run when it is done; read all in order."""
+        different = {self._key(*each): each for each in trials}
+        started = {
+            key: self._prepare(seed, trial)
+            for key, (seed, trial) in different.items()
+            if key not in self._done
+        }
+        for place, (key, seconds) in enumerate(self._carry_out(started), start=1):
+            self._done[key], (seed, trial) = started[key], different[key]
+            told = f"{place}/{len(started)}  seed {seed}  {trial.name}  {seconds:.1f} s"
             console.print(told, markup=False, highlight=False)
-            yield result
+        for seed, trial in trials:
+            config, folder = self._done[self._key(seed, trial)]
+            yield self._read(seed, trial, config, folder)
 
-    def run(self, seed: int, trial: Trial) -> TrialResult:
-        """Run one trial, unless an equal one was run, and read what it left."""
-        same = (seed, trial.overrides, trial.rounds)
-        config = self._configure(seed, trial)
-        if same not in self._done:
-            self._done[same] = self._start(seed, trial, config)
-        folder = self._done[same]
+    def _carry_out(self, started: Mapping[Key, Run]) -> Iterator[tuple[Key, float]]:
+        """Run everything, and give what is done as it is done."""
+        work, engine = partial(clock, self._execute), self._order.engine
+        if self._order.jobs == 1:
+            for key, (config, folder) in started.items():
+                yield key, work(config, folder, engine)
+            return
+        # A fork would share torch's threads with us.
+        context = get_context("spawn")
+        with ProcessPoolExecutor(self._order.jobs, context) as pool:
+            waiting = {
+                pool.submit(work, config, folder, engine): key
+                for key, (config, folder) in started.items()
+            }
+            try:
+                for done in as_completed(waiting):
+                    yield waiting[done], done.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    @staticmethod
+    def _key(seed: int, trial: Trial) -> Key:
+        return seed, trial.overrides, trial.rounds
+
+    def _read(
+        self, seed: int, trial: Trial, config: RunConfig, folder: Path
+    ) -> TrialResult:
+        """Read what a trial left, and judge what it wants judged besides."""
         report = read_report(folder / "report.json")
         self._judge = self._judge or Judge(config.model)
         return TrialResult(
@@ -167,14 +210,14 @@ class Runner:
             judged=self._judge(trial.judged, folder / "delta.safetensors"),
         )
 
-    def _start(self, seed: int, trial: Trial, config: RunConfig) -> Path:
+    def _prepare(self, seed: int, trial: Trial) -> Run:
+        """Write a trial's requests, and say what is run and where."""
         source = self._source(seed, trial)
         source.parent.mkdir(parents=True, exist_ok=True)
         records = [to_counterfact(request) for request in trial.requests]
         write_whole(source, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-        folder = self._folder / "runs" / f"seed_{seed}" / trial.name
-        self._execute(config, folder, self._order.engine)
-        return folder
+        config = self._configure(seed, trial)
+        return config, self._folder / "runs" / f"seed_{seed}" / trial.name
 
     def _source(self, seed: int, trial: Trial) -> Path:
         return self._folder / "requests" / f"seed_{seed}" / f"{trial.name}.json"

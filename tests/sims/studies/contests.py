@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
+from rich.console import Console
+
 from editing.requests import EditRequest, to_counterfact
 from server.config import RunConfig, read_scenario
 from server.report import RoundMetrics
@@ -76,7 +78,8 @@ def prepare_small(folder: Path, world: Path) -> tuple[RunConfig, Run]:
     runner = Runner(folder, Conflict(), Order(scenario), execute)
 
     def run(trials: Sequence[Trial]) -> list[TrialResult]:
-        return [runner.run(0, trial) for trial in trials]
+        seeded = [(0, trial) for trial in trials]
+        return list(runner.run_all(seeded, Console(quiet=True)))
 
     return read_scenario(scenario), run
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from editing.architectures import load_editable_model
 from editing.deltas import save_delta
@@ -14,10 +15,10 @@ from editing.evaluation import evaluate_requests, sum_cases
 from editing.requests import read_requests
 from server.config import RunConfig
 from server.report import Report, RoundMetrics, write_report
-from sims.jobs import execute
+from sims.jobs import execute, execute_quietly
 from sims.studies.forgetting import Forgetting
 from sims.studies.running import Judge, Order, Runner, run_study
-from sims.studies.study import Trial
+from sims.studies.study import Trial, TrialResult
 from strategies.scenario import ModelConfig
 from tests.sims.studies.made_up import make_pool, report_of
 
@@ -54,26 +55,57 @@ def make_runner(folder: Path, fake: Fake, *overrides: str) -> Runner:
     return Runner(folder, STUDY, Order(None, overrides, (0,), "flower"), fake)
 
 
+def run_one(runner: Runner, seed: int, trial: Trial) -> TrialResult:
+    """Run a trial by itself."""
+    (result,) = runner.run_all([(seed, trial)], Console(quiet=True))
+    return result
+
+
 def test_equal_trials_of_a_seed_are_run_once(tmp_path: Path) -> None:
     """Though they are read twice; another seed or setting is another run."""
     fake = Fake()
     runner = make_runner(tmp_path, fake)
-    first = runner.run(0, Trial("a", ROUNDS))
-    again = runner.run(0, Trial("b", ROUNDS, labels={"x": 1.0}))
+    first = run_one(runner, 0, Trial("a", ROUNDS))
+    again = run_one(runner, 0, Trial("b", ROUNDS, labels={"x": 1.0}))
     assert again.folder == first.folder
     assert again.trial.labels == {"x": 1.0}
     assert len(fake.configs) == 1
-    runner.run(1, Trial("a", ROUNDS))
-    runner.run(0, Trial("c", ROUNDS, settings=("prior.memory-weight=0",)))
+    run_one(runner, 1, Trial("a", ROUNDS))
+    run_one(runner, 0, Trial("c", ROUNDS, settings=("prior.memory-weight=0",)))
     assert len(fake.configs) == 3
     assert [config.run.seed for config in fake.configs] == [0, 1, 0]
+
+
+def test_trials_at_once_come_to_what_they_come_to_one_after_the_other(
+    world: Path, tmp_path: Path
+) -> None:
+    """In processes of their own, and read in order whichever is done first."""
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(f'[model]\npath = "{world}"\n')
+    requests = read_requests(world / "requests.json", 4)
+    trials = [
+        (seed, Trial(f"t{seed}", (((request,),),)))
+        for seed, request in enumerate(requests)
+    ]
+    found = []
+    for jobs in (1, 2):
+        order = Order(
+            scenario, ("editing.v_num_grad_steps=3",), (0,), "in-process", jobs
+        )
+        runner = Runner(tmp_path / f"with {jobs}", STUDY, order, execute_quietly)
+        found.append(list(runner.run_all(trials, Console(quiet=True))))
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours.seed, ours.trial) == (theirs.seed, theirs.trial)
+        assert ours.report.metrics == theirs.report.metrics
+    first, *others = (each.report.metrics for each in found[0])
+    assert any(other != first for other in others)
 
 
 def test_a_run_reads_the_trials_requests_from_a_file(tmp_path: Path) -> None:
     """In the order in which parties take them, numbered anew."""
     fake = Fake()
     trial = Trial("a", ROUNDS)
-    make_runner(tmp_path / 'a "folder" ü', fake).run(0, trial)
+    run_one(make_runner(tmp_path / 'a "folder" ü', fake), 0, trial)
     (config,) = fake.configs
     assert read_requests(Path(config.requests.source)) == list(trial.requests)
     assert config.parties.sizes_of(1) == (1, 2)
@@ -87,7 +119,7 @@ def test_a_trials_settings_stand_over_the_users_and_those_over_the_scenarios(
     runner = make_runner(
         tmp_path, fake, "prior.memory-weight=0.5", "prior.weight=7", "parties.count=9"
     )
-    runner.run(0, Trial("a", ROUNDS, settings=("prior.memory-weight=2",)))
+    run_one(runner, 0, Trial("a", ROUNDS, settings=("prior.memory-weight=2",)))
     (config,) = fake.configs
     assert (config.prior.memory_weight, config.prior.weight) == (2, 7)
     assert config.parties.count == 2
