@@ -76,7 +76,7 @@ class MergeJob:
         strategy = CollaborativeEditing(
             preparation.job(config, merge.name, pooled=merge.name == "global"),
             merge,
-            preparation.layers(config.prior.memory_weight),
+            preparation.layers(preparation.memory_weight(config.prior)),
             parties=config.parties.count,
             min_parties=config.run.min_parties,
             dtype=wire_dtype(preparation),

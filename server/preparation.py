@@ -15,7 +15,7 @@ from server.evaluation import HeldOutFact, read_held_out
 from strategies.memory import Memory
 from strategies.messages import Job, ModelIdentity, OwnPrior
 from strategies.rounds import EditedLayer
-from strategies.scenario import COMPUTE
+from strategies.scenario import COMPUTE, PriorConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class Preparation:
     covariance: Covariance
     prior_weight: float
     held_out: tuple[HeldOutFact, ...]
+
+    def memory_weight(self, prior: PriorConfig) -> float:
+        """``γ`` as a number."""
+        chosen = prior.memory_weight
+        return self.prior_weight if chosen == "lambda" else chosen
 
     def layers(self, memory_weight: float) -> dict[int, EditedLayer]:
         """The edited layers, with nothing remembered."""
@@ -68,7 +73,7 @@ class Preparation:
         return OwnPrior(
             covariance=digest_covariance(self.covariance, layers),
             weight=self.prior_weight,
-            memory_weight=config.prior.memory_weight,
+            memory_weight=self.memory_weight(config.prior),
         )
 
 

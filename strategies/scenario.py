@@ -173,7 +173,8 @@ class PriorConfig(Settings):
         covariance: A covariance file, or ``compute`` to count it on `text`.
         text: A file of plain text, one document a line, or ``embedded``.
         weight: The prior weight; MEMIT's ``mom2_update_weight`` if unset.
-        memory_weight: The weight ``γ`` of earlier rounds' grams; 0 forgets them.
+        memory_weight: The weight ``γ`` of earlier rounds' grams; 0 forgets them, and
+            ``lambda`` stands for the prior weight.
         memory_keys: Which keys the grams are made of: those that the round was
             ``solved`` with, or those of the ``edited`` model, read again after the
             round (AlphaEdit, arXiv 2410.02355).
@@ -182,7 +183,7 @@ class PriorConfig(Settings):
     covariance: str = COMPUTE
     text: str = EMBEDDED
     weight: Positive | None = None
-    memory_weight: NonNegative = 1.0
+    memory_weight: NonNegative | Literal["lambda"] = 1.0
     memory_keys: Literal["solved", "edited"] = "solved"
 
 

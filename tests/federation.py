@@ -190,7 +190,7 @@ class Federation:
         self.strategy = CollaborativeEditing(
             preparation.job(self.config, merge, pooled=merge == "global"),
             read_merge(merge),
-            preparation.layers(self.config.prior.memory_weight),
+            preparation.layers(preparation.memory_weight(self.config.prior)),
             parties=self.config.parties.count,
             min_parties=self.config.run.min_parties,
             dtype=preparation.model.dtype,
@@ -246,7 +246,7 @@ class Federation:
     def edit_alone(self) -> dict[str, Tensor]:
         """Do on one machine what the run does with all parties."""
         rounds = [self.requests(1 + n) for n in range(self.config.run.rounds)]
-        gamma = self.config.prior.memory_weight
+        gamma = self.preparation.memory_weight(self.config.prior)
         return edit_in_rounds(self.preparation, rounds, gamma)
 
     def grid_of(self, *parties: int) -> InProcessGrid:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from editing.embedded import resolve_model
 from editing.errors import InputError
 from editing.requests import EditRequest
 from server.config import RunConfig
@@ -21,6 +20,7 @@ from sims.studies.wording import (
 )
 
 ZERO, ONE, LAMBDA = "γ = 0", "γ = 1", "γ = λ"
+WEIGHTS = {ZERO: "0", ONE: "1", LAMBDA: "lambda"}
 UNEDITED = "unedited"
 LINES = (ZERO, ONE, LAMBDA, UNEDITED)
 PLAIN = str.maketrans({"γ": "gamma", "λ": "lambda", " ": "", "=": "_"})
@@ -58,7 +58,7 @@ class Forgetting(Study):
         self, pool: Sequence[EditRequest], config: RunConfig, seed: int
     ) -> list[Trial]:
         """One trial a memory weight, and two of the contrasting kind of noise."""
-        sizes, weights = round_sizes(config), memory_weights(config)
+        sizes = round_sizes(config)
         drawn = {
             noise: [targets, *(without_judges(later, config) for later in rest)]
             for noise, (targets, *rest) in draw_rounds(
@@ -69,11 +69,11 @@ class Forgetting(Study):
             Trial(
                 name=f"{noise}_{gamma}".translate(PLAIN),
                 rounds=tuple(map(deal, rounds, sizes)),
-                settings=(f"prior.memory-weight={weights[gamma]}",),
+                settings=(f"prior.memory-weight={WEIGHTS[gamma]}",),
                 labels={"noise": noise, "gamma": gamma},
             )
             for place, (noise, rounds) in enumerate(drawn.items())
-            for gamma in (weights if place == 0 else (ZERO, ONE))
+            for gamma in (WEIGHTS if place == 0 else (ZERO, ONE))
         ]
 
     def tabulate(self, results: Sequence[TrialResult]) -> pd.DataFrame:
@@ -127,13 +127,6 @@ def round_sizes(config: RunConfig) -> list[tuple[int, ...]]:
         )
     rounds = range(1, config.run.rounds + 1)
     return [config.parties.sizes_of(number) for number in rounds]
-
-
-def memory_weights(config: RunConfig) -> dict[str, float]:
-    """The memory weights compared; the last is the run's own prior weight."""
-    parameters = config.editing.resolve(Path(resolve_model(config.model.path)))
-    own = config.prior.weight or parameters.mom2_update_weight
-    return {ZERO: 0.0, ONE: 1.0, LAMBDA: own}
 
 
 def rows_of(result: TrialResult) -> Iterator[dict[str, object]]:

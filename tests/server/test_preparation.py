@@ -21,6 +21,7 @@ from editing.covariance_cache import digest_covariance
 from editing.errors import InputError
 from server.config import read_run_config
 from server.preparation import Preparation, prepare
+from strategies.scenario import PriorConfig
 from tests.federation import HELD_OUT, QUICK, TEXT, settings_of, write_json
 from tests.laws import assert_same
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES
@@ -68,6 +69,14 @@ def test_layers_begin_with_the_covariance_and_nothing_remembered(
         assert edited.weight == found.model.weight_name(layer)
         assert_same(edited.memory.prior(), 7.0 * found.covariance.moments[layer])
         assert edited.memory.memory_weight == 0.5
+
+
+def test_the_memory_weight_may_be_called_lambda(preparing: Prepare) -> None:
+    """As CollabEdit's published code has it; a number is itself."""
+    found = preparing(prior={"weight": 7.0})
+    assert found.memory_weight(PriorConfig(memory_weight="lambda")) == 7.0
+    assert found.memory_weight(PriorConfig(memory_weight=0.5)) == 0.5
+    assert found.memory_weight(PriorConfig()) == 1.0
 
 
 def test_a_job_tells_what_the_settings_say(world: Path, preparing: Prepare) -> None:
