@@ -35,6 +35,7 @@ EXPECTED = (
     "CHANGELOG.md",
     "docs/method.md",
     "docs/architecture.md",
+    "docs/studies.md",
 )
 COMMANDS = [words for document in DOCUMENTS for words in document.commands()]
 
