@@ -50,7 +50,7 @@ def test_a_run_has_a_folder_of_its_own_where_the_node_says(
 
 
 def test_targets_are_kept_with_the_run_until_it_is_forgotten(tmp_path: Path) -> None:
-    """Case files stay for their owner, and a folder that runs share stays for runs."""
+    """All else stays for its owner, and a folder that runs share stays for runs."""
     folder, shared = PrivateFolder(tmp_path / "run"), tmp_path / "shared"
     for cache in (folder.targets(), folder.targets(shared)):
         cache.keep("a", NOTHING)
@@ -60,9 +60,9 @@ def test_targets_are_kept_with_the_run_until_it_is_forgotten(tmp_path: Path) -> 
     assert folder.targets().find("a") is not None
     folder.forget()
     assert folder.targets().find("a") is None
-    assert folder.find_distances(JOB, 3) == {}
+    assert folder.find_distances(JOB, 3) == {1: {(3, 0): (1.5, 0.25)}}
     assert folder.targets(shared).find("a") is not None
-    (cases,) = (tmp_path / "run").rglob("*.*")
+    (cases,) = (tmp_path / "run").rglob("*.jsonl")
     assert cases == tmp_path / "run/cases/run/round_1/party_3.jsonl"
     lines = [json.loads(line) for line in cases.read_text().splitlines()]
     assert lines == [{"case_id": 5, "post": {"é": 1}}, {"case_id": 6}]

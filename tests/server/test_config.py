@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -68,7 +69,7 @@ def nullable_fields(settings: type[BaseModel]) -> Iterator[tuple[str, object]]:
         table = inner_model(field)
         if table is not None:
             yield from nullable_fields(table)
-        elif "None" in str(field.annotation):
+        elif type(None) in get_args(field.annotation):
             yield name, field.default
 
 
