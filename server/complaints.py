@@ -90,7 +90,7 @@ def describe(key: str, faults: list[ErrorDetails], settings: type[BaseModel]) ->
         return f"`{key}`: {first['msg'].removeprefix('Value error, ')}"
     wanted = " or ".join(dict.fromkeys(map(wanted_by, faults)))
     got = json.dumps(first["input"], ensure_ascii=False, default=str)
-    return f"`{key}`: wanted {wanted}, got {got}{near(first)}"
+    return f"`{key}`: wanted {wanted}, got {got}{near(faults)}"
 
 
 def wanted_by(fault: ErrorDetails) -> str:
@@ -119,10 +119,13 @@ def suggest(key: str, settings: type[BaseModel]) -> str:
     return f"known are {', '.join(siblings)}"
 
 
-def near(fault: ErrorDetails) -> str:
+def near(faults: list[ErrorDetails]) -> str:
     """Name the nearest of the words that a setting may be."""
-    if fault["type"] != "literal_error" or not isinstance(fault["input"], str):
-        return ""
-    words = fault["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-    close = get_close_matches(fault["input"], words, n=1)
+    words = [
+        word.strip("'")
+        for fault in faults
+        if fault["type"] == "literal_error" and isinstance(fault["input"], str)
+        for word in fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
+    ]
+    close = get_close_matches(str(faults[0]["input"]), words, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -23,6 +23,7 @@ from pydantic import (
 from editing.embedded import EMBEDDED
 from editing.errors import InputError
 from editing.settings import Settings
+from strategies.resolution import PolicyName
 
 FlatValue: TypeAlias = str | int | float | bool
 FlatConfig: TypeAlias = Mapping[str, FlatValue]
@@ -100,9 +101,7 @@ class PartiesConfig(Settings):
     allow_empty: bool = False
     skip_known: NonNegative | None = None
     deduplicate: bool = False
-    conflicts: Literal[
-        "ignore", "none", "first", "last", "priority", "majority", "drop"
-    ] = "ignore"
+    conflicts: Literal["ignore"] | PolicyName = "ignore"
     priority: tuple[NonNegativeInt, ...] = ()
 
     def sizes_of(self, number: int) -> tuple[int, ...]:
