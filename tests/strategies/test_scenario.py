@@ -1,5 +1,6 @@
 """Laws of the shared settings and of their flat form."""
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -112,3 +113,57 @@ def test_a_party_may_be_empty_when_said_so() -> None:
     """More parties than requests is a choice, not an accident."""
     parties = PartiesConfig(count=2, requests_per_round=(3, 0), allow_empty=True)
     assert parties.sizes_of(1) == (3, 0)
+
+
+@given(
+    listed=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=4
+    ),
+    number=st.integers(1, 9),
+)
+def test_sizes_may_differ_by_round_and_the_last_hold_for_all_later_ones(
+    listed: list[tuple[int, int]], number: int
+) -> None:
+    """The form survives Flower's flat table."""
+    given = PartiesConfig(count=2, requests_per_round=tuple(listed), allow_empty=True)
+    assert given.sizes_of(number) == listed[min(number, len(listed)) - 1]
+    flat = json.loads(str(flatten(given)["requests-per-round"]))
+    again = PartiesConfig(
+        count=2, requests_per_round=tuple(map(tuple, flat)), allow_empty=True
+    )
+    assert again == given
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"requests_per_round": ((1, 2), (1,))}, "1 sizes for 2 parties"),
+        ({"requests_per_round": ((1, 2), (0, 1))}, "party 0 .*allow-empty"),
+        ({"priority": (0, 0)}, "each at most once"),
+        ({"priority": (2,)}, "0 to 1"),
+        ({"conflicts": "priority"}, "wants `priority`"),
+    ],
+)
+def test_rounds_and_rankings_must_fit_the_parties(
+    settings: dict[str, object], complaint: str
+) -> None:
+    """The message says what to change."""
+    with pytest.raises(ValidationError, match=complaint):
+        PartiesConfig.model_validate({"count": 2, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "compares"),
+    [
+        ({}, False),
+        ({"skip_known": 0.1}, False),
+        ({"deduplicate": True}, True),
+        ({"conflicts": "none"}, True),
+        ({"conflicts": "drop"}, True),
+    ],
+)
+def test_tokens_are_compared_only_where_somebody_asked_for_it(
+    settings: dict[str, object], compares: bool
+) -> None:
+    """They tell the server something, and cost an exchange."""
+    assert PartiesConfig.model_validate(settings).compares_tokens == compares
