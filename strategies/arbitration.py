@@ -1,6 +1,6 @@
 """The server's part when requests meet: tokens in, a ruling for each request out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from strategies.notices import Ruling, TokenEntry
 from strategies.resolution import Entry, RoundVerdict, Verdict, resolve
@@ -22,6 +22,7 @@ class Arbiter:
         self.parties = parties
         self.history: list[Entry] = []
         self.rulings: dict[int, list[Ruling]] = {}
+        self._kept: list[tuple[int, Entry]] = []
 
     def rule(
         self,
@@ -48,7 +49,7 @@ class Arbiter:
             for entry in sent
         }
         verdict = self.compare(claims)
-        self.history += verdict.kept
+        self._kept = [(claims[each][0], each) for each in verdict.kept]
         met = {entry for each in verdict.duplicates for entry in each.entries}
         contradicted = {each.fact for each in verdict.conflicts}
         if not self.resolves:
@@ -62,6 +63,14 @@ class Arbiter:
                 self.rulings.setdefault(node, []).append(told)
         repeated = sum(len(each.entries) - 1 for each in verdict.duplicates)
         return repeated, len(contradicted)
+
+    def settle(self, nodes: Collection[int]) -> None:
+        """Enter the round's requests that were edited into history.
+
+        Those of a node that failed in the round were not, whatever was ruled.
+        """
+        self.history += [entry for node, entry in self._kept if node in nodes]
+        self._kept = []
 
     @property
     def resolves(self) -> bool:

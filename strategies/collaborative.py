@@ -170,6 +170,8 @@ class CollaborativeEditing(Strategy):
             asking = self.configure_statistics(number, layers)
             replies = self.roster.exchange(grid, number, asking)
             self.aggregate_statistics(number, layers, replies)
+        if self.arbiter is not None:
+            self.arbiter.settle(self.roster.present)
         self._remember(grid, number)
         self.done = number
         return self.to_arrays()

@@ -78,6 +78,7 @@ def test_a_request_meets_those_that_earlier_rounds_edited() -> None:
     """Not those that were left out then."""
     judge = arbiter(conflicts="first")
     judge.rule(1, MEETING, PLACES)
+    judge.settle(MEETING)
     assert len(judge.history) == 3
     assert judge.rule(2, {50: [entry(1, 0, "f", "b")]}, PLACES) == (0, 1)
     assert told(judge.rulings) == {50: [(0, "conflict", False)]}
@@ -85,11 +86,22 @@ def test_a_request_meets_those_that_earlier_rounds_edited() -> None:
     assert judge.rulings == {}
 
 
+def test_what_a_party_that_failed_had_asked_for_is_no_history() -> None:
+    """It was ruled to be edited, and never was."""
+    judge = arbiter(conflicts="first")
+    judge.rule(1, MEETING, PLACES)
+    judge.settle([60])
+    assert [each.party for each in judge.history] == [2]
+    judge.settle([70, 50, 60])
+    assert [each.party for each in judge.history] == [2]
+
+
 def test_a_node_cannot_claim_to_be_another_party() -> None:
     """Its rank is that of its own place, whatever it writes."""
     judge = arbiter(conflicts="priority", priority=(0, 1))
     liar = {50: [entry(0, 0, "f", "b")], 70: [entry(0, 0, "f", "a")]}
     judge.rule(1, liar, PLACES)
+    judge.settle(liar)
     assert told(judge.rulings) == {
         50: [(0, "conflict", False)],
         70: [(0, "conflict", True)],
@@ -111,7 +123,9 @@ def test_one_machine_and_many_come_to_the_same_rulings(conflicts: str) -> None:
     """So that `collabedit` stays equal to `global`."""
     apart, pooled = (arbiter(conflicts=conflicts, deduplicate=True) for _ in range(2))
     apart.rule(1, MEETING, PLACES)
+    apart.settle(MEETING)
     pooled.rule(1, {70: [each for own in MEETING.values() for each in own]}, None)
+    pooled.settle([70])
     assert apart.history == pooled.history
 
 
@@ -120,5 +134,6 @@ def test_nodes_without_a_number_come_last_in_the_order_of_the_roster() -> None:
     judge = arbiter(conflicts="first")
     unplaced = {50: [entry(-1, 0, "f", "b")], 60: [entry(-1, 0, "f", "a")]}
     judge.rule(1, unplaced, {50: -1, 60: -1})
+    judge.settle(unplaced)
     assert told(judge.rulings)[50] == [(0, "conflict", True)]
     assert judge.history[0].party == UNPLACED

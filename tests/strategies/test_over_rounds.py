@@ -262,6 +262,43 @@ def test_requests_that_meet_are_ruled_on_alike_on_one_machine_and_many(
     assert (apart[1].left_out, apart[2].left_out) == expected
 
 
+def test_a_fact_whose_party_failed_may_be_asked_for_by_another_later(
+    federate: Make, tmp_path: Path
+) -> None:
+    """What was ruled to be edited and never was stands in nobody's way."""
+    one, *others = world_requests()
+    listed = [one, others[0], conflicting(one, "Works Group", 900), others[1]]
+    numbered = [
+        request.model_copy(update={"case_id": place})
+        for place, request in enumerate(listed)
+    ]
+    file = write_json(
+        tmp_path / "two.json", [to_counterfact(each) for each in numbered]
+    )
+    federation = federate(
+        editing=AT_ONCE,
+        run={"rounds": 2},
+        parties={"count": 2, "requests-per-round": 1, "conflicts": "first"},
+        requests={"source": str(file)},
+    )
+
+    def fail_once(message: Message, reply: Message) -> Message:
+        asked = message.metadata.message_type, read_job(message.content).round
+        if asked == (Phase.TARGETS.value, 1):
+            raise MemoryError
+        return reply
+
+    federation.tampers[0] = fail_once
+    strategy, _ = federation.run()
+    outcomes = strategy.roster.outcomes
+    assert len(outcomes[1].refusals) == 1
+    assert (outcomes[2].conflicts, outcomes[2].left_out, outcomes[2].requests) == (
+        0,
+        0,
+        2,
+    )
+
+
 def meeting_requests() -> list[EditRequest]:
     """Give two rounds of three parties with two requests each.
 
