@@ -19,6 +19,8 @@ import os, signal, sys
 import clients.app
 from sims.commands import main
 
+# A process that was started in the background may have been told to ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 calls, honest = 0, clients.app.contribute
 
 def contribute(*arguments, **named):
