@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 from flwr.app import Context, Message
@@ -11,9 +11,15 @@ from flwr.clientapp import ClientApp
 from clients.contribution import (
     contribute,
     judge_requests,
+    leave_unedited,
     sum_by_round,
 )
-from clients.meetings import blind_requests, find_key, heed_rulings
+from clients.meetings import (
+    blind_requests,
+    check_rulings,
+    find_key,
+    heed_rulings,
+)
 from clients.own_prior import OtherCovarianceError, find_own_priors
 from clients.requests import ClientConfig, read_client_config
 from clients.round_targets import (
@@ -100,7 +106,8 @@ def find_round_targets(message: Message, context: Context) -> Message:
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
     asked, edited = choose(message, config, job, folder)
-    folder.keep_rulings(asked, read_rulings(message.content))
+    so_far = asked_until(config, job.round, pooled=job.pooled)
+    folder.keep_rulings(so_far, read_rulings(message.content))
     # Runs may share what is filed, so it goes by what the model carries in truth.
     carried = digest_arrays(message.content.array_records["delta"])
     job = job.model_copy(update={"before": carried})
@@ -154,11 +161,12 @@ def answer_statistics(message: Message, context: Context, *, may_walk: bool) -> 
 def judge(message: Message, context: Context) -> Message:
     """Judge the requests of all rounds so far; sums leave, cases stay.
 
-    In round 0 the first round's requests are judged, before any edit.
+    Paraphrases that are edited with a request do not judge it. In round 0 the first round's requests are judged, before any edit.
     """
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
     asked = asked_until(config, job.round, pooled=job.pooled)
+    asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
     with applied(read_delta(message), model.model):
         cases = judge_requests(model, asked, distances)
@@ -199,8 +207,10 @@ def choose(
 ) -> tuple[list[Asked], list[Asked]]:
     """The round's requests, and those of them that the server does not rule out."""
     asked = asked_in(config, job.round, pooled=job.pooled)
-    rulings = read_rulings(message.content)
-    return asked, heed_rulings(asked, rulings, partial(find_key, config, folder))
+    if rulings := read_rulings(message.content):
+        so_far = asked_until(config, job.round, pooled=job.pooled)
+        check_rulings(so_far, rulings, find_key(config, folder))
+    return asked, heed_rulings(asked, rulings)
 
 
 def speak_for(message: Message, config: ClientConfig) -> ClientConfig:

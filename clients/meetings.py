@@ -1,6 +1,6 @@
 """Requests of several parties that meet: tokens out, rulings in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from clients.requests import ClientConfig
 from clients.selection import Asked
@@ -45,37 +45,38 @@ def blind_requests(asked: Sequence[Asked], key: bytes) -> list[TokenEntry]:
     return entries
 
 
-def heed_rulings(
-    asked: Sequence[Asked], rulings: Sequence[Ruling], read: Callable[[], bytes]
-) -> list[Asked]:
-    """Leave out what the server rules out, each ruling held to its request first.
-
-    Args:
-        asked: The requests of the round.
-        rulings: What the server says of them.
-        read: Gives the parties' key; asked only if there are rulings.
-    """
-    if not rulings:
-        return list(asked)
-    _check_rulings(asked, rulings, read())
-    dropped = {(each.party, each.place) for each in rulings if not each.kept}
-    return [each for each in asked if (each.party, each.place) not in dropped]
+def heed_rulings(asked: Sequence[Asked], rulings: Sequence[Ruling]) -> list[Asked]:
+    """Leave out of a round what the server rules out."""
+    dropped = {
+        (each.round, each.party, each.place) for each in rulings if not each.kept
+    }
+    return [each for each in asked if whose(each) not in dropped]
 
 
-def _check_rulings(
+def check_rulings(
     asked: Sequence[Asked], rulings: Sequence[Ruling], key: bytes
 ) -> None:
     """Hold each ruling to the request that it is about.
 
+    Args:
+        asked: The requests of all rounds so far.
+        rulings: What the server says of some of them.
+        key: The parties' own.
+
     Raises:
         InputError: If the request is not here, or its token is another.
     """
-    by_place = {(each.party, each.place): each.request for each in asked}
+    by_place = {whose(each): each.request for each in asked}
     for ruling in rulings:
-        own = by_place.get((ruling.party, ruling.place))
+        own = by_place.get((ruling.round, ruling.party, ruling.place))
         if own is None or blind(own, key).fact != ruling.fact:
             raise InputError(
                 f"The server rules on request {ruling.place} of party {ruling.party}, "
-                "and this node holds another one there or none. Did its requests or "
-                "the key change while the run went on?"
+                f"round {ruling.round}, and this node holds another one there or none. "
+                "Did its requests or the key change while the run went on?"
             )
+
+
+def whose(asked: Asked) -> tuple[int, int, int]:
+    """Round, party and place, by which a ruling names a request."""
+    return asked.round, asked.party, asked.place

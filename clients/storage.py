@@ -41,11 +41,13 @@ class PrivateFolder:
         return cls(Path(str(chosen)) / name)
 
     def targets(self, shared: Path | None = None) -> TargetCache:
-        """Where targets are kept: with the run, unless runs share a folder of them."""
-        if shared is not None:
-            return TargetCache(shared)
+        """Where targets are kept: with the run, and where runs share a folder of them.
+
+        So whoever clears the shared folder stops no run.
+        """
         self._make()
-        return TargetCache(self.path / "targets")
+        behind = None if shared is None else TargetCache(shared)
+        return TargetCache(self.path / "targets", behind)
 
     def keep_distances(self, job: Job, party: int, found: Distances) -> None:
         """File how far a round's targets lay before its edit, for the case files."""
@@ -66,14 +68,14 @@ class PrivateFolder:
         """Tell the party which of its requests met another one, each of them once.
 
         Args:
-            asked: The requests of the round.
+            asked: The requests of all rounds so far.
             rulings: What the server says of them.
         """
-        by_place = {(each.party, each.place): each for each in asked}
+        by_place = {(each.round, each.party, each.place): each for each in asked}
         file = self.path / "rulings.jsonl"
         known = set(file.read_text().splitlines()) if file.is_file() else set()
         for ruling in rulings:
-            own = by_place[ruling.party, ruling.place]
+            own = by_place[ruling.round, ruling.party, ruling.place]
             line = json.dumps(
                 {
                     "round": own.round,

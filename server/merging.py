@@ -108,8 +108,7 @@ class Ledger:
         metrics = summarise(found, outcome, held_out_of(own), state.number)
         sent = dict(self.measured.sent)
         for node, size in outcome.bytes_up.items():
-            place = self.roster.places[node]
-            party = place if place >= 0 else self.roster.order.index(node)
+            party = self.roster.seats[node]
             sent[party] = sent.get(party, 0) + size
         self.measured = self.measured.model_copy(
             update={

@@ -2,8 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from strategies.notices import Ruling, TokenEntry
+from flwr.app import ArrayRecord
+from flwr.serverapp import Grid
+
+from editing.statistics import StatisticsError
+from strategies.messages import Job, Phase
+from strategies.notices import Ruling, TokenEntry, read_tokens
 from strategies.resolution import Entry, RoundVerdict, Verdict, resolve
+from strategies.roster import UNNUMBERED, Roster
 from strategies.scenario import PartiesConfig
 
 
@@ -13,8 +19,9 @@ class Arbiter:
     Attributes:
         parties: Says what is compared and by which policy.
         history: Tokens of the requests that earlier rounds edited.
-        rulings: What each node is told of its requests in this round; requests that
-            met no other one are not among them.
+        rulings: What each node is told of its requests, those of this round and those
+            that earlier rounds edited; requests that met no other one are not among
+            them.
     """
 
     def __init__(self, parties: PartiesConfig) -> None:
@@ -28,41 +35,56 @@ class Arbiter:
         self,
         number: int,
         entries: Mapping[int, Sequence[TokenEntry]],
-        places: Mapping[int, int] | None,
+        seats: Mapping[int, int] | None,
     ) -> tuple[int, int]:
         """Rule on a round; gives how many were duplicates, and facts in conflict.
 
         Args:
             number: The round.
             entries: Tokens by node, the nodes in the order of their parties.
-            places: Each node's party, whatever it claims; None where one node speaks
+            seats: Each node's party, whatever it claims; None where one node speaks
                 for all, which says whose each request is.
         """
         claims = {
-            Entry(
-                number, seat(place, node, places, entry), entry.place, *word(entry)
-            ): (
+            Entry(number, party_of(node, seats, entry), entry.place, *word(entry)): (
                 node,
-                entry,
+                entry.party,
             )
-            for place, (node, sent) in enumerate(entries.items())
+            for node, sent in entries.items()
             for entry in sent
         }
         verdict = self.compare(claims)
         self._kept = [(claims[each][0], each) for each in verdict.kept]
-        met = {entry for each in verdict.duplicates for entry in each.entries}
-        contradicted = {each.fact for each in verdict.conflicts}
-        if not self.resolves:
-            contradicted = set()
         self.rulings = {}
+        conflicts = verdict.conflicts if self.resolves else ()
+        disputed = {each.fact for each in conflicts}
+        met = {entry for each in verdict.duplicates for entry in each.entries}
         for each in verdict.verdicts:
-            node, entry = claims[each.entry]
-            disputed = each.entry.fact in contradicted
-            if disputed or each.entry in met:
-                told = ruling(entry, each, disputed=disputed)
+            if each.entry.fact in disputed or each.entry in met:
+                node, party = claims[each.entry]
+                told = ruling(each, party, disputed=each.entry.fact in disputed)
                 self.rulings.setdefault(node, []).append(told)
+        earlier = [entry for each in conflicts for entry in each.entries]
+        self._tell_of_earlier(number, earlier, list(entries), seats)
         repeated = sum(len(each.entries) - 1 for each in verdict.duplicates)
-        return repeated, len(contradicted)
+        return repeated, len(disputed)
+
+    def _tell_of_earlier(
+        self,
+        number: int,
+        entries: Sequence[Entry],
+        nodes: Sequence[int],
+        seats: Mapping[int, int] | None,
+    ) -> None:
+        """Tell who is there that what it had edited before is contradicted now."""
+        for entry in entries:
+            if entry.round == number:
+                continue
+            for node in nodes:
+                if seats is None or seats[node] == entry.party:
+                    party = entry.party if entry.party < UNNUMBERED else -1
+                    told = ruling(Verdict(entry, "kept"), party, disputed=True)
+                    self.rulings.setdefault(node, []).append(told)
 
     def settle(self, nodes: Collection[int]) -> None:
         """Enter the round's requests that were edited into history.
@@ -88,17 +110,25 @@ class Arbiter:
         )
 
 
-UNPLACED = 1_000_000
-"""Parties without a number come after those that have one, in the order of nodes."""
+def gather_tokens(
+    roster: Roster, grid: Grid, number: int, job: Job
+) -> dict[int, tuple[TokenEntry, ...]]:
+    """Ask the parties for the tokens of their requests of a round; by node."""
+    asking = roster.address(Phase.TOKENS, job, ArrayRecord())
+    entries = {}
+    for reply in roster.exchange(grid, number, asking):
+        node = reply.metadata.src_node_id
+        try:
+            entries[node] = read_tokens(reply.content)
+        except StatisticsError as error:
+            roster.refuse(number, node, str(error))
+    roster.require_enough(number)
+    return entries
 
 
-def seat(
-    place: int, node: int, places: Mapping[int, int] | None, entry: TokenEntry
-) -> int:
+def party_of(node: int, seats: Mapping[int, int] | None, entry: TokenEntry) -> int:
     """The party that a claim counts for."""
-    if places is None:
-        return entry.party
-    return places[node] if places[node] >= 0 else UNPLACED + place
+    return entry.party if seats is None else seats[node]
 
 
 def word(entry: TokenEntry) -> tuple[str, str]:
@@ -106,15 +136,16 @@ def word(entry: TokenEntry) -> tuple[str, str]:
     return entry.fact, entry.target
 
 
-def ruling(entry: TokenEntry, verdict: Verdict, *, disputed: bool) -> Ruling:
-    """Write what a party is told of one request."""
+def ruling(verdict: Verdict, party: int, *, disputed: bool) -> Ruling:
+    """Write what a party is told of one request, by the number it knows itself by."""
     reason = verdict.reason
     if reason == "kept":
         reason = "conflict" if disputed else "duplicate"
     return Ruling(
-        party=entry.party,
-        place=entry.place,
-        fact=entry.fact,
+        round=verdict.entry.round,
+        party=party,
+        place=verdict.entry.place,
+        fact=verdict.entry.fact,
         reason=reason,
         kept=verdict.kept,
     )

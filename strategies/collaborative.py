@@ -14,7 +14,7 @@ from torch import Tensor
 from editing.deltas import add_deltas
 from editing.encodings import decode
 from editing.statistics import LayerStatistics, StatisticsError, pool
-from strategies.arbitration import Arbiter
+from strategies.arbitration import Arbiter, gather_tokens
 from strategies.merges.base import Merge
 from strategies.messages import (
     Job,
@@ -24,7 +24,7 @@ from strategies.messages import (
     read_statistics,
     read_targets_reply,
 )
-from strategies.notices import read_tokens, write_rulings
+from strategies.notices import write_rulings
 from strategies.roster import Report, Roster
 from strategies.rounds import EditedLayer, RoundState
 
@@ -162,14 +162,12 @@ class CollaborativeEditing(Strategy):
         self.roster.begin_round(grid, number, self.job)
         before = digest_arrays(arrays)
         self.job = self.job.model_copy(update={"round": number, "before": before})
-        if self.arbiter is not None:
-            self._compare_tokens(grid, number, self.arbiter)
-        messages = self.configure_train(number, arrays, config, grid)
-        self.aggregate_train(number, self.roster.exchange(grid, number, messages))
+        self._find_targets(grid, number, arrays, config)
         for layers in self.job.plan.exchanges if self.roster.active else ():
             asking = self.configure_statistics(number, layers)
             replies = self.roster.exchange(grid, number, asking)
             self.aggregate_statistics(number, layers, replies)
+        self.roster.outcomes[number].merged = True
         if self.arbiter is not None:
             self.arbiter.settle(self.roster.present)
         self._remember(grid, number)
@@ -202,7 +200,7 @@ class CollaborativeEditing(Strategy):
             except StatisticsError as error:
                 self.roster.refuse(server_round, node, str(error))
                 continue
-            outcome.count(node, told)
+            outcome.told[node] = told
             if told.requests == 0:
                 self.roster.active.remove(node)
         self.roster.require_enough(server_round)
@@ -236,7 +234,7 @@ class CollaborativeEditing(Strategy):
         accepted = [
             reply for reply in replies if self._accept(server_round, layers, reply)
         ]
-        self.roster.require_enough(server_round)
+        self.roster.require_contributors(server_round)
         solved: dict[str, Tensor] = {}
         for layer in layers:
             edited = self.layers[layer]
@@ -312,24 +310,30 @@ class CollaborativeEditing(Strategy):
         history = tuple(self.arbiter.history) if self.arbiter else ()
         return RoundState(self.done, dict(self.delta), grams, history)
 
-    def _compare_tokens(self, grid: Grid, number: int, arbiter: Arbiter) -> None:
-        """Have requests that meet ruled on before any target is computed."""
-        replies = self.roster.exchange(
-            grid,
-            number,
-            self.roster.address(Phase.TOKENS, self.job, ArrayRecord()),
-        )
+    def _find_targets(
+        self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
+    ) -> None:
+        """Have targets computed, of the requests that are edited in the round.
+
+        What a party that fails had asked for may be what others were ruled out for, so
+        then it is ruled and asked again; targets that are there are not computed twice.
+        """
         entries = {}
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            try:
-                entries[node] = read_tokens(reply.content)
-            except StatisticsError as error:
-                self.roster.refuse(number, node, str(error))
-        outcome = self.roster.outcomes[number]
-        places = None if self.job.pooled else self.roster.places
-        outcome.duplicates, outcome.conflicts = arbiter.rule(number, entries, places)
-        self.roster.require_enough(number)
+        if self.arbiter is not None:
+            entries = gather_tokens(self.roster, grid, number, self.job)
+        while True:
+            asked = list(self.roster.present)
+            self.roster.active = list(asked)
+            if self.arbiter is not None:
+                outcome, pooled = self.roster.outcomes[number], self.job.pooled
+                there = {node: entries[node] for node in asked}
+                seats = None if pooled else self.roster.seats
+                found = self.arbiter.rule(number, there, seats)
+                outcome.duplicates, outcome.conflicts = found
+            messages = self.configure_train(number, arrays, config, grid)
+            self.aggregate_train(number, self.roster.exchange(grid, number, messages))
+            if self.arbiter is None or self.roster.present == asked:
+                return
 
     def _remember(self, grid: Grid, number: int) -> None:
         """Add the round's grams to the memory of each layer.
@@ -344,7 +348,7 @@ class CollaborativeEditing(Strategy):
             asking = self._address(Phase.MEMORY, job, self.to_arrays())
             replies = self.roster.exchange(grid, number, asking)
             kept = [reply for reply in replies if self._accept(number, layers, reply)]
-            self.roster.require_enough(number)
+            self.roster.require_contributors(number)
             for layer in layers:
                 parts = (self._decode(layer, reply) for reply in kept)
                 self._grams[layer] = pool(parts).gram

@@ -37,13 +37,15 @@ class Ruling(Settings):
     """What becomes of a request that met another one.
 
     Attributes:
+        round: When it was made.
         party: Whose it is.
         place: Its place among the party's requests of the round.
         fact: Its token, for the party to see that both speak of the same request.
         reason: Whether the other one gives the fact the same object or another.
-        kept: Whether it is edited.
+        kept: Whether it is edited, or was in an earlier round.
     """
 
+    round: NonNegativeInt
     party: int
     place: NonNegativeInt
     fact: Digest

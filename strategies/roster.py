@@ -24,12 +24,17 @@ Report = Callable[[str, int, int, int], None]
 """Told of progress: phase, round, replies that are there, replies wanted."""
 
 
+UNNUMBERED = 1_000_000
+"""Nodes without a number come after all parties that have one."""
+
+
 class Roster:
     """Who takes part, and every exchange with them.
 
     Attributes:
         order: Nodes that were welcome, in the order of their parties.
         places: Each node's party, by which sums are ordered; −1 if it has no number.
+        seats: Each node's party, or a number beyond all parties' that it keeps.
         present: Nodes that are there in this round and did not fail in it.
         active: Those of them that still contribute to the round.
         outcomes: What each round came to.
@@ -40,6 +45,7 @@ class Roster:
         self.min_parties, self.report = min_parties, report
         self.order: list[int] = []
         self.places: dict[int, int] = {}
+        self.seats: dict[int, int] = {}
         self.present: list[int] = []
         self.active: list[int] = []
         self.outcomes: dict[int, RoundOutcome] = {}
@@ -51,8 +57,8 @@ class Roster:
         self._timeout = timeout
         nodes = await_nodes(grid, count, timeout)
         self.outcomes[0], self._unwelcome = RoundOutcome(), []
-        self.order, self.places = [], {}
-        self._introduce(grid, 0, job, nodes)
+        self.order, self.places, self.seats = [], {}, {}
+        self._introduce(grid, 0, job, nodes, nodes)
         self.present, self.active = list(self.order), list(self.order)
         self.require_enough(0)
 
@@ -66,7 +72,7 @@ class Roster:
         there = set(grid.get_node_ids())
         strangers = there - set(self.order) - {each.node for each in self._unwelcome}
         if strangers:
-            self._introduce(grid, number, job, sorted(strangers))
+            self._introduce(grid, number, job, sorted(strangers), sorted(there))
         here = [node for node in self.order if node in there]
         self.present = here[:1] if job.pooled else here
         self.active = list(self.present)
@@ -90,7 +96,10 @@ class Roster:
     def exchange(
         self, grid: Grid, number: int, messages: Sequence[Message]
     ) -> list[Message]:
-        """Send, wait, and go on without those who failed; replies in roster order."""
+        """Send, wait, and go on without those who failed; replies in their order.
+
+        Whether enough are left is for `require_enough` to say.
+        """
         phase = messages[0].metadata.message_type if messages else ""
         report = self.report
 
@@ -102,13 +111,12 @@ class Roster:
         found = exchange(grid, messages, self._timeout, tell)
         for refusal in found.refusals:
             self.refuse(number, refusal.node, refusal.reason)
-        self.require_enough(number)
         return list(found.replies.values())
 
     def refuse(self, number: int, node: int, reason: str) -> None:
         """Go on without a node for the rest of the round, and say why."""
         logger.warning("round %d goes on without node %d: %s", number, node, reason)
-        self.outcomes[number].refusals.append(Refusal(node, reason))
+        self.outcomes[number].refuse(Refusal(node, reason))
         self.active = [other for other in self.active if other != node]
         self.present = [other for other in self.present if other != node]
 
@@ -129,11 +137,28 @@ class Roster:
                 f"(`run.min-parties`). Left out: {outcome.missing()}."
             )
 
+    def require_contributors(self, number: int) -> None:
+        """Stop the run if nobody is left who had something to edit.
+
+        Raises:
+            AggregationError: Naming who is missing and why.
+        """
+        self.require_enough(number)
+        if not self.active:
+            raise AggregationError(
+                f"Round {number} has lost all parties that had requests to edit. Left "
+                f"out: {self.outcomes[number].missing()}."
+            )
+
     def _introduce(
-        self, grid: Grid, number: int, job: Job, nodes: Sequence[int]
+        self,
+        grid: Grid,
+        number: int,
+        job: Job,
+        nodes: Sequence[int],
+        there: Sequence[int],
     ) -> None:
         """Ask nodes who they are, and put those who are welcome in their order."""
-        self.active = list({*self.active, *nodes})
         asking = self.address(Phase.DESCRIBE, job, ArrayRecord(), to=nodes)
         before = len(self.outcomes[number].refusals)
         for reply in self.exchange(grid, number, asking):
@@ -141,12 +166,29 @@ class Roster:
             try:
                 introduction = read_introduction(reply.content)
                 check_introduction(introduction, job)
+                self._check_place(introduction.party, there)
             except StatisticsError as error:
                 self.refuse(number, node, str(error))
             else:
                 self.places[node] = introduction.party
+                unnumbered = UNNUMBERED + len(self.seats)
+                numbered = introduction.party >= 0
+                self.seats[node] = introduction.party if numbered else unnumbered
         self.order = sorted(self.places, key=lambda node: (self.places[node], node))
         self._unwelcome += self.outcomes[number].refusals[before:]
+
+    def _check_place(self, party: int, there: Sequence[int]) -> None:
+        """Let nobody take the place of a party that is there.
+
+        Raises:
+            StatisticsError: If another node has it.
+        """
+        for other, place in self.places.items():
+            if place == party >= 0 and other in there:
+                raise StatisticsError(
+                    f"it says it is party {party}, which node {other} is already; give "
+                    "each node a `partition-id` of its own"
+                )
 
     def _write(self, phase: Phase, job: Job, content: RecordDict, node: int) -> Message:
         return Message(

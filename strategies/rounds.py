@@ -51,46 +51,78 @@ class RoundOutcome:
 
     Attributes:
         refusals: Parties that were left out, and why.
-        idle: Parties that have no request in this round; that is no refusal.
-        content: Parties all of whose requests were left out; that is none either.
         bytes_up: Bytes of statistics that each party sent, by node.
-        requests: Requests that are edited, of all parties.
-        known: Requests left out because the model holds them.
-        left_out: Requests left out because of another party's.
+        told: What each party says of its requests, by node; a party that is refused
+            before the round is merged is taken out again.
+        merged: Whether the round's update has been made.
         duplicates: Requests that were made more than once.
         conflicts: Facts that were given different objects.
-        examined: Requests that the two sums are over.
-        residual_norm: Sum of ``‖z − h‖``.
-        residual_ratio: Sum of ``‖z − h‖ / ‖h‖``.
     """
 
     refusals: list[Refusal] = field(default_factory=list)
-    idle: list[int] = field(default_factory=list)
-    content: list[int] = field(default_factory=list)
     bytes_up: dict[int, int] = field(default_factory=dict)
-    requests: int = 0
-    known: int = 0
-    left_out: int = 0
+    told: dict[int, TargetsReply] = field(default_factory=dict)
+    merged: bool = False
     duplicates: int = 0
     conflicts: int = 0
-    examined: int = 0
-    residual_norm: float = 0.0
-    residual_ratio: float = 0.0
 
-    def count(self, node: int, reply: TargetsReply) -> None:
-        """Add what a party says of its requests."""
-        self.requests += reply.requests
-        self.known += reply.known
-        self.left_out += reply.left_out
-        self.examined += reply.requests + reply.known
-        self.residual_norm += reply.residual_norm
-        self.residual_ratio += reply.residual_ratio
-        if reply.requests == 0:
-            had_some = reply.known + reply.left_out > 0
-            (self.content if had_some else self.idle).append(node)
+    @property
+    def requests(self) -> int:
+        """Requests that are edited, of all parties."""
+        return sum(each.requests for each in self.told.values())
+
+    @property
+    def known(self) -> int:
+        """Requests left out because the model holds them."""
+        return sum(each.known for each in self.told.values())
+
+    @property
+    def left_out(self) -> int:
+        """Requests left out because of another party's."""
+        return sum(each.left_out for each in self.told.values())
+
+    @property
+    def examined(self) -> int:
+        """Requests that the sums of residuals are over."""
+        return self.requests + self.known
+
+    @property
+    def residual_norm(self) -> float:
+        """Sum of ``‖z − h‖``."""
+        return sum(each.residual_norm for each in self.told.values())
+
+    @property
+    def residual_ratio(self) -> float:
+        """Sum of ``‖z − h‖ / ‖h‖``."""
+        return sum(each.residual_ratio for each in self.told.values())
+
+    @property
+    def idle(self) -> list[int]:
+        """Parties that have no request in this round; that is no refusal."""
+        return [node for node, each in self.told.items() if has_none(each)]
+
+    @property
+    def content(self) -> list[int]:
+        """Parties all of whose requests were left out; that is none either."""
+        return [
+            node
+            for node, each in self.told.items()
+            if each.requests == 0 and not has_none(each)
+        ]
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Note that a party goes on no further, and what it does not contribute."""
+        self.refusals.append(refusal)
+        if not self.merged:
+            self.told.pop(refusal.node, None)
 
     def missing(self) -> str:
         """Say who is not taking part, and why."""
         refused = [f"node {each.node}: {each.reason}" for each in self.refusals]
         idle = [f"node {node}: it has no request" for node in self.idle]
         return "; ".join(refused + idle) or "nobody"
+
+
+def has_none(reply: TargetsReply) -> bool:
+    """Whether a party has no request at all."""
+    return reply.requests + reply.known + reply.left_out == 0

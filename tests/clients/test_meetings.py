@@ -2,13 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flwr.app import RecordDict
 from flwr.common.serde import message_to_proto
 
-from clients.meetings import blind_requests, find_key, heed_rulings
+from clients.meetings import (
+    blind_requests,
+    check_rulings,
+    find_key,
+    heed_rulings,
+)
 from clients.requests import ClientConfig
 from clients.selection import Asked
 from clients.storage import PrivateFolder
@@ -43,17 +49,13 @@ def ruling_on(index: int, *, kept: bool, key: bytes = KEY) -> Ruling:
     """Rule on one of the requests."""
     asked = ASKED[index]
     return Ruling(
+        round=asked.round,
         party=asked.party,
         place=asked.place,
         fact=blind(asked.request, key).fact,
         reason="conflict",
         kept=kept,
     )
-
-
-def refuse() -> bytes:
-    """Stand for a key that is not asked for."""
-    raise AssertionError("the key was read")
 
 
 def test_each_request_has_a_token_that_says_whose_and_which_it_is() -> None:
@@ -77,8 +79,19 @@ def test_what_is_ruled_out_is_left_out() -> None:
         ruling_on(2, kept=True),
         ruling_on(2, kept=False),
     ]
-    assert heed_rulings(ASKED, rulings, lambda: KEY) == [ASKED[0], ASKED[3]]
-    assert heed_rulings(ASKED, [], refuse) == ASKED
+    check_rulings(ASKED, rulings, KEY)
+    assert heed_rulings(ASKED, rulings) == [ASKED[0], ASKED[3]]
+    assert heed_rulings(ASKED, []) == ASKED
+
+
+def test_a_ruling_is_on_the_request_of_its_own_round() -> None:
+    """What an earlier round edited may be contradicted by this one's."""
+    later = [replace(each, round=each.round + 1) for each in ASKED]
+    earlier = [ruling_on(0, kept=False)]
+    check_rulings([*ASKED, *later], earlier, KEY)
+    assert heed_rulings(later, earlier) == later
+    with pytest.raises(InputError, match="another one there or none"):
+        check_rulings(later, earlier, KEY)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +100,7 @@ def test_what_is_ruled_out_is_left_out() -> None:
         {"party": 1},
         {"place": 2},
         {"place": 1},
+        {"round": 7},
         {"fact": "0" * 32},
     ],
     ids=str,
@@ -96,14 +110,14 @@ def test_a_ruling_on_another_request_is_refused(change: dict[str, object]) -> No
     for kept in (True, False):
         ruling = ruling_on(0, kept=kept).model_copy(update=change)
         with pytest.raises(InputError, match="another one there or none"):
-            heed_rulings(ASKED, [ruling], lambda: KEY)
+            check_rulings(ASKED, [ruling], KEY)
 
 
 def test_a_ruling_made_with_another_key_is_refused() -> None:
     """The message shows neither key nor request."""
     ruling = ruling_on(0, kept=False, key=make_key())
     with pytest.raises(InputError) as caught:
-        heed_rulings(ASKED, [ruling], lambda: KEY)
+        check_rulings(ASKED, [ruling], KEY)
     assert ASKED[0].request.subject not in str(caught.value)
     assert KEY.hex() not in str(caught.value)
 
@@ -162,6 +176,7 @@ def ruled(federation: Federation, place: int, *, kept: bool) -> RecordDict:
     content["rulings"] = write_rulings(
         [
             Ruling(
+                round=1,
                 party=1,
                 place=place,
                 fact=blind(request, key).fact,

@@ -52,8 +52,7 @@ def test_a_run_has_a_folder_of_its_own_where_the_node_says(
 def test_targets_are_kept_with_the_run_until_it_is_forgotten(tmp_path: Path) -> None:
     """All else stays for its owner, and a folder that runs share stays for runs."""
     folder, shared = PrivateFolder(tmp_path / "run"), tmp_path / "shared"
-    for cache in (folder.targets(), folder.targets(shared)):
-        cache.keep("a", NOTHING)
+    folder.targets(shared).keep("a", NOTHING)
     folder.keep_distances(JOB, 3, {(3, 0): (1.5, 0.25)})
     folder.keep_cases(JOB, 3, [{"case_id": 5, "post": {"é": 1}}, {"case_id": 6}])
     assert folder.targets().path.parent == folder.path
@@ -90,8 +89,8 @@ def test_a_party_reads_which_of_its_requests_met_another_one(tmp_path: Path) -> 
     folder = PrivateFolder(tmp_path / "run")
     asked = [Asked(2, 1, place, world_requests()[place]) for place in (0, 1)]
     rulings = [
-        Ruling(party=2, place=1, fact="0" * 32, reason="conflict", kept=False),
-        Ruling(party=2, place=0, fact="1" * 32, reason="duplicate", kept=True),
+        Ruling(round=1, party=2, place=1, fact="0" * 32, reason="conflict", kept=False),
+        Ruling(round=1, party=2, place=0, fact="1" * 32, reason="duplicate", kept=True),
     ]
     folder.keep_rulings(asked, [])
     assert not folder.path.exists()

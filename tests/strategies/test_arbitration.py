@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from strategies.arbitration import UNPLACED, Arbiter
+from strategies.arbitration import Arbiter
 from strategies.notices import Ruling, TokenEntry
 from strategies.resolution import Entry
+from strategies.roster import UNNUMBERED
 from strategies.scenario import PartiesConfig
 
 FACTS = {"f": "0" * 32, "g": "1" * 32}
@@ -82,6 +83,13 @@ def test_a_request_meets_those_that_earlier_rounds_edited() -> None:
     assert len(judge.history) == 3
     assert judge.rule(2, {50: [entry(1, 0, "f", "b")]}, PLACES) == (0, 1)
     assert told(judge.rulings) == {50: [(0, "conflict", False)]}
+    # Those whose earlier requests are contradicted are told if they are there.
+    both = {70: [], 50: [entry(1, 0, "f", "b")]}
+    judge.rule(2, both, PLACES)
+    (earlier,) = judge.rulings[70]
+    assert (earlier.round, earlier.party, earlier.place) == (1, 0, 0)
+    assert (earlier.reason, earlier.kept) == ("conflict", True)
+    assert earlier.fact == FACTS["f"]
     assert judge.rule(3, {50: [entry(1, 0, "g", "a")]}, PLACES) == (0, 0)
     assert judge.rulings == {}
 
@@ -133,7 +141,9 @@ def test_nodes_without_a_number_come_last_in_the_order_of_the_roster() -> None:
     """In deployment a node may have none."""
     judge = arbiter(conflicts="first")
     unplaced = {50: [entry(-1, 0, "f", "b")], 60: [entry(-1, 0, "f", "a")]}
-    judge.rule(1, unplaced, {50: -1, 60: -1})
+    judge.rule(1, unplaced, {50: UNNUMBERED, 60: UNNUMBERED + 1})
     judge.settle(unplaced)
     assert told(judge.rulings)[50] == [(0, "conflict", True)]
-    assert judge.history[0].party == UNPLACED
+    assert judge.history[0].party == UNNUMBERED
+    judge.rule(2, {50: [], 60: [entry(-1, 0, "f", "a")]}, {50: UNNUMBERED, 60: 9})
+    assert [each.party for each in judge.rulings[50]] == [-1]  # as it knows itself

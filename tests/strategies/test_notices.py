@@ -20,8 +20,8 @@ ENTRIES = (
     TokenEntry(party=4, place=0, fact=FACT, target=TARGET),
 )
 RULINGS = (
-    Ruling(party=3, place=0, fact=FACT, reason="duplicate", kept=True),
-    Ruling(party=4, place=0, fact=FACT, reason="conflict", kept=False),
+    Ruling(round=2, party=3, place=0, fact=FACT, reason="duplicate", kept=True),
+    Ruling(round=2, party=4, place=0, fact=FACT, reason="conflict", kept=False),
 )
 
 

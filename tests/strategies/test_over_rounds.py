@@ -262,24 +262,26 @@ def test_requests_that_meet_are_ruled_on_alike_on_one_machine_and_many(
     assert (apart[1].left_out, apart[2].left_out) == expected
 
 
-def test_a_fact_whose_party_failed_may_be_asked_for_by_another_later(
-    federate: Make, tmp_path: Path
+@pytest.mark.parametrize(
+    "table", [{"deduplicate": True}, {"conflicts": "first"}], ids=str
+)
+def test_what_a_party_that_fails_had_asked_for_rules_nobody_out(
+    federate: Make, tmp_path: Path, table: dict[str, str | bool]
 ) -> None:
-    """What was ruled to be edited and never was stands in nobody's way."""
+    """In the same round the others are ruled on again, and in later ones too."""
     one, *others = world_requests()
-    listed = [one, others[0], conflicting(one, "Works Group", 900), others[1]]
+    other = one if "deduplicate" in table else conflicting(one, "Works Group", 900)
+    listed = [one, other, others[0], other]
     numbered = [
         request.model_copy(update={"case_id": place})
         for place, request in enumerate(listed)
     ]
-    file = write_json(
-        tmp_path / "two.json", [to_counterfact(each) for each in numbered]
-    )
+    records = [to_counterfact(each) for each in numbered]
     federation = federate(
         editing=AT_ONCE,
         run={"rounds": 2},
-        parties={"count": 2, "requests-per-round": 1, "conflicts": "first"},
-        requests={"source": str(file)},
+        parties={"count": 2, "requests-per-round": 1, **table},
+        requests={"source": str(write_json(tmp_path / "two.json", records))},
     )
 
     def fail_once(message: Message, reply: Message) -> Message:
@@ -290,13 +292,11 @@ def test_a_fact_whose_party_failed_may_be_asked_for_by_another_later(
 
     federation.tampers[0] = fail_once
     strategy, _ = federation.run()
-    outcomes = strategy.roster.outcomes
-    assert len(outcomes[1].refusals) == 1
-    assert (outcomes[2].conflicts, outcomes[2].left_out, outcomes[2].requests) == (
-        0,
-        0,
-        2,
-    )
+    first, second = (strategy.roster.outcomes[number] for number in (1, 2))
+    assert (first.requests, first.left_out, len(first.refusals)) == (1, 0, 1)
+    assert (second.requests, second.left_out, second.conflicts) == (2, 0, 0)
+    asked = [federation.node(party) for party in (0, 1, 1, 0, 1)]
+    assert federation.nodes_asked(Phase.TARGETS) == asked
 
 
 def meeting_requests() -> list[EditRequest]:

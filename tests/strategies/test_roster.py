@@ -3,15 +3,17 @@
 from collections.abc import Callable
 
 import pytest
-from flwr.app import RecordDict
+from flwr.app import Message, RecordDict
 from flwr.serverapp.exception import AggregationError
 
 from sims.in_process import InProcessGrid
 from strategies.messages import (
     Introduction,
     Phase,
+    TargetsReply,
     read_introduction,
     write_introduction,
+    write_targets_reply,
 )
 from tests.federation import (
     AT_ONCE,
@@ -138,3 +140,74 @@ def test_parties_without_new_requests_judge_those_they_made_before(
     found = result.evaluate_metrics_clientapp[2]
     assert found["round.1.count.rewrite_acc"] == 4.0
     assert found["round.2.count.rewrite_acc"] == 2.0
+
+
+def test_a_party_that_joins_does_not_make_the_others_fewer(federate: Make) -> None:
+    """Those whose requests were all known in the round before are there, too."""
+    federation = federate(
+        editing=AT_ONCE,
+        run={"rounds": 2, "min-parties": 2},
+        parties={"requests-per-round": 1, "skip-known": 1e9},
+    )
+    federation.config = federation.config.model_copy(
+        update={"parties": federation.config.parties.model_copy(update={"count": 2})}
+    )
+    attend(federation, (0, 1), (0, 1), (0, 1, 2))
+    strategy, _ = federation.run()
+    assert len(strategy.roster.outcomes[2].content) == 3
+
+
+def test_two_nodes_cannot_be_one_party(federate: Make) -> None:
+    """Their requests would be taken for one another's."""
+    twin = {1: {"partition-id": 0}}
+    federation = federate(node_configs=twin, editing=AT_ONCE)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.roster.outcomes[1].refusals
+    assert "party 0, which node" in refusal.reason
+    assert len(strategy.roster.order) == 2
+
+
+def test_who_does_not_judge_costs_no_round(federate: Make) -> None:
+    """The update is made by then, and all parties of the round are in it."""
+    federation = federate(editing=AT_ONCE, run={"min-parties": 3})
+
+    def fail(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == Phase.EVALUATE.value:
+            raise MemoryError
+        return reply
+
+    federation.tampers[1] = fail
+    done = []
+    strategy, result = federation.run(on_round=lambda state, *_: done.append(state))
+    assert [state.number for state in done] == [1]
+    assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
+    outcome = strategy.roster.outcomes[1]
+    assert (outcome.requests, len(outcome.refusals)) == (6, 1)
+    assert result.evaluate_metrics_clientapp[1]["round.1.count.rewrite_acc"] == 4.0
+
+
+def test_a_round_that_loses_all_who_had_something_to_edit_stops_the_run(
+    federate: Make,
+) -> None:
+    """Though others are there, content with what the model knows."""
+    federation = federate(
+        editing=AT_ONCE,
+        parties={"requests-per-round": "[1, 0, 0]", "allow-empty": True},
+    )
+
+    def fail(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == Phase.STATISTICS.value:
+            raise MemoryError
+        return reply
+
+    federation.tampers[0] = fail
+    federation.tampers[1] = on_phase(Phase.TARGETS, say_all_is_known)
+    with pytest.raises(AggregationError, match="lost all parties that had requests"):
+        federation.run()
+
+
+def say_all_is_known(content: RecordDict) -> None:
+    """Have requests, and nothing to edit."""
+    content["targets"] = write_targets_reply(TargetsReply(requests=0, known=2))[
+        "targets"
+    ]
