@@ -66,8 +66,8 @@ def check_supply(available: int, parties: PartiesConfig, rounds: int) -> None:
     if available < wanted and not parties.allow_empty:
         raise RequestError(
             f"{parties.count} parties take {wanted} requests in {rounds} round(s), and "
-            f"the source gives {available}. Lower `parties.count`, "
-            "`parties.requests-per-round` or `run.rounds`, or set "
+            f"the source gives {available} (of `embedded`, each subject once). Lower "
+            "`parties.count`, `parties.requests-per-round` or `run.rounds`, or set "
             "`parties.allow-empty = true`."
         )
 

@@ -8,6 +8,7 @@ from server.report_plots import describe_rounds, draw_bars, draw_rounds
 from server.report_tables import (
     TITLES,
     best_merges,
+    caption_overview,
     columns_of,
     has_rounds,
     lay_out,
@@ -152,7 +153,7 @@ def render_page(report: Report) -> str:
         title="Collaborative editing: report",
         summary=summarise(report),
         facts=state_facts(report),
-        overview_caption="After the last round; successes and score in per cent",
+        overview_caption=caption_overview(report),
         best=best_merges(report),
         bars=draw_bars(report),
         lines=draw_rounds(report) if several else "",

@@ -128,6 +128,13 @@ def known(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     return [name for name in columns if frame[name].notna().any()]
 
 
+def caption_overview(report: Report) -> str:
+    """Say what the overview is of."""
+    if not has_rounds(report):
+        return "After the last round; successes and score in per cent"
+    return "After the last round, in per cent; score and successes of its own requests"
+
+
 def headings(columns: Sequence[str]) -> list[str]:
     """Write the names of columns in full, a part of the prompts after its metric."""
     parts = [name.partition(".") for name in columns]

@@ -63,7 +63,8 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change one setting of the scenario, such as parties.count=3. Repeatable.",
+        help="Change one setting of the scenario, such as parties.count=3. Repeatable; "
+        "pyproject.toml lists all of them under tool.flwr.app.config.",
     ),
 ]
 EngineOption = Annotated[

@@ -225,11 +225,11 @@ def hush_libraries() -> None:
 
 def tabulate(report: Report) -> Table:
     """Lay out a report's comparison for a terminal."""
-    from server.report_tables import best_merges, lay_out
+    from server.report_tables import best_merges, caption_overview, lay_out
 
     overview = lay_out(report, "overview")
     table = Table(
-        title="After the last round, successes and score in per cent",
+        title=caption_overview(report),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,

@@ -26,6 +26,7 @@ from server.report import (
     write_whole,
 )
 from sims.console import hush_libraries, open_console
+from sims.flower_engine import interruptible
 from sims.judging import edited
 from sims.studies.page import Account, write_page
 from sims.studies.pools import read_pool
@@ -111,7 +112,7 @@ def run_study(
     ]
     console = open_console(stderr=True)
     began = time.monotonic()
-    with create_output_folder(folder) as draft:
+    with interruptible(), create_output_folder(folder) as draft:
         runner = Runner(draft, study, order, execute)
         results = list(runner.run_all(trials, console))
         account = Account(
