@@ -161,7 +161,8 @@ def answer_statistics(message: Message, context: Context, *, may_walk: bool) -> 
 def judge(message: Message, context: Context) -> Message:
     """Judge the requests of all rounds so far; sums leave, cases stay.
 
-    Paraphrases that are edited with a request do not judge it. In round 0 the first round's requests are judged, before any edit.
+    Paraphrases that are edited with a request do not judge it. In round 0 the first
+    round's requests are judged, before any edit.
     """
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)

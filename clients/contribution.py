@@ -4,14 +4,16 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clients.selection import Asked
+from clients.selection import Asked, Group
 from clients.storage import Distances
 from editing.architectures import EditableModel
+from editing.augmentation import unedited_paraphrases
 from editing.encodings import EncodedStatistics, encode
 from editing.evaluation import evaluate_requests, sum_cases
 from editing.metrics import MetricSums
@@ -53,6 +55,26 @@ def contribute(
         )
         for layer in job.layers
     }
+
+
+def leave_unedited(groups: Sequence[Group]) -> list[Asked]:
+    """The requests with those paraphrases alone that are not edited with them.
+
+    Which these are does not depend on the round or on what becomes of a request, so
+    that all judgements of one request are of the same prompts.
+    """
+    return [
+        replace(
+            each,
+            request=each.request.model_copy(
+                update={
+                    "paraphrase_prompts": unedited_paraphrases(each.request, phrasings)
+                }
+            ),
+        )
+        for group in groups
+        for each, phrasings in zip(group.asked, group.phrased, strict=True)
+    ]
 
 
 def judge_requests(

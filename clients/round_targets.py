@@ -16,10 +16,19 @@ from editing.residuals import read_hidden
 from editing.targets import compute_targets
 from strategies.messages import Job, TargetsReply
 
-ROUNDING = 16
-"""A residual ratio below so many units in the last place of the model is none at all.
+SUMMED = 16 * torch.finfo(torch.float32).eps
+"""A residual ratio below this is none at all, in any model.
 
 A target that asks for nothing is the hidden state itself, but read in another batch.
+Attention may run in float32 whatever the model's precision, and five units in its last
+place were seen of it.
+"""
+
+ROUNDED = 2
+"""Nor is one below so many units in the last place of a coarser model.
+
+Such a model sums finer than it stores, and less than one unit was seen of it. Each unit
+more would be a real request that is left out: in bfloat16 these are a ratio of 0.016.
 """
 
 
@@ -58,8 +67,9 @@ class RoundTargets:
         ratios = [distance.ratio for _, distance in self.distances]
         if skip_known is None:
             return list(range(len(ratios)))
-        rounding = ROUNDING * torch.finfo(self.kept.targets.dtype).eps
-        return [i for i, each in enumerate(ratios) if each > max(skip_known, rounding)]
+        rounded = ROUNDED * torch.finfo(self.kept.targets.dtype).eps
+        known = max(skip_known, SUMMED, rounded)
+        return [i for i, each in enumerate(ratios) if not each <= known]
 
 
 def find_targets(
@@ -84,7 +94,8 @@ def find_targets(
         kept = cache.find(name)
         if kept is None:
             kept = _compute(model, group.requests, job, batch_size)
-            cache.keep(name, kept)
+        # Also if it was found: the run's own folder may not have it yet.
+        cache.keep(name, kept)
         found.append(RoundTargets(group, kept))
     return found
 

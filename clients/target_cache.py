@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -47,12 +48,30 @@ class TargetCache:
 
     Files are readable by their owner alone, are written beside their place and renamed,
     and stay as they are once they are whole.
+
+    Attributes:
+        path: The folder; what is kept is kept here, too, if another one has it.
+        behind: Asked for what is not here, and given all that is kept.
     """
 
     path: Path
+    behind: "TargetCache | None" = None
 
     def find(self, name: str) -> KeptTargets | None:
         """What was kept under a name; nothing if the file is broken."""
+        kept = self._read(name)
+        if kept is None and self.behind is not None:
+            return self.behind.find(name)
+        return kept
+
+    def keep(self, name: str, kept: KeptTargets) -> None:
+        """File targets, unless they are there."""
+        if self.behind is not None:
+            self.behind.keep(name, kept)
+        if self._read(name) is None:
+            self._write(name, kept)
+
+    def _read(self, name: str) -> KeptTargets | None:
         try:
             with safe_open(self._file(name), framework="pt") as file:
                 kept = KeptTargets(
@@ -63,10 +82,7 @@ class TargetCache:
             return None
         return kept if told == _check_sum(kept) else None
 
-    def keep(self, name: str, kept: KeptTargets) -> None:
-        """File targets, unless they are there."""
-        if self.find(name) is not None:
-            return
+    def _write(self, name: str, kept: KeptTargets) -> None:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         data = save(
             {
@@ -76,10 +92,12 @@ class TargetCache:
             {"sum": _check_sum(kept)},
         )
         file = self._file(name)
-        beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        # Containers that share a volume may have one process id: each draws a name.
+        handle, draft = tempfile.mkstemp(".partial", f".{file.name}.", self.path)
+        beside = Path(draft)
         try:
-            beside.touch(mode=0o600)
-            beside.write_bytes(data)
+            with os.fdopen(handle, "wb") as opened:
+                opened.write(data)
             beside.replace(file)
         finally:
             beside.unlink(missing_ok=True)

@@ -25,8 +25,8 @@ def phrase(
         request: What is asked for.
         count: How many copies are wanted at most.
         templates: Prompts by relation, those of `ANY_RELATION` behind a relation's own.
-            Without it the request's own paraphrases are used, and note that these can
-            then no longer judge whether the edit carries over to other wordings.
+            Without it the request's own paraphrases are used, and these can then no
+            longer judge whether the edit carries over (`unedited_paraphrases`).
 
     Raises:
         InputError: If the count is negative.
@@ -36,6 +36,19 @@ def phrase(
     found = _own(request) if templates is None else _listed(request, templates)
     prompts = [each for each in dict.fromkeys(found) if each != request.prompt]
     return [request, *(_reword(request, prompt) for prompt in prompts[:count])]
+
+
+def unedited_paraphrases(
+    request: EditRequest, phrasings: Sequence[EditRequest]
+) -> tuple[str, ...]:
+    """The paraphrases that no copy says word for word: these can judge the edit.
+
+    Args:
+        request: What is asked for.
+        phrasings: The request and its copies, as `phrase` gives them.
+    """
+    edited = {copy.rewrite_prompt for copy in phrasings[1:]}
+    return tuple(text for text in request.paraphrase_prompts if text not in edited)
 
 
 def read_templates(path: Path) -> dict[str, tuple[str, ...]]:

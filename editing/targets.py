@@ -15,6 +15,7 @@ from torch.nn.functional import kl_div
 
 from editing.architectures import EditableModel
 from editing.config import Hyperparameters
+from editing.errors import InputError
 from editing.prefix import FrozenPrefix, run_prefix
 from editing.prompts import BARE, pad_rows
 from editing.readings import (
@@ -29,6 +30,10 @@ from editing.requests import EditRequest
 
 LOSS_AT_REST = 0.05
 """A request whose loss is below this is finished."""
+
+
+class DivergedTargetError(InputError, ArithmeticError):
+    """The search for a target left the numbers that the model's precision has."""
 
 
 def compute_targets(
@@ -46,7 +51,8 @@ def compute_targets(
     "{subject} is a" plus ``v_weight_decay · ‖δ‖ / ‖h‖²``, projected after each step
     onto ``‖δ‖ ≤ clamp_norm_factor · ‖h‖``; a request stops when its loss is below 0.05
     (arXiv 2202.05262, equation 4; arXiv 2210.07229, §4.2, and the published code). A
-    prompt that does not fit the model's context is an `InputError`.
+    prompt that does not fit the model's context is an `InputError`, and a loss that is
+    no finite number is a `DivergedTargetError`.
 
     Args:
         model: The model before this round's edits.
@@ -81,7 +87,9 @@ def _optimise(
     numbers = torch.tensor([index for group in groups for index in group])
     hidden = torch.cat([part.prefix.hidden[:, 0] for part in parts])
     start = hidden[torch.argsort(numbers)[:: len(templates) + 1]]
-    search = _Search(parts, torch.arange(len(requests), device=model.device))
+    case_ids = tuple(request.case_id for request in requests)
+    active = torch.arange(len(requests), device=model.device)
+    search = _Search(parts, active, case_ids)
     return start + _descend(model, search, start, parameters)
 
 
@@ -103,6 +111,7 @@ def _descend(
     for step in range(1, parameters.v_num_grad_steps + 1):
         now = shift[search.active].requires_grad_()
         loss = search.loss(model, now, scale[search.active], parameters)
+        search.check(loss.detach())
         unfinished = loss.detach() >= LOSS_AT_REST
         if step == parameters.v_num_grad_steps or not bool(unfinished.any()):
             break
@@ -151,11 +160,13 @@ class _Search:
     Attributes:
         parts: Their rows.
         active: Their numbers in the batch.
+        case_ids: Of all requests of the batch.
         essence_before: What the KL rows said before any shift, in log-probabilities.
     """
 
     parts: list[_Part]
     active: Tensor
+    case_ids: tuple[int, ...]
     essence_before: Tensor | None = None
 
     def keep(self, unfinished: Tensor) -> None:
@@ -167,6 +178,20 @@ class _Search:
         self.parts = [part for part in kept if part is not None]
         self.active = self.active[unfinished]
         self.essence_before = self.essence_before[unfinished]
+
+    def check(self, loss: Tensor) -> None:
+        """Refuse a loss that is no number; it would never be above that at rest.
+
+        Raises:
+            DivergedTargetError: If there is one; names its request.
+        """
+        lost = self.active[~loss.isfinite()].tolist()
+        if lost:
+            raise DivergedTargetError(
+                f"Request {self.case_ids[lost[0]]}: the loss of its target is not "
+                f"finite ({len(lost)} of {len(loss)} are not). Try a smaller `v_lr`, "
+                "or load the model in float32 (`model.dtype`)."
+            )
 
     def loss(
         self,

@@ -22,6 +22,7 @@ from clients.app import (
 )
 from clients.own_prior import OtherCovarianceError
 from clients.requests import read_client_config
+from clients.target_cache import clear_cache
 from editing.architectures import EditableModel, ModelError, load_editable_model
 from editing.deltas import applied
 from editing.encodings import decode
@@ -30,7 +31,7 @@ from editing.keys import extract_keys
 from editing.requests import RequestError
 from editing.residuals import read_hidden
 from editing.solving import IllConditionedError
-from editing.targets import compute_targets
+from editing.targets import DivergedTargetError, compute_targets
 from sims.in_process import make_contexts
 from strategies.messages import (
     PROTOCOL_VERSION,
@@ -69,6 +70,7 @@ Make = Callable[..., Federation]
         (torch.OutOfMemoryError("x"), "not enough memory"),
         (ZeroDivisionError("x"), "arithmetic that failed"),
         (IllConditionedError("x"), "arithmetic that failed"),
+        (DivergedTargetError("x"), "arithmetic that failed"),
         (RuntimeError("x"), "an error of the program"),
         (LookupError("x"), "an error of the program"),
     ],
@@ -266,6 +268,27 @@ def test_targets_are_filed_by_what_the_model_carries_and_not_by_what_is_said(
         read_failure(ask(federation, Phase.STATISTICS, job_of(federation)).content)
         is None
     )
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_shared_cache_that_is_cleared_stops_no_run(
+    federate: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    """Cold or warm, the run has its own copy of a round's targets until it forgets."""
+    shared = tmp_path / "shared"
+    monkeypatch.setenv("COLLABEDIT_CACHE", str(shared))
+    federation = federate()
+    job = job_of(federation)
+    for _ in range(1 + warm):
+        ask(federation, Phase.FORGET)
+        assert read_failure(ask(federation, Phase.TARGETS, job).content) is None
+    assert clear_cache(shared) == 1
+    for phase in (Phase.STATISTICS, Phase.MEMORY):
+        assert read_failure(ask(federation, phase, job).content) is None
+    ask(federation, Phase.FORGET)
+    assert not list(federation.private.rglob("*.safetensors"))
+    reply = ask(federation, Phase.STATISTICS, job)
+    assert read_failure(reply.content) == "an error of the program"
 
 
 def draw_update(model: EditableModel, layer: int) -> Tensor:

@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from clients.contribution import contribute, judge_requests, sum_by_round
-from clients.selection import Asked
+from clients.contribution import (
+    contribute,
+    judge_requests,
+    leave_unedited,
+    sum_by_round,
+)
+from clients.selection import Asked, Group
 from editing.architectures import EditableModel
+from editing.augmentation import phrase
 from editing.config import Plan
 from editing.encodings import decode
 from editing.evaluation import evaluate_requests, sum_cases
@@ -163,6 +169,27 @@ def test_cases_are_those_of_the_evaluation_with_what_was_asked(
     ]
     lay = [(case["residual_norm"], case["residual_ratio"]) for case in cases]
     assert lay == [(3.0, 0.5)] + [(None, None)] * 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_what_is_edited_in_other_words_is_judged_by_the_rest(
+    model: EditableModel, count: int
+) -> None:
+    """The first wordings are edited; all else of a request is as it was."""
+    asked = asked_of(1, 1, 2, 2)
+    groups = [
+        Group(tuple(own), tuple(tuple(phrase(each.request, count)) for each in own))
+        for own in (asked[:3], asked[3:])
+    ]
+    left = leave_unedited(groups)
+    for ours, theirs in zip(left, asked, strict=True):
+        own = theirs.request.paraphrase_prompts
+        copies = len(phrase(theirs.request, count)) - 1
+        rest = theirs.request.model_copy(update={"paraphrase_prompts": own[copies:]})
+        assert ours == Asked(theirs.party, theirs.round, theirs.place, rest)
+    judged = [case["post"] for case in judge_requests(model, left)]
+    plain = evaluate_requests(model, [each.request for each in left])
+    assert judged == [case["post"] for case in plain]
 
 
 def test_each_round_s_requests_are_summed_apart(model: EditableModel) -> None:

@@ -203,18 +203,29 @@ def test_statistics_of_nothing_are_an_error() -> None:
         choose_edits([found_with(0.1)], 0.5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gptj"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_a_target_that_asks_for_nothing_is_known(
-    dtype: torch.dtype, tmp_path: Path
+    family: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     """A request that the model fulfils stops at once, and rounding is no distance."""
-    model = tiny_model(dtype=dtype)
+    model = tiny_model(family, dtype=dtype)
     still = PARAMETERS.model_copy(update={"v_num_grad_steps": 1})
     plan = PLAN.model_copy(update={"parameters": still})
     job = JOB.model_copy(update={"plan": plan})
     found = find_targets(model, GROUPS, job, TargetCache(tmp_path))
     assert [each.unknown(0.0) for each in found] == [[], []]
     assert [each.unknown(None) for each in found] == [[0, 1], [0, 1, 2]]
+
+
+def test_in_half_precision_a_small_step_is_still_a_request(tmp_path: Path) -> None:
+    """Shifts of three hundredths are not taken for rounding."""
+    model = tiny_model(dtype=torch.bfloat16)
+    short = {"v_num_grad_steps": 2, "v_lr": 1.0, "clamp_norm_factor": 0.03}
+    plan = PLAN.model_copy(update={"parameters": PARAMETERS.model_copy(update=short)})
+    job = JOB.model_copy(update={"plan": plan})
+    found = find_targets(model, GROUPS, job, TargetCache(tmp_path))
+    assert [each.unknown(0.0) for each in found] == [[0, 1], [0, 1, 2]]
 
 
 def test_a_shared_cache_changes_no_number_and_outlives_the_run(
@@ -267,15 +278,17 @@ def test_what_is_known_is_left_out_of_every_exchange_and_still_judged(
 
 
 def test_phrasings_are_edited_and_neither_counted_nor_judged(federate: Make) -> None:
-    """The edit is that of all wordings on one machine."""
+    """The edit is that of all wordings on one machine; no round judges by them."""
     federation = federate(
-        requests={"phrasings": 2}, parties={"count": 1, "requests-per-round": 3}
+        requests={"phrasings": 1}, parties={"count": 1, "requests-per-round": 3}
     )
-    delta = federation.delta()
+    strategy, _ = federation.run(judge_unedited=True)
     (reply,) = federation.replies(Phase.TARGETS)
     assert read_targets_reply(reply.content).requests == 3
-    assert len(cases_of(federation)) == 3
-    phrased = [one for each in federation.requests(1) for one in phrase(each, 2)]
+    cases = cases_of(federation)
+    assert len(cases) == 6
+    assert {len(case["post"]["paraphrase_prompts_probs"]) for case in cases} == {1}
+    phrased = [one for each in federation.requests(1) for one in phrase(each, 1)]
     assert len(phrased) > 3
     expected = edit_in_rounds(federation.preparation, [phrased], 1.0)
-    assert_same_delta(delta, expected, ALGEBRA)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)

@@ -107,6 +107,44 @@ def test_only_the_owner_reads_it(tmp_path: Path) -> None:
     assert stat.S_IMODE(given.stat().st_mode) == 0o755
 
 
+def test_writers_with_one_process_id_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in containers that share a volume: one comes while another has its draft."""
+    cache, kept, replace_file = TargetCache(tmp_path), kept_of(0), Path.replace
+    drafts: list[Path] = []
+
+    def meet(draft: Path, file: Path) -> Path:
+        drafts.append(draft)
+        assert stat.S_IMODE(draft.stat().st_mode) == 0o600
+        if len(drafts) == 1:
+            TargetCache(tmp_path).keep(NAMES[0], kept)
+        return replace_file(draft, file)
+
+    monkeypatch.setattr(Path, "replace", meet)
+    cache.keep(NAMES[0], kept)
+    assert len(set(drafts)) == 2
+    assert_same_kept(cache.find(NAMES[0]), kept)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_cache_gives_what_the_one_behind_it_has_and_keeps_in_both(
+    tmp_path: Path,
+) -> None:
+    """Either may then be cleared."""
+    behind = TargetCache(tmp_path / "behind")
+    cache = TargetCache(tmp_path / "cache", behind)
+    behind.keep(NAMES[0], kept_of(0))
+    assert_same_kept(cache.find(NAMES[0]), kept_of(0))
+    for name, kept in zip(NAMES[:2], (kept_of(0), kept_of(1)), strict=True):
+        cache.keep(name, kept)
+        assert_same_kept(TargetCache(cache.path).find(name), kept)
+        assert_same_kept(behind.find(name), kept)
+    clear_cache(behind.path)
+    assert_same_kept(cache.find(NAMES[1]), kept_of(1))
+    assert behind.find(NAMES[1]) is None
+
+
 def test_the_environment_names_the_folder_that_runs_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +274,7 @@ def test_a_write_that_fails_leaves_nothing_behind(
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     cache = TargetCache(tmp_path)
     with pytest.raises(OSError, match="full"):
         cache.keep(NAMES[0], replace(kept_of(0)))

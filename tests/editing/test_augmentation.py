@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.augmentation import phrase, read_templates
+from editing.augmentation import phrase, read_templates, unedited_paraphrases
 from editing.errors import InputError
 from editing.requests import EditRequest
 
@@ -113,6 +113,24 @@ def test_templates_take_the_place_of_paraphrases() -> None:
     assert prompts(phrase(nameless, 9, templates)[1:]) == ["Well, {} is"]
     assert phrase(REQUEST, 9, {"P1": ["{} eats"]}) == [REQUEST]
     assert phrase(REQUEST, 9, {}) == [REQUEST]
+
+
+@given(own=PROMPTS, listed=PROMPTS, count=st.integers(0, 9), bare=st.booleans())
+def test_a_paraphrase_judges_or_is_edited_and_never_both(
+    own: list[str], listed: list[str], count: int, bare: bool
+) -> None:
+    """Whether copies come from paraphrases or from templates that say the same."""
+    request = with_paraphrases(
+        "Of Danielle Darrieux, Danielle Darrieux said",
+        *(each.replace("{}", REQUEST.subject) for each in own),
+    )
+    phrasings = phrase(request, count, None if bare else {"*": listed})
+    said = {copy.rewrite_prompt for copy in phrasings[1:]}
+    left = unedited_paraphrases(request, phrasings)
+    assert said.isdisjoint(left)
+    assert said | set(left) >= set(request.paraphrase_prompts)
+    assert [each for each in request.paraphrase_prompts if each in left] == list(left)
+    assert unedited_paraphrases(request, [request]) == request.paraphrase_prompts
 
 
 def test_a_negative_count_is_refused() -> None:

@@ -12,7 +12,7 @@ from editing.architectures import EditableModel
 from editing.config import Hyperparameters
 from editing.errors import InputError
 from editing.requests import EditRequest
-from editing.targets import LOSS_AT_REST, compute_targets
+from editing.targets import LOSS_AT_REST, DivergedTargetError, compute_targets
 from tests.golden import load_golden
 from tests.laws import assert_same, relative_difference
 from tests.naive import NaiveTarget, naive_target
@@ -289,3 +289,23 @@ def test_a_prompt_that_does_not_fit_is_refused() -> None:
     long = REQUESTS[1].model_copy(update={"prompt": "the " * 63 + "{} is"})
     with pytest.raises(InputError, match=r"Request 11: .* the model reads 64"):
         compute_targets(MODEL, [long], TEMPLATES, PARAMETERS)
+
+
+@pytest.mark.parametrize("steps", [2, 9])
+def test_a_loss_that_is_no_number_is_no_target_at_rest(steps: int) -> None:
+    """At the last step, too; the request is named, and what to try."""
+    half = tiny_model(dtype=torch.float16)
+    wild = set_to(v_lr=6e4, clamp_norm_factor=1e4, v_num_grad_steps=steps)
+    with pytest.raises(DivergedTargetError, match=r"Request 1\d: .*`v_lr`.*float32"):
+        compute_targets(half, REQUESTS[1:3], TEMPLATES, wild)
+    wide = tiny_model(dtype=torch.float32)
+    assert compute_targets(wide, REQUESTS[1:3], TEMPLATES, wild).isfinite().all()
+
+
+def test_the_request_whose_loss_is_no_number_is_named() -> None:
+    """By its own number, whatever stands beside it."""
+    model = tiny_model("llama")
+    (word,) = model.tokenizer("Cleo")["input_ids"]
+    model.model.get_parameter("model.embed_tokens.weight")[word] = torch.nan
+    with pytest.raises(DivergedTargetError, match=r"Request 12: .*\(1 of 6 are not\)"):
+        compute_targets(model, REQUESTS, ["{}"], PARAMETERS)
