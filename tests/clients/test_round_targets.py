@@ -189,6 +189,11 @@ def test_what_the_model_holds_is_left_out_with_its_phrasings(
     assert (reply.requests, reply.known) == (len(edited), 4 - len(edited))
 
 
+def test_a_distance_that_is_no_number_is_no_reason_to_leave_a_request_out() -> None:
+    """Of what nothing is known, it is not known that the model holds it."""
+    assert found_with(0.0, math.nan, 1.0).unknown(0.5) == [1, 2]
+
+
 def test_parties_of_a_pool_are_edited_one_after_the_other() -> None:
     """In the order in which they are given."""
     found = [found_with(0.25, 0.9), found_with(0.8)]
