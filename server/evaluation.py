@@ -102,6 +102,7 @@ def average(sums: MetricSums) -> RoundMetrics:
     return RoundMetrics.model_validate(
         {name: value for name, value in means.items() if name in MEASURED}
         | {"groups": {n: value for n, value in means.items() if n not in MEASURED}}
+        | {"judged": sums.counts.get("rewrite_acc")}
     )
 
 

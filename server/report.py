@@ -33,6 +33,8 @@ class RoundMetrics(Settings):
         retained: The same for the requests of all earlier rounds, judged after this
             one; None in the first.
         by_round: The same for the requests of each round up to this one.
+        judged: How many requests these metrics are of: all that were asked for by who
+            is there to judge, whether they were edited or left out.
         requests: How many requests were edited in the round.
         known: How many were left out because the model held them.
         left_out: How many were left out because another party made them too, or gave
@@ -58,6 +60,7 @@ class RoundMetrics(Settings):
     refusals: tuple[Refusal, ...] = ()
     retained: "RoundMetrics | None" = None
     by_round: tuple["RoundMetrics", ...] = ()
+    judged: int | None = None
     requests: int | None = None
     known: int = 0
     left_out: int = 0

@@ -12,6 +12,7 @@ SUCCESSES = ("rewrite_success", "paraphrase_success", "neighborhood_success")
 OVERVIEW = ("score", *SUCCESSES)
 COSTS = ("relative_difference_to_global", "seconds", "bytes_per_party")
 EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
+JUDGED = ("judged", "judged.earlier")
 COUNTS = ("known", "left_out", "duplicates", "conflicts")
 RESIDUALS = ("residual_norm", "residual_ratio")
 TITLES = {
@@ -28,6 +29,7 @@ TITLES = {
     "held_out_acc": "Held-out accuracy",
     "retention": "Retention",
     "requests": "Requests edited",
+    "judged": "Judged",
     "known": "Known already",
     "left_out": "Left out",
     "duplicates": "Duplicates",
@@ -97,7 +99,8 @@ def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
     retained = metrics.retained or RoundMetrics()
     earlier = {f"{name}.earlier": getattr(retained, name) for name in OVERVIEW}
     own = {"merge": merge} | plain | dict(metrics.groups)
-    return own | {"retention": retained.rewrite_acc} | earlier
+    held = {"retention": retained.rewrite_acc, "judged.earlier": retained.judged}
+    return own | held | earlier
 
 
 def columns_of(report: Report, part: Part) -> list[str]:
@@ -110,7 +113,7 @@ def columns_of(report: Report, part: Part) -> list[str]:
     if part == "requests":
         return request_columns(report)
     frame = comparison(report)
-    elsewhere = {*OVERVIEW, *COSTS, *EARLIER, "requests", *COUNTS, *RESIDUALS}
+    elsewhere = {*OVERVIEW, *COSTS, *EARLIER, "requests", *COUNTS, *RESIDUALS, *JUDGED}
     return known(frame, [str(name) for name in frame if name not in elsewhere])
 
 
@@ -120,7 +123,8 @@ def request_columns(report: Report) -> list[str]:
     counts = [name for name in COUNTS if frame[name].any()]
     if not counts and not has_rounds(report):
         return []
-    return known(frame, ["requests", *counts, *RESIDUALS])
+    judged = JUDGED if has_rounds(report) else ()
+    return known(frame, ["requests", *counts, *judged, *RESIDUALS])
 
 
 def known(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
@@ -164,7 +168,7 @@ def write_number(name: str, value: float | None) -> str:
         return f"{value:.2g}" if value == 0 or value >= 0.01 else f"{value:.1e}"
     if name == "bytes_per_party":
         return write_bytes(value)
-    if name in {"requests", *COUNTS}:
+    if name in {"requests", *COUNTS, *JUDGED}:
         return f"{value:.0f}"
     if name.partition(".")[0].endswith("_diff") or name == "residual_ratio":
         return f"{value:.3f}"

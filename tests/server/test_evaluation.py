@@ -19,7 +19,7 @@ from server.evaluation import (
 )
 from server.report import RoundMetrics
 from strategies.exchange import Refusal
-from strategies.messages import write_judgements
+from strategies.messages import TargetsReply, write_judgements
 from strategies.rounds import RoundOutcome
 from tests.federation import write_json
 from tests.tiny import said_by, tiny_model, tiny_requests
@@ -143,16 +143,11 @@ def test_a_round_without_requests_still_says_what_is_retained() -> None:
 
 def test_counts_are_taken_over_and_residuals_are_means() -> None:
     """Over the requests that were examined, which are not those that were edited."""
-    outcome = RoundOutcome(
-        requests=6,
-        known=2,
-        left_out=3,
-        duplicates=4,
-        conflicts=5,
-        residual_norm=24.0,
-        residual_ratio=2.0,
-        examined=8,
-    )
+    told = {
+        5: TargetsReply(requests=4, known=2, residual_norm=20.0, residual_ratio=1.5),
+        6: TargetsReply(requests=2, left_out=3, residual_norm=4.0, residual_ratio=0.5),
+    }
+    outcome = RoundOutcome(told=told, duplicates=4, conflicts=5)
     assert summarise(None, outcome, None, 1) == RoundMetrics(
         requests=6,
         known=2,
