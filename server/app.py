@@ -174,4 +174,5 @@ def describe(config: RunConfig, preparation: Preparation) -> dict[str, object]:
             "dataset": preparation.covariance.provenance.dataset,
             "tokens": preparation.covariance.provenance.tokens,
         },
+        "inputs": dict(preparation.inputs),
     }

@@ -1,6 +1,6 @@
 """What a run needs before its first round: model, plan, prior, held-out facts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from editing.covariance_cache import digest_covariance, find_covariance
 from editing.embedded import file_beside, resolve_model
 from server.config import RunConfig
 from server.evaluation import HeldOutFact, read_held_out
+from server.inputs import digest_inputs
 from strategies.memory import Memory
 from strategies.messages import Job, ModelIdentity, OwnPrior
 from strategies.rounds import EditedLayer
@@ -28,6 +29,7 @@ class Preparation:
         covariance: ``C₀`` of the edited layers.
         prior_weight: ``λ``.
         held_out: Facts that nobody edits; empty if the model brings none.
+        inputs: Digests of what was read, by which a run that goes on knows its own.
     """
 
     model: EditableModel
@@ -35,6 +37,7 @@ class Preparation:
     covariance: Covariance
     prior_weight: float
     held_out: tuple[HeldOutFact, ...]
+    inputs: Mapping[str, str]
 
     def memory_weight(self, prior: PriorConfig) -> float:
         """``γ`` as a number."""
@@ -107,10 +110,12 @@ def prepare(
     )
     covariance.check(model, parameters.layers)
     facts = file_beside(path, "held_out.json")
+    digest = digest_covariance(covariance, parameters.layers)
     return Preparation(
         model,
         plan,
         covariance,
         config.prior.weight or parameters.mom2_update_weight,
         read_held_out(facts) if facts else (),
+        {**digest_inputs(config.requests, path), "covariance": digest},
     )

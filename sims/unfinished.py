@@ -1,21 +1,28 @@
 """The folder of a run under way, which stays if the run is stopped."""
 
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from editing.errors import InputError
 from server.config import RunConfig
-from server.report import write_whole
+from server.report import refuse_existing, write_whole
+
+if sys.platform != "win32":
+    import fcntl
 
 UNFINISHED = ".unfinished"
 """What the name of a run's folder ends in until all is there."""
 
 # What lies in it meanwhile: results as the server writes them, its checkpoints, what
-# the parties keep, and the settings.
+# the parties keep, the settings, and the lock of the process that is at work.
 WRITTEN, CHECKPOINT, PARTIES, KEPT = "run", "checkpoint", "parties", "settings.json"
-RULINGS, GROUP_KEY = "rulings.jsonl", "group.key"
+RULINGS, GROUP_KEY, LOCK = "rulings.jsonl", "group.key", "lock"
+
+RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK})
+"""What a run goes on from; all else in its folder is made again."""
 
 
 @contextmanager
@@ -23,6 +30,9 @@ def unfinished_folder(
     folder: Path, config: RunConfig, *, resume: bool
 ) -> Iterator[Path]:
     """Lend the folder of a run under way; it takes its own name once all is well.
+
+    What the run would go on from is removed only then, so that whenever it is killed,
+    either it goes on or its results are whole.
 
     Raises:
         InputError: If it cannot be made, or an unfinished run lies there already.
@@ -40,26 +50,54 @@ def unfinished_folder(
             f"Cannot make the output folder {folder} ({error.strerror}); name another "
             "with --output"
         ) from None
-    try:
-        clear_drafts(draft)
-        write_whole(draft / KEPT, config.model_dump_json(indent=2) + "\n")
-        yield draft
-        for name in (CHECKPOINT, PARTIES):
-            shutil.rmtree(draft / name, ignore_errors=True)
-        for name in (KEPT, GROUP_KEY):
-            (draft / name).unlink(missing_ok=True)
-        draft.rename(folder)
-    except BaseException:
-        clear_drafts(draft)
-        if not any((draft / CHECKPOINT).glob("*.safetensors")):
-            shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with locked(draft):
+        try:
+            refuse_existing(folder)  # who held the lock before may have finished
+            clear_drafts(draft)
+            write_whole(draft / KEPT, config.model_dump_json(indent=2) + "\n")
+            yield draft
+            draft.rename(folder)
+        except BaseException:
+            clear_drafts(draft)
+            if not any((draft / CHECKPOINT).glob("*.safetensors")):
+                shutil.rmtree(draft, ignore_errors=True)
+            raise
+        remove(folder / name for name in sorted(RESUMABLE))
+
+
+@contextmanager
+def locked(draft: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder, where the system has such locks.
+
+    Raises:
+        InputError: If one is at work in it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    with (draft / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{draft}: another process is running this; wait until it has ended, "
+                "or name another folder with --output"
+            ) from None
+        yield
 
 
 def clear_drafts(draft: Path) -> None:
-    """Remove results that were half written when the run was stopped."""
-    for place in (draft / WRITTEN, *draft.glob(f".{WRITTEN}.partial-*")):
-        shutil.rmtree(place, ignore_errors=True)
+    """Remove results that were half written or gathered when the run was stopped."""
+    remove(path for path in draft.glob("*") if path.name not in RESUMABLE)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and whole folders, as far as they are there."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def find_unfinished(folder: Path) -> Path:

@@ -55,6 +55,8 @@ def test_what_lies_beside_the_model_is_taken(preparing: Prepare) -> None:
     for layer in LAYERS:
         assert_same(found.covariance.moments[layer], expected.moments[layer])
     assert found.covariance.provenance == expected.provenance
+    assert set(found.inputs) == {"requests", "held_out", "covariance"}
+    assert found.inputs["covariance"] == digest_covariance(expected, LAYERS)
 
 
 def test_layers_begin_with_the_covariance_and_nothing_remembered(

@@ -15,25 +15,35 @@ from tests.federation import assert_same_bits
 from tests.trees import ROOT
 
 KILLED_MIDWAY = """
-import os, signal, sys
-import clients.app
+import importlib, os, signal, sys
 from sims.commands import main
 
 # A process that was started in the background may have been told to ignore interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-calls, honest = 0, clients.app.contribute
+module, name = sys.argv[1].rsplit(".", 1)
+module = importlib.import_module(module)
+calls, honest = 0, getattr(module, name)
 
-def contribute(*arguments, **named):
+def replaced(*arguments, **named):
     global calls
     calls += 1
-    if calls == int(sys.argv[1]):
-        os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
     return honest(*arguments, **named)
 
-clients.app.contribute = contribute
-main(sys.argv[3:])
+setattr(module, name, replaced)
+main(sys.argv[4:])
 """
-"""Two parties contribute in each exchange, and `frozen-uniform` has one a round."""
+"""Stopped where a function is called for the so-manieth time."""
+
+CONTRIBUTE = "clients.app.contribute"
+"""Two parties do in each exchange, and `frozen-uniform` has one a round."""
+
+GATHER = "sims.jobs.gather_cases"
+"""Called once, when the server's results are in their place."""
+
+Kill = tuple[str, int, str]
+"""In which function, in which of its calls, by which signal."""
 
 
 def command(world: Path, *more: str) -> list[str]:
@@ -51,12 +61,12 @@ def command(world: Path, *more: str) -> list[str]:
 
 
 def call(
-    folder: Path, *arguments: str, killed: tuple[int, str] | None = None
+    folder: Path, *arguments: str, killed: Kill | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, which may be killed midway."""
     program = ["-m", "sims"]
     if killed is not None:
-        program = ["-c", KILLED_MIDWAY, str(killed[0]), killed[1]]
+        program = ["-c", KILLED_MIDWAY, *map(str, killed)]
     return subprocess.run(
         [sys.executable, *program, *arguments],
         cwd=folder,
@@ -83,20 +93,21 @@ def files_of(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("verb", "killed"),
     [
-        ("run", (6, "SIGKILL")),  # the second party's statistics of the third round
-        ("run", (3, "SIGINT")),
-        ("compare", (19, "SIGKILL")),  # the third merge, in its second round
+        ("run", (CONTRIBUTE, 6, "SIGKILL")),  # the second party, in the third round
+        ("run", (CONTRIBUTE, 3, "SIGINT")),
+        ("compare", (CONTRIBUTE, 19, "SIGKILL")),  # the third merge's second round
+        ("compare", (GATHER, 1, "SIGKILL")),
     ],
-    ids=["killed", "interrupted", "comparison"],
+    ids=["killed", "interrupted", "comparison", "gathering"],
 )
 def test_a_stopped_run_goes_on_from_its_last_whole_round_bit_for_bit(
-    world: Path, tmp_path: Path, verb: str, killed: tuple[int, str]
+    world: Path, tmp_path: Path, verb: str, killed: Kill
 ) -> None:
     """By updates, metrics, cases and the files that are there."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert call(tmp_path, verb, *command(world, "--output", "whole")).returncode == 0
     stopped = call(tmp_path, verb, *command(world, "--output", "cut"), killed=killed)
-    expected = -signal.SIGKILL if killed[1] == "SIGKILL" else 130
+    expected = -signal.SIGKILL if killed[-1] == "SIGKILL" else 130
     assert stopped.returncode == expected, stopped.stderr
     assert not cut.exists()
     assert list((tmp_path / "cut.unfinished" / "checkpoint").iterdir())
@@ -127,7 +138,8 @@ def test_a_run_stopped_in_its_first_round_leaves_nothing(
     world: Path, tmp_path: Path
 ) -> None:
     """There is nothing to go on from."""
-    call(tmp_path, "run", *command(world, "--output", "cut"), killed=(1, "SIGINT"))
+    arguments = command(world, "--output", "cut")
+    call(tmp_path, "run", *arguments, killed=(CONTRIBUTE, 1, "SIGINT"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,7 +148,7 @@ def test_an_unfinished_run_is_not_overwritten_and_goes_on_as_it_was_begun(
 ) -> None:
     """What is refused says what to do."""
     arguments = command(world, "--output", "cut")
-    call(tmp_path, "run", *arguments, killed=(4, "SIGKILL"))
+    call(tmp_path, "run", *arguments, killed=(CONTRIBUTE, 4, "SIGKILL"))
     again = call(tmp_path, "run", *arguments)
     assert again.returncode == 2
     assert "cut.unfinished" in again.stderr
@@ -151,3 +163,22 @@ def test_an_unfinished_run_is_not_overwritten_and_goes_on_as_it_was_begun(
     changed = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
     assert changed.returncode == 2
     assert "another prior.memory_weight" in changed.stderr
+
+
+def test_a_run_does_not_go_on_with_requests_that_were_changed(
+    world: Path, tmp_path: Path
+) -> None:
+    """Later rounds would edit other requests than the ones they were begun with."""
+    source = tmp_path / "mine.json"
+    requests = json.loads((world / "requests.json").read_text())
+    source.write_text(json.dumps(requests))
+    named = f"--set=requests.source={source}"
+    arguments = command(world, named, "--output", "cut")
+    call(tmp_path, "run", *arguments, killed=(CONTRIBUTE, 4, "SIGKILL"))
+    source.write_text(json.dumps([requests[-1], *requests[:-1]]))
+    changed = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
+    assert changed.returncode == 2
+    assert "another inputs.requests;" in changed.stderr
+    source.write_text(json.dumps(requests))
+    again = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
+    assert again.returncode == 0, again.stderr
