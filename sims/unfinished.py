@@ -109,6 +109,8 @@ def find_unfinished(folder: Path) -> Path:
     for place in (folder, folder.with_name(folder.name + UNFINISHED)):
         if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
             return place
+    if (folder / "report.json").is_file():
+        raise InputError(f"--resume: the run in {folder} is finished")
     raise InputError(
         f"--resume: no unfinished run lies in {folder}; it would be a folder named "
         f"`….{UNFINISHED.removeprefix('.')}` with a file {KEPT} in it"

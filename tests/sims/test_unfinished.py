@@ -131,3 +131,12 @@ def test_a_stopped_run_is_found_by_either_name_with_its_settings(draft: Path) ->
     (draft / "settings.json").unlink()
     with pytest.raises(InputError, match="no unfinished run lies in"):
         find_unfinished(draft)
+
+
+def test_a_finished_run_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
+    """There is nothing left to go on with, which is no mistake of the name."""
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(InputError, match="is finished"):
+        find_unfinished(tmp_path)
+    with pytest.raises(InputError, match="no unfinished run lies in"):
+        find_unfinished(tmp_path / "elsewhere")
