@@ -109,7 +109,8 @@ def find_unfinished(folder: Path) -> Path:
     for place in (folder, folder.with_name(folder.name + UNFINISHED)):
         if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
             return place
-    if (folder / "report.json").is_file():
+    unfinished = folder.name.endswith(UNFINISHED)
+    if not unfinished and (folder / "report.json").is_file():
         raise InputError(f"--resume: the run in {folder} is finished")
     raise InputError(
         f"--resume: no unfinished run lies in {folder}; it would be a folder named "
