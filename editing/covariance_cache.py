@@ -49,7 +49,8 @@ def find_covariance(
         return load_covariance(_named_files(named), layers)
     file = resolve_source(text, model_path, "text.txt", "prior.text")
     documents = _read_documents(file)
-    kept = _cache_folder() / f"{_digest(model, documents, layers, threads)}.safetensors"
+    name = f"{_digest(model, documents, layers, threads)}.safetensors"
+    kept = user_cache() / "covariance" / name
     if kept.is_file():
         return load_covariance([kept], layers)
     with _limited_to(threads):
@@ -93,9 +94,10 @@ def _read_documents(file: Path) -> list[str]:
         raise InputError(f"{file}: cannot be read as text ({error}).") from None
 
 
-def _cache_folder() -> Path:
+def user_cache() -> Path:
+    """The folder of the user's cache that is ours."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "collabedit-flower" / "covariance"
+    return Path(home) / "collabedit-flower"
 
 
 def _digest(

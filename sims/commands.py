@@ -13,6 +13,7 @@ import typer
 
 from editing.errors import InputError
 from sims.errors import RunFailedError
+from sims.options import Engine, SetOption
 from sims.studies.commands import app as studies
 
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
@@ -35,13 +36,6 @@ app = typer.Typer(
 app.add_typer(studies)
 
 
-class Engine(StrEnum):
-    """What carries the messages between server and parties."""
-
-    FLOWER = "flower"
-    IN_PROCESS = "in-process"
-
-
 class Precision(StrEnum):
     """How a model's numbers are kept."""
 
@@ -56,15 +50,6 @@ ScenarioArgument = Annotated[
     typer.Argument(
         metavar="SCENARIO.toml",
         show_default="sims/scenarios/default.toml",
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change one setting of the scenario, such as parties.count=3. Repeatable; "
-        "pyproject.toml lists all of them under tool.flwr.app.config.",
     ),
 ]
 EngineOption = Annotated[

@@ -89,7 +89,7 @@ class SuperLink:
         """
         settings = self.scratch / "run_config.toml"
         settings.write_text(write_toml(flat), encoding="utf-8")
-        cores = len(os.sched_getaffinity(0))
+        cores = count_cores()
         federation = (
             f"num-supernodes={parties} client-resources-num-cpus=1 "
             f"init-args-num-cpus={min(cores, parties)}"
@@ -253,6 +253,13 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def count_cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def executable(name: str) -> str:

@@ -16,6 +16,7 @@ from clients.partitions import check_supply
 from clients.requests import shared_requests
 from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.architectures import load_tokenizer
+from editing.covariance_cache import user_cache
 from editing.embedded import locate_embedded, resolve_model
 from editing.errors import InputError
 from editing.prompts import tokenize_target, tokenize_text
@@ -282,12 +283,6 @@ def complete(config: RunConfig, draft: Path, progress: Path) -> RunConfig:
     return config.model_copy(update={"model": model, "output": output})
 
 
-def default_cache() -> Path:
-    """Where targets are kept between runs, unless the environment says otherwise."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "collabedit-flower" / "targets"
-
-
 def describe_target_cache() -> str:
     """Say how much is kept between runs, where, and since when."""
     place = chosen_cache()
@@ -311,7 +306,7 @@ def clear_target_cache() -> str:
 
 def chosen_cache() -> Path:
     """Where targets are kept: as the environment says, or in the user's cache."""
-    return cache_folder() or default_cache()
+    return cache_folder() or user_cache() / "targets"
 
 
 def show_results(folder: Path, console: Console) -> None:

@@ -60,11 +60,6 @@ class Finding:
     fact: str
     entries: tuple[Entry, ...]
 
-    @property
-    def parties(self) -> tuple[int, ...]:
-        """Who is to be told, in ascending order."""
-        return tuple(sorted({entry.party for entry in self.entries}))
-
 
 @dataclass(frozen=True, slots=True)
 class RoundVerdict:

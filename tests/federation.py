@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
+import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.common.serde import message_to_proto
@@ -331,6 +332,19 @@ def _grams(
             keys = pairs[layer].keys.double()
             grams[layer] = keys.mT @ keys
     return grams
+
+
+def count_targets(patch: pytest.MonkeyPatch) -> list[str]:
+    """Note the subjects that parties compute targets for, from now on."""
+    computed: list[str] = []
+
+    def count(model: object, requests: list[EditRequest], *more: object) -> Tensor:
+        computed.extend(request.subject for request in requests)
+        found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
+        return found
+
+    patch.setattr("clients.round_targets.compute_targets", count)
+    return computed
 
 
 def on_phase(phase: Phase, change: Callable[[RecordDict], None]) -> Tamper:

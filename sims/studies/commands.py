@@ -3,14 +3,14 @@
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from editing.errors import InputError
+from sims.options import Engine, SetOption
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
     from sims.studies.running import Order
@@ -33,16 +33,8 @@ ScenarioOption = Annotated[
         show_default="sims/scenarios/STUDY.toml",
     ),
 ]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change one setting of the scenario, such as run.rounds=5. Repeatable.",
-    ),
-]
 EngineOption = Annotated[
-    Literal["in-process", "flower"],
+    Engine,
     typer.Option(help="What carries the messages; the results are the same."),
 ]
 JobsOption = Annotated[
@@ -68,7 +60,7 @@ def study_forgetting(
     seeds: SeedsOption = "0",
     scenario: ScenarioOption = None,
     settings: SetOption = None,
-    engine: EngineOption = "in-process",
+    engine: EngineOption = Engine.IN_PROCESS,
     jobs: JobsOption = None,
     output: OutputOption = None,
 ) -> None:
@@ -84,7 +76,7 @@ def study_overlap(
     seeds: SeedsOption = "0",
     scenario: ScenarioOption = None,
     settings: SetOption = None,
-    engine: EngineOption = "in-process",
+    engine: EngineOption = Engine.IN_PROCESS,
     jobs: JobsOption = None,
     output: OutputOption = None,
     skip_known: Annotated[
@@ -111,7 +103,7 @@ def study_augmentation(
     seeds: SeedsOption = "0",
     scenario: ScenarioOption = None,
     settings: SetOption = None,
-    engine: EngineOption = "in-process",
+    engine: EngineOption = Engine.IN_PROCESS,
     jobs: JobsOption = None,
     output: OutputOption = None,
     templates: Annotated[
@@ -138,7 +130,7 @@ def study_conflict(
     seeds: SeedsOption = "0",
     scenario: ScenarioOption = None,
     settings: SetOption = None,
-    engine: EngineOption = "in-process",
+    engine: EngineOption = Engine.IN_PROCESS,
     jobs: JobsOption = None,
     output: OutputOption = None,
     pairs: Annotated[
@@ -162,7 +154,7 @@ def place_order(
     seeds: str,
     scenario: Path | None,
     settings: list[str] | None,
-    engine: str,
+    engine: Engine,
     jobs: int | None,
     own: Mapping[str, object] | None = None,
 ) -> "Order":
@@ -170,15 +162,15 @@ def place_order(
 
     Flower's simulation takes all processors for one run.
     """
+    from sims.flower_engine import count_cores
     from sims.studies.running import Order
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return Order(
         scenario,
         tuple(settings or ()),
         read_seeds(seeds),
-        engine,
-        1 if engine == "flower" else jobs or cores,
+        engine.value,
+        1 if engine is Engine.FLOWER else jobs or count_cores(),
         tuple(str(word) for pair in (own or {}).items() for word in pair),
     )
 

@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from flwr.serverapp.exception import AggregationError
-from torch import Tensor
 
 import server.app
 from editing.deltas import applied, load_delta
 from editing.errors import InputError
 from editing.evaluation import evaluate_requests, sum_cases
-from editing.requests import EditRequest
-from editing.targets import compute_targets
 from server.app import choose_folder, choose_merges, explain
 from server.config import read_run_config
 from server.evaluation import judge_held_out
@@ -31,6 +28,7 @@ from tests.federation import (
     Federation,
     assert_same_bits,
     assert_same_delta,
+    count_targets,
     settings_of,
 )
 from tests.laws import ALGEBRA
@@ -173,14 +171,7 @@ def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a float32 model, as most are."""
-    computed: list[str] = []
-
-    def count(model: object, requests: list[EditRequest], *more: object) -> Tensor:
-        computed.extend(request.subject for request in requests)
-        found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
-        return found
-
-    monkeypatch.setattr("clients.round_targets.compute_targets", count)
+    computed = count_targets(monkeypatch)
     report = runs.run(
         run={"compare": True}, model={"dtype": "float32"}, merge={"name": "ties"}
     )

@@ -4,13 +4,10 @@ from collections.abc import Callable
 
 import pytest
 from flwr.app import ConfigRecord
-from torch import Tensor
 
 from editing.deltas import applied
 from editing.evaluation import evaluate_requests, sum_cases
-from editing.requests import EditRequest
 from editing.statistics import LayerStatistics
-from editing.targets import compute_targets
 from strategies.merges.choice import known_names, read_merge
 from strategies.messages import (
     Phase,
@@ -22,6 +19,7 @@ from tests.federation import (
     Federation,
     assert_same_bits,
     assert_same_delta,
+    count_targets,
     edit_in_rounds,
     priors_after,
 )
@@ -147,14 +145,7 @@ def test_targets_are_computed_once_when_merges_are_compared(
     federate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five merges read what the first one left in the parties' folders."""
-    computed: list[str] = []
-
-    def count(model: object, requests: list[EditRequest], *more: object) -> Tensor:
-        computed.extend(request.subject for request in requests)
-        found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
-        return found
-
-    monkeypatch.setattr("clients.round_targets.compute_targets", count)
+    computed = count_targets(monkeypatch)
     federation = federate(editing=AT_ONCE)
     deltas = {name: federation.delta(name) for name in known_names()}
     assert sorted(computed) == sorted(r.subject for r in federation.requests(1))

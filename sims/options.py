@@ -1,0 +1,24 @@
+"""Options that several commands have."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Engine(StrEnum):
+    """What carries the messages between server and parties."""
+
+    FLOWER = "flower"
+    IN_PROCESS = "in-process"
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting of the scenario, such as parties.count=3. Repeatable; "
+        "pyproject.toml lists all of them under tool.flwr.app.config.",
+    ),
+]
