@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from sims.errors import RunFailedError
-from sims.guard import end_all, guarded, processes_of
+from sims.guard import end_processes_of, guarded
 from strategies.scenario import FlatValue
 
 APP = Path(__file__).resolve().parent.parent
@@ -169,6 +169,7 @@ def superlink() -> Iterator[SuperLink]:
         home.mkdir()
         (home / "config.toml").write_text(write_connection(port), encoding="utf-8")
         environment = {**os.environ, **QUIET, "FLWR_HOME": str(home)}
+        environment["PATH"] = search_path()
         link, mark = SuperLink(scratch, environment), f"FLWR_HOME={home}"
         arguments = ["flower-superlink", "--insecure", "--simulation"]
         arguments += ["--host", "127.0.0.1", "--port", str(port)]
@@ -182,7 +183,7 @@ def superlink() -> Iterator[SuperLink]:
                 wait_until_healthy(process, port, link)
                 yield link
         finally:
-            end_all(processes_of(mark))
+            end_processes_of(mark)
 
 
 @contextmanager
@@ -260,6 +261,12 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def search_path() -> str:
+    """Put this Python's programs first: Flower starts its own by their bare names."""
+    beside = str(Path(sys.executable).parent)
+    return os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
 
 
 def executable(name: str) -> str:

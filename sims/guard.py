@@ -10,9 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+QUIET_LOOKS = 3
+LOOK_SECONDS = 0.1
+AT_MOST_SECONDS = 60.0
 
 
 @contextmanager
@@ -47,18 +52,28 @@ def processes_of(variable: str) -> list[int]:
     return found
 
 
-def end_all(processes: Sequence[int]) -> None:
-    """End processes by their ids."""
-    for process in processes:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+def end_processes_of(variable: str) -> None:
+    """End the processes that inherited an environment variable of ours.
+
+    One look is not enough: whoever ends first may be replaced by a process that has not
+    ended yet (Ray's raylet does), and a process that is just being started shows no
+    variables for a moment. So it looks until it has found nothing a few times in turn.
+    """
+    quiet, deadline = 0, time.monotonic() + AT_MOST_SECONDS
+    while quiet < QUIET_LOOKS and time.monotonic() < deadline:
+        found = processes_of(variable)
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        quiet = 0 if found else quiet + 1
+        time.sleep(LOOK_SECONDS)
 
 
 def main() -> None:
     """Wait for the end of standard input, then clean up."""
     mark, scratch = sys.argv[1:]
     sys.stdin.buffer.read()
-    end_all(processes_of(mark))
+    end_processes_of(mark)
     shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -24,7 +24,7 @@ from sims.flower_engine import (
     scratch_folder,
     write_toml,
 )
-from sims.guard import end_all, processes_of
+from sims.guard import end_processes_of, processes_of
 from strategies.scenario import FlatValue
 from tests.server.test_config import flat_items
 from tests.trees import ROOT
@@ -144,8 +144,29 @@ def test_what_left_the_session_is_found_by_its_home(link: SuperLink) -> None:
         start_new_session=True,
     ) as stray:
         assert wait_for_listing(mark) == [stray.pid]
-        end_all(processes_of(mark))
+        end_processes_of(mark)
     assert stray.returncode == -9
+    assert processes_of(mark) == []
+
+
+REPLACING = """
+import os, subprocess, sys
+name, _, value = sys.argv[1].partition("=")
+for _ in range(2):
+    subprocess.run(
+        [sys.executable, "-c", sys.argv[2]], env={**os.environ, name: value}
+    )
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_what_is_started_in_place_of_an_ended_process_ends_too(tmp_path: Path) -> None:
+    """Ray's raylet starts a new worker as soon as one is gone."""
+    mark = f"FLWR_HOME={tmp_path}"
+    with subprocess.Popen([sys.executable, "-c", REPLACING, mark, SLEEP]) as replacing:
+        wait_for_listing(mark)
+        end_processes_of(mark)
+        assert replacing.wait(20) == 0
     assert processes_of(mark) == []
 
 
