@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from editing.errors import InputError
 from editing.settings import Settings
@@ -15,6 +15,18 @@ class RequestError(InputError):
     """A request that cannot be read, named by file, line and field."""
 
 
+class Question(Settings):
+    """A prompt that judges an edit, with answers of its own.
+
+    Attributes:
+        prompt: A finished text.
+        answers: What may follow it; any one of them will do.
+    """
+
+    prompt: str
+    answers: tuple[str, ...] = Field(min_length=1)
+
+
 class EditRequest(Settings):
     """One edit, with the prompts that judge it.
 
@@ -22,6 +34,9 @@ class EditRequest(Settings):
         prompt: Text with exactly one ``{}``, where the subject goes.
         target_new: What the edited model shall say after the prompt.
         target_true: What the unedited model says; needed to measure success.
+        locality: Questions about something else, whose answers shall stay (zsRE's
+            ``loc``, KnowEdit's ``locality``).
+        portability: Questions that follow from the edit (KnowEdit).
     """
 
     case_id: int
@@ -34,6 +49,8 @@ class EditRequest(Settings):
     neighborhood_prompts: tuple[str, ...] = ()
     attribute_prompts: tuple[str, ...] = ()
     generation_prompts: tuple[str, ...] = ()
+    locality: tuple[Question, ...] = ()
+    portability: tuple[Question, ...] = ()
 
     @model_validator(mode="after")
     def _check_texts(self) -> "EditRequest":
@@ -152,6 +169,9 @@ def to_counterfact(request: EditRequest) -> dict[str, object]:
     if request.relation_id is not None:
         rewrite["relation_id"] = request.relation_id
     prompts = request.model_dump(include=set(_PROMPT_LISTS), mode="json")
+    for field in ("locality", "portability"):
+        if getattr(request, field):
+            prompts |= request.model_dump(include={field}, mode="json")
     return {"case_id": request.case_id, "requested_rewrite": rewrite, **prompts}
 
 
