@@ -146,11 +146,15 @@ class EditableModel:
 
 
 def load_editable_model(
-    path: str, dtype: str = "float32", device: str = "cpu"
+    path: str,
+    dtype: str = "float32",
+    device: str = "cpu",
+    hyperparameters: Hyperparameters | None = None,
 ) -> EditableModel:
     """Load a model from a folder or a hub name, ready to be edited.
 
-    A `ModelError` says so if nothing loadable is there, or the family is not known.
+    A `ModelError` says so if nothing loadable is there, or the family is not known and
+    the hyperparameters do not name its modules.
     """
     options: dict[str, Any] = {"attn_implementation": "sdpa"}
     try:
@@ -161,7 +165,7 @@ def load_editable_model(
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _unloadable(path, error) from None
     moved: PreTrainedModel = nn.Module.to(model, torch.device(device))
-    return make_editable(moved, tokenizer)
+    return make_editable(moved, tokenizer, hyperparameters)
 
 
 def load_tokenizer(path: str) -> tuple[PreTrainedTokenizerBase, int]:

@@ -152,6 +152,15 @@ def test_the_precision_is_a_setting(folder: Path) -> None:
     assert {each.dtype for each in loaded.model.parameters()} == {torch.float64}
 
 
+def test_a_loaded_model_has_the_modules_that_are_named(folder: Path) -> None:
+    """As a model that is at hand."""
+    names = NAMED["gptj"].model_copy(
+        update={"rewrite_module_tmp": "transformer.h.{}.attn.c_proj"}
+    )
+    loaded = load_editable_model(str(folder), hyperparameters=names)
+    assert loaded.weight_name(2) == "transformer.h.2.attn.c_proj.weight"
+
+
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
     """In one line that says what was wanted."""
     with pytest.raises(ModelError, match=r"no causal language model.*config") as caught:
