@@ -35,10 +35,10 @@ from editing.architectures import EditableModel, ModelError, load_editable_model
 from editing.deltas import applied
 from editing.embedded import resolve_model
 from editing.errors import InputError
+from strategies.introductions import Introduction, write_introduction
 from strategies.messages import (
     PROTOCOL_VERSION,
     Failure,
-    Introduction,
     Job,
     ModelIdentity,
     ProtocolError,
@@ -47,7 +47,6 @@ from strategies.messages import (
     read_job,
     read_memory,
     write_failure,
-    write_introduction,
     write_judgements,
     write_metrics,
     write_statistics,

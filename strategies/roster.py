@@ -9,13 +9,8 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.statistics import StatisticsError
 from strategies.exchange import Refusal, await_nodes, exchange
-from strategies.messages import (
-    Job,
-    Phase,
-    check_introduction,
-    read_introduction,
-    write_job,
-)
+from strategies.introductions import check_introduction, read_introduction
+from strategies.messages import Job, Phase, write_job
 from strategies.rounds import RoundOutcome
 
 logger = logging.getLogger(__name__)

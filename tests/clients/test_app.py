@@ -33,6 +33,7 @@ from editing.residuals import read_hidden
 from editing.solving import IllConditionedError
 from editing.targets import DivergedTargetError, compute_targets
 from sims.in_process import make_contexts
+from strategies.introductions import read_introduction
 from strategies.messages import (
     PROTOCOL_VERSION,
     Failure,
@@ -40,7 +41,6 @@ from strategies.messages import (
     Phase,
     ProtocolError,
     read_failure,
-    read_introduction,
     read_judgements,
     read_statistics,
     write_job,

@@ -11,31 +11,21 @@ from flwr.app import (
     Array,
     ArrayRecord,
     ConfigRecord,
-    Message,
     MetricRecord,
     RecordDict,
 )
-from flwr.common.serde import message_from_proto, message_to_proto
 
-from editing.config import Plan
 from editing.encodings import Encoding, encode
 from editing.metrics import MetricSums
 from editing.statistics import StatisticsError
-from sims.in_process import InProcessGrid
 from strategies.messages import (
     PROTOCOL_VERSION,
     Failure,
-    Introduction,
-    Job,
-    ModelIdentity,
-    Phase,
     ProtocolError,
     TargetsReply,
-    check_introduction,
     digest_arrays,
     read_delta,
     read_failure,
-    read_introduction,
     read_job,
     read_judgements,
     read_memory,
@@ -43,7 +33,6 @@ from strategies.messages import (
     read_statistics,
     read_targets_reply,
     write_failure,
-    write_introduction,
     write_job,
     write_judgements,
     write_metrics,
@@ -51,19 +40,7 @@ from strategies.messages import (
     write_targets_reply,
 )
 from tests.laws import draw_pairs
-from tests.tiny import PARAMETERS, TEMPLATES
-
-OURS = ModelIdentity(weights="w", tokenizer="t")
-PLAN = Plan(parameters=PARAMETERS, schedule="layerwise", templates=TEMPLATES)
-JOB = Job(identity=OURS, plan=PLAN, label="ties", round=2, before="b", layers=(1, 3))
-
-
-def over_the_wire(content: RecordDict) -> Message:
-    """Send a message as Flower does: as bytes."""
-    InProcessGrid({}, lambda message, _: message)  # a message needs a run to belong to
-    message = Message(content, dst_node_id=5, message_type=Phase.TARGETS.value)
-    sent = message_to_proto(message).SerializeToString()
-    return message_from_proto(type(message_to_proto(message)).FromString(sent))
+from tests.strategies.wire import JOB, over_the_wire
 
 
 def statistics(layers: tuple[int, ...], encoding: Encoding = "factors") -> RecordDict:
@@ -164,38 +141,6 @@ def test_a_layer_that_was_not_sent_is_named() -> None:
     """Who leaves a layer out is refused."""
     with pytest.raises(StatisticsError, match="layer 2"):
         read_statistics(statistics((1,)), 2)
-
-
-def test_an_introduction_survives_the_wire_and_anything_else_is_refused() -> None:
-    """It is the first thing that a stranger says."""
-    said = Introduction(protocol=1, identity=OURS, party=3)
-    assert read_introduction(over_the_wire(write_introduction(said)).content) == said
-    wrong = RecordDict({"introduction": ConfigRecord({"introduction": "{}"})})
-    for content in (RecordDict(), wrong, write_failure("another model")):
-        with pytest.raises(StatisticsError, match="introduction"):
-            read_introduction(content)
-
-
-@pytest.mark.parametrize(
-    ("update", "named"),
-    [
-        ({"protocol": PROTOCOL_VERSION + 1}, f"protocol {PROTOCOL_VERSION + 1}"),
-        ({"identity": OURS.model_copy(update={"weights": "v"})}, "in: weights"),
-        ({"identity": OURS.model_copy(update={"tokenizer": "v"})}, "in: tokenizer"),
-        (
-            {"identity": ModelIdentity(weights="v", tokenizer="v")},
-            "in: weights, tokenizer",
-        ),
-    ],
-)
-def test_what_differs_from_the_server_is_named(
-    update: dict[str, object], named: str
-) -> None:
-    """A party can tell what to change."""
-    same = Introduction(protocol=PROTOCOL_VERSION, identity=OURS, party=0)
-    check_introduction(same, JOB)
-    with pytest.raises(StatisticsError, match=named):
-        check_introduction(same.model_copy(update=update), JOB)
 
 
 @pytest.mark.parametrize("failure", get_args(Failure))

@@ -21,18 +21,17 @@ from editing.statistics import LayerStatistics
 from editing.targets import compute_targets
 from sims.in_process import InProcessGrid, make_contexts
 from strategies.collaborative import CollaborativeEditing
+from strategies.introductions import Introduction, write_introduction
 from strategies.memory import Memory
 from strategies.merges.choice import read_merge
 from strategies.messages import (
     PROTOCOL_VERSION,
-    Introduction,
     Job,
     ModelIdentity,
     Phase,
     TargetsReply,
     read_delta,
     read_job,
-    write_introduction,
     write_metrics,
     write_statistics,
     write_targets_reply,

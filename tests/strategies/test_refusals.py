@@ -8,15 +8,8 @@ import pytest
 from flwr.app import Array, Message, RecordDict
 from flwr.serverapp.exception import AggregationError
 
-from strategies.messages import (
-    Failure,
-    Introduction,
-    Phase,
-    read_introduction,
-    write_failure,
-    write_introduction,
-    write_metrics,
-)
+from strategies.introductions import Introduction, read_introduction, write_introduction
+from strategies.messages import Failure, Phase, write_failure, write_metrics
 from tests.federation import (
     AT_ONCE,
     Federation,

@@ -7,14 +7,8 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp.exception import AggregationError
 
 from sims.in_process import InProcessGrid
-from strategies.messages import (
-    Introduction,
-    Phase,
-    TargetsReply,
-    read_introduction,
-    write_introduction,
-    write_targets_reply,
-)
+from strategies.introductions import Introduction, read_introduction, write_introduction
+from strategies.messages import Phase, TargetsReply, write_targets_reply
 from tests.federation import (
     AT_ONCE,
     Federation,

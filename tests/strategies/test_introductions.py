@@ -1,0 +1,46 @@
+"""Who a party says it is survives the wire, and what differs is named."""
+
+import pytest
+from flwr.app import ConfigRecord, RecordDict
+
+from editing.statistics import StatisticsError
+from strategies.introductions import (
+    Introduction,
+    check_introduction,
+    read_introduction,
+    write_introduction,
+)
+from strategies.messages import PROTOCOL_VERSION, ModelIdentity, write_failure
+from tests.strategies.wire import JOB, OURS, over_the_wire
+
+
+def test_an_introduction_survives_the_wire_and_anything_else_is_refused() -> None:
+    """It is the first thing that a stranger says."""
+    said = Introduction(protocol=1, identity=OURS, party=3)
+    assert read_introduction(over_the_wire(write_introduction(said)).content) == said
+    wrong = RecordDict({"introduction": ConfigRecord({"introduction": "{}"})})
+    for content in (RecordDict(), wrong, write_failure("another model")):
+        with pytest.raises(StatisticsError, match="introduction"):
+            read_introduction(content)
+
+
+@pytest.mark.parametrize(
+    ("update", "named"),
+    [
+        ({"protocol": PROTOCOL_VERSION + 1}, f"protocol {PROTOCOL_VERSION + 1}"),
+        ({"identity": OURS.model_copy(update={"weights": "v"})}, "in: weights"),
+        ({"identity": OURS.model_copy(update={"tokenizer": "v"})}, "in: tokenizer"),
+        (
+            {"identity": ModelIdentity(weights="v", tokenizer="v")},
+            "in: weights, tokenizer",
+        ),
+    ],
+)
+def test_what_differs_from_the_server_is_named(
+    update: dict[str, object], named: str
+) -> None:
+    """A party can tell what to change."""
+    same = Introduction(protocol=PROTOCOL_VERSION, identity=OURS, party=0)
+    check_introduction(same, JOB)
+    with pytest.raises(StatisticsError, match=named):
+        check_introduction(same.model_copy(update=update), JOB)
