@@ -1,0 +1,138 @@
+"""The second moment of a text: a sum of ``k kᵀ``, and how it travels.
+
+The prior's covariance is a mean over tokens, so it is a sum and a count, and those of
+two parties' texts add up to those of their union:
+
+    C₀ = Σⱼ Sⱼ / Σⱼ nⱼ    with   Sⱼ = Σ k kᵀ over the nⱼ tokens of party j
+
+A moment travels in float64, because a mean over all texts on one machine is kept in it
+and float32 would leave 1e-7 of it. It is symmetric, so half of it is enough; with fewer
+tokens than half its width, a factor of it is smaller still.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.statistics import StatisticsError, check_matrix, check_semidefinite
+
+TRIANGLE, FACTOR = "triangle", "factor"
+"""The two ways to write a moment: its upper half, or ``F`` with ``FᵀF`` equal to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextMoment:
+    """What one layer's covariance must know of a text.
+
+    Attributes:
+        total: Sum of key outer products over all tokens, in float64.
+        tokens: Number of tokens summed.
+    """
+
+    total: Float[Tensor, "d_in d_in"]
+    tokens: int
+
+    def __add__(self, other: "TextMoment") -> "TextMoment":
+        """Pool two texts.
+
+        Raises:
+            StatisticsError: If the keys are of different width.
+        """
+        if self.total.shape != other.total.shape:
+            raise StatisticsError(
+                "Cannot pool second moments of different widths: "
+                f"{tuple(self.total.shape)} and {tuple(other.total.shape)}. "
+                "Do all parties hold the same base model?"
+            )
+        return TextMoment(self.total + other.total, self.tokens + other.tokens)
+
+    def mean(self) -> Float[Tensor, "d_in d_in"]:
+        """Compute ``C₀``, the mean of ``k kᵀ`` over the tokens."""
+        return self.total / self.tokens
+
+
+def write_moment(moment: TextMoment) -> dict[str, Tensor]:
+    """Write a moment as one tensor, under the name of its form; `read_moment` reads it.
+
+    The factor is made of the moment's own eigenvectors, ``√λ vᵀ``, and so tells no more
+    than the moment does. It is chosen if it is smaller, which needs a text of fewer
+    tokens than half the width of the keys.
+    """
+    width = len(moment.total)
+    if 2 * moment.tokens <= width:
+        return {FACTOR: _factor(moment)}
+    return {TRIANGLE: write_triangle(moment.total)}
+
+
+def read_moment(tensors: Mapping[str, Tensor], tokens: int, d_in: int) -> TextMoment:
+    """Read a moment of known width, refusing what no text can have.
+
+    Raises:
+        StatisticsError: If the count is not positive, the form is unknown, a shape is
+            wrong, a number is not finite, or the sum is not positive semidefinite.
+    """
+    if tokens < 1:
+        raise StatisticsError(
+            f"The second moment of at least one token was wanted, got {tokens}."
+        )
+    if set(tensors) == {FACTOR}:
+        return TextMoment(_read_factor(tensors[FACTOR], tokens, d_in), tokens)
+    if set(tensors) == {TRIANGLE}:
+        total = read_triangle(tensors[TRIANGLE], d_in)
+        check_semidefinite(total)
+        return TextMoment(total, tokens)
+    raise StatisticsError(
+        f"A second moment written as `{TRIANGLE}` or `{FACTOR}` was wanted, got "
+        f"{', '.join(sorted(tensors)) or 'nothing'}. Does the party run another "
+        "version?"
+    )
+
+
+def write_triangle(matrix: Float[Tensor, "d d"]) -> Float[Tensor, " half"]:
+    """List a symmetric matrix's upper half row by row: ``d (d + 1) / 2`` numbers."""
+    return torch.cat([matrix[row, row:] for row in range(len(matrix))])
+
+
+def read_triangle(triangle: Tensor, width: int) -> Float[Tensor, "d d"]:
+    """Undo `write_triangle`, bit for bit, in float64."""
+    check_matrix(TRIANGLE, triangle[None], (1, width * (width + 1) // 2))
+    matrix = torch.zeros(width, width, dtype=torch.float64)
+    start = 0
+    for row in range(width):
+        end = start + width - row
+        matrix[row, row:] = matrix[row:, row] = triangle[start:end].double()
+        start = end
+    return matrix
+
+
+def _factor(moment: TextMoment) -> Float[Tensor, "rank d_in"]:
+    """``√λ vᵀ`` of the eigenvalues that are more than rounding, one a token at most."""
+    values, vectors = torch.linalg.eigh(moment.total)
+    values, vectors = values[-moment.tokens :], vectors[:, -moment.tokens :]
+    rounding = torch.finfo(values.dtype).eps * len(vectors)
+    held = values > rounding * values.max()
+    rows: Tensor = values[held].sqrt()[:, None] * vectors[:, held].mT
+    return rows
+
+
+def _read_factor(factor: Tensor, tokens: int, d_in: int) -> Float[Tensor, "d_in d_in"]:
+    """Multiply a factor; the sum is positive semidefinite by construction.
+
+    Raises:
+        StatisticsError: If there are more rows than tokens.
+    """
+    rank = len(factor) if factor.ndim else 0
+    check_matrix(FACTOR, factor, (rank, d_in))
+    if rank > tokens:
+        raise StatisticsError(
+            f"The second moment of {tokens} tokens has a factor of at most {tokens} "
+            f"rows, got {rank}. Does the party leave tokens uncounted?"
+        )
+    rows = factor.double()
+    total = rows.mT @ rows
+    # Finite factors can have products that are not.
+    check_matrix(FACTOR, total, (d_in, d_in))
+    return total
