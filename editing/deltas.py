@@ -4,12 +4,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from editing.fingerprints import fingerprint_tensors
 
 Delta = Mapping[str, Tensor]
 """Updates by parameter name, each ``d_out × d_in`` whatever the module stores."""
@@ -43,7 +46,7 @@ def applied(delta: Delta, model: nn.Module) -> Iterator[nn.Module]:
     Each update is cast once, to the weight's precision, and added. One of another
     shape than its weight is refused with a `ValueError`, before anything is changed.
     """
-    updates = {name: _stored_way(name, update, model) for name, update in delta.items()}
+    updates = {name: stored_way(name, update, model) for name, update in delta.items()}
     weights = {name: model.get_parameter(name) for name in delta}
     saved = {name: weight.detach().clone() for name, weight in weights.items()}
     try:
@@ -93,7 +96,38 @@ def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None
 
 
 def load_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Read a delta file and its metadata.
+    """Read a delta file and its metadata; a `ValueError` says why it cannot be."""
+    file = open_delta(path)
+    return {name: file.read(name) for name in file.shapes}, dict(file.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaFile:
+    """A delta file of which one update at a time is in memory.
+
+    Attributes:
+        path: Where it lies.
+        metadata: What made it.
+        shapes: ``(d_out, d_in)`` of each update, in order of their names.
+    """
+
+    path: Path
+    metadata: Mapping[str, object]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def read(self, name: str) -> Tensor:
+        """Read one update, ``d_out × d_in``."""
+        with safe_open(self.path, framework="pt") as file:
+            update: Tensor = file.get_tensor(name)
+        return update
+
+    def fingerprint(self) -> str:
+        """SHA-256 of names and values, whatever the order of bytes in the file."""
+        return fingerprint_tensors((name, self.read(name)) for name in self.shapes)
+
+
+def open_delta(path: Path) -> DeltaFile:
+    """Read what a delta file says of itself, and none of its values.
 
     Raises:
         ValueError: If the file is missing or no delta file.
@@ -101,13 +135,15 @@ def load_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     try:
         with safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = sorted(file.keys())
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f"{path}: no delta file can be read ({error}). Wanted the "
             "delta.safetensors of a run."
         ) from None
-    return tensors, {key: _value_of(text) for key, text in texts.items()}
+    metadata = {key: _value_of(text) for key, text in texts.items()}
+    return DeltaFile(path, metadata, shapes)
 
 
 def _value_of(text: str) -> object:
@@ -117,7 +153,15 @@ def _value_of(text: str) -> object:
         return text
 
 
-def _stored_way(name: str, update: Tensor, model: nn.Module) -> Tensor:
+def check_shape(name: str, shape: tuple[int, ...], model: nn.Module) -> bool:
+    """Hold an update to the weight that it names.
+
+    Returns:
+        Whether the module stores the transpose of ``d_out × d_in``.
+
+    Raises:
+        ValueError: If the model has no such weight, or one of another shape.
+    """
     owner, _, _ = name.rpartition(".")
     try:
         module = model.get_submodule(owner)
@@ -127,10 +171,19 @@ def _stored_way(name: str, update: Tensor, model: nn.Module) -> Tensor:
             f"The delta changes `{name}`, which this model does not have. Was it made "
             "for another model?"
         ) from None
-    wanted = weight.mT.shape if stores_transposed(module) else weight.shape
-    if update.shape != wanted:
+    transposed = stores_transposed(module)
+    wanted = tuple(weight.mT.shape if transposed else weight.shape)
+    if shape != wanted:
         raise ValueError(
-            f"The delta of `{name}` is {tuple(update.shape)}, and the weight wants "
-            f"{tuple(wanted)} (d_out × d_in)."
+            f"The delta of `{name}` is {shape}, and the weight wants {wanted} "
+            "(d_out × d_in)."
         )
-    return update.mT if stores_transposed(module) else update
+    return transposed
+
+
+def stored_way(name: str, update: Tensor, model: nn.Module) -> Tensor:
+    """Turn an update the way round that its module keeps the weight.
+
+    A `ValueError` says so if it does not fit the model.
+    """
+    return update.mT if check_shape(name, tuple(update.shape), model) else update
