@@ -1,15 +1,16 @@
 """Requests that contradict each other: ConflictEdit's files, and planted ones."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import ValidationError
 
+from editing.record_fields import complain, shorten, without_nulls
+from editing.request_forms import from_conflict_edit
+from editing.request_records import read_records
 from editing.requests import EditRequest, RequestError
-from editing.settings import Settings
 from editing.tokens import normalise
 
 
@@ -32,28 +33,30 @@ class ConflictPair:
         return normalise(right) != normalise(conflicting)
 
 
-def read_conflicts(path: Path, limit: int | None = None) -> list[ConflictPair]:
-    """Read ConflictEdit's JSON list; one bad record stops the reading.
+def read_conflicts(source: Path | str, limit: int | None = None) -> list[ConflictPair]:
+    """Read ConflictEdit's records; one bad record stops the reading.
 
     The right request asks for ``new_object``. The conflicting one asks for
     ``conflict_object``, or for ``object``, what was known before, in files that plant
     none. Record ``i``, from 0, makes the case numbers ``2i`` and ``2i + 1``, so that
     both sides can be edited in one run.
 
+    Args:
+        source: As `editing.request_records.read_records` takes it.
+        limit: How many records to read; all of them if None.
+
     Raises:
-        RequestError: If the file holds no list or nothing; a bad record is refused by
-            file, record number and field.
+        RequestError: If the source cannot be read or holds nothing; a bad record is
+            refused by file, line or record number, and field.
     """
-    records = _read_json(path)
-    if not isinstance(records, list) or not records:
-        raise RequestError(
-            f"{path}: wanted a JSON list of ConflictEdit's records, at least one, got "
-            f"{records!r:.40}."
-        )
-    return [
-        parse_conflict(record, f"{path}: record {index + 1}", index)
-        for index, record in enumerate(records[:limit])
+    records = islice(read_records(source), limit)
+    pairs = [
+        parse_conflict(record, place, index)
+        for index, (place, record) in enumerate(records)
     ]
+    if not pairs:
+        raise RequestError(f"{source}: holds no records of ConflictEdit.")
+    return pairs
 
 
 def parse_conflict(record: object, place: str, index: int = 0) -> ConflictPair:
@@ -68,16 +71,13 @@ def parse_conflict(record: object, place: str, index: int = 0) -> ConflictPair:
         RequestError: If a field is missing, unknown or of the wrong kind.
     """
     if not isinstance(record, Mapping):
-        raise RequestError(f"{place}: wanted a JSON object, got {record!r:.40}.")
+        raise RequestError(f"{place}: wanted a JSON object, got {shorten(record)}.")
     try:
-        edit = _Record.model_validate(record).edit
-        rival = edit.object if edit.conflict_object is None else edit.conflict_object
-        right = _write_request(edit, rival, 2 * index)
+        fields = from_conflict_edit(without_nulls(record))
+        right = EditRequest.model_validate({"case_id": 2 * index, **fields})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "edit.relation"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise RequestError(f"{place}: `{field}`: {reason}.") from None
+        raise RequestError(f"{place}: {complain(error)}") from None
+    rival = str(right.target_true)
     return ConflictPair(right, _oppose(right, rival, 2 * index + 1))
 
 
@@ -105,51 +105,6 @@ def conflicting(request: EditRequest, target_new: str, case_id: int) -> EditRequ
     return _oppose(request, target_new, case_id)
 
 
-def _read_label(value: object) -> object:
-    label = value.get("label") if isinstance(value, Mapping) else value
-    if not isinstance(label, str) or not label.strip():
-        raise ValueError(f'wants a text or {{"label": "..."}}, got {value!r:.40}')
-    return label
-
-
-_Label = Annotated[str, BeforeValidator(_read_label)]
-
-
-class _Relation(Settings):
-    id: str | None = None
-    prompt: str
-    query: str | None = None
-    label: str | None = None
-
-
-class _Edit(Settings):
-    relation: _Relation
-    subject: _Label
-    new_object: _Label
-    object: _Label
-    conflict_object: _Label | None = None
-
-
-class _Record(Settings):
-    type: str | None = None
-    edit: _Edit
-    true_objects: tuple[_Label, ...] = ()
-
-
-def _write_request(edit: _Edit, rival: str, case_id: int) -> EditRequest:
-    query = edit.relation.query or ""
-    paraphrases = (query.replace("{}", edit.subject),) if "{}" in query else ()
-    return EditRequest(
-        case_id=case_id,
-        prompt=edit.relation.prompt,
-        subject=edit.subject,
-        target_new=edit.new_object,
-        target_true=rival,
-        relation_id=edit.relation.id,
-        paraphrase_prompts=paraphrases,
-    )
-
-
 def _oppose(request: EditRequest, target_new: str, case_id: int) -> EditRequest:
     changes: dict[str, object] = {
         "case_id": case_id,
@@ -160,12 +115,3 @@ def _oppose(request: EditRequest, target_new: str, case_id: int) -> EditRequest:
     if true is not None and normalise(true) == normalise(target_new):
         changes |= {"target_true": request.target_new, "neighborhood_prompts": ()}
     return request.model_copy(update=changes)
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise RequestError(f"{path}: not JSON ({error}).") from None

@@ -7,6 +7,12 @@ from editing.errors import InputError
 EMBEDDED = "embedded"
 """The word that stands for the model, requests and text that come with the system."""
 
+HUB = "hub:"
+"""What a data set's name at the hub begins with, where a path could stand too."""
+
+SELF = "self"
+"""The word that stands for text that the model itself writes."""
+
 _PLACE = Path("sims") / "embedded"
 
 

@@ -1,4 +1,4 @@
-"""The base of every error that bad input causes."""
+"""The base of every error that bad input causes, and the one of requests."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The command line prints the message alone and ends with exit code 2. Any other
     exception is a fault of the program and keeps its traceback.
     """
+
+
+class RequestError(InputError):
+    """A request that cannot be read, named by file, line or record, and field."""

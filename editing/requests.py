@@ -1,18 +1,17 @@
 """Edit requests: what a party wants the model to say."""
 
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 
-from editing.errors import InputError
+from editing.errors import RequestError as RequestError
+from editing.record_fields import complain, shorten
+from editing.request_forms import ZsreTarget, read_form
+from editing.request_records import read_records
 from editing.settings import Settings
-
-
-class RequestError(InputError):
-    """A request that cannot be read, named by file, line and field."""
 
 
 class Question(Settings):
@@ -39,7 +38,7 @@ class EditRequest(Settings):
         portability: Questions that follow from the edit (KnowEdit).
     """
 
-    case_id: int
+    case_id: int = Field(strict=True, ge=-(2**63), lt=2**63)
     prompt: str
     subject: str
     target_new: str
@@ -75,59 +74,78 @@ class EditRequest(Settings):
         return self.prompt.replace("{}", self.subject)
 
 
-def read_requests(path: Path, limit: int | None = None) -> list[EditRequest]:
-    """Read requests from JSON or JSON Lines, CounterFact or flat form.
+def read_requests(
+    source: Path | str,
+    limit: int | None = None,
+    zsre_target: ZsreTarget = "answers",
+) -> list[EditRequest]:
+    """Read requests of any known form from a file, a folder or the hub.
 
-    Nothing is skipped: the first bad record stops the reading.
+    Nothing is skipped: the first bad record stops the reading. Nothing behind the
+    limit is read.
+
+    Args:
+        source: As `editing.request_records.read_records` takes it.
+        limit: How many requests to read; all of them if None.
+        zsre_target: Which field of zsRE's records is edited in.
 
     Raises:
-        RequestError: If the file or a record cannot be read; names file, line (or
-            place in the list) and field.
+        RequestError: If the source or a record cannot be read, or there is none; names
+            file, line (or record number) and field.
     """
-    found: list[EditRequest] = []
+    found = list(islice(stream_requests(source, zsre_target), limit))
+    if not found and limit != 0:
+        raise RequestError(f"{source}: holds no requests; wanted at least one.")
+    return found
+
+
+def stream_requests(
+    source: Path | str, zsre_target: ZsreTarget = "answers"
+) -> Iterator[EditRequest]:
+    """Read requests one by one, in the source's order; see `read_requests`.
+
+    Raises:
+        RequestError: If two requests have one case number.
+    """
     seen: dict[int, str] = {}
-    for index, (place, record) in enumerate(_records(path)):
-        if limit is not None and index >= limit:
-            break
-        request = parse_request(record, place, index)
+    for index, (place, record) in enumerate(read_records(source)):
+        request = parse_request(record, place, index, zsre_target)
         if request.case_id in seen:
             raise RequestError(
                 f"{place}: `case_id` {request.case_id} was used before, at "
                 f"{seen[request.case_id]}. Case numbers must differ."
             )
         seen[request.case_id] = place
-        found.append(request)
-    if not found:
-        raise RequestError(f"{path}: holds no requests; wanted at least one.")
-    return found
+        yield request
 
 
-def parse_request(record: object, place: str, index: int = 0) -> EditRequest:
-    """Turn one record into a request.
+def parse_request(
+    record: object,
+    place: str,
+    index: int = 0,
+    zsre_target: ZsreTarget = "answers",
+) -> EditRequest:
+    """Turn one record of any known form into a request.
 
     Args:
-        record: A JSON value in CounterFact or flat form.
+        record: A JSON value; its form is told by its fields.
         place: File and line, for messages.
         index: The case number of a record that has none.
+        zsre_target: Which field of zsRE's records is edited in.
 
     Raises:
-        RequestError: If a field is missing, unknown or of the wrong kind.
+        RequestError: If the form is unknown, or a field is missing, unknown or of the
+            wrong kind.
     """
     if not isinstance(record, Mapping):
-        raise RequestError(f"{place}: wanted a JSON object, got {record!r:.40}.")
-    fields = {str(key): value for key, value in record.items()}
-    rewrite = fields.pop("requested_rewrite", None)
-    if rewrite is not None:
-        fields = _flatten_counterfact(fields, rewrite, place)
+        raise RequestError(f"{place}: wanted a JSON object, got {shorten(record)}.")
     try:
-        return EditRequest.model_validate({"case_id": index} | fields)
+        fields = {"case_id": index} | read_form(record, zsre_target)
+        return EditRequest.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise RequestError(
-            f"{place}: {f'`{field}`: ' if field else ''}{reason}."
-        ) from None
+        raise RequestError(f"{place}: {complain(error)}") from None
+    except RequestError as error:
+        raise RequestError(f"{place}: {error}") from None
 
 
 def sample_requests(
@@ -181,54 +199,3 @@ _PROMPT_LISTS = (
     "attribute_prompts",
     "generation_prompts",
 )
-# Bookkeeping that CounterFact's files carry and no editor reads.
-_IGNORED = {"pararel_idx"}
-
-
-def _flatten_counterfact(
-    fields: dict[str, object], rewrite: object, place: str
-) -> dict[str, object]:
-    if not isinstance(rewrite, Mapping):
-        raise RequestError(f"{place}: `requested_rewrite` is not an object.")
-    flat = {k: v for k, v in fields.items() if k not in _IGNORED}
-    for key, value in rewrite.items():
-        if key in {"target_new", "target_true"}:
-            if not (isinstance(value, Mapping) and isinstance(value.get("str"), str)):
-                raise RequestError(
-                    f'{place}: `requested_rewrite.{key}` wants {{"str": "..."}}, '
-                    f"got {value!r:.40}."
-                )
-            flat[key] = value["str"]
-        else:
-            flat[str(key)] = value
-    return flat
-
-
-def _records(path: Path) -> Iterator[tuple[str, object]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: not UTF-8 text ({error.reason}).") from None
-    if path.suffix == ".jsonl":
-        # Not `splitlines`, which also cuts at signs that JSON allows inside a string.
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                yield f"{path}:{number}", _decode(line, f"{path}:{number}:")
-        return
-    value = _decode(text, f"{path}:")
-    if not isinstance(value, list):
-        raise RequestError(
-            f"{path}: wanted a JSON list of requests, got {type(value).__name__}. "
-            "One object a line needs the ending .jsonl."
-        )
-    for number, record in enumerate(value, start=1):
-        yield f"{path}: record {number}", record
-
-
-def _decode(text: str, place: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise RequestError(f"{place} not JSON ({error}).") from None

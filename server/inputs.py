@@ -3,21 +3,46 @@
 import hashlib
 from pathlib import Path
 
-from editing.embedded import EMBEDDED, file_beside
+from editing.embedded import EMBEDDED, HUB, file_beside
+from editing.request_records import hub_revision, saved_dataset
 from strategies.scenario import RequestsConfig
 
 
 def digest_inputs(requests: RequestsConfig, model_path: str) -> dict[str, str]:
-    """SHA-256 of each file that the server sees; what lies at the parties is theirs."""
+    """SHA-256 of each file that the server sees; what lies at the parties is theirs.
+
+    Of requests at the hub, the commit they are read from.
+    """
     source, templates = requests.source, requests.templates
     embedded = file_beside(model_path, "requests.json")
-    named = {
-        "requests": embedded if source == EMBEDDED else Path(source),
-        "templates": Path(templates) if templates else None,
-        "held_out": file_beside(model_path, "held_out.json"),
+    held_out = file_beside(model_path, "held_out.json")
+    own = str(embedded or "") if source == EMBEDDED else source
+    digests = {
+        "requests": digest_source(own) if own else None,
+        "templates": digest_file(Path(templates)) if templates else None,
+        "held_out": digest_file(held_out) if held_out else None,
     }
-    digests = {name: digest_file(file) for name, file in named.items() if file}
     return {name: digest for name, digest in digests.items() if digest}
+
+
+def digest_source(source: str) -> str | None:
+    """What a source of requests holds: a file's digest, a saved folder's, a commit.
+
+    None if nothing of it can be read, or if it is some other folder.
+    """
+    if source.startswith(HUB):
+        return hub_revision(source)
+    path = Path(source)
+    return digest_folder(path) if saved_dataset(path) else digest_file(path)
+
+
+def digest_folder(folder: Path) -> str:
+    """SHA-256 of the names and contents of all files in a folder, in order of names."""
+    digest = hashlib.sha256()
+    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0".encode())
+        digest.update(f"{digest_file(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def digest_file(file: Path) -> str | None:

@@ -180,7 +180,7 @@ def test_what_no_editor_reads_may_be_missing() -> None:
         (change("edit.conflict_objct", "x"), r"`edit\.conflict_objct`: Extra inputs"),
         (change("edit.relation"), r"record 2: `edit\.relation`: Field required"),
         (change("edit.relation.prompt"), r"`edit\.relation\.prompt`: Field required"),
-        (change("edit.relation.prompt", "is"), r"`edit\.relation`: `prompt` must hold"),
+        (change("edit.relation.prompt", "is"), r"`edit\.relation\.prompt`: must hold"),
         (change("true_objects", [3]), r"record 2: `true_objects\.0`: wants a text"),
     ],
 )
@@ -191,11 +191,13 @@ def test_a_bad_record_is_named(tmp_path: Path, record: object, complaint: str) -
     assert str(caught.value).startswith(f"{tmp_path / 'conflicts.json'}: record 2: ")
 
 
-@pytest.mark.parametrize("value", [[], {}, RECORD, "text"])
+@pytest.mark.parametrize("value", [{}, RECORD, "text"])
 def test_a_file_without_records_is_named(tmp_path: Path, value: object) -> None:
     """A single record outside of a list, too."""
     with pytest.raises(RequestError, match=r"conflicts\.json: wanted a JSON list"):
         read_conflicts(write(tmp_path, value))
+    with pytest.raises(RequestError, match=r"conflicts\.json: holds no records"):
+        read_conflicts(write(tmp_path, []))
 
 
 def test_a_file_that_is_not_there_or_not_json_is_named(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_a_file_that_is_not_there_or_not_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"conflicts\.json: cannot be read"):
         read_conflicts(path)
     path.write_bytes(b'["\xe9"]')
-    with pytest.raises(RequestError, match=r"conflicts\.json: not JSON"):
+    with pytest.raises(RequestError, match=r"conflicts\.json: record 1: not UTF-8"):
         read_conflicts(path)
 
 

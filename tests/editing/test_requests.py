@@ -160,11 +160,14 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
         (flat(target_true="\t"), "there:3: `target_true` is empty; leave it out"),
         (
             nested(target_new="English"),
-            r"`requested_rewrite.target_new` wants {\"str\"",
+            r"`requested_rewrite.target_new`: wants {\"str\"",
         ),
-        (nested(target_true={"id": "Q1"}), "`requested_rewrite.target_true` wants"),
-        (nested(prompt="no place"), "there:3: `prompt` must hold exactly one {}"),
-        ({"requested_rewrite": "x"}, "there:3: `requested_rewrite` is not an object"),
+        (nested(target_true={"id": "Q1"}), "`requested_rewrite.target_true`: wants"),
+        (
+            nested(prompt="no place"),
+            "there:3: `requested_rewrite.prompt`: must hold exactly one {}",
+        ),
+        ({"requested_rewrite": "x"}, "there:3: `requested_rewrite`: wants an object"),
         (["x"], r"there:3: wanted a JSON object, got \['x'\]"),
     ],
 )
@@ -184,7 +187,7 @@ def test_a_bad_record_is_refused_by_place_and_field(
         ("a.jsonl", json.dumps(FLAT) + "\n[]", r"a\.jsonl:2: wanted a JSON object"),
         ("a.jsonl", "\n", r"a\.jsonl: holds no requests"),
         ("a.json", "[]", r"a\.json: holds no requests"),
-        ("a.json", "[\n{,", r"a\.json: not JSON .*line 2"),
+        ("a.json", "[\n{,", r"a\.json: record 1: not JSON .*line 2 column 2\)"),
         ("a.json", json.dumps(FLAT), r"wanted a JSON list.*got dict.*\.jsonl"),
         ("a.json", json.dumps([FLAT, flat(subject="")]), "record 2: `subject` is em"),
         (
@@ -211,7 +214,7 @@ def test_what_is_no_file_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read"):
         read_requests(tmp_path)
     (tmp_path / "latin.json").write_bytes(b'["\xe9"]')
-    with pytest.raises(RequestError, match=r"latin\.json: not UTF-8"):
+    with pytest.raises(RequestError, match=r"latin\.json: record 1: not UTF-8"):
         read_requests(tmp_path / "latin.json")
 
 

@@ -1,0 +1,100 @@
+"""The kinds of fields that published requests have, and what is said of bad ones."""
+
+import reprlib
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ValidationError
+
+
+def shorten(value: object) -> str:
+    """Write a value for a message: one line, never long."""
+    return f"{reprlib.repr(value):.60}"
+
+
+def complain(error: ValidationError) -> str:
+    """Say of pydantic's first complaint which field it is about, and what is wrong."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    field = " ".join(f"{path:.80}".split())
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        reason = f"wants an object, got {shorten(first['input'])}"
+    return f"`{field}`: {reason}." if field else f"{reason}."
+
+
+def _check_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def _check_template(text: str) -> str:
+    if text.count("{}") != 1:
+        raise ValueError(
+            f"must hold exactly one {{}} for the subject, got {text.count('{}')} in "
+            f"{shorten(text)}"
+        )
+    return text
+
+
+def _read_object(value: object) -> object:
+    text = value.get("str") if isinstance(value, Mapping) else None
+    if not isinstance(text, str):
+        raise ValueError(f'wants {{"str": "..."}}, got {shorten(value)}')
+    return text
+
+
+def _read_label(value: object) -> object:
+    label = value.get("label") if isinstance(value, Mapping) else value
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f'wants a text or {{"label": "..."}}, got {shorten(value)}')
+    return label
+
+
+def _read_answers(value: object) -> object:
+    """Put texts, lists of texts, and lists of lists of spellings into one list."""
+    given = value if isinstance(value, list | tuple) else [value]
+    flat: list[object] = []
+    for each in given:
+        flat.extend(each if isinstance(each, list | tuple) else [each])
+    if not flat or not all(isinstance(each, str) and each.strip() for each in flat):
+        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+    return tuple(dict.fromkeys(flat))
+
+
+def _read_single(value: object) -> object:
+    """Take the one text of a list."""
+    single = isinstance(value, list | tuple) and len(value) == 1
+    return value[0] if single else value  # type: ignore[index]
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+Single = Annotated[Text, BeforeValidator(_read_single)]
+Template = Annotated[Text, AfterValidator(_check_template)]
+StrObject = Annotated[Text, BeforeValidator(_read_object)]
+Label = Annotated[str, BeforeValidator(_read_label)]
+Answers = Annotated[tuple[str, ...], BeforeValidator(_read_answers)]
+
+
+_DEPTH = 6
+"""How deep nulls are looked for; no form nests deeper."""
+
+
+def without_nulls(
+    record: Mapping[str, object], depth: int = _DEPTH
+) -> dict[str, object]:
+    """Leave out what is null, at every depth; an element of a list stays."""
+    return {
+        key: _clean(value, depth - 1)
+        for key, value in record.items()
+        if value is not None
+    }
+
+
+def _clean(value: object, depth: int) -> object:
+    if depth and isinstance(value, Mapping):
+        return without_nulls(value, depth)
+    if depth and isinstance(value, list | tuple):
+        return [_clean(each, depth - 1) for each in value]
+    return value
