@@ -1,9 +1,9 @@
 """A JSON list read element by element, without the whole file in memory."""
 
-import codecs
 import json
 from collections.abc import Iterator
-from typing import BinaryIO, NoReturn
+from io import BufferedIOBase
+from typing import NoReturn
 
 from editing.errors import RequestError
 
@@ -48,7 +48,7 @@ class JsonList:
     names the record in which the reading stood.
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: BufferedIOBase, name: str) -> None:
         """Read from `stream`, and call it `name` in messages and places."""
         self._window = _Window(stream)
         self._name = name
@@ -114,7 +114,7 @@ class JsonList:
 class _Window:
     """The part of a text that is being read; what was read is let go."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BufferedIOBase) -> None:
         self._stream = stream
         self._text = ""
         self._start = 0
@@ -181,14 +181,15 @@ class _Window:
     def _decode(self, raw: bytes) -> str:
         """Decode what can be; keep a letter's first bytes, and a fault, for later."""
         held = self._held + raw
-        if not self._began:
-            held, self._began = held.removeprefix(codecs.BOM_UTF8), True
         try:
             text, self._held = held.decode(), b""
         except UnicodeDecodeError as error:
             text, self._held = held[: error.start].decode(), held[error.start :]
             unfinished = error.end == len(held) and "end of data" in error.reason
             self._fault = None if unfinished and raw else error
+        if text and not self._began:
+            self._began = True
+            return text.removeprefix("\ufeff")  # a byte order mark
         return text
 
     def _locate(self, position: int) -> tuple[int, int]:

@@ -9,8 +9,9 @@ import glob
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 from editing.embedded import HUB
 from editing.errors import RequestError
@@ -63,7 +64,7 @@ def hub_revision(source: str) -> str | None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
     try:
         with path.open("rb") as stream:
             yield stream
