@@ -12,6 +12,17 @@ from editing.settings import Settings
 Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
 
 
+MODULE_FIELDS = (
+    "rewrite_module_tmp",
+    "layer_module_tmp",
+    "mlp_module_tmp",
+    "attn_module_tmp",
+    "ln_f_module",
+    "lm_head_module",
+)
+"""Hyperparameters that say where in a model a part lies."""
+
+
 class Hyperparameters(Settings):
     """MEMIT's hyperparameters, under the names its JSON files use.
 
@@ -50,6 +61,16 @@ class Hyperparameters(Settings):
     mom2_dataset: str | None = None
     mom2_n_samples: int | None = None
     mom2_dtype: str | None = None
+
+    @property
+    def naming(self) -> "Hyperparameters | None":
+        """What names modules and nothing else; None if nothing does.
+
+        Two sets of hyperparameters that name the same modules are equal in this, so
+        that one copy of a model can serve both.
+        """
+        named = self.model_dump(include=set(MODULE_FIELDS), exclude_none=True)
+        return Hyperparameters(layers=(0,), **named) if named else None
 
     def share(self, index: int, schedule: Schedule) -> float:
         """Fraction of ``z − h`` that the ``index``-th edited layer writes.

@@ -43,6 +43,9 @@ LAYOUT = {
 }
 """The nouns that the architecture names; a folder may hold more."""
 
+PRESETS = sorted((ROOT / "editing" / "presets").glob("*.toml"))
+"""The data that travels with the code."""
+
 TESTED_ELSEWHERE = {
     "editing/errors.py": "tests/sims/test_commands.py",
     "editing/settings.py": "tests/editing/test_config.py",
@@ -94,15 +97,15 @@ def test_flower_finds_the_app(side: str) -> None:
     assert validate(reference, project_dir=ROOT) == (True, None)
 
 
-def test_the_bundle_carries_the_four_folders_whole_and_no_data() -> None:
+def test_the_bundle_carries_the_four_folders_whole_and_no_more() -> None:
     """Flower would pack every JSON and TOML file of the tree, and drop its own ones."""
     bundle = zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT)))
-    wanted = {name_of(path) for path in modules(*BUNDLED)}
+    wanted = {name_of(path) for path in [*modules(*BUNDLED), *PRESETS]}
     apart = {"pyproject.toml", "README.md", "LICENSE", ".info/CONTENT"}
     assert set(bundle.namelist()) == wanted | apart
 
 
-def test_bundled_folders_hold_python_alone() -> None:
+def test_bundled_folders_hold_python_and_presets_alone() -> None:
     """What the bundle leaves behind would be missing at every node."""
     files = [
         path
@@ -110,7 +113,8 @@ def test_bundled_folders_hold_python_alone() -> None:
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     ]
-    assert [name_of(path) for path in files if path.suffix != ".py"] == []
+    others = [path for path in files if path.suffix != ".py"]
+    assert sorted(others) == PRESETS != []
 
 
 @pytest.mark.parametrize("folder", LAYOUT)
