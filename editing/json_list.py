@@ -148,7 +148,7 @@ class _Window:
                 if self._is_cut_off(error) and self._grow():
                     continue
                 raise ValueError(self.complaint(error.msg, error.pos)) from None
-            if end == len(self._text) and self._grow():
+            if end + len("e-") >= len(self._text) and self._grow():
                 continue  # a number may go on
             self._start = end
             return value
