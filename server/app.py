@@ -138,12 +138,7 @@ def write_outcomes(
     for outcome in outcomes:
         place = draft / outcome.merge.name if config.run.compare else draft
         place.mkdir(exist_ok=True)
-        metadata = {
-            "base": preparation.model.fingerprint,
-            "merge": outcome.merge.name,
-            "schedule": preparation.plan.schedule,
-            "rounds": config.run.rounds,
-        }
+        metadata = describe_delta(config, preparation, outcome)
         save_delta(outcome.delta, place / "delta.safetensors", metadata)
         gap = relative_difference(outcome.delta, reference) if reference else None
         runs.append(
@@ -160,6 +155,24 @@ def write_outcomes(
         )
     (draft / "params.json").write_text(json.dumps(settings, indent=2) + "\n")
     write_report(Report(runs=tuple(runs), unedited=outcomes[0].measured.before), draft)
+
+
+def describe_delta(
+    config: RunConfig, preparation: Preparation, outcome: Outcome
+) -> dict[str, object]:
+    """What a delta's file tells of its run, and of no request in it."""
+    model, path = preparation.model, Path(config.model.path)
+    return {
+        "base": model.fingerprint,
+        "model": path.resolve().name if path.exists() else config.model.path,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "layers": list(preparation.plan.parameters.layers),
+        "merge": outcome.merge.name,
+        "schedule": preparation.plan.schedule,
+        "rounds": config.run.rounds,
+        "parties": config.parties.count,
+        "requests": sum(each.requests or 0 for each in outcome.measured.rounds),
+    }
 
 
 def describe(config: RunConfig, preparation: Preparation) -> dict[str, object]:

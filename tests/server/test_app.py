@@ -115,9 +115,14 @@ def test_a_whole_run_writes_delta_settings_and_report(
     model = federation.preparation.model
     assert metadata == {
         "base": model.fingerprint,
+        "model": runs.world.name,
+        "dtype": "float64",
+        "layers": list(federation.preparation.plan.parameters.layers),
         "merge": "collabedit",
         "schedule": "frozen-uniform",
         "rounds": 2,
+        "parties": runs.flat()["parties.count"],
+        "requests": len(federation.requests(1) + federation.requests(2)),
     }
     (run,) = report.runs
     assert len(run.metrics) == run.rounds == 2
