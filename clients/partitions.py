@@ -3,7 +3,9 @@
 import random
 from collections.abc import Sequence
 
+from editing.planting import Planting, Shares
 from editing.requests import EditRequest, RequestError, sample_requests
+from editing.splits import Split, deal, relation_of
 from strategies.scenario import PartiesConfig, RequestsConfig
 
 
@@ -15,7 +17,7 @@ def order_requests(
     Args:
         pool: The source.
         config: Limit and seed.
-        split: `contiguous` keeps the source's order, `shuffled` does not.
+        split: `shuffled` changes the source's order, all others keep it.
         draw: Whether the source is a pool to draw distinct subjects from.
     """
     if draw:
@@ -29,31 +31,21 @@ def order_requests(
     return ordered
 
 
-def party_requests(
-    ordered: Sequence[EditRequest], parties: PartiesConfig, party: int, number: int
-) -> list[EditRequest]:
-    """One party's new requests of a round; rounds and parties take them in turn.
+def share_requests(
+    ordered: Sequence[EditRequest], parties: PartiesConfig, seed: int
+) -> Shares:
+    """Share requests out among all parties, for as many rounds as they last.
 
     Args:
-        ordered: All requests, in the order in which they are shared out.
-        parties: How many each party takes.
-        party: Counted from 0.
-        number: The round, counted from 1.
+        ordered: All requests, as `order_requests` gives them.
+        parties: How many each party takes, how they are split and what is planted.
+        seed: Draws the split and what is planted, `requests.seed`.
     """
-    check_supply(len(ordered), parties, number)
-    sizes = parties.sizes_of(number)
-    start = _taken(parties, number - 1) + sum(sizes[:party])
-    return list(ordered[start : start + sizes[party]])
-
-
-def round_requests(
-    ordered: Sequence[EditRequest], parties: PartiesConfig, number: int
-) -> dict[int, list[EditRequest]]:
-    """All parties' new requests of a round, by party."""
-    return {
-        party: party_requests(ordered, parties, party, number)
-        for party in range(parties.count)
-    }
+    relations = [relation_of(request) for request in ordered]
+    split = Split(parties.split, parties.alpha, seed)
+    rounds = deal(relations, parties.listed_sizes, split)
+    planting = Planting(parties.overlap, parties.planted_conflicts, seed)
+    return Shares(ordered, parties.count, rounds, planting)
 
 
 def check_supply(available: int, parties: PartiesConfig, rounds: int) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from flwr.app import Context
 from pydantic import ValidationError
 
-from clients.partitions import order_requests, party_requests, round_requests
+from clients.partitions import check_supply, order_requests, share_requests
 from clients.target_cache import cache_folder
 from editing.embedded import EMBEDDED, resolve_model, resolve_source
 from editing.errors import InputError
+from editing.planting import Shares
+from editing.request_forms import ZsreTarget
 from editing.requests import EditRequest, read_requests
 from editing.settings import Settings
 from strategies.scenario import (
@@ -32,6 +34,8 @@ class ClientConfig(Settings):
         party: The node's place among the parties; −1 if it was given none.
         own_requests: A file that this party alone holds; None in a simulation, where
             all parties share one source.
+        own_text: A file of texts, one a line, for a covariance of all parties' texts;
+            None in a simulation, where `prior.text` is shared out.
         key: The file of the key that the parties share; not needed in a simulation.
         target_cache: A folder of targets that runs share; None keeps them with the run.
     """
@@ -44,6 +48,7 @@ class ClientConfig(Settings):
     seed: int = 0
     party: int = -1
     own_requests: Path | None = None
+    own_text: Path | None = None
     key: Path | None = None
     target_cache: Path | None = None
 
@@ -51,8 +56,8 @@ class ClientConfig(Settings):
 def read_client_config(context: Context) -> ClientConfig:
     """Read Flower's run settings, and over them the node's own.
 
-    A node may set ``model-path``, ``device``, ``requests-path``, ``key-path``,
-    ``covariance-path`` and ``target-cache``.
+    A node may set ``model-path``, ``device``, ``requests-path``, ``text-path``,
+    ``key-path``, ``covariance-path`` and ``target-cache``.
 
     Raises:
         InputError: If a setting is refused.
@@ -76,6 +81,7 @@ def read_client_config(context: Context) -> ClientConfig:
         "seed": run.get("seed", 0),
         "party": node.get("partition-id", -1),
         "own_requests": node.get("requests-path"),
+        "own_text": node.get("text-path"),
         "key": node.get("key-path"),
         "target_cache": node.get("target-cache", str(shared) if shared else None),
     }
@@ -107,13 +113,21 @@ def requests_of_round(
             "This node has neither requests of its own nor a place among the parties. "
             "Set `requests-path` in its node config."
         )
-    ordered = shared_requests(config.model, config.requests, config.parties)
+    shares = find_shares(config.model, config.requests, config.parties)
+    check_supply(len(shares.pool), config.parties, number)
+    hands = [list(each.requests) for each in shares.in_round(number)]
     if pooled:
-        return round_requests(ordered, config.parties, number)
-    if config.party >= config.parties.count:
-        return {config.party: []}
-    mine = party_requests(ordered, config.parties, config.party, number)
-    return {config.party: mine}
+        return dict(enumerate(hands))
+    return {config.party: hands[config.party] if config.party < len(hands) else []}
+
+
+@lru_cache(maxsize=2)
+def find_shares(
+    model: ModelConfig, requests: RequestsConfig, parties: PartiesConfig
+) -> Shares:
+    """Share the simulated parties' common source out among them."""
+    ordered = shared_requests(model, requests, parties)
+    return share_requests(ordered, parties, requests.seed)
 
 
 def shared_requests(
@@ -124,26 +138,32 @@ def shared_requests(
         requests.source, resolve_model(model.path), "requests.json", "requests.source"
     )
     draw = requests.source == EMBEDDED
-    return order_requests(_read(source), requests, parties.split, draw=draw)
+    limit = None if draw else requests.limit
+    pool = _read(source, limit, requests.zsre_target)
+    return order_requests(pool, requests, parties.split, draw=draw)
 
 
 def _slice_own(config: ClientConfig, file: Path, number: int) -> list[EditRequest]:
     """Take the requests of a party's own file in turn, until there are no more."""
     sizes = [_own_size(config, each) for each in range(1, number + 1)]
-    mine = _read(file)[: config.requests.limit]
+    mine = _read(file, config.requests.limit, config.requests.zsre_target)
     return mine[sum(sizes[:-1]) : sum(sizes)]
 
 
 def _own_size(config: ClientConfig, number: int) -> int:
-    """How many requests this party takes in a round.
+    """How many requests this party takes in a round, with those planted at it.
 
     Raises:
         InputError: If every party has its number of requests and this one no place.
     """
-    given = config.parties.requests_per_round
-    if isinstance(given, int):
-        return given
-    sizes = config.parties.sizes_of(number)
+    pairs = zip(
+        config.parties.sizes_of(number),
+        config.parties.planted_sizes_of(number),
+        strict=True,
+    )
+    sizes = [sum(pair) for pair in pairs]
+    if isinstance(config.parties.requests_per_round, int):
+        return sizes[0]
     if not 0 <= config.party < len(sizes):
         raise InputError(
             "`requests-per-round` lists a number for each party, and this node has "
@@ -153,8 +173,8 @@ def _own_size(config: ClientConfig, number: int) -> int:
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path) -> list[EditRequest]:
-    return read_requests(path)
+def _read(path: Path, limit: int | None, zsre_target: ZsreTarget) -> list[EditRequest]:
+    return read_requests(path, limit, zsre_target)
 
 
 def _table(value: object) -> dict[str, object]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from clients.partitions import check_supply
-from clients.requests import shared_requests
+from clients.requests import find_shares
 from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.architectures import load_tokenizer
 from editing.covariance_cache import user_cache
@@ -248,9 +248,15 @@ def choose_engine(name: str, *, verbose: bool) -> Run:
 def check_early(config: RunConfig, folder: Path) -> None:
     """Refuse in a moment what a run would refuse after a minute."""
     refuse_existing(folder)
-    ordered = shared_requests(config.model, config.requests, config.parties)
-    check_supply(len(ordered), config.parties, config.run.rounds)
-    check_fit(resolve_model(config.model.path), ordered)
+    shares = find_shares(config.model, config.requests, config.parties)
+    check_supply(len(shares.pool), config.parties, config.run.rounds)
+    planted = [
+        request
+        for number in range(1, config.run.rounds + 1)
+        for hand in shares.in_round(number)
+        for request in hand.rivals
+    ]
+    check_fit(resolve_model(config.model.path), [*shares.pool, *planted])
 
 
 def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:

@@ -20,9 +20,12 @@ from pydantic import (
     model_validator,
 )
 
-from editing.embedded import EMBEDDED
+from editing.embedded import EMBEDDED, HUB, SELF
 from editing.errors import InputError
+from editing.planting import planted_number, planted_sizes
+from editing.request_forms import ZsreTarget
 from editing.settings import Settings
+from editing.splits import SplitName
 from strategies.resolution import PolicyName
 
 FlatValue: TypeAlias = str | int | float | bool
@@ -30,9 +33,14 @@ FlatConfig: TypeAlias = Mapping[str, FlatValue]
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Concentration = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 COMPUTE = "compute"
 """The word that has the covariance counted at the start of the run."""
+
+FEDERATED = "federated"
+"""The word that has the parties count it together, each on its own texts."""
 
 JSON_OPENINGS = ("[", "{", '"')
 
@@ -57,12 +65,16 @@ class RequestsConfig(Settings):
     """Which edit requests there are to share out.
 
     Attributes:
-        source: A file of requests, or ``embedded``.
+        source: A file of requests, a folder that ``datasets`` saved, a data set of the
+            hub (``hub:NAME[:PART][@SPLIT]``), or ``embedded``.
         limit: How many requests of the source to read; all of them if unset.
-        seed: Draws which requests are used, and their order under ``shuffled``.
+        seed: Draws which requests are used, how they are split among parties, and what
+            is planted there.
         phrasings: How many further phrasings of its fact are edited with a request.
         templates: A JSON file of phrasings by relation; the request's own paraphrases
             if unset.
+        zsre_target: Which field of zsRE's records is edited in: the first of
+            ``answers``, as in MEMIT, or ``alt``, as in MEND.
     """
 
     source: str = EMBEDDED
@@ -70,6 +82,7 @@ class RequestsConfig(Settings):
     seed: NonNegativeInt = 0
     phrasings: NonNegativeInt = 0
     templates: str | None = None
+    zsre_target: ZsreTarget = "answers"
 
 
 class PartiesConfig(Settings):
@@ -81,7 +94,15 @@ class PartiesConfig(Settings):
             a list with one for each party, or a list of such lists, one for each round;
             the last of them holds for all later rounds. A party that joins late or
             leaves has 0.
-        split: Whether parties take requests in the order of the source.
+        split: Whose a request is. Parties take requests in turn, in the order of the
+            source (``contiguous``) or in another (``shuffled``), or whole relations are
+            given to them (``relation``), or shares of each relation (``dirichlet``).
+        alpha: The concentration of ``dirichlet``: with little of it each party has few
+            relations, with much of it all have the same.
+        overlap: How many of each party's requests of a round the next party makes too,
+            on top of its own: a whole number counts them, and one with a point is a
+            share, from 0.0 to 1.0.
+        planted_conflicts: How many of them the next party makes with another object.
         allow_empty: Whether a party may have no request.
         skip_known: A party leaves a request out whose residual ratio ``‖z − h‖ / ‖h‖``
             is at most this, because the model already holds it; unset, all are edited.
@@ -97,7 +118,10 @@ class PartiesConfig(Settings):
         | tuple[NonNegativeInt, ...]
         | tuple[tuple[NonNegativeInt, ...], ...]
     ) = 10
-    split: Literal["contiguous", "shuffled"] = "contiguous"
+    split: SplitName = "contiguous"
+    alpha: Concentration = 0.5
+    overlap: NonNegativeInt | Share = 0
+    planted_conflicts: NonNegativeInt | Share = 0
     allow_empty: bool = False
     skip_known: NonNegative | None = None
     deduplicate: bool = False
@@ -108,6 +132,11 @@ class PartiesConfig(Settings):
         """New requests of each party in a round, which is counted from 1."""
         listed = self.listed_sizes
         return listed[min(number, len(listed)) - 1]
+
+    def planted_sizes_of(self, number: int) -> tuple[int, ...]:
+        """What is planted at each party in a round, on top of its new requests."""
+        sizes = self.sizes_of(number)
+        return planted_sizes(sizes, self.overlap, self.planted_conflicts)
 
     @property
     def listed_sizes(self) -> tuple[tuple[int, ...], ...]:
@@ -145,6 +174,30 @@ class PartiesConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def check_planted(self) -> "PartiesConfig":
+        """Hold what is planted to the parties and requests there are.
+
+        Raises:
+            ValueError: If there is no next party, or more is planted than one has.
+        """
+        amounts = (self.overlap, self.planted_conflicts)
+        if any(amounts) and self.count < 2:
+            raise ValueError(
+                "`overlap` and `planted-conflicts` need a next party; set `count` to "
+                "2 or more"
+            )
+        sizes = {size for each in self.listed_sizes for size in each if size}
+        for size in sorted(sizes):
+            wanted = sum(planted_number(amount, size) for amount in amounts)
+            if wanted > size:
+                raise ValueError(
+                    f"`overlap` and `planted-conflicts` together ask for {wanted} of a "
+                    f"party's {size} requests, each of them for one alone; lower them, "
+                    "or write a share with a point, such as 0.5"
+                )
+        return self
+
+    @model_validator(mode="after")
     def check_priority(self) -> "PartiesConfig":
         """Hold the ranking to the parties there are.
 
@@ -169,8 +222,10 @@ class PriorConfig(Settings):
     """What holds the rest of the model in place.
 
     Attributes:
-        covariance: A covariance file, or ``compute`` to count it on `text`.
-        text: A file of plain text, one document a line, or ``embedded``.
+        covariance: A covariance file, ``compute`` to count it on `text`, or
+            ``federated`` to pool what the parties count on texts of their own.
+        text: A file of plain text, one document a line, or ``embedded``; under
+            ``federated`` simulated parties share it out among them.
         weight: The prior weight; MEMIT's ``mom2_update_weight`` if unset.
         memory_weight: The weight ``γ`` of earlier rounds' grams; 0 forgets them, and
             ``lambda`` stands for the prior weight.
@@ -184,6 +239,21 @@ class PriorConfig(Settings):
     weight: Positive | None = None
     memory_weight: NonNegative | Literal["lambda"] = 1.0
     memory_keys: Literal["solved", "edited"] = "solved"
+
+    @model_validator(mode="after")
+    def check_text(self) -> "PriorConfig":
+        """Hold a text that is shared out to one that has an end.
+
+        Raises:
+            ValueError: If it is the model's or the hub's, which are nobody's own.
+        """
+        shareable = self.text != SELF and not self.text.startswith(HUB)
+        if self.covariance == FEDERATED and not shareable:
+            raise ValueError(
+                '`covariance = "federated"` counts on texts of the parties\' own, and '
+                f"`text` is {self.text!r}; name a file, or let the server `compute`"
+            )
+        return self
 
 
 def flatten(settings: BaseModel) -> dict[str, FlatValue]:

@@ -63,6 +63,8 @@ class Trial:
             *self.settings,
             "requests.limit=" + str(len(self.requests)),
             "parties.split=contiguous",
+            "parties.overlap=0",
+            "parties.planted-conflicts=0",
             "parties.allow-empty=true",
             f"parties.count={len(self.rounds[0])}",
             f"parties.requests-per-round={self.sizes}",

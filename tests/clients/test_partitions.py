@@ -4,13 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.partitions import (
-    check_supply,
-    order_requests,
-    party_requests,
-    round_requests,
-)
+from clients.partitions import check_supply, order_requests, share_requests
+from editing.planting import Planting
 from editing.requests import EditRequest, RequestError
+from editing.splits import Split, SplitName, deal
 from strategies.scenario import PartiesConfig, RequestsConfig
 
 
@@ -49,13 +46,11 @@ def test_rounds_and_parties_take_consecutive_requests_and_cover_the_source(
     in_rounds = [*listed, *[listed[-1]] * rounds][:rounds]
     pool = pool_of(sum(map(sum, in_rounds)))
     taken = []
+    shares = share_requests(pool, parties, 0)
     for number, sizes in enumerate(in_rounds, start=1):
-        together = {}
-        for party, size in enumerate(sizes):
-            together[party] = party_requests(pool, parties, party, number)
-            assert len(together[party]) == size
-            taken += together[party]
-        assert round_requests(pool, parties, number) == together
+        hands = shares.in_round(number)
+        assert [len(hand.requests) for hand in hands] == sizes
+        taken += [request for hand in hands for request in hand.requests]
     assert taken == pool
 
 
@@ -89,13 +84,39 @@ def test_too_few_requests_are_refused_unless_parties_may_be_empty() -> None:
     check_supply(12, strict, 2)
     with pytest.raises(RequestError, match=r"12 requests in 2 round.*gives 11"):
         check_supply(11, strict, 2)
-    with pytest.raises(RequestError):
-        party_requests(pool_of(11), strict, 0, 2)
     growing = PartiesConfig(count=2, requests_per_round=((1, 2), (4, 5)))
     check_supply(21, growing, 3)
     with pytest.raises(RequestError, match=r"21 requests in 3 round.*gives 20"):
         check_supply(20, growing, 3)
     lenient = PartiesConfig(count=3, requests_per_round=2, allow_empty=True)
     check_supply(0, lenient, 2)
-    shares = [len(party_requests(pool_of(3), lenient, i, 1)) for i in range(3)]
-    assert shares == [2, 1, 0]
+    hands = share_requests(pool_of(3), lenient, 0).in_round(1)
+    assert [len(hand.requests) for hand in hands] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("split", ["relation", "dirichlet"])
+def test_the_settings_reach_the_split_and_what_is_planted(split: SplitName) -> None:
+    """The run's seed of requests draws both."""
+    pool = [
+        request.model_copy(
+            update={"relation_id": f"P{number % 4}", "target_new": f"new {number}"}
+        )
+        for number, request in enumerate(pool_of(40))
+    ]
+    parties = PartiesConfig(
+        count=4,
+        requests_per_round=5,
+        split=split,
+        alpha=1e-6,
+        overlap=2,
+        planted_conflicts=0.2,
+    )
+    shares = share_requests(pool, parties, 3)
+    relations = [f"P{number % 4}" for number in range(40)]
+    assert shares.rounds == deal(relations, [[5] * 4], Split(split, 1e-6, 3))
+    assert shares.planting == Planting(2, 0.2, 3)
+    for hand in shares.in_round(1):
+        counts = (len(hand.own), len(hand.copies), len(hand.rivals))
+        assert counts == (5, 2, 1)
+        if split == "relation":
+            assert len({request.relation_id for request in hand.own}) == 1

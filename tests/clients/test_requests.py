@@ -228,3 +228,57 @@ def test_two_requests_on_one_subject_are_both_edited(
         for i in (0, 1)
     ]
     assert found == [{0: [twice[0]]}, {1: [twice[1]]}]
+
+
+SPLITS = ("contiguous", "shuffled", "relation", "dirichlet")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_more_rounds_change_none_of_the_first(
+    configure: Callable[..., ClientConfig], split: str
+) -> None:
+    """A run that is gone on with asks for what it asked for before."""
+    parties = {"split": split, "requests-per-round": 1, "alpha": 0.3}
+    short, long = (
+        configure(parties=parties, run={"rounds": rounds}) for rounds in (1, 4)
+    )
+    rounds = [requests_of_round(long, n, pooled=True) for n in (4, 3, 2, 1)]
+    assert requests_of_round(short, 1, pooled=True) == rounds[-1]
+    numbers = [each.case_id for own in rounds for r in own.values() for each in r]
+    assert len(set(numbers)) == len(numbers) == 12
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_pool_holds_what_the_parties_hold(
+    configure: Callable[..., ClientConfig], tmp_path: Path, split: str
+) -> None:
+    """Planted requests included, in the order of the parties."""
+    names = [{"target_new": f"name {n}"} for n in range(12)]
+    pool = [
+        r.model_copy(update=n) for r, n in zip(world_requests(), names, strict=True)
+    ]
+    file = write_json(tmp_path / "pool.json", [to_counterfact(each) for each in pool])
+    parties = {"split": split, "overlap": 1, "planted-conflicts": 0.5}
+    pooled, *nodes = (
+        configure(node, parties=parties, requests={"source": str(file)})
+        for node in (None, *({"partition-id": party} for party in range(3)))
+    )
+    alone = {
+        node.party: requests_of_round(node, 2, pooled=False)[node.party]
+        for node in nodes
+    }
+    assert requests_of_round(pooled, 2, pooled=True) == alone
+    assert [len(own) for own in alone.values()] == [4, 4, 4]
+
+
+def test_what_is_planted_counts_as_part_of_a_round_of_a_party_s_own_file(
+    configure: Callable[..., ClientConfig], tmp_path: Path
+) -> None:
+    """Its previous party gives it two requests a round, or one where it has but two."""
+    path, mine = own_file(tmp_path, 12)
+    plain = configure({"requests-path": path}, parties={"overlap": 0.5})
+    assert requests_of_round(plain, 2, pooled=False) == {-1: mine[3:6]}
+    sizes = {"requests-per-round": "[[4, 1, 2], [2, 1, 2]]", "overlap": 0.5}
+    placed = configure({"requests-path": path, "partition-id": 1}, parties=sizes)
+    found = [requests_of_round(placed, n, pooled=False)[1] for n in (1, 2)]
+    assert found == [mine[:3], mine[3:5]]

@@ -142,6 +142,12 @@ def test_sizes_may_differ_by_round_and_the_last_hold_for_all_later_ones(
         ({"priority": (0, 0)}, "each at most once"),
         ({"priority": (2,)}, "0 to 1"),
         ({"conflicts": "priority"}, "wants `priority`"),
+        ({"count": 1, "overlap": 1}, "need a next party"),
+        ({"requests_per_round": (9, 3), "overlap": 4}, "ask for 4 of a party's 3"),
+        ({"overlap": 0.6, "planted_conflicts": 5}, "ask for 11 of a party's 10"),
+        ({"alpha": 0.0}, "greater than"),
+        ({"overlap": 1.5}, "less than or equal to 1"),
+        ({"overlap": -1}, "greater than or equal to 0"),
     ],
 )
 def test_rounds_and_rankings_must_fit_the_parties(
@@ -150,6 +156,19 @@ def test_rounds_and_rankings_must_fit_the_parties(
     """The message says what to change."""
     with pytest.raises(ValidationError, match=complaint):
         PartiesConfig.model_validate({"count": 2, **settings})
+
+
+@pytest.mark.parametrize("amount", [0, 1, 2, 0.0, 0.25, 1.0])
+def test_one_request_and_all_of_them_stay_apart(amount: float) -> None:
+    """1 counts and 1.0 is a share, in the flat form and in JSON, strict or not."""
+    given = PartiesConfig(count=2, overlap=amount, planted_conflicts=0)
+    flat = nest(flatten(given))
+    for strict in (False, True):
+        read = PartiesConfig.model_validate_json(json.dumps(flat), strict=strict)
+        assert read == given
+        assert type(read.overlap) is type(amount)
+    wanted = amount if isinstance(amount, int) else int(10 * amount)
+    assert given.planted_sizes_of(1) == (wanted, wanted)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from clients.partitions import party_requests
+from clients.partitions import share_requests
 from editing.requests import EditRequest
 from server.config import read_scenario
 from server.report import RoundMetrics
@@ -44,10 +44,10 @@ def test_each_party_is_given_in_each_round_what_the_trial_says(
     )
     trial = Trial(name="any", rounds=rounds)
     config = read_scenario(Forgetting.scenario, trial.overrides)
+    shares = share_requests(trial.requests, config.parties, config.requests.seed)
     for number, parties in enumerate(rounds, start=1):
-        for party, own in enumerate(parties):
-            found = party_requests(trial.requests, config.parties, party, number)
-            assert unnumbered(found) == unnumbered(own)
+        for own, hand in zip(parties, shares.in_round(number), strict=True):
+            assert unnumbered(hand.requests) == unnumbered(own)
 
 
 def test_a_request_made_twice_has_two_numbers() -> None:
