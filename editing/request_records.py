@@ -7,11 +7,10 @@ rows of a folder that ``datasets`` saved, and streamed rows of the hub.
 
 import glob
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
-from typing import NoReturn
 
 from editing.embedded import HUB
 from editing.errors import RequestError
@@ -36,9 +35,8 @@ def read_records(source: Path | str) -> Iterator[Placed]:
     path = Path(source)
     if path.is_dir():
         return _read_folder(path)
-    if path.suffix.lower() in LINES:
-        return _read_lines(path)
-    return _read_parquet(path) if path.suffix.lower() in COLUMNS else _read_list(path)
+    columns = path.suffix.lower() in COLUMNS
+    return _read_parquet(path) if columns else _read_json(path)
 
 
 def saved_dataset(folder: Path) -> bool:
@@ -72,35 +70,34 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
         raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def _read_lines(path: Path) -> Iterator[Placed]:
+def _read_lines(stream: BufferedIOBase, name: str) -> Iterator[Placed]:
     # Lines end at \n alone: other signs that end a line may stand inside a JSON text.
-    with _opened(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            place = f"{path}:{number}"
-            text = decode_utf8(line, place, first=number == 1)
-            if text.strip():
-                yield place, decode_json(text, place)
+    for number, line in enumerate(stream, start=1):
+        place = f"{name}:{number}"
+        text = decode_utf8(line, place, first=number == 1)
+        if text.strip():
+            yield place, decode_json(text, place)
 
 
-def _read_list(path: Path) -> Iterator[Placed]:
+def _read_json(path: Path) -> Iterator[Placed]:
     with _opened(path) as stream:
-        yield from JsonList(stream, str(path))
+        lines = path.suffix.lower() in LINES
+        yield from (_read_lines if lines else JsonList)(stream, str(path))
 
 
 def _read_parquet(path: Path) -> Iterator[Placed]:
-    import datasets
-
     if not path.is_file():
         with _opened(path):  # says why not
             return
+    import datasets
+
     # Read through `datasets`, whose patterns of names give brackets a meaning.
     name = glob.escape(str(path.resolve()))
-    yield from _rows(
-        str(path),
-        lambda: datasets.load_dataset(
+    with _named_after(str(path)):
+        rows = datasets.load_dataset(
             "parquet", data_files=name, split="train", streaming=True
-        ),
-    )
+        )
+    yield from _number(rows, str(path))
 
 
 def _read_folder(path: Path) -> Iterator[Placed]:
@@ -112,19 +109,40 @@ def _read_folder(path: Path) -> Iterator[Placed]:
         )
     import datasets
 
-    yield from _rows(str(path), lambda: _only_split(datasets.load_from_disk(str(path))))
+    with _named_after(str(path)):
+        loaded = datasets.load_from_disk(str(path))
+        split = isinstance(loaded, Mapping)
+        rows = _choose(loaded, None) if split else loaded
+    yield from _number(rows, str(path))
 
 
 def _read_hub(source: str) -> Iterator[Placed]:
     import datasets
 
     named, split = _read_name(source)
-    yield from _rows(
-        source,
-        lambda: _only_split(
-            datasets.load_dataset(**named, split=split, streaming=True)
-        ),
+    with _named_after(source):
+        builder = datasets.load_dataset_builder(**named)
+        # `datasets` would guess columns for JSON, and write what differs as text.
+        json_files = builder.name == "json"
+        splits = builder.config.data_files if json_files else None
+        chosen = _choose(splits or builder.as_streaming_dataset(), split)
+    if not json_files:
+        yield from _number(chosen, source)
+        return
+    for file in chosen:
+        yield from _read_remote(str(file), source, named="data_files" in named)
+
+
+def _read_remote(file: str, source: str, *, named: bool) -> Iterator[Placed]:
+    from datasets.utils.file_utils import (  # type: ignore[import-untyped]
+        xopen,
     )
+
+    name = source if named else f"{source}: {file.rpartition('/')[2]}"
+    with _named_after(source), xopen(file, "rb") as stream:
+        start = stream.read(16).removeprefix(b"\xef\xbb\xbf").lstrip()
+        stream.seek(0)
+        yield from (JsonList if start[:1] in b"[" else _read_lines)(stream, name)
 
 
 _HUB_NAME = re.compile(
@@ -155,28 +173,45 @@ def _read_name(source: str) -> tuple[dict[str, str], str | None]:
     return named, found["split"]
 
 
-def _only_split(loaded: Iterable[object]) -> Iterable[object]:
-    """Take a data set's one split; several are a `ValueError` that lists them."""
-    if not isinstance(loaded, Mapping):
-        return loaded
-    if len(loaded) != 1:
-        names = ", ".join(str(name) for name in loaded)
+def _choose(
+    splits: Mapping[object, Iterable[object]], wanted: str | None
+) -> Iterable[object]:
+    """Take the split that is wanted, or the only one.
+
+    Raises:
+        ValueError: If there is no such split, or there are several.
+    """
+    named = {str(name): rows for name, rows in splits.items()}
+    if wanted is None and len(named) == 1:
+        return next(iter(named.values()))
+    if wanted not in named:
         raise ValueError(
-            f"it has the splits {names}; name one, as @SPLIT behind a hub name, or as "
-            "the split's own folder"
+            f"it has the splits {', '.join(named)}; name one, as @SPLIT behind a hub "
+            "name, or as the split's own folder"
         )
-    only: Iterable[object] = next(iter(loaded.values()))
-    return only
+    return named[wanted]
 
 
-def _rows(source: str, load: Callable[[], Iterable[object]]) -> Iterator[Placed]:
-    """Number the rows of a data set; its failures are named after the last good row."""
+def _number(rows: Iterable[object], source: str) -> Iterator[Placed]:
+    """Number the rows of a data set; a failure is named after the last good row."""
     number = 0
     try:
-        for number, row in enumerate(load(), start=1):
+        for number, row in enumerate(rows, start=1):
             yield f"{source}: record {number}", row
     except _failures() as error:
-        _refuse(source, number, error)
+        raise _refusal(
+            f"{source}: cannot be read behind record {number}", error
+        ) from None
+
+
+@contextmanager
+def _named_after(source: str) -> Iterator[None]:
+    try:
+        yield
+    except RequestError:
+        raise
+    except _failures() as error:
+        raise _refusal(f"{source}: cannot be read", error) from None
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -188,7 +223,6 @@ def _failures() -> tuple[type[Exception], ...]:
     return (DatasetsError, OSError, ValueError, KeyError, NotImplementedError)
 
 
-def _refuse(source: str, good: int, error: Exception) -> NoReturn:
+def _refusal(what: str, error: Exception) -> RequestError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
-    behind = f" behind record {good}" if good else ""
-    raise RequestError(f"{source}: cannot be read{behind} ({reason}).") from None
+    return RequestError(f"{what} ({reason}).")

@@ -1,0 +1,156 @@
+"""Laws of fields: what is said of a bad one is short, and what is null is not there."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from editing.record_fields import (
+    Answers,
+    Label,
+    Single,
+    StrObject,
+    Template,
+    Text,
+    complain,
+    shorten,
+    without_nulls,
+)
+from editing.settings import Settings
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+class Inner(Settings):
+    """Something to be wrong within."""
+
+    text: Text
+    texts: tuple[Text, ...] = ()
+
+
+class Outer(Settings):
+    """Something to be wrong about."""
+
+    inner: Inner
+
+
+@given(value=VALUES)
+def test_a_shortened_value_is_one_short_line(value: object) -> None:
+    """Whatever came; a list that nests without end, too."""
+    for each in (value, [value] * 50):
+        written = shorten(each)
+        assert len(written) <= 60
+        assert len(written.splitlines()) == 1
+    deep: object = value
+    for _ in range(5000):
+        deep = [deep]
+    assert len(shorten(deep)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ({}, "`inner`: Field required."),
+        ({"inner": "x"}, "`inner`: wants an object, got 'x'."),
+        ({"inner": {"text": " "}}, "`inner.text`: is empty."),
+        (
+            {"inner": {"text": "a", "texts": ["a", ""]}},
+            "`inner.texts.1`: is empty.",
+        ),
+        (
+            {"inner": {"text": "a", "te\n xt": 1}},
+            "`inner.te xt`: Extra inputs are not permitted.",
+        ),
+    ],
+)
+def test_a_complaint_names_the_field(value: object, complaint: str) -> None:
+    """By its path, in one line."""
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate(value)
+    assert complain(caught.value) == complaint
+
+
+@pytest.mark.parametrize(
+    ("kind", "given_value", "read"),
+    [
+        (Text, " a", " a"),
+        (Single, "a", "a"),
+        (Single, ["a"], "a"),
+        (Template, "{} is", "{} is"),
+        (StrObject, {"str": "a", "id": "Q1"}, "a"),
+        (Label, "a", "a"),
+        (Label, {"label": "a", "id": "Q1"}, "a"),
+        (Answers, "a", ("a",)),
+        (Answers, ["a", "b", "a"], ("a", "b")),
+        (Answers, [["a", "b"], ["c"]], ("a", "b", "c")),
+        (Answers, ["a", ["b"]], ("a", "b")),
+    ],
+)
+def test_a_good_field_is_read(
+    kind: type[object], given_value: object, read: object
+) -> None:
+    """A text as it is, also one that begins with a space."""
+    adapter: TypeAdapter[object] = TypeAdapter(kind)
+    assert adapter.validate_python(given_value) == read
+
+
+@pytest.mark.parametrize(
+    ("kind", "given_value"),
+    [
+        (Text, 3),
+        (Text, "\t"),
+        (Single, ["a", "b"]),
+        (Single, []),
+        (Template, "is"),
+        (Template, "{} {}"),
+        (StrObject, "a"),
+        (StrObject, {"id": "Q1"}),
+        (StrObject, {"str": " "}),
+        (Label, {"id": "Q1"}),
+        (Label, {"label": ""}),
+        (Label, 3),
+        (Answers, []),
+        (Answers, [[]]),
+        (Answers, ["a", " "]),
+        (Answers, [["a"], 3]),
+        (Answers, [[["a"]]]),
+        (Answers, {"a": "b"}),
+    ],
+)
+def test_a_bad_field_is_refused(kind: type[object], given_value: object) -> None:
+    """By type and by emptiness."""
+    adapter: TypeAdapter[object] = TypeAdapter(kind)
+    with pytest.raises(ValidationError):
+        adapter.validate_python(given_value)
+
+
+def nulls(value: object) -> int:
+    """Count the fields that are null."""
+    if isinstance(value, Mapping):
+        return sum(each is None or nulls(each) for each in value.values())
+    return sum(nulls(each) for each in value) if isinstance(value, list) else 0
+
+
+@given(record=st.dictionaries(st.text(), VALUES))
+def test_no_null_is_left_and_nothing_else_goes(record: dict[str, object]) -> None:
+    """Nulls in lists stay: there they have a place."""
+    bare = without_nulls(record, 100)
+    assert nulls(bare) == 0
+    assert without_nulls(bare, 100) == bare
+    if not nulls(record):
+        assert bare == record
+    assert without_nulls({"a": [None, {"b": None}]}) == {"a": [None, {}]}
+
+
+def test_what_nests_too_deeply_stays_as_it_is() -> None:
+    """No form nests so deeply, so that another check refuses it."""
+    deep: object = None
+    for _ in range(5000):
+        deep = {"a": deep}
+    assert without_nulls({"b": deep, "c": None}).keys() == {"b"}
