@@ -21,6 +21,7 @@ from editing.architectures import EditableModel, load_editable_model
 from editing.config import EditingConfig, Hyperparameters
 from editing.contexts import choose_templates
 from editing.errors import InputError
+from editing.hyperparameter_choice import choose_hyperparameters
 from editing.requests import EditRequest, read_requests, sample_requests
 from editing.targets import compute_targets
 from tests.golden import load_golden
@@ -123,7 +124,7 @@ def _load_case(folder: Path | None, requests: Path | None, count: int) -> Case:
         model,
         sample_requests(pool, count, seed=0),
         choose_templates(model, EditingConfig(), folder),
-        EditingConfig().resolve(folder),
+        choose_hyperparameters(EditingConfig(), str(folder)).fit(model),
     )
 
 

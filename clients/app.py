@@ -32,6 +32,7 @@ from clients.round_targets import (
 from clients.selection import Asked, asked_in, asked_until, group_by_party
 from clients.storage import PrivateFolder
 from editing.architectures import EditableModel, ModelError, load_editable_model
+from editing.config import Hyperparameters
 from editing.deltas import applied
 from editing.embedded import resolve_model
 from editing.errors import InputError
@@ -84,7 +85,7 @@ def describe(message: Message, context: Context) -> Message:
     config = speak_for(message, read_client_config(context))
     introduction = Introduction(
         protocol=PROTOCOL_VERSION,
-        identity=identify(load_model(config)),
+        identity=identify(load_model(config, told_naming(message))),
         party=config.party,
     )
     return Message(write_introduction(introduction), reply_to=message)
@@ -191,7 +192,7 @@ def prepare(
     """
     job = read_job(message.content)
     config = speak_for(message, read_client_config(context))
-    model = load_model(config)
+    model = load_model(config, job.plan.parameters.naming)
     different = job.identity.differences(identify(model))
     if different:
         raise OtherModelError(
@@ -224,20 +225,36 @@ def speak_for(message: Message, config: ClientConfig) -> ClientConfig:
     return config.model_copy(update={"party": int(str(place["place"]))})
 
 
-def load_model(config: ClientConfig) -> EditableModel:
+def told_naming(message: Message) -> Hyperparameters | None:
+    """What the job says of module names; None from a server of another protocol."""
+    try:
+        return read_job(message.content).plan.parameters.naming
+    except ProtocolError:
+        return None
+
+
+def load_model(
+    config: ClientConfig, naming: Hyperparameters | None = None
+) -> EditableModel:
     """Load the model once in a process, and take only the threads that are allowed.
 
     Sums depend on the number of threads, so it is a setting and no matter of the
     machine: the same run gives the same bits in any engine.
+
+    Args:
+        config: The node's settings.
+        naming: Where the model's modules lie, as `Hyperparameters.naming` has it.
     """
     torch.set_num_threads(config.model.threads)
     path = resolve_model(config.model.path)
-    return _load(path, config.model.dtype, config.model.device)
+    return _load(path, config.model.dtype, config.model.device, naming)
 
 
 @lru_cache(maxsize=1)
-def _load(path: str, dtype: str, device: str) -> EditableModel:
-    return load_editable_model(path, dtype, device)
+def _load(
+    path: str, dtype: str, device: str, naming: Hyperparameters | None
+) -> EditableModel:
+    return load_editable_model(path, dtype, device, naming)
 
 
 def identify(model: EditableModel) -> ModelIdentity:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from editing.errors import InputError
 from editing.settings import Settings
@@ -26,7 +26,7 @@ MODULE_FIELDS = (
 class Hyperparameters(Settings):
     """MEMIT's hyperparameters, under the names its JSON files use.
 
-    The file of kmeng01/memit and of LINs-lab/CollabEdit is read as it is. Fields that
+    `editing.hyperparameter_files` reads the published files as they are. Fields that
     name modules override what is known of the model's architecture; fields that only
     say how a covariance was collected are kept as provenance.
 
@@ -127,12 +127,13 @@ class EditingConfig(Settings):
     """The ``[editing]`` table: what differs from a hyperparameter file, and the rest.
 
     Attributes:
-        hyperparameters: A MEMIT JSON file; None takes the model's own if it has one.
+        hyperparameters: A file (JSON, YAML or TOML) or the name of a preset; None takes
+            the model's own file if it has one, else the preset of its name.
         context_templates: A JSON list of strings with one ``{}`` each, the bare one
             included; None takes the model's own or generates them from `context_seed`.
     """
 
-    hyperparameters: Path | None = None
+    hyperparameters: str | None = None
     schedule: Schedule = "layerwise"
     context_templates: Path | None = None
     context_seed: int = 0
@@ -145,52 +146,6 @@ class EditingConfig(Settings):
     clamp_norm_factor: PositiveFloat | None = None
     kl_factor: float | None = None
     fact_token: Literal["subject_last"] = "subject_last"
-
-    def resolve(self, model_folder: Path | None = None) -> Hyperparameters:
-        """Fill what this table leaves open from a file, then from the defaults.
-
-        An `InputError` says so if neither names the layers, or a value is refused.
-        """
-        own = model_folder / "hyperparameters.json" if model_folder else None
-        file = self.hyperparameters or (own if own and own.is_file() else None)
-        values = read_json_object(file) if file else {}
-        chosen = self.model_dump(exclude_none=True, include=set(_OVERRIDABLE))
-        return parse_hyperparameters(values | chosen, source=file)
-
-
-_OVERRIDABLE = Hyperparameters.model_fields.keys() & EditingConfig.model_fields.keys()
-
-
-def read_hyperparameters(path: Path) -> Hyperparameters:
-    """Read a MEMIT hyperparameter file; a bad field is an `InputError`."""
-    return parse_hyperparameters(read_json_object(path), source=path)
-
-
-def parse_hyperparameters(
-    values: dict[str, object], source: Path | None = None
-) -> Hyperparameters:
-    """Validate hyperparameters and name the first mistake.
-
-    Raises:
-        InputError: If a field is unknown, missing or of the wrong kind.
-    """
-    try:
-        found = Hyperparameters.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        where = f"{source}: " if source else "[editing] "
-        raise InputError(
-            f"{where}`{field}`: {first['msg']}. Wanted the fields of a MEMIT "
-            "hyperparameter file; `layers` has no default, so name a file with "
-            "`editing.hyperparameters` or set `editing.layers`."
-        ) from None
-    if list(found.layers) != sorted(set(found.layers)) or found.layers[0] < 0:
-        raise InputError(
-            f"`layers` must be ascending block numbers without repeats, got "
-            f"{list(found.layers)}."
-        )
-    return found
 
 
 def read_json_object(path: Path) -> dict[str, object]:

@@ -180,6 +180,7 @@ def describe(config: RunConfig, preparation: Preparation) -> dict[str, object]:
     return {
         **config.model_dump(mode="json", exclude={"output"}),
         "hyperparameters": preparation.plan.parameters.model_dump(mode="json"),
+        "hyperparameters_from": dict(preparation.hyperparameters_from),
         "context_templates": list(preparation.plan.templates),
         "prior_weight": preparation.prior_weight,
         "model_fingerprint": preparation.model.fingerprint,

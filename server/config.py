@@ -23,6 +23,7 @@ from pydantic import (
 from editing.config import EditingConfig
 from editing.embedded import EMBEDDED
 from editing.errors import InputError
+from editing.hyperparameter_presets import is_preset
 from editing.settings import Settings
 from server.complaints import complain
 from strategies.merges.base import Merge
@@ -270,11 +271,13 @@ def overlay(below: Table, above: Table) -> Table:
 
 
 def resolve_paths(tables: Table, folder: Path) -> Table:
-    """Make the paths absolute that start at a folder; a hub id stays as it is."""
+    """Make the paths absolute that start at a folder; hub ids and presets stay."""
     resolved: Table = tables
     for table, key in PATH_KEYS:
         within = tables.get(table)
         value = within.get(key) if isinstance(within, dict) else None
+        if key == "hyperparameters" and isinstance(value, str) and is_preset(value):
+            continue
         if isinstance(value, str) and is_path(value, folder, hub=key == "path"):
             absolute = str((folder / Path(value).expanduser()).resolve())
             resolved = overlay(resolved, {table: {key: absolute}})

@@ -1,15 +1,16 @@
 """What a run needs before its first round: model, plan, prior, held-out facts."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from editing.architectures import EditableModel, load_editable_model
+from editing.architectures import EditableModel
 from editing.config import Plan
 from editing.contexts import choose_templates
 from editing.covariance import Covariance
 from editing.covariance_cache import digest_covariance, find_covariance
 from editing.embedded import file_beside, resolve_model
+from editing.hyperparameter_choice import choose_hyperparameters
 from server.config import RunConfig
 from server.evaluation import HeldOutFact, read_held_out
 from server.inputs import digest_inputs
@@ -30,6 +31,7 @@ class Preparation:
         prior_weight: ``λ``.
         held_out: Facts that nobody edits; empty if the model brings none.
         inputs: Digests of what was read, by which a run that goes on knows its own.
+        hyperparameters_from: The file or preset, and what else it says.
     """
 
     model: EditableModel
@@ -38,6 +40,7 @@ class Preparation:
     prior_weight: float
     held_out: tuple[HeldOutFact, ...]
     inputs: Mapping[str, str]
+    hyperparameters_from: Mapping[str, object] = field(default_factory=dict)
 
     def memory_weight(self, prior: PriorConfig) -> float:
         """``γ`` as a number."""
@@ -88,10 +91,10 @@ def prepare(
     An `InputError` says which setting does not fit the model.
     """
     path = resolve_model(config.model.path)
-    model = load_editable_model(path, config.model.dtype, config.model.device)
+    chosen = choose_hyperparameters(config.editing, path)
+    model = chosen.load(path, config.model.dtype, config.model.device)
     folder = Path(path) if Path(path).is_dir() else None
-    parameters = config.editing.resolve(folder)
-    model.check_layers(parameters.layers)
+    parameters = chosen.fit(model)
     plan = Plan(
         parameters=parameters,
         schedule=config.editing.schedule,
@@ -118,4 +121,5 @@ def prepare(
         config.prior.weight or parameters.mom2_update_weight,
         read_held_out(facts) if facts else (),
         {**digest_inputs(config.requests, path), "covariance": digest},
+        chosen.describe(),
     )

@@ -14,6 +14,7 @@ import typer
 from editing.errors import InputError
 from sims.errors import RunFailedError
 from sims.options import Engine, SetOption
+from sims.preset_commands import app as presets
 from sims.studies.commands import app as studies
 
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 
 app.add_typer(studies)
+app.add_typer(presets)
 
 
 class Precision(StrEnum):
@@ -149,11 +151,26 @@ def evaluate_delta(
         Precision, typer.Option(help="The precision of the weights.")
     ] = Precision.FLOAT32,
     device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
+    hyperparameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|PRESET",
+            help="What names the model's modules, if its family is not known.",
+        ),
+    ] = None,
 ) -> None:
     """Judge a model, with or without a delta, by the prompts of edit requests."""
     from sims.judging import judge_delta
 
-    judge_delta(model, requests, output, delta, dtype=dtype.value, device=device)
+    judge_delta(
+        model,
+        requests,
+        output,
+        delta,
+        dtype=dtype.value,
+        device=device,
+        hyperparameters=hyperparameters,
+    )
 
 
 @app.command("summarize")

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from editing.architectures import EditableModel, load_editable_model
+from editing.architectures import EditableModel
 from editing.deltas import Delta, applied, load_delta
 from editing.embedded import resolve_model, resolve_source
 from editing.errors import InputError
 from editing.evaluation import evaluate_requests, sum_cases
+from editing.hyperparameter_choice import load_named
 from editing.requests import read_requests
 from server.report import write_whole
 from server.report_tables import headings, write_number
@@ -24,8 +25,19 @@ def judge_delta(
     *,
     dtype: str = "float32",
     device: str = "cpu",
+    hyperparameters: str | None = None,
 ) -> None:
     """Write the metrics and cases of a model, with a delta if one is given, to a file.
+
+    Args:
+        model_path: A model's folder, hub name or ``embedded``.
+        requests: A file of edit requests.
+        output: The JSON file to write.
+        delta: Updates to add first.
+        dtype: The precision of the weights.
+        device: Where to compute.
+        hyperparameters: A file or preset that names the model's modules, where its
+            folder has none and its family is not known.
 
     Raises:
         InputError: If the output exists, or an input cannot be read or does not fit.
@@ -36,7 +48,7 @@ def judge_delta(
     source = resolve_source(str(requests), place, "requests.json", "--requests")
     asked = read_requests(source)
     hush_libraries()
-    model = load_editable_model(place, dtype, device)
+    model = load_named(place, dtype, device, hyperparameters)
     with showing(open_console(stderr=True)) as show, edited(model, delta):
         cases = evaluate_requests(
             model,

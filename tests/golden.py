@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from editing.architectures import EditableModel, load_editable_model
-from editing.config import Hyperparameters, parse_hyperparameters
+from editing.config import Hyperparameters
+from editing.hyperparameter_files import parse_hyperparameters
 from editing.prompts import BARE
 from editing.requests import EditRequest, parse_request
 

@@ -13,9 +13,10 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from editing.architectures import EditableModel, load_editable_model
+from editing.architectures import EditableModel
 from editing.embedded import resolve_model
 from editing.evaluation import evaluate_requests, sum_cases
+from editing.hyperparameter_choice import load_named
 from editing.requests import EditRequest, to_counterfact
 from server.config import RunConfig, read_scenario
 from server.report import (
@@ -70,15 +71,24 @@ class Order:
 class Judge:
     """Judges further requests by a run's edited model, which is loaded once."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        """Load nothing before something is to be judged."""
-        self._config = config
+    def __init__(
+        self, config: ModelConfig, hyperparameters: str | None = None
+    ) -> None:
+        """Load nothing before something is to be judged.
+
+        Args:
+            config: Which model.
+            hyperparameters: A file or preset that names its modules.
+        """
+        self._config, self._hyperparameters = config, hyperparameters
 
     @cached_property
     def _model(self) -> EditableModel:
         hush_libraries()
         place = resolve_model(self._config.path)
-        return load_editable_model(place, self._config.dtype, self._config.device)
+        return load_named(
+            place, self._config.dtype, self._config.device, self._hyperparameters
+        )
 
     def __call__(
         self, asked: Mapping[str, Sequence[EditRequest]], delta: Path
@@ -201,7 +211,8 @@ class Runner:
     ) -> TrialResult:
         """Read what a trial left, and judge what it wants judged besides."""
         report = read_report(folder / "report.json")
-        self._judge = self._judge or Judge(config.model)
+        named = config.editing.hyperparameters
+        self._judge = self._judge or Judge(config.model, named)
         return TrialResult(
             seed=seed,
             trial=trial,

@@ -24,6 +24,7 @@ from clients.own_prior import OtherCovarianceError
 from clients.requests import read_client_config
 from clients.target_cache import clear_cache
 from editing.architectures import EditableModel, ModelError, load_editable_model
+from editing.config import Hyperparameters
 from editing.deltas import applied
 from editing.encodings import decode
 from editing.errors import InputError
@@ -52,7 +53,7 @@ from tests.federation import (
     settings_of,
 )
 from tests.laws import assert_same
-from tests.tiny import LAYERS
+from tests.tiny import LAYERS, PARAMETERS
 
 Make = Callable[..., Federation]
 
@@ -302,11 +303,13 @@ def test_a_process_loads_its_model_once_and_no_other_in_its_place(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every message of a simulation would cost a load."""
-    loads: list[tuple[str, ...]] = []
+    loads: list[tuple[object, ...]] = []
 
-    def load(*arguments: str) -> object:
-        loads.append(arguments)
-        return load_editable_model(*arguments)
+    def load(
+        path: str, dtype: str, device: str, naming: Hyperparameters | None
+    ) -> object:
+        loads.append((path, dtype, device, naming))
+        return load_editable_model(path, dtype, device, naming)
 
     monkeypatch.setattr(clients.app, "load_editable_model", load)
     clients.app._load.cache_clear()
@@ -314,11 +317,27 @@ def test_a_process_loads_its_model_once_and_no_other_in_its_place(
     config = read_client_config(context)
     model = load_model(config)
     assert load_model(config) is model
-    assert loads == [(str(world), "float64", "cpu")]
+    assert loads == [(str(world), "float64", "cpu", None)]
     single = ModelConfig(path=str(world), dtype="float32")
     other = load_model(config.model_copy(update={"model": single}))
     assert other.dtype == torch.float32
     assert other.fingerprint != model.fingerprint
+
+
+def test_a_model_is_loaded_anew_for_other_names_of_its_modules_alone(
+    world: Path,
+) -> None:
+    """What else the hyperparameters say has nothing to do with it."""
+    (context,) = make_contexts(settings_of(world), 1).values()
+    config = read_client_config(context)
+    asked = PARAMETERS.model_copy(update={"ln_f_module": "transformer.ln_f"})
+    first = load_model(config, asked.naming)
+    again = asked.model_copy(update={"layers": (0,), "v_lr": 0.1})
+    assert load_model(config, again.naming) is first
+    name = "transformer.h.{}.attn.c_proj"
+    other = asked.model_copy(update={"rewrite_module_tmp": name})
+    assert load_model(config, other.naming).weight_name(1) == f"{name.format(1)}.weight"
+    assert first.weight_name(1) == "transformer.h.1.mlp.c_proj.weight"
 
 
 def test_a_client_takes_as_many_threads_as_it_is_allowed(

@@ -194,8 +194,26 @@ def test_paths_start_at_the_file_or_at_the_current_folder(
     config = read_scenario(path, ["prior.text=text.txt"])
     assert config.model.path == str(home / "model")
     assert config.requests.source == str(home / "mine.json")
-    assert config.editing.hyperparameters == tmp_path / "hparams.json"
+    assert config.editing.hyperparameters == str(tmp_path / "hparams.json")
     assert config.prior.text == str(tmp_path / "text.txt")
+
+
+@pytest.mark.parametrize("name", ["gpt2-xl", "Qwen2.5-7B"])
+def test_a_preset_is_not_looked_for_beside_the_scenario(
+    tmp_path: Path, name: str
+) -> None:
+    """Nor beside the shell, and it survives the flat form; ``./`` makes it a file."""
+    (tmp_path / name).mkdir()
+    path = scenario(tmp_path, f"[editing]\nhyperparameters = '{name}'")
+    for config in (
+        read_scenario(path),
+        read_scenario(path, [f"editing.hyperparameters={name}"]),
+        read_run_config(flatten(read_scenario(path))),
+    ):
+        assert config.editing.hyperparameters == name
+    path = scenario(tmp_path, f"[editing]\nhyperparameters = './{name}'")
+    beside = read_scenario(path).editing.hyperparameters
+    assert beside == str(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "EleutherAI/gpt-j-6b", "embedded"])

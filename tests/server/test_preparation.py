@@ -44,10 +44,12 @@ def refusing(*_: object, **__: object) -> None:
     raise AssertionError("computed again")
 
 
-def test_what_lies_beside_the_model_is_taken(preparing: Prepare) -> None:
+def test_what_lies_beside_the_model_is_taken(preparing: Prepare, world: Path) -> None:
     """Hyperparameters, templates, held-out facts, and a covariance of its text."""
     found = preparing()
-    assert found.plan.parameters == PARAMETERS.model_copy(update=QUICK)
+    expected_parameters = PARAMETERS.model_copy(update={**QUICK, "v_loss_layer": 3})
+    assert found.plan.parameters == expected_parameters
+    assert found.hyperparameters_from["origin"] == str(world / "hyperparameters.json")
     assert found.plan.templates == TEMPLATES
     assert [fact.model_dump() for fact in found.held_out] == list(HELD_OUT)
     assert found.prior_weight == QUICK["mom2_update_weight"]

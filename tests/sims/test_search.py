@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from editing.architectures import load_editable_model
-from editing.config import Hyperparameters, Plan, read_hyperparameters
+from editing.config import Hyperparameters, Plan
+from editing.hyperparameter_files import read_hyperparameters
 from editing.covariance import compute_covariance
 from editing.deltas import applied
 from editing.embedded import locate_embedded

@@ -2,7 +2,8 @@
 
 import json
 
-from editing.config import read_context_templates, read_hyperparameters
+from editing.config import read_context_templates
+from editing.hyperparameter_files import read_hyperparameters
 from editing.embedded import locate_embedded
 from editing.requests import parse_request, read_requests
 from sims.recipe import Recipe
