@@ -1,23 +1,29 @@
 """The prior's covariance: the mean of ``k kᵀ`` over plain text."""
 
-import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from zipfile import BadZipFile
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from editing.activations import module_inputs, stopping_after
 from editing.architectures import EditableModel
 from editing.errors import InputError
-from editing.prompts import TokenRow, batches_by_length, pad_rows, tokenize_text
+from editing.moment_counting import (
+    BATCH_TOKENS,
+    Checkpoints,
+    count_moments,
+)
+from editing.moment_ranks import add_ridge, numerical_rank, ridge_of
+from editing.texts import Document, TextSource, text_of
+
+MEMIT_TOKENS = 44_000_000
+"""Tokens that MEMIT's own covariances are averaged over."""
+
+DEFAULT_TOKENS = 132_000
+"""0.3 % of them.
+
+Gupta et al., arXiv 2506.04226, find that less suffices: two to ten times ``d_in``.
+"""
 
 
 class CovarianceError(InputError):
@@ -32,11 +38,25 @@ class Provenance:
         fingerprint: Of the model, see `EditableModel.fingerprint`; empty if not known.
         dataset: Name of the text.
         tokens: Number of tokens averaged.
+        ranks: By layer, the numerical rank before any ridge, see `numerical_rank`;
+            empty if nobody looked.
+        ridges: By layer, what was added to the diagonal; of layers of full rank, 0.
+        digest: SHA-256 of the documents that were read; empty if not known.
+        products: How precisely ``k kᵀ`` was formed; empty if not known.
     """
 
     fingerprint: str
     dataset: str
     tokens: int
+    ranks: Mapping[int, int] = field(default_factory=dict)
+    ridges: Mapping[int, float] = field(default_factory=dict)
+    digest: str = ""
+    products: str = ""
+
+    @property
+    def is_single(self) -> bool:
+        """Whether products were rounded to float32; what is not known was not."""
+        return self.products.startswith("float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,118 +100,94 @@ class Covariance:
 
 def compute_covariance(
     model: EditableModel,
-    texts: Iterable[str],
+    texts: Iterable[Document],
     layers: Sequence[int],
     dataset: str,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
     on_batch: Callable[[int], None] | None = None,
+    limit: int | None = None,
 ) -> Covariance:
-    """Stream texts through the model and average ``k kᵀ`` over all their tokens.
-
-    Keys are in the model's precision, products and sums in float64. Texts longer than
-    the model's context are cut into pieces of that length.
-
-    Raises:
-        CovarianceError: If the texts hold no token.
-    """
-    sums = {
-        layer: torch.zeros((model.widths(layer)[1],) * 2, dtype=torch.float64)
-        for layer in layers
-    }
-    rows = [row for text in texts for row in _pieces(model, text)]
-    longest = max((len(row.ids) for row in rows), default=1)
-    done = 0
-    for indices in batches_by_length(rows, max(1, batch_tokens // longest)):
-        batch = pad_rows([rows[index] for index in indices], model.device)
-        projections = {layer: model.down_projection(layer) for layer in layers}
-        with torch.no_grad(), module_inputs(projections) as keys:
-            with stopping_after(model.block(max(layers))):
-                model.model(
-                    input_ids=batch.input_ids, attention_mask=batch.attention_mask
-                )
-            held = batch.attention_mask.bool()
-            for layer in layers:
-                key = keys[layer][held].double()
-                sums[layer].addmm_(key.mT.cpu(), key.cpu())
-        done += int(batch.attention_mask.sum())
-        if on_batch is not None:
-            on_batch(done)
-    if done == 0:
-        raise CovarianceError(
-            f"The text {dataset} for the covariance holds no token. Name a text file "
-            "with `prior.text`."
-        )
-    means = {layer: total / done for layer, total in sums.items()}
-    return Covariance(means, Provenance(model.fingerprint, dataset, done))
-
-
-def _pieces(model: EditableModel, text: str) -> list[TokenRow]:
-    row = tokenize_text(model.tokenizer, text)
-    size = model.longest_input
-    cuts = [row.ids[start : start + size] for start in range(0, len(row.ids), size)]
-    return [TokenRow(ids, len(ids) - 1) for ids in cuts]
-
-
-def save_covariance(covariance: Covariance, path: Path) -> None:
-    """Write moments and provenance to safetensors, beside its place first."""
-    tensors = {f"moment.{k}": v.contiguous() for k, v in covariance.moments.items()}
-    metadata = {"provenance": json.dumps(asdict(covariance.provenance))}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        beside.write_bytes(save(tensors, metadata))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def load_covariance(paths: Sequence[Path], layers: Sequence[int]) -> Covariance:
-    """Read a covariance of ours, or the ``.npz`` files of ROME and MEMIT.
+    """Average ``k kᵀ`` over the tokens of texts, see `count_covariance`.
 
     Args:
-        paths: One safetensors file, or one ``.npz`` for each layer.
-        layers: The edited layers, in the order of the ``.npz`` files.
+        model: Whose keys are averaged.
+        texts: Read once, as they come.
+        layers: Whose keys are averaged.
+        dataset: What the provenance names.
+        batch_tokens: Padded tokens of a batch, at most.
+        on_batch: Told the number of tokens done.
+        limit: Tokens after which to stop; None reads all.
+    """
+    text = text_of(texts, dataset)
+    return count_covariance(model, text, layers, limit, batch_tokens, on_batch=on_batch)
+
+
+def count_covariance(
+    model: EditableModel,
+    text: TextSource,
+    layers: Sequence[int],
+    limit: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    checkpoints: Checkpoints | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Covariance:
+    """Stream a text through the model and average ``k kᵀ`` over its tokens.
+
+    Keys are in the model's precision; for products and sums see `editing.moment_sums`.
+    Nothing is added to a moment of less than full rank; that is for `with_ridge`.
+
+    Args:
+        model: Whose keys are averaged.
+        text: What is read, once.
+        layers: Whose keys are averaged, all in one pass.
+        limit: Tokens after which to stop; None reads all.
+        batch_tokens: Padded tokens of a batch, at most.
+        checkpoints: Where the state is written, to go on from after a stop.
+        on_batch: Told the number of tokens done.
 
     Raises:
-        CovarianceError: If a file is missing, or neither format.
+        CovarianceError: If the text holds no token.
     """
-    if len(paths) == 1 and paths[0].suffix != ".npz":
-        return _load_own(paths[0])
-    if len(paths) != len(layers):
+    counted = count_moments(
+        model, text, layers, limit, batch_tokens, checkpoints, on_batch
+    )
+    if counted.sums.tokens == 0:
         raise CovarianceError(
-            f"`prior.covariance` names {len(paths)} .npz files for {len(layers)} "
-            "edited layers; wanted one each, in the order of `layers`."
+            f"The text {text.name} for the covariance holds no token. Name a text file "
+            "with `prior.text`."
         )
-    found = [_load_npz(path) for path in paths]
-    tokens = min(count for _, count in found)
-    moments = {layer: moment for layer, (moment, _) in zip(layers, found, strict=True)}
-    return Covariance(moments, Provenance("", paths[0].name, tokens))
+    provenance = Provenance(
+        model.fingerprint,
+        text.name,
+        counted.sums.tokens,
+        digest=counted.digest,
+        products=counted.products,
+    )
+    return Covariance(counted.sums.means(), provenance)
 
 
-def _load_own(path: Path) -> Covariance:
-    try:
-        with safe_open(path, framework="pt") as file:
-            provenance = Provenance(**json.loads(file.metadata()["provenance"]))
-            moments = {
-                int(name.removeprefix("moment.")): file.get_tensor(name).double()
-                for name in file.keys()  # noqa: SIM118 - safe_open is no mapping
-            }
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise CovarianceError(
-            f"{path}: no covariance can be read ({error}). Wanted a file written by a "
-            'run with `prior.covariance = "compute"`, or MEMIT\'s .npz.'
-        ) from None
-    return Covariance(moments, provenance)
+def default_tokens(model: EditableModel, layers: Sequence[int]) -> int:
+    """`DEFAULT_TOKENS`, or twice the widest keys where that is more."""
+    return max(DEFAULT_TOKENS, *(2 * model.widths(layer)[1] for layer in layers))
 
 
-def _load_npz(path: Path) -> tuple[Tensor, int]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            total = torch.from_numpy(file["mom2.mom2"]).double()
-            count = int(file["mom2.count"])
-    except (OSError, EOFError, BadZipFile, TypeError, KeyError, ValueError) as error:
-        raise CovarianceError(
-            f"{path}: no ROME/MEMIT covariance can be read ({error}). Wanted the "
-            "arrays `mom2.mom2` and `mom2.count`."
-        ) from None
-    return total / count, count
+def with_ridge(covariance: Covariance) -> Covariance:
+    """Find the rank of each moment, and add a ridge where it is not full.
+
+    Moments of full rank stay as they are, to the last bit. The provenance names ranks
+    and ridges.
+    """
+    made = covariance.provenance
+    ranks = {
+        layer: numerical_rank(moment, made.tokens, single=made.is_single)
+        for layer, moment in covariance.moments.items()
+    }
+    ridges = {
+        layer: ridge_of(moment, ranks[layer])
+        for layer, moment in covariance.moments.items()
+    }
+    raised = {
+        layer: add_ridge(moment, ridges[layer])
+        for layer, moment in covariance.moments.items()
+    }
+    return Covariance(raised, replace(made, ranks=ranks, ridges=ridges))

@@ -13,11 +13,18 @@ from editing.architectures import EditableModel
 from editing.covariance import (
     Covariance,
     compute_covariance,
-    load_covariance,
-    save_covariance,
+    default_tokens,
+    with_ridge,
 )
-from editing.embedded import resolve_source
+from editing.covariance_files import load_covariance, save_covariance
+from editing.embedded import HUB, SELF
 from editing.errors import InputError
+from editing.moment_counting import BATCH_TOKENS, WINDOW_BATCHES
+from editing.text_windows import read_windows
+from editing.texts import TextSource, open_text
+
+VERSION = "counted in windows, version 2"
+"""Changes whenever the same text would give other bits."""
 
 
 def find_covariance(
@@ -28,35 +35,47 @@ def find_covariance(
     model_path: str,
     on_tokens: Callable[[int], None] | None = None,
     threads: int | None = None,
+    tokens: int | None = None,
 ) -> Covariance:
     """Read the covariance that is named, or compute it once and keep it.
 
-    A computed one is kept in the user's cache folder under a digest of model, text and
-    layers, so that it is found only where it is right. Its last bits depend on the
-    number of threads: machines that must have the same ones fix it, and a covariance of
-    a fixed number is kept apart from the others.
+    A computed one is kept in the user's cache folder under a digest of the model, the
+    layers and the very tokens that were read, so that it is found only where it is
+    right; to know them, the text is cut into tokens before the model sees any. Its last
+    bits depend on the number of threads: machines that must have the same ones fix it,
+    and a covariance of a fixed number is kept apart from the others.
 
     Args:
         model: Whose keys are averaged.
         layers: Those to be edited.
-        named: A file, or a JSON list of MEMIT's files; None computes.
-        text: A file of text, or ``embedded`` for the model's own.
+        named: A file, a folder of published statistics, or a JSON list of MEMIT's
+            files; None computes.
+        text: See `open_text`.
         model_path: Where the model's own text lies.
         on_tokens: Told the number of tokens done.
         threads: How many processor threads compute; None takes those there are.
+        tokens: Tokens after which to stop; None reads all of a file, and
+            `default_tokens` where a text has no end of its own.
     """
     if named is not None:
-        return load_covariance(_named_files(named), layers)
-    file = resolve_source(text, model_path, "text.txt", "prior.text")
-    documents = _read_documents(file)
-    name = f"{_digest(model, documents, layers, threads)}.safetensors"
+        return load_covariance(_named_files(named), layers, model)
+    source = open_text(text, model, model_path)
+    if tokens is None and (text == SELF or text.startswith(HUB)):
+        tokens = default_tokens(model, layers)
+    name = f"{_digest(model, source, layers, threads, tokens)}.safetensors"
     kept = user_cache() / "covariance" / name
     if kept.is_file():
         return load_covariance([kept], layers)
     with _limited_to(threads):
-        found = compute_covariance(
-            model, documents, layers, dataset=file.name, on_batch=on_tokens
+        counted = compute_covariance(
+            model,
+            source.stream(0),
+            layers,
+            dataset=source.name,
+            on_batch=on_tokens,
+            limit=tokens,
         )
+        found = with_ridge(counted)
     save_covariance(found, kept)
     return found
 
@@ -72,7 +91,7 @@ def digest_covariance(covariance: Covariance, layers: Sequence[int]) -> str:
 
 
 def _named_files(setting: str) -> list[Path]:
-    """One file, or a JSON list of them.
+    """One file or folder, or a JSON list of files.
 
     Raises:
         InputError: If the list is broken.
@@ -83,15 +102,9 @@ def _named_files(setting: str) -> list[Path]:
         return [Path(str(name)) for name in json.loads(setting)]
     except ValueError as error:
         raise InputError(
-            f"`prior.covariance`: wanted a file or a JSON list of files ({error})."
+            "`prior.covariance`: wanted a file, a folder or a JSON list of files "
+            f"({error})."
         ) from None
-
-
-def _read_documents(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read as text ({error}).") from None
 
 
 def user_cache() -> Path:
@@ -102,14 +115,19 @@ def user_cache() -> Path:
 
 def _digest(
     model: EditableModel,
-    documents: list[str],
+    text: TextSource,
     layers: tuple[int, ...],
     threads: int | None,
+    tokens: int | None,
 ) -> str:
     fixed = "" if threads is None else f" {threads} threads"
-    digest = hashlib.sha256(f"{model.fingerprint} {layers}{fixed}".encode())
-    for document in documents:
-        digest.update(document.encode() + b"\n")
+    digest = hashlib.sha256(f"{VERSION} {model.fingerprint} {layers}{fixed}".encode())
+    if text.determined_by:
+        digest.update(f" {tokens} tokens of {text.determined_by}".encode())
+        return digest.hexdigest()
+    for window in read_windows(model, text, WINDOW_BATCHES * BATCH_TOKENS, tokens):
+        for row in window.rows:
+            digest.update(f"{row.ids}\n".encode())
     return digest.hexdigest()
 
 

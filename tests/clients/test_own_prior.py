@@ -14,9 +14,9 @@ from editing.covariance import (
     CovarianceError,
     Provenance,
     compute_covariance,
-    save_covariance,
 )
 from editing.covariance_cache import digest_covariance
+from editing.covariance_files import save_covariance
 from editing.encodings import decode
 from editing.pipeline import edit_alone
 from editing.solving import solve_delta

@@ -1,10 +1,5 @@
 """Laws of the covariance: the mean over tokens, and of which model it is."""
 
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,13 +7,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from editing.covariance import (
+    DEFAULT_TOKENS,
+    MEMIT_TOKENS,
     Covariance,
     CovarianceError,
     Provenance,
     compute_covariance,
-    load_covariance,
-    save_covariance,
+    default_tokens,
+    with_ridge,
 )
+from editing.moment_ranks import RIDGE
 from tests.editing.test_activations import ROUNDING
 from tests.laws import assert_same
 from tests.tiny import LAYERS, WORDS, tiny_model, tiny_model_of_tuples
@@ -62,7 +60,13 @@ def test_the_streamed_mean_is_the_naive_one(covariance: Covariance, layer: int) 
     moment, tokens = naive_moment(TEXTS, layer)
     assert_same(covariance.moments[layer], moment, ROUNDING)
     assert covariance.moments[layer].dtype == torch.float64
-    assert covariance.provenance == Provenance(MODEL.fingerprint, "tiny texts", tokens)
+    made = covariance.provenance
+    assert made.fingerprint == MODEL.fingerprint
+    assert (made.dataset, made.tokens, made.products) == (
+        "tiny texts",
+        tokens,
+        "float64",
+    )
 
 
 @settings(max_examples=8)
@@ -73,7 +77,7 @@ def test_no_batch_and_no_order_changes_it(
     """Padding is not counted."""
     texts = [TEXTS[index] for index in order]
     other = compute_covariance(MODEL, texts, LAYERS, "tiny texts", batch_tokens)
-    assert other.provenance == covariance.provenance
+    assert other.provenance.tokens == covariance.provenance.tokens
     for layer in LAYERS:
         assert_same(other.moments[layer], covariance.moments[layer], ROUNDING)
 
@@ -114,75 +118,62 @@ def test_no_token_is_an_error(texts: list[str]) -> None:
         compute_covariance(MODEL, texts, LAYERS, "nothing")
 
 
-def test_what_is_saved_loads(covariance: Covariance, tmp_path: Path) -> None:
-    """Bit for bit, with its provenance, in a folder that was not there."""
-    path = tmp_path / "new" / "covariance.safetensors"
-    save_covariance(covariance, path)
-    loaded = load_covariance([path], LAYERS)
-    assert loaded.provenance == covariance.provenance
-    assert loaded.moments.keys() == covariance.moments.keys()
-    for layer, moment in covariance.moments.items():
-        assert torch.equal(loaded.moments[layer], moment)
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
-
-
-def write_moments(path: Path, total: npt.NDArray[Any], count: int) -> None:
-    """Write a file as ROME and MEMIT do, whose names have a dot."""
-    arrays: dict[str, Any] = {"mom2.mom2": total, "mom2.count": np.array(count)}
-    np.savez(path, **arrays)
-
-
-def test_files_of_memit_are_read_as_they_are(tmp_path: Path) -> None:
-    """Sums and counts of each layer, in the order of the layers."""
-    paths, sums = [], {}
-    for layer, count in ((3, 10), (5, 20)):
-        keys = torch.randn(count, 4, generator=torch.Generator().manual_seed(layer))
-        sums[layer] = (keys.mT @ keys).double() / count
-        path = tmp_path / f"{layer}.npz"
-        write_moments(path, (keys.mT @ keys).numpy(), count)
-        paths.append(path)
-    loaded = load_covariance(paths, (3, 5))
-    for layer in (3, 5):
-        assert_same(loaded.moments[layer], sums[layer], 1e-6)
-    assert loaded.provenance.tokens == 10
-    assert loaded.provenance.fingerprint == ""
-
-
-def test_files_must_be_as_many_as_layers(tmp_path: Path) -> None:
-    """Nobody could tell which is whose."""
-    with pytest.raises(CovarianceError, match=r"names 1 \.npz files for 2 edited"):
-        load_covariance([tmp_path / "1.npz"], (1, 2))
-
-
-@pytest.mark.parametrize("name", ["a.safetensors", "a.npz"])
-@pytest.mark.parametrize("content", [None, b"", b"no numbers here", b"PK\x03\x04cut"])
-def test_what_is_no_covariance_is_refused(
-    tmp_path: Path, name: str, content: bytes | None
+@given(cut=st.integers(0, len(TEXTS)))
+@settings(max_examples=5)
+def test_the_covariance_of_two_texts_is_their_weighted_mean(
+    covariance: Covariance, cut: int
 ) -> None:
-    """By its path."""
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(CovarianceError, match=rf"{name}: no .*covariance can be read"):
-        load_covariance([path], (1,))
+    """By the number of their tokens; a text without tokens adds nothing."""
+    parts = [part for part in (TEXTS[:cut], TEXTS[cut:]) if any(part)]
+    found = [compute_covariance(MODEL, part, LAYERS, "a part") for part in parts]
+    total = sum(each.provenance.tokens for each in found)
+    assert total == covariance.provenance.tokens
+    for layer in LAYERS:
+        mean = torch.stack(
+            [each.moments[layer] * each.provenance.tokens / total for each in found]
+        ).sum(dim=0)
+        assert_same(mean, covariance.moments[layer], ROUNDING)
 
 
-def test_arrays_without_the_right_names_are_refused(tmp_path: Path) -> None:
-    """Say which are wanted, whether it is one array or several."""
-    np.savez(tmp_path / "a.npz", mean=np.eye(2))
-    with pytest.raises(CovarianceError, match=r"mom2\.mom2.*Wanted the arrays"):
-        load_covariance([tmp_path / "a.npz"], (1,))
-    np.save(tmp_path / "b.npy", np.eye(2))
-    (tmp_path / "b.npy").rename(tmp_path / "b.npz")
-    with pytest.raises(CovarianceError, match="Wanted the arrays"):
-        load_covariance([tmp_path / "b.npz"], (1,))
+def test_a_limit_is_met_to_the_token() -> None:
+    """The last row is cut; what lies behind it is not read."""
+    text = TEXTS[3].split()
+    found = compute_covariance(MODEL, TEXTS[3:], LAYERS, "x", limit=70)
+    moment, tokens = naive_moment([" ".join(text[:70])], 1)
+    assert found.provenance.tokens == tokens == 70
+    assert_same(found.moments[1], moment, ROUNDING)
 
 
-def test_an_array_of_objects_is_refused(tmp_path: Path) -> None:
-    """Reading it would run what its author wrote."""
-    write_moments(tmp_path / "a.npz", np.array([{}]), 1)
-    with pytest.raises(CovarianceError, match="no ROME/MEMIT covariance"):
-        load_covariance([tmp_path / "a.npz"], (1,))
+def test_a_ridge_is_added_where_the_rank_is_not_full_and_named() -> None:
+    """Eight tokens have rank eight; then the moment is positive definite."""
+    bare = compute_covariance(MODEL, TEXTS[:1], LAYERS, "short")
+    found = with_ridge(bare)
+    for layer in LAYERS:
+        moment, ridge = bare.moments[layer], found.provenance.ridges[layer]
+        assert found.provenance.ranks[layer] == bare.provenance.tokens == 7
+        assert ridge == RIDGE * float(moment.trace()) / 24 > 0
+        eye = torch.eye(24, dtype=torch.float64)
+        assert_same(found.moments[layer], moment + ridge * eye)
+        assert float(torch.linalg.eigvalsh(found.moments[layer])[0]) > 0.99 * ridge
+
+
+def test_a_covariance_of_full_rank_is_left_to_the_last_bit(
+    covariance: Covariance,
+) -> None:
+    """And says so."""
+    found = with_ridge(covariance)
+    assert found.provenance.ranks == dict.fromkeys(LAYERS, 24)
+    assert found.provenance.ridges == dict.fromkeys(LAYERS, 0.0)
+    for layer in LAYERS:
+        assert torch.equal(found.moments[layer], covariance.moments[layer])
+
+
+def test_default_tokens_are_few_and_more_than_twice_the_width() -> None:
+    """0.3 % of MEMIT's, unless keys are very wide."""
+    assert DEFAULT_TOKENS == 0.003 * MEMIT_TOKENS
+    assert default_tokens(MODEL, LAYERS) == DEFAULT_TOKENS
+    wide = tiny_model(inner=70_000, dtype=torch.bfloat16)
+    assert default_tokens(wide, LAYERS) == 140_000
 
 
 def test_a_covariance_of_this_model_passes(covariance: Covariance) -> None:

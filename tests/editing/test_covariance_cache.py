@@ -11,9 +11,10 @@ from editing.covariance import (
     Covariance,
     Provenance,
     compute_covariance,
-    save_covariance,
+    with_ridge,
 )
 from editing.covariance_cache import digest_covariance, find_covariance
+from editing.covariance_files import save_covariance
 from editing.errors import InputError
 from tests.laws import draw_prior
 from tests.tiny import LAYERS, tiny_model
@@ -42,7 +43,7 @@ def test_what_is_computed_is_the_text_s_covariance_and_is_found_again(
     """Bit for bit."""
     told: list[int] = []
     first = find_covariance(model, LAYERS, None, text, "", told.append)
-    expected = compute_covariance(model, TEXT, LAYERS, "text.txt")
+    expected = with_ridge(compute_covariance(model, TEXT, LAYERS, "text.txt"))
     assert first.provenance == expected.provenance
     assert told[-1] == expected.provenance.tokens
 

@@ -15,9 +15,10 @@ from editing.covariance import (
     CovarianceError,
     Provenance,
     compute_covariance,
-    save_covariance,
+    with_ridge,
 )
 from editing.covariance_cache import digest_covariance
+from editing.covariance_files import save_covariance
 from editing.errors import InputError
 from server.config import read_run_config
 from server.preparation import Preparation, prepare
@@ -53,7 +54,7 @@ def test_what_lies_beside_the_model_is_taken(preparing: Prepare, world: Path) ->
     assert found.plan.templates == TEMPLATES
     assert [fact.model_dump() for fact in found.held_out] == list(HELD_OUT)
     assert found.prior_weight == QUICK["mom2_update_weight"]
-    expected = compute_covariance(found.model, TEXT, LAYERS, "text.txt")
+    expected = with_ridge(compute_covariance(found.model, TEXT, LAYERS, "text.txt"))
     for layer in LAYERS:
         assert_same(found.covariance.moments[layer], expected.moments[layer])
     assert found.covariance.provenance == expected.provenance
