@@ -6,7 +6,6 @@ a record has is told by its fields, record by record (`recognise`).
 
 import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from pydantic import Field
@@ -105,14 +104,14 @@ def from_zsre(
             f"`{zsre_target}` is empty or not there, and `zsre-target = "
             f'"{zsre_target}"` edits it in. Add it, or take the record out.'
         )
-    truth = read.answers[0] if zsre_target == "alt" and read.answers else None
+    truth = "".join(read.answers[:1]) if zsre_target == "alt" else ""
     prompt, subject = take_subject_out(read.src, read.subject, "src")
     return {
         **_number(read.case_id),
         "prompt": prompt,
         "subject": subject,
         "target_new": wanted[0],
-        "target_true": truth,
+        "target_true": truth if truth.strip() else None,
         "paraphrase_prompts": (read.rephrase,) if read.rephrase else (),
         "locality": _pair("loc", _ask(read.loc), "loc_ans", read.loc_ans),
         "portability": _question(read.portability),
@@ -149,7 +148,6 @@ class _Probe(Settings, extra="ignore"):
 
 
 _Probes = Mapping[str, tuple[_Probe, ...]]
-_NONE: _Probes = MappingProxyType({})
 
 
 class _KnowEdit(Settings):
@@ -159,8 +157,8 @@ class _KnowEdit(Settings):
     ground_truth: Answers | None = None
     rephrase: Answers = ()
     rephrase_prompt: Answers = ()
-    portability: _Probes = _NONE
-    locality: _Probes = _NONE
+    portability: _Probes = Field(default_factory=dict)
+    locality: _Probes = Field(default_factory=dict)
     locality_prompt: Text | None = None
     locality_ground_truth: Single | None = None
     case_id: object = None
@@ -171,8 +169,8 @@ class _WikiBio(Settings):
     concept: Text
     text: Text
     labels: Single
-    portability: _Probes = _NONE
-    locality: _Probes = _NONE
+    portability: _Probes = Field(default_factory=dict)
+    locality: _Probes = Field(default_factory=dict)
     case_id: object = None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, model_validator
 
 from editing.errors import RequestError as RequestError
-from editing.record_fields import complain, shorten
+from editing.record_fields import Text, complain, shorten
 from editing.request_forms import ZsreTarget, read_form
 from editing.request_records import read_records
 from editing.settings import Settings
@@ -22,8 +22,8 @@ class Question(Settings):
         answers: What may follow it; any one of them will do.
     """
 
-    prompt: str
-    answers: tuple[str, ...] = Field(min_length=1)
+    prompt: Text
+    answers: tuple[Text, ...] = Field(min_length=1)
 
 
 class EditRequest(Settings):
