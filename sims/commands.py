@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from editing.errors import InputError
+from sims.delta_commands import app as deltas
 from sims.errors import RunFailedError
 from sims.options import Engine, SetOption
 from sims.preset_commands import app as presets
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 
 app.add_typer(studies)
+app.add_typer(deltas)
 app.add_typer(presets)
 
 

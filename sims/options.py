@@ -13,6 +13,15 @@ class Engine(StrEnum):
     IN_PROCESS = "in-process"
 
 
+class Precision(StrEnum):
+    """How a model's numbers are kept."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

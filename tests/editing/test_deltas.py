@@ -11,6 +11,7 @@ from editing.deltas import (
     add_deltas,
     applied,
     load_delta,
+    open_delta,
     relative_difference,
     save_delta,
     stores_transposed,
@@ -207,3 +208,26 @@ def test_what_is_no_delta_is_refused(tmp_path: Path, content: bytes | None) -> N
         path.write_bytes(content)
     with pytest.raises(ValueError, match=r"delta\.safetensors: no delta file can be"):
         load_delta(path)
+
+
+def test_a_file_is_read_one_update_at_a_time(tmp_path: Path) -> None:
+    """What it says of itself needs none of its values."""
+    delta, path = random_delta(5, 3), tmp_path / "delta.safetensors"
+    save_delta(delta, path, {"rounds": 2})
+    file = open_delta(path)
+    assert dict(file.metadata) == {"rounds": 2}
+    assert dict(file.shapes) == {"conv.weight": (3, 5), "linear.weight": (3, 5)}
+    for name, update in delta.items():
+        assert torch.equal(file.read(name), update.float())
+
+
+def test_a_delta_is_known_by_its_values_alone(tmp_path: Path) -> None:
+    """Not by the order in its file, nor by what else stands there."""
+    delta, path = random_delta(5, 3), tmp_path / "delta.safetensors"
+    save_delta(delta, path, {"rounds": 2})
+    known = open_delta(path).fingerprint()
+    save_delta(dict(reversed(delta.items())), path, {"rounds": 3})
+    assert open_delta(path).fingerprint() == known
+    delta["conv.weight"][0, 0] += 1
+    save_delta(delta, path, {"rounds": 2})
+    assert open_delta(path).fingerprint() != known

@@ -1,0 +1,151 @@
+"""Take a delta out of a model folder again, and say how well that went."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editing.deltas import DeltaFile, stored_way
+from editing.errors import InputError
+from editing.fingerprints import fingerprint_model
+from editing.reversal import bound_of_rounding, subtract, undo
+from server.report import create_output_folder, refuse_existing, write_whole
+from sims.delta_files import check_shapes, dtype_of, find_delta, public_name
+from sims.edit_record import EditRecord, read_record, render_card
+from sims.model_folders import (
+    SHARD_SIZE,
+    check_shard_size,
+    follow,
+    load_whole,
+    save_whole,
+    share_files,
+    stored_dtype,
+    torch_dtype,
+)
+from sims.reversal_files import find_reversal, load_reversals
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """How well an edit was taken back.
+
+    Attributes:
+        exact: Whether the weights are the base's, bit for bit.
+        missed: How many entries differ; None if nobody can tell.
+        entries: How many numbers the edited weights have.
+        largest_gap: The largest difference, or a bound on it if `missed` is None.
+        dtype: Precision of the restored model.
+    """
+
+    exact: bool
+    missed: int | None
+    entries: int
+    largest_gap: float
+    dtype: str
+
+    def say(self) -> str:
+        """Tell it in a sentence."""
+        if self.exact:
+            return (
+                f"The weights are those of the base model, bit for bit ({self.dtype})."
+            )
+        if self.missed is None:
+            return (
+                "The weights are not known to be the base model's: the edit was "
+                f"subtracted in {self.dtype}, and each of the {self.entries} entries "
+                f"may differ by {self.largest_gap:.3g} at most."
+            )
+        return (
+            f"The weights are not quite the base model's: {self.missed} of the "
+            f"{self.entries} edited entries differ, by {self.largest_gap:.3g} at most "
+            f"({self.dtype})."
+        )
+
+
+def revert_delta(
+    model_path: Path,
+    delta_path: Path,
+    output: Path,
+    *,
+    max_shard_size: str = SHARD_SIZE,
+) -> Restoration:
+    """Write the model as it was before a delta was added.
+
+    Exact where the folder holds what `apply_delta` kept; elsewhere the delta is
+    subtracted, and what that comes to is said.
+
+    Raises:
+        InputError: If an input cannot be read, or the delta is not the one applied.
+    """
+    refuse_existing(output)
+    check_shard_size(max_shard_size)
+    delta = find_delta(delta_path)
+    record = read_record(model_path)
+    if record is not None and record.delta != delta.fingerprint():
+        raise InputError(
+            f"{delta.path} is not the delta in {model_path} (fingerprint "
+            f"{record.delta[:12]}…); give the one that was applied"
+        )
+    dtype = record.dtype if record is not None else stored_dtype(model_path)
+    edited = load_whole(str(model_path), dtype)
+    check_shapes(delta, edited)
+    untouched = record is None or record.edited == fingerprint_model(edited)
+    kept = load_reversals(model_path) if record is not None and untouched else {}
+    ran_in = dtype_of(delta, dtype) if record is None else record.run_dtype
+    with create_output_folder(output) as draft:
+        bound = restore_weights(edited, delta, kept, torch_dtype(ran_in))
+        told = record if untouched else None
+        found = judge_restoration(edited, delta, told, bound, dtype)
+        save_whole(edited, str(model_path), draft, max_shard_size)
+        words = {"name": public_name(str(model_path)), "verdict": found.say()}
+        words |= {"delta": delta.fingerprint(), "dtype": found.dtype}
+        write_whole(draft / "README.md", render_card("reverted.md.j2", **words))
+        share_files(draft)
+    return found
+
+
+@torch.no_grad()
+def restore_weights(
+    model: nn.Module,
+    delta: DeltaFile,
+    kept: dict[str, Tensor],
+    ran_in: torch.dtype,
+) -> float:
+    """Take each update out of its weight; give a bound on what that may miss.
+
+    Args:
+        model: The edited model, restored in place.
+        delta: What was added.
+        kept: What undoes the edit exactly, as far as there is something.
+        ran_in: The precision in which it was added.
+    """
+    bound = 0.0
+    for name in follow(delta.shapes, "restoring"):
+        weight = model.get_parameter(name)
+        update = stored_way(name, delta.read(name), model).to(ran_in)
+        bound = max(bound, bound_of_rounding(weight, update))
+        reversal = find_reversal(kept, name)
+        if reversal is None:
+            weight.copy_(subtract(weight, update))
+        else:
+            weight.copy_(undo(weight, update, reversal).reshape(weight.shape))
+    return bound
+
+
+def judge_restoration(
+    model: nn.Module,
+    delta: DeltaFile,
+    record: EditRecord | None,
+    bound: float,
+    dtype: str,
+) -> Restoration:
+    """Hold the restored weights to the fingerprint of the base."""
+    entries = sum(d_out * d_in for d_out, d_in in delta.shapes.values())
+    if record is not None:
+        exact = fingerprint_model(model) == record.base_as_written
+        missed, largest = record.missed, record.largest_gap
+        return Restoration(exact, 0 if exact else missed, entries, largest, dtype)
+    ran_in = torch_dtype(dtype_of(delta, dtype))
+    exact = fingerprint_model(model, ran_in) == delta.metadata.get("base")
+    return Restoration(exact, 0 if exact else None, entries, bound, dtype)
