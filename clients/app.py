@@ -20,6 +20,7 @@ from clients.meetings import (
     find_key,
     heed_rulings,
 )
+from clients.moments import find_own_texts, sum_moments
 from clients.own_prior import OtherCovarianceError, find_own_priors
 from clients.requests import ClientConfig, read_client_config
 from clients.round_targets import (
@@ -36,6 +37,7 @@ from editing.config import Hyperparameters
 from editing.deltas import applied
 from editing.embedded import resolve_model
 from editing.errors import InputError
+from editing.texts import TextError
 from strategies.introductions import Introduction, write_introduction
 from strategies.messages import (
     PROTOCOL_VERSION,
@@ -46,14 +48,15 @@ from strategies.messages import (
     digest_arrays,
     read_delta,
     read_job,
-    read_memory,
     write_failure,
     write_judgements,
     write_metrics,
     write_statistics,
     write_targets_reply,
 )
+from strategies.moments import write_moments
 from strategies.notices import read_rulings, write_tokens
+from strategies.priors import read_grams, read_pooled_covariance
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +92,14 @@ def describe(message: Message, context: Context) -> Message:
         party=config.party,
     )
     return Message(write_introduction(introduction), reply_to=message)
+
+
+@app.query("moments")
+def send_moments(message: Message, context: Context) -> Message:
+    """Send the second moment of this party's own texts, at the layers asked for."""
+    config, model, job = prepare(message, context)
+    moments = sum_moments(model, find_own_texts(model, config), job.layers)
+    return Message(write_moments(moments), reply_to=message)
 
 
 @app.query("tokens")
@@ -148,8 +159,11 @@ def answer_statistics(message: Message, context: Context, *, may_walk: bool) -> 
     requests, targets = choose_edits(found, config.parties.skip_known)
     priors = None
     if may_walk and job.prior is not None:
-        layers, grams = job.plan.parameters.layers, read_memory(message)
-        priors = find_own_priors(model, config, layers, job.prior, grams)
+        layers = job.plan.parameters.layers
+        widths = {layer: model.widths(layer)[1] for layer in layers}
+        pooled = read_pooled_covariance(message, widths)
+        grams = read_grams(message)
+        priors = find_own_priors(model, config, layers, job.prior, grams, pooled)
     # Requests from a common source mean a simulation: it repeats, rotations included.
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
     with applied(read_delta(message), model.model):
@@ -271,6 +285,7 @@ def classify(error: Exception) -> Failure:
         (OtherModelError, "another model"),
         (OtherCovarianceError, "another covariance"),
         (ModelError, "a model that cannot be loaded"),
+        (TextError, "texts that cannot be used"),
         (ArithmeticError, "arithmetic that failed"),
         (InputError, "requests that cannot be used"),
         (MemoryError, "not enough memory"),

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from clients.requests import ClientConfig
 from editing.architectures import EditableModel
+from editing.covariance import Covariance, Provenance
 from editing.covariance_cache import digest_covariance, find_covariance
 from editing.embedded import resolve_model
 from editing.errors import InputError
 from strategies.memory import Memory
 from strategies.messages import OwnPrior
-from strategies.scenario import COMPUTE
+from strategies.scenario import COMPUTE, FEDERATED
 
 
 class OtherCovarianceError(InputError):
@@ -25,6 +26,7 @@ def find_own_priors(
     layers: tuple[int, ...],
     prior: OwnPrior,
     grams: Mapping[int, Float[Tensor, "d_in d_in"]],
+    pooled: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
 ) -> dict[int, Float[Tensor, "d_in d_in"]]:
     """Compute ``λ·C₀ + γ·Σ past grams`` of each layer, with a ``C₀`` from this node.
 
@@ -34,19 +36,12 @@ def find_own_priors(
         layers: The edited layers.
         prior: What the server says of it.
         grams: Of earlier rounds, by layer; none in the first.
+        pooled: ``C₀`` by layer, if the server sent it, being of all parties' texts.
 
     Raises:
         OtherCovarianceError: If the server holds another ``C₀``.
     """
-    named = config.prior.covariance
-    covariance = find_covariance(
-        model,
-        layers,
-        None if named == COMPUTE else named,
-        config.prior.text,
-        resolve_model(config.model.path),
-        threads=config.model.threads,
-    )
+    covariance = _find_covariance(model, config, layers, pooled or {})
     covariance.check(model, layers)
     if digest_covariance(covariance, layers) != prior.covariance:
         raise OtherCovarianceError(
@@ -65,3 +60,33 @@ def find_own_priors(
         for layer, memory in memories.items()
     }
     return {layer: memory.prior() for layer, memory in remembered.items()}
+
+
+def _find_covariance(
+    model: EditableModel,
+    config: ClientConfig,
+    layers: tuple[int, ...],
+    pooled: Mapping[int, Float[Tensor, "d_in d_in"]],
+) -> Covariance:
+    """Take what was sent, or what the settings name.
+
+    Raises:
+        OtherCovarianceError: If only the server can have it, and it was not sent.
+    """
+    if pooled:
+        provenance = Provenance(model.fingerprint, FEDERATED, tokens=0)
+        return Covariance(pooled, provenance)
+    named = config.prior.covariance
+    if named == FEDERATED:
+        raise OtherCovarianceError(
+            "`prior.covariance` is `federated`, and the server did not send what the "
+            "parties pooled. Do server and clients have the same settings?"
+        )
+    return find_covariance(
+        model,
+        layers,
+        None if named == COMPUTE else named,
+        config.prior.text,
+        resolve_model(config.model.path),
+        threads=config.model.threads,
+    )

@@ -111,16 +111,22 @@ def check_matrix(name: str, matrix: Tensor, shape: tuple[int, int]) -> None:
         )
 
 
-def check_semidefinite(gram: Float[Tensor, "d_in d_in"]) -> None:
-    """Refuse a gram that no keys have, up to the rounding of a float64 product.
+def check_semidefinite(
+    gram: Float[Tensor, "d_in d_in"], rounding: float = ROUNDING
+) -> None:
+    """Refuse a gram that no keys have, up to the rounding of its products.
 
     A Cholesky factorisation of the gram, shifted by the rounding, fails if and only if
     an eigenvalue is lower than that, for a fraction of what eigenvalues cost.
 
+    Args:
+        gram: What is checked.
+        rounding: Share of the gram's norm, by default that of a float64 product.
+
     Raises:
         StatisticsError: If the gram is not symmetric or has a negative eigenvalue.
     """
-    tolerance = ROUNDING * gram.norm() + torch.finfo(gram.dtype).tiny
+    tolerance = rounding * gram.norm() + torch.finfo(gram.dtype).tiny
     skew = (gram - gram.mT).abs().max()
     if skew > tolerance:
         raise StatisticsError(

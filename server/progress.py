@@ -65,6 +65,7 @@ class Progress:
 
 PHASE_NAMES = {
     "query.describe": "introduction",
+    "query.moments": "covariance",
     "query.tokens": "tokens",
     "train.targets": "targets",
     "train.statistics": "exchange",

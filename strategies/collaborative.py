@@ -25,6 +25,7 @@ from strategies.messages import (
     read_targets_reply,
 )
 from strategies.notices import write_rulings
+from strategies.priors import write_prior
 from strategies.roster import Report, Roster
 from strategies.rounds import EditedLayer, RoundState
 
@@ -213,15 +214,8 @@ class CollaborativeEditing(Strategy):
         job = self.job.model_copy(
             update={"round": server_round, "layers": tuple(layers)}
         )
-        memory = ArrayRecord()
-        if job.prior is not None and job.prior.memory_weight > 0:
-            memory = ArrayRecord(
-                {
-                    str(layer): Array(edited.memory.grams.numpy())
-                    for layer, edited in self.layers.items()
-                }
-            )
-        return self._address(Phase.STATISTICS, job, self.to_arrays(), memory=memory)
+        prior = write_prior(job.prior, self.layers)
+        return self._address(Phase.STATISTICS, job, self.to_arrays(), prior=prior)
 
     def aggregate_statistics(
         self, server_round: int, layers: Sequence[int], replies: Iterable[Message]
@@ -384,10 +378,10 @@ class CollaborativeEditing(Strategy):
         job: Job,
         arrays: ArrayRecord,
         config: ConfigRecord | None = None,
-        memory: ArrayRecord | None = None,
+        prior: ArrayRecord | None = None,
     ) -> list[Message]:
         """Speak to the parties of their requests, with what was ruled on them."""
-        messages = self.roster.address(phase, job, arrays, config, memory)
+        messages = self.roster.address(phase, job, arrays, config, prior)
         if self.arbiter is not None:
             for message in messages:
                 rulings = self.arbiter.rulings.get(message.metadata.dst_node_id, ())

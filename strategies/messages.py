@@ -30,7 +30,7 @@ from editing.metrics import MetricSums
 from editing.settings import Settings
 from editing.statistics import StatisticsError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Changes with the meaning of any message."""
 
 
@@ -38,6 +38,7 @@ class Phase(StrEnum):
     """What a message asks of a client; each is a Flower message type."""
 
     DESCRIBE = "query.describe"
+    MOMENTS = "query.moments"
     TOKENS = "query.tokens"
     TARGETS = "train.targets"
     STATISTICS = "train.statistics"
@@ -51,6 +52,7 @@ Failure = Literal[
     "another model",
     "another covariance",
     "requests that cannot be used",
+    "texts that cannot be used",
     "a model that cannot be loaded",
     "not enough memory",
     "arithmetic that failed",
@@ -89,11 +91,14 @@ class OwnPrior(Settings):
 
     Attributes:
         covariance: SHA-256 of ``C₀``, which the party has from its own text or file.
+        travels: Whether ``C₀`` is sent with the job, because it is made of all parties'
+            texts and no node has it.
         weight: ``λ``.
         memory_weight: ``γ``; the grams of earlier rounds travel beside the job.
     """
 
     covariance: str
+    travels: bool = False
     weight: float
     memory_weight: float
 
@@ -150,7 +155,7 @@ def write_job(
     job: Job,
     delta: ArrayRecord,
     config: ConfigRecord | None = None,
-    memory: ArrayRecord | None = None,
+    prior: ArrayRecord | None = None,
 ) -> RecordDict:
     """Pack a job with the updates that the model shall carry, by parameter name.
 
@@ -158,27 +163,22 @@ def write_job(
         job: What is asked.
         delta: The updates.
         config: What a caller of the strategy adds for clients of its own.
-        memory: Under ``alone``, the grams of earlier rounds, by layer.
+        prior: Under ``alone``, what a party cannot know of its prior
+            (`strategies.priors`).
     """
     return RecordDict(
         {
             "job": ConfigRecord({"job": job.model_dump_json()}),
             "delta": delta,
             "config": config or ConfigRecord(),
-            "memory": memory or ArrayRecord(),
+            "prior": prior or ArrayRecord(),
         }
     )
 
 
 def read_delta(message: Message) -> dict[str, Tensor]:
     """The updates that the model shall carry, by parameter name."""
-    return _tensors(message.content.array_records["delta"])
-
-
-def read_memory(message: Message) -> dict[int, Tensor]:
-    """The grams of earlier rounds, by layer; nothing unless a party solves alone."""
-    record = message.content.array_records.get("memory", ArrayRecord())
-    return {int(layer): gram for layer, gram in _tensors(record).items()}
+    return to_tensors(message.content.array_records["delta"])
 
 
 def read_job(content: RecordDict) -> Job:
@@ -232,7 +232,7 @@ def read_statistics(content: RecordDict, layer: int) -> EncodedStatistics:
             if name.startswith(prefix)
         }
         encoding, count = facts[f"{layer}.encoding"], facts[f"{layer}.count"]
-        tensors = _tensors(ArrayRecord(named))
+        tensors = to_tensors(ArrayRecord(named))
     except Exception as error:  # whatever a party's bytes make numpy raise
         raise StatisticsError(
             f"Statistics of layer {layer} were asked for, and the reply does not hold "
@@ -343,5 +343,6 @@ def digest_arrays(arrays: ArrayRecord) -> str:
     return digest.hexdigest()
 
 
-def _tensors(record: ArrayRecord) -> dict[str, Tensor]:
+def to_tensors(record: ArrayRecord) -> dict[str, Tensor]:
+    """Read arrays as tensors, under their names."""
     return {name: torch.from_numpy(array.numpy()) for name, array in record.items()}

@@ -79,12 +79,12 @@ class Roster:
         job: Job,
         delta: ArrayRecord,
         config: ConfigRecord | None = None,
-        memory: ArrayRecord | None = None,
+        prior: ArrayRecord | None = None,
         to: Sequence[int] | None = None,
     ) -> list[Message]:
         """Write one message to each node, by default to those that are active."""
         return [
-            self._write(phase, job, write_job(job, delta, config, memory), node)
+            self._write(phase, job, write_job(job, delta, config, prior), node)
             for node in (self.active if to is None else to)
         ]
 

@@ -24,6 +24,7 @@ from editing.requests import EditRequest, read_requests, to_counterfact
 from editing.statistics import LayerStatistics
 from editing.targets import compute_targets
 from server.config import RunConfig, read_run_config
+from server.federated_covariance import TextPool
 from server.preparation import Preparation, prepare
 from sims.in_process import InProcessGrid, make_contexts
 from strategies.arbitration import Arbiter
@@ -172,7 +173,7 @@ class Federation:
     @cached_property
     def preparation(self) -> Preparation:
         """What the server needs before the first round."""
-        return prepare(self.config)
+        return prepare(self.config, texts=TextPool(lambda: self.grid, self.config))
 
     def run(
         self,

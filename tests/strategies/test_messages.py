@@ -28,7 +28,6 @@ from strategies.messages import (
     read_failure,
     read_job,
     read_judgements,
-    read_memory,
     read_metrics,
     read_statistics,
     read_targets_reply,
@@ -220,17 +219,6 @@ def test_a_list_of_numbers_is_no_metric() -> None:
     record = MetricRecord({"round.1.sum.a": [1.0], "round.1.count.a": 1.0})
     with pytest.raises(StatisticsError, match="metrics"):
         read_metrics(RecordDict({"metrics": record}))
-
-
-def test_grams_travel_beside_a_job_for_parties_that_solve_alone() -> None:
-    """By layer, bit for bit; nothing travels for the others."""
-    gram = draw_pairs(3)[0]
-    memory = ArrayRecord({"4": Array(gram.numpy())})
-    sent = over_the_wire(write_job(JOB, ArrayRecord(), memory=memory))
-    (layer, found), *rest = read_memory(sent).items()
-    assert (layer, rest) == (4, [])
-    assert torch.equal(found, gram)
-    assert read_memory(over_the_wire(write_job(JOB, ArrayRecord()))) == {}
 
 
 def test_a_digest_tells_names_and_values_apart_and_not_their_order() -> None:

@@ -1,0 +1,184 @@
+"""``C₀`` of all parties' texts: asked for once, and kept for a run that goes on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.serverapp import Grid
+from pydantic import JsonValue, ValidationError
+
+from editing.architectures import EditableModel
+from editing.config import Plan
+from editing.covariance import Covariance, Provenance, with_ridge
+from editing.covariance_files import load_covariance, save_covariance
+from editing.embedded import EMBEDDED, file_beside, resolve_model
+from editing.errors import InputError
+from editing.moment_sums import DOUBLE, SINGLE
+from editing.settings import Settings
+from server.checkpoints import differences
+from server.config import RunConfig
+from server.inputs import digest_file
+from strategies.messages import Job, ModelIdentity
+from strategies.moments import pool_moments
+from strategies.roster import Report, Roster
+from strategies.scenario import FEDERATED
+
+LABEL = "covariance"
+"""What the exchange is called in logs."""
+
+
+class TextShares(Settings):
+    """How much text each party added to the covariance; nothing but counts.
+
+    Attributes:
+        tokens: Number of tokens of each party that answered.
+        left_out: Who was asked and added nothing, and why.
+    """
+
+    tokens: Mapping[int, int]
+    left_out: tuple[str, ...] = ()
+
+
+class Record(Settings):
+    """What a kept covariance was made of, and what each party added."""
+
+    made_of: Mapping[str, JsonValue]
+    shares: TextShares
+
+
+@dataclass(frozen=True, slots=True)
+class PooledCovariance:
+    """The covariance of all parties' texts, and what each of them added."""
+
+    covariance: Covariance
+    shares: TextShares
+
+
+@dataclass(frozen=True, slots=True)
+class TextPool:
+    """Asks the parties for the second moments of their texts, once in a run.
+
+    Attributes:
+        seats: Gives Flower's way to the parties, once they are wanted.
+        config: Says how many there are, and where the run keeps what it needs.
+        report: Told of progress.
+    """
+
+    seats: Callable[[], Grid]
+    config: RunConfig
+    report: Report | None = None
+
+    def find(self, model: EditableModel, plan: Plan) -> PooledCovariance:
+        """Take what an earlier part of the run kept, or ask the parties.
+
+        A run that goes on must have the same bits, and by then a party may have left,
+        or hold other texts.
+        """
+        made_of = self._made_of(model, plan)
+        folder = self.config.output.checkpoint
+        file = Path(folder) / FEDERATED / "covariance.safetensors" if folder else None
+        if file is not None and record_of(file).exists():
+            return read_kept(file, made_of, plan.parameters.layers)
+        found = self._ask(model, plan)
+        if file is not None:
+            keep(file, made_of, found)
+        return found
+
+    def _ask(self, model: EditableModel, plan: Plan) -> PooledCovariance:
+        layers = plan.parameters.layers
+        identity = ModelIdentity(
+            weights=model.fingerprint, tokenizer=model.tokenizer_fingerprint
+        )
+        pooled = pool_moments(
+            self.seats(),
+            Job(identity=identity, plan=plan, label=LABEL, layers=layers),
+            {layer: model.widths(layer)[1] for layer in layers},
+            Roster(self.config.run.min_parties, self.report),
+            parties=self.config.parties.count,
+            timeout=self.config.run.timeout,
+        )
+        tokens = sum(pooled.tokens.values())
+        single = any(moment.single for moment in pooled.moments.values())
+        made = Provenance(
+            model.fingerprint, FEDERATED, tokens, products=SINGLE if single else DOUBLE
+        )
+        shares = TextShares(tokens=pooled.tokens, left_out=pooled.left_out)
+        covariance = Covariance(pooled.covariances(), made)
+        return PooledCovariance(with_ridge(covariance), shares)
+
+    def _made_of(self, model: EditableModel, plan: Plan) -> dict[str, JsonValue]:
+        """All that the server knows of what the covariance depends on."""
+        text, path = self.config.prior.text, resolve_model(self.config.model.path)
+        file = file_beside(path, "text.txt") if text == EMBEDDED else Path(text)
+        return {
+            "model": model.fingerprint,
+            "editing.layers": list(plan.parameters.layers),
+            "model.threads": self.config.model.threads,
+            "parties.count": self.config.parties.count,
+            "prior.text": digest_file(file) if file else None,
+        }
+
+
+def pool_texts(
+    texts: TextPool | None, model: EditableModel, plan: Plan
+) -> PooledCovariance:
+    """Have the parties asked.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if texts is None:
+        raise InputError(
+            f"`prior.covariance` is `{FEDERATED}`, and nobody is here whose texts it "
+            "could be counted on. Run it with its parties, or set it to `compute`."
+        )
+    return texts.find(model, plan)
+
+
+def describe_shares(shares: TextShares | None) -> dict[str, object]:
+    """What a run's settings say of them; nothing if parties were not asked."""
+    if shares is None:
+        return {}
+    return {
+        "tokens_by_party": {str(party): n for party, n in shares.tokens.items()},
+        "left_out": list(shares.left_out),
+    }
+
+
+def keep(file: Path, made_of: Mapping[str, JsonValue], found: PooledCovariance) -> None:
+    """Write a pooled covariance, then beside it what it was made of."""
+    save_covariance(found.covariance, file)
+    record = Record(made_of=made_of, shares=found.shares)
+    beside = record_of(file).with_suffix(".partial")
+    beside.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    # The last step: without a record, the covariance is as if it were not there.
+    beside.replace(record_of(file))
+
+
+def read_kept(
+    file: Path, made_of: Mapping[str, JsonValue], layers: tuple[int, ...]
+) -> PooledCovariance:
+    """Read what `keep` wrote, to the last bit.
+
+    Raises:
+        InputError: If the record is broken, or the covariance made of something else.
+    """
+    try:
+        record = Record.model_validate_json(record_of(file).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            f"{record_of(file)}: is no record of a covariance "
+            f"({type(error).__name__}); remove it to ask the parties again"
+        ) from None
+    different = differences(record.made_of, made_of)
+    if different:
+        raise InputError(
+            f"{file}: was pooled by a run with another {', '.join(different)}; give "
+            "that run's settings, or name another folder"
+        )
+    return PooledCovariance(load_covariance([file], layers), record.shares)
+
+
+def record_of(file: Path) -> Path:
+    """Where it is written what a covariance was made of."""
+    return file.with_suffix(".json")

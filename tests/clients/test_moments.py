@@ -1,0 +1,142 @@
+"""A party sums over its own texts, and a simulation's parties over all of one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clients.moments import find_own_texts, share_of, sum_moments
+from clients.requests import ClientConfig, read_client_config
+from editing.moments import TextMoment
+from editing.texts import TextError, text_of
+from sims.in_process import make_contexts
+from strategies.messages import Phase, read_failure
+from strategies.moments import read_moments
+from tests.clients.nodes import ask, job_of
+from tests.federation import TEXT, Federation, settings_of
+from tests.laws import assert_same
+from tests.tiny import LAYERS, tiny_model
+
+Make = Callable[..., Federation]
+
+MODEL = tiny_model()
+
+
+def config_of(world: Path, party: int, parties: int, **node: str) -> ClientConfig:
+    """Read the settings of one of several nodes."""
+    flat = settings_of(world, parties={"count": parties})
+    contexts = make_contexts(flat, parties, [node] * parties)
+    return read_client_config(list(contexts.values())[party])
+
+
+@given(documents=st.integers(0, 30), parties=st.integers(1, 12))
+def test_shares_are_the_whole_text_in_order_and_even(
+    documents: int, parties: int
+) -> None:
+    """Nothing is lost or given twice, and no share is larger by more than one."""
+    texts = [f"text {number}" for number in range(documents)]
+    source = text_of(texts, "texts")
+    shares = [list(share_of(source, party, parties)) for party in range(parties)]
+    assert [each for share in shares for each in share] == texts
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("parties", [1, 3, 8])
+def test_parties_of_a_simulation_sum_over_the_run_s_text(
+    world: Path, parties: int
+) -> None:
+    """Their sums add up to the whole text's, and some may have no text."""
+    whole = sum_moments(MODEL, TEXT, LAYERS)
+    parts = [
+        sum_moments(
+            MODEL, find_own_texts(MODEL, config_of(world, party, parties)), LAYERS
+        )
+        for party in range(parties)
+    ]
+    for layer in LAYERS:
+        first, *rest = [part[layer] for part in parts if part]
+        total = sum(rest, start=first)
+        assert_same(total.total, whole[layer].total)
+        assert total.tokens == whole[layer].tokens
+        assert not total.single
+    assert sum(not part for part in parts) == max(0, parties - len(TEXT))
+
+
+def test_a_sum_is_over_every_token_of_every_text() -> None:
+    """The definition: text by text and token by token, unpadded."""
+    found = sum_moments(MODEL, TEXT, LAYERS)
+    for layer in LAYERS:
+        total, tokens = torch.zeros(24, 24, dtype=torch.float64), 0
+        seen: list[torch.Tensor] = []
+        handle = MODEL.down_projection(layer).register_forward_pre_hook(
+            lambda _, inputs, seen=seen: seen.append(inputs[0][0])
+        )
+        for text in TEXT:
+            ids = torch.tensor([MODEL.tokenizer(text)["input_ids"]])
+            with torch.no_grad():
+                MODEL.model(input_ids=ids)
+        handle.remove()
+        for key in torch.cat(seen):
+            total += torch.outer(key, key)
+            tokens += 1
+        assert_same(found[layer].total, total)
+        assert found[layer] == TextMoment(found[layer].total, tokens)
+
+
+def test_a_node_s_own_file_is_its_text(world: Path, tmp_path: Path) -> None:
+    """Whole, in a simulation too; without one, a party with own requests has none."""
+    file = tmp_path / "own.txt"
+    file.write_text("\n".join(TEXT[:2]))
+    for node in ({}, {"requests-path": "requests.json"}):
+        config = config_of(world, 1, 3, **{"text-path": str(file), **node})
+        assert list(find_own_texts(MODEL, config)) == list(TEXT[:2])
+    without = config_of(world, 1, 3, **{"requests-path": "requests.json"})
+    assert list(find_own_texts(MODEL, without)) == []
+    stranger = config_of(world, 0, 3).model_copy(update={"party": -1})
+    beyond = stranger.model_copy(update={"party": 3})
+    assert list(find_own_texts(MODEL, stranger)) == []
+    assert list(find_own_texts(MODEL, beyond)) == []
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", "  ", "\t"]])
+def test_of_no_text_nothing_is_summed(texts: list[str]) -> None:
+    """A file of empty lines is none."""
+    assert sum_moments(MODEL, texts, LAYERS) == {}
+
+
+def test_empty_lines_before_a_text_change_nothing() -> None:
+    """Nor does one that is read but once."""
+    plain = sum_moments(MODEL, TEXT, LAYERS)
+    padded = sum_moments(MODEL, iter(["", " ", *TEXT]), LAYERS)
+    for layer in LAYERS:
+        assert_same(padded[layer].total, plain[layer].total)
+        assert padded[layer].tokens == plain[layer].tokens
+
+
+@pytest.mark.parametrize("named", ["self", "hub:some/text", "/no/file", "/no/f#text"])
+def test_text_from_elsewhere_is_nobody_s_own(world: Path, named: str) -> None:
+    """What the model writes, or the hub holds, the server could have counted."""
+    config = config_of(world, 1, 3, **{"text-path": named})
+    with pytest.raises(TextError, match=r"`text-path`.*wanted a file"):
+        list(find_own_texts(MODEL, config))
+
+
+def test_a_node_sends_the_sum_of_the_layers_asked_for(
+    federate: Make, tmp_path: Path
+) -> None:
+    """And only its class if its file cannot be read."""
+    file = tmp_path / "own.txt"
+    file.write_text("\n".join(TEXT[1:]))
+    federation = federate(node_configs={1: {"text-path": str(file)}})
+    content = job_of(federation, layers=(2,))
+    found = read_moments(ask(federation, Phase.MOMENTS, content).content, {2: 24})
+    expected = sum_moments(MODEL, TEXT[1:], (2,))[2]
+    assert_same(found[2].total, expected.total)
+    assert found[2].tokens == expected.tokens
+    file.write_bytes(b"\xff\xfe\x00")
+    reply = ask(federation, Phase.MOMENTS, content)
+    assert read_failure(reply.content) == "texts that cannot be used"
