@@ -16,6 +16,7 @@ from sims.delta_commands import app as deltas
 from sims.errors import RunFailedError
 from sims.options import Engine, SetOption
 from sims.preset_commands import app as presets
+from sims.split_commands import app as splits
 from sims.studies.commands import app as studies
 
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.add_typer(studies)
 app.add_typer(deltas)
 app.add_typer(presets)
+app.add_typer(splits)
 
 
 class Precision(StrEnum):
