@@ -111,7 +111,6 @@ def choose_hyperparameters(
         )
     values, origin, bookkeeping = found or ({}, SETTINGS, {})
     parameters = parse_hyperparameters({**values, **given}, origin)
-    logger.info("hyperparameters: %s", origin)
     if unheeded := _unheeded(bookkeeping):
         logger.info("kept and not followed: %s", unheeded)
     return HyperparameterChoice(parameters, origin, bookkeeping)

@@ -114,7 +114,9 @@ def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
         raise InputError(f"{path}: {describe_unknown(unknown)}.")
     kept = {key: value for key, value in fields.items() if key in BOOKKEEPING}
     values = {k: as_number(k, v) for k, v in fields.items() if k in FIELDS}
-    return HyperparameterFile(values, told | kept)
+    # A report is JSON, and YAML and TOML know dates besides.
+    plain = json.loads(json.dumps(told | kept, default=str))
+    return HyperparameterFile(values, plain)
 
 
 def as_number(field: str, value: object) -> object:

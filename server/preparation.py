@@ -1,8 +1,11 @@
 """What a run needs before its first round: model, plan, prior, held-out facts."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from flwr.common.logger import log
 
 from editing.architectures import EditableModel
 from editing.config import Plan
@@ -92,6 +95,7 @@ def prepare(
     """
     path = resolve_model(config.model.path)
     chosen = choose_hyperparameters(config.editing, path)
+    log(logging.INFO, "Hyperparameters: %s", chosen.origin)
     model = chosen.load(path, config.model.dtype, config.model.device)
     folder = Path(path) if Path(path).is_dir() else None
     parameters = chosen.fit(model)

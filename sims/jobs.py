@@ -19,6 +19,7 @@ from editing.architectures import load_tokenizer
 from editing.covariance_cache import user_cache
 from editing.embedded import locate_embedded, resolve_model
 from editing.errors import InputError
+from editing.hyperparameter_choice import choose_hyperparameters
 from editing.prompts import tokenize_target, tokenize_text
 from editing.requests import EditRequest
 from server.app import choose_folder
@@ -248,6 +249,8 @@ def choose_engine(name: str, *, verbose: bool) -> Run:
 def check_early(config: RunConfig, folder: Path) -> None:
     """Refuse in a moment what a run would refuse after a minute."""
     refuse_existing(folder)
+    if config.editing.hyperparameters is not None:
+        choose_hyperparameters(config.editing, resolve_model(config.model.path))
     shares = find_shares(config.model, config.requests, config.parties)
     check_supply(len(shares.pool), config.parties, config.run.rounds)
     planted = [

@@ -113,6 +113,8 @@ def test_what_is_said_of_the_machine_is_kept_and_listed(tmp_path: Path) -> None:
     assert found.bookkeeping == MACHINE
     assert {**found.values, **found.bookkeeping}.keys() == {*MACHINE, *PUBLISHED}
     assert set(BOOKKEEPING).isdisjoint(Hyperparameters.model_fields)
+    dated = write(tmp_path, "layers: [1]\nmodel_name: 2026-01-31", "dated.yaml")
+    assert read_hyperparameter_file(dated).bookkeeping == {"model_name": "2026-01-31"}
 
 
 @given(

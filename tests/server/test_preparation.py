@@ -45,6 +45,18 @@ def refusing(*_: object, **__: object) -> None:
     raise AssertionError("computed again")
 
 
+def test_whose_hyperparameters_are_taken_is_said_in_the_log(
+    preparing: Prepare, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For nobody may have named them."""
+    said: list[str] = []
+    monkeypatch.setattr(
+        "server.preparation.log", lambda _, text, *rest: said.append(text % rest)
+    )
+    preparing()
+    assert said == [f"Hyperparameters: {world / 'hyperparameters.json'}"]
+
+
 def test_what_lies_beside_the_model_is_taken(preparing: Prepare, world: Path) -> None:
     """Hyperparameters, templates, held-out facts, and a covariance of its text."""
     found = preparing()

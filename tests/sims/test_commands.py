@@ -83,6 +83,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "run",
         "compare",
         "evaluate",
+        "presets",
         "summarize",
         "study",
         "cache",
@@ -133,6 +134,10 @@ BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
         (["run", *JOB[:3], "requests.source=none.json"], "none.json: cannot be read"),
         (["run", *JOB[:3], "requests.source=bad.json"], "bad.json: record 1: `prompt`"),
         (["run", *JOB], "100 requests"),
+        (
+            ["run", *JOB, *SMALL, "--set", "editing.hyperparameters=gpt2-x1"],
+            "did you mean 'gpt2-xl'?",
+        ),
         (["export-model", "."], "never overwritten"),
         (["run", "--resume", "nowhere"], "no unfinished run lies in"),
         (["run", "--resume", "x", "--set", "run.rounds=2"], "leave the scenario"),
