@@ -89,4 +89,5 @@ def _find_covariance(
         config.prior.text,
         resolve_model(config.model.path),
         threads=config.model.threads,
+        tokens=config.prior.tokens,
     )

@@ -58,6 +58,16 @@ class Provenance:
         """Whether products were rounded to float32; what is not known was not."""
         return self.products.startswith("float32")
 
+    def describe_ridges(self) -> dict[str, object]:
+        """What a run's settings say of them; nothing if there are none."""
+        added = {layer: ridge for layer, ridge in self.ridges.items() if ridge}
+        if not added:
+            return {}
+        return {
+            "ranks": {str(layer): self.ranks[layer] for layer in added},
+            "ridges": {str(layer): ridge for layer, ridge in added.items()},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Covariance:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from editing.errors import InputError
 from editing.moment_counting import BATCH_TOKENS, WINDOW_BATCHES
 from editing.text_windows import read_windows
 from editing.texts import TextSource, open_text
+
+logger = logging.getLogger(__name__)
 
 VERSION = "counted in windows, version 2"
 """Changes whenever the same text would give other bits."""
@@ -77,7 +80,23 @@ def find_covariance(
         )
         found = with_ridge(counted)
     save_covariance(found, kept)
+    _tell_of_ridges(found)
     return found
+
+
+def _tell_of_ridges(covariance: Covariance) -> None:
+    made = covariance.provenance
+    for layer, ridge in made.ridges.items():
+        if ridge:
+            logger.warning(
+                "The covariance of layer %d over %d tokens has rank %d of %d: a ridge "
+                "of %.3g is added to its diagonal. More text makes it needless.",
+                layer,
+                made.tokens,
+                made.ranks[layer],
+                len(covariance.moments[layer]),
+                ridge,
+            )
 
 
 def digest_covariance(covariance: Covariance, layers: Sequence[int]) -> str:

@@ -1,14 +1,19 @@
 """A covariance is computed once for what it depends on, and known by its bits."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import editing.covariance_cache
+import editing.texts
 from editing.architectures import EditableModel
 from editing.covariance import (
     Covariance,
+    CovarianceError,
     Provenance,
     compute_covariance,
     with_ridge,
@@ -16,7 +21,7 @@ from editing.covariance import (
 from editing.covariance_cache import digest_covariance, find_covariance
 from editing.covariance_files import save_covariance
 from editing.errors import InputError
-from tests.laws import draw_prior
+from tests.laws import assert_same, draw_prior
 from tests.tiny import LAYERS, tiny_model
 
 TEXT = ("Ada works for Acme Inc", "one day the harp was found in Oslo")
@@ -104,3 +109,84 @@ def test_a_digest_is_of_the_moments_of_the_layers_to_the_last_bit() -> None:
         digest_covariance(Covariance({1: one, 3: two}, here), (1, 3)),
     ]
     assert len({digest, *others}) == 5
+
+
+def test_the_same_tokens_are_found_again_wherever_they_lie(
+    model: EditableModel, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under another name, in another form, and with more text behind the limit."""
+    first = find_covariance(model, LAYERS, None, text, "", tokens=9)
+    assert first.provenance.tokens == 9
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", refuse)
+    lines = [json.dumps({"text": each}) for each in (*TEXT, "Hal lives in Rome")]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    again = find_covariance(
+        model, LAYERS, None, str(tmp_path / "a.jsonl"), "", tokens=9
+    )
+    assert torch.equal(first.moments[1], again.moments[1])
+    for tokens in (None, 8):
+        with pytest.raises(AssertionError, match="computed again"):
+            find_covariance(model, LAYERS, None, text, "", tokens=tokens)
+
+
+def test_a_model_s_own_text_is_bounded_and_found_without_being_written_again(
+    model: EditableModel, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no end of its own, and is known by weights and seed."""
+    assert Path(text).exists()  # the cache is an empty one
+    monkeypatch.setattr(editing.covariance_cache, "default_tokens", lambda *_: 200)
+    found = find_covariance(model, LAYERS, None, "self", "")
+    assert found.provenance.tokens == 200
+    assert found.provenance.dataset == "self (seed 0)"
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("written again")
+
+    monkeypatch.setattr(editing.texts, "sample_documents", refuse)
+    again = find_covariance(model, LAYERS, None, "self", "")
+    assert torch.equal(again.moments[2], found.moments[2])
+    with pytest.raises(AssertionError, match="written again"):
+        find_covariance(model, LAYERS, None, "self", "", tokens=100)
+
+
+def test_a_ridge_is_told_of(
+    model: EditableModel, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the rank that made it needed; also what a run's settings say."""
+    found = find_covariance(model, LAYERS, None, text, "")
+    tokens = found.provenance.tokens
+    assert f"layer 2 over {tokens} tokens has rank {tokens} of 24" in caplog.text
+    assert found.provenance.describe_ridges() == {
+        "ranks": {"1": tokens, "2": tokens},
+        "ridges": {str(k): found.provenance.ridges[k] for k in LAYERS},
+    }
+    full = Provenance("", "x", 30, {1: 24}, {1: 0.0})
+    assert full.describe_ridges() == {}
+
+
+def test_a_folder_of_published_statistics_is_found_through_a_run_s_setting(
+    model: EditableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a file of another model in it is refused."""
+    monkeypatch.setattr(model.model.config, "_name_or_path", "acme/tiny")
+    folder = tmp_path / "acme_tiny" / "wikipedia_stats"
+    folder.mkdir(parents=True)
+    for layer in LAYERS:
+        name = f"transformer.h.{layer}.mlp.c_proj_float32_mom2_100000.npz"
+        arrays: dict[str, Any] = {
+            "mom2.mom2": 20 * draw_prior(layer).numpy(),
+            "mom2.count": np.array(20),
+        }
+        np.savez(folder / name, **arrays)
+    for named in (tmp_path, folder):
+        found = find_covariance(model, LAYERS, str(named), "/no/text", "")
+        assert_same(found.moments[2], draw_prior(2))
+        with pytest.raises(CovarianceError, match="5 wide"):
+            found.check(model, LAYERS)
+    monkeypatch.setattr(model.model.config, "_name_or_path", "acme/other")
+    with pytest.raises(CovarianceError, match="acme/other"):
+        find_covariance(model, LAYERS, str(tmp_path), "/no/text", "")

@@ -1,8 +1,5 @@
 """A count goes on after a kill to the last bit, and holds a bounded part of a text."""
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,31 +24,14 @@ from tests.editing.test_activations import ROUNDING
 from tests.editing.test_covariance import naive_moment
 from tests.laws import assert_same
 from tests.tiny import LAYERS, WORDS, tiny_model
-from tests.trees import ROOT
 
 MODEL = tiny_model()
 TEXTS = [" ".join((WORDS * 3)[number : 3 * number + 2]) for number in range(60)]
 BATCH_TOKENS, EVERY = 100, 150
 
-KILLED_MIDWAY = f"""
-import os, signal, sys
-from pathlib import Path
-from editing.moment_counting import Checkpoints, count_moments
-from editing.texts import open_text
-from tests.tiny import LAYERS, tiny_model
-
-def die(done):
-    if done > int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-model = tiny_model()
-count_moments(model, open_text(sys.argv[1], model, ""), LAYERS, None,
-    {BATCH_TOKENS}, Checkpoints(Path(sys.argv[2]), {EVERY}), die)
-"""
-
 
 class Stop(Exception):
-    """Stands for a kill, where one process is enough."""
+    """Stands for a kill; tests/sims/test_counting.py kills for good."""
 
 
 def count(
@@ -98,27 +78,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_count_that_was_killed_ends_with_the_bits_of_one_that_was_not(
-    file: Path, tmp_path: Path
-) -> None:
-    """Killed for good, in the middle of a window and past its last state."""
-    state = tmp_path / "a.unfinished"
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_MIDWAY, str(file), str(state), "1100"],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert [each.name for each in tmp_path.iterdir() if "partial" in each.name] == []
-    text, told = open_text(str(file), MODEL, ""), list[int]()
-    whole = count(text)
-    again = count(text, state, on_batch=told.append)
-    assert 900 < told[0] < 1200 < whole.sums.tokens == told[-1]
-    assert_same_bits(again, whole)
-    moment, tokens = naive_moment(TEXTS, 1)
-    assert tokens == whole.sums.tokens
-    assert_same(whole.sums.means()[1], moment, ROUNDING)
+def test_a_count_is_the_naive_sum(file: Path) -> None:
+    """Whatever its windows and batches."""
+    whole = count(open_text(str(file), MODEL, ""))
+    for layer in LAYERS:
+        moment, tokens = naive_moment(TEXTS, layer)
+        assert tokens == whole.sums.tokens
+        assert_same(whole.sums.means()[layer], moment, ROUNDING)
 
 
 @pytest.mark.parametrize("tokens", [0, 160, 500, 1000, 1700])
