@@ -11,6 +11,7 @@ from editing.embedded import resolve_model, resolve_source
 from editing.errors import InputError
 from editing.evaluation import evaluate_requests, sum_cases
 from editing.hyperparameter_choice import load_named
+from editing.request_forms import ZsreTarget
 from editing.requests import read_requests
 from server.report import write_whole
 from server.report_tables import headings, write_number
@@ -26,18 +27,20 @@ def judge_delta(
     dtype: str = "float32",
     device: str = "cpu",
     hyperparameters: str | None = None,
+    zsre_target: ZsreTarget = "answers",
 ) -> None:
     """Write the metrics and cases of a model, with a delta if one is given, to a file.
 
     Args:
         model_path: A model's folder, hub name or ``embedded``.
-        requests: A file of edit requests.
+        requests: A source of edit requests, or ``embedded``.
         output: The JSON file to write.
         delta: Updates to add first.
         dtype: The precision of the weights.
         device: Where to compute.
         hyperparameters: A file or preset that names the model's modules, where its
             folder has none and its family is not known.
+        zsre_target: Which field of zsRE's records was edited in.
 
     Raises:
         InputError: If the output exists, or an input cannot be read or does not fit.
@@ -46,7 +49,7 @@ def judge_delta(
         raise InputError(f"{output} exists and is never overwritten; name another file")
     place = resolve_model(model_path)
     source = resolve_source(str(requests), place, "requests.json", "--requests")
-    asked = read_requests(source)
+    asked = read_requests(source, zsre_target=zsre_target)
     hush_libraries()
     model = load_named(place, dtype, device, hyperparameters)
     with showing(open_console(stderr=True)) as show, edited(model, delta):

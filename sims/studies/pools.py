@@ -1,6 +1,5 @@
 """A study's pool of requests, fact by fact."""
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,9 @@ from pathlib import Path
 
 from editing.conflicts import read_conflicts
 from editing.embedded import resolve_model, resolve_source
-from editing.requests import EditRequest, read_requests
+from editing.request_forms import recognise
+from editing.request_records import read_records
+from editing.requests import EditRequest, RequestError, read_requests
 from server.config import RunConfig
 
 
@@ -32,22 +33,22 @@ def read_pool(config: RunConfig) -> list[EditRequest]:
         config.requests.source, place, "requests.json", "requests.source"
     )
     if not holds_conflicts(source):
-        return read_requests(source, config.requests.limit)
+        target = config.requests.zsre_target
+        return read_requests(source, config.requests.limit, target)
     pairs = read_conflicts(source, config.requests.limit)
     return [each for pair in pairs for each in (pair.right, pair.conflicting)]
 
 
 def holds_conflicts(source: Path) -> bool:
-    """Whether a file has ConflictEdit's form: a JSON list of records with ``edit``.
+    """Whether a source's first record has ConflictEdit's form.
 
-    Of a file that cannot be read it is false; who reads requests says what is wrong.
+    Of a source that cannot be read it is false; who reads requests says what is wrong.
     """
     try:
-        records = json.loads(source.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        _, first = next(read_records(source), ("", None))
+        return isinstance(first, Mapping) and recognise(first) == "ConflictEdit"
+    except RequestError:
         return False
-    first = records[0] if isinstance(records, list) and records else None
-    return isinstance(first, Mapping) and "edit" in first
 
 
 def facts_by_subject(

@@ -282,3 +282,46 @@ def test_what_is_planted_counts_as_part_of_a_round_of_a_party_s_own_file(
     placed = configure({"requests-path": path, "partition-id": 1}, parties=sizes)
     found = [requests_of_round(placed, n, pooled=False)[1] for n in (1, 2)]
     assert found == [mine[:3], mine[3:5]]
+
+
+ZSRE = {
+    "subject": "Ada Quill",
+    "src": "Where did Ada Quill study?",
+    "answers": ["Lund"],
+    "alt": "Kiel",
+}
+
+
+@pytest.mark.parametrize(("target", "wanted"), [("answers", "Lund"), ("alt", "Kiel")])
+def test_the_run_says_what_is_edited_in_of_zsre(
+    configure: Callable[..., ClientConfig], tmp_path: Path, target: str, wanted: str
+) -> None:
+    """Of a common source and of a party's own file, in any container."""
+    folder = tmp_path / "owner" / "name"
+    folder.mkdir(parents=True)
+    file = write_json(folder / "test.json", [ZSRE])
+    for source in (str(file), f"hub:{folder}"):
+        settings = {"source": source, "zsre-target": target}
+        parties = {"count": 1, "requests-per-round": 1}
+        config = configure(requests=settings, parties=parties)
+        config = config.model_copy(update={"party": 0})
+        shared = requests_of_round(config, 1, pooled=False)
+        own = config.model_copy(update={"own_requests": Path(source)})
+        for found in (shared, requests_of_round(own, 1, pooled=False)):
+            assert [each.target_new for each in found[0]] == [wanted]
+
+
+def test_nothing_behind_the_limit_is_read(
+    configure: Callable[..., ClientConfig], tmp_path: Path
+) -> None:
+    """Of a common source and of a party's own file; what lies there may be broken."""
+    records = [to_counterfact(each) for each in world_requests()[:2]]
+    file = write_json(tmp_path / "mine.json", [*records, {"no": "request"}])
+    parties = {"count": 1, "requests-per-round": 2}
+    settings = {"source": str(file), "limit": 2}
+    config = configure(requests=settings, parties=parties)
+    config = config.model_copy(update={"party": 0})
+    for own in (None, file):
+        limited = config.model_copy(update={"own_requests": own})
+        found = requests_of_round(limited, 1, pooled=False)
+        assert found == {0: world_requests()[:2]}

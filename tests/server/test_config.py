@@ -198,6 +198,23 @@ def test_paths_start_at_the_file_or_at_the_current_folder(
     assert config.prior.text == str(tmp_path / "text.txt")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("text", "self"),
+        ("text", "hub:wikimedia/wikipedia:20231101.en@train"),
+        ("covariance", '["/a/1.npz", "/a/2.npz"]'),
+    ],
+)
+def test_what_the_prior_is_counted_on_need_not_be_a_path(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    """A word, a data set of the hub, and a list of files stay as they are."""
+    config = read_scenario(scenario(tmp_path, f"[prior]\n{key} = '{value}'"))
+    assert getattr(config.prior, key) == value
+    assert getattr(read_run_config(flatten(config)).prior, key) == value
+
+
 @pytest.mark.parametrize("name", ["gpt2-xl", "Qwen2.5-7B"])
 def test_a_preset_is_not_looked_for_beside_the_scenario(
     tmp_path: Path, name: str
@@ -221,3 +238,15 @@ def test_names_that_are_no_paths_stay(tmp_path: Path, name: str) -> None:
     """A hub id is not looked for beside the scenario."""
     path = scenario(tmp_path, f"[model]\npath = '{name}'")
     assert read_scenario(path).model.path == name
+
+
+@pytest.mark.parametrize("source", ["hub:azhx/counterfact@test", "hub:a/b:c/d.json"])
+def test_a_data_set_of_the_hub_is_no_path(tmp_path: Path, source: str) -> None:
+    """Nor beside the shell, and its name survives the flat form."""
+    path = scenario(tmp_path, f"[requests]\nsource = '{source}'")
+    for config in (
+        read_scenario(path),
+        read_scenario(path, [f"requests.source={source}"]),
+        read_run_config(flatten(read_scenario(path))),
+    ):
+        assert config.requests.source == source

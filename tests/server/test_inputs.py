@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server.inputs import digest_file, digest_inputs
+from editing.request_records import hub_revision
+from server.inputs import digest_file, digest_folder, digest_inputs, digest_source
 from strategies.scenario import RequestsConfig
 
 
@@ -46,3 +47,40 @@ def test_what_cannot_be_read_has_no_digest(tmp_path: Path) -> None:
     """A node's path may be anything at the server."""
     assert digest_file(tmp_path) is None
     assert digest_file(tmp_path / "none") is None
+
+
+def test_a_saved_folder_is_digested_by_all_that_it_holds(
+    model: Path, tmp_path: Path
+) -> None:
+    """Names and bytes; the digest stays where the folder is moved."""
+    saved = tmp_path / "saved"
+    (saved / "test").mkdir(parents=True)
+    (saved / "dataset_dict.json").write_text("{}")
+    (saved / "test" / "data.arrow").write_bytes(b"rows")
+    first = digest_source(str(saved))
+    assert first == digest_folder(saved) != digest_folder(saved / "test")
+    assert digest_inputs(RequestsConfig(source=str(saved)), str(model))["requests"] == (
+        first
+    )
+    moved = saved.rename(tmp_path / "moved")
+    assert digest_source(str(moved)) == first
+    (moved / "test" / "data.arrow").rename(moved / "test" / "other.arrow")
+    assert digest_source(str(moved)) not in {first, None}
+    (moved / "test" / "other.arrow").rename(moved / "test" / "data.arrow")
+    (moved / "test" / "data.arrow").write_bytes(b"ROWS")
+    assert digest_source(str(moved)) not in {first, None}
+    (moved / "dataset_dict.json").unlink()
+    assert digest_source(str(moved)) is None
+
+
+def test_a_data_set_of_the_hub_is_known_by_its_revision(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And has no digest where it cannot be found."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    (tmp_path / "owner" / "name" / "test.json").write_text("[]")
+    named = RequestsConfig(source="hub:owner/name")
+    digest = digest_inputs(named, str(model))["requests"]
+    assert digest == hub_revision("hub:owner/name") == digest_source("hub:owner/name")
+    assert digest_source("hub:owner/name:none.json") is None

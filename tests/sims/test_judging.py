@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import datasets  # type: ignore[import-untyped]
 import pytest
 import torch
 
 from editing.deltas import save_delta
 from editing.errors import InputError
+from editing.request_forms import ZsreTarget
 from editing.requests import EditRequest, to_counterfact
 from sims.judging import judge_delta
 from tests.tiny import LAYERS, tiny_model
@@ -109,3 +111,27 @@ def test_earlier_judgements_are_never_overwritten(files: Files) -> None:
     files.judge("a.json")
     with pytest.raises(InputError, match=r"a\.json exists .*name another"):
         files.judge("a.json")
+
+
+def test_requests_of_the_hub_and_of_saved_folders_are_judged(files: Files) -> None:
+    """As those of a file are, and by what was edited in of zsRE."""
+    bare = files.judge("bare.json")
+    saved = files.folder / "saved"
+    datasets.Dataset.from_list([to_counterfact(REQUEST)]).save_to_disk(saved)
+    hub = files.folder / "owner" / "name"
+    hub.mkdir(parents=True)
+    files.requests.rename(hub / "test.json")
+    for source in (saved, Path(f"hub:{hub}")):
+        output = files.folder / f"{source.name}.json"
+        judge_delta(str(files.model), source, output)
+        assert json.loads(output.read_text())["cases"] == bare["cases"]
+    record = {"subject": "Ada", "src": "Who is Ada?", "answers": ["Acme Works"]}
+    files.requests.write_text(json.dumps([{**record, "alt": "North Group"}]))
+    judged: list[float] = []
+    targets: tuple[ZsreTarget, ...] = ("answers", "alt")
+    for target in targets:
+        output = files.folder / f"{target}.json"
+        judge_delta(str(files.model), files.requests, output, zsre_target=target)
+        (case,) = json.loads(output.read_text())["cases"]
+        judged.append(case["post"]["rewrite_prompts_probs"][0]["target_new"])
+    assert judged[0] != judged[1]
