@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -35,7 +36,8 @@ def read_activations(
     """Read keys and hidden states at each row's subject's last token.
 
     Blocks after the last one asked for are not run. Results are in the order of `rows`
-    and do not depend on how they are batched, to the rounding of the model's precision.
+    and do not depend on how they are batched, to the rounding of the model's precision;
+    they lie where inputs lie, whatever devices the blocks are on.
     """
     parts: list[tuple[list[int], Activations]] = []
     for indices in batches_by_length(rows, batch_size):
@@ -49,7 +51,7 @@ def read_activations(
     )
 
 
-def hidden_state(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+def hidden_state(output: Tensor | tuple[Any, ...]) -> Tensor:
     """A block's hidden state, whether the block returns it alone or in a tuple."""
     return output if isinstance(output, Tensor) else output[0]
 
@@ -105,7 +107,7 @@ def _read_batch(
             def keep(
                 _: nn.Module,
                 __: object,
-                output: Tensor | tuple[Tensor, ...],
+                output: Tensor | tuple[Any, ...],
                 layer: int = layer,
             ) -> None:
                 hidden[layer] = hidden_state(output)
@@ -120,9 +122,24 @@ def _read_batch(
                 use_cache=False,
             )
     return Activations(
-        {layer: at_positions(keys[layer], batch.subjects) for layer in key_layers},
-        {layer: at_positions(hidden[layer], batch.subjects) for layer in hidden_layers},
+        {
+            layer: _subjects_of(by_rows(keys[layer], batch), batch)
+            for layer in key_layers
+        },
+        {layer: _subjects_of(hidden[layer], batch) for layer in hidden_layers},
     )
+
+
+def by_rows(
+    states: Float[Tensor, "*tokens width"], batch: PromptBatch
+) -> Float[Tensor, "batch seq width"]:
+    """What a module was given, by rows; some families put all tokens in one (OPT)."""
+    return states.view(*batch.input_ids.shape, states.shape[-1])
+
+
+def _subjects_of(states: Tensor, batch: PromptBatch) -> Float[Tensor, "batch width"]:
+    picked = at_positions(states, batch.subjects.to(states.device))
+    return picked.to(batch.subjects.device)
 
 
 def at_positions(

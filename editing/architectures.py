@@ -1,4 +1,4 @@
-"""Language models that can be edited, and where their parts lie."""
+"""Language models that can be edited, and how they are loaded."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,39 +21,14 @@ from transformers import (
 
 from editing.config import Hyperparameters
 from editing.deltas import stores_transposed
+from editing.discovery import check_parts, discover, settle
 from editing.errors import InputError
-from editing.settings import Settings
+from editing.families import ARCHITECTURES, Architecture, longest_input
+from editing.families import ModelError as ModelError
+from editing.fingerprints import fingerprint_model
 
-
-class ModelError(InputError):
-    """A model that cannot be loaded or edited."""
-
-
-class Architecture(Settings):
-    """Names of the parts of one family; ``{}`` stands for the block's number.
-
-    Attributes:
-        block: A transformer block; its output is the hidden state.
-        down_projection: The edited module: keys are its inputs.
-        final_norm: The norm before the vocabulary head.
-        positions: The configuration's field for the longest input, in tokens.
-    """
-
-    block: str
-    down_projection: str
-    final_norm: str
-    positions: str = "max_position_embeddings"
-
-
-# Families whose settings were run; another one is a line here.
-ARCHITECTURES = {
-    "gpt2": Architecture(
-        block="transformer.h.{}",
-        down_projection="transformer.h.{}.mlp.c_proj",
-        final_norm="transformer.ln_f",
-        positions="n_positions",
-    ),
-}
+AUTO = "auto"
+"""The device that has a model spread over all that there are."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +52,7 @@ class EditableModel:
     @property
     def longest_input(self) -> int:
         """Most tokens that one input may have."""
-        return int(getattr(self.model.config, self.architecture.positions))
+        return longest_input(self.model.config, self.architecture)
 
     @cached_property
     def block_count(self) -> int:
@@ -103,14 +79,46 @@ class EditableModel:
         return (columns, rows) if stores_transposed(projection) else (rows, columns)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores over the vocabulary for final hidden states (before the norm)."""
-        norm = self.model.get_submodule(self.architecture.final_norm)
-        return self.head(norm(hidden))
+        """Scores over the vocabulary for hidden states behind the last block."""
+        parts = self.architecture
+        for name in (parts.final_norm, parts.projection):
+            if name is not None:
+                hidden = self.model.get_submodule(name)(hidden)
+        return self.head(hidden)
 
     def head(self, states: Tensor) -> Tensor:
-        """Scores over the vocabulary for normed states."""
-        scores: Tensor = self.model.get_output_embeddings()(states)
+        """Scores over the vocabulary for normed states, bent as the family does it."""
+        scores = self._bare_scores(states)
+        multiplier, divisor, cap = self._bends
+        if multiplier is not None:
+            scores = scores * multiplier
+        if divisor is not None:
+            scores = scores / divisor
+        if cap is not None:
+            scores = cap * torch.tanh(scores / cap)
+        return scores.to(states.device)
+
+    def _bare_scores(self, states: Tensor) -> Tensor:
+        name = self.architecture.head
+        module: nn.Module = (
+            self.model.get_output_embeddings()
+            if name is None
+            else self.model.get_submodule(name)
+        )
+        if isinstance(module, nn.Embedding):
+            return linear(states, module.weight)
+        scores: Tensor = module(states)
         return scores
+
+    @cached_property
+    def _bends(self) -> tuple[float | None, float | None, float | None]:
+        """What scores are multiplied by, divided by, and bent below."""
+        parts, config = self.architecture, self.model.config.get_text_config()
+        fields = (parts.multiplier, parts.divisor, parts.soft_cap)
+        multiplier, divisor, cap = (
+            None if name is None else getattr(config, name, None) for name in fields
+        )
+        return multiplier, divisor, cap
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Refuse layers that the model does not have.
@@ -128,12 +136,7 @@ class EditableModel:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of names, precision and values of all parameters, as loaded."""
-        digest = hashlib.sha256()
-        for name, parameter in sorted(self.model.named_parameters()):
-            digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-            flat = parameter.detach().cpu().contiguous().view(torch.uint8)
-            digest.update(flat.numpy().data)
-        return digest.hexdigest()
+        return fingerprint_model(self.model)
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
@@ -153,35 +156,40 @@ def load_editable_model(
 ) -> EditableModel:
     """Load a model from a folder or a hub name, ready to be edited.
 
-    A `ModelError` says so if nothing loadable is there, or the family is not known and
-    the hyperparameters do not name its modules.
+    A `ModelError` says so if nothing loadable is there, or the model's parts are
+    neither known, nor told by its structure, nor named by the hyperparameters.
+
+    Args:
+        path: A folder as `save_pretrained` writes it, in shards or not, or a hub name.
+        dtype: The precision of weights and forward passes, as torch names it.
+        device: As torch names it, or ``auto``, which spreads the model's blocks over
+            the devices that there are.
+        hyperparameters: May name the model's modules.
     """
-    options: dict[str, Any] = {"attn_implementation": "sdpa"}
+    spread = {"device_map": AUTO} if device == AUTO else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), **options
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), **spread
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _unloadable(path, error) from None
-    moved: PreTrainedModel = nn.Module.to(model, torch.device(device))
-    return make_editable(moved, tokenizer, hyperparameters)
+    if device != AUTO:
+        model = _move(model, device)
+    return make_editable(model, tokenizer, hyperparameters)
 
 
 def load_tokenizer(path: str) -> tuple[PreTrainedTokenizerBase, int]:
     """Load a model's tokenizer and the longest input it reads, without its weights.
 
-    A `ModelError` says so if no model lies there, or its family is not known.
+    A `ModelError` says so if no model lies there.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unloadable(path, error) from None
-    known = ARCHITECTURES.get(str(config.model_type))
-    if known is None:
-        raise _unknown(str(config.model_type))
-    return tokenizer, int(getattr(config, known.positions))
+    return tokenizer, longest_input(config, ARCHITECTURES.get(str(config.model_type)))
 
 
 def make_editable(
@@ -191,22 +199,60 @@ def make_editable(
 ) -> EditableModel:
     """Wrap a loaded model: evaluation mode, no gradients for its weights.
 
+    Modules that the hyperparameters name come before those that are known of the
+    family, and these before those that its structure tells. A model whose parts are not
+    all known is run once, to see that they are its parts. A `ModelError` says so if
+    they are not.
+
     Raises:
-        ModelError: If the family is unknown and the hyperparameters name no modules,
-            or the tokenizer cannot tell where in the text a token lies.
+        ModelError: If weights lie on no device, or the tokenizer cannot tell where in
+            the text a token lies.
     """
-    family = str(model.config.model_type)
-    known = ARCHITECTURES.get(family)
-    named = _named_modules(hyperparameters, known)
-    if named is None:
-        raise _unknown(family)
     if not tokenizer.is_fast:
         raise ModelError(
             "The tokenizer has no offsets (it is not a fast one), so the subject's "
             "last token cannot be found. Save it with a tokenizer.json."
         )
+    offloaded = sum(each.is_meta for each in model.parameters())
+    if offloaded:
+        raise ModelError(
+            f"{offloaded} of the model's weights were left on disk or in other memory "
+            "because the devices have no room, and an edit could not change them. Try "
+            "a shorter `model.dtype`, or a device with more memory."
+        )
+    _settle_attention(model)
     model.train(False).requires_grad_(False)
-    return EditableModel(model, tokenizer, named)
+    return _with_parts(model, tokenizer, hyperparameters)
+
+
+def _with_parts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    hyperparameters: Hyperparameters | None,
+) -> EditableModel:
+    given = _named_modules(hyperparameters)
+    known = ARCHITECTURES.get(str(model.config.model_type))
+    if known is None:
+        architecture = discover(model, given)
+    else:
+        architecture = settle(model, known, given)
+    check_parts(model, architecture)
+    editable = EditableModel(model, tokenizer, architecture)
+    if known is None or given:
+        _check_by_running(editable)
+    return editable
+
+
+def _move(model: PreTrainedModel, device: str) -> PreTrainedModel:
+    try:
+        moved: PreTrainedModel = nn.Module.to(model, torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"`model.device` {device!r}: the model cannot be put there "
+            f"({str(error).splitlines()[0]}). Wanted a device as torch names it, such "
+            "as `cpu` or `cuda:0`, or `auto`."
+        ) from None
+    return moved
 
 
 def _unloadable(path: str, error: Exception) -> ModelError:
@@ -219,26 +265,76 @@ def _unloadable(path: str, error: Exception) -> ModelError:
     )
 
 
-def _unknown(family: str) -> ModelError:
-    return ModelError(
-        f"Models of type `{family}` cannot be edited yet; known: "
-        f"{', '.join(sorted(ARCHITECTURES))}. Another family is one line in "
-        "editing/architectures.py."
-    )
+def _settle_attention(model: PreTrainedModel) -> None:
+    """Choose attention that takes any mask, and that caps scores where it shall."""
+    text = model.config.get_text_config()
+    if getattr(text, "attn_logit_softcapping", None) is not None:
+        if model.dtype == torch.float64:
+            raise ModelError(
+                "Capped attention is computed in single precision, where the mask of a "
+                "float64 model is no number. Set `model.dtype` to float32."
+            )
+        model.set_attn_implementation("eager")
+    elif model.config._attn_implementation not in {"sdpa", "eager"}:
+        model.set_attn_implementation("sdpa")
 
 
-def _named_modules(
-    hyperparameters: Hyperparameters | None, known: Architecture | None
-) -> Architecture | None:
+def _named_modules(hyperparameters: Hyperparameters | None) -> dict[str, str]:
     if hyperparameters is None:
-        return known
+        return {}
     given = {
         "block": hyperparameters.layer_module_tmp,
         "down_projection": hyperparameters.rewrite_module_tmp,
         "final_norm": hyperparameters.ln_f_module,
+        "head": hyperparameters.lm_head_module,
     }
-    values = (known.model_dump() if known else {}) | {
-        field: name for field, name in given.items() if name is not None
-    }
-    complete = {"block", "down_projection", "final_norm"} <= values.keys()
-    return Architecture.model_validate(values) if complete else None
+    return {field: name for field, name in given.items() if name is not None}
+
+
+@torch.no_grad()
+def _check_by_running(editable: EditableModel) -> None:
+    """Refuse a model whose scores are not what its parts make of its hidden states.
+
+    And one whose later tokens reach earlier ones, as behind padding they would.
+    """
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, __: object, output: Tensor | tuple[Any, ...]) -> None:
+        state: Tensor = output if isinstance(output, Tensor) else output[0]
+        seen.append(state.to(editable.device))
+
+    model, last = editable.model, editable.block(editable.block_count - 1)
+    words = model.get_input_embeddings().get_parameter("weight").shape[0]
+    rows = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 6, 5, 4]]) % words
+    handle = last.register_forward_hook(keep)
+    try:
+        expected: Tensor = model(input_ids=rows.to(editable.device)).logits
+    finally:
+        handle.remove()
+    if not _says(editable, seen[0], expected):
+        raise ModelError(
+            "The model's scores are not those of its head behind its norm "
+            f"`{editable.architecture.final_norm}` behind the last "
+            f"`{editable.architecture.block}`. Name the parts with `layer_module_tmp`, "
+            "`ln_f_module` and `lm_head_module`; a head that does more than to "
+            "multiply, divide or cap its scores is not supported."
+        )
+    if not _alike(expected[0, :3], expected[1, :3], editable.dtype):
+        raise ModelError(
+            f"Models of type `{model.config.model_type}` read ahead: later tokens "
+            "change what is said of earlier ones, so they cannot be edited. Wanted a "
+            "causal language model."
+        )
+
+
+def _says(editable: EditableModel, hidden: Tensor, expected: Tensor) -> bool:
+    try:
+        said = editable.logits(hidden).to(expected)
+    except RuntimeError:  # of a norm or a head that is as wide as something else
+        return False
+    return said.shape == expected.shape and _alike(said, expected, editable.dtype)
+
+
+def _alike(first: Tensor, second: Tensor, dtype: torch.dtype) -> bool:
+    tolerance = min(max(100 * torch.finfo(dtype).eps, 1e-5), 0.05)
+    return bool((first - second).norm() <= tolerance * second.norm())

@@ -15,6 +15,9 @@ from editing.requests import EditRequest
 BARE = "{}"
 """The template that puts nothing around a prompt."""
 
+WORD = "a"
+"""Stands in front of a target while it is cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
@@ -66,25 +69,53 @@ def tokenize_prompt(
     """
     before = template.index(BARE) + prompt.index(BARE)
     text = template.replace(BARE, prompt.replace(BARE, subject))
-    encoding = tokenizer(text, return_offsets_mapping=True)
+    ids, offsets = _tokens_of(tokenizer, text)
     end = before + len(subject)
-    for position in reversed(range(len(encoding["input_ids"]))):
-        first, last = encoding["offset_mapping"][position]
+    for position in reversed(range(len(ids))):
+        first, last = offsets[position]
         if first < end and last > before and last > first:
-            return TokenRow(tuple(encoding["input_ids"]), position)
+            return TokenRow(ids, position)
     raise InputError(f"The tokenizer leaves nothing of the subject {subject!r}.")
 
 
 def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> TokenRow:
     """A finished text in tokens; its subject is its last token."""
-    ids = tuple(tokenizer(text)["input_ids"])
+    ids, _ = _tokens_of(tokenizer, text)
     return TokenRow(ids, len(ids) - 1)
 
 
+def _tokens_of(
+    tokenizer: PreTrainedTokenizerBase, text: str
+) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
+    """Tokens and where each lies in the text.
+
+    Special tokens that the tokenizer puts in front belong to the row. Those it would
+    put behind do not: what follows a prompt is its target.
+    """
+    encoding = tokenizer(
+        text, return_offsets_mapping=True, return_special_tokens_mask=True
+    )
+    ids, added = encoding["input_ids"], encoding["special_tokens_mask"]
+    size = len(ids)
+    while size > 1 and added[size - 1] and not all(added[:size]):
+        size -= 1
+    return tuple(ids[:size]), encoding["offset_mapping"][:size]
+
+
 def tokenize_target(tokenizer: PreTrainedTokenizerBase, target: str) -> tuple[int, ...]:
-    """A continuation in tokens: with its leading space, without special tokens."""
-    ids = tokenizer(f" {target.strip()}", add_special_tokens=False)["input_ids"]
-    return tuple(ids)
+    """A continuation in tokens: as it is cut behind a word, without special tokens.
+
+    That is with its leading space, once: SentencePiece tokenizers put a space of their
+    own in front of any text, which inside a text is not there.
+    """
+    alone, behind = (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (WORD, f"{WORD} {target.strip()}")
+    )
+    if behind[: len(alone)] != alone:
+        behind = tokenizer(f" {target.strip()}", add_special_tokens=False)["input_ids"]
+        return tuple(behind)
+    return tuple(behind[len(alone) :])
 
 
 def pad_rows(rows: Sequence[TokenRow], device: torch.device) -> PromptBatch:

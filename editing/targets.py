@@ -27,6 +27,7 @@ from editing.readings import (
     renumber,
 )
 from editing.requests import EditRequest
+from editing.whole_rows import WholeRows
 
 LOSS_AT_REST = 0.05
 """A request whose loss is below this is finished."""
@@ -52,7 +53,8 @@ def compute_targets(
     onto ``‖δ‖ ≤ clamp_norm_factor · ‖h‖``; a request stops when its loss is below 0.05
     (arXiv 2202.05262, equation 4; arXiv 2210.07229, §4.2, and the published code). A
     prompt that does not fit the model's context is an `InputError`, and a loss that is
-    no finite number is a `DivergedTargetError`.
+    no finite number is a `DivergedTargetError`. Passes are in the model's precision;
+    scores, loss, ``δ`` and ``z`` in single precision if that is the finer one.
 
     Args:
         model: The model before this round's edits.
@@ -86,7 +88,7 @@ def _optimise(
     ]
     numbers = torch.tensor([index for group in groups for index in group])
     hidden = torch.cat([part.prefix.hidden[:, 0] for part in parts])
-    start = hidden[torch.argsort(numbers)[:: len(templates) + 1]]
+    start = _wide(hidden[torch.argsort(numbers)[:: len(templates) + 1]])
     case_ids = tuple(request.case_id for request in requests)
     active = torch.arange(len(requests), device=model.device)
     search = _Search(parts, active, case_ids)
@@ -97,7 +99,7 @@ def _run_part(model: EditableModel, built: TargetRows, layer: int) -> "_Part":
     prefix = run_prefix(model, pad_rows(built.rows, model.device), layer)
     return _Part(
         prefix,
-        plan_readings(built, model.device, prefix.hidden.dtype),
+        plan_readings(built, model.device, _wide(prefix.hidden[:0]).dtype),
         torch.tensor(built.owners, device=model.device),
     )
 
@@ -136,7 +138,7 @@ class _Part:
         owners: Which of the requests still being optimised a row belongs to.
     """
 
-    prefix: FrozenPrefix
+    prefix: FrozenPrefix | WholeRows
     readings: Readings
     owners: Tensor
 
@@ -208,10 +210,10 @@ class _Search:
             final, early = part.prefix.run(model, window, parameters.v_loss_layer)
             rewriting, essence = part.readings.rewriting, part.readings.essence
             if len(rewriting.rows):
-                logits = model.logits(rewriting.pick(early))
+                logits = _wide(model.logits(rewriting.pick(early)))
                 total = total.index_add(0, rewriting.owners, _cost(logits, rewriting))
             if len(essence.rows):
-                drift = self._drift(model.logits(essence.pick(final)))
+                drift = self._drift(_wide(model.logits(essence.pick(final))))
                 total = total + parameters.kl_factor * drift
         return total
 
@@ -221,6 +223,11 @@ class _Search:
             self.essence_before = now.detach()
         each = kl_div(self.essence_before, now, reduction="none", log_target=True)
         return each.sum(dim=1)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Values in single precision at least; half as precise, Adam would stand still."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _cost(logits: Tensor, places: Places) -> Tensor:

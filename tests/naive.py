@@ -6,6 +6,7 @@ The tests hold `editing.targets` to it, and `benchmarks/targets.py` races it.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,7 @@ def _run(
     loss_layer = max(loss_layer, layer)
     seen: dict[str, Tensor] = {}
 
-    def add(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> object:
+    def add(_: nn.Module, __: object, output: Tensor | tuple[Any, ...]) -> object:
         hidden = output if isinstance(output, Tensor) else output[0]
         seen["edited"] = hidden
         if shift is None:
@@ -136,7 +137,7 @@ def _run(
         changed[torch.arange(len(changed)), prompts.subjects] += shift
         return changed if isinstance(output, Tensor) else (changed, *output[1:])
 
-    def keep(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
+    def keep(_: nn.Module, __: object, output: Tensor | tuple[Any, ...]) -> None:
         seen["read"] = output if isinstance(output, Tensor) else output[0]
 
     with ExitStack() as hooks:

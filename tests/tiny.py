@@ -17,9 +17,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from editing.architectures import Architecture, EditableModel, make_editable
+from editing.architectures import EditableModel, make_editable
 from editing.config import Hyperparameters
+from editing.families import Architecture
 from editing.requests import EditRequest
+from tests.families import random_model
 
 WORDS = """
 the a is of in and who Ada Ben Cleo Dora Eli Fay Gus Hal Lovelace Stone Rivers North
@@ -60,7 +62,7 @@ NAMED = {
         ln_f_module="transformer.ln_f",
     ),
 }
-"""Families that only settings tell of."""
+"""What MEMIT's files say of where a family's modules lie."""
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -80,17 +82,21 @@ def tiny_model(
     """Make a model of four blocks, 16 wide, the same at every call.
 
     Weights are large, so that attention looks somewhere and padding would matter.
+    `inner` is the width of the keys of the first three families; the others, and
+    variants by the names of `tests.families.VARIANTS`, have their own.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = _MAKERS[family](inner)
+        maker = _MAKERS.get(family)
+        words = len(WORDS) + 1
+        model = maker(inner) if maker else random_model(family, words)
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=STD)
             else:
                 parameter.data.add_(0.1 * torch.randn_like(parameter))
     moved: PreTrainedModel = nn.Module.to(model, dtype)
-    return make_editable(moved, tiny_tokenizer(), NAMED.get(family))
+    return make_editable(moved, tiny_tokenizer())
 
 
 def _gpt2(inner: int) -> PreTrainedModel:

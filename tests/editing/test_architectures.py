@@ -1,25 +1,36 @@
 """Laws of editable models: where their parts lie, and who they are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, OPTConfig, OPTForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from editing.architectures import (
-    ARCHITECTURES,
     EditableModel,
     ModelError,
     load_editable_model,
+    load_tokenizer,
     make_editable,
 )
+from editing.config import Hyperparameters, Plan
+from editing.deltas import applied
 from editing.errors import InputError
+from editing.families import ARCHITECTURES
+from editing.keys import extract_keys
+from editing.pipeline import edit_alone
+from editing.residuals import read_hidden
+from editing.targets import compute_targets
 from tests.editing.test_activations import ROUNDING
-from tests.laws import assert_same
+from tests.laws import assert_same, draw_prior
 from tests.tiny import (
     NAMED,
+    PARAMETERS,
+    TEMPLATES,
     tiny_model,
     tiny_model_of_tuples,
+    tiny_requests,
     tiny_tokenizer,
     with_linear_projections,
 )
@@ -145,6 +156,18 @@ def test_a_folder_is_loaded_as_it_was_saved(folder: Path) -> None:
     assert loaded.device == torch.device("cpu")
 
 
+def test_a_tokenizer_is_loaded_without_the_weights(
+    folder: Path, tmp_path: Path
+) -> None:
+    """With the longest input, for a family that only its structure tells, too."""
+    assert load_tokenizer(str(folder))[1] == 64
+    for path in folder.glob("tokenizer*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    text = '{"model_type": "biogpt", "max_position_embeddings": 33}'
+    (tmp_path / "config.json").write_text(text)
+    assert load_tokenizer(str(tmp_path))[1] == 33
+
+
 def test_the_precision_is_a_setting(folder: Path) -> None:
     """Whatever was saved."""
     loaded = load_editable_model(str(folder), dtype="float64")
@@ -189,39 +212,18 @@ def test_weights_that_are_cut_off_are_refused(folder: Path, tmp_path: Path) -> N
         load_editable_model(str(tmp_path))
 
 
-def small_opt() -> OPTForCausalLM:
-    """Make a model of a family that is not known."""
-    config = OPTConfig(
-        vocab_size=90,
-        hidden_size=16,
-        num_hidden_layers=2,
-        ffn_dim=16,
-        num_attention_heads=2,
-        word_embed_proj_dim=16,
-    )
-    return OPTForCausalLM(config)
+def test_a_model_without_its_weights_is_refused() -> None:
+    """As they are when they were left on disk for want of room."""
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2))
+    with pytest.raises(ModelError, match=r"have no room.*`model\.dtype`"):
+        make_editable(model, tiny_tokenizer())
 
 
-def test_an_unknown_family_is_refused_by_name() -> None:
-    """Say which are known, and what would make it known."""
-    known = ", ".join(sorted(ARCHITECTURES))
-    with pytest.raises(ModelError, match=f"`opt` cannot be edited yet; known: {known}"):
-        make_editable(small_opt(), tiny_tokenizer())
-
-
-def test_an_unknown_family_is_known_by_its_modules() -> None:
-    """Named as in MEMIT's files; half of the names are not enough."""
-    names = NAMED["llama"].model_copy(
-        update={
-            "layer_module_tmp": "model.decoder.layers.{}",
-            "rewrite_module_tmp": "model.decoder.layers.{}.fc2",
-            "ln_f_module": "model.decoder.final_layer_norm",
-        }
-    )
-    assert make_editable(small_opt(), tiny_tokenizer(), names).widths(1) == (16, 16)
-    half = names.model_copy(update={"ln_f_module": None})
-    with pytest.raises(ModelError, match="`opt` cannot be edited yet"):
-        make_editable(small_opt(), tiny_tokenizer(), half)
+def test_capped_attention_is_refused_in_double_precision() -> None:
+    """Its mask would be minus infinity, and whole rows of it no number."""
+    with pytest.raises(ModelError, match="to float32"):
+        tiny_model("gemma2", torch.float64)
 
 
 def test_names_override_what_is_known_of_a_family() -> None:
@@ -249,15 +251,136 @@ def test_a_tokenizer_without_offsets_is_refused(
         make_editable(tiny_model().model, tokenizer)
 
 
-def test_a_model_that_reads_both_ways_is_refused() -> None:
-    """Padding behind a row would reach it, and its family is not known."""
-    config = BertConfig(
-        vocab_size=90,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        is_decoder=True,
+def named(model: EditableModel, **names: str) -> EditableModel:
+    """Make a model editable again, with names of its modules."""
+    parameters = Hyperparameters.model_validate({"layers": [1]} | names)
+    return make_editable(model.model, model.tokenizer, parameters)
+
+
+@pytest.mark.parametrize("family", ["llama", "gptj", "opt", "gpt_neox"])
+def test_names_as_in_published_files_change_nothing(family: str) -> None:
+    """All of them given, the head's by the name that its release had."""
+    model = tiny_model(family)
+    parts = model.architecture
+    again = named(
+        model,
+        layer_module_tmp=parts.block,
+        rewrite_module_tmp=parts.down_projection,
+        ln_f_module=str(parts.final_norm),
+        lm_head_module="embed_out" if family == "gpt_neox" else "lm_head",
     )
-    with pytest.raises(ModelError, match="`bert` cannot be edited yet"):
-        make_editable(BertLMHeadModel(config), tiny_tokenizer())
+    assert_same(again.logits(last_hidden(again)), model.logits(last_hidden(model)))
+
+
+def test_an_embedding_may_be_named_as_the_head() -> None:
+    """As MEMIT's files for GPT-2 do, whose two are one."""
+    model = tiny_model()
+    again = named(model, lm_head_module="transformer.wte")
+    assert_same(again.logits(last_hidden(again)), model.logits(last_hidden(model)))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"layer_module_tmp": "model.layers.{}"}, r"`layer_module_tmp` 'model.*`gpt2`"),
+        ({"rewrite_module_tmp": "transformer.h.{}.mlp"}, "Cannot edit a GPT2MLP"),
+        ({"rewrite_module_tmp": "transformer.h.1.mlp.c_proj"}, "the block's number"),
+        ({"ln_f_module": "transformer.h.0.ln_1"}, "The model's scores are not those"),
+        ({"lm_head_module": "transformer.wpe"}, "The model's scores are not those"),
+    ],
+    ids=str,
+)
+def test_names_of_other_modules_are_refused(names: dict[str, str], said: str) -> None:
+    """Of none, of one that is no projection, and of one that is another."""
+    with pytest.raises(ModelError, match=said):
+        named(tiny_model(), **names)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "cohere", "granite", "gptj"])
+def test_scores_are_bent_as_the_family_bends_them(family: str) -> None:
+    """Without it they would be others: caps, scales, and a head's bias count."""
+    model = tiny_model(family, torch.float32)
+    plain = {"multiplier": None, "divisor": None, "soft_cap": None}
+    straight = replace(model, architecture=model.architecture.model_copy(update=plain))
+    if family == "gptj":
+        straight.model.get_output_embeddings().bias = None
+    hidden = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    gap = (model.logits(hidden) - straight.logits(hidden)).norm()
+    assert (gap > 0.1 * model.logits(hidden).norm()) == (family != "gptj")
+
+
+@pytest.mark.parametrize("place", ["cpu", "auto"])
+def test_a_sharded_model_is_loaded_to_any_place(tmp_path: Path, place: str) -> None:
+    """In pieces on disk, and spread over the devices that there are."""
+    model = tiny_model("llama", torch.float32)
+    model.model.save_pretrained(tmp_path, max_shard_size="10KB")
+    model.tokenizer.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    loaded = load_editable_model(str(tmp_path), device=place)
+    assert loaded.fingerprint == model.fingerprint
+    assert loaded.device == torch.device("cpu")
+
+
+def test_a_place_that_is_not_there_is_refused(folder: Path) -> None:
+    """By the name of the setting."""
+    with pytest.raises(ModelError, match=r"`model\.device` 'cuda:77'"):
+        load_editable_model(str(folder), device="cuda:77")
+
+
+def test_a_model_in_pieces_gives_the_same_targets_and_keys() -> None:
+    """Blocks called through the hooks that move what they are given."""
+    plain, spread = tiny_model("llama"), tiny_model("llama")
+    places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "lm_head": "cpu"}
+    places |= {f"model.layers.{number}": "cpu" for number in range(4)}
+    places |= {"model.rotary_emb": "cpu"}
+    accelerate = pytest.importorskip("accelerate")
+    accelerate.dispatch_model(spread.model, places, force_hooks=True)
+    assert hasattr(spread.block(1), "_hf_hook")
+    requests = tiny_requests(3)
+    keys = [extract_keys(each, requests, TEMPLATES, [1]) for each in (plain, spread)]
+    assert torch.equal(keys[0][1], keys[1][1])
+    targets = [
+        compute_targets(each, requests, TEMPLATES, PARAMETERS)
+        for each in (plain, spread)
+    ]
+    assert torch.equal(targets[0], targets[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gptj"])
+def test_short_precisions_give_numbers_near_those_of_single(
+    family: str, dtype: torch.dtype
+) -> None:
+    """Forward passes in the model's, keys in double, the search in single precision."""
+    requests = tiny_requests(3)
+    single = tiny_model(family, torch.float32)
+    rounded = {n: p.to(dtype).float() for n, p in single.model.named_parameters()}
+    single.model.load_state_dict(rounded, strict=False)
+    half = tiny_model(family, dtype)
+    parameters = PARAMETERS.model_copy(update={"v_num_grad_steps": 2})
+    found = compute_targets(half, requests, TEMPLATES, parameters)
+    assert found.dtype == torch.float32
+    keys = extract_keys(half, requests, TEMPLATES, [1])[1]
+    assert keys.dtype == torch.float64
+    wanted = extract_keys(single, requests, TEMPLATES, [1])[1]
+    assert_same(keys, wanted, 60 * torch.finfo(dtype).eps)
+    start = read_hidden(half, requests, parameters.layers[-1])
+    shift = found.double() - start
+    assert bool(shift.isfinite().all())
+    assert_same(shift.abs(), torch.full_like(shift, parameters.v_lr), 0.2)
+    delta = edit_alone(half, requests, plan_of(parameters), PRIORS, found)
+    before = {name: half.model.get_parameter(name).clone() for name in delta}
+    with applied(delta, half.model):
+        for name, update in delta.items():
+            stored = update.mT if family == "gpt2" else update
+            change = half.model.get_parameter(name).double() - before[name].double()
+            largest = half.model.get_parameter(name).abs().max().double()
+            assert (change - stored).abs().max() <= 2 * torch.finfo(dtype).eps * largest
+
+
+def plan_of(parameters: Hyperparameters) -> Plan:
+    """Plan to edit layer by layer."""
+    return Plan(parameters=parameters, schedule="layerwise", templates=TEMPLATES)
+
+
+PRIORS = {layer: draw_prior(layer, 24) for layer in PARAMETERS.layers}
