@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from editing.architectures import EditableModel, load_editable_model
+from editing.architectures import EditableModel
 from editing.config import EditingConfig, Hyperparameters
 from editing.contexts import choose_templates
 from editing.errors import InputError
@@ -117,14 +117,15 @@ def _load_case(folder: Path | None, requests: Path | None, count: int) -> Case:
         some = found.requests[:count]
         return Case("golden", found.model, some, found.templates, found.parameters)
     folder = folder or EMBEDDED
-    model = load_editable_model(str(folder))
+    chosen = choose_hyperparameters(EditingConfig(), str(folder))
+    model = chosen.load(str(folder), "float32", "cpu")
     pool = read_requests(requests or folder / "requests.json")
     return Case(
         folder.name,
         model,
         sample_requests(pool, count, seed=0),
         choose_templates(model, EditingConfig(), folder),
-        choose_hyperparameters(EditingConfig(), str(folder)).fit(model),
+        chosen.fit(model),
     )
 
 

@@ -3,7 +3,10 @@
 import re
 
 import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
+from editing.architectures import make_editable
 from editing.config import MODULE_FIELDS, Hyperparameters
 from editing.errors import InputError
 from editing.hyperparameter_presets import (
@@ -13,6 +16,7 @@ from editing.hyperparameter_presets import (
     preset_names,
     read_preset,
 )
+from tests.tiny import WORDS, tiny_tokenizer
 
 BLOCKS = {
     "gpt-j-6b": 28,
@@ -27,6 +31,28 @@ BLOCKS = {
     "qwen2.5-7b": 28,
 }
 """Blocks of the published models, by their configurations."""
+
+FAMILIES = {
+    "gpt-j": "gptj",
+    "gpt-neox": "gpt_neox",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+}
+"""What transformers calls each preset's architecture, by the beginning of its name."""
+
+SIZES = {
+    "vocab_size": len(WORDS) + 1,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 24,
+    "rotary_dim": 4,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 
 UNPUBLISHED = {"gpt2-large": {"mom2_update_weight"}}
 """Fields that nobody published, so that defaults stand."""
@@ -52,6 +78,34 @@ def test_every_preset_parses_and_says_where_its_values_are_from(name: str) -> No
     assert missing == UNPUBLISHED.get(name, set())
     assert {found.model_dump()[field] for field in MODULE_FIELDS}.isdisjoint({None})
     assert bool(preset.note) or not missing
+
+
+def tiny(family: str) -> PreTrainedModel:
+    """Make a small random model as this release of transformers makes large ones."""
+    config = CONFIG_MAPPING[family]()
+    for field, value in SIZES.items():
+        if hasattr(config, field):
+            setattr(config, field, value)
+    config.sliding_window = None
+    if hasattr(config, "layer_types"):
+        config.layer_types = ["full_attention"] * config.num_hidden_layers
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_names_modules_that_its_models_have(name: str) -> None:
+    """The parts that it names are those that are known of the family."""
+    family = next(FAMILIES[start] for start in FAMILIES if name.startswith(start))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = tiny(family)
+    known = make_editable(model, tiny_tokenizer())
+    named = make_editable(model, tiny_tokenizer(), read_preset(name).parameters)
+    assert named.weight_name(1) == known.weight_name(1)
+    assert named.block(1) is known.block(1)
+    hidden = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(named.logits(hidden), known.logits(hidden))
 
 
 def test_a_preset_is_named_in_any_case() -> None:
