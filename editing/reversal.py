@@ -48,8 +48,8 @@ class Missed:
 
 
 def subtract(edited: Tensor, update: Tensor) -> Tensor:
-    """Compute ``fl(W' − fl(Δ))`` in the precision of the weight."""
-    return edited - update.to(edited)
+    """Compute ``W' − Δ`` in the finer precision of the two, rounded to the weight's."""
+    return (edited - update).to(edited.dtype)
 
 
 def plan_reversal(
@@ -60,7 +60,8 @@ def plan_reversal(
     Args:
         original: The weight before, in the precision that is written.
         edited: The weight after, in the same precision and shape.
-        update: What was added, of the same shape, in any precision.
+        update: What was added, of the same shape, in the precision of the sum: where
+            a finer one than is written was used, far fewer entries are missed.
 
     Returns:
         What to keep, and what subtraction alone would miss.
@@ -102,4 +103,4 @@ def bound_of_rounding(edited: Tensor, update: Tensor) -> float:
 
 def _bits_of(tensor: Tensor) -> Tensor:
     # Values would take −0 for 0.
-    return tensor.contiguous().view(_BITS[tensor.element_size()])
+    return tensor.view(_BITS[tensor.element_size()])

@@ -175,7 +175,7 @@ def refuse_ranks(rank: str | None, energy: float | None) -> None:
 def show_model(record: "EditRecord") -> None:
     """Print what was edited."""
     for change in record.changes:
-        typer.echo(f"{change.name}  ‖Δ‖/‖W‖ {100 * change.relative:.3g} %")
+        typer.echo(f"{change.name}  ‖Δ‖/‖W‖ {change.relative:.3g}")
     if record.reversal_bytes is not None:
         typer.echo(f"Kept to undo it: {record.reversal_bytes} bytes")
 

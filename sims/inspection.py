@@ -137,7 +137,7 @@ def show_report(report: DeltaReport) -> None:
 def cells_of(update: UpdateReport) -> tuple[str, ...]:
     """Lay one update out."""
     d_out, d_in = update.shape
-    relative = "" if update.relative is None else f"{100 * update.relative:.3g} %"
+    relative = "" if update.relative is None else f"{update.relative:.3g}"
     return (
         update.name,
         f"{d_out} × {d_in}",
