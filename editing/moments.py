@@ -72,9 +72,9 @@ class TextMoment:
 def write_moment(moment: TextMoment) -> dict[str, Tensor]:
     """Write a moment as one tensor, under the name of its form; `read_moment` reads it.
 
-    The factor is made of the moment's own eigenvectors, ``√λ vᵀ``, and so tells no more
-    than the moment does. It is chosen if it is smaller, which needs a text of fewer
-    tokens than half the width of the keys.
+    The factor is made of the moment and of nothing else, and so tells no more than it
+    does. It is chosen if it is smaller, which needs a text of no more tokens than half
+    the width of the keys.
     """
     width = len(moment.total)
     if 2 * moment.tokens <= width:
@@ -132,12 +132,24 @@ def read_triangle(triangle: Tensor, width: int) -> Float[Tensor, "d d"]:
 
 
 def _factor(moment: TextMoment) -> Float[Tensor, "rank d_in"]:
-    """``√λ vᵀ`` of the eigenvalues that are more than rounding, one a token at most."""
-    values, vectors = torch.linalg.eigh(moment.total)
-    values, vectors = values[-moment.tokens :], vectors[:, -moment.tokens :]
-    rounding = torch.finfo(values.dtype).eps * len(vectors)
-    held = values > rounding * values.max()
-    rows: Tensor = values[held].sqrt()[:, None] * vectors[:, held].mT
+    """Cholesky with pivots, until what is left of the diagonal is rounding.
+
+    Each row takes the largest entry that is left (Higham, Accuracy and Stability of
+    Numerical Algorithms, 2nd ed., section 10.3): ``d_in · tokens²`` operations, where
+    eigenvectors would cost ``d_in³``.
+    """
+    total, tokens = moment.total, moment.tokens
+    rows = torch.zeros(tokens, len(total), dtype=torch.float64)
+    left = total.diagonal().clone()
+    rounding = torch.finfo(left.dtype).eps * tokens * left.max()
+    for number, row in enumerate(rows):
+        pivot = int(left.argmax())
+        if left[pivot] <= rounding:
+            return rows[:number]
+        before = rows[:number]
+        row.copy_(total[pivot] - before[:, pivot] @ before).div_(left[pivot].sqrt())
+        left -= row.square()
+        left[pivot] = 0
     return rows
 
 
