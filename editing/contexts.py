@@ -7,7 +7,7 @@ from torch import Tensor
 
 from editing.architectures import EditableModel
 from editing.config import EditingConfig, read_context_templates
-from editing.prompts import BARE
+from editing.prompts import BARE, tokenize_text
 
 OPENINGS = ("The", "Therefore", "Because", "I", "You")
 """What MEMIT's published program lets the model continue."""
@@ -46,7 +46,7 @@ def sample_templates(model: EditableModel, seed: int) -> tuple[str, ...]:
 
 
 def _continue(model: EditableModel, opening: str, generator: torch.Generator) -> str:
-    ids: list[int] = model.tokenizer(opening)["input_ids"]
+    ids = list(tokenize_text(model.tokenizer, opening).ids)
     for _ in range(LENGTH):
         row = torch.tensor([ids], device=model.device)
         logits: Tensor = model.model(input_ids=row).logits[0, -1]

@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from editing.architectures import EditableModel, make_editable
 from editing.config import EditingConfig
 from editing.contexts import LENGTH, OPENINGS, choose_templates, sample_templates
+from editing.prompts import tokenize_prompt
+from tests.editing.test_prompts import closing_tokenizer
 from tests.tiny import WORDS, tiny_model
 
 MODEL = tiny_model()
@@ -78,6 +80,29 @@ def test_samples_are_among_the_likeliest_tokens() -> None:
         order = scores.argsort(dim=-1, descending=True).tolist()
         ranks += [order[i].index(ids[i + 1]) for i in range(len(ids) - 1)]
     assert set(ranks) == {0, 1, 2, 3, 4}
+
+
+def test_a_special_first_token_stands_once_and_never_in_a_template() -> None:
+    """Neither behind the opening, nor between a template and its prompt."""
+    tokenizer, larger = closing_tokenizer(), tiny_model().model
+    larger.resize_token_embeddings(len(tokenizer))
+    model = make_editable(larger, tokenizer)
+    seen: list[list[int]] = []
+    handle = model.model.register_forward_pre_hook(
+        lambda _, __, named: seen.append(named["input_ids"][0].tolist()),
+        with_kwargs=True,
+    )
+    _, *contexts = sample_templates(model, 0)
+    handle.remove()
+    first, last = (tokenizer.convert_tokens_to_ids(sign) for sign in ("<s>", "</s>"))
+    assert all(ids[0] == first and ids.count(first) == 1 for ids in seen)
+    assert all(last not in ids[:2] for ids in seen)
+    for context in contexts:
+        assert "<s>" not in context
+        row = tokenize_prompt(model.tokenizer, context, "{} works for", "Ada Stone")
+        assert row.ids[0] == first
+        assert row.ids.count(first) == 1
+        assert row.ids.count(last) == 0
 
 
 def test_settings_go_before_the_models_own_and_those_before_samples(

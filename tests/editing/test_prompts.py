@@ -57,6 +57,29 @@ def opening_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
 
 
+def closing_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer that puts special tokens before and behind every text."""
+    inner = opening_tokenizer().backend_tokenizer
+    inner.add_special_tokens(["</s>"])
+    ends = [(sign, inner.token_to_id(sign)) for sign in ("<s>", "</s>")]
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=ends
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
+
+
+def spaced_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer that puts a blank before any text, as Llama 2's does."""
+    vocabulary = {"[UNK]": 0, "▁": 1}
+    vocabulary |= {f"▁{word}": number for number, word in enumerate(WORDS, start=2)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
 @given(before=SENTENCES, left=SENTENCES, name=NAMES, right=SENTENCES)
 def test_the_subject_ends_where_the_text_up_to_it_ends(
     before: str, left: str, name: str, right: str
@@ -93,6 +116,54 @@ def test_special_tokens_move_the_subject_and_enter_no_target() -> None:
     assert text.ids == (first, *tokenize_text(plain, "Ada works").ids)
     assert text.subject == len(text.ids) - 1
     assert tokenize_target(opening, "Acme") == tokenize_target(plain, "Acme")
+
+
+def test_special_tokens_behind_a_text_stand_before_no_target() -> None:
+    """What ends a text would end it before its answer."""
+    opening, closing = opening_tokenizer(), closing_tokenizer()
+    assert closing("Ada")["input_ids"][-1] == closing.convert_tokens_to_ids("</s>")
+    for template in TEMPLATES:
+        row = tokenize_prompt(closing, template, "{} works for", "Ada Stone")
+        prompt = tokenize_prompt(opening, template, "{} works for", "Ada Stone")
+        assert len(row.ids) == len(prompt.ids)
+        assert row.subject == prompt.subject
+    assert len(tokenize_text(closing, "Ada works").ids) == 3
+    assert len(tokenize_target(closing, "Acme")) == 1
+
+
+def test_a_target_has_no_blank_of_the_tokenizers_own() -> None:
+    """It stands behind a prompt, where there is none."""
+    tokenizer = spaced_tokenizer()
+    alone = tokenizer(" French music", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("Ada speaks French music")["input_ids"]
+    assert alone == [1, *whole[2:]]
+    assert tokenize_target(tokenizer, "French music") == tuple(whole[2:])
+    row = tokenize_prompt(tokenizer, BARE, "{} speaks", "Ada")
+    assert row.followed_by(tokenize_target(tokenizer, "French music")).ids == tuple(
+        whole
+    )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_tokenizers_own_padding_and_cutting_change_nothing(side: str) -> None:
+    """Nor does it take a token to pad with."""
+    plain, set_up = opening_tokenizer(), opening_tokenizer()
+    assert plain.pad_token is None
+    set_up.padding_side = set_up.truncation_side = side
+    set_up.model_max_length = 3
+    set_up.pad_token = "."
+    set_up.backend_tokenizer.enable_truncation(3, direction=side)
+    set_up.backend_tokenizer.enable_padding(direction=side, length=32, pad_token=".")
+    for request in tiny_requests():
+        prompts = [
+            tokenize_prompt(each, TEMPLATES[1], request.prompt, request.subject)
+            for each in (plain, set_up)
+        ]
+        assert prompts[0] == prompts[1]
+        text = request.rewrite_prompt
+        assert tokenize_text(plain, text) == tokenize_text(set_up, text)
+        answer = request.target_new
+        assert tokenize_target(plain, answer) == tokenize_target(set_up, answer)
 
 
 def test_a_subject_that_the_tokenizer_drops_is_refused() -> None:
