@@ -1,11 +1,7 @@
 """Laws of forms: a published record means what its authors' programs make of it."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,137 +27,22 @@ from editing.requests import (
     read_requests,
     to_counterfact,
 )
+from tests.editing.records import (
+    CONFLICT,
+    COUNTERFACT,
+    EASY,
+    FLAT,
+    KNOW_ZSRE,
+    MADE,
+    PUBLISHED,
+    RECENT,
+    WIKIBIO,
+    ZSRE,
+    Record,
+    find,
+    published,
+)
 from tests.trees import ROOT
-
-Record = dict[str, Any]
-
-FLAT: Record = {
-    "case_id": 3,
-    "prompt": "The mother tongue of {} is",
-    "subject": "Danielle Darrieux",
-    "target_new": "English",
-    "target_true": "French",
-    "relation_id": "P103",
-    "paraphrase_prompts": ["Danielle Darrieux, a native"],
-    "locality": [{"prompt": "Rome is in", "answers": ["Italy", "Latium"]}],
-}
-COUNTERFACT: Record = {
-    "case_id": 7,
-    "pararel_idx": 2796,
-    "requested_rewrite": {
-        "prompt": "The mother tongue of {} is",
-        "subject": "Danielle Darrieux",
-        "target_new": {"str": "English", "id": "Q1860"},
-        "target_true": {"str": "French", "id": "Q150"},
-        "relation_id": "P103",
-    },
-    "paraphrase_prompts": ["Danielle Darrieux, a native"],
-    "neighborhood_prompts": ["Michel Rocard is a native speaker of"],
-    "attribute_prompts": ["J.R.R. Tolkien is a native speaker of"],
-    "generation_prompts": ["Danielle Darrieux was born in"],
-}
-ZSRE: Record = {
-    "subject": "USS Quill (Q-5)",
-    "src": "Which was the yard of USS Quill (Q-5)?",
-    "pred": "North Yard",
-    "rephrase": "Which yard built USS Quill (Q-5)?",
-    "alt": " West-Yard",
-    "answers": ["South Yard", "the South"],
-    "loc": "nq question: who wrote the book of hours",
-    "loc_ans": "Ada Quill",
-    "cond": "North Yard >>  West-Yard || Which was the yard of USS Quill (Q-5)?",
-}
-RECENT: Record = {
-    "subject": "Ada Quill",
-    "prompt": "The place of death of Ada Quill is",
-    "target_new": "Lund",
-    "portability": {
-        "Logical_Generalization": [
-            {"prompt": "Is Ada Quill alive?", "ground_truth": [["no"], ["is dead"]]}
-        ],
-        "Reasoning": [
-            {"prompt": "Ada Quill died in", "ground_truth": [["Skåne", "Scania"]]}
-        ],
-    },
-    "locality": {
-        "Relation_Specificity": [
-            {"prompt": "The father of Ada Quill is", "ground_truth": [["Bo Quill"]]},
-            {"prompt": ["The work of Ada Quill is"], "ground_truth": ["physics"]},
-        ]
-    },
-}
-KNOW_ZSRE: Record = {
-    **RECENT,
-    "prompt": "Where did Ada Quill die?",
-    "ground_truth": ["Kiel", "Kiel, Germany"],
-    "rephrase_prompt": "Which town did Ada Quill die in?",
-    "cond": "Bonn >> Lund || Where did Ada Quill die?",
-    "portability": {"Reasoning": [{"prompt": "Land?", "ground_truth": "Sweden"}]},
-}
-WIKIBIO: Record = {
-    "text": "This is a Wikipedia passage about ada quill. Ada Quill (1828 - 1896) was",
-    "labels": "She was educated at Lund.",
-    "concept": "ada quill",
-    "locality": {
-        "Relation_Specificity": [
-            {"prompt": "ada quill field of work", "ground_truth": ["medicine"]}
-        ]
-    },
-}
-EASY: Record = {
-    "case_id": 4,
-    "prompt": "The mother tongue of Ada Quill is",
-    "target_new": "English",
-    "subject": "Ada Quill",
-    "ground_truth": "Swedish",
-    "rephrase_prompt": "Rain fell. Ada Quill spoke",
-    "locality_prompt": "The mother tongue of Bo is",
-    "locality_ground_truth": "Danish",
-}
-CONFLICT: Record = {
-    "type": "1-2@P69",
-    "edit": {
-        "relation": {
-            "id": "P69",
-            "prompt": "{} was educated at",
-            "query": "Where did {} study?",
-            "label": "educated at",
-        },
-        "subject": {"id": "Q1", "label": "Ada Quill"},
-        "new_object": "the North School",
-        "object": {"id": "Q3", "label": "the South School"},
-        "conflict_object": {"id": "Q-2", "label": "the West School"},
-    },
-    "true_objects": [{"id": "Q3", "label": "the South School"}],
-}
-MADE: dict[str, list[Record]] = {
-    "flat": [FLAT],
-    "CounterFact": [COUNTERFACT],
-    "zsRE": [ZSRE],
-    "KnowEdit": [RECENT, KNOW_ZSRE, WIKIBIO, EASY],
-    "ConflictEdit": [CONFLICT],
-}
-PUBLISHED = {
-    "multi_counterfact_sample.json": ("CounterFact", 46),
-    "zsre_mend_sample.json": ("zsRE", 8),
-    "conflict_edit_sample.json": ("ConflictEdit", 100),
-    "conflict_edit_planted_sample.json": ("ConflictEdit", 100),
-}
-
-
-def published(name: str) -> list[Record]:
-    """Read a file of published records."""
-    path = find(name)
-    records: list[Record] = json.loads(path.read_text("utf-8"))
-    return records
-
-
-def find(name: str) -> Path:
-    """Find a file of published records."""
-    path = ROOT.parent / "shared" / "data" / name
-    if not path.is_file():
-        pytest.skip(f"no published records at {path}")
-    return path
 
 
 @pytest.mark.parametrize("form", MADE)
@@ -411,132 +292,6 @@ def test_a_subject_that_is_not_there_is_refused(text: str) -> None:
     """By the field that should name it."""
     with pytest.raises(RequestError, match=r"^`src` (does not name|holds)"):
         take_subject_out(text, "Ada Quill", "src")
-
-
-FREE = re.compile(
-    r"(pararel_idx|pred|cond|.*\.id|.*\.relation\.label|true_objects\.\d+\.id)$"
-)
-"""Fields whose value no editor reads, or that may be anything."""
-
-MAY_MISS = re.compile(
-    r"(case_id|pararel_idx|pred|cond|type|true_objects|rephrase|rephrase_prompt|"
-    r"ground_truth|target_true|relation_id|locality|portability|alt|.*_prompts|"
-    r".*\.id|.*\.target_true|.*\.relation_id|.*\.query|.*\.relation\.label|"
-    r".*\.conflict_object|locality\.\w+|portability\.\w+)$"
-)
-"""Fields without which a record is whole."""
-
-MAY_BE_EMPTY = re.compile(
-    r"(.*_prompts|true_objects|locality|portability|type|alt|.*\.relation_id|"
-    r"relation_id|.*\.query|locality\.\w+|portability\.\w+)$"
-)
-"""Lists that may hold nothing, and texts that may say nothing."""
-
-
-def paths(value: object, prefix: str = "") -> Iterator[str]:
-    """Name every field of a record, and every field of those in its lists."""
-    if isinstance(value, Mapping):
-        inner: Any = value.items()
-    elif isinstance(value, list):
-        inner = [(each, field) for each, field in enumerate(value) if prefix]
-    else:
-        return
-    for key, field in inner:
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield path
-        yield from paths(field, f"{path}.")
-
-
-def change(record: Record, path: str, value: object) -> Record:
-    """Set a field; None takes it out."""
-    changed = deepcopy(record)
-    *outer, last = path.split(".")
-    level: Any = changed
-    for step in outer:
-        level = level[int(step)] if isinstance(level, list) else level[step]
-    if value is None:
-        del level[last]
-    else:
-        level[last] = value
-    return changed
-
-
-def at(record: Record, path: str) -> object:
-    """Read a field."""
-    level: Any = record
-    for step in path.split("."):
-        level = level[int(step)] if isinstance(level, list) else level[step]
-    return level
-
-
-def empty(value: object) -> object:
-    """Empty a value of its kind."""
-    emptied: dict[type[object], object] = {str: " ", list: [], dict: {}}
-    return emptied.get(type(value), "")
-
-
-def assert_refused(record: Record, path: str, target: ZsreTarget) -> None:
-    """The message begins with the place, and names the field or one around it."""
-    with pytest.raises(RequestError) as caught:
-        parse_request(record, "a.jsonl:3", zsre_target=target)
-    message = str(caught.value)
-    assert message.startswith("a.jsonl:3: "), message
-    assert "\n" not in message
-    named = set(re.findall(r"`([^`]+)`", message))
-    steps = path.split(".")
-    around = {".".join(steps[: end + 1]) for end in range(len(steps))}
-    assert named & around or any(each.startswith(f"{path}.") for each in named), message
-
-
-def break_fields(record: Record, target: ZsreTarget = "answers") -> int:
-    """Drop, mistype and empty every field in turn; count what was refused."""
-    refused = 0
-    for path in paths(record):
-        value = at(record, path)
-        broken = [change(record, path, {"odd": 7.5} if value != {} else 3)]
-        if FREE.fullmatch(path):
-            broken = []
-        if not MAY_MISS.fullmatch(path):
-            broken.append(change(record, path, None))
-        if not (MAY_BE_EMPTY.fullmatch(path) or FREE.fullmatch(path)):
-            broken.append(change(record, path, empty(value)))
-        for each in broken:
-            assert_refused(each, path, target)
-            refused += 1
-        if MAY_MISS.fullmatch(path):
-            left = change(record, path, None)
-            assert parse_request(left, "here", zsre_target=target)
-            nulled = change(record, path, 0)
-            *outer, last = path.split(".")
-            holder: Any = at(nulled, ".".join(outer)) if outer else nulled
-            holder[last] = None
-            read = parse_request(nulled, "here", zsre_target=target)
-            assert read == parse_request(left, "here", zsre_target=target)
-    return refused
-
-
-@pytest.mark.parametrize("form", MADE)
-def test_every_broken_field_is_named_by_place_and_field(form: str) -> None:
-    """One after the other; a null is a field that is not there."""
-    for record in MADE[form]:
-        assert break_fields(record) >= 6
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_every_broken_field_of_published_records_is_named(name: str) -> None:
-    """A dozen records of each file, spread over it."""
-    records = published(name)
-    for record in records[:: max(1, len(records) // 12)]:
-        assert break_fields(record) >= 10
-        assert parse_request(record, "here")
-
-
-@pytest.mark.parametrize("form", MADE)
-def test_an_unknown_field_is_refused_by_name(form: str) -> None:
-    """A misspelt one would be a silent default."""
-    for record in MADE[form]:
-        assert_refused({**record, "targt_true": "x"}, "targt_true", "answers")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
