@@ -74,6 +74,7 @@ def test_layerwise_exchanges_once_a_layer_and_the_others_once(count: int) -> Non
 
 def test_naming_is_what_names_modules_and_nothing_else() -> None:
     """So that a model is loaded once for all hyperparameters that name the same."""
+    assert set(MODULE_FIELDS) == {f for f in Hyperparameters.model_fields if "mod" in f}
     named = {field: f"part.{{}}.{field}" for field in MODULE_FIELDS}
     first = Hyperparameters(layers=(1, 2), v_lr=0.1, **named).naming
     second = Hyperparameters(layers=(3,), kl_factor=0.5, **named).naming
