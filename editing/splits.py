@@ -5,6 +5,7 @@ else, so that whoever computes it comes to the same. The whole source is split a
 for as many rounds as it can serve: how many of them are run changes nothing.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
@@ -24,6 +25,9 @@ Round: TypeAlias = tuple[Places, ...]
 
 Pieces: TypeAlias = list[list[int]]
 """What is one party's, a list a relation."""
+
+Shelf: TypeAlias = dict[int, deque[list[int]]]
+"""A party's pieces by their size."""
 
 SHARES = 1
 """Tells the draws of a split from others of the same seed."""
@@ -100,10 +104,12 @@ def deal_whole(relations: Sequence[str], parties: int, split: Split) -> Round:
     come out as they may; the others are as equal as can be.
     """
     count = len(relations)
+    ends = [count * party // parties for party in range(parties + 1)]
+    even = [end - start for start, end in pairwise(ends)]
     if split.in_turn:
-        ends = [count * party // parties for party in range(parties + 1)]
         return tuple(tuple(range(*pair)) for pair in pairwise(ends))
-    order, homes = find_homes(relations, [1] * parties, split)
+    totals = [1] * parties if split.name == "dirichlet" else even
+    order, homes = find_homes(relations, totals, split)
     return tuple(tuple(order[each] for each in sorted(chain(*own))) for own in homes)
 
 
@@ -159,10 +165,26 @@ def group(relations: Sequence[str]) -> Pieces:
 
 
 def give_whole_relations(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
+    """Give whole relations to parties, by room or by fit.
+
+    It is the way that leaves fewer parties without a relation of their own, or else the
+    one that breaks fewer relations once parties take their totals (`move_spare`), or
+    else by room. The fewest breaks of all are a packing problem that this may miss.
+    """
+    ways = (give_by_room(groups, totals), give_by_fit(groups, totals))
+
+    def judge(homes: list[Pieces]) -> tuple[int, int]:
+        empty = sum(not own for own in homes)
+        return empty, count_breaks(groups, *move_spare(homes, totals))
+
+    return min(ways, key=judge)
+
+
+def give_by_room(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
     """Give the largest relation to the party with most room left, and so on.
 
     Room is a party's total less what it was given. Of equal relations the one that
-    appears first comes first, and of equal parties the first. No relation is broken.
+    appears first comes first, and of equal parties the first.
     """
     homes: list[Pieces] = [[] for _ in totals]
     room = {party: total for party, total in enumerate(totals) if total}
@@ -171,6 +193,51 @@ def give_whole_relations(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
         room[party] -= len(members)
         homes[party].append(members)
     return homes
+
+
+def give_by_fit(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
+    """Give each party relations that come as near to its total as any do from below.
+
+    Those that take least choose first, and who takes most has what is left. Of equal
+    choices it is the one with the larger relations.
+    """
+    homes: list[Pieces] = [[] for _ in totals]
+    present = [party for party, total in enumerate(totals) if total]
+    rest = sorted(groups, key=len, reverse=True)
+    order = sorted(present, key=lambda party: totals[party])
+    for party in order[:-1]:
+        chosen = set(fit([len(members) for members in rest], totals[party]))
+        homes[party] = [rest[place] for place in sorted(chosen)]
+        rest = [each for place, each in enumerate(rest) if place not in chosen]
+    for party in order[-1:]:
+        homes[party] = rest
+    return homes
+
+
+def fit(sizes: Sequence[int], total: int) -> Iterator[int]:
+    """Choose places whose sizes add up to as much of a total as any can."""
+    # A sum that the first sizes reach is a bit of a whole number.
+    reached = [1]
+    for size in sizes:
+        within = (1 << (total + 1)) - 1
+        reached.append((reached[-1] | reached[-1] << size) & within)
+    left = reached[-1].bit_length() - 1
+    for place in reversed(range(len(sizes))):
+        if not reached[place] >> left & 1:
+            left -= sizes[place]
+            yield place
+
+
+def count_breaks(
+    groups: Pieces, kept: Sequence[Pieces], given: Sequence[Sequence[int]]
+) -> int:
+    """Count for each relation the parties that it is in, but for the first."""
+    relation = {place: number for number, own in enumerate(groups) for place in own}
+    owners = [
+        {relation[place] for place in chain(*own, more)}
+        for own, more in zip(kept, given, strict=True)
+    ]
+    return sum(map(len, owners)) - len(set().union(*owners))
 
 
 def draw_shares(
@@ -218,29 +285,45 @@ def move_spare(
     """
     kept = [[list(piece) for piece in pieces] for pieces in homes]
     given: Pieces = [[] for _ in totals]
+    shelves = [shelve(own) for own in kept]
     spare = [
         sum(map(len, own)) - total for own, total in zip(homes, totals, strict=True)
     ]
     for party in [party for party, more in enumerate(spare) if more < 0]:
         while spare[party] < 0:
-            count, giver, piece = find_move(kept, spare, -spare[party])
+            count, giver, size = find_move(shelves, spare, -spare[party])
+            piece = shelves[giver][size].popleft()
+            if not shelves[giver][size]:
+                del shelves[giver][size]
             given[party] += piece[-count:]
             del piece[-count:]
+            if piece:
+                shelves[giver].setdefault(len(piece), deque()).append(piece)
             spare[giver] -= count
             spare[party] += count
     return kept, given
 
 
+def shelve(pieces: Pieces) -> Shelf:
+    """Sort pieces by how many requests they have."""
+    found: Shelf = {}
+    for piece in pieces:
+        found.setdefault(len(piece), deque()).append(piece)
+    return found
+
+
 def find_move(
-    kept: Sequence[Pieces], spare: Sequence[int], lack: int
-) -> tuple[int, int, list[int]]:
-    """Find the largest move: how many, from whom, and of which of its pieces.
+    shelves: Sequence[Shelf], spare: Sequence[int], lack: int
+) -> tuple[int, int, int]:
+    """Find the largest move: how many, from whom, and from a piece of which size.
 
     Of equal moves it is the first that moves a whole piece, or else the first.
     """
-    moves = [
-        (min(lack, spare[giver], len(piece)), giver, piece)
-        for giver, pieces in enumerate(kept)
-        for piece in pieces
-    ]
-    return max(moves, key=lambda move: (move[0], move[0] == len(move[2])))
+    moves = []
+    for giver, shelf in enumerate(shelves):
+        most = min(lack, spare[giver])
+        if most > 0:
+            size = most if most in shelf else max(shelf)
+            moves.append((min(most, size), size <= most, giver, size))
+    count, _, giver, size = max(moves, key=lambda move: move[:2])
+    return count, giver, size

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, compress, product
 
 import numpy as np
 import pytest
@@ -16,11 +16,14 @@ from editing.splits import (
     Round,
     Split,
     SplitName,
+    count_breaks,
     deal,
     deal_whole,
     draw_shares,
     find_homes,
-    give_whole_relations,
+    fit,
+    give_by_fit,
+    give_by_room,
     group,
     move_spare,
     relation_of,
@@ -201,28 +204,72 @@ def test_relations_are_broken_less_often_than_there_are_parties(
 
 def test_the_largest_relation_goes_where_most_room_is() -> None:
     """Worked by hand: rooms 6 and 6, then 1 and 6, 1 and 2, 1 and −1, 0 and −1."""
-    relations = list("aaaaabbbbcccd")
-    assert [len(each) for each in group(relations)] == [5, 4, 3, 1]
-    homes = give_whole_relations(group(relations), [6, 6])
-    assert homes == [
+    groups = group(list("aaaaabbbbcccd"))
+    assert [len(each) for each in groups] == [5, 4, 3, 1]
+    assert give_by_room(groups, [6, 0, 6]) == [
         [[0, 1, 2, 3, 4], [12]],
+        [],
         [[5, 6, 7, 8], [9, 10, 11]],
     ]
 
 
 def test_what_is_lacking_comes_from_the_end_of_what_others_can_spare() -> None:
-    """Worked by hand: the parties take 7 and 6, and own 8 and 5."""
-    relations = list("aaaaabbbbcccd")
-    assert serve([[3, 3]], 13) == [(3, 3), (3, 3), (1, 0)]
-    assert homes_of(relations, [7, 6], Split("relation")) == [
-        {0, 1, 2, 3, 4, 9, 10, 11},
-        {5, 6, 7, 8, 12},
-    ]
-    assert deal(relations, [[3, 3]], Split("relation")) == (
-        ((0, 1, 2), (5, 6, 7)),
-        ((3, 9, 10), (8, 12, 4)),
-        ((11,), ()),
-    )
+    """Worked by hand: the first takes 6 and owns 5, the second takes 7 and owns 8."""
+    groups = group(list("aaaaabbbbcccd"))
+    kept, given = move_spare([[groups[1], groups[3]], [groups[0], groups[2]]], [6, 7])
+    assert kept == [[[5, 6, 7, 8], [12]], [[0, 1, 2, 3], [9, 10, 11]]]
+    assert given == [[4], []]
+    assert count_breaks(groups, kept, given) == 1
+
+
+@given(sizes=st.lists(st.integers(1, 9), max_size=7), total=st.integers(0, 40))
+def test_no_other_choice_comes_nearer_from_below(sizes: list[int], total: int) -> None:
+    """Of all subsets."""
+    subsets = product([False, True], repeat=len(sizes))
+    sums = [sum(compress(sizes, chosen)) for chosen in subsets]
+    places = list(fit(sizes, total))
+    assert len(set(places)) == len(places)
+    best = max(each for each in sums if each <= total)
+    assert sum(sizes[place] for place in places) == best
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=2, max_size=6), data=st.data())
+def test_two_parties_break_a_relation_only_if_they_must(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    """By trying all ways to give whole relations to the first of them."""
+    relations = [f"{n}" for n, size in enumerate(sizes) for _ in range(size)]
+    first = data.draw(st.integers(1, len(relations) - 1))
+    (places,) = deal(relations, [[first, len(relations) - first]], Split("relation"))
+    one, other = ({relations[place] for place in own} for own in places)
+    subsets = product([False, True], repeat=len(sizes))
+    whole = any(sum(compress(sizes, chosen)) == first for chosen in subsets)
+    assert len(one & other) == (0 if whole else 1)
+
+
+def test_each_party_has_a_relation_of_its_own_where_there_are_enough() -> None:
+    """Though one relation is most of the source; only who lacks some takes of it."""
+    relations = ["a"] * 90 + list("bcd") * 2
+    rounds = deal(relations, [[2, 2, 2, 2]], Split("relation"))
+    owners = [{relations[place] for place in own} for own in rounds[0]]
+    assert sorted(map(sorted, owners)) == [["a"], ["b"], ["c"], ["d"]]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), max_size=6),
+    totals=st.lists(st.integers(0, 9), min_size=1, max_size=4),
+)
+def test_both_ways_give_every_relation_once(
+    sizes: list[int], totals: list[int]
+) -> None:
+    """Whole, and to parties that take something; to nobody if nobody does."""
+    groups = group([f"{n}" for n, size in enumerate(sizes) for _ in range(size)])
+    for give in (give_by_room, give_by_fit):
+        homes = give(groups, totals)
+        assert [own for own, total in zip(homes, totals, strict=True) if not total] == (
+            [[]] * totals.count(0)
+        )
+        assert sorted(chain(*homes)) == (groups if any(totals) else [])
 
 
 def test_one_relation_must_be_broken_once_for_each_further_party() -> None:
