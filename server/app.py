@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from editing.deltas import relative_difference, save_delta
 from editing.errors import InputError
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
+from server.federated_covariance import TextPool, describe_shares
 from server.merging import MergeJob, Outcome
 from server.preparation import Preparation, prepare
 from server.progress import Progress
@@ -31,6 +33,7 @@ from server.shared_nodes import seat_parties
 from strategies.exchange import forget
 from strategies.merges.base import Merge
 from strategies.merges.choice import known_names, read_merge
+from strategies.scenario import FEDERATED
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +73,14 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
     torch.set_num_threads(os.cpu_count() or 1)
     folder = choose_folder(config)
     with create_output_folder(folder) as draft:
-        preparation = prepare(config, lambda done: progress.tell("covariance", done))
-        seated = seat_parties(grid, config.parties.count)
-        job = MergeJob(
-            seated, config, preparation, progress, checkpoints_of(config, preparation)
+        seats = cache(partial(seat_parties, grid, config.parties.count))
+        preparation = prepare(
+            config,
+            lambda done: progress.tell("covariance", done),
+            TextPool(seats, config, progress.of_merge(FEDERATED)),
         )
+        checkpoints = checkpoints_of(config, preparation)
+        job = MergeJob(seats(), config, preparation, progress, checkpoints)
         outcomes = run_merges(job, choose_merges(config))
         write_outcomes(config, preparation, outcomes, draft)
     return folder
@@ -187,6 +193,7 @@ def describe(config: RunConfig, preparation: Preparation) -> dict[str, object]:
         "covariance": {
             "dataset": preparation.covariance.provenance.dataset,
             "tokens": preparation.covariance.provenance.tokens,
+            **describe_shares(preparation.shares),
         },
         "inputs": dict(preparation.inputs),
     }

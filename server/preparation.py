@@ -16,11 +16,12 @@ from editing.embedded import file_beside, resolve_model
 from editing.hyperparameter_choice import choose_hyperparameters
 from server.config import RunConfig
 from server.evaluation import HeldOutFact, read_held_out
+from server.federated_covariance import TextPool, TextShares, pool_texts
 from server.inputs import digest_inputs
 from strategies.memory import Memory
 from strategies.messages import Job, ModelIdentity, OwnPrior
 from strategies.rounds import EditedLayer
-from strategies.scenario import COMPUTE, PriorConfig
+from strategies.scenario import COMPUTE, FEDERATED, PriorConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Preparation:
         prior_weight: ``λ``.
         held_out: Facts that nobody edits; empty if the model brings none.
         inputs: Digests of what was read, by which a run that goes on knows its own.
+        shares: What each party's text added to ``C₀``, if they counted it together.
         hyperparameters_from: The file or preset, and what else it says.
     """
 
@@ -43,6 +45,7 @@ class Preparation:
     prior_weight: float
     held_out: tuple[HeldOutFact, ...]
     inputs: Mapping[str, str]
+    shares: TextShares | None = None
     hyperparameters_from: Mapping[str, object] = field(default_factory=dict)
 
     def memory_weight(self, prior: PriorConfig) -> float:
@@ -81,17 +84,25 @@ class Preparation:
         layers = self.plan.parameters.layers
         return OwnPrior(
             covariance=digest_covariance(self.covariance, layers),
+            travels=self.shares is not None,
             weight=self.prior_weight,
             memory_weight=self.memory_weight(config.prior),
         )
 
 
 def prepare(
-    config: RunConfig, on_tokens: Callable[[int], None] | None = None
+    config: RunConfig,
+    on_tokens: Callable[[int], None] | None = None,
+    texts: TextPool | None = None,
 ) -> Preparation:
-    """Load and check everything that a run needs, before a client is asked.
+    """Load and check everything that a run needs, before a client is asked for more.
 
     An `InputError` says which setting does not fit the model.
+
+    Args:
+        config: What the run may set.
+        on_tokens: Told the number of tokens that the covariance has counted.
+        texts: Asks the parties for theirs; wanted if the covariance is federated.
     """
     path = resolve_model(config.model.path)
     chosen = choose_hyperparameters(config.editing, path)
@@ -104,26 +115,41 @@ def prepare(
         schedule=config.editing.schedule,
         templates=choose_templates(model, config.editing, folder),
     )
-    named = config.prior.covariance
-    covariance = find_covariance(
-        model,
-        parameters.layers,
-        None if named == COMPUTE else named,
-        config.prior.text,
-        path,
-        on_tokens,
-        # Parties that solve alone must come to the same bits on machines of their own.
-        threads=config.model.threads if plan.schedule == "alone" else None,
-    )
-    covariance.check(model, parameters.layers)
     facts = file_beside(path, "held_out.json")
+    held_out = read_held_out(facts) if facts else ()
+    if config.prior.covariance == FEDERATED:
+        pooled = pool_texts(texts, model, plan)
+        covariance, shares = pooled.covariance, pooled.shares
+    else:
+        covariance, shares = _find_covariance(config, model, plan, on_tokens), None
+    covariance.check(model, parameters.layers)
     digest = digest_covariance(covariance, parameters.layers)
     return Preparation(
         model,
         plan,
         covariance,
         config.prior.weight or parameters.mom2_update_weight,
-        read_held_out(facts) if facts else (),
+        held_out,
         {**digest_inputs(config.requests, path), "covariance": digest},
+        shares,
         chosen.describe(),
+    )
+
+
+def _find_covariance(
+    config: RunConfig,
+    model: EditableModel,
+    plan: Plan,
+    on_tokens: Callable[[int], None] | None,
+) -> Covariance:
+    named = config.prior.covariance
+    return find_covariance(
+        model,
+        plan.parameters.layers,
+        None if named == COMPUTE else named,
+        config.prior.text,
+        resolve_model(config.model.path),
+        on_tokens,
+        # Parties that solve alone must come to the same bits on machines of their own.
+        threads=config.model.threads if plan.schedule == "alone" else None,
     )
