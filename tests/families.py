@@ -88,6 +88,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("gemma", {}),
     "gemma2": ("gemma2", _ALTERNATING | _CAPPED),
     "gemma3_text": ("gemma3_text", _ALTERNATING | {"final_logit_softcapping": 2.0}),
+    "gemma3_text, uncapped": ("gemma3_text", _ALTERNATING),
     "gemma3_text, capped": ("gemma3_text", _ALTERNATING | _CAPPED),
     "vaultgemma": ("vaultgemma", _ALTERNATING | _CAPPED),
     "phi": ("phi", {}),

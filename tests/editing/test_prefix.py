@@ -5,20 +5,23 @@ import torch
 from torch import Tensor, nn
 
 from editing.architectures import EditableModel
-from editing.prefix import run_prefix
+from editing.prefix import FrozenPrefix, run_prefix
 from editing.prompts import PromptBatch, pad_rows, tokenize_prompt
 from tests.editing.test_activations import ROUNDING
+from tests.families import WINDOW
 from tests.laws import assert_same
 from tests.tiny import TEMPLATES, tiny_model, tiny_model_of_tuples, tiny_requests
 
 SINGLE = 1e-5
-"""GPT-J's attention is computed in single precision, whatever the model's is."""
+"""Parts of some families are in single precision, whatever the model's is."""
 
 MODELS = {
     "gpt2": (tiny_model(), ROUNDING),
     "llama": (tiny_model("llama"), ROUNDING),
     "gptj": (tiny_model("gptj"), SINGLE),
     "tuples": (tiny_model_of_tuples(), ROUNDING),
+    "mistral": (tiny_model("mistral"), SINGLE),
+    "gemma3": (tiny_model("gemma3_text, uncapped"), SINGLE),
 }
 
 
@@ -127,6 +130,31 @@ def test_rows_can_be_dropped(name: str) -> None:
     for row, index in enumerate(kept.tolist()):
         size = int(remaining.lengths[row] - remaining.subjects[row])
         assert_same(again[row, :size], final[index, :size], ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3"])
+def test_sliding_attention_slides_in_windows_too(name: str) -> None:
+    """What no row of the mask allows is not seen, though all keys are kept."""
+    model, _ = MODELS[name]
+    batch = batch_of(model)
+    prefix = run_prefix(model, batch, 1)
+    assert isinstance(prefix, FrozenPrefix)
+    masks = {layer: call["attention_mask"] for layer, call in prefix.calls.items()}
+    seen = (masks[2][:, 0, 0] == 0).sum(dim=1)
+    assert torch.equal(seen, (batch.subjects + 1).clamp(max=WINDOW))
+    assert bool((batch.subjects + 1 > WINDOW).any())
+    all_seen = (masks[3][:, 0, 0] == 0).sum(dim=1)
+    expected = seen if name == "mistral" else batch.subjects + 1
+    assert torch.equal(all_seen, expected)
+
+
+def test_blocks_that_are_told_the_same_share_it() -> None:
+    """A mask a kind of attention, also when rows were dropped."""
+    model, _ = MODELS["gpt2"]
+    prefix = run_prefix(model, batch_of(model), 0)
+    for each in (prefix, prefix.among(torch.tensor([3, 1]))):
+        assert isinstance(each, FrozenPrefix)
+        assert len({id(call["attention_mask"]) for call in each.calls.values()}) == 1
 
 
 def test_a_shift_has_a_gradient_and_the_prefix_has_none() -> None:
