@@ -52,15 +52,29 @@ def _read_label(value: object) -> object:
     return label
 
 
-def _read_answers(value: object) -> object:
-    """Put texts, lists of texts, and lists of lists of spellings into one list."""
+def _read_spellings(value: object) -> tuple[str, ...]:
+    """Put texts, lists of texts, and lists of lists of spellings into one list.
+
+    Those that say nothing are left out.
+
+    Raises:
+        ValueError: If there is something else than texts.
+    """
     given = value if isinstance(value, list | tuple) else [value]
     flat: list[object] = []
     for each in given:
         flat.extend(each if isinstance(each, list | tuple) else [each])
-    if not flat or not all(isinstance(each, str) and each.strip() for each in flat):
+    texts = [each for each in flat if isinstance(each, str)]
+    if len(texts) < len(flat):
         raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
-    return tuple(dict.fromkeys(flat))
+    return tuple(dict.fromkeys(each for each in texts if each.strip()))
+
+
+def _read_answers(value: object) -> tuple[str, ...]:
+    found = _read_spellings(value)
+    if not found:
+        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+    return found
 
 
 def _read_single(value: object) -> object:
@@ -75,6 +89,7 @@ Template = Annotated[Text, AfterValidator(_check_template)]
 StrObject = Annotated[Text, BeforeValidator(_read_object)]
 Label = Annotated[str, BeforeValidator(_read_label)]
 Answers = Annotated[tuple[str, ...], BeforeValidator(_read_answers)]
+Spellings = Annotated[tuple[str, ...], BeforeValidator(_read_spellings)]
 
 
 _DEPTH = 6

@@ -15,6 +15,7 @@ from editing.record_fields import (
     Answers,
     Label,
     Single,
+    Spellings,
     StrObject,
     Template,
     Text,
@@ -144,7 +145,7 @@ def _number(case_id: object) -> Fields:
 
 class _Probe(Settings, extra="ignore"):
     prompt: Single
-    ground_truth: Answers
+    ground_truth: Spellings
 
 
 _Probes = Mapping[str, tuple[_Probe, ...]]
@@ -154,7 +155,7 @@ class _KnowEdit(Settings):
     subject: Text
     prompt: Text
     target_new: Text
-    ground_truth: Answers | None = None
+    ground_truth: Spellings = ()
     rephrase: Answers = ()
     rephrase_prompt: Answers = ()
     portability: _Probes = Field(default_factory=dict)
@@ -181,7 +182,8 @@ def from_knowedit(record: Mapping[str, object]) -> Fields:
     ``locality_prompt``, too.) The prompt is a finished text, out of which the subject's
     first occurrence is taken. WikiBio calls subject, prompt and target ``concept``,
     ``text`` and ``labels``. Probes of every kind become questions; of an answer's
-    spellings any one will do. The first ``ground_truth`` is the true target.
+    spellings any one will do, and a probe without an answer is left out, as EasyEdit
+    does. The first ``ground_truth`` is the true target.
     """
     if {"concept", "text", "labels"} & record.keys():
         bio = _WikiBio.model_validate(record)
@@ -219,6 +221,7 @@ def _questions(probes: _Probes) -> tuple[Fields, ...]:
         {"prompt": probe.prompt, "answers": probe.ground_truth}
         for kind in probes.values()
         for probe in kind
+        if probe.ground_truth
     )
 
 

@@ -27,7 +27,7 @@ MAY_MISS = re.compile(
 
 MAY_BE_EMPTY = re.compile(
     r"(.*_prompts|true_objects|locality|portability|type|alt|.*\.relation_id|"
-    r"relation_id|.*\.query|locality\.\w+|portability\.\w+)$"
+    r"relation_id|.*\.query|locality\.\w+|portability\.\w+|(.*\.)?ground_truth)$"
 )
 """Lists that may hold nothing, and texts that may say nothing."""
 

@@ -213,10 +213,24 @@ def test_knowedit_is_read_part_by_part() -> None:
     assert easy.locality == (
         Question(prompt="The mother tongue of Bo is", answers=("Danish",)),
     )
-    assert from_knowedit({**RECENT, "rephrase": ["a", "b"]})["paraphrase_prompts"] == (
-        "a",
-        "b",
-    )
+    more = from_knowedit({**RECENT, "rephrase": ["a", "b"]})
+    assert more["paraphrase_prompts"] == ("a", "b")
+
+
+@pytest.mark.parametrize("answer", ["", " ", [], [[]], [[""], []]])
+def test_a_probe_of_knowedit_without_an_answer_is_left_out(answer: object) -> None:
+    """Published files have some, and EasyEdit leaves them out; one is not missing."""
+    probes = [
+        {"prompt": "a", "ground_truth": answer},
+        *RECENT["locality"]["Relation_Specificity"],
+    ]
+    record = {**RECENT, "locality": {"R": probes}, "ground_truth": answer}
+    assert parse_request(record, "here") == parse_request(RECENT, "here")
+    del probes[0]["ground_truth"]
+    with pytest.raises(
+        RequestError, match=r"`locality\.R\.0\.ground_truth`: Field req"
+    ):
+        parse_request(record, "here")
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,26 @@ def test_a_bad_name_of_the_hub_is_refused(source: str, complaint: str) -> None:
     assert str(caught.value).startswith(f"{source}: ")
 
 
+def test_all_json_files_of_a_split_are_read_in_their_order() -> None:
+    """Lists and lines, told apart by their first sign, each with its own places."""
+    folder = Path("owner/many")
+    folder.mkdir(parents=True)
+    (folder / "train-0.json").write_text(json.dumps(RECORDS[:2]))
+    lines = "\n".join(json.dumps(each) for each in RECORDS[2:4])
+    (folder / "train-1.json").write_text(f"\ufeff{lines}")
+    (folder / "train-2.jsonl").write_text(json.dumps(RECORDS[4]))
+    assert list(read_records("hub:owner/many")) == [
+        ("hub:owner/many: train-0.json: record 1", RECORDS[0]),
+        ("hub:owner/many: train-0.json: record 2", RECORDS[1]),
+        ("hub:owner/many: train-1.json:1", RECORDS[2]),
+        ("hub:owner/many: train-1.json:2", RECORDS[3]),
+        ("hub:owner/many: train-2.jsonl:1", RECORDS[4]),
+    ]
+    (folder / "train-2.jsonl").write_bytes(b"\xff")
+    with pytest.raises(RequestError, match=r"^hub:owner/many: train-2.jsonl:1: not U"):
+        list(read_records("hub:owner/many"))
+
+
 def test_what_lies_at_the_hub_has_a_revision() -> None:
     """The same until something changes; none if it cannot be found."""
     source = write_hub_file(RECORDS)
