@@ -16,6 +16,8 @@ from editing.architectures import EditableModel
 from editing.augmentation import unedited_paraphrases
 from editing.encodings import EncodedStatistics, encode
 from editing.evaluation import evaluate_requests, sum_cases
+from editing.evaluation_config import EvaluationConfig
+from editing.generated_texts import add_texts, measure_texts
 from editing.metrics import MetricSums
 from editing.pipeline import read_pairs, walk_layers
 from editing.requests import EditRequest, to_counterfact
@@ -81,6 +83,10 @@ def judge_requests(
     model: EditableModel,
     asked: Sequence[Asked],
     distances: Mapping[int, Distances] | None = None,
+    config: EvaluationConfig | None = None,
+    *,
+    seed: int = 0,
+    before: Sequence[Sequence[tuple[int, ...]]] | None = None,
 ) -> list[dict[str, object]]:
     """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
 
@@ -91,9 +97,14 @@ def judge_requests(
         model: The model as it is judged.
         asked: The requests.
         distances: By round, of the requests that targets were computed for.
+        config: What is measured; texts that are written for it stay in the cases.
+        seed: Draws these texts.
+        before: What the unedited model predicts at questions of locality.
     """
-    start = time.monotonic()
-    cases = evaluate_requests(model, [each.request for each in asked])
+    start, requests = time.monotonic(), [each.request for each in asked]
+    cases = evaluate_requests(model, requests, config, before=before)
+    if config is not None and config.generation:
+        cases = add_texts(cases, measure_texts(model, requests, config, seed))
     seconds = time.monotonic() - start
     edits = Counter(each.round for each in asked)
     return [

@@ -1,124 +1,119 @@
 """Evaluation: does the model say what was asked, and nothing else."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
-from torch import Tensor
 
 from editing.architectures import EditableModel
-from editing.metrics import KINDS, MetricSums
-from editing.prompts import (
-    TokenRow,
-    batches_by_length,
-    check_length,
-    pad_rows,
-    tokenize_target,
-    tokenize_text,
+from editing.evaluation_config import EvaluationConfig
+from editing.judgements import Continuation, Judgement, judge
+from editing.metrics import GENERATED, KINDS, MetricSums
+from editing.prompts import TokenRow, check_length, tokenize_target, tokenize_text
+from editing.question_answering import (
+    asks_questions,
+    hits_of,
+    question_metrics,
+    same_tokens,
 )
 from editing.requests import EditRequest
 
-
-@dataclass(frozen=True, slots=True)
-class Continuation:
-    """A prompt followed by an answer, in tokens."""
-
-    prompt: TokenRow
-    answer: tuple[int, ...]
+Case = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """How the model takes one continuation.
+class Asked:
+    """One prompt that judges a request.
 
     Attributes:
-        nll: Mean negative log-likelihood of the answer's tokens, in nats.
-        correct: Whether every token of the answer is the most likely one.
+        kind: What it is about.
+        prompt: A finished text.
+        answers: What may follow.
     """
 
-    nll: float
-    correct: bool
-
-
-def judge(
-    model: EditableModel,
-    continuations: Sequence[Continuation],
-    batch_size: int = 256,
-    on_batch: Callable[[int], None] | None = None,
-) -> list[Judgement]:
-    """Judge continuations in batches of similar length.
-
-    Rows are padded on the right, where causal attention does not look, and only the
-    answer's positions reach the vocabulary head.
-    """
-    rows = [item.prompt.followed_by(item.answer[:-1]) for item in continuations]
-    found: dict[int, Judgement] = {}
-    for indices in batches_by_length(rows, batch_size):
-        batch = [continuations[index] for index in indices]
-        found.update(zip(indices, _judge_batch(model, batch), strict=True))
-        if on_batch is not None:
-            on_batch(len(found))
-    return [found[index] for index in range(len(rows))]
-
-
-@torch.no_grad()
-def _judge_batch(
-    model: EditableModel, batch: Sequence[Continuation]
-) -> list[Judgement]:
-    padded = pad_rows(
-        [item.prompt.followed_by(item.answer[:-1]) for item in batch], model.device
-    )
-    places = [
-        (row, len(item.prompt.ids) - 1 + offset, token)
-        for row, item in enumerate(batch)
-        for offset, token in enumerate(item.answer)
-    ]
-    rows, columns, tokens = torch.tensor(places, device=model.device).unbind(dim=1)
-    states: Tensor = model.model.base_model(
-        input_ids=padded.input_ids,
-        attention_mask=padded.attention_mask,
-        use_cache=False,
-    )[0]
-    scores = model.head(states[rows, columns])
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    scores = scores.log_softmax(dim=-1)
-    nll = -scores.gather(1, tokens.unsqueeze(1)).squeeze(1)
-    hits = scores.argmax(dim=-1) == tokens
-    sizes = [len(item.answer) for item in batch]
-    return [
-        Judgement(float(costs.double().mean()), bool(hit.all()))
-        for costs, hit in zip(
-            torch.split(nll, sizes), torch.split(hits, sizes), strict=True
-        )
-    ]
+    kind: str
+    prompt: str
+    answers: tuple[str, ...]
 
 
 def evaluate_requests(
     model: EditableModel,
     requests: Sequence[EditRequest],
+    config: EvaluationConfig | None = None,
+    *,
+    before: Sequence[Sequence[tuple[int, ...]]] | None = None,
     on_batch: Callable[[int], None] | None = None,
-) -> list[dict[str, object]]:
+) -> list[Case]:
     """Judge each request's prompts and write them as MEMIT's case files do.
 
     Each case holds ``{kind}_prompts_probs``, a list of negative log-likelihoods of
     ``target_new`` and, if known, ``target_true``, and ``{kind}_prompts_correct``,
     whether the new object (for neighbourhood prompts the true one) is the most likely.
-    A prompt that does not fit the model's context is an `InputError`.
+    Where requests have questions, or no true object, single tokens are told as well:
+    see `editing.question_answering`. Texts are not generated here: see
+    `editing.generated_texts`. A prompt that does not fit the model's context is an
+    `InputError`.
+
+    Args:
+        model: What is judged.
+        requests: What it was asked to say.
+        config: What it is judged by; prompts that a request lacks are passed over.
+        before: For each request, what the unedited model predicts at its questions of
+            locality, as `predict_locality` tells; needed for ``locality_unchanged``.
+        on_batch: Told the number of continuations judged after each batch.
     """
-    work: list[Continuation] = []
-    for request in requests:
-        for prompts in _prompts_of(request).values():
-            work += _continuations(model, request, prompts)
+    chosen = config or EvaluationConfig()
+    asked = [_asked_of(request, chosen) for request in requests]
+    work = _continuations(model, requests, asked)
     judgements = iter(judge(model, work, on_batch=on_batch))
-    return [_case_of(request, judgements) for request in requests]
+    cases = []
+    for number, (request, prompts) in enumerate(zip(requests, asked, strict=True)):
+        found = [[next(judgements) for _ in each.answers] for each in prompts]
+        old = before[number] if before is not None else None
+        cases.append(_case_of(request, prompts, found, old))
+    return cases
 
 
-def _prompts_of(request: EditRequest) -> dict[str, tuple[str, ...]]:
-    return {
+def predict_locality(
+    model: EditableModel, requests: Sequence[EditRequest]
+) -> list[list[tuple[int, ...]]]:
+    """For each request, the tokens that a model predicts at its questions of locality.
+
+    In the place of each question's first answer, given its tokens, as EasyEdit
+    compares a model before and after an edit.
+    """
+    asked = [
+        [Asked("locality", each.prompt, each.answers[:1]) for each in request.locality]
+        for request in requests
+    ]
+    work = _continuations(model, requests, asked)
+    judgements = iter(judge(model, work))
+    return [[next(judgements).predicted for _ in prompts] for prompts in asked]
+
+
+def _asked_of(request: EditRequest, config: EvaluationConfig) -> list[Asked]:
+    kinds = {
         "rewrite": (request.rewrite_prompt,),
         "paraphrase": request.paraphrase_prompts,
         "neighborhood": request.neighborhood_prompts,
     }
+    if config.attribute_prompts:
+        kinds["attribute"] = request.attribute_prompts
+    objects = tuple(_objects_of(request).values())
+    questions = {"locality": request.locality, "portability": request.portability}
+    return [
+        *(
+            Asked(kind, text, objects)
+            for kind, texts in kinds.items()
+            for text in texts
+        ),
+        *(
+            Asked(kind, question.prompt, question.answers)
+            for kind, each in questions.items()
+            for question in each
+        ),
+    ]
 
 
 def _objects_of(request: EditRequest) -> dict[str, str]:
@@ -129,52 +124,92 @@ def _objects_of(request: EditRequest) -> dict[str, str]:
 
 
 def _continuations(
-    model: EditableModel, request: EditRequest, prompts: Sequence[str]
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    asked: Sequence[Sequence[Asked]],
 ) -> list[Continuation]:
-    rows = [tokenize_text(model.tokenizer, prompt) for prompt in prompts]
-    answers = [
-        tokenize_target(model.tokenizer, text) for text in _objects_of(request).values()
-    ]
-    for row in rows:
-        check_length(model, row.followed_by(max(answers, key=len)), request)
-    return [Continuation(row, answer) for row in rows for answer in answers]
+    """Cut every text once and put the answers behind their prompts."""
+
+    @cache
+    def row_of(text: str) -> TokenRow:
+        return tokenize_text(model.tokenizer, text)
+
+    @cache
+    def answer_of(text: str) -> tuple[int, ...]:
+        return tokenize_target(model.tokenizer, text)
+
+    work = []
+    for request, prompts in zip(requests, asked, strict=True):
+        for each in prompts:
+            row = row_of(each.prompt)
+            answers = [answer_of(text) for text in each.answers]
+            check_length(model, row.followed_by(max(answers, key=len)), request)
+            work += [Continuation(row, answer) for answer in answers]
+    return work
 
 
 def _case_of(
-    request: EditRequest, judgements: Iterator[Judgement]
-) -> dict[str, object]:
-    post: dict[str, object] = {}
-    objects = list(_objects_of(request))
-    for kind, prompts in _prompts_of(request).items():
-        wanted = "target_true" if kind == "neighborhood" else "target_new"
-        found = [{name: next(judgements) for name in objects} for _ in prompts]
-        post[f"{kind}_prompts_probs"] = [
-            {name: judged.nll for name, judged in each.items()} for each in found
-        ]
-        post[f"{kind}_prompts_correct"] = [
-            each[wanted].correct for each in found if wanted in each
-        ]
+    request: EditRequest,
+    asked: Sequence[Asked],
+    judged: Sequence[Sequence[Judgement]],
+    before: Sequence[tuple[int, ...]] | None,
+) -> Case:
+    by_kind: dict[str, list[Sequence[Judgement]]] = {kind: [] for kind in KINDS}
+    for each, found in zip(asked, judged, strict=True):
+        by_kind.setdefault(each.kind, []).append(found)
+    post: Case = {}
+    for kind, prompts in by_kind.items():
+        if kind in {"locality", "portability"}:
+            post[f"{kind}_questions_correct"] = [hits_of(each) for each in prompts]
+        else:
+            post |= _fields_of(request, kind, prompts)
     post["paraphrase_prompts_same_direction"] = [
         prompt.startswith(request.subject) == request.prompt.startswith("{}")
         for prompt in request.paraphrase_prompts
     ]
+    if before is not None and "locality" in by_kind:
+        now = [first.predicted for first, *_ in by_kind["locality"]]
+        pairs = zip(before, now, strict=True)
+        post["locality_questions_unchanged"] = [same_tokens(*pair) for pair in pairs]
     return {"case_id": request.case_id, "post": post}
 
 
+def _fields_of(
+    request: EditRequest, kind: str, prompts: Sequence[Sequence[Judgement]]
+) -> Case:
+    """Write prompts that the request's objects follow."""
+    objects = list(_objects_of(request))
+    wanted = "target_true" if kind == "neighborhood" else "target_new"
+    named = [dict(zip(objects, each, strict=True)) for each in prompts]
+    asked = [each[wanted] for each in named if wanted in each]
+    fields: Case = {
+        f"{kind}_prompts_probs": [
+            {name: judged.nll for name, judged in each.items()} for each in named
+        ],
+        f"{kind}_prompts_correct": [judged.correct for judged in asked],
+    }
+    if kind in KINDS and asks_questions(request):
+        fields[f"{kind}_prompts_token_correct"] = [list(each.hits) for each in asked]
+    return fields
+
+
 def sum_cases(cases: Sequence[Mapping[str, object]]) -> MetricSums:
-    """Reduce cases to sums of their metrics."""
+    """Reduce cases to sums of their metrics; what a case lacks gives none."""
     total = MetricSums()
     for case in cases:
         post = case["post"]
         assert isinstance(post, Mapping)
-        metrics = {k: v for kind in KINDS for k, v in _case_metrics(post, kind).items()}
-        metrics |= _direction_metrics(post)
+        kinds = (*KINDS, "attribute")
+        metrics = {k: v for kind in kinds for k, v in _case_metrics(post, kind).items()}
+        metrics |= _direction_metrics(post) | question_metrics(post)
+        metrics |= {name: float(post[name]) for name in GENERATED if name in post}
         total = total + MetricSums(metrics, dict.fromkeys(metrics, 1))
     return total
 
 
 def _case_metrics(post: Mapping[str, object], kind: str) -> dict[str, float]:
-    probs, correct = post[f"{kind}_prompts_probs"], post[f"{kind}_prompts_correct"]
+    probs = post.get(f"{kind}_prompts_probs", [])
+    correct = post.get(f"{kind}_prompts_correct", [])
     assert isinstance(probs, list)
     assert isinstance(correct, list)
     metrics: dict[str, float] = {}
@@ -199,7 +234,7 @@ def _direction_metrics(post: Mapping[str, object]) -> dict[str, float]:
     A prompt's direction is whether it begins with the subject: a model that was told
     the relation before the name may look the name up under another key.
     """
-    probs = post["paraphrase_prompts_probs"]
+    probs = post.get("paraphrase_prompts_probs", [])
     same = post.get("paraphrase_prompts_same_direction", [])
     assert isinstance(probs, list)
     assert isinstance(same, list)

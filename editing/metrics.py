@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 KINDS = ("rewrite", "paraphrase", "neighborhood")
 
+GENERATED = ("ngram_entropy", "reference_score", "essence_score")
+"""Metrics of text, by MEMIT's names; the first two are shown a hundred times."""
+
 
 @dataclass(frozen=True, slots=True)
 class MetricSums:
@@ -27,10 +30,14 @@ class MetricSums:
         )
 
     def means(self) -> dict[str, float]:
-        """The metrics, shares in per cent, with `score` where all its parts are."""
+        """The metrics, shares in per cent, with `score` where all its parts are.
+
+        Entropies and reference scores are a hundred times theirs too, as MEMIT shows
+        them; differences and perplexities are what they are.
+        """
         found = {name: self.sums[name] / self.counts[name] for name in self.sums}
         shares = {
-            name: 100 * value if not name.endswith("_diff") else value
+            name: value if is_unscaled(name) else 100 * value
             for name, value in found.items()
         }
         parts = [shares.get(f"{kind}_success") for kind in KINDS]
@@ -38,6 +45,11 @@ class MetricSums:
         if len(known) == len(KINDS):
             shares["score"] = harmonic_mean(known)
         return shares
+
+
+def is_unscaled(name: str) -> bool:
+    """Whether a metric is shown as it is: a difference, or a perplexity."""
+    return name.endswith("_diff") or name == "essence_score"
 
 
 def harmonic_mean(values: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from editing.architectures import EditableModel
 from editing.deltas import Delta, applied
 from editing.errors import InputError
-from editing.evaluation import Continuation, judge
+from editing.judgements import Continuation, judge
 from editing.metrics import KINDS, MetricSums
 from editing.prompts import tokenize_target, tokenize_text
 from editing.settings import Settings

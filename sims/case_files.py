@@ -25,10 +25,8 @@ BESIDE_CASES = frozenset({"params.json", "report.json"})
 LEVELS = ("global_edit", "collaborative_edit")
 """Where CollabEdit puts a case: a key of the file, or a folder within the run."""
 
-GENERATED = ("ngram_entropy", "reference_score")
-"""Metrics of generated text, numbers and not lists; a hundred times as in MEMIT."""
-
 NegativeLogLikelihood = Annotated[float, Field(ge=-1e-3)]
+Tokens = Annotated[list[bool], Field(min_length=1)]
 CaseMetrics = Mapping[str, float]
 
 
@@ -61,8 +59,17 @@ class Post(_Written):
     paraphrase_prompts_same_direction: list[bool] = []
     neighborhood_prompts_probs: list[Likelihoods] = []
     neighborhood_prompts_correct: list[bool] = []
+    attribute_prompts_probs: list[Likelihoods] = []
+    attribute_prompts_correct: list[bool] = []
+    rewrite_prompts_token_correct: list[Tokens] = []
+    paraphrase_prompts_token_correct: list[Tokens] = []
+    neighborhood_prompts_token_correct: list[Tokens] = []
+    locality_questions_correct: list[Tokens] = []
+    locality_questions_unchanged: list[Tokens] = []
+    portability_questions_correct: list[Tokens] = []
     ngram_entropy: float | None = None
     reference_score: float | None = None
+    essence_score: float | None = None
 
     @model_validator(mode="after")
     def check_objects(self) -> "Post":
@@ -86,11 +93,11 @@ class Case(_Written):
     post: Post
 
     def measure(self) -> dict[str, float]:
-        """Reduce the case to its metrics, shares in per cent."""
+        """Reduce the case to its metrics, scaled as `MetricSums.means` does."""
         post = self.post.model_dump(exclude_none=True)
         metrics = sum_cases([{"case_id": self.case_id, "post": post}]).means()
         metrics.pop("score", None)
-        return metrics | {name: 100 * post[name] for name in GENERATED if name in post}
+        return metrics
 
 
 @dataclass(frozen=True, slots=True)

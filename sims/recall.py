@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from editing.architectures import EditableModel
-from editing.evaluation import Continuation, judge
+from editing.judgements import Continuation, judge
 from editing.prompts import tokenize_target, tokenize_text
 from sims.vocabulary import Phrasing
 from sims.world import Fact, World

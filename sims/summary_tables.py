@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from editing.errors import InputError
-from editing.metrics import KINDS
+from editing.metrics import GENERATED, KINDS
 from server.report_tables import (
     ABSENT,
     SUCCESSES,
@@ -21,7 +21,7 @@ from server.report_tables import (
     write_number,
 )
 from sims.averages import Summary, SummaryRow
-from sims.case_files import GENERATED, Fault
+from sims.case_files import Fault
 
 MOST_FAULTS = 10
 WIDE = 10_000
@@ -39,6 +39,17 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Paraphrase success by the prompt's direction": (
         "paraphrase_success.same_direction",
         "paraphrase_success.other_direction",
+    ),
+    "Prompts that have the new object in truth": (
+        "attribute_success",
+        "attribute_acc",
+        "attribute_diff",
+    ),
+    "Questions, by token": (
+        *(f"{kind}_token_acc" for kind in KINDS),
+        "locality_acc",
+        "locality_unchanged",
+        "portability_acc",
     ),
     "Generated text": GENERATED,
 }

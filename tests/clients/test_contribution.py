@@ -1,5 +1,7 @@
 """What a client computes is what the engine computes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ from editing.augmentation import phrase
 from editing.config import Plan
 from editing.encodings import decode
 from editing.evaluation import evaluate_requests, sum_cases
+from editing.evaluation_config import EvaluationConfig
+from editing.generated_texts import measure_texts
 from editing.pipeline import edit_alone, read_pairs
 from editing.requests import parse_request
 from editing.solving import solve_delta
@@ -203,3 +207,29 @@ def test_each_round_s_requests_are_summed_apart(model: EditableModel) -> None:
     assert total.counts == sum_cases(cases).counts
     assert total.sums == pytest.approx(sum_cases(cases).sums)
     assert sum_by_round([]) == {}
+
+
+def test_texts_are_measured_where_they_are_asked_for(model: EditableModel) -> None:
+    """Each is drawn by the run's seed and the request, and stands in the case."""
+    config = EvaluationConfig(generation=True, max_tokens=12)
+    asked = [
+        replace(
+            each,
+            request=each.request.model_copy(
+                update={"generation_prompts": (each.request.rewrite_prompt, "Ada")}
+            ),
+        )
+        for each in asked_of(1, 2, 2, 2)[:2]
+    ]
+    requests = [each.request for each in asked]
+    cases = judge_requests(model, asked, config=config, seed=3)
+    wanted = measure_texts(model, requests, config, 3)
+    for case, fields, plain in zip(
+        cases, wanted, judge_requests(model, asked), strict=True
+    ):
+        post, bare = case["post"], plain["post"]
+        assert isinstance(post, dict)
+        assert isinstance(bare, dict)
+        assert post == bare | fields
+        assert len(post["text"]) == 2
+    assert sum_by_round(cases)[2].counts["ngram_entropy"] == 1

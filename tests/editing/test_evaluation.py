@@ -5,53 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from editing.architectures import EditableModel
 from editing.errors import InputError
-from editing.evaluation import (
-    Continuation,
-    evaluate_requests,
-    judge,
-    sum_cases,
-)
+from editing.evaluation import evaluate_requests, predict_locality, sum_cases
+from editing.evaluation_config import EvaluationConfig
+from editing.judgements import Continuation
 from editing.prompts import tokenize_target, tokenize_text
-from editing.requests import EditRequest
-from tests.tiny import said_by, tiny_model, tiny_model_of_tuples, tiny_requests
+from editing.requests import EditRequest, Question
+from tests.tiny import said_by, tiny_model, tiny_requests
 
 ROUNDING = 1e-12
 """Relative difference that another batch may leave in float64."""
 
 MODEL = tiny_model()
-PROMPTS = [
-    "Ada Lovelace works for",
-    "the employer of Dora Stone is",
-    "one day , said Ben , they found that old red map under the stairs of",
-    "Hal",
-]
-
-
-def continuations() -> list[Continuation]:
-    """Let every prompt go on with what the model says, and with what it does not."""
-    texts = [
-        (prompt, answer)
-        for prompt in PROMPTS
-        for answer in (
-            said_by(MODEL, prompt, 1),
-            said_by(MODEL, prompt, 3),
-            "Acme Works Group",
-            f"{said_by(MODEL, prompt, 1)} Oslo",
-            "Lima",
-        )
-    ]
-    return [
-        Continuation(
-            tokenize_text(MODEL.tokenizer, prompt),
-            tokenize_target(MODEL.tokenizer, answer),
-        )
-        for prompt, answer in texts
-    ]
 
 
 def naive_judgement(model: EditableModel, item: Continuation) -> tuple[float, bool]:
@@ -63,59 +30,6 @@ def naive_judgement(model: EditableModel, item: Continuation) -> tuple[float, bo
         hits.append(int(scores.argmax()) == token)
         ids.append(token)
     return sum(costs) / len(costs), all(hits)
-
-
-def test_judgements_are_those_of_one_token_at_a_time() -> None:
-    """Of one token or several, right, half right and wrong."""
-    items = continuations()
-    for item, found in zip(items, judge(MODEL, items), strict=True):
-        nll, correct = naive_judgement(MODEL, item)
-        assert found.nll == pytest.approx(nll, rel=ROUNDING)
-        assert found.correct == correct
-    verdicts = [found.correct for found in judge(MODEL, items)]
-    assert verdicts == [True, True, False, False, False] * len(PROMPTS)
-
-
-@settings(max_examples=8)
-@given(batch_size=st.integers(1, 21), order=st.permutations(range(20)))
-def test_no_batch_and_no_order_changes_a_judgement(
-    batch_size: int, order: list[int]
-) -> None:
-    """Padding reaches no number."""
-    items = continuations()
-    expected = judge(MODEL, items)
-    found = judge(MODEL, [items[index] for index in order], batch_size)
-    for ours, index in zip(found, order, strict=True):
-        assert ours.nll == pytest.approx(expected[index].nll, rel=ROUNDING)
-        assert ours.correct == expected[index].correct
-
-
-def test_blocks_may_return_tuples() -> None:
-    """The same judgements."""
-    items = continuations()
-    for ours, theirs in zip(
-        judge(tiny_model_of_tuples(), items), judge(MODEL, items), strict=True
-    ):
-        assert ours.nll == pytest.approx(theirs.nll, rel=ROUNDING)
-
-
-def test_half_precision_scores_are_compared_in_single() -> None:
-    """A likelihood of several digits, not of two."""
-    model, items = tiny_model(dtype=torch.bfloat16), continuations()
-    digits = [found.nll for found in judge(model, items)]
-    assert any(torch.tensor(nll).bfloat16().item() != nll for nll in digits)
-
-
-def test_progress_counts_continuations() -> None:
-    """After each batch, up to all of them."""
-    told: list[int] = []
-    judge(MODEL, continuations(), 8, told.append)
-    assert told == [8, 16, 20]
-
-
-def test_nothing_to_judge_is_judged() -> None:
-    """A case may have no prompts of a kind."""
-    assert judge(MODEL, []) == []
 
 
 def naive_case(request: EditRequest) -> dict[str, Any]:
@@ -303,3 +217,108 @@ def test_metrics_of_parties_are_those_of_their_union() -> None:
     assert together.counts["rewrite_acc"] == 4
     assert together.counts["rewrite_success"] == 3
     assert together.counts["paraphrase_success"] == 2
+
+
+def naive_hits(prompt: str, answer: str) -> list[bool]:
+    """Ask for each token of an answer behind those before it, as MEMIT does."""
+    row, hits = list(tokenize_text(MODEL.tokenizer, prompt).ids), []
+    for token in tokenize_target(MODEL.tokenizer, answer):
+        scores = MODEL.model(input_ids=torch.tensor([row])).logits[0, -1]
+        hits.append(int(scores.argmax()) == token)
+        row.append(token)
+    return hits
+
+
+def half_right(prompt: str) -> str:
+    """Give an answer whose first token alone is right."""
+    return f"{said_by(MODEL, prompt, 1)} Oslo"
+
+
+def asked_request() -> EditRequest:
+    """Make a request with questions, some of several answers."""
+    return EditRequest(
+        case_id=3,
+        prompt="who is the mother of {} ?",
+        subject="Ada Lovelace",
+        target_new=half_right("who is the mother of Ada Lovelace ?"),
+        paraphrase_prompts=("the mother of Ada is", "Ada ,"),
+        locality=(
+            Question(prompt="Hal lives in", answers=(half_right("Hal lives in"),)),
+            Question(
+                prompt="the harp", answers=("Lima", said_by(MODEL, "the harp", 2))
+            ),
+        ),
+        portability=(Question(prompt="Ben was born at", answers=("Acme Works",)),),
+    )
+
+
+def test_tokens_of_answers_are_counted_one_by_one() -> None:
+    """The mean inside a prompt, the best of several answers, then over prompts."""
+    request = asked_request()
+    (case,) = evaluate_requests(MODEL, [request])
+    post: Any = case["post"]
+    new = request.target_new
+    assert post["rewrite_prompts_token_correct"] == [
+        naive_hits(request.rewrite_prompt, new)
+    ]
+    assert post["rewrite_prompts_token_correct"] == [[True, False]]
+    assert post["paraphrase_prompts_token_correct"] == [
+        naive_hits(prompt, new) for prompt in request.paraphrase_prompts
+    ]
+    assert post["locality_questions_correct"] == [[True, False], [True, True]]
+    assert post["portability_questions_correct"] == [
+        naive_hits("Ben was born at", "Acme Works")
+    ]
+    means = sum_cases([case]).means()
+    assert means["rewrite_token_acc"] == 50
+    assert means["rewrite_acc"] == 0
+    assert means["locality_acc"] == 75
+    assert "neighborhood_token_acc" not in means
+    assert "score" not in means
+
+
+def test_locality_is_unchanged_where_two_models_predict_the_same() -> None:
+    """Token for token, whether they are right or wrong."""
+    request, other = asked_request(), tiny_model()
+    with torch.no_grad():
+        other.model.get_parameter("transformer.ln_f.weight").neg_()
+    before = predict_locality(MODEL, [request])
+    (same,) = evaluate_requests(MODEL, [request], before=before)
+    (case,) = evaluate_requests(other, [request], before=before)
+    assert sum_cases([same]).means()["locality_unchanged"] == 100
+    after = predict_locality(other, [request])
+    shares = [
+        sum(a == b for a, b in zip(old, new, strict=True)) / len(old)
+        for old, new in zip(before[0], after[0], strict=True)
+    ]
+    found = sum_cases([case]).means()["locality_unchanged"]
+    assert found == pytest.approx(100 * sum(shares) / 2)
+    assert found < 100
+    (unasked,) = evaluate_requests(MODEL, [request])
+    assert "locality_unchanged" not in sum_cases([unasked]).means()
+
+
+def test_attribute_prompts_favour_the_new_object() -> None:
+    """If they are asked for, and without a say in the score."""
+    request = tiny_requests(1)[0].model_copy(
+        update={"attribute_prompts": ("Ben works for", "Gus ,")}
+    )
+    (plain,) = evaluate_requests(MODEL, [request])
+    (case,) = evaluate_requests(
+        MODEL, [request], EvaluationConfig(attribute_prompts=True)
+    )
+    post: Any = case["post"]
+    assert "attribute_prompts_probs" not in plain["post"]  # type: ignore[operator]
+    probs = post["attribute_prompts_probs"]
+    for prompt, found in zip(request.attribute_prompts, probs, strict=True):
+        for name, text in (("new", "Acme Works Group"), ("true", "Acme Inc")):
+            item = Continuation(
+                tokenize_text(MODEL.tokenizer, prompt),
+                tokenize_target(MODEL.tokenizer, text),
+            )
+            expected, _ = naive_judgement(MODEL, item)
+            assert found[f"target_{name}"] == pytest.approx(expected, rel=ROUNDING)
+    means, old = sum_cases([case]).means(), sum_cases([plain]).means()
+    wins = [each["target_new"] < each["target_true"] for each in probs]
+    assert means["attribute_success"] == 100 * sum(wins) / 2
+    assert {name: means[name] for name in old} == pytest.approx(old)

@@ -11,9 +11,11 @@ import torch
 
 from editing.deltas import save_delta
 from editing.errors import InputError
+from editing.perplexity import read_surprise
 from editing.request_forms import ZsreTarget
-from editing.requests import EditRequest, to_counterfact
+from editing.requests import EditRequest, Question, to_counterfact
 from sims.judging import judge_delta
+from sims.measures import Measures
 from tests.tiny import LAYERS, tiny_model
 
 REQUEST = EditRequest(
@@ -51,11 +53,13 @@ class Files:
         save_delta(updates, path, {"base": base or self.editable.fingerprint})
         return path
 
-    def judge(self, name: str, delta: Path | None = None) -> Mapping[str, object]:
+    def judge(
+        self, name: str, delta: Path | None = None, measures: Measures | None = None
+    ) -> Mapping[str, Any]:
         """Judge, and read what was written."""
         output = self.folder / "out" / name
-        judge_delta(str(self.model), self.requests, output, delta)
-        written: Mapping[str, object] = json.loads(output.read_text())
+        judge_delta(str(self.model), self.requests, output, delta, measures=measures)
+        written: Mapping[str, Any] = json.loads(output.read_text())
         return written
 
 
@@ -135,3 +139,85 @@ def test_requests_of_the_hub_and_of_saved_folders_are_judged(files: Files) -> No
         (case,) = json.loads(output.read_text())["cases"]
         judged.append(case["post"]["rewrite_prompts_probs"][0]["target_new"])
     assert judged[0] != judged[1]
+
+
+def test_texts_are_written_and_their_measures_shown(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what words were cut, and what was left out for want of snippets."""
+    request = REQUEST.model_copy(update={"generation_prompts": ("Ada Lovelace", "the")})
+    files.requests.write_text(json.dumps([to_counterfact(request)]))
+    measures = Measures(generation=True, max_tokens=12)
+    written = files.judge("a.json", measures=measures)
+    (case,) = written["cases"]
+    assert len(case["post"]["text"]) == 2
+    entropy = 100 * case["post"]["ngram_entropy"]
+    assert written["metrics"]["ngram_entropy"] == pytest.approx(entropy)
+    first, second = written["notes"]
+    assert "of 1 of 1 cases" in first
+    assert "nltk" in first
+    assert "left out" in second
+    shown = capsys.readouterr().out
+    assert "N-gram entropy" in shown
+    assert second in shown
+    again = files.judge("b.json", measures=measures)
+    assert again["cases"] == written["cases"]
+    for name, value in {"seed": 1, "greedy": True}.items():
+        changed = measures.model_copy(update={name: value})
+        other = files.judge(f"{name}.json", measures=changed)
+        assert other["cases"] != written["cases"]
+
+
+def test_snippets_bring_the_reference_score_and_the_essence(files: Files) -> None:
+    """By the number that the record gives the new object."""
+    request = REQUEST.model_copy(
+        update={"generation_prompts": ("Ada Lovelace",), "relation_id": "P108"}
+    )
+    record: Any = to_counterfact(request)
+    record["requested_rewrite"]["target_new"]["id"] = "Q9"
+    files.requests.write_text(json.dumps([record]))
+    text = "Ada Lovelace works for Acme Works in Rome"
+    samples = [{"name": "Ada Lovelace", "text": text}]
+    entry = {"relation_id": "P108", "target_id": "Q9", "samples": samples}
+    snippets = files.folder / "attribute_snippets.json"
+    snippets.write_text(json.dumps([entry]))
+    measures = Measures(snippets=snippets, max_tokens=16)
+    written = files.judge("a.json", measures=measures)
+    post = written["cases"][0]["post"]
+    assert post["essence_text"] == [text]
+    assert written["metrics"]["essence_score"] == post["essence_score"]
+    assert written["metrics"]["reference_score"] == pytest.approx(
+        100 * post["reference_score"]
+    )
+    assert [note.split(":")[0] for note in written["notes"]] == [
+        "n-gram entropy",
+        "reference score",
+        "essence perplexity",
+    ]
+
+
+def test_a_text_is_read_before_and_after(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a delta there is one number, with one there are two."""
+    text = files.folder / "text.txt"
+    text.write_text("the employer of Ada is Acme Works , said Ben . " * 9)
+    measures = Measures(text=text)
+    bare = files.judge("bare.json", measures=measures)
+    edit = files.judge("edit.json", files.delta(1), measures)
+    expected = read_surprise(files.editable, text.read_text()).perplexity
+    assert bare["perplexity"]["after"] == pytest.approx(expected, rel=1e-5)
+    assert edit["perplexity"]["before"] == bare["perplexity"]["after"]
+    assert edit["perplexity"]["after"] != edit["perplexity"]["before"]
+    assert "Perplexity" in capsys.readouterr().out
+
+
+def test_questions_are_compared_with_the_unedited_model(files: Files) -> None:
+    """A delta of zeros changes no answer."""
+    asked = (Question(prompt="Hal lives in", answers=("Acme Works",)),)
+    request = REQUEST.model_copy(update={"locality": asked})
+    files.requests.write_text(json.dumps([to_counterfact(request)]))
+    zero = files.judge("zero.json", files.delta(0))["metrics"]
+    assert zero["locality_unchanged"] == 100
+    large = files.judge("large.json", files.delta(9))["metrics"]
+    assert large["locality_unchanged"] < 100
