@@ -37,6 +37,7 @@ from editing.config import Hyperparameters
 from editing.deltas import applied
 from editing.embedded import resolve_model
 from editing.errors import InputError
+from editing.evaluation import predict_locality
 from editing.texts import TextError
 from strategies.introductions import Introduction, write_introduction
 from strategies.messages import (
@@ -183,8 +184,11 @@ def judge(message: Message, context: Context) -> Message:
     asked = asked_until(config, job.round, pooled=job.pooled)
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
+    before = predict_locality(model, [each.request for each in asked])
     with applied(read_delta(message), model.model):
-        cases = judge_requests(model, asked, distances)
+        cases = judge_requests(
+            model, asked, distances, config.evaluation, seed=config.seed, before=before
+        )
     folder.keep_cases(job, config.party, cases)
     return Message(write_judgements(sum_by_round(cases)), reply_to=message)
 

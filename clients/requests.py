@@ -11,6 +11,7 @@ from clients.partitions import check_supply, order_requests, share_requests
 from clients.target_cache import cache_folder
 from editing.embedded import EMBEDDED, resolve_model, resolve_source
 from editing.errors import InputError
+from editing.evaluation_config import EvaluationConfig
 from editing.planting import Shares
 from editing.request_forms import ZsreTarget
 from editing.requests import EditRequest, read_requests
@@ -29,6 +30,7 @@ class ClientConfig(Settings):
 
     Attributes:
         prior: What a party that solves alone takes for ``C₀``.
+        evaluation: What requests are judged by.
         batch_size: Requests whose targets are computed together.
         seed: Draws what a simulation draws.
         party: The node's place among the parties; −1 if it was given none.
@@ -44,6 +46,7 @@ class ClientConfig(Settings):
     requests: RequestsConfig
     parties: PartiesConfig
     prior: PriorConfig = PriorConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     batch_size: int = 128
     seed: int = 0
     party: int = -1
@@ -75,6 +78,7 @@ def read_client_config(context: Context) -> ClientConfig:
     values = {
         "model": model,
         "prior": prior,
+        "evaluation": nested.get("evaluation", {}),
         "requests": nested.get("requests", {}),
         "parties": nested.get("parties", {}),
         "batch_size": _table(nested.get("editing")).get("batch_size", 128),

@@ -21,8 +21,9 @@ from pydantic import (
 )
 
 from editing.config import EditingConfig
-from editing.embedded import EMBEDDED
+from editing.embedded import EMBEDDED, HUB, SELF
 from editing.errors import InputError
+from editing.evaluation_config import EvaluationConfig
 from editing.hyperparameter_presets import is_preset
 from editing.settings import Settings
 from server.complaints import complain
@@ -30,6 +31,7 @@ from strategies.merges.base import Merge
 from strategies.merges.choice import read_merge
 from strategies.scenario import (
     COMPUTE,
+    FEDERATED,
     FlatConfig,
     FlatValue,
     ModelConfig,
@@ -133,6 +135,7 @@ class RunConfig(Settings):
     prior: PriorConfig = PriorConfig()
     merge: MergeChoice = MergeChoice()
     run: ScheduleConfig = ScheduleConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
 
 
@@ -286,7 +289,8 @@ def resolve_paths(tables: Table, folder: Path) -> Table:
 
 def is_path(value: str, folder: Path, *, hub: bool) -> bool:
     """Tell a path from a reserved word, an empty setting and a hub id."""
-    if value in {"", EMBEDDED, COMPUTE}:
+    words = {"", EMBEDDED, SELF, COMPUTE, FEDERATED}
+    if value in words or value.startswith((HUB, "[")):
         return False
     looks_local = value.startswith((".", "/", "~")) or value.count("/") > 1
     return not hub or looks_local or (folder / value).exists()

@@ -5,15 +5,16 @@ Heavy libraries are imported inside the commands, so that ``--help`` answers at 
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from editing.errors import InputError
+from sims.covariance_commands import app as covariances
 from sims.delta_commands import app as deltas
 from sims.errors import RunFailedError
+from sims.evaluate_commands import app as evaluations
 from sims.options import Engine, SetOption
 from sims.preset_commands import app as presets
 from sims.split_commands import app as splits
@@ -37,18 +38,11 @@ app = typer.Typer(
 
 
 app.add_typer(studies)
+app.add_typer(covariances)
 app.add_typer(deltas)
+app.add_typer(evaluations)
 app.add_typer(presets)
 app.add_typer(splits)
-
-
-class Precision(StrEnum):
-    """How a model's numbers are kept."""
-
-    FLOAT32 = "float32"
-    FLOAT64 = "float64"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 ScenarioArgument = Annotated[
@@ -140,41 +134,6 @@ def compare_merges(
     if schedule is not None:
         chosen.append(f'editing.schedule="{schedule}"')
     run_job(scenario, chosen, engine.value, output, verbose=verbose)
-
-
-@app.command("evaluate")
-def evaluate_delta(
-    model: Annotated[str, typer.Option(help="A model folder, hub id or `embedded`.")],
-    requests: Annotated[Path, typer.Option(help="A file of edit requests.")],
-    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    delta: Annotated[
-        Path | None,
-        typer.Option(help="A delta.safetensors; the unedited model if left out."),
-    ] = None,
-    dtype: Annotated[
-        Precision, typer.Option(help="The precision of the weights.")
-    ] = Precision.FLOAT32,
-    device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
-    hyperparameters: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|PRESET",
-            help="What names the model's modules, if its family is not known.",
-        ),
-    ] = None,
-) -> None:
-    """Judge a model, with or without a delta, by the prompts of edit requests."""
-    from sims.judging import judge_delta
-
-    judge_delta(
-        model,
-        requests,
-        output,
-        delta,
-        dtype=dtype.value,
-        device=device,
-        hyperparameters=hyperparameters,
-    )
 
 
 @app.command("summarize")
