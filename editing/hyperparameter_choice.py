@@ -167,7 +167,7 @@ def _file(path: Path) -> Found:
     if not path.suffix and not path.exists():
         raise InputError(
             f"`editing.hyperparameters`: {path} is no file, and {path.name!r} is no "
-            f"preset; {suggest_preset(path.name)}."
+            f"preset; {suggest_preset(path.name)}"
         )
     found = read_hyperparameter_file(path)
     return found.values, str(path), found.bookkeeping

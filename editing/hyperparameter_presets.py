@@ -68,7 +68,7 @@ def read_preset(name: str) -> Preset:
         InputError: If there is none of that name.
     """
     if not is_preset(name):
-        raise InputError(f"{name!r} is no preset; {suggest_preset(name)}.")
+        raise InputError(f"{name!r} is no preset; {suggest_preset(name)}")
     found = read_hyperparameter_file(FOLDER / f"{name.casefold()}.toml")
     told = found.bookkeeping
     sources = told.get("sources", {})
