@@ -16,6 +16,7 @@ from sims.edit_record import EditRecord, read_record, render_card
 from sims.model_folders import (
     SHARD_SIZE,
     check_shard_size,
+    dtype_name,
     follow,
     load_whole,
     save_whole,
@@ -36,6 +37,7 @@ class Restoration:
         entries: How many numbers the edited weights have.
         largest_gap: The largest difference, or a bound on it if `missed` is None.
         dtype: Precision of the restored model.
+        changed: Whether the model is known to have been changed after the edit.
     """
 
     exact: bool
@@ -43,6 +45,7 @@ class Restoration:
     entries: int
     largest_gap: float
     dtype: str
+    changed: bool = False
 
     def say(self) -> str:
         """Tell it in a sentence."""
@@ -51,10 +54,15 @@ class Restoration:
                 f"The weights are those of the base model, bit for bit ({self.dtype})."
             )
         if self.missed is None:
+            origin = (
+                "The model was changed after the edit"
+                if self.changed
+                else "The weights are not known to be the base model's"
+            )
             return (
-                "The weights are not known to be the base model's: the edit was "
-                f"subtracted in {self.dtype}, and each of the {self.entries} entries "
-                f"may differ by {self.largest_gap:.3g} at most."
+                f"{origin}: the delta was subtracted in {self.dtype}, and of it "
+                f"{self.largest_gap:.3g} at most is left in each of the {self.entries} "
+                "edited entries; any other change is still there."
             )
         return (
             f"The weights are not quite the base model's: {self.missed} of the "
@@ -95,8 +103,7 @@ def revert_delta(
     ran_in = dtype_of(delta, dtype) if record is None else record.run_dtype
     with create_output_folder(output) as draft:
         bound = restore_weights(edited, delta, kept, torch_dtype(ran_in))
-        told = record if untouched else None
-        found = judge_restoration(edited, delta, told, bound, dtype)
+        found = judge_restoration(edited, delta, record, bound, changed=not untouched)
         save_whole(edited, str(model_path), draft, max_shard_size)
         words = {"name": public_name(str(model_path)), "verdict": found.say()}
         words |= {"delta": delta.fingerprint(), "dtype": found.dtype}
@@ -138,14 +145,28 @@ def judge_restoration(
     delta: DeltaFile,
     record: EditRecord | None,
     bound: float,
-    dtype: str,
+    *,
+    changed: bool,
 ) -> Restoration:
-    """Hold the restored weights to the fingerprint of the base."""
+    """Hold the restored weights to the fingerprint of the base.
+
+    Args:
+        model: The restored model.
+        delta: What was taken out.
+        record: What is known of the edit.
+        bound: What subtraction alone may have missed.
+        changed: Whether the model was changed after the edit.
+    """
     entries = sum(d_out * d_in for d_out, d_in in delta.shapes.values())
-    if record is not None:
+    first = next(iter(delta.shapes))
+    dtype = dtype_name(model.get_parameter(first).dtype)
+    if record is None:
+        ran_in = torch_dtype(dtype_of(delta, dtype))
+        exact = fingerprint_model(model, ran_in) == delta.metadata.get("base")
+    else:
         exact = fingerprint_model(model) == record.base_as_written
-        missed, largest = record.missed, record.largest_gap
-        return Restoration(exact, 0 if exact else missed, entries, largest, dtype)
-    ran_in = torch_dtype(dtype_of(delta, dtype))
-    exact = fingerprint_model(model, ran_in) == delta.metadata.get("base")
-    return Restoration(exact, 0 if exact else None, entries, bound, dtype)
+    if exact:
+        return Restoration(True, 0, entries, 0.0, dtype)
+    if record is None or changed:
+        return Restoration(False, None, entries, bound, dtype, changed)
+    return Restoration(False, record.missed, entries, record.largest_gap, dtype)

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from editing.deltas import applied
 from editing.errors import InputError
-from sims.adapters import Rank, read_rank, write_adapter
-from sims.edit_record import read_record
+from sims.adapters import Rank, lora_config, read_rank, write_adapter
+from sims.edit_record import WeightChange, read_record
+from tests.editing.test_deltas import TwoLayers
 from tests.laws import assert_same, relative_difference
 from tests.sims.homes import SECRET, Base, ask, ask_elsewhere, texts_of
 
@@ -138,6 +139,19 @@ def test_the_card_tells_ranks_and_energies_and_no_request(tmp_path: Path) -> Non
     assert SECRET not in texts_of(output)
     parts = load_file(output / "adapter_model.safetensors")
     assert {each.dtype for each in parts.values()} == {torch.bfloat16}
+
+
+def test_modules_of_both_ways_round_at_once_are_refused() -> None:
+    """One adapter has one `fan_in_fan_out`; a wrong one would transpose the update."""
+    names = ("linear.weight", "conv.weight")
+    changes = tuple(
+        WeightChange(name=name, shape=(3, 5), norm=1, relative=1, rank=1)
+        for name in names
+    )
+    with pytest.raises(InputError, match="--as model"):
+        lora_config(TwoLayers(5, 3), changes, "base")
+    assert lora_config(TwoLayers(5, 3), changes[1:], "base").fan_in_fan_out
+    assert not lora_config(TwoLayers(5, 3), changes[:1], "base").fan_in_fan_out
 
 
 def test_another_base_is_refused(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_of_an_unknown_folder_a_bound_is_told_and_kept(
     gap = max(
         float((before[n].double() - after[n].double()).abs().max()) for n in before
     )
-    assert (found.exact, found.missed) == (False, None)
+    assert (found.exact, found.missed, found.changed) == (False, None, False)
     assert 0 < gap <= found.largest_gap
     assert "not known" in found.say()
 
@@ -106,7 +106,8 @@ def test_a_model_changed_since_is_not_given_what_was_kept(tmp_path: Path) -> Non
     for path in tuned.iterdir():
         path.replace(edited / path.name)
     found = revert_delta(edited, base.delta_path, tmp_path / "restored")
-    assert not found.exact
+    assert (found.exact, found.missed, found.changed) == (False, None, True)
+    assert "changed after the edit" in found.say()
     gap = weights(tmp_path / "restored")[name] - weights(base.path)[name]
     assert torch.allclose(gap, torch.ones_like(gap), atol=1e-5)
 
