@@ -101,6 +101,39 @@ def test_another_covariance_is_refused_however_little_it_differs(
         find_own_priors(prepared.model, same, LAYERS, lied, {})
 
 
+def test_a_covariance_that_was_sent_is_taken_for_any_of_the_node_s_own(
+    world: Path, prepared: Preparation
+) -> None:
+    """If it has the digest that the server told; nothing is counted here."""
+    pooled = {k: 2 * moment for k, moment in prepared.covariance.moments.items()}
+    sent = Covariance(pooled, prepared.covariance.provenance)
+    own = prior_of(prepared, covariance=digest_covariance(sent, LAYERS), travels=True)
+    named = {"covariance-path": "/no/covariance"}
+    for config in (config_of(world, **named), federated(config_of(world))):
+        found = find_own_priors(prepared.model, config, LAYERS, own, {}, pooled)
+        for layer in LAYERS:
+            assert torch.equal(found[layer], 3.0 * pooled[layer])
+        with pytest.raises(OtherCovarianceError, match="covariance-path"):
+            find_own_priors(
+                prepared.model, config, LAYERS, prior_of(prepared), {}, pooled
+            )
+
+
+def test_a_covariance_of_all_parties_that_was_not_sent_is_missed(
+    world: Path, prepared: Preparation
+) -> None:
+    """A node has no other way to it."""
+    config = federated(config_of(world))
+    with pytest.raises(OtherCovarianceError, match="did not send"):
+        find_own_priors(prepared.model, config, LAYERS, prior_of(prepared), {})
+
+
+def federated(config: ClientConfig) -> ClientConfig:
+    """Have the parties count the covariance together."""
+    prior = config.prior.model_copy(update={"covariance": "federated"})
+    return config.model_copy(update={"prior": prior})
+
+
 def test_a_covariance_of_another_model_is_named_as_such(
     world: Path, prepared: Preparation, tmp_path: Path
 ) -> None:
