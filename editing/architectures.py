@@ -269,14 +269,17 @@ def _settle_attention(model: PreTrainedModel) -> None:
     """Choose attention that takes any mask, and that caps scores where it shall."""
     text = model.config.get_text_config()
     if getattr(text, "attn_logit_softcapping", None) is not None:
-        if model.dtype == torch.float64:
-            raise ModelError(
-                "Capped attention is computed in single precision, where the mask of a "
-                "float64 model is no number. Set `model.dtype` to float32."
-            )
         model.set_attn_implementation("eager")
     elif model.config._attn_implementation not in {"sdpa", "eager"}:
         model.set_attn_implementation("sdpa")
+    eager = model.config._attn_implementation == "eager"
+    slides = getattr(text, "sliding_window", None) is not None
+    if eager and slides and model.dtype == torch.float64:
+        raise ModelError(
+            f"Attention of models of type `{model.config.model_type}` is computed in "
+            "single precision, where the mask of a float64 model is no number. Set "
+            "`model.dtype` to float32."
+        )
 
 
 def _named_modules(hyperparameters: Hyperparameters | None) -> dict[str, str]:

@@ -104,6 +104,13 @@ _MPT = Architecture(
 _STARCODER2 = _LLAMA.model_copy(
     update={"down_projection": "model.layers.{}.mlp.c_proj"}
 )
+_NANOCHAT = _LLAMA.model_copy(update={"down_projection": "model.layers.{}.mlp.fc2"})
+_BIOGPT = Architecture(
+    block="biogpt.layers.{}",
+    down_projection="biogpt.layers.{}.fc2",
+    final_norm="biogpt.layer_norm",
+    windows=True,
+)
 _PERSIMMON = _LLAMA.model_copy(
     update={
         "down_projection": "model.layers.{}.mlp.dense_4h_to_h",
@@ -126,7 +133,7 @@ _LLAMA_LIKE = (
     *("gemma", "gemma2", "gemma3_text", "vaultgemma", "olmo", "olmo2", "olmo3"),
     *("granite", "cohere", "cohere2", "glm", "glm4", "stablelm", "smollm3", "helium"),
     *("nemotron", "seed_oss", "arcee", "apertus", "exaone4", "cwm", "ernie4_5"),
-    *("jais2", "hyperclovax"),
+    *("jais2", "hyperclovax", "hunyuan_v1_dense", "diffllama", "granite_swa", "doge"),
 )
 """Families of other names whose parts have Llama's names."""
 
@@ -143,6 +150,8 @@ ARCHITECTURES: dict[str, Architecture] = dict.fromkeys(_LLAMA_LIKE, _LLAMA) | {
     "bloom": _BLOOM,
     "mpt": _MPT,
     "starcoder2": _STARCODER2,
+    "nanochat": _NANOCHAT,
+    "biogpt": _BIOGPT,
     "persimmon": _PERSIMMON,
     "xglm": _XGLM,
     "gemma3": _GEMMA3,

@@ -124,6 +124,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "jais2": ("jais2", {}),
     "hyperclovax": ("hyperclovax", {}),
     "persimmon": ("persimmon", {}),
+    "nanochat": ("nanochat", {"final_logit_softcapping": 2.0}),
+    "hunyuan_v1_dense": ("hunyuan_v1_dense", {}),
+    "diffllama": ("diffllama", {"num_attention_heads": 4, "num_key_value_heads": 2}),
+    "granite_swa": ("granite_swa", _SCALED | _SLIDING),
+    "doge": ("doge", {}),
+    "biogpt": ("biogpt", {}),
     "xglm": (
         "xglm",
         {"d_model": 16, "ffn_dim": 24, "attention_heads": 2, "num_layers": 4},
@@ -158,8 +164,8 @@ OWN_SIZES = {
 }
 """Families that call the sizes by other names."""
 
-SINGLE_ONLY = {"gemma2", "gemma3_text", "vaultgemma", "xglm"}
-"""Families that transformers cannot run in float64: capped attention and XGLM's."""
+SINGLE_ONLY = {"gemma2", "gemma3_text, capped", "granite_swa", "vaultgemma", "xglm"}
+"""Variants that transformers cannot run in float64, whose masks overflow in single."""
 
 
 def random_model(variant: str, words: int) -> PreTrainedModel:
@@ -167,7 +173,7 @@ def random_model(variant: str, words: int) -> PreTrainedModel:
     family, settings = VARIANTS[variant]
     ids = {name: SIZES[name] for name in SIZES if name.endswith("_token_id")}
     sizes = ids | {"hidden_size": 16} if family in OWN_SIZES else SIZES
-    if family == "falcon":
+    if family in {"falcon", "biogpt"}:
         sizes = {name: size for name, size in sizes.items() if name != "head_dim"}
     values = sizes | {"vocab_size": words} | settings
     if "text_config" in values:

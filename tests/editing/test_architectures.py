@@ -163,7 +163,7 @@ def test_a_tokenizer_is_loaded_without_the_weights(
     assert load_tokenizer(str(folder))[1] == 64
     for path in folder.glob("tokenizer*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    text = '{"model_type": "biogpt", "max_position_embeddings": 33}'
+    text = '{"model_type": "bert", "max_position_embeddings": 33}'
     (tmp_path / "config.json").write_text(text)
     assert load_tokenizer(str(tmp_path))[1] == 33
 
@@ -222,8 +222,10 @@ def test_a_model_without_its_weights_is_refused() -> None:
 
 def test_capped_attention_is_refused_in_double_precision() -> None:
     """Its mask would be minus infinity, and whole rows of it no number."""
-    with pytest.raises(ModelError, match="to float32"):
-        tiny_model("gemma2", torch.float64)
+    for variant in ("gemma2", "gemma3_text, capped", "granite_swa"):
+        with pytest.raises(ModelError, match="to float32"):
+            tiny_model(variant, torch.float64)
+    assert tiny_model("gemma3_text", torch.float64).dtype == torch.float64
 
 
 def test_names_override_what_is_known_of_a_family() -> None:

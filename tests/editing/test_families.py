@@ -126,7 +126,7 @@ def naive_edit(
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_family_keeps_the_laws(variant: str, tmp_path: Path) -> None:
     """Scores, keys, targets, edits, and the edited model after a journey to disk."""
-    dtype = torch.float32 if VARIANTS[variant][0] in SINGLE_ONLY else torch.float64
+    dtype = torch.float32 if variant in SINGLE_ONLY else torch.float64
     single = SINGLE if dtype == torch.float64 else 50 * SINGLE
     model = tiny_model(variant, dtype)
     request = REQUESTS[0]
