@@ -75,9 +75,11 @@ def pins() -> dict[str, str]:
 
 
 def declared(*, development: bool) -> list[Requirement]:
-    """Read the ranges of the direct dependencies."""
+    """Read the ranges of the direct dependencies, and of what is optional."""
     table = project()["project"]
-    extra = table["optional-dependencies"]["dev"] if development else []
+    extras = table["optional-dependencies"]
+    chosen = [name for name in extras if development or name != "dev"]
+    extra = [each for name in chosen for each in extras[name]]
     return [Requirement(each) for each in (*table["dependencies"], *extra)]
 
 

@@ -36,6 +36,7 @@ EXPECTED = (
     "docs/method.md",
     "docs/architecture.md",
     "docs/studies.md",
+    "docs/evaluation.md",
 )
 COMMANDS = [words for document in DOCUMENTS for words in document.commands()]
 
