@@ -5,6 +5,7 @@ shorter than the prompts, capped scores, scaled logits, heads with a bias, narro
 embeddings, grouped heads, positions of every kind, and blocks of either shape.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests.families import SINGLE_ONLY, VARIANTS
 from tests.laws import assert_same, draw_prior
 from tests.naive import naive_target
 from tests.tiny import tiny_model, tiny_requests
+from tests.trees import ROOT
 
 SINGLE = 1e-5
 """Norms, softmax and tables of positions are in single precision in most families."""
@@ -166,6 +168,20 @@ def test_a_family_keeps_the_laws(variant: str, tmp_path: Path) -> None:
 def test_every_family_of_the_table_is_held_to_the_law() -> None:
     """A family without a model here is not known to work."""
     assert {family for family, _ in VARIANTS.values()} == set(ARCHITECTURES)
+
+
+def test_the_documents_name_every_family() -> None:
+    """In the row of its down-projection, and none besides."""
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    section = text.split("## Families")[1].split("What was run")[0]
+    found: dict[str, str] = {}
+    for line in section.splitlines():
+        if line.startswith("| `"):
+            projection, *families = re.findall(r"`([^`]*)`", line)
+            found |= dict.fromkeys(families, projection)
+    assert found == {
+        family: parts.down_projection for family, parts in ARCHITECTURES.items()
+    }
 
 
 def test_the_longest_input_is_what_the_configuration_says() -> None:
