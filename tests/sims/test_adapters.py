@@ -70,7 +70,7 @@ def test_plain_peft_loads_it_in_a_process_without_our_code(tmp_path: Path) -> No
         assert relative_difference(said[family], ask(base.load())) > 1000 * MERGED
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3, 8])
 def test_a_truncated_adapter_misses_what_its_energy_says(
     tmp_path: Path, rank: int
 ) -> None:
@@ -86,7 +86,7 @@ def test_a_truncated_adapter_misses_what_its_energy_says(
         assert change.energy == pytest.approx(energy, abs=TRUNCATED)
         missed = (product(output, change.name) - update).norm() / update.norm()
         assert float(missed) == pytest.approx((1 - energy) ** 0.5, abs=TRUNCATED)
-        assert (change.rank, change.full_rank) == (rank, base.rank)
+        assert (change.rank, change.full_rank) == (min(rank, base.rank), base.rank)
 
 
 def test_an_energy_chooses_the_smallest_rank_that_holds_it(tmp_path: Path) -> None:
