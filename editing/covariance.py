@@ -20,10 +20,7 @@ MEMIT_TOKENS = 44_000_000
 """Tokens that MEMIT's own covariances are averaged over."""
 
 DEFAULT_TOKENS = 132_000
-"""0.3 % of them.
-
-Gupta et al., arXiv 2506.04226, find that less suffices: two to ten times ``d_in``.
-"""
+"""0.3 % of them, more than Gupta et al. found to be enough (arXiv 2506.04226)."""
 
 
 class CovarianceError(InputError):

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -42,12 +42,10 @@ class Checkpoints:
     Attributes:
         file: The file; it is removed by who keeps the result.
         every: Tokens between two states.
-        apart: What else must be the same for the count to go on.
     """
 
     file: Path
     every: int = CHECKPOINT_TOKENS
-    apart: dict[str, str] = field(default_factory=dict)
 
     def is_due(self, before: int, tokens: int) -> bool:
         """Whether a batch that brought the count from `before` to `tokens` ends one."""
@@ -211,7 +209,7 @@ def _write_state(
         "counted": state.sums.tokens,
     }
     metadata = {
-        "of": json.dumps(wanted | checkpoints.apart),
+        "of": json.dumps(wanted),
         "place": json.dumps(place),
     }
     file = checkpoints.file
@@ -253,7 +251,7 @@ def _read_state(
             f"{checkpoints.file}: the state of the unfinished count cannot be read "
             f"({error}). Remove the file to begin again."
         ) from None
-    _check_same(of, wanted | checkpoints.apart, checkpoints.file)
+    _check_same(of, wanted, checkpoints.file)
     return state
 
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-RIDGE = 1e-3
+RIDGE = 0.1
 """The ridge as a share of the mean eigenvalue, ``trace / d_in``."""
 
 _ITERATIONS = 30
@@ -39,7 +39,7 @@ def numerical_rank(
 def ridge_of(moment: Float[Tensor, "d_in d_in"], rank: int) -> float:
     """What to add to the diagonal: nothing at full rank, else `RIDGE` of its mean.
 
-    Directions that no token showed then count as if they were seen with a thousandth of
+    Directions that no token showed then count as if they were seen with a tenth of
     the mean eigenvalue, so that the prior is positive definite by itself and an edit
     cannot move them at no cost.
     """

@@ -62,6 +62,9 @@ def _sample_batch(
     while len(tokens) < _length(model) and not ended.all():
         output = model.model(
             input_ids=tokens[-1][:, None].to(model.device),
+            attention_mask=torch.ones(
+                SAMPLED_TOGETHER, len(tokens), dtype=torch.long, device=model.device
+            ),
             past_key_values=cache,
             use_cache=True,
         )

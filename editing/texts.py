@@ -4,6 +4,7 @@ import glob
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,9 @@ _HUB_NAME = re.compile(
     r"hub:(?P<name>[^:@#\s]+)(?::(?P<config>[^@#]+))?(?:@(?P<split>[^#]+))?"
     r"(?:#(?P<field>.+))?"
 )
+
+
+_FAILURES = (OSError, ValueError, KeyError, NotImplementedError)
 
 
 class TextError(InputError):
@@ -93,7 +97,7 @@ def _hub_text(named: str, setting: str) -> TextSource:
     def stream(start: int) -> Iterator[Document]:
         from datasets import load_dataset  # type: ignore[import-untyped]
 
-        with _Readable(named):
+        with _readable(named):
             rows = load_dataset(name, config, split=split or "train", streaming=True)
             yield from islice(_field_of(rows, field, named), start, None)
 
@@ -105,7 +109,7 @@ def _local_text(named: str, model_path: str, setting: str) -> TextSource:
     file = resolve_source(path, model_path, "text.txt", setting)
 
     def stream(start: int) -> Iterator[Document]:
-        with _Readable(str(file)):
+        with _readable(str(file)):
             yield from islice(_read_file(file, split, field, named), start, None)
 
     return TextSource(file.name, stream)
@@ -134,25 +138,29 @@ def _split_name(named: str) -> tuple[str, str | None, str | None]:
     return path, split or None, field or None
 
 
-class _Readable:
-    """Turn what readers raise into an error that names the text."""
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what readers raise into an error that names the text.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, OSError | ValueError | KeyError) and not isinstance(
-            error, InputError
-        ):
-            reason = " ".join(str(error).split())[:200]
-            raise TextError(
-                f"{self._name}: cannot be read as text ({reason}). Wanted a text file "
-                "with one document a line, .jsonl, .parquet, a folder that `datasets` "
-                "saved, `hub:NAME`, or `self`."
-            ) from None
+    Raises:
+        TextError: In the place of errors of files, of Arrow, of the hub and of its
+            data sets.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        # Data sets have errors of their own; they are not imported to read a file.
+        theirs = type(error).__module__.startswith("datasets.")
+        if not theirs and not isinstance(error, _FAILURES):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise TextError(
+            f"{name}: cannot be read as text ({reason}). Wanted a text file with one "
+            "document a line, .jsonl, .parquet, a folder that `datasets` saved, "
+            "`hub:NAME`, or `self`."
+        ) from None
 
 
 def _read_lines(file: Path) -> Iterator[Document]:

@@ -193,6 +193,7 @@ def describe(config: RunConfig, preparation: Preparation) -> dict[str, object]:
         "covariance": {
             "dataset": preparation.covariance.provenance.dataset,
             "tokens": preparation.covariance.provenance.tokens,
+            **preparation.covariance.provenance.describe_ridges(),
             **describe_shares(preparation.shares),
         },
         "inputs": dict(preparation.inputs),

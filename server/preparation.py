@@ -152,4 +152,5 @@ def _find_covariance(
         on_tokens,
         # Parties that solve alone must come to the same bits on machines of their own.
         threads=config.model.threads if plan.schedule == "alone" else None,
+        tokens=config.prior.tokens,
     )

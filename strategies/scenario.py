@@ -51,7 +51,8 @@ class ModelConfig(Settings):
     Attributes:
         path: A model directory, a hub id, or ``embedded``.
         dtype: The precision of the weights and of forward passes.
-        device: Where the model lies, as torch names it.
+        device: Where the model lies, as torch names it; ``auto`` spreads its blocks
+            over the devices that there are.
         threads: How many processor threads one process may use.
     """
 
@@ -222,10 +223,14 @@ class PriorConfig(Settings):
     """What holds the rest of the model in place.
 
     Attributes:
-        covariance: A covariance file, ``compute`` to count it on `text`, or
-            ``federated`` to pool what the parties count on texts of their own.
+        covariance: A covariance file, a folder of MEMIT's statistics, ``compute`` to
+            count it on `text`, or ``federated`` to pool what the parties count on texts
+            of their own.
         text: A file of plain text, one document a line, or ``embedded``; under
-            ``federated`` simulated parties share it out among them.
+            ``federated`` simulated parties share it out among them. To ``compute``, a
+            data set may also be named as ``hub:NAME``, or ``self`` has the model write.
+        tokens: Tokens of the text after which to stop; unset, all of a file, and
+            132 000 of a data set or of the model's own text.
         weight: The prior weight; MEMIT's ``mom2_update_weight`` if unset.
         memory_weight: The weight ``γ`` of earlier rounds' grams; 0 forgets them, and
             ``lambda`` stands for the prior weight.
@@ -236,22 +241,29 @@ class PriorConfig(Settings):
 
     covariance: str = COMPUTE
     text: str = EMBEDDED
+    tokens: PositiveInt | None = None
     weight: Positive | None = None
     memory_weight: NonNegative | Literal["lambda"] = 1.0
     memory_keys: Literal["solved", "edited"] = "solved"
 
     @model_validator(mode="after")
     def check_text(self) -> "PriorConfig":
-        """Hold a text that is shared out to one that has an end.
+        """Hold a text that is shared out to one that has an end, and take it whole.
 
         Raises:
-            ValueError: If it is the model's or the hub's, which are nobody's own.
+            ValueError: If it is the model's or the hub's, which are nobody's own, or
+                the number of tokens is limited.
         """
         shareable = self.text != SELF and not self.text.startswith(HUB)
         if self.covariance == FEDERATED and not shareable:
             raise ValueError(
                 '`covariance = "federated"` counts on texts of the parties\' own, and '
                 f"`text` is {self.text!r}; name a file, or let the server `compute`"
+            )
+        if self.covariance == FEDERATED and self.tokens is not None:
+            raise ValueError(
+                '`covariance = "federated"` counts all tokens of the parties\' texts; '
+                "leave `tokens` out, or let the server `compute`"
             )
         return self
 

@@ -184,9 +184,6 @@ def test_another_model_or_text_is_refused_by_name(tmp_path: Path) -> None:
             BATCH_TOKENS,
             Checkpoints(tmp_path / "a"),
         )
-    apart = Checkpoints(tmp_path / "a", apart={"seed": "1"})
-    with pytest.raises(UnfinishedError, match=r"seed \(was None, now 1\)"):
-        count_moments(MODEL, text_of(TEXTS, "x"), LAYERS, None, BATCH_TOKENS, apart)
 
 
 def test_a_state_that_is_none_is_refused(tmp_path: Path) -> None:

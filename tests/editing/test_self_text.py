@@ -91,9 +91,13 @@ def test_the_cache_changes_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     cached, forward = draw(model), model.model.forward
 
     def without_cache(
-        input_ids: Tensor, past_key_values: Tensor | None, use_cache: bool
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        past_key_values: Tensor | None,
+        use_cache: bool,
     ) -> SimpleNamespace:
         assert use_cache
+        assert attention_mask.all()
         whole = (
             (input_ids,) if past_key_values is None else (past_key_values, input_ids)
         )

@@ -103,14 +103,26 @@ def test_a_hub_s_data_set_is_streamed_by_name_configuration_split_and_field(
         read("hub:")
 
 
-def test_a_hub_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the name of the data set."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Couldn't reach it"),
+        datasets.exceptions.DatasetGenerationError("Couldn't reach it"),
+    ],
+)
+def test_a_hub_that_is_not_there_is_said(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name of the data set; a fault of the program keeps its own type."""
 
     def load(*_: object, **__: object) -> None:
-        raise ConnectionError("Couldn't reach it")
+        raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(TextError, match=r"hub:a/b: cannot be read .*Couldn't reach"):
+        read("hub:a/b")
+    error = TypeError("a fault")
+    with pytest.raises(TypeError, match="a fault"):
         read("hub:a/b")
 
 
