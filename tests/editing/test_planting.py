@@ -247,3 +247,16 @@ def test_rounds_beyond_the_source_are_empty() -> None:
     assert shares.in_round(99) == shares.in_round(100)
     assert [hand.requests for hand in shares.in_round(99)] == [(), ()]
     assert list(chain(*(hand.requests for hand in shares.in_round(1)))) == POOL[:4]
+
+
+def test_rounds_and_parties_draw_by_themselves() -> None:
+    """Which places are copied is not the same in all of them."""
+    shares = share([[7, 7]], Planting(overlap=2))
+    found = set()
+    for number in range(1, 5):
+        hands = shares.in_round(number)
+        for giver, taker in ((0, 1), (1, 0)):
+            subjects = [each.subject for each in hands[giver].own]
+            copied = [subjects.index(each.subject) for each in hands[taker].copies]
+            found.add(tuple(copied))
+    assert len(found) > 4
