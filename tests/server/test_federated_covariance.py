@@ -125,11 +125,20 @@ def test_texts_are_asked_for_where_parties_are(world: Path) -> None:
         prepare(config)
 
 
-@pytest.mark.parametrize("text", ["self", "hub:a/text"])
-def test_a_text_that_is_nobody_s_own_is_refused(world: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"text": "self"}, "texts of the parties' own"),
+        ({"text": "hub:a/text"}, "texts of the parties' own"),
+        ({"tokens": 100}, "leave `tokens` out"),
+    ],
+)
+def test_a_text_that_is_nobody_s_own_or_cut_short_is_refused(
+    world: Path, setting: dict[str, FlatValue], reason: str
+) -> None:
     """By the setting, before anything is loaded."""
-    flat = settings_of(world, prior={**FEDERATED, "text": text})
-    with pytest.raises(ConfigurationError, match="texts of the parties' own"):
+    flat = settings_of(world, prior={**FEDERATED, **setting})
+    with pytest.raises(ConfigurationError, match=reason):
         read_run_config(flat)
 
 
