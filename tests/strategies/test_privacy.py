@@ -1,12 +1,19 @@
 """What is a party's own is in no message."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.serverapp.exception import AggregationError
 from torch import Tensor
 
-from tests.federation import Federation
+from editing.metrics import MetricSums
+from editing.requests import to_counterfact
+from strategies.messages import Phase, read_judgements
+from tests.clients.nodes import cases_of
+from tests.federation import Federation, world_requests
 
 Make = Callable[..., Federation]
 
@@ -46,3 +53,41 @@ def test_a_failure_of_a_party_reaches_the_server_as_one_of_the_known_words(
     assert b"an error of the program" in said
     for word in ("secret", "Ada ", "Lovelace", "mother", "French", "Runtime"):
         assert word.encode() not in said, word
+
+
+def test_texts_that_a_model_writes_stay_with_the_party(
+    federate: Make, tmp_path: Path
+) -> None:
+    """Their entropy alone is told; the same run writes the same texts."""
+    requests = [
+        request.model_copy(
+            update={"generation_prompts": (f"{request.subject} lives in",)}
+        )
+        for request in world_requests()
+    ]
+    source = tmp_path / "requests.json"
+    source.write_text(json.dumps([to_counterfact(each) for each in requests]))
+    tables: dict[str, Any] = {
+        "requests": {"source": str(source)},
+        "evaluation": {"generation": True, "max_tokens": 12},
+    }
+    federation = federate(**tables)
+    federation.run()
+    posts = [case["post"] for case in cases_of(federation)]
+    texts = [text for post in posts for text in post["text"]]
+    assert len(texts) == 6
+    assert all("lives in" in text for text in texts)
+    said = federation.said()
+    for text in texts:
+        assert text.partition("lives in")[2].strip().encode() not in said
+    judged = [
+        read_judgements(reply.content.metric_records["metrics"])[1]
+        for reply in federation.replies(Phase.EVALUATE)
+    ]
+    total = sum(judged, MetricSums())
+    assert total.counts["ngram_entropy"] == 6
+    entropies = [post["ngram_entropy"] for post in posts]
+    assert total.sums["ngram_entropy"] == pytest.approx(sum(entropies))
+    again = federate(**tables)
+    again.run()
+    assert [case["post"] for case in cases_of(again)] == posts
