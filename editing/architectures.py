@@ -30,6 +30,11 @@ from editing.fingerprints import fingerprint_model
 AUTO = "auto"
 """The device that has a model spread over all that there are."""
 
+_UNLOADABLE = (
+    *(OSError, ValueError, KeyError, ImportError, SafetensorError),
+    RuntimeError,  # weights of another shape than the configuration's
+)
+
 
 @dataclass(frozen=True)
 class EditableModel:
@@ -172,7 +177,7 @@ def load_editable_model(
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             path, dtype=getattr(torch, dtype), **spread
         )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except _UNLOADABLE as error:
         raise _unloadable(path, error) from None
     if device != AUTO:
         model = _move(model, device)
@@ -187,7 +192,7 @@ def load_tokenizer(path: str) -> tuple[PreTrainedTokenizerBase, int]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except _UNLOADABLE as error:
         raise _unloadable(path, error) from None
     return tokenizer, longest_input(config, ARCHITECTURES.get(str(config.model_type)))
 

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from editing.activations import (
     at_positions,
+    by_rows,
     hidden_state,
     module_inputs,
     read_activations,
     stopping_after,
 )
 from editing.architectures import EditableModel
-from editing.prompts import TokenRow, tokenize_prompt
+from editing.prompts import TokenRow, pad_rows, tokenize_prompt
 from tests.laws import assert_same
 from tests.tiny import (
     TEMPLATES,
@@ -147,6 +148,20 @@ def test_a_hidden_state_is_a_tensor_or_the_first_of_a_tuple() -> None:
     state = torch.ones(2)
     assert hidden_state(state) is state
     assert hidden_state((state, torch.zeros(2))) is state
+
+
+def test_what_a_module_was_given_is_read_by_rows() -> None:
+    """Also where a family puts all tokens of a batch in one row, as OPT does."""
+    batch = pad_rows([TokenRow((1, 2, 3), 0), TokenRow((4,), 0)], torch.device("cpu"))
+    states = torch.arange(24.0).view(2, 3, 4)
+    assert torch.equal(by_rows(states, batch), states)
+    assert torch.equal(by_rows(states.view(6, 4), batch), states)
+    model = tiny_model("opt")
+    with module_inputs({1: model.down_projection(1)}) as seen:
+        model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    assert seen[1].shape == (6, 24)
+    found = read_activations(model, [TokenRow((1, 2, 3), 1)], [1]).keys[1]
+    assert_same(by_rows(seen[1], batch)[0, 1], found[0], ROUNDING)
 
 
 def test_one_position_of_each_row_is_picked() -> None:

@@ -201,6 +201,19 @@ def test_a_folder_without_weights_is_refused(folder: Path, tmp_path: Path) -> No
         load_editable_model(str(tmp_path))
 
 
+def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path) -> None:
+    """As when a configuration was mixed up."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    text = (folder / "config.json").read_text()
+    assert '"n_inner": 24' in text
+    (tmp_path / "config.json").write_text(
+        text.replace('"n_inner": 24', '"n_inner": 32')
+    )
+    with pytest.raises(ModelError, match="no causal language model"):
+        load_editable_model(str(tmp_path))
+
+
 def test_weights_that_are_cut_off_are_refused(folder: Path, tmp_path: Path) -> None:
     """As after a download that broke."""
     for path in folder.iterdir():
