@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from editing.config import EditingConfig
 from editing.covariance import (
     Covariance,
     Provenance,
@@ -21,7 +22,7 @@ from editing.covariance import (
 from editing.covariance_files import load_covariance, load_published, save_covariance
 from editing.embedded import resolve_model
 from editing.errors import InputError
-from editing.hyperparameter_choice import load_named
+from editing.hyperparameter_choice import choose_hyperparameters, load_named
 from editing.moment_counting import BATCH_TOKENS, CHECKPOINT_TOKENS, Checkpoints
 from editing.moment_ranks import RIDGE, numerical_rank
 from editing.published_statistics import parse_name
@@ -40,7 +41,7 @@ class CountOptions:
 
     Attributes:
         model: A model folder, a hub id or ``embedded``.
-        layers: Whose keys are averaged.
+        layers: Whose keys are averaged; None takes those that the hyperparameters edit.
         text: See `open_text`.
         tokens: Tokens to average over, at most; None takes `default_tokens`.
         dtype: The precision of the weights.
@@ -48,12 +49,11 @@ class CountOptions:
         batch_tokens: Padded tokens of a batch, at most.
         checkpoint_every: Tokens between two states that are written.
         seed: Draws the text that the model writes.
-        hyperparameters: A file or preset that names the model's modules, where its
-            folder has none and its family is not known.
+        hyperparameters: A file or preset, where the model's folder has none.
     """
 
     model: str
-    layers: tuple[int, ...]
+    layers: tuple[int, ...] | None
     text: str
     tokens: int | None = None
     dtype: str = "float32"
@@ -90,8 +90,9 @@ def count_to_file(options: CountOptions, output: Path) -> Covariance:
     hush_libraries()
     place = resolve_model(options.model)
     model = load_named(place, options.dtype, options.device, options.hyperparameters)
-    model.check_layers(options.layers)
-    tokens = options.tokens or default_tokens(model, options.layers)
+    layers = options.layers or edited_layers(options, place)
+    model.check_layers(layers)
+    tokens = options.tokens or default_tokens(model, layers)
     text = open_text(options.text, model, place, options.seed, "--text")
     state = output.with_name(output.name + UNFINISHED)
     console = open_console(stderr=True)
@@ -101,7 +102,7 @@ def count_to_file(options: CountOptions, output: Path) -> Covariance:
         counted = count_covariance(
             model,
             text,
-            options.layers,
+            layers,
             tokens,
             options.batch_tokens,
             Checkpoints(state, options.checkpoint_every),
@@ -112,6 +113,19 @@ def count_to_file(options: CountOptions, output: Path) -> Covariance:
     state.unlink(missing_ok=True)
     show(covariance, output)
     return covariance
+
+
+def edited_layers(options: CountOptions, place: str) -> tuple[int, ...]:
+    """Those that a run with these hyperparameters edits.
+
+    Raises:
+        InputError: If nothing says which.
+    """
+    config = EditingConfig(hyperparameters=options.hyperparameters)
+    try:
+        return choose_hyperparameters(config, place).parameters.layers
+    except InputError as error:
+        raise InputError(f"Name the layers with --layers 3,4,5: {error}") from None
 
 
 @contextmanager

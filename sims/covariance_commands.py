@@ -13,12 +13,17 @@ app = typer.Typer()
 @app.command("covariance")
 def count_covariance_of_text(
     model: Annotated[str, typer.Option(help="A model folder, hub id or `embedded`.")],
-    layers: Annotated[
-        str, typer.Option(metavar="LAYER,…", help="The layers to be edited, as 3,4,5.")
-    ],
     output: Annotated[
         Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")
     ],
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER,…",
+            help="The layers to be edited, as 3,4,5.",
+            show_default="the hyperparameters'",
+        ),
+    ] = None,
     text: Annotated[
         str,
         typer.Option(
@@ -54,7 +59,8 @@ def count_covariance_of_text(
         str | None,
         typer.Option(
             metavar="FILE|PRESET",
-            help="What names the model's modules, if its family is not known.",
+            help="What names the layers and, if its family is not known, the modules.",
+            show_default="the model's own, or the preset of its name",
         ),
     ] = None,
 ) -> None:
@@ -67,7 +73,7 @@ def count_covariance_of_text(
 
     options = CountOptions(
         model=model,
-        layers=parse_layers(layers),
+        layers=parse_layers(layers) if layers else None,
         text=text,
         tokens=tokens,
         dtype=dtype.value,

@@ -209,6 +209,20 @@ def test_a_file_is_never_overwritten(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "mine"
 
 
+def test_layers_are_those_that_the_hyperparameters_edit(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Unless they are named; where nothing says which, the option is asked for."""
+    wanted = tmp_path / "wanted.toml"
+    wanted.write_text("[hyperparameters]\nlayers = [2]\n")
+    options = CountOptions(
+        str(folder), None, "self", tokens=200, hyperparameters=str(wanted)
+    )
+    assert list(count_to_file(options, tmp_path / "a").moments) == [2]
+    with pytest.raises(InputError, match="--layers"):
+        count_to_file(CountOptions(str(folder), None, "self"), tmp_path / "b")
+
+
 def test_layers_are_numbers() -> None:
     """In the order given."""
     assert parse_layers("3,4, 5") == (3, 4, 5)
