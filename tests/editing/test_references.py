@@ -91,8 +91,11 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "idf.npy", np.ones(3))
     with pytest.raises(InputError, match=r"idf\.npy and .*tfidf_vocab\.json: wanted"):
         read_references(path)
-    np.save(tmp_path / "idf.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match=r"idf\.npy"):
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }"
+    size = len(header).to_bytes(2, "little")
+    pickled = b"\x93NUMPY\x01\x00" + size + header + b"\x80\x04N."
+    (tmp_path / "idf.npy").write_bytes(pickled)
+    with pytest.raises(InputError, match="Object arrays cannot be loaded"):
         read_references(path)
     (tmp_path / "tfidf_vocab.json").unlink()
     with pytest.raises(InputError, match=r"tfidf_vocab\.json"):
