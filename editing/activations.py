@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from editing.architectures import EditableModel
-from editing.prompts import PromptBatch, TokenRow, batches_by_length, pad_rows
+from editing.batching import run_batches
+from editing.prompts import PromptBatch, TokenRow, order_by_length, pad_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +40,17 @@ def read_activations(
     and do not depend on how they are batched, to the rounding of the model's precision;
     they lie where inputs lie, whatever devices the blocks are on.
     """
-    parts: list[tuple[list[int], Activations]] = []
-    for indices in batches_by_length(rows, batch_size):
+
+    def run(indices: Sequence[int]) -> Activations:
         batch = pad_rows([rows[index] for index in indices], model.device)
-        parts.append((indices, _read_batch(model, batch, key_layers, hidden_layers)))
-    order = torch.tensor([index for indices, _ in parts for index in indices])
-    back = torch.argsort(order)
+        return _read_batch(model, batch, key_layers, hidden_layers)
+
+    order = order_by_length(rows)
+    parts = [found for _, found in run_batches(order, batch_size, run)]
+    back = torch.argsort(torch.tensor(order))
     return Activations(
-        {k: torch.cat([p.keys[k] for _, p in parts])[back] for k in key_layers},
-        {k: torch.cat([p.hidden[k] for _, p in parts])[back] for k in hidden_layers},
+        {k: torch.cat([part.keys[k] for part in parts])[back] for k in key_layers},
+        {k: torch.cat([p.hidden[k] for p in parts])[back] for k in hidden_layers},
     )
 
 

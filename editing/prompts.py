@@ -1,6 +1,6 @@
 """Prompts as token rows, with the place of the subject's last token."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -130,11 +130,9 @@ def pad_rows(rows: Sequence[TokenRow], device: torch.device) -> PromptBatch:
     )
 
 
-def batches_by_length(rows: Sequence[TokenRow], batch_size: int) -> Iterator[list[int]]:
-    """Row numbers in batches of similar length, so that little is padded."""
-    order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), index))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def order_by_length(rows: Sequence[TokenRow]) -> list[int]:
+    """Row numbers, shortest first, so that in batches of them little is padded."""
+    return sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), index))
 
 
 def check_length(model: EditableModel, row: TokenRow, request: EditRequest) -> None:

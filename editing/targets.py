@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from editing.architectures import EditableModel
+from editing.batching import run_batches
 from editing.config import Hyperparameters
 from editing.errors import InputError
 from editing.prefix import FrozenPrefix, run_prefix
@@ -61,17 +62,20 @@ def compute_targets(
         requests: One row of the result each, in this order.
         templates: Context templates, the bare one included.
         parameters: MEMIT's hyperparameters.
-        batch_size: Requests optimised together; changes speed and memory, not results
-            beyond rounding.
+        batch_size: Requests optimised together, halved when memory runs out; changes
+            speed and memory, not results beyond rounding.
         on_batch: Told the number of requests done after each batch.
     """
     ordered = (BARE, *(text for text in templates if text != BARE))
-    found = []
-    for start in range(0, len(requests), batch_size):
-        batch = requests[start : start + batch_size]
-        found.append(_optimise(model, batch, ordered, parameters))
+    found: list[Tensor] = []
+
+    def run(batch: Sequence[EditRequest]) -> Tensor:
+        return _optimise(model, batch, ordered, parameters)
+
+    for _, targets in run_batches(requests, batch_size, run):
+        found.append(targets)
         if on_batch is not None:
-            on_batch(start + len(batch))
+            on_batch(sum(map(len, found)))
     return torch.cat(found)
 
 

@@ -1,11 +1,12 @@
 """Tolerances with names, random edits to try laws on, and the laws of every merge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import permutations
 
 import torch
 from torch import Tensor
 
+from editing.prompts import PromptBatch, TokenRow
 from editing.solving import solve_delta
 from editing.statistics import LayerStatistics
 from strategies.merges.base import Merge
@@ -93,3 +94,16 @@ def assert_equal_parties_get_their_delta(merge: Merge, seed: int) -> None:
     """Hold a merge that averages to what equal parties write alone."""
     party, prior = draw_statistics(4, seed), draw_prior(seed)
     assert_same(merge([party] * 3, prior), solve_delta(party, prior))
+
+
+def holding(
+    pad: Callable[[Sequence[TokenRow], torch.device], PromptBatch], most: int
+) -> Callable[[Sequence[TokenRow], torch.device], PromptBatch]:
+    """Make memory run out where a batch has more rows than `most`."""
+
+    def padded(rows: Sequence[TokenRow], device: torch.device) -> PromptBatch:
+        if len(rows) > most:
+            raise torch.OutOfMemoryError
+        return pad(rows, device)
+
+    return padded

@@ -16,7 +16,7 @@ from editing.activations import (
 )
 from editing.architectures import EditableModel
 from editing.prompts import TokenRow, pad_rows, tokenize_prompt
-from tests.laws import assert_same
+from tests.laws import assert_same, holding
 from tests.tiny import (
     TEMPLATES,
     tiny_model,
@@ -170,3 +170,15 @@ def test_one_position_of_each_row_is_picked() -> None:
     picked = at_positions(states, torch.tensor([3, 0, 2]))
     expected = torch.stack([states[0, 3], states[1, 0], states[2, 2]])
     assert torch.equal(picked, expected)
+
+
+def test_a_batch_that_memory_cannot_hold_is_halved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The readings are the same."""
+    rows = rows_of(MODEL)
+    whole = read_activations(MODEL, rows, [1], [2])
+    monkeypatch.setattr("editing.activations.pad_rows", holding(pad_rows, 5))
+    halved = read_activations(MODEL, rows, [1], [2])
+    assert_same(halved.keys[1], whole.keys[1], ROUNDING)
+    assert_same(halved.hidden[2], whole.hidden[2], ROUNDING)

@@ -1,6 +1,6 @@
 """Batches shrink until they fit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -8,7 +8,9 @@ import torch
 from editing.batching import is_out_of_memory, run_batches
 
 
-def limited(most: int, error: type[Exception]) -> tuple[list[int], object]:
+def limited(
+    most: int, error: type[Exception]
+) -> tuple[list[int], Callable[[Sequence[int]], list[int]]]:
     """Make a function that can hold so many items, and a list of what it was given."""
     sizes: list[int] = []
 
@@ -28,8 +30,8 @@ def test_all_items_are_run_once_in_order(
     error: type[Exception], count: int, most: int
 ) -> None:
     """Whatever fits, the results are those of one large batch."""
-    sizes, run = limited(most, error)
-    done = list(run_batches(range(count), 16, run))  # type: ignore[arg-type]
+    _, run = limited(most, error)
+    done = list(run_batches(range(count), 16, run))
     assert [item for batch, _ in done for item in batch] == list(range(count))
     assert [each for _, found in done for each in found] == [
         2 * item for item in range(count)
@@ -40,7 +42,7 @@ def test_all_items_are_run_once_in_order(
 def test_a_size_that_did_not_fit_is_not_tried_again() -> None:
     """16 and 8 fail once, then all go in fours."""
     sizes, run = limited(5, MemoryError)
-    list(run_batches(range(20), 16, run))  # type: ignore[arg-type]
+    list(run_batches(range(20), 16, run))
     assert sizes == [16, 8, 4, 4, 4, 4, 4]
 
 
@@ -48,14 +50,14 @@ def test_an_item_that_does_not_fit_is_an_error() -> None:
     """It says what to change."""
     _, run = limited(0, MemoryError)
     with pytest.raises(MemoryError, match=r"model\.dtype"):
-        list(run_batches(range(3), 2, run))  # type: ignore[arg-type]
+        list(run_batches(range(3), 2, run))
 
 
 def test_other_errors_pass() -> None:
     """They are no matter of size."""
     sizes, run = limited(1, RuntimeError)
     with pytest.raises(RuntimeError):
-        list(run_batches(range(3), 2, run))  # type: ignore[arg-type]
+        list(run_batches(range(3), 2, run))
     assert sizes == [2]
 
 

@@ -18,8 +18,8 @@ from editing.errors import InputError
 from editing.prompts import (
     BARE,
     TokenRow,
-    batches_by_length,
     check_length,
+    order_by_length,
     pad_rows,
     tokenize_prompt,
     tokenize_target,
@@ -204,19 +204,14 @@ def test_padding_is_behind_and_masked(texts: list[list[int]]) -> None:
         assert mask.tolist() == [1] * len(row.ids) + [0] * (len(ids) - len(row.ids))
 
 
-@given(texts=ROWS, batch_size=st.integers(1, 13))
-def test_batches_hold_every_row_once_by_length(
-    texts: list[list[int]], batch_size: int
-) -> None:
-    """No batch is larger than asked, and no later one holds a shorter row."""
+@given(texts=ROWS)
+def test_every_row_has_one_place_by_length(texts: list[list[int]]) -> None:
+    """No later one is shorter, and equal ones keep their order."""
     rows = to_rows(texts)
-    batches = list(batches_by_length(rows, batch_size))
-    flat = [index for batch in batches for index in batch]
-    assert sorted(flat) == list(range(len(rows)))
-    assert [len(rows[index].ids) for index in flat] == sorted(
-        len(row.ids) for row in rows
-    )
-    assert all(len(batch) == batch_size for batch in batches[:-1])
+    order = order_by_length(rows)
+    assert sorted(order) == list(range(len(rows)))
+    places = [(len(rows[index].ids), index) for index in order]
+    assert places == sorted(places)
 
 
 def test_a_row_longer_than_the_context_is_refused() -> None:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from editing.architectures import EditableModel
 from editing.config import Hyperparameters
 from editing.errors import InputError
+from editing.prompts import pad_rows
 from editing.requests import EditRequest
 from editing.targets import LOSS_AT_REST, DivergedTargetError, compute_targets
 from tests.golden import load_golden
-from tests.laws import assert_same, relative_difference
+from tests.laws import assert_same, holding, relative_difference
 from tests.naive import NaiveTarget, naive_target
 from tests.tiny import (
     PARAMETERS,
@@ -266,6 +267,22 @@ def test_the_golden_model_agrees_with_the_definition(
     for request, mine in zip(some, ours, strict=True):
         other = naive_target(case.model, request, case.templates, case.parameters)
         assert_same(mine, other.target, SINGLE)
+
+
+def test_a_batch_that_memory_cannot_hold_is_halved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The targets are the same, and progress counts what is done."""
+    requests = tiny_requests()
+    done: list[int] = []
+    whole = compute_targets(MODEL, requests, TEMPLATES, PARAMETERS)
+    monkeypatch.setattr("editing.targets.pad_rows", holding(pad_rows, 4))
+    halved = compute_targets(
+        MODEL, requests, TEMPLATES, PARAMETERS, on_batch=done.append
+    )
+    assert_same(halved, whole, PADDING)
+    assert done[-1] == len(requests)
+    assert len(done) > 1
 
 
 def test_progress_counts_requests() -> None:
