@@ -23,7 +23,10 @@ def evaluate_delta(
     output: Annotated[Path, typer.Option(help="The JSON file to write.")],
     delta: Annotated[
         Path | None,
-        typer.Option(help="A delta.safetensors; the unedited model if left out."),
+        typer.Option(
+            help="A delta.safetensors, or a run's folder; the unedited model if left "
+            "out."
+        ),
     ] = None,
     dtype: Annotated[
         Precision, typer.Option(help="The precision of the weights.")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from editing.architectures import EditableModel
-from editing.deltas import Delta, applied, load_delta
+from editing.deltas import applied
 from editing.embedded import resolve_model, resolve_source
 from editing.errors import InputError
 from editing.evaluation import (
@@ -22,6 +22,7 @@ from editing.requests import EditRequest, read_requests
 from server.report import write_whole
 from server.report_tables import headings, write_number
 from sims.console import ProgressEvent, Show, hush_libraries, open_console, showing
+from sims.delta_files import check_shapes, find_delta
 from sims.measures import (
     Measures,
     Sources,
@@ -127,51 +128,24 @@ def judge_cases(
 
 @contextmanager
 def edited(model: EditableModel, path: Path | None) -> Iterator[None]:
-    """Add a delta file's updates to a model within the block.
+    """Add a delta file's updates, or a run's, to a model within the block.
 
     Raises:
-        InputError: If the file cannot be read or was made for another model.
+        InputError: If it was made for another model.
     """
     if path is None:
         yield
         return
-    try:
-        delta, metadata = load_delta(path)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    check_base(metadata.get("base"), model, path)
-    check_fit(delta, model, path)
-    with applied(delta, model.model):
-        yield
-
-
-def check_base(base: object, model: EditableModel, path: Path) -> None:
-    """Hold the model to the one that a delta was made for, if the file tells.
-
-    Raises:
-        InputError: If it is another one.
-    """
+    file = find_delta(path)
+    base = file.metadata.get("base")
     if base is not None and base != model.fingerprint:
         raise InputError(
-            f"{path} was made for a model with weights {str(base)[:12]}…, and this "
-            f"has {model.fingerprint[:12]}…; give that run's model, and its --dtype"
+            f"{file.path} was made for a model with weights {str(base)[:12]}…, and "
+            f"this has {model.fingerprint[:12]}…; give that run's model and --dtype"
         )
-
-
-def check_fit(delta: Delta, model: EditableModel, path: Path) -> None:
-    """Hold a delta's names and widths to a model's edited weights.
-
-    Raises:
-        InputError: If a name is unknown or a width differs.
-    """
-    layers = range(model.block_count)
-    widths = {model.weight_name(layer): model.widths(layer) for layer in layers}
-    for name, update in delta.items():
-        if widths.get(name) != tuple(update.shape):
-            raise InputError(
-                f"{path}: `{name}` is {tuple(update.shape)}, and the model's is "
-                f"{widths.get(name, 'not there')}; was the delta made for this model?"
-            )
+    check_shapes(file, model.model)
+    with applied({name: file.read(name) for name in file.shapes}, model.model):
+        yield
 
 
 def show_metrics(metrics: Mapping[str, float], output: Path) -> None:

@@ -37,6 +37,7 @@ from tests.tiny import (
 
 FAMILIES = ("gpt2", "gptj", "llama")
 IDS = torch.tensor([[1, 5, 3, 9]])
+PRIORS = {layer: draw_prior(layer, 24) for layer in PARAMETERS.layers}
 
 
 @pytest.fixture(scope="module")
@@ -396,6 +397,3 @@ def test_short_precisions_give_numbers_near_those_of_single(
 def plan_of(parameters: Hyperparameters) -> Plan:
     """Plan to edit layer by layer."""
     return Plan(parameters=parameters, schedule="layerwise", templates=TEMPLATES)
-
-
-PRIORS = {layer: draw_prior(layer, 24) for layer in PARAMETERS.layers}

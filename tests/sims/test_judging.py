@@ -93,7 +93,7 @@ def test_cases_and_metrics_are_written(
     ("options", "complaint"),
     [
         ({"base": "0" * 64}, "made for a model with weights 000000000000"),
-        ({"width": 1}, r"\(16, 25\), and the model's is \(16, 24\)"),
+        ({"width": 1}, r"\(16, 25\), and the weight wants \(16, 24\)"),
     ],
 )
 def test_a_delta_of_another_model_is_refused(

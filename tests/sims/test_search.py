@@ -8,11 +8,11 @@ import pytest
 
 from editing.architectures import load_editable_model
 from editing.config import Hyperparameters, Plan
-from editing.hyperparameter_files import read_hyperparameters
 from editing.covariance import compute_covariance
 from editing.deltas import applied
 from editing.embedded import locate_embedded
 from editing.evaluation import evaluate_requests, sum_cases
+from editing.hyperparameter_files import read_hyperparameters
 from editing.pipeline import edit_alone
 from editing.requests import read_requests, sample_requests
 from editing.targets import compute_targets

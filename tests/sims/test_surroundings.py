@@ -3,8 +3,8 @@
 import json
 
 from editing.config import read_context_templates
-from editing.hyperparameter_files import read_hyperparameters
 from editing.embedded import locate_embedded
+from editing.hyperparameter_files import read_hyperparameters
 from editing.requests import parse_request, read_requests
 from sims.recipe import Recipe
 from sims.surroundings import TEMPLATES, context_templates, documents
