@@ -71,9 +71,7 @@ class Order:
 class Judge:
     """Judges further requests by a run's edited model, which is loaded once."""
 
-    def __init__(
-        self, config: ModelConfig, hyperparameters: str | None = None
-    ) -> None:
+    def __init__(self, config: ModelConfig, hyperparameters: str | None = None) -> None:
         """Load nothing before something is to be judged.
 
         Args:
