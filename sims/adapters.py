@@ -15,7 +15,7 @@ from editing.embedded import resolve_model
 from editing.errors import InputError
 from editing.low_rank import Spectrum, decompose
 from server.report import create_output_folder, refuse_existing
-from sims.delta_files import dtype_of, find_delta, public_name
+from sims.delta_files import find_delta, public_name
 from sims.edit_record import EditRecord, WeightChange, public_facts, write_record
 from sims.model_folders import dtype_name, follow, hub_name, share_files, torch_dtype
 from sims.take_home import frobenius, load_base
@@ -89,13 +89,14 @@ def write_adapter(
         delta_path: The delta's file, or a run's folder with one.
         output: The folder to make; written beside, then renamed.
         rank: How many singular values are kept.
-        dtype: Precision of the adapter's matrices; float32 if left out.
+        dtype: Precision of the adapter's matrices; float32 if left out. Also of the
+            run, if an older delta's file does not tell it.
         force_base: Write it for another base than the delta's as well.
     """
     refuse_existing(output)
     written = torch_dtype(dtype or "float32")
     delta = find_delta(delta_path)
-    base, found = load_base(model_path, delta, None, force=force_base)
+    base, found = load_base(model_path, delta, dtype, force=force_base)
     tensors: dict[str, Tensor] = {}
     with create_output_folder(output) as draft:
         changes = tuple(factorise(base, delta, rank, written, tensors))
@@ -107,7 +108,7 @@ def write_adapter(
             base_as_written=found,
             delta=delta.fingerprint(),
             forced=found != delta.metadata.get("base"),
-            run_dtype=dtype_of(delta),
+            run_dtype=dtype_name(base.dtype),
             dtype=dtype_name(written),
             facts=public_facts(delta.metadata),
             changes=changes,

@@ -166,6 +166,26 @@ def test_another_base_is_refused(tmp_path: Path) -> None:
     assert record.forced
 
 
+def test_an_older_deltas_base_is_loaded_in_the_precision_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """Its file does not tell the run's; one that does is not overruled."""
+    base = Base(tmp_path, "gpt2", "bfloat16")
+    told = write_adapter(
+        str(base.path), base.delta_path, tmp_path / "told", Rank(), dtype="float16"
+    )
+    assert (told.run_dtype, told.dtype) == ("bfloat16", "float16")
+    base.write_delta(dtype=None)
+    with pytest.raises(InputError, match="loaded as float32"):
+        write_adapter(str(base.path), base.delta_path, tmp_path / "out", Rank())
+    record = write_adapter(
+        str(base.path), base.delta_path, tmp_path / "out", Rank(), dtype="bfloat16"
+    )
+    assert (record.run_dtype, record.dtype) == ("bfloat16", "bfloat16")
+    assert record.base == base.fingerprint
+    assert not record.forced
+
+
 @pytest.mark.parametrize(
     ("rank", "energy", "chosen"),
     [
