@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from editing.deltas import DeltaFile, stores_transposed
-from editing.embedded import resolve_model
 from editing.errors import InputError
 from editing.low_rank import Spectrum, decompose
 from server.report import create_output_folder, refuse_existing
@@ -193,7 +192,7 @@ def lora_config(
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=resolve_model(model_path),
+        base_model_name_or_path=public_name(model_path),
         inference_mode=True,
     )
 

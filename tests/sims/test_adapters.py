@@ -9,6 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from editing.deltas import applied
+from editing.embedded import EMBEDDED
 from editing.errors import InputError
 from sims.adapters import Rank, lora_config, read_rank, write_adapter
 from sims.edit_record import WeightChange, read_record
@@ -119,6 +120,26 @@ def test_the_configuration_names_the_edited_weights_alone(tmp_path: Path) -> Non
     assert config["peft_type"] == "LORA"
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("base", "base"),
+        (".", "base"),
+        (EMBEDDED, EMBEDDED),
+        ("owner/model", "owner/model"),
+    ],
+)
+def test_the_configuration_names_a_base_without_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, told: str
+) -> None:
+    """A folder by its last name, as the card and the record do; a hub name in full."""
+    base = Base(tmp_path)
+    monkeypatch.chdir(base.path if path == "." else tmp_path)
+    name = next(iter(base.delta))
+    change = WeightChange(name=name, shape=(16, 24), norm=1, relative=1, rank=1)
+    assert lora_config(base.load(), (change,), path).base_model_name_or_path == told
+
+
 def test_a_delta_of_zeros_is_an_adapter_that_does_nothing(tmp_path: Path) -> None:
     """PEFT knows no rank 0."""
     base, output = Base(tmp_path), tmp_path / "out"
@@ -136,7 +157,9 @@ def test_the_card_tells_ranks_and_energies_and_no_request(tmp_path: Path) -> Non
     card = (output / "README.md").read_text()
     assert "| 1 | 3 |" in card
     assert "rank n at most" in card
-    assert SECRET not in texts_of(output)
+    texts = texts_of(output)
+    assert SECRET not in texts
+    assert str(tmp_path) not in texts
     parts = load_file(output / "adapter_model.safetensors")
     assert {each.dtype for each in parts.values()} == {torch.bfloat16}
 
