@@ -142,7 +142,7 @@ def open_delta(path: Path) -> DeltaFile:
             f"{path}: no delta file can be read ({error}). Wanted the "
             "delta.safetensors of a run."
         ) from None
-    metadata = {key: _value_of(text) for key, text in texts.items()}
+    metadata = {key: _value_of(texts[key]) for key in sorted(texts)}
     return DeltaFile(path, metadata, shapes)
 
 

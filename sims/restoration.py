@@ -101,6 +101,8 @@ def revert_delta(
     untouched = record is None or record.edited == fingerprint_model(edited)
     kept = load_reversals(model_path) if record is not None and untouched else {}
     ran_in = dtype_of(delta, dtype) if record is None else record.run_dtype
+    if record is None:
+        check_edited(edited, delta, model_path, ran_in)
     with create_output_folder(output) as draft:
         bound = restore_weights(edited, delta, kept, torch_dtype(ran_in))
         found = judge_restoration(edited, delta, record, bound, changed=not untouched)
@@ -110,6 +112,21 @@ def revert_delta(
         write_whole(draft / "README.md", render_card("reverted.md.j2", **words))
         share_files(draft)
     return found
+
+
+def check_edited(
+    model: nn.Module, delta: DeltaFile, model_path: Path, ran_in: str
+) -> None:
+    """Keep a delta from being taken out of a model that it was never added to.
+
+    Raises:
+        InputError: If the model is the base.
+    """
+    if fingerprint_model(model, torch_dtype(ran_in)) == delta.metadata.get("base"):
+        raise InputError(
+            f"{model_path} is the base that {delta.path} was made for, so there is "
+            "nothing to undo; name the folder of the edited model"
+        )
 
 
 @torch.no_grad()

@@ -86,11 +86,21 @@ def test_of_an_unknown_folder_a_bound_is_told_and_kept(
 
 
 def test_an_unknown_folder_can_still_be_found_to_be_the_base(tmp_path: Path) -> None:
-    """Where subtraction happens to be exact, the fingerprint tells."""
+    """Where subtraction happens to be exact, as with doubled weights."""
+    base, edited = Base(tmp_path), tmp_path / "edited"
+    before = weights(base.path)
+    base.write_delta({name: before[name].mT.contiguous() for name in base.delta})
+    apply_delta(str(base.path), base.delta_path, edited)
+    (edited / RECORD).unlink()
+    assert revert_delta(edited, base.delta_path, tmp_path / "restored").exact
+
+
+def test_nothing_is_taken_out_of_the_base(tmp_path: Path) -> None:
+    """A slip in `--model` would make a model that nobody asked for."""
     base = Base(tmp_path)
-    base.write_delta({name: 0 * each for name, each in base.delta.items()})
-    found = revert_delta(base.path, base.delta_path, tmp_path / "restored")
-    assert found.exact
+    with pytest.raises(InputError, match="nothing to undo"):
+        revert_delta(base.path, base.delta_path, tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
 
 
 def test_a_model_changed_since_is_not_given_what_was_kept(tmp_path: Path) -> None:
