@@ -145,7 +145,7 @@ class EditingConfig(Settings):
     v_weight_decay: float | None = None
     clamp_norm_factor: PositiveFloat | None = None
     kl_factor: float | None = None
-    fact_token: Literal["subject_last"] = "subject_last"
+    fact_token: Literal["subject_last"] | None = None
 
 
 def read_json_object(path: Path) -> dict[str, object]:

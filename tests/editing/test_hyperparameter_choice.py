@@ -87,6 +87,23 @@ def test_every_field_that_the_table_shares_with_the_file_overrides_it(
     assert getattr(found, field) == given
 
 
+def test_the_table_overrides_nothing_unless_it_is_told_to() -> None:
+    """A default in the table would hide what the file says."""
+    assert EditingConfig().model_dump(include=set(OVERRIDING), exclude_none=True) == {}
+
+
+@pytest.mark.parametrize("token", ["last", "banana"])
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_another_fact_token_of_a_file_is_refused(
+    tmp_path: Path, token: str, ending: str
+) -> None:
+    """Only the subject's last token is computed; the file and the field are named."""
+    path = write(tmp_path, {"layers": [1], "fact_token": token}, f"file.{ending}")
+    config = EditingConfig(hyperparameters=str(path))
+    with pytest.raises(InputError, match=rf"file\.{ending}: `fact_token`: "):
+        choose_hyperparameters(config, "gpt2")
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_is_taken_by_name_and_by_its_models_name(name: str) -> None:
     """The same values, and the report says which way and from where they came."""
