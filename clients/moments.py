@@ -1,12 +1,12 @@
 """The second moment of a party's own texts, for a covariance of all parties' texts."""
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from clients.requests import ClientConfig
 from editing.architectures import EditableModel
-from editing.covariance import compute_covariance
+from editing.covariance import NoTokenError, compute_covariance
 from editing.embedded import resolve_model
 from editing.moment_sums import SINGLE
 from editing.moments import TextMoment
@@ -53,22 +53,13 @@ def share_of(text: TextSource, party: int, parties: int) -> Iterable[Document]:
 def sum_moments(
     model: EditableModel, texts: Iterable[Document], layers: Sequence[int]
 ) -> dict[int, TextMoment]:
-    """Sum ``k kᵀ`` over all tokens of some texts, by layer; of no text, nothing."""
-    held = _from_first_text(texts)
-    if held is None:
+    """Sum ``k kᵀ`` over all tokens of some texts, by layer; of no token, nothing."""
+    try:
+        found = compute_covariance(model, texts, layers, dataset="text-path")
+    except NoTokenError:
         return {}
-    found = compute_covariance(model, held, layers, dataset="text-path")
     made = found.provenance
     return {
         layer: TextMoment(made.tokens * mean, made.tokens, made.products == SINGLE)
         for layer, mean in found.moments.items()
     }
-
-
-def _from_first_text(texts: Iterable[Document]) -> Iterable[Document] | None:
-    """Skip what is empty; None if there is nothing else."""
-    rest = iter(texts)
-    for text in rest:
-        if text.strip() if isinstance(text, str) else text:
-            return chain((text,), rest)
-    return None

@@ -27,6 +27,10 @@ class CovarianceError(InputError):
     """A covariance that cannot be read or belongs to another model."""
 
 
+class NoTokenError(CovarianceError):
+    """A text that has no token to average over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a covariance comes from.
@@ -153,13 +157,13 @@ def count_covariance(
         on_batch: Told the number of tokens done.
 
     Raises:
-        CovarianceError: If the text holds no token.
+        NoTokenError: If the text holds no token.
     """
     counted = count_moments(
         model, text, layers, limit, batch_tokens, checkpoints, on_batch
     )
     if counted.sums.tokens == 0:
-        raise CovarianceError(
+        raise NoTokenError(
             f"The text {text.name} for the covariance holds no token. Name a text file "
             "with `prior.text`."
         )

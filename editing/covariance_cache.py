@@ -26,7 +26,7 @@ from editing.texts import TextSource, open_text
 
 logger = logging.getLogger(__name__)
 
-VERSION = "counted in windows, version 2"
+VERSION = "counted in windows, version 3"
 """Changes whenever the same text would give other bits."""
 
 

@@ -124,7 +124,12 @@ class _Reader:
 
 
 def cut_document(model: EditableModel, document: Document) -> list[TokenRow]:
-    """Cut a document into rows that the model has positions for."""
+    """Cut a document into rows that the model has positions for; a blank one has none.
+
+    White space alone is no text, and what a tokenizer puts in front of it neither.
+    """
+    if isinstance(document, str) and not document.strip():
+        return []
     ids = (
         tokenize_text(model.tokenizer, document).ids
         if isinstance(document, str)

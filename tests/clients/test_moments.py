@@ -1,15 +1,22 @@
 """A party sums over its own texts, and a simulation's parties over all of one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from clients.moments import find_own_texts, share_of, sum_moments
 from clients.requests import ClientConfig, read_client_config
+from editing.architectures import EditableModel
 from editing.moments import TextMoment
 from editing.texts import TextError, text_of
 from sims.in_process import make_contexts
@@ -23,6 +30,19 @@ from tests.tiny import LAYERS, tiny_model
 Make = Callable[..., Federation]
 
 MODEL = tiny_model()
+
+
+def model_with_spaces(begins: bool) -> EditableModel:
+    """Make a model whose tokenizer counts spaces, and may put a token before a text."""
+    inner = Tokenizer(WordLevel({"[UNK]": 0, "<s>": 1, "the": 2}, unk_token="[UNK]"))
+    inner.pre_tokenizer = Split(" ", "isolated")
+    if begins:
+        inner.post_processor = TemplateProcessing("<s> $A", None, [("<s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
+    return replace(MODEL, tokenizer=tokenizer)
+
+
+MODELS_WITH_SPACES = [model_with_spaces(begins) for begins in (False, True)]
 
 
 def config_of(world: Path, party: int, parties: int, **node: str) -> ClientConfig:
@@ -108,13 +128,33 @@ def test_of_no_text_nothing_is_summed(texts: list[str]) -> None:
     assert sum_moments(MODEL, texts, LAYERS) == {}
 
 
-def test_empty_lines_before_a_text_change_nothing() -> None:
-    """Nor does one that is read but once."""
-    plain = sum_moments(MODEL, TEXT, LAYERS)
-    padded = sum_moments(MODEL, iter(["", " ", *TEXT]), LAYERS)
-    for layer in LAYERS:
-        assert_same(padded[layer].total, plain[layer].total)
-        assert padded[layer].tokens == plain[layer].tokens
+@pytest.mark.parametrize("begins", [False, True])
+@settings(max_examples=15)
+@example(texts=["", " ", "the map", "  ", "a b", ""], parties=3)
+@given(
+    texts=st.lists(
+        st.sampled_from(["", " ", "  ", "\t", "the map", "a b"]), max_size=6
+    ),
+    parties=st.integers(1, 4),
+)
+def test_blank_lines_are_no_text_however_it_is_split(
+    begins: bool, texts: list[str], parties: int
+) -> None:
+    """Parties' sums are those of one machine, and of the lines that are not blank."""
+    model = MODELS_WITH_SPACES[begins]
+    whole = sum_moments(model, iter(texts), LAYERS)
+    lines = [text for text in texts if text.strip()]
+    plain = sum_moments(model, lines, LAYERS)
+    shares = (share_of(text_of(texts, "x"), party, parties) for party in range(parties))
+    parts = [sum_moments(model, share, LAYERS) for share in shares]
+    tokens = sum(len(model.tokenizer(line)["input_ids"]) for line in lines)
+    for layer in LAYERS if lines else ():
+        first, *rest = [part[layer] for part in parts if part]
+        together = sum(rest, start=first)
+        assert whole[layer].tokens == together.tokens == tokens
+        assert_same(together.total, whole[layer].total)
+        assert_same(plain[layer].total, whole[layer].total)
+    assert lines or not any([whole, plain, *parts])
 
 
 @pytest.mark.parametrize("named", ["self", "hub:some/text", "/no/file", "/no/f#text"])

@@ -1,6 +1,7 @@
 """A text is cut into windows and batches at places that it alone determines."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ import editing.text_windows
 from editing.prompts import TokenRow
 from editing.text_windows import Window, batch_rows, cut_document, read_windows
 from editing.texts import Document, TextSource, text_of
+from tests.editing.test_prompts import opening_tokenizer
 from tests.tiny import WORDS, tiny_model
 
 MODEL = tiny_model()
@@ -87,6 +89,15 @@ def test_documents_are_cut_to_the_model_s_context(
     monkeypatch.setattr(editing.text_windows, "LONGEST_PIECE", 50)
     assert [len(row.ids) for row in cut_document(MODEL, LONG)] == [50, 50, 50, 30]
     assert cut_document(MODEL, "") == []
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\u00a0\n"])
+def test_a_blank_document_has_no_rows(blank: str) -> None:
+    """Not even one of the token that a tokenizer puts in front of every text."""
+    model = replace(MODEL, tokenizer=opening_tokenizer())
+    assert len(model.tokenizer(blank)["input_ids"]) == 1
+    assert cut_document(model, blank) == []
+    assert [len(row.ids) for row in cut_document(model, "the map")] == [3]
 
 
 @given(
