@@ -1,6 +1,7 @@
 """Model folders: their precision, their files, and the way through their weights."""
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,11 +15,24 @@ from transformers import (
     PreTrainedModel,
 )
 
-from editing.embedded import resolve_model
+from editing.embedded import file_beside, resolve_model
 from editing.errors import InputError
 from sims.console import hush_libraries, open_console
 
 SHARD_SIZE = "5GB"
+
+COMPANIONS = (
+    *("LICENSE", "LICENSE.md", "LICENSE.txt", "USE_POLICY.md"),
+    *("NOTICE", "NOTICE.md", "NOTICE.txt"),
+    *("preprocessor_config.json", "processor_config.json"),
+    *("video_preprocessor_config.json", "chat_template.json", "chat_template.jinja"),
+    *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model"),
+)
+"""Files beside a model that belong to it, though the library may not write them.
+
+A list of what may go: any other file may hold requests, or tell of a machine. Nor does
+``special_tokens_map.json`` go, which would overrule the tokenizer as it was saved.
+"""
 
 
 def load_whole(path: str, dtype: str) -> PreTrainedModel:
@@ -55,11 +69,12 @@ def first_line(error: Exception) -> str:
 def save_whole(
     model: PreTrainedModel, source: str, folder: Path, max_shard_size: str
 ) -> None:
-    """Write weights and configuration, and the tokenizer of another folder.
+    """Write weights and configuration, and the rest of a model from another folder.
 
     Args:
         model: What is written.
-        source: Whose tokenizer: a folder, a hub name, or ``embedded``.
+        source: Whose tokenizer and, if it is on disk, whose `COMPANIONS`: a folder, a
+            hub name, or ``embedded``.
         folder: Where to.
         max_shard_size: Largest file of weights.
 
@@ -75,6 +90,20 @@ def save_whole(
         ) from None
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
+    copy_companions(Path(resolve_model(source)), folder)
+
+
+def copy_companions(source: Path, folder: Path) -> None:
+    """Copy those `COMPANIONS` that a folder lacks, by their content alone.
+
+    Args:
+        source: The model that they lie beside; one that is no folder has none.
+        folder: Where to.
+    """
+    for name in COMPANIONS:
+        found = file_beside(str(source), name)
+        if found is not None and not (folder / name).exists():
+            shutil.copyfile(found, folder / name)
 
 
 def share_files(folder: Path) -> None:
