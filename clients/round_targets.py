@@ -55,8 +55,9 @@ class RoundTargets:
     @property
     def distances(self) -> list[tuple[Asked, Distance]]:
         """Of the requests themselves, whatever further phrasings they have."""
-        norms = (self.kept.targets.double() - self.kept.hidden).norm(dim=1)
-        ratios = norms / self.kept.hidden.norm(dim=1)
+        hidden = self.kept.hidden.double()
+        norms = (self.kept.targets.double() - hidden).norm(dim=1)
+        ratios = norms / hidden.norm(dim=1)
         return [
             (asked, Distance(float(norms[rows[0]]), float(ratios[rows[0]])))
             for asked, rows in zip(self.group.asked, self.group.rows, strict=True)
@@ -67,7 +68,7 @@ class RoundTargets:
         ratios = [distance.ratio for _, distance in self.distances]
         if skip_known is None:
             return list(range(len(ratios)))
-        rounded = ROUNDED * torch.finfo(self.kept.targets.dtype).eps
+        rounded = ROUNDED * torch.finfo(self.kept.hidden.dtype).eps
         known = max(skip_known, SUMMED, rounded)
         return [i for i, each in enumerate(ratios) if not each <= known]
 
@@ -178,4 +179,5 @@ def _compute(
         model, requests, job.plan.templates, parameters, batch_size
     )
     hidden = read_hidden(model, requests, parameters.layers[-1])
-    return KeptTargets(targets.detach().cpu(), hidden.detach().cpu())
+    # They were read in the model's precision, so that nothing is lost in it.
+    return KeptTargets(targets.detach().cpu(), hidden.detach().cpu().to(model.dtype))

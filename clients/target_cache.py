@@ -29,13 +29,18 @@ from strategies.messages import Job
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 
 
+METHOD = 2
+"""Changes when the same requests come to have targets of other bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeptTargets:
     """Targets of requests that were computed together; rows are requests.
 
     Attributes:
-        targets: ``z``, in the precision of the model.
-        hidden: ``h`` at the same place before the round's edit, in float64.
+        targets: ``z``, in single precision or, if that is finer, the model's.
+        hidden: ``h`` at the same place before the round's edit, in the model's
+            precision.
     """
 
     targets: Float[Tensor, "n d_out"]
@@ -126,6 +131,7 @@ def name_targets(
         "model": job.identity.model_dump(mode="json"),
         "before": job.before,
         "batch_size": batch_size,
+        "method": METHOD,
         "machine": _describe_machine(model),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

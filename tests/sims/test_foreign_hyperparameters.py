@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
-    BioGptConfig,
-    BioGptForCausalLM,
+    CTRLConfig,
+    CTRLLMHeadModel,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
@@ -29,12 +29,12 @@ from tests.federation import TEXT, assert_same_bits, world_requests, write_json
 from tests.tiny import STD, TEMPLATES, WORDS, tiny_tokenizer
 
 NAMES = {
-    "rewrite_module_tmp": "biogpt.layers.{}.fc2",
-    "layer_module_tmp": "biogpt.layers.{}",
-    "mlp_module_tmp": "biogpt.layers.{}",
-    "attn_module_tmp": "biogpt.layers.{}.self_attn",
-    "ln_f_module": "biogpt.layer_norm",
-    "lm_head_module": "output_projection",
+    "rewrite_module_tmp": "transformer.h.{}.ffn.2",
+    "layer_module_tmp": "transformer.h.{}",
+    "mlp_module_tmp": "transformer.h.{}.ffn",
+    "attn_module_tmp": "transformer.h.{}.multi_head_attention",
+    "ln_f_module": "transformer.layernorm",
+    "lm_head_module": "lm_head",
 }
 METHOD = {
     "layers": [1, 2],
@@ -52,19 +52,16 @@ METHOD = {
 FAST = "[editing]\nschedule = 'frozen-uniform'\n"
 
 
-def biogpt() -> PreTrainedModel:
+def ctrl() -> PreTrainedModel:
     """Make a model whose two projections are alike, so that names must tell them."""
-    return BioGptForCausalLM(
-        BioGptConfig(
+    return CTRLLMHeadModel(
+        CTRLConfig(
             vocab_size=len(WORDS) + 1,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=4,
-            num_attention_heads=2,
-            max_position_embeddings=64,
-            bos_token_id=0,
-            eos_token_id=0,
-            pad_token_id=0,
+            n_embd=16,
+            dff=16,
+            n_layer=4,
+            n_head=2,
+            n_positions=64,
         )
     )
 
@@ -119,7 +116,7 @@ def run(folder: Path, editing: str, model: Path, *overrides: str) -> Path:
 def unknown(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a model that only names make editable, with caches away from the user's."""
     del world
-    return save_world(tmp_path_factory.mktemp("unknown"), biogpt)
+    return save_world(tmp_path_factory.mktemp("unknown"), ctrl)
 
 
 def write_easyedit(path: Path) -> Path:
@@ -140,7 +137,7 @@ def test_names_of_a_foreign_file_make_a_family_editable_for_all(
     write_easyedit(folder / "mine.yaml")
     results = run(folder, "hyperparameters = 'mine.yaml'", unknown)
     delta, _ = load_delta(results / "delta.safetensors")
-    assert set(delta) == {f"biogpt.layers.{layer}.fc2.weight" for layer in (1, 2)}
+    assert set(delta) == {f"transformer.h.{layer}.ffn.2.weight" for layer in (1, 2)}
     assert all(update.norm() > 0 for update in delta.values())
     params = json.loads((results / "params.json").read_text())
     told = params["hyperparameters_from"]
