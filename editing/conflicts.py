@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from editing.record_fields import complain, shorten, without_nulls
+from editing.record_fields import check_fields, shorten, without_nulls
 from editing.request_forms import from_conflict_edit
 from editing.request_records import read_records
 from editing.requests import EditRequest, RequestError
@@ -74,9 +72,9 @@ def parse_conflict(record: object, place: str, index: int = 0) -> ConflictPair:
         raise RequestError(f"{place}: wanted a JSON object, got {shorten(record)}.")
     try:
         fields = from_conflict_edit(without_nulls(record))
-        right = EditRequest.model_validate({"case_id": 2 * index, **fields})
-    except ValidationError as error:
-        raise RequestError(f"{place}: {complain(error)}") from None
+        right = check_fields(EditRequest, {"case_id": 2 * index, **fields})
+    except RequestError as error:
+        raise RequestError(f"{place}: {error}") from None
     rival = str(right.target_true)
     return ConflictPair(right, _oppose(right, rival, 2 * index + 1))
 

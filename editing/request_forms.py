@@ -19,6 +19,7 @@ from editing.record_fields import (
     StrObject,
     Template,
     Text,
+    check_fields,
     shorten,
     without_nulls,
 )
@@ -57,7 +58,7 @@ def from_counterfact(record: Mapping[str, object]) -> Fields:
     the objects' ``id`` are read by no editor. Our own files in this form may have
     ``locality`` and ``portability`` as well.
     """
-    read = _CounterFact.model_validate(record)
+    read = check_fields(_CounterFact, record)
     fields = read.model_dump(exclude={"requested_rewrite", "pararel_idx", "case_id"})
     numbered = {"case_id": read.case_id} if read.case_id is not None else {}
     return {**fields, **read.requested_rewrite.model_dump(), **numbered}
@@ -98,7 +99,7 @@ def from_zsre(
     Raises:
         RequestError: If `src` does not hold the subject, or a target is missing.
     """
-    read = _Zsre.model_validate(record)
+    read = check_fields(_Zsre, record)
     wanted = {"answers": read.answers[:1], "alt": (read.alt,)}[zsre_target]
     if not wanted or wanted[0] is None or not wanted[0].strip():
         raise RequestError(
@@ -129,7 +130,7 @@ def _pair(
     """Make a question of two fields that come together or not at all."""
     if (prompt is None) != (answer is None):
         there, missing = (second, first) if prompt is None else (first, second)
-        raise RequestError(f"`{missing}`: Field required beside `{there}`.")
+        raise RequestError(f"`{missing}`: is missing or null beside `{there}`.")
     return () if prompt is None else ({"prompt": prompt, "answers": (answer,)},)
 
 
@@ -186,7 +187,7 @@ def from_knowedit(record: Mapping[str, object]) -> Fields:
     does. The first ``ground_truth`` is the true target.
     """
     if {"concept", "text", "labels"} & record.keys():
-        bio = _WikiBio.model_validate(record)
+        bio = check_fields(_WikiBio, record)
         prompt, subject = take_subject_out(bio.text, bio.concept, "text")
         return {
             **_number(bio.case_id),
@@ -196,7 +197,7 @@ def from_knowedit(record: Mapping[str, object]) -> Fields:
             "locality": _questions(bio.locality),
             "portability": _questions(bio.portability),
         }
-    read = _KnowEdit.model_validate(record)
+    read = check_fields(_KnowEdit, record)
     prompt, subject = take_subject_out(read.prompt, read.subject, "prompt")
     beside = _pair(
         "locality_prompt",
@@ -279,7 +280,7 @@ def from_conflict_edit(record: Mapping[str, object]) -> Fields:
     ``conflict_object``, or ``object``, what was known before, where none is planted.
     Objects are texts, or have one under ``label``.
     """
-    edit = _ConflictEdit.model_validate(record).edit
+    edit = check_fields(_ConflictEdit, record).edit
     query = edit.relation.query or ""
     rival = edit.object if edit.conflict_object is None else edit.conflict_object
     return {
@@ -357,8 +358,8 @@ def read_form(record: Mapping[str, object], zsre_target: ZsreTarget) -> Fields:
     """Turn a record of any known form into the fields of an `EditRequest`.
 
     A field that is null counts as one that is not there, for columns cannot tell them
-    apart. What is wrong is a `RequestError` or pydantic's `ValidationError`, which
-    name the field as the record spells it.
+    apart. What is wrong is a `RequestError`, which names the field as the record
+    spells it.
     """
     given = {str(key): value for key, value in record.items()}
     bare = without_nulls(given)

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from editing.errors import RequestError as RequestError
-from editing.record_fields import Text, complain, shorten
+from editing.record_fields import Text, check_fields, shorten
 from editing.request_forms import ZsreTarget, read_form
 from editing.request_records import read_records
 from editing.settings import Settings
@@ -141,9 +141,7 @@ def parse_request(
         raise RequestError(f"{place}: wanted a JSON object, got {shorten(record)}.")
     try:
         fields = {"case_id": index} | read_form(record, zsre_target)
-        return EditRequest.model_validate(fields)
-    except ValidationError as error:
-        raise RequestError(f"{place}: {complain(error)}") from None
+        return check_fields(EditRequest, fields)
     except RequestError as error:
         raise RequestError(f"{place}: {error}") from None
 

@@ -32,6 +32,10 @@ MAY_BE_EMPTY = re.compile(
 """Lists that may hold nothing, and texts that may say nothing."""
 
 
+RAW = re.compile("Field required|Extra inputs|Input should|Value error|valid tuple")
+"""Words of the library that checks records, which say nothing of them."""
+
+
 def paths(value: object, prefix: str = "") -> Iterator[str]:
     """Name every field of a record, and every field of those in its lists."""
     if isinstance(value, Mapping):
@@ -82,6 +86,7 @@ def assert_refused(record: Record, path: str, target: ZsreTarget) -> None:
     message = str(caught.value)
     assert message.startswith("a.jsonl:3: "), message
     assert "\n" not in message
+    assert not RAW.search(message), message
     named = set(re.findall(r"`([^`]+)`", message))
     steps = path.split(".")
     around = {".".join(steps[: end + 1]) for end in range(len(steps))}

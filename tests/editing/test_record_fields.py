@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from editing.errors import RequestError
 from editing.record_fields import (
     Answers,
     Label,
@@ -15,6 +16,7 @@ from editing.record_fields import (
     StrObject,
     Template,
     Text,
+    check_fields,
     complain,
     shorten,
     without_nulls,
@@ -33,12 +35,15 @@ class Inner(Settings):
 
     text: Text
     texts: tuple[Text, ...] = ()
+    number: int | None = Field(None, strict=True)
 
 
 class Outer(Settings):
     """Something to be wrong about."""
 
     inner: Inner
+    others: tuple[Inner, ...] = ()
+    spelled: Text = Field("a", alias="New One")
 
 
 @given(value=VALUES)
@@ -57,7 +62,7 @@ def test_a_shortened_value_is_one_short_line(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
-        ({}, "`inner`: Field required."),
+        ({}, "`inner`: is missing or null; wanted an object."),
         ({"inner": "x"}, "`inner`: wants an object, got 'x'."),
         ({"inner": {"text": " "}}, "`inner.text`: is empty."),
         (
@@ -66,15 +71,50 @@ def test_a_shortened_value_is_one_short_line(value: object) -> None:
         ),
         (
             {"inner": {"text": "a", "te\n xt": 1}},
-            "`inner.te xt`: Extra inputs are not permitted.",
+            "`inner.te xt`: is no known field; did you mean `text`?",
         ),
+        (
+            {"inner": {"tetx": "a"}},
+            "`inner.tetx`: is no known field; did you mean `text`?",
+        ),
+        (
+            {"inner": {"text": "a", "q": 1}},
+            "`inner.q`: is no known field; known are `text`, `texts`, `number`.",
+        ),
+        ({"inner": {"text": 3}}, "`inner.text`: wants a text, got 3."),
+        (
+            {"inner": {"text": "a", "texts": "b"}},
+            "`inner.texts`: wants a list of texts, got 'b'.",
+        ),
+        (
+            {"inner": {"text": "a", "texts": [3]}},
+            "`inner.texts.0`: wants a text, got 3.",
+        ),
+        (
+            {"inner": {"text": "a", "number": "b"}},
+            "`inner.number`: wants a whole number, got 'b'.",
+        ),
+        (
+            {"inner": {"text": "a"}, "others": {}},
+            "`others`: wants a list of objects, got {}.",
+        ),
+        (
+            {"inner": {"text": "a"}, "others": [{"text": "a", "txt": 1}]},
+            "`others.0.txt`: is no known field; did you mean `text`?",
+        ),
+        ({"inner": {"text": "a"}, "New One": 3}, "`New One`: wants a text, got 3."),
     ],
 )
-def test_a_complaint_names_the_field(value: object, complaint: str) -> None:
-    """By its path, in one line."""
+def test_a_complaint_names_the_field(value: dict[str, object], complaint: str) -> None:
+    """By its path, in one line, with what was wanted and what came."""
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(value)
-    assert complain(caught.value) == complaint
+    assert complain(caught.value, Outer) == complaint
+    with pytest.raises(RequestError) as refused:
+        check_fields(Outer, value)
+    assert str(refused.value) == complaint
+    unnamed = complain(caught.value)
+    assert unnamed.partition(":")[0] == complaint.partition(":")[0]
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,8 @@ def test_zsre_can_edit_in_what_mend_does() -> None:
         ("alt", {"alt": None}, 'zsre-target = "alt"` edits it in'),
         ("alt", {"subject": "Bo"}, "`src` does not name the subject: .*'Bo'"),
         ("alt", {"src": "Who {} is USS Quill (Q-5)"}, "`src` holds {} already"),
-        ("alt", {"loc": None}, "`loc`: Field required beside `loc_ans`"),
-        ("alt", {"loc_ans": None}, "`loc_ans`: Field required beside `loc`"),
+        ("alt", {"loc": None}, "`loc`: is missing or null beside `loc_ans`"),
+        ("alt", {"loc_ans": None}, "`loc_ans`: is missing or null beside `loc`"),
     ],
 )
 def test_a_bad_question_of_zsre_is_named(
@@ -227,9 +227,8 @@ def test_a_probe_of_knowedit_without_an_answer_is_left_out(answer: object) -> No
     record = {**RECENT, "locality": {"R": probes}, "ground_truth": answer}
     assert parse_request(record, "here") == parse_request(RECENT, "here")
     del probes[0]["ground_truth"]
-    with pytest.raises(
-        RequestError, match=r"`locality\.R\.0\.ground_truth`: Field req"
-    ):
+    wanted = r"`locality\.R\.0\.ground_truth`: is missing or null; wanted a list of"
+    with pytest.raises(RequestError, match=wanted):
         parse_request(record, "here")
 
 

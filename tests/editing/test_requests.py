@@ -142,11 +142,17 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
-        (flat(subject=None), r"there:3: `subject`: Field required"),
-        (flat(target_new=None), "there:3: `target_new`: Field required"),
-        (flat(targt_true="x"), "there:3: `targt_true`: Extra inputs are not"),
-        (flat(target_new=7), "there:3: `target_new`: Input should be a valid string"),
-        (flat(case_id="x"), "there:3: `case_id`: Input should be a valid integer"),
+        (flat(subject=None), r"there:3: `subject`: is missing or null; wanted a text"),
+        (flat(target_new=None), "there:3: `target_new`: is missing or null; wanted a"),
+        (flat(targt_true="x"), "`targt_true`: .* did you mean `target_true`"),
+        (flat(paraphrase_prompt=["a"]), "did you mean `paraphrase_prompts`"),
+        (
+            flat(paraphrase_prompts="a"),
+            "there:3: `paraphrase_prompts`: wants a list of texts, got 'a'",
+        ),
+        ({**nested(), "paraphrase_prompt": "a"}, "mean `paraphrase_prompts`"),
+        (flat(target_new=7), "there:3: `target_new`: wants a text, got 7"),
+        (flat(case_id="x"), "there:3: `case_id`: wants a whole number, got"),
         (flat(paraphrase_prompts="x"), "there:3: `paraphrase_prompts`: "),
         (flat(paraphrase_prompts=["x", 1]), r"there:3: `paraphrase_prompts\.1`: "),
         (
