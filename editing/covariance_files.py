@@ -8,6 +8,7 @@ ROME and MEMIT write the model's hub name with ``_`` for ``/``, EasyEdit its las
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,26 @@ _WIDE = 4096
 
 
 def save_covariance(covariance: Covariance, path: Path) -> None:
-    """Write moments and provenance to safetensors, beside its place first."""
+    """Write moments and provenance to safetensors, beside its place first.
+
+    Raises:
+        CovarianceError: If no such file can be written.
+    """
     tensors = {f"moment.{k}": v.contiguous() for k, v in covariance.moments.items()}
     metadata = {"provenance": json.dumps(asdict(covariance.provenance))}
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, beside, metadata)
         beside.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise CovarianceError(
+            f"{path}: the covariance cannot be written ({error}). Wanted a place with "
+            "room for it, in which files may be made."
+        ) from None
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def load_covariance(
@@ -94,8 +105,8 @@ def load_published(path: Path) -> tuple[Float[Tensor, "d_in d_in"], int]:
             count = int(file["mom2.count"])
     except (OSError, EOFError, BadZipFile, TypeError, KeyError, ValueError) as error:
         raise CovarianceError(
-            f"{path}: no ROME/MEMIT covariance can be read ({error}). Wanted the "
-            "arrays `mom2.mom2` and `mom2.count`."
+            f"{path}: no ROME/MEMIT covariance can be read ({_why_not(path, error)}). "
+            "Wanted the arrays `mom2.mom2` and `mom2.count`."
         ) from None
     if count <= 0:
         raise CovarianceError(
@@ -104,6 +115,19 @@ def load_published(path: Path) -> tuple[Float[Tensor, "d_in d_in"], int]:
         )
     check_moment(total, f"{path}: `mom2.mom2`")
     return total.div_(count), count
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """In our words: NumPy's own advice is to load what may run its author's code."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return str(error.args[0])
+    with path.open("rb") as file:
+        begins = file.read(9)
+    if begins[8:] == b"{":  # the length of a header, then the header in JSON
+        return "it is safetensors; one of ours is named alone, and as .safetensors"
+    return "it is no archive of arrays of numbers, or a damaged one"
 
 
 def check_moment(moment: Tensor, name: str) -> None:

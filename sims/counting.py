@@ -1,5 +1,6 @@
 """Count a covariance from the command line, and show what covariance files hold."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ from sims.console import LINE_SECONDS, hush_libraries, open_console
 
 UNFINISHED = ".unfinished"
 """What the name of a file ends in while its count goes on."""
+
+ENDING = ".safetensors"
+"""What the name of a file of ours ends in."""
 
 PUBLISHED = "float32, as published"
 
@@ -82,11 +86,10 @@ def parse_layers(layers: str) -> tuple[int, ...]:
 def count_to_file(options: CountOptions, output: Path) -> Covariance:
     """Count a covariance, or go on where an earlier call was stopped, and write it.
 
-    Raises:
-        InputError: If the output exists, or an option does not fit the model.
+    What cannot be written, or an option that does not fit the model, is an
+    `InputError`.
     """
-    if output.exists():
-        raise InputError(f"{output} exists and is never overwritten; name another file")
+    check_output(output)
     hush_libraries()
     place = resolve_model(options.model)
     model = load_named(place, options.dtype, options.device, options.hyperparameters)
@@ -113,6 +116,34 @@ def count_to_file(options: CountOptions, output: Path) -> Covariance:
     state.unlink(missing_ok=True)
     show(covariance, output)
     return covariance
+
+
+def check_output(output: Path) -> None:
+    """Refuse in a moment what could not be written after hours.
+
+    Raises:
+        InputError: If the file exists, is not named as one of ours, or its place
+            admits no new file.
+    """
+    if output.suffix != ENDING:
+        raise InputError(
+            f"--output {output}: the file is written as safetensors; wanted a name "
+            f"that ends in {ENDING}, such as {output.stem or 'covariance'}{ENDING}"
+        )
+    try:
+        if output.exists():
+            raise InputError(
+                f"{output} exists and is never overwritten; name another file"
+            )
+        place = next(each for each in output.absolute().parents if each.exists())
+        probe = place / f".{output.name}.{os.getpid()}.partial"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"--output {output}: no file can be written there ({error.strerror}); "
+            "name another place"
+        ) from None
 
 
 def edited_layers(options: CountOptions, place: str) -> tuple[int, ...]:

@@ -49,6 +49,17 @@ def test_what_is_saved_loads(covariance: Covariance, tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("place", ["/proc", "mine"])
+def test_what_cannot_be_written_is_one_line(
+    covariance: Covariance, tmp_path: Path, place: str
+) -> None:
+    """Naming the file, whichever part of the writing fails."""
+    (tmp_path / "mine").write_text("")
+    path = tmp_path / place / "a.safetensors"
+    with pytest.raises(CovarianceError, match=rf"{path}: the covariance cannot be"):
+        save_covariance(covariance, path)
+
+
 def write_moments(path: Path, total: npt.NDArray[Any], count: int | None) -> None:
     """Write a file as ROME, MEMIT and EasyEdit do, whose names have a dot."""
     arrays: dict[str, Any] = {
@@ -112,8 +123,20 @@ def test_arrays_without_the_right_names_are_refused(tmp_path: Path) -> None:
 def test_an_array_of_objects_is_refused(tmp_path: Path) -> None:
     """Reading it would run what its author wrote."""
     write_moments(tmp_path / "a.npz", np.array([{}]), 1)
-    with pytest.raises(CovarianceError, match="no ROME/MEMIT covariance"):
+    with pytest.raises(CovarianceError, match="no ROME/MEMIT covariance") as caught:
         load_covariance([tmp_path / "a.npz"], (1,))
+    assert "pickle" not in str(caught.value)
+
+
+def test_a_file_of_ours_under_a_published_name_is_told_of(
+    covariance: Covariance, tmp_path: Path
+) -> None:
+    """NumPy's advice, to load what may run its author's code, is not passed on."""
+    save_covariance(covariance, tmp_path / "a.npz")
+    for paths, layers in (("a.npz",), (1,)), (("a.npz", "a.npz"), LAYERS):
+        with pytest.raises(CovarianceError, match=r"is safetensors; one of") as caught:
+            load_covariance([tmp_path / each for each in paths], layers)
+        assert "pickle" not in str(caught.value)
 
 
 def test_the_sum_in_a_published_file_is_never_taken_for_the_mean(

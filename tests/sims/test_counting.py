@@ -196,17 +196,42 @@ def test_what_does_not_fit_is_one_line(
     reason: str,
 ) -> None:
     """And nothing is written."""
-    assert exit_code(*arguments(folder, tmp_path / "a", **changes)) == 2
+    output = tmp_path / "a.safetensors"
+    assert exit_code(*arguments(folder, output, **changes)) == 2
     assert reason in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_never_overwritten(folder: Path, tmp_path: Path) -> None:
     """What is there stays."""
-    (tmp_path / "a").write_text("mine")
+    output = tmp_path / "a.safetensors"
+    output.write_text("mine")
     with pytest.raises(InputError, match="never overwritten"):
-        count_to_file(CountOptions(str(folder), LAYERS, "self"), tmp_path / "a")
-    assert (tmp_path / "a").read_text() == "mine"
+        count_to_file(CountOptions(str(folder), LAYERS, "self"), output)
+    assert output.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a", ".", "a.safetensors.npz"])
+def test_a_file_that_would_not_be_read_again_by_its_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A file of ours called `.npz` would be taken for one of MEMIT's."""
+    monkeypatch.setattr(sims.counting, "load_named", None)
+    with pytest.raises(InputError, match=r"--output .* ends in \.safetensors, such as"):
+        count_to_file(CountOptions("/no/model", LAYERS, "self"), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["/proc/a.safetensors", "mine/a.safetensors"])
+def test_a_place_that_admits_no_file_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A count of hours would be for nothing; `mine` is a file, and no folder."""
+    (tmp_path / "mine").write_text("")
+    monkeypatch.setattr(sims.counting, "load_named", None)
+    with pytest.raises(InputError, match=r"--output .* no file can be written there"):
+        count_to_file(CountOptions("/no/model", LAYERS, "self"), tmp_path / name)
+    assert [each.name for each in tmp_path.iterdir()] == ["mine"]
 
 
 def test_layers_are_those_that_the_hyperparameters_edit(
@@ -218,9 +243,11 @@ def test_layers_are_those_that_the_hyperparameters_edit(
     options = CountOptions(
         str(folder), None, "self", tokens=200, hyperparameters=str(wanted)
     )
-    assert list(count_to_file(options, tmp_path / "a").moments) == [2]
+    assert list(count_to_file(options, tmp_path / "a.safetensors").moments) == [2]
     with pytest.raises(InputError, match="--layers"):
-        count_to_file(CountOptions(str(folder), None, "self"), tmp_path / "b")
+        count_to_file(
+            CountOptions(str(folder), None, "self"), tmp_path / "b.safetensors"
+        )
 
 
 def test_layers_are_numbers() -> None:
