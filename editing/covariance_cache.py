@@ -42,9 +42,9 @@ def find_covariance(
 ) -> Covariance:
     """Read the covariance that is named, or compute it once and keep it.
 
-    A computed one is kept in the user's cache folder under a digest of the model, the
-    layers and the very tokens that were read, so that it is found only where it is
-    right; to know them, the text is cut into tokens before the model sees any. Its last
+    A computed one is kept in the user's cache folder under a digest of the model, its
+    kind of device, the layers and the very tokens that were read, so that it is found
+    only where it is right; to know them, the text is cut into tokens before the model sees any. Its last
     bits depend on the number of threads: machines that must have the same ones fix it,
     and a covariance of a fixed number is kept apart from the others.
 
@@ -140,7 +140,8 @@ def _digest(
     tokens: int | None,
 ) -> str:
     fixed = "" if threads is None else f" {threads} threads"
-    digest = hashlib.sha256(f"{VERSION} {model.fingerprint} {layers}{fixed}".encode())
+    counted = f"{model.fingerprint} {model.device.type} {layers}{fixed}"
+    digest = hashlib.sha256(f"{VERSION} {counted}".encode())
     if text.determined_by:
         digest.update(f" {tokens} tokens of {text.determined_by}".encode())
         return digest.hexdigest()

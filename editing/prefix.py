@@ -164,20 +164,18 @@ class _Columns:
         positions: Of each column of the window; repeats the row's end behind it.
         before: Columns of the past, as many as the row has that needs most.
         allowed: Columns, past and window, that a row has and that lie no later.
-        beyond: Columns of the window that lie behind the row's end.
     """
 
     positions: Int[Tensor, "rows window"]
     before: int
     allowed: Bool[Tensor, "rows window all"]
-    beyond: Bool[Tensor, "rows window"]
 
     def masked(self, recorded: Tensor | None, dtype: torch.dtype) -> Tensor:
         """A mask as the model made it, for queries in windows on past and window.
 
         Added to scores; ``rows × heads × window × (past + window)``. What is neither
         past nor window of a row is hidden, and what lies behind its end, which nobody
-        reads, sees what stands before it, so that no query sees nothing.
+        reads, sees what the end sees, so that no query sees nothing.
         """
         lowest = torch.finfo(dtype).min
         allowed = self.allowed.unsqueeze(1)
@@ -188,7 +186,6 @@ class _Columns:
                 mask = mask.masked_fill(~picked, lowest)
             else:
                 mask = picked.to(dtype)
-            mask = mask.masked_fill(self.beyond[:, None, :, None], 0)
         return mask.masked_fill(~allowed, lowest)
 
     def _picked(self, recorded: Tensor) -> Tensor:
@@ -227,7 +224,7 @@ def _columns_of(batch: PromptBatch) -> _Columns:
     inside = (causal & ~beyond.unsqueeze(1)).expand(-1, width, width)
     allowed = torch.cat([past.expand(-1, width, -1), inside], dim=2)
     last = (lengths - 1).unsqueeze(1)
-    return _Columns(torch.minimum(positions, last), before, allowed, beyond)
+    return _Columns(torch.minimum(positions, last), before, allowed)
 
 
 def _cut(

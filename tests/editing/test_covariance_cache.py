@@ -81,6 +81,24 @@ def test_a_fixed_number_of_threads_is_taken_and_kept_apart(
     assert torch.get_num_threads() == before
 
 
+def test_what_another_kind_of_device_counted_is_kept_apart(
+    model: EditableModel, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keys and products are rounded in other places."""
+    kinds: list[str] = []
+
+    def count(model: EditableModel, *_: object, **__: object) -> Covariance:
+        kinds.append(model.device.type)
+        return Covariance({1: draw_prior()}, Provenance("", "x", 9))
+
+    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", count)
+    for kind in ("cpu", "meta", "cpu", "meta"):
+        there = torch.device(kind)
+        monkeypatch.setattr(EditableModel, "device", property(lambda _, d=there: d))
+        find_covariance(model, LAYERS, None, text, "")
+    assert kinds == ["cpu", "meta"]
+
+
 def test_a_file_that_is_named_is_read_and_no_text_is(
     model: EditableModel, tmp_path: Path
 ) -> None:

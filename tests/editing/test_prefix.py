@@ -148,6 +148,21 @@ def test_sliding_attention_slides_in_windows_too(name: str) -> None:
     assert torch.equal(all_seen, expected)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_no_query_sees_nothing(name: str) -> None:
+    """Behind its row's end neither: a softmax over nothing is no number."""
+    model, _ = MODELS[name]
+    batch = batch_of(model)
+    spans = batch.lengths - batch.subjects
+    assert bool((spans < spans.max()).any())
+    prefix = run_prefix(model, batch, 1)
+    assert isinstance(prefix, FrozenPrefix)
+    for call in prefix.calls.values():
+        seen = call["attention_mask"] == 0
+        assert seen.shape[2] == spans.max()
+        assert bool(seen.any(dim=3).all())
+
+
 def test_blocks_that_are_told_the_same_share_it() -> None:
     """A mask a kind of attention, also when rows were dropped."""
     model, _ = MODELS["gpt2"]
