@@ -148,9 +148,9 @@ def test_sliding_attention_slides_in_windows_too(name: str) -> None:
     assert torch.equal(all_seen, expected)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"tuples"}))
 def test_no_query_sees_nothing(name: str) -> None:
-    """Behind its row's end neither: a softmax over nothing is no number."""
+    """Behind its row's end neither, where the end's own mask stands."""
     model, _ = MODELS[name]
     batch = batch_of(model)
     spans = batch.lengths - batch.subjects
