@@ -44,9 +44,9 @@ def find_covariance(
 
     A computed one is kept in the user's cache folder under a digest of the model, its
     kind of device, the layers and the very tokens that were read, so that it is found
-    only where it is right; to know them, the text is cut into tokens before the model sees any. Its last
-    bits depend on the number of threads: machines that must have the same ones fix it,
-    and a covariance of a fixed number is kept apart from the others.
+    only where it is right; to know them, the text is cut into tokens before the model
+    sees any. Its last bits depend on the number of threads: machines that must have the
+    same ones fix it, and a covariance of a fixed number is kept apart from the others.
 
     Args:
         model: Whose keys are averaged.

@@ -93,8 +93,7 @@ def test_what_another_kind_of_device_counted_is_kept_apart(
 
     monkeypatch.setattr(editing.covariance_cache, "compute_covariance", count)
     for kind in ("cpu", "meta", "cpu", "meta"):
-        there = torch.device(kind)
-        monkeypatch.setattr(EditableModel, "device", property(lambda _, d=there: d))
+        monkeypatch.setattr(EditableModel, "device", torch.device(kind))
         find_covariance(model, LAYERS, None, text, "")
     assert kinds == ["cpu", "meta"]
 
