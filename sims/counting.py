@@ -99,9 +99,8 @@ def count_to_file(options: CountOptions, output: Path) -> Covariance:
     text = open_text(options.text, model, place, options.seed, "--text")
     state = output.with_name(output.name + UNFINISHED)
     console = open_console(stderr=True)
-    if state.exists():
-        console.print(f"Going on with {state}", markup=False, soft_wrap=True)
-    with counting(console, tokens) as tell:
+    resumed = state if state.exists() else None
+    with counting(console, tokens, resumed) as tell:
         counted = count_covariance(
             model,
             text,
@@ -160,14 +159,28 @@ def edited_layers(options: CountOptions, place: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def counting(console: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """Lend a function that is told of tokens, and shows speed and the time left."""
+def counting(
+    console: Console, total: int, resumed: Path | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Lend a function that is told of tokens, and shows speed and the time left.
+
+    Args:
+        console: Where to show it.
+        total: Tokens that there will be, at most.
+        resumed: The state that is gone on with, if there is one. It is named with the
+            first tokens: before them, the count may still refuse it.
+    """
     pace = Pace(total)
-    if console.is_terminal:
-        with _bar(console, pace) as tell:
-            yield tell
-    else:
-        yield lambda done: _print_line(console, pace, done)
+    shown = _bar if console.is_terminal else _lines
+    with shown(console, pace) as show_tokens:
+
+        def tell(done: int) -> None:
+            if resumed is not None and not pace.has_begun:
+                said = f"Going on with {resumed}"
+                console.print(said, markup=False, soft_wrap=True)
+            show_tokens(done)
+
+        yield tell
     console.print(f"{pace.done} tokens, {pace.speed:.0f} tokens/s", highlight=False)
 
 
@@ -188,6 +201,11 @@ class Pace:
         if self._first is None:
             self._first, self._began = done, self._clock()
         self.done = done
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a batch is done."""
+        return self._first is not None
 
     @property
     def speed(self) -> float:
@@ -229,13 +247,16 @@ def _bar(console: Console, pace: Pace) -> Iterator[Callable[[int], None]]:
         yield tell
 
 
-def _print_line(console: Console, pace: Pace, done: int) -> None:
-    pace.note(done)
-    if pace.take_turn():
-        said = (
-            f"{done}/{pace.total} tokens, {pace.speed:.0f} tokens/s, {pace.left} left"
-        )
-        console.print(f"{time.strftime('%H:%M:%S')}  {said}", highlight=False)
+@contextmanager
+def _lines(console: Console, pace: Pace) -> Iterator[Callable[[int], None]]:
+    def tell(done: int) -> None:
+        pace.note(done)
+        if pace.take_turn():
+            said = f"{done}/{pace.total} tokens, {pace.speed:.0f} tokens/s"
+            now = time.strftime("%H:%M:%S")
+            console.print(f"{now}  {said}, {pace.left} left", highlight=False)
+
+    yield tell
 
 
 def show_files(files: Sequence[Path]) -> None:
