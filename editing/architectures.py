@@ -26,6 +26,7 @@ from editing.errors import InputError
 from editing.families import ARCHITECTURES, Architecture, longest_input
 from editing.families import ModelError as ModelError
 from editing.fingerprints import fingerprint_model
+from editing.folder_files import missing_files
 
 AUTO = "auto"
 """The device that has a model spread over all that there are."""
@@ -172,13 +173,14 @@ def load_editable_model(
         hyperparameters: May name the model's modules.
     """
     spread = {"device_map": AUTO} if device == AUTO else {}
+    _check_files(path, weights=True)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             path, dtype=getattr(torch, dtype), **spread
         )
     except _UNLOADABLE as error:
-        raise _unloadable(path, error) from None
+        raise _unloadable(path, _first_line(error)) from None
     if device != AUTO:
         model = _move(model, device)
     return make_editable(model, tokenizer, hyperparameters)
@@ -189,11 +191,12 @@ def load_tokenizer(path: str) -> tuple[PreTrainedTokenizerBase, int]:
 
     A `ModelError` says so if no model lies there.
     """
+    _check_files(path, weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         config = AutoConfig.from_pretrained(path)
     except _UNLOADABLE as error:
-        raise _unloadable(path, error) from None
+        raise _unloadable(path, _first_line(error)) from None
     return tokenizer, longest_input(config, ARCHITECTURES.get(str(config.model_type)))
 
 
@@ -260,12 +263,24 @@ def _move(model: PreTrainedModel, device: str) -> PreTrainedModel:
     return moved
 
 
-def _unloadable(path: str, error: Exception) -> ModelError:
+def _check_files(path: str, weights: bool) -> None:
+    """Name what a folder lacks, for which the library would blame another part.
+
+    Or none: without any file of its tokenizer, it makes one that knows no word.
+    """
+    if lacking := missing_files(Path(path), weights):
+        raise _unloadable(path, f"it has {', '.join(f'no {name}' for name in lacking)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error) else "no reason"
+
+
+def _unloadable(path: str, reason: str) -> ModelError:
     where = "folder" if Path(path).exists() else "folder or hub name"
-    first_line = str(error).strip().splitlines()[0] if str(error) else "no reason"
     return ModelError(
         f"`model.path` {path!r}: no causal language model can be loaded from this "
-        f"{where} ({first_line}). Wanted a folder with config.json, weights and "
+        f"{where} ({reason}). Wanted a folder with config.json, weights and "
         "tokenizer, as `save_pretrained` writes it, or the word `embedded`."
     )
 

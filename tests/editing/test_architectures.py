@@ -1,6 +1,5 @@
 """Laws of editable models: where their parts lie, and who they are."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,59 +190,6 @@ def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no causal language model.*config") as caught:
         load_editable_model(str(tmp_path))
     assert "\n" not in str(caught.value)
-
-
-def copy_without(folder: Path, place: Path, *left: str) -> str:
-    """Copy a model's folder but for some files; gives the copy."""
-    for path in folder.iterdir():
-        if path.name not in left:
-            (place / path.name).write_bytes(path.read_bytes())
-    return str(place)
-
-
-@pytest.mark.parametrize("load", [load_editable_model, load_tokenizer])
-@pytest.mark.parametrize(
-    "left",
-    [
-        ("config.json",),
-        ("tokenizer.json",),
-        ("tokenizer.json", "tokenizer_config.json"),
-        ("config.json", "tokenizer.json"),
-    ],
-    ids=str,
-)
-def test_a_file_that_a_folder_lacks_is_named(
-    folder: Path, tmp_path: Path, left: tuple[str, ...], load: Callable[[str], object]
-) -> None:
-    """And no other; whichever part would have met the gap first is not to blame."""
-    with pytest.raises(ModelError) as caught:
-        load(copy_without(folder, tmp_path, *left))
-    reason = str(caught.value).partition("(")[2].partition(")")[0]
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        assert (f"no {name}" in reason) == (name in left)
-
-
-def test_weights_that_a_folder_lacks_are_named_to_those_who_need_them(
-    folder: Path, tmp_path: Path
-) -> None:
-    """To count tokens, nobody does."""
-    place = copy_without(folder, tmp_path, "model.safetensors", "tokenizer.json")
-    with pytest.raises(ModelError, match=r"no tokenizer\.json, no model\.safetensors"):
-        load_editable_model(place)
-    with pytest.raises(ModelError, match=r"it has no tokenizer\.json\)"):
-        load_tokenizer(place)
-
-
-def test_a_file_that_is_there_and_broken_is_not_called_missing(
-    folder: Path, tmp_path: Path
-) -> None:
-    """Nor is a vocabulary under another name than this library's."""
-    place = copy_without(folder, tmp_path, "tokenizer.json", "config.json")
-    (tmp_path / "config.json").write_text("{")
-    (tmp_path / "spiece.model").write_text("no vocabulary")
-    with pytest.raises(ModelError) as caught:
-        load_editable_model(place)
-    assert "it has no" not in str(caught.value)
 
 
 def test_a_folder_without_weights_is_refused(folder: Path, tmp_path: Path) -> None:
