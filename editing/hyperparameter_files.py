@@ -51,6 +51,13 @@ NUMBERS = frozenset(
 PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 MOST = 3
 """Unknown keys that one message names."""
+PLAIN_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "tuple": "a list",
+}
+"""What a field wants, by how pydantic's kinds of faults begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +186,23 @@ def _complain(faults: Sequence[ErrorDetails]) -> str:
     unknown = [str(f["loc"][0]) for f in faults if f["type"] == "extra_forbidden"]
     if unknown:
         return f"{describe_unknown(unknown)}."
-    field = ".".join(str(part) for part in faults[0]["loc"])
-    return (
-        f"`{field}`: {faults[0]['msg']}. Wanted the fields of a MEMIT hyperparameter "
-        "file; `layers` has no default, so name a file or a preset with "
-        "`editing.hyperparameters` or set `editing.layers`."
-    )
+    first = faults[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":  # `layers`, which alone has no default
+        return (
+            f"`{field}` is missing: it has no default, so name a file or a preset with "
+            f"`editing.hyperparameters` or set `editing.{field}`."
+        )
+    return f"`{field}`: wanted {_wanted(first)}, got {first['input']!r:.80}."
+
+
+def _wanted(fault: ErrorDetails) -> str:
+    kind, message = fault["type"], fault["msg"].removeprefix("Input should be ")
+    if kind == "too_short":
+        return "at least one entry"
+    if message.startswith(("greater", "less")):
+        return f"a number {message}"
+    return PLAIN_WORDS.get(kind.partition("_")[0], message)
 
 
 def _read_json(path: Path) -> object:
