@@ -3,13 +3,16 @@
 import reprlib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, TypeVar, get_args, get_origin
+from typing import Annotated, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from editing.errors import RequestError
+
+Fields: TypeAlias = dict[str, object]
+"""Fields of a request or a question by name, not checked yet."""
 
 Form = TypeVar("Form", bound=BaseModel)
 

@@ -10,13 +10,20 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
+from editing.counterfact_form import from_counterfact
 from editing.errors import RequestError
+from editing.further_questions import (
+    NewQuestion,
+    ask,
+    has_new_question,
+    read_new_question,
+)
 from editing.record_fields import (
     Answers,
+    Fields,
     Label,
     Single,
     Spellings,
-    StrObject,
     Template,
     Text,
     check_fields,
@@ -25,49 +32,8 @@ from editing.record_fields import (
 )
 from editing.settings import Settings
 
-Fields: TypeAlias = dict[str, object]
-
 ZsreTarget: TypeAlias = Literal["answers", "alt"]
 """What zsRE's records ask for: the true answer (MEMIT) or the made-up one (MEND)."""
-
-
-class _Rewrite(Settings):
-    prompt: Template
-    subject: Text
-    target_new: StrObject
-    target_true: StrObject | None = None
-    relation_id: str | None = None
-
-
-class _CounterFact(Settings):
-    requested_rewrite: _Rewrite
-    case_id: object = None
-    pararel_idx: object = None
-    paraphrase_prompts: tuple[Text, ...] = ()
-    neighborhood_prompts: tuple[Text, ...] = ()
-    attribute_prompts: tuple[Text, ...] = ()
-    generation_prompts: tuple[Text, ...] = ()
-    locality: object = ()
-    portability: object = ()
-
-
-def from_counterfact(record: Mapping[str, object]) -> Fields:
-    """CounterFact and MultiCounterFact (Meng et al., arXiv 2202.05262, 2210.07229).
-
-    What a rewrite asks for is an object with ``str``; the number ``pararel_idx`` and
-    the objects' ``id`` are read by no editor. Our own files in this form may have
-    ``locality`` and ``portability`` as well.
-    """
-    read = check_fields(_CounterFact, record)
-    fields = read.model_dump(exclude={"requested_rewrite", "pararel_idx", "case_id"})
-    numbered = {"case_id": read.case_id} if read.case_id is not None else {}
-    return {**fields, **read.requested_rewrite.model_dump(), **numbered}
-
-
-class _NewQuestion(Settings):
-    prompt: Text = Field(alias="New Question")
-    answers: Answers = Field(alias="New Answer")
-    relation: object = Field(None, alias="Recalled Relation")
 
 
 class _Zsre(Settings):
@@ -78,7 +44,10 @@ class _Zsre(Settings):
     rephrase: Text | None = None
     loc: Text | None = None
     loc_ans: Text | None = None
-    portability: _NewQuestion | None = None
+    portability: NewQuestion | None = None
+    alternative_subject: object = None
+    alter_subject_question: Text | None = None
+    inverse_question: Text | None = Field(None, alias="inverse question")
     case_id: object = None
     pred: object = None
     cond: object = None
@@ -93,8 +62,10 @@ def from_zsre(
     MEMIT and ROME edit in the first of ``answers``, the truth, and give
     ``<|endoftext|>`` for a true target, which none of their metrics reads; here there
     is none. MEND and EasyEdit edit in ``alt``, and the truth is the true target.
-    ``loc`` becomes a question of locality, with the question mark that MEMIT adds, and
-    EasyEdit's ``New Question`` one of portability.
+    ``loc`` becomes a question of locality, with the question mark that MEMIT adds.
+    EasyEdit's further questions are of portability: ``alter_subject_question`` asks for
+    what is edited in. ``New Question`` and ``inverse question``, whose answer is the
+    subject, follow from ``alt``, so that they are asked only if it is edited in.
 
     Raises:
         RequestError: If `src` does not hold the subject, or a target is missing.
@@ -116,8 +87,17 @@ def from_zsre(
         "target_true": truth if truth.strip() else None,
         "paraphrase_prompts": (read.rephrase,) if read.rephrase else (),
         "locality": _pair("loc", _ask(read.loc), "loc_ans", read.loc_ans),
-        "portability": _question(read.portability),
+        "portability": (
+            *ask(read.alter_subject_question, wanted[0]),
+            *(_follow_alt(read) if zsre_target == "alt" else ()),
+        ),
     }
+
+
+def _follow_alt(read: _Zsre) -> tuple[Fields, ...]:
+    """The questions whose answers follow from the made-up one."""
+    new = (read.portability.asked,) if read.portability else ()
+    return (*new, *ask(read.inverse_question, read.subject))
 
 
 def _ask(text: str | None) -> str | None:
@@ -132,12 +112,6 @@ def _pair(
         there, missing = (second, first) if prompt is None else (first, second)
         raise RequestError(f"`{missing}`: is missing or null beside `{there}`.")
     return () if prompt is None else ({"prompt": prompt, "answers": (answer,)},)
-
-
-def _question(question: _NewQuestion | None) -> tuple[Fields, ...]:
-    if question is None:
-        return ()
-    return ({"prompt": question.prompt, "answers": question.answers},)
 
 
 def _number(case_id: object) -> Fields:
@@ -180,11 +154,11 @@ def from_knowedit(record: Mapping[str, object]) -> Fields:
     """KnowEdit's parts wiki_recent, wiki_counterfact, ZsRE and WikiBio.
 
     (Zhang et al., arXiv 2401.01286; EasyEdit's short form of CounterFact, with
-    ``locality_prompt``, too.) The prompt is a finished text, out of which the subject's
-    first occurrence is taken. WikiBio calls subject, prompt and target ``concept``,
-    ``text`` and ``labels``. Probes of every kind become questions; of an answer's
-    spellings any one will do, and a probe without an answer is left out, as EasyEdit
-    does. The first ``ground_truth`` is the true target.
+    ``locality_prompt`` and perhaps a ``New Question``, too.) The prompt is a finished
+    text, out of which the subject's first occurrence is taken. WikiBio calls subject,
+    prompt and target ``concept``, ``text`` and ``labels``. Probes of every kind become
+    questions; of an answer's spellings any one will do, and a probe without an answer
+    is left out, as EasyEdit does. The first ``ground_truth`` is the true target.
     """
     if {"concept", "text", "labels"} & record.keys():
         bio = check_fields(_WikiBio, record)
@@ -197,7 +171,9 @@ def from_knowedit(record: Mapping[str, object]) -> Fields:
             "locality": _questions(bio.locality),
             "portability": _questions(bio.portability),
         }
-    read = check_fields(_KnowEdit, record)
+    new = has_new_question(record.get("portability"))
+    left = {key: record[key] for key in record if not (new and key == "portability")}
+    read = check_fields(_KnowEdit, left)
     prompt, subject = take_subject_out(read.prompt, read.subject, "prompt")
     beside = _pair(
         "locality_prompt",
@@ -213,7 +189,11 @@ def from_knowedit(record: Mapping[str, object]) -> Fields:
         "target_true": read.ground_truth[0] if read.ground_truth else None,
         "paraphrase_prompts": (*read.rephrase, *read.rephrase_prompt),
         "locality": (*_questions(read.locality), *beside),
-        "portability": _questions(read.portability),
+        "portability": (
+            read_new_question(record["portability"])
+            if new
+            else _questions(read.portability)
+        ),
     }
 
 
@@ -305,7 +285,16 @@ Reader: TypeAlias = Callable[[Mapping[str, object]], Fields]
 _MARKS: dict[str, tuple[str, ...]] = {
     "CounterFact": ("requested_rewrite",),
     "ConflictEdit": ("edit", "true_objects"),
-    "zsRE": ("src", "alt", "answers", "loc", "loc_ans", "pred"),
+    "zsRE": (
+        "src",
+        "alt",
+        "answers",
+        "loc",
+        "loc_ans",
+        "pred",
+        "alter_subject_question",
+        "inverse question",
+    ),
     "KnowEdit": (
         "ground_truth",
         "rephrase_prompt",

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editing.conflicts import read_conflicts
+from editing.counterfact_form import from_counterfact
 from editing.errors import RequestError
 from editing.request_forms import (
     ZsreTarget,
     from_conflict_edit,
-    from_counterfact,
     from_flat,
     from_knowedit,
     from_zsre,
@@ -167,13 +167,45 @@ def test_a_bad_question_of_zsre_is_named(
 
 
 def test_zsre_of_easyedit_asks_for_what_follows() -> None:
-    """Its portability is one new question."""
+    """Its new question follows from the made-up answer, and from no other."""
     asked = {"New Question": "Where is the yard?", "New Answer": "Kiel"}
     record = {**ZSRE, "portability": {"Recalled Relation": "(a, b, c)", **asked}}
     assert recognise(record) == "zsRE"
-    assert from_zsre(record)["portability"] == (
+    assert from_zsre(record, "alt")["portability"] == (
         {"prompt": "Where is the yard?", "answers": ("Kiel",)},
     )
+    assert from_zsre(record, "answers")["portability"] == ()
+
+
+@pytest.mark.parametrize("target", ["answers", "alt"])
+def test_zsre_of_easyedit_has_other_names_and_backward_questions(
+    target: ZsreTarget,
+) -> None:
+    """The other name asks for what is edited in; backwards `alt` gives the subject."""
+    other = {"alternative_subject": "Quill", "alter_subject_question": "Quill's yard?"}
+    backward = {"inverse question": "What did West-Yard build?"}
+    request = parse_request({**ZSRE, **other, **backward}, "here", 0, target)
+    asked = Question(prompt="Quill's yard?", answers=(request.target_new,))
+    back = Question(prompt="What did West-Yard build?", answers=("USS Quill (Q-5)",))
+    assert request.portability == ((asked, back) if target == "alt" else (asked,))
+    plain = parse_request(ZSRE, "here", 0, target)
+    assert request.model_copy(update={"portability": ()}) == plain
+
+
+@pytest.mark.parametrize("record", [COUNTERFACT, EASY])
+def test_a_new_question_is_read_in_other_forms(record: Record) -> None:
+    """Beside CounterFact's rewrite, and in EasyEdit's short form."""
+    asked = {"New Question": "Is it old?", "New Answer": ["yes", "it is"]}
+    new = {**record, "portability": {"Recalled Relation": "(a, b, c)", **asked}}
+    request, plain = parse_request(new, "here"), parse_request(record, "here")
+    question = Question(prompt="Is it old?", answers=("yes", "it is"))
+    assert request == plain.model_copy(update={"portability": (question,)})
+    del new["portability"]["New Answer"]
+    wanted = (
+        r"^here: `portability\.New Answer`: is missing or null; wanted a list of te"
+    )
+    with pytest.raises(RequestError, match=wanted):
+        parse_request(new, "here")
 
 
 def test_knowedit_is_read_part_by_part() -> None:
