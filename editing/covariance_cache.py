@@ -33,7 +33,7 @@ VERSION = "counted in windows, version 3"
 def find_covariance(
     model: EditableModel,
     layers: tuple[int, ...],
-    named: str | None,
+    named: str | Sequence[str] | None,
     text: str,
     model_path: str,
     on_tokens: Callable[[int], None] | None = None,
@@ -51,8 +51,8 @@ def find_covariance(
     Args:
         model: Whose keys are averaged.
         layers: Those to be edited.
-        named: A file, a folder of published statistics, or a JSON list of MEMIT's
-            files; None computes.
+        named: A file, a folder of published statistics, or a list of MEMIT's files,
+            which may be written as JSON; None computes.
         text: See `open_text`.
         model_path: Where the model's own text lies.
         on_tokens: Told the number of tokens done.
@@ -109,12 +109,14 @@ def digest_covariance(covariance: Covariance, layers: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def _named_files(setting: str) -> list[Path]:
-    """One file or folder, or a JSON list of files.
+def _named_files(setting: str | Sequence[str]) -> list[Path]:
+    """One file or folder, or a list of files, as it is or as JSON.
 
     Raises:
         InputError: If the list is broken.
     """
+    if not isinstance(setting, str):
+        return [Path(name) for name in setting]
     if not setting.startswith("["):
         return [Path(setting)]
     try:

@@ -281,10 +281,21 @@ def resolve_paths(tables: Table, folder: Path) -> Table:
         value = within.get(key) if isinstance(within, dict) else None
         if key == "hyperparameters" and isinstance(value, str) and is_preset(value):
             continue
-        if isinstance(value, str) and is_path(value, folder, hub=key == "path"):
-            absolute = str((folder / Path(value).expanduser()).resolve())
-            resolved = overlay(resolved, {table: {key: absolute}})
+        if isinstance(value, str):
+            absolute: object = resolve_path(value, folder, hub=key == "path")
+        elif isinstance(value, list) and key == "covariance":
+            absolute = [resolve_path(each, folder) for each in value]
+        else:
+            continue
+        resolved = overlay(resolved, {table: {key: absolute}})
     return resolved
+
+
+def resolve_path(value: object, folder: Path, *, hub: bool = False) -> object:
+    """Make one path absolute; what is no path stays as it is."""
+    if not isinstance(value, str) or not is_path(value, folder, hub=hub):
+        return value
+    return str((folder / Path(value).expanduser()).resolve())
 
 
 def is_path(value: str, folder: Path, *, hub: bool) -> bool:

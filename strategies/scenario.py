@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -223,9 +224,9 @@ class PriorConfig(Settings):
     """What holds the rest of the model in place.
 
     Attributes:
-        covariance: A covariance file, a folder of MEMIT's statistics, ``compute`` to
-            count it on `text`, or ``federated`` to pool what the parties count on texts
-            of their own.
+        covariance: A covariance file, a folder of MEMIT's statistics, a list of its
+            files, one for each edited layer, ``compute`` to count it on `text`, or
+            ``federated`` to pool what the parties count on texts of their own.
         text: A file of plain text, one document a line, or ``embedded``; under
             ``federated`` simulated parties share it out among them. To ``compute``, a
             data set may also be named as ``hub:NAME``, or ``self`` has the model write.
@@ -239,12 +240,29 @@ class PriorConfig(Settings):
             round (AlphaEdit, arXiv 2410.02355).
     """
 
-    covariance: str = COMPUTE
+    covariance: str | tuple[str, ...] = COMPUTE
     text: str = EMBEDDED
     tokens: PositiveInt | None = None
     weight: Positive | None = None
     memory_weight: NonNegative | Literal["lambda"] = 1.0
     memory_keys: Literal["solved", "edited"] = "solved"
+
+    @field_validator("covariance", mode="before")
+    @classmethod
+    def check_covariance(cls, given: object) -> object:
+        """Hold it to what a file or several can be named by; a list becomes a tuple.
+
+        Raises:
+            ValueError: If it is neither a text nor a list of texts.
+        """
+        listed = tuple(given) if isinstance(given, list | tuple) else (given,)
+        if not all(isinstance(each, str) for each in listed):
+            got = json.dumps(given, default=str)
+            raise ValueError(
+                f"wanted a text or a list of texts, got {got}; name one file or "
+                "folder, or one .npz file for each edited layer"
+            )
+        return given if isinstance(given, str) else listed
 
     @model_validator(mode="after")
     def check_text(self) -> "PriorConfig":

@@ -215,6 +215,34 @@ def test_what_the_prior_is_counted_on_need_not_be_a_path(
     assert getattr(read_run_config(flatten(config)).prior, key) == value
 
 
+def test_a_list_of_covariance_files_starts_where_one_file_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the scenario's folder or the shell's, and it survives the flat form."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    written = '["a.npz", "../b.npz", "/c.npz"]'
+    path = scenario(tmp_path / "home", f"[prior]\ncovariance = {written}")
+    config = read_scenario(path)
+    there = (str(tmp_path / "home" / "a.npz"), str(tmp_path / "b.npz"), "/c.npz")
+    assert config.prior.covariance == there
+    assert read_run_config(flatten(config)) == config
+    typed = read_scenario(path, [f"prior.covariance={written}"]).prior.covariance
+    beside = str(tmp_path.parent / "b.npz")
+    assert typed == (str(tmp_path / "a.npz"), beside, "/c.npz")
+
+
+@pytest.mark.parametrize("written", ["3", "[1, 2]", "[['a.npz']]"])
+def test_a_covariance_that_is_neither_text_nor_list_of_texts_is_refused(
+    tmp_path: Path, written: str
+) -> None:
+    """Both are named."""
+    path = scenario(tmp_path, f"[prior]\ncovariance = {written}")
+    wanted = r"`prior\.covariance`: wanted a text or a list of texts, got "
+    with pytest.raises(ConfigurationError, match=wanted):
+        read_scenario(path)
+
+
 @pytest.mark.parametrize("name", ["gpt2-xl", "Qwen2.5-7B"])
 def test_a_preset_is_not_looked_for_beside_the_scenario(
     tmp_path: Path, name: str

@@ -167,7 +167,7 @@ def test_a_covariance_that_is_named_is_taken(
         np.savez(file, **arrays)
     listed = "[" + ", ".join(f'"{file}"' for file in files) + "]"
     quoted = '"' + listed.replace('"', '\\"') + '"'
-    for setting in (str(own), quoted):
+    for setting in (str(own), quoted, listed):
         found = preparing(prior={"covariance": setting})
         for layer in LAYERS:
             assert_same(found.covariance.moments[layer], doubled[layer])
