@@ -35,6 +35,10 @@ class UnfinishedError(InputError):
     """A stopped count that cannot be gone on with."""
 
 
+class KeyOverflowError(InputError, ArithmeticError):
+    """Keys that are no finite numbers in the model's precision."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """Where the state of a count is written, and how often.
@@ -110,6 +114,7 @@ def count_moments(
         before = sums.tokens
         for _, keys in run_batches(rows, len(rows), lambda r: _keys(model, r, layers)):
             sums.add(keys)
+        _check_finite(sums, model.dtype)
         digest = window.digest
         if on_batch is not None:
             on_batch(sums.tokens)
@@ -118,6 +123,22 @@ def count_moments(
             _write_state(checkpoints, wanted, done)
     exact = product_precision(model.device, model.dtype) == torch.float64
     return CountedMoments(sums, digest, DOUBLE if exact else SINGLE)
+
+
+def _check_finite(sums: MomentSums, dtype: torch.dtype) -> None:
+    """Refuse keys that overflowed; any of them shows in its sum of squares.
+
+    Raises:
+        KeyOverflowError: Naming the first layer, and what to try.
+    """
+    for layer, total in sorted(sums.sums.items()):
+        if not bool(total.diagonal().isfinite().all()):
+            name = str(dtype).removeprefix("torch.")
+            raise KeyOverflowError(
+                f"The keys of layer {layer} overflow {name}: their second moment is no "
+                "finite number. Load the model in float32 or bfloat16 (`model.dtype`, "
+                "`--dtype`); if it is in one of them, are its weights whole?"
+            )
 
 
 @dataclass(frozen=True, slots=True)

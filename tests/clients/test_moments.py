@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from clients.moments import find_own_texts, share_of, sum_moments
 from clients.requests import ClientConfig, read_client_config
 from editing.architectures import EditableModel
+from editing.moment_counting import KeyOverflowError
 from editing.moments import TextMoment
 from editing.texts import TextError, text_of
 from sims.in_process import make_contexts
@@ -180,3 +181,20 @@ def test_a_node_sends_the_sum_of_the_layers_asked_for(
     file.write_bytes(b"\xff\xfe\x00")
     reply = ask(federation, Phase.MOMENTS, content)
     assert read_failure(reply.content) == "texts that cannot be used"
+
+
+def test_a_node_whose_keys_overflow_sends_no_sum(
+    federate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is told that arithmetic failed, and not that requests did."""
+    model = tiny_model(dtype=torch.float16)
+    model.model.get_parameter("transformer.h.1.mlp.c_fc.weight").data.mul_(6e4)
+    with pytest.raises(KeyOverflowError, match="overflow float16"):
+        sum_moments(model, TEXT, LAYERS)
+    federation = federate()
+    content = job_of(federation, layers=LAYERS)
+    monkeypatch.setattr(
+        "clients.app.sum_moments", lambda _, *rest: sum_moments(model, *rest)
+    )
+    reply = ask(federation, Phase.MOMENTS, content)
+    assert read_failure(reply.content) == "arithmetic that failed"

@@ -15,6 +15,7 @@ from editing.moment_counting import (
     WINDOW_BATCHES,
     Checkpoints,
     CountedMoments,
+    KeyOverflowError,
     UnfinishedError,
     count_moments,
 )
@@ -249,3 +250,26 @@ def test_blocks_after_the_last_layer_are_not_run() -> None:
             hooks.callback(hook.remove)
         count(text_of(TEXTS[:2], "x"))
     assert runs == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wider", "growth"),
+    [
+        (torch.float16, torch.bfloat16, 6e4),
+        (torch.float32, torch.float64, 3e38),
+    ],
+)
+def test_keys_that_overflow_are_refused_by_layer_and_precision(
+    tmp_path: Path, dtype: torch.dtype, wider: torch.dtype, growth: float
+) -> None:
+    """At the first batch, before a state is written; a wider precision holds them."""
+    narrow, wide = tiny_model(dtype=dtype), tiny_model(dtype=wider)
+    for model in (narrow, wide):
+        model.model.get_parameter("transformer.h.1.mlp.c_fc.weight").data.mul_(growth)
+    text, state = text_of(TEXTS, "x"), tmp_path / "a.unfinished"
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(KeyOverflowError, match=rf"of layer 1 overflow {name}: "):
+        count_moments(narrow, text, LAYERS, checkpoints=Checkpoints(state, 1))
+    assert not state.exists()
+    found = count_moments(wide, text, (1,))
+    assert bool(found.sums.sums[1].isfinite().all())
