@@ -10,6 +10,13 @@ from server.report import Report, RoundMetrics, RunReport
 
 SUCCESSES = ("rewrite_success", "paraphrase_success", "neighborhood_success")
 OVERVIEW = ("score", *SUCCESSES)
+ACCURACIES = (
+    "rewrite_token_acc",
+    "paraphrase_token_acc",
+    "neighborhood_token_acc",
+    "locality_acc",
+    "portability_acc",
+)
 COSTS = ("relative_difference_to_global", "seconds", "bytes_per_party")
 EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
 JUDGED = ("judged", "judged.earlier")
@@ -115,17 +122,32 @@ def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
     return own | held | earlier
 
 
+def headline(report: Report) -> list[str]:
+    """Choose what runs are compared by first.
+
+    Score and successes, or, where no request has a true target to measure them
+    against (zsRE, parts of KnowEdit), the accuracies that were measured.
+    """
+    frame = comparison(report)
+    if known(frame, OVERVIEW):
+        return [*OVERVIEW]
+    measured = known(frame, [name for name in ACCURACIES if name in frame])
+    return measured or [*OVERVIEW]
+
+
 def columns_of(report: Report, part: Part) -> list[str]:
     """Choose the columns of one of the report's tables, empty ones left out."""
     if part == "overview":
-        return [*OVERVIEW, *known(comparison(report), ["retention"]), *COSTS]
+        retention = known(comparison(report), ["retention"])
+        return [*headline(report), *retention, *COSTS]
     if part == "rounds":
         more = known(rounds_table(report), [*EARLIER, "held_out_acc"])
-        return [*OVERVIEW, *more] if has_rounds(report) else []
+        return [*headline(report), *more] if has_rounds(report) else []
     if part == "requests":
         return request_columns(report)
     frame = comparison(report)
-    elsewhere = {*OVERVIEW, *COSTS, *EARLIER, "requests", *COUNTS, *RESIDUALS, *JUDGED}
+    shown = {*OVERVIEW, *headline(report), *COSTS, *EARLIER}
+    elsewhere = {*shown, "requests", *COUNTS, *RESIDUALS, *JUDGED}
     return known(frame, [str(name) for name in frame if name not in elsewhere])
 
 
@@ -146,6 +168,8 @@ def known(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 
 def caption_overview(report: Report) -> str:
     """Say what the overview is of."""
+    if "score" not in headline(report):
+        return "After the last round; accuracies in per cent"
     if not has_rounds(report):
         return "After the last round; successes and score in per cent"
     return "After the last round, in per cent; score and successes of its own requests"
@@ -277,11 +301,15 @@ def render_markdown(report: Report) -> str:
 
 def explain_numbers(report: Report) -> str:
     """Say what the columns mean, in a paragraph."""
+    scored = "score" in headline(report)
     text = (
         "Score, successes and accuracies are per cent. The score is the harmonic mean "
-        "of the three successes. The difference to global is relative, the largest "
-        "over layers."
+        "of the three successes."
+        if scored
+        else "Accuracies are per cent. No request has a true target, which score and "
+        "successes need."
     )
+    text += " The difference to global is relative, the largest over layers."
     if "retention" in columns_of(report, "rounds"):
         text += (
             " The retention is the share of what all earlier rounds asked for that the "

@@ -170,6 +170,38 @@ def test_what_a_party_caused_is_shown_as_text() -> None:
     assert "&lt;/pre&gt;" in page
 
 
+def without_true_targets(rounds: int = 1) -> Report:
+    """Make a report of requests as zsRE has them: accuracies, and no success."""
+    told = {"rewrite_token_acc": 91.5, "paraphrase_token_acc": 82.5}
+    metrics = RoundMetrics(groups={**told, "locality_acc": 73.5, "essence_score": 9.5})
+    whole = make_report(rounds)
+    runs = tuple(
+        run.model_copy(update={"metrics": (metrics,) * rounds}) for run in whole.runs
+    )
+    return Report(runs=runs, unedited=metrics)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_accuracies_stand_first_where_there_is_no_success(rounds: int) -> None:
+    """In place of the empty columns, by round too, and nowhere twice."""
+    accuracies = ["rewrite_token_acc", "paraphrase_token_acc", "locality_acc"]
+    report = without_true_targets(rounds)
+    assert columns_of(report, "overview")[:3] == accuracies
+    assert columns_of(report, "overview")[3] == "relative_difference_to_global"
+    assert columns_of(report, "rounds")[:3] == (accuracies if rounds > 1 else [])
+    assert columns_of(report, "details") == ["essence_score"]
+    text = render_markdown(report)
+    assert rows_of(text)["collabedit"][:3] == ["91.5", "82.5", "73.5"]
+    assert "harmonic" not in text
+    assert "accuracies in per cent" in render_page(report)
+    scored = report.runs[0].model_copy(update={"metrics": (measured(3.0),) * rounds})
+    mixed = report.model_copy(update={"runs": (*report.runs, scored)})
+    assert (
+        columns_of(mixed, "overview")[:4] == columns_of(make_report(), "overview")[:4]
+    )
+    assert set(accuracies) < set(columns_of(mixed, "details"))
+
+
 def test_a_run_without_scores_is_reported() -> None:
     """Requests may have neither paraphrases nor neighbours."""
     run = make_report().runs[0].model_copy(update={"metrics": (RoundMetrics(),)})

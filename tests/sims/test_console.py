@@ -24,7 +24,7 @@ from sims.console import (
     parse_event,
     tabulate,
 )
-from tests.server.test_report import MERGES, make_report
+from tests.server.test_report import MERGES, make_report, without_true_targets
 from tests.server.test_report_rounds import make_rounds
 
 events = st.lists(
@@ -200,6 +200,17 @@ def test_the_table_of_several_rounds_names_retention_and_breaks_no_word() -> Non
     console = piped()
     console.print(tabulate(make_rounds(1)))
     assert "Retention" not in text_of(console)
+
+
+def test_the_table_of_requests_without_true_targets_has_their_accuracies() -> None:
+    """No column of dashes alone but the costs that nobody counted."""
+    console = piped()
+    console.print(tabulate(without_true_targets()))
+    written = text_of(console)
+    row = next(line for line in written.splitlines() if "ties" in line).split()
+    assert row[1:4] == ["91.5", "82.5", "73.5"]
+    assert "Locality" in written
+    assert "success" not in written
 
 
 def test_a_pipe_is_wide_enough() -> None:
