@@ -10,7 +10,7 @@ from editing.covariance import NoTokenError, compute_covariance
 from editing.embedded import resolve_model
 from editing.moment_sums import SINGLE
 from editing.moments import TextMoment
-from editing.texts import Document, TextError, TextSource, open_text
+from editing.texts import Document, TextError, TextSource, open_text, split_name
 
 
 def find_own_texts(model: EditableModel, config: ClientConfig) -> Iterable[Document]:
@@ -30,15 +30,17 @@ def find_own_texts(model: EditableModel, config: ClientConfig) -> Iterable[Docum
 
 
 def open_own_text(named: Path, model: EditableModel, model_path: str) -> TextSource:
-    """Find a party's file of texts, one a line or in another form of `open_text`.
+    """Find a party's texts, one a line or in another form of `open_text`.
 
     Raises:
-        TextError: If it is no file of this node: text from elsewhere is nobody's own.
+        TextError: If they do not lie on this node: text from elsewhere is nobody's own.
     """
-    if not Path(str(named).partition("#")[0]).exists():
+    path, _, _ = split_name(str(named))
+    if not Path(path).exists():
         raise TextError(
-            f"`text-path` {str(named)!r}: wanted a file of this node's own, with one "
-            "text a line. Correct the path in the node config."
+            f"`text-path` {str(named)!r}: wanted a file of this node's own with one "
+            "text a line, a .jsonl or .parquet file, or a folder that `datasets` "
+            "saved. Correct the path in the node config."
         )
     return open_text(str(named), model, model_path, setting="text-path")
 

@@ -105,7 +105,7 @@ def _hub_text(named: str, setting: str) -> TextSource:
 
 
 def _local_text(named: str, model_path: str, setting: str) -> TextSource:
-    path, split, field = _split_name(named)
+    path, split, field = split_name(named)
     file = resolve_source(path, model_path, "text.txt", setting)
 
     def stream(start: int) -> Iterator[Document]:
@@ -127,7 +127,7 @@ def _read_file(
     return _read_lines(file)
 
 
-def _split_name(named: str) -> tuple[str, str | None, str | None]:
+def split_name(named: str) -> tuple[str, str | None, str | None]:
     """Path, split and field; a path that exists as it stands has neither."""
     if Path(named).exists():
         return named, None, None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset, DatasetDict  # type: ignore[import-untyped]
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -158,7 +159,22 @@ def test_blank_lines_are_no_text_however_it_is_split(
     assert lines or not any([whole, plain, *parts])
 
 
-@pytest.mark.parametrize("named", ["self", "hub:some/text", "/no/file", "/no/f#text"])
+@pytest.mark.parametrize("rest", ["", "#text", "@train", "@train#text"])
+def test_a_node_s_own_text_may_be_a_saved_folder(
+    world: Path, tmp_path: Path, rest: str
+) -> None:
+    """With its split and field, as `prior.text` names them."""
+    rows = Dataset.from_dict({"text": list(TEXT)})
+    splits = DatasetDict({"train": rows, "test": rows.select([0])})
+    splits.save_to_disk(str(tmp_path / "own"))
+    config = config_of(world, 1, 3, **{"text-path": f"{tmp_path / 'own'}{rest}"})
+    assert list(find_own_texts(MODEL, config)) == list(TEXT)
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["self", "hub:some/text", "/no/file", "/no/f#text", "/no/f@train"],
+)
 def test_text_from_elsewhere_is_nobody_s_own(world: Path, named: str) -> None:
     """What the model writes, or the hub holds, the server could have counted."""
     config = config_of(world, 1, 3, **{"text-path": named})
