@@ -9,15 +9,16 @@ from pydantic import JsonValue, ValidationError
 
 from editing.architectures import EditableModel
 from editing.config import Plan
-from editing.covariance import Covariance, Provenance, with_ridge
+from editing.covariance import Covariance, Provenance, name_dtype, with_ridge
 from editing.covariance_files import load_covariance, save_covariance
 from editing.embedded import EMBEDDED, file_beside, resolve_model
 from editing.errors import InputError
 from editing.moment_sums import DOUBLE, SINGLE
 from editing.settings import Settings
+from editing.texts import split_name
 from server.checkpoints import differences
 from server.config import RunConfig
-from server.inputs import digest_file
+from server.inputs import digest_file, digest_source
 from strategies.messages import Job, ModelIdentity
 from strategies.moments import pool_moments
 from strategies.roster import Report, Roster
@@ -74,14 +75,15 @@ class TextPool:
         A run that goes on must have the same bits, and by then a party may have left,
         or hold other texts.
         """
-        made_of = self._made_of(model, plan)
         folder = self.config.output.checkpoint
-        file = Path(folder) / FEDERATED / "covariance.safetensors" if folder else None
-        if file is not None and record_of(file).exists():
+        if not folder:
+            return self._ask(model, plan)
+        file = Path(folder) / FEDERATED / "covariance.safetensors"
+        made_of = self._made_of(model, plan)
+        if record_of(file).exists():
             return read_kept(file, made_of, plan.parameters.layers)
         found = self._ask(model, plan)
-        if file is not None:
-            keep(file, made_of, found)
+        keep(file, made_of, found)
         return found
 
     def _ask(self, model: EditableModel, plan: Plan) -> PooledCovariance:
@@ -100,7 +102,11 @@ class TextPool:
         tokens = sum(pooled.tokens.values())
         single = any(moment.single for moment in pooled.moments.values())
         made = Provenance(
-            model.fingerprint, FEDERATED, tokens, products=SINGLE if single else DOUBLE
+            model.fingerprint,
+            FEDERATED,
+            tokens,
+            products=SINGLE if single else DOUBLE,
+            dtype=name_dtype(model),
         )
         shares = TextShares(tokens=pooled.tokens, left_out=pooled.left_out)
         covariance = Covariance(pooled.covariances(), made)
@@ -108,15 +114,26 @@ class TextPool:
 
     def _made_of(self, model: EditableModel, plan: Plan) -> dict[str, JsonValue]:
         """All that the server knows of what the covariance depends on."""
-        text, path = self.config.prior.text, resolve_model(self.config.model.path)
-        file = file_beside(path, "text.txt") if text == EMBEDDED else Path(text)
+        text = self.config.prior.text
+        digest = digest_text(text, resolve_model(self.config.model.path))
         return {
             "model": model.fingerprint,
             "editing.layers": list(plan.parameters.layers),
             "model.threads": self.config.model.threads,
             "parties.count": self.config.parties.count,
-            "prior.text": digest_file(file) if file else None,
+            "prior.text": [text, digest],
         }
+
+
+def digest_text(text: str, model_path: str) -> str | None:
+    """SHA-256 of the file or saved folder that `prior.text` names, without its field.
+
+    None if nothing of it can be read here.
+    """
+    if text == EMBEDDED:
+        file = file_beside(model_path, "text.txt")
+        return digest_file(file) if file else None
+    return digest_source(split_name(text)[0])
 
 
 def pool_texts(

@@ -1,11 +1,13 @@
 """A run edits against the texts of all parties as if they lay at the server."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset, DatasetDict  # type: ignore[import-untyped]
 
 from editing.deltas import load_delta
 from editing.errors import InputError
@@ -248,17 +250,61 @@ def test_a_covariance_that_was_kept_is_not_taken_for_another_run(
     changed: dict[str, dict[str, FlatValue]],
     named: str,
 ) -> None:
-    """Nor for one on a text that was changed."""
-    text = tmp_path / "text.txt"
-    text.write_text("\n".join(TEXT))
+    """By the setting that differs."""
     tables: dict[str, dict[str, FlatValue]] = {
-        "prior": {**FEDERATED, "text": str(text)},
+        "prior": FEDERATED,
         "output": {"checkpoint": str(tmp_path / "checkpoint")},
     }
     _ = federate(**tables).preparation
     with pytest.raises(InputError, match=f"another {named};"):
         _ = federate(**tables, **changed).preparation
-    text.write_text("\n".join(TEXT[1:]))
+
+
+def write_text(folder: Path, form: str, texts: Sequence[str]) -> str:
+    """Write texts in one of the forms of `prior.text`; say how they are named."""
+    if form == "text.txt":
+        (folder / form).write_text("\n".join(texts))
+        return str(folder / form)
+    if form.startswith("a.jsonl"):
+        lines = [json.dumps({"text": "Oslo", "body": text}) for text in texts]
+        (folder / "a.jsonl").write_text("\n".join(lines))
+        return str(folder / form)
+    saved, name = Dataset.from_dict({"text": list(texts)}), form.partition("@")[0]
+    shutil.rmtree(folder / name, ignore_errors=True)
+    whole = DatasetDict({"train": saved, "test": saved.select([0])})
+    (whole if "@" in form else saved).save_to_disk(str(folder / name))
+    return str(folder / form)
+
+
+@pytest.mark.parametrize("form", ["text.txt", "a.jsonl#body", "one", "many@train"])
+def test_a_covariance_that_was_kept_is_not_taken_for_a_text_that_was_changed(
+    federate: Make, tmp_path: Path, form: str
+) -> None:
+    """In any of its forms; the same text is taken."""
+    checkpoint: dict[str, FlatValue] = {"checkpoint": str(tmp_path / "checkpoint")}
+
+    def prepare_on(texts: Sequence[str]) -> Preparation:
+        prior = {**FEDERATED, "text": write_text(tmp_path, form, texts)}
+        return federate(prior=prior, output=checkpoint).preparation
+
+    first, again = prepare_on(TEXT), prepare_on(TEXT)
+    assert again.inputs == first.inputs
+    with pytest.raises(InputError, match=r"another prior\.text;"):
+        prepare_on(TEXT[1:])
+
+
+@pytest.mark.parametrize("other", ["a.jsonl", "b.jsonl#body"])
+def test_a_covariance_that_was_kept_is_of_the_text_that_was_named(
+    federate: Make, tmp_path: Path, other: str
+) -> None:
+    """Another field of the same file is another text."""
+    named = write_text(tmp_path, "a.jsonl#body", TEXT)
+    tables: dict[str, dict[str, FlatValue]] = {
+        "prior": {**FEDERATED, "text": named},
+        "output": {"checkpoint": str(tmp_path / "checkpoint")},
+    }
+    _ = federate(**tables).preparation
+    tables["prior"] = {**FEDERATED, "text": str(tmp_path / other)}
     with pytest.raises(InputError, match=r"another prior\.text;"):
         _ = federate(**tables).preparation
 
