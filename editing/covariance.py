@@ -44,6 +44,7 @@ class Provenance:
         ridges: By layer, what was added to the diagonal; of layers of full rank, 0.
         digest: SHA-256 of the documents that were read; empty if not known.
         products: How precisely ``k kᵀ`` was formed; empty if not known.
+        dtype: The precision of the model, as torch names it; empty if not known.
     """
 
     fingerprint: str
@@ -53,6 +54,7 @@ class Provenance:
     ridges: Mapping[int, float] = field(default_factory=dict)
     digest: str = ""
     products: str = ""
+    dtype: str = ""
 
     @property
     def is_single(self) -> bool:
@@ -88,10 +90,18 @@ class Covariance:
         Raises:
             CovarianceError: Naming what differs.
         """
-        own = self.provenance.fingerprint
-        if own and own != model.fingerprint:
+        own, counted = self.provenance.fingerprint, self.provenance.dtype
+        dtype = name_dtype(model)
+        if own and counted not in {"", dtype}:
             raise CovarianceError(
-                f"`prior.covariance` was computed for another model (fingerprint "
+                f"`prior.covariance` was counted in {counted}; this run is {dtype}, "
+                f"and its keys are others. Count it with `--dtype {dtype}`, or set "
+                f"`model.dtype` to {counted}."
+            )
+        if own and own != model.fingerprint:
+            whose = "another model" + ("" if counted else ", or in another precision")
+            raise CovarianceError(
+                f"`prior.covariance` was computed for {whose} (fingerprint "
                 f"{own[:12]}…, this model's is {model.fingerprint[:12]}…). Use "
                 "`compute`, or the file of this model."
             )
@@ -173,8 +183,14 @@ def count_covariance(
         counted.sums.tokens,
         digest=counted.digest,
         products=counted.products,
+        dtype=name_dtype(model),
     )
     return Covariance(counted.sums.means(), provenance)
+
+
+def name_dtype(model: EditableModel) -> str:
+    """A model's precision, as `model.dtype` and ``--dtype`` name it."""
+    return str(model.dtype).removeprefix("torch.")
 
 
 def default_tokens(model: EditableModel, layers: Sequence[int]) -> int:

@@ -319,9 +319,10 @@ def describe_layers(
 def describe_origin(made: Provenance) -> list[str]:
     """What is to be said of text, model, precision and ridge."""
     digest = f", SHA-256 {made.digest[:12]}…" if made.digest else ""
+    precision = f", in {made.dtype}" if made.dtype else ""
     lines = [
         f"Text: {made.dataset}{digest}",
-        f"Model: {made.fingerprint or 'not named'}",
+        f"Model: {made.fingerprint or 'not named'}{precision}",
     ]
     if made.products:
         lines.append(f"Products: {made.products}")

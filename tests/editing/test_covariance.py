@@ -1,5 +1,7 @@
 """Laws of the covariance: the mean over tokens, and of which model it is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -183,10 +185,27 @@ def test_a_covariance_of_this_model_passes(covariance: Covariance) -> None:
 
 
 def test_a_covariance_of_another_model_is_refused(covariance: Covariance) -> None:
-    """Even of the same shape."""
-    other = tiny_model(dtype=torch.float32)
-    with pytest.raises(CovarianceError, match=r"another model .*this model's is"):
+    """Even of the same shape; a file that names no precision may be of another."""
+    other = tiny_model()
+    next(other.model.parameters()).data.mul_(2)
+    reason = r"another model \(finger.*this model's is"
+    with pytest.raises(CovarianceError, match=reason):
         covariance.check(other, LAYERS)
+    silent = replace(covariance.provenance, dtype="")
+    with pytest.raises(CovarianceError, match=r"another model, or in another precis"):
+        Covariance(covariance.moments, silent).check(other, LAYERS)
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_a_covariance_of_another_precision_says_so(
+    covariance: Covariance, name: str
+) -> None:
+    """The model may well be the same, and its weights are other numbers."""
+    assert covariance.provenance.dtype == "float64"
+    with pytest.raises(CovarianceError, match=rf"in float64; this run is {name}") as e:
+        covariance.check(tiny_model(dtype=getattr(torch, name)), LAYERS)
+    assert f"`--dtype {name}`, or set `model.dtype` to float64" in str(e.value)
+    assert "another model" not in str(e.value)
 
 
 def test_a_missing_layer_is_refused(covariance: Covariance) -> None:

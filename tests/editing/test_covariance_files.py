@@ -217,6 +217,7 @@ def test_a_file_from_before_ranks_were_kept_still_loads(tmp_path: Path) -> None:
     loaded = load_covariance([tmp_path / "a.safetensors"], (1,))
     assert loaded.provenance == Provenance("f", "x", 4)
     assert loaded.provenance.ranks == {}
+    assert loaded.provenance.dtype == ""
 
 
 def test_a_file_over_no_token_is_refused(tmp_path: Path) -> None:

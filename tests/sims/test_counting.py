@@ -158,7 +158,8 @@ def test_too_few_tokens_get_a_ridge_that_is_shown_and_kept(
     assert capsys.readouterr().out == first
     assert "10, 14 short" in first
     assert "Ridge: 0.1 of the mean eigenvalue (trace / d_in)" in first
-    assert tiny_model(dtype=torch.float32).fingerprint in first
+    model = tiny_model(dtype=torch.float32)
+    assert f"Model: {model.fingerprint}, in float32" in first
     assert "SHA-256" in first
 
 
