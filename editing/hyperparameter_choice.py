@@ -38,11 +38,13 @@ class HyperparameterChoice:
         parameters: Validated, and not yet held to a model.
         origin: A file, a preset or the settings, in words.
         bookkeeping: What the file says beside them.
+        given: Fields that the settings put over it.
     """
 
     parameters: Hyperparameters
     origin: str
     bookkeeping: Mapping[str, object] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
 
     def load(self, path: str, dtype: str, device: str) -> EditableModel:
         """Load the model that they are for, with its modules where they name them.
@@ -58,26 +60,38 @@ class HyperparameterChoice:
             InputError: If they edit or read a block that the model does not have.
         """
         last, loss = model.block_count - 1, self.parameters.v_loss_layer
+        beyond = loss is not None and loss > last
         try:
             model.check_layers(self.parameters.layers)
         except InputError as error:
-            raise InputError(f"{error} They are from {self.origin}.") from None
+            too = f" and `editing.v_loss_layer={last}`" if beyond else ""
+            raise InputError(
+                f"{error} They are from {self._origin_of('layers')}. "
+                f"Set `editing.layers`{too}."
+            ) from None
         if loss is None:
             return self.parameters.model_copy(update={"v_loss_layer": last})
-        if loss > last:
+        if beyond:
+            other = self._origin_of("v_loss_layer") != SETTINGS
+            why = ", which is for a model of another size" if other else ""
             raise InputError(
                 f"`v_loss_layer`: {loss} lies outside the model, which has "
-                f"{model.block_count} blocks, 0 to {last}; {self.origin} is for a "
-                "model of another size. Leave the field out to take the last block."
+                f"{model.block_count} blocks, 0 to {last}; it is from "
+                f"{self._origin_of('v_loss_layer')}{why}. "
+                f"Set `editing.v_loss_layer={last}` to take the last block."
             )
         if loss < last:
             logger.warning(
                 "v_loss_layer is block %d and not the last, %d (%s)",
                 loss,
                 last,
-                self.origin,
+                self._origin_of("v_loss_layer"),
             )
         return self.parameters
+
+    def _origin_of(self, name: str) -> str:
+        """Where one field is from."""
+        return SETTINGS if name in self.given else self.origin
 
     def describe(self) -> dict[str, object]:
         """Say where they come from, as a report keeps it."""
@@ -113,7 +127,7 @@ def choose_hyperparameters(
     parameters = parse_hyperparameters({**values, **given}, origin)
     if unheeded := _unheeded(bookkeeping):
         logger.info("kept and not followed: %s", unheeded)
-    return HyperparameterChoice(parameters, origin, bookkeeping)
+    return HyperparameterChoice(parameters, origin, bookkeeping, frozenset(given))
 
 
 def load_named(

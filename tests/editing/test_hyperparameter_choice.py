@@ -192,7 +192,7 @@ def test_the_loss_layer_is_the_last_block_unless_it_is_given(
     ("fields", "said"),
     [
         ({"v_loss_layer": 4}, "`v_loss_layer`: 4 lies outside the model, which has 4 "),
-        ({"v_loss_layer": 47}, "0 to 3; file.yaml is for a model of another size"),
+        ({"v_loss_layer": 47}, "0 to 3; it is from file.yaml, which is for a "),
         ({"layers": (3, 4)}, "[4] lie outside the model, which has blocks 0 to 3"),
         ({"layers": (4,), "v_loss_layer": 47}, "They are from file.yaml"),
     ],
@@ -204,6 +204,43 @@ def test_hyperparameters_of_another_size_of_model_are_refused(
     with pytest.raises(InputError) as caught:
         choice_of(**fields).fit(tiny_model())
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["meta-llama/Llama-2-7b-hf", "./mine"])
+def test_a_presets_block_is_not_called_the_users(model: str) -> None:
+    """The preset is named, with a setting that does; a preset has nothing to leave."""
+    taken = None if model.endswith("hf") else "llama-2-7b"
+    config = EditingConfig(layers=(1, 2), hyperparameters=taken)
+    with pytest.raises(InputError) as caught:
+        choose_hyperparameters(config, model).fit(tiny_model())
+    said = str(caught.value)
+    assert "`v_loss_layer`: 31 lies outside the model" in said
+    assert "preset llama-2-7b" in said
+    assert "Leave" not in said
+    assert said.endswith("Set `editing.v_loss_layer=3` to take the last block.")
+    settled = config.model_copy(update={"v_loss_layer": 3})
+    fitted = choose_hyperparameters(settled, model).fit(tiny_model())
+    assert fitted.v_loss_layer == 3
+
+
+def test_all_that_a_preset_of_another_size_needs_is_said_at_once() -> None:
+    """Not one field after the other."""
+    with pytest.raises(InputError) as caught:
+        choose_hyperparameters(EditingConfig(), "Llama-2-7b-hf").fit(tiny_model())
+    said = str(caught.value)
+    assert "They are from preset llama-2-7b, taken for the model's name." in said
+    assert said.endswith("Set `editing.layers` and `editing.v_loss_layer=3`.")
+
+
+@pytest.mark.parametrize("field", ["layers", "v_loss_layer"])
+def test_a_block_that_the_table_gives_is_not_called_the_presets(field: str) -> None:
+    """Where to look is the table then."""
+    value = (47,) if field == "layers" else 47
+    table = {"layers": (1,), "v_loss_layer": 3} | {field: value}
+    config = EditingConfig.model_validate(table)
+    with pytest.raises(InputError, match=rf"`{field}`: .*from \[editing\]") as caught:
+        choose_hyperparameters(config, "Llama-2-7b-hf").fit(tiny_model())
+    assert "preset" not in str(caught.value)
 
 
 def test_a_small_model_with_a_large_ones_name_is_refused_by_the_preset(
