@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+from editing.embedded import EMBEDDED
 from editing.planting import Planting, Shares
 from editing.requests import EditRequest, RequestError, sample_requests
 from editing.splits import Split, deal, relation_of
@@ -48,17 +49,26 @@ def share_requests(
     return Shares(ordered, parties.count, rounds, planting)
 
 
-def check_supply(available: int, parties: PartiesConfig, rounds: int) -> None:
+def check_supply(
+    available: int, parties: PartiesConfig, rounds: int, source: str
+) -> None:
     """Hold the number of requests to what the parties are to take.
+
+    Args:
+        available: How many requests there are to share out.
+        parties: How many each party takes.
+        rounds: In how many rounds.
+        source: Where they come from, `requests.source`.
 
     Raises:
         RequestError: If they do not suffice and empty parties are not allowed.
     """
     wanted = _taken(parties, rounds)
     if available < wanted and not parties.allow_empty:
+        once = ", each subject once" if source == EMBEDDED else ""
         raise RequestError(
             f"{parties.count} parties take {wanted} requests in {rounds} round(s), and "
-            f"the source gives {available} (of `embedded`, each subject once). Lower "
+            f"`{source}` gives {available}{once}. Lower "
             "`parties.count`, `parties.requests-per-round` or `run.rounds`, or set "
             "`parties.allow-empty = true`."
         )

@@ -118,7 +118,7 @@ def requests_of_round(
             "Set `requests-path` in its node config."
         )
     shares = find_shares(config.model, config.requests, config.parties)
-    check_supply(len(shares.pool), config.parties, number)
+    check_supply(len(shares.pool), config.parties, number, config.requests.source)
     hands = [list(each.requests) for each in shares.in_round(number)]
     if pooled:
         return dict(enumerate(hands))

@@ -252,7 +252,9 @@ def check_early(config: RunConfig, folder: Path) -> None:
     if config.editing.hyperparameters is not None:
         choose_hyperparameters(config.editing, resolve_model(config.model.path))
     shares = find_shares(config.model, config.requests, config.parties)
-    check_supply(len(shares.pool), config.parties, config.run.rounds)
+    check_supply(
+        len(shares.pool), config.parties, config.run.rounds, config.requests.source
+    )
     planted = [
         request
         for number in range(1, config.run.rounds + 1)

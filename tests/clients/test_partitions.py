@@ -81,15 +81,19 @@ def test_a_pool_is_drawn_from_with_distinct_subjects() -> None:
 def test_too_few_requests_are_refused_unless_parties_may_be_empty() -> None:
     """The error says how many there are and how many would be taken."""
     strict = PartiesConfig(count=3, requests_per_round=2)
-    check_supply(12, strict, 2)
-    with pytest.raises(RequestError, match=r"12 requests in 2 round.*gives 11"):
-        check_supply(11, strict, 2)
+    check_supply(12, strict, 2, "some.json")
+    with pytest.raises(
+        RequestError, match=r"12 requests in 2 round.*`some.json` gives 11\."
+    ):
+        check_supply(11, strict, 2, "some.json")
+    with pytest.raises(RequestError, match=r"`embedded` gives 11, each subject once\."):
+        check_supply(11, strict, 2, "embedded")
     growing = PartiesConfig(count=2, requests_per_round=((1, 2), (4, 5)))
-    check_supply(21, growing, 3)
-    with pytest.raises(RequestError, match=r"21 requests in 3 round.*gives 20"):
-        check_supply(20, growing, 3)
+    check_supply(21, growing, 3, "some.json")
+    with pytest.raises(RequestError, match=r"21 requests in 3 round.*gives 20\."):
+        check_supply(20, growing, 3, "some.json")
     lenient = PartiesConfig(count=3, requests_per_round=2, allow_empty=True)
-    check_supply(0, lenient, 2)
+    check_supply(0, lenient, 2, "some.json")
     hands = share_requests(pool_of(3), lenient, 0).in_round(1)
     assert [len(hand.requests) for hand in hands] == [2, 1, 0]
 
