@@ -327,18 +327,21 @@ def read_sizes(text: str | None) -> object:
 
 
 def read_amount(text: str, option: str) -> Amount:
-    """Read a whole number, or a share, which has a point.
+    """Read a whole number, or a share, which has a point and is from 0.0 to 1.0.
 
     Raises:
         InputError: If it is neither.
     """
     try:
-        return float(text) if "." in text else int(text)
+        amount = float(text) if "." in text else int(text)
     except ValueError:
+        amount = -1
+    if amount < 0 or (isinstance(amount, float) and not amount <= 1):
         raise InputError(
-            f"{option}: wanted a whole number of requests, or a share with a point "
-            f"such as 0.5; got {text!r}"
-        ) from None
+            f"{option}: wanted a whole number of requests such as 2, or a share with a "
+            f"point from 0.0 to 1.0 such as 0.5; got {text!r}"
+        )
+    return amount
 
 
 def explain(error: ValidationError) -> str:
