@@ -7,6 +7,7 @@ ROME and MEMIT write the model's hub name with ``_`` for ``/``, EasyEdit its las
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -29,6 +30,7 @@ ASYMMETRY = 1e-3
 """What single precision may leave between an entry and its mirror, of the largest."""
 
 _WIDE = 4096
+_MOMENT = re.compile(r"moment\.\d+")
 
 
 def save_covariance(covariance: Covariance, path: Path) -> None:
@@ -168,6 +170,7 @@ def _asymmetry(moment: Float[Tensor, "d_in d_in"]) -> float:
 def _load_own(path: Path) -> Covariance:
     try:
         with safe_open(path, framework="pt") as file:
+            _check_kind(path, file.metadata() or {}, list(file.keys()))
             provenance = _read_provenance(json.loads(file.metadata()["provenance"]))
             moments = {
                 int(name.removeprefix("moment.")): file.get_tensor(name).double()
@@ -187,6 +190,24 @@ def _load_own(path: Path) -> Covariance:
     for layer, moment in moments.items():
         check_moment(moment, f"{path}: the moment of layer {layer}")
     return Covariance(moments, provenance)
+
+
+def _check_kind(path: Path, metadata: dict[str, str], tensors: list[str]) -> None:
+    """Tell a covariance from a delta, an adapter and a model's own weights.
+
+    Raises:
+        CovarianceError: Naming what is in the file instead.
+    """
+    strange = sorted(name for name in tensors if not _MOMENT.fullmatch(name))
+    if "provenance" in metadata and tensors and not strange:
+        return
+    fault = f"it holds {strange[0]}" if strange else "it names no `provenance`"
+    fault = fault if tensors else "it is empty"
+    raise CovarianceError(
+        f"{path}: is a safetensors file and no covariance ({fault}). Wanted the tensors "
+        "`moment.LAYER` and where they come from. Is it a weight delta, or a model's "
+        "weights? Name a file that `python -m sims covariance` wrote."
+    )
 
 
 def _read_provenance(held: dict[str, Any]) -> Provenance:

@@ -49,6 +49,27 @@ def test_what_is_saved_loads(covariance: Covariance, tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "held"),
+    [
+        (("h.0.mlp.c_proj.weight",), {"merge": "ties"}, r"it holds h\.0\.mlp\.c_proj"),
+        (("h.0.mlp.c_proj.weight",), None, r"it holds h\.0\.mlp\.c_proj"),
+        (("moment.1", "moment.x"), {"provenance": "{}"}, r"it holds moment\.x"),
+        (("moment.1",), None, "names no `provenance`"),
+        ((), {"provenance": "{}"}, "it is empty"),
+    ],
+)
+def test_a_safetensors_file_of_something_else_is_told_of(
+    tmp_path: Path, tensors: tuple[str, ...], metadata: dict[str, str] | None, held: str
+) -> None:
+    """A delta, a model's weights, or moments that nobody says the origin of."""
+    path = tmp_path / "delta.safetensors"
+    save_file({name: torch.eye(2) for name in tensors}, path, metadata)
+    reason = rf"delta\.safetensors: is a safetensors file and no covariance.*{held}"
+    with pytest.raises(CovarianceError, match=reason):
+        load_covariance([path], (1,))
+
+
 @pytest.mark.parametrize("place", ["/proc", "mine"])
 def test_what_cannot_be_written_is_one_line(
     covariance: Covariance, tmp_path: Path, place: str
