@@ -1,5 +1,7 @@
 """Find the parts of a model: by what is known, what is named, and its structure."""
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 
 from torch import nn
@@ -16,6 +18,12 @@ SETTLED_BY = {
     "head": "lm_head_module",
 }
 """The hyperparameter that names a part."""
+
+FITTING = "could be it"
+NO_LINEAR = "no linear module, so not to be edited"
+OTHER_WIDTH = "output not {} wide"
+IN_ATTENTION = "in attention"
+"""Why a module that was looked at could be the down-projection, or could not."""
 
 
 def discover(model: PreTrainedModel, given: Mapping[str, str]) -> Architecture:
@@ -134,8 +142,11 @@ def _find_projection(model: PreTrainedModel, block: str) -> str:
         union = sorted({f"{block}.{name}" for names in each for name in names})
         raise _unclear(model, "down_projection", union, "blocks differ")
     names = [f"{block}.{name}" for name in each[0]]
-    if _has_experts(model.get_submodule(block.format(0))):
-        raise _unclear(model, "down_projection", names, "blocks hold experts")
+    first = model.get_submodule(block.format(0))
+    experts = "blocks hold experts" if _has_experts(first) else ""
+    if experts or not names:
+        seen = _looked_at(first, block, width)
+        raise _unclear(model, "down_projection", [seen] if seen else [], experts)
     return _the_one(model, "down_projection", names)
 
 
@@ -145,6 +156,41 @@ def _projections(block: nn.Module, width: int) -> list[str]:
         for name, module in block.named_modules()
         if _output_width(module) == width and not _within_attention(block, name)
     ]
+
+
+def _looked_at(block: nn.Module, name: str, width: int) -> str:
+    """Say of every module of a block that has a matrix whether it could be the one.
+
+    Modules that differ in a number alone, such as experts, are named once.
+    """
+    alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for part, module in block.named_modules():
+        if shapes := _matrices(module):
+            whole = f"{name}.{part}".removesuffix(".")
+            spelt = re.sub(r"\.\d+(?=\.|$)", ".*", whole)
+            alike[_verdict(block, part, width), spelt, shapes].append(whole)
+    said: dict[str, list[str]] = defaultdict(list)
+    for (why, spelt, shapes), names in alike.items():
+        said[why].append(f"{names[0] if len(names) == 1 else spelt} ({shapes})")
+    order = [FITTING, NO_LINEAR, OTHER_WIDTH.format(width), IN_ATTENTION]
+    return "; ".join(f"{why}: {', '.join(said[why])}" for why in order if why in said)
+
+
+def _matrices(module: nn.Module) -> str:
+    return ", ".join(
+        f"{name} {'x'.join(map(str, weight.shape))}"
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.dim() > 1
+    )
+
+
+def _verdict(block: nn.Module, name: str, width: int) -> str:
+    found = _output_width(block.get_submodule(name))
+    if _within_attention(block, name):
+        return IN_ATTENTION
+    if found is None:
+        return NO_LINEAR
+    return FITTING if found == width else OTHER_WIDTH.format(width)
 
 
 def _output_width(module: nn.Module) -> int | None:

@@ -88,7 +88,52 @@ def test_experts_leave_it_open() -> None:
     """Which of them would be edited?"""
     sizes = SIZES | {"vocab_size": 90, "num_local_experts": 2}
     model = AutoModelForCausalLM.from_config(MixtralConfig(**sizes))
-    with pytest.raises(ModelError, match=r"`mixtral`.*blocks hold experts"):
+    with pytest.raises(ModelError, match=r"`mixtral`.*blocks hold experts") as caught:
+        make_editable(model, tiny_tokenizer())
+    said = str(caught.value)
+    assert "nothing that could be it" not in said
+    seen = (
+        "no linear module, so not to be edited: "
+        "model.layers.{}.mlp.gate (weight 2x16), "
+        "model.layers.{}.mlp.experts (gate_up_proj 2x48x16, down_proj 2x16x24); "
+        "in attention: model.layers.{}.self_attn.q_proj (weight 16x16), "
+    )
+    assert f"considered: {seen}" in said
+    assert "o_proj (weight 16x16)). Name it" in said
+
+
+def test_experts_that_are_modules_are_named_once() -> None:
+    """And what lies beside them, of the wanted width and of another."""
+    model = llama_of_another_name()
+    for block in model.model.layers:
+        experts = [
+            torch.nn.ModuleDict(
+                {"up": torch.nn.Linear(16, 20), "down": torch.nn.Linear(20, 16)}
+            )
+            for _ in range(3)
+        ]
+        block.mlp.experts = torch.nn.ModuleList(experts)
+    said = (
+        "could be it: model.layers.{}.mlp.down_proj (weight 16x24), "
+        "model.layers.{}.mlp.experts.*.down (weight 16x20); "
+        "output not 16 wide: model.layers.{}.mlp.gate_proj (weight 24x16), "
+        "model.layers.{}.mlp.up_proj (weight 24x16), "
+        "model.layers.{}.mlp.experts.*.up (weight 20x16); in attention: "
+    )
+    with pytest.raises(ModelError, match=re.escape(f"considered: {said}")):
+        make_editable(model, tiny_tokenizer())
+
+
+def test_linear_modules_of_another_width_are_named_with_theirs() -> None:
+    """Where none will do, one sees why."""
+    model = llama_of_another_name()
+    for block in model.model.layers:
+        block.mlp = torch.nn.Sequential(torch.nn.Linear(16, 24))
+    said = (
+        "(considered: output not 16 wide: model.layers.{}.mlp.0 (weight 24x16); "
+        "in attention: model.layers.{}.self_attn.q_proj (weight 16x16), "
+    )
+    with pytest.raises(ModelError, match=re.escape(said)):
         make_editable(model, tiny_tokenizer())
 
 
