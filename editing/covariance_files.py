@@ -204,7 +204,7 @@ def _check_kind(path: Path, metadata: dict[str, str], tensors: list[str]) -> Non
     fault = f"it holds {strange[0]}" if strange else "it names no `provenance`"
     fault = fault if tensors else "it is empty"
     raise CovarianceError(
-        f"{path}: is a safetensors file and no covariance ({fault}). Wanted the tensors "
+        f"{path}: is a safetensors file and no covariance ({fault}). Wanted tensors "
         "`moment.LAYER` and where they come from. Is it a weight delta, or a model's "
         "weights? Name a file that `python -m sims covariance` wrote."
     )
