@@ -80,6 +80,28 @@ def open_text(
     return _local_text(named, model_path, setting)
 
 
+def check_local_text(named: str, model_path: str, setting: str = "prior.text") -> None:
+    """Read a text on this machine to its end, before anybody relies on it.
+
+    Args:
+        named: See `open_text`; not the hub's, and not the model's own writing.
+        model_path: Where the model's own text lies.
+        setting: What an error names.
+
+    Raises:
+        TextError: If it cannot be read, or has no document that is not blank.
+    """
+    try:
+        text = _local_text(named, model_path, setting)
+        filled = sum(1 for each in text.stream(0) if str(each).strip())
+    except TextError as error:
+        raise TextError(f"`{setting}`: {error}") from None
+    if filled == 0:
+        raise TextError(
+            f"`{setting}`: {named} is empty; wanted one document a line, or records."
+        )
+
+
 def text_of(documents: Iterable[Document], name: str) -> TextSource:
     """Stream documents that the caller holds; an iterator gives them once."""
     return TextSource(name, lambda start: islice(iter(documents), start, None))

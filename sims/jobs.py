@@ -22,6 +22,7 @@ from editing.errors import InputError
 from editing.hyperparameter_choice import choose_hyperparameters
 from editing.prompts import tokenize_target, tokenize_text
 from editing.requests import EditRequest
+from editing.texts import check_local_text
 from server.app import choose_folder
 from server.config import RunConfig, read_scenario
 from server.report import (
@@ -49,7 +50,7 @@ from sims.unfinished import (
     read_kept,
     unfinished_folder,
 )
-from strategies.scenario import FlatValue, flatten
+from strategies.scenario import FEDERATED, FlatValue, flatten
 
 PRIVATE_HOME, PRIVATE_RUN = "COLLABEDIT_HOME", "COLLABEDIT_RUN"
 CACHE = "COLLABEDIT_CACHE"
@@ -251,6 +252,9 @@ def check_early(config: RunConfig, folder: Path) -> None:
     refuse_existing(folder)
     if config.editing.hyperparameters is not None:
         choose_hyperparameters(config.editing, resolve_model(config.model.path))
+    if config.prior.covariance == FEDERATED:
+        # A party says of its text only that it is bad, and here all have the same one.
+        check_local_text(config.prior.text, resolve_model(config.model.path))
     shares = find_shares(config.model, config.requests, config.parties)
     check_supply(
         len(shares.pool), config.parties, config.run.rounds, config.requests.source

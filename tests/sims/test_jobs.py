@@ -8,7 +8,9 @@ from editing.architectures import ModelError, load_tokenizer
 from editing.embedded import locate_embedded
 from editing.errors import InputError
 from editing.requests import EditRequest
-from sims.jobs import check_fit
+from server.config import RunConfig
+from sims.jobs import check_early, check_fit
+from strategies.scenario import PriorConfig
 
 
 def ask(subject: str) -> EditRequest:
@@ -31,3 +33,33 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     """The message says what was wanted."""
     with pytest.raises(ModelError, match="no causal language model can be loaded"):
         check_fit(str(tmp_path), [ask("Anna")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("none.txt", None, "cannot be read as text.*No such file"),
+        ("empty.txt", b"", "is empty"),
+        ("blank.txt", b"\n  \n", "is empty"),
+        ("cut.jsonl", b'{"text": "one"}\n{"body": "two"}\n', "record 2.*`text` holds"),
+        ("bytes.txt", b"one\n\xff\n", "cannot be read as text"),
+    ],
+)
+def test_a_bad_text_for_all_parties_is_named_before_the_run(
+    tmp_path: Path, name: str, content: bytes | None, reason: str
+) -> None:
+    """With its setting, where each party would only say that its text is bad."""
+    text = tmp_path / name
+    if content is not None:
+        text.write_bytes(content)
+    prior = PriorConfig(covariance="federated", text=str(text))
+    with pytest.raises(InputError, match=rf"`prior\.text`: .*{name}.*{reason}"):
+        check_early(RunConfig(prior=prior), tmp_path / "results")
+
+
+def test_a_text_that_can_be_shared_out_is_not_refused(tmp_path: Path) -> None:
+    """The embedded one, and one of our own."""
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    for text in ("embedded", str(tmp_path / "a.txt")):
+        prior = PriorConfig(covariance="federated", text=text)
+        check_early(RunConfig(prior=prior), tmp_path / "results")
