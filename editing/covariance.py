@@ -41,7 +41,7 @@ class Provenance:
         tokens: Number of tokens averaged.
         ranks: By layer, the numerical rank before any ridge, see `numerical_rank`;
             empty if nobody looked.
-        ridges: By layer, what was added to the diagonal; of layers of full rank, 0.
+        ridges: By layer, what was added; of layers of full rank, 0. See `add_ridge`.
         digest: SHA-256 of the documents that were read; empty if not known.
         products: How precisely ``k kᵀ`` was formed; empty if not known.
         dtype: The precision of the model, as torch names it; empty if not known.
@@ -201,8 +201,9 @@ def default_tokens(model: EditableModel, layers: Sequence[int]) -> int:
 def with_ridge(covariance: Covariance) -> Covariance:
     """Find the rank of each moment, and add a ridge where it is not full.
 
-    Moments of full rank stay as they are, to the last bit. The provenance names ranks
-    and ridges.
+    Moments of full rank stay as they are, to the last bit. Of a text of as many tokens
+    as keys are wide, what its tokens used stays as counted (`add_ridge`). The
+    provenance names ranks and ridges.
     """
     made = covariance.provenance
     ranks = {
@@ -214,7 +215,7 @@ def with_ridge(covariance: Covariance) -> Covariance:
         for layer, moment in covariance.moments.items()
     }
     raised = {
-        layer: add_ridge(moment, ridges[layer])
+        layer: add_ridge(moment, ridges[layer], ranks[layer], made.tokens)
         for layer, moment in covariance.moments.items()
     }
     return Covariance(raised, replace(made, ranks=ranks, ridges=ridges))

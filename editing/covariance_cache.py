@@ -87,16 +87,21 @@ def find_covariance(
 def _tell_of_ridges(covariance: Covariance) -> None:
     made = covariance.provenance
     for layer, ridge in made.ridges.items():
-        if ridge:
-            logger.warning(
-                "The covariance of layer %d over %d tokens has rank %d of %d: a ridge "
-                "of %.3g is added to its diagonal. More text makes it needless.",
-                layer,
-                made.tokens,
-                made.ranks[layer],
-                len(covariance.moments[layer]),
-                ridge,
-            )
+        if not ridge:
+            continue
+        width, rank = len(covariance.moments[layer]), made.ranks[layer]
+        logger.warning(
+            "The covariance of layer %d over %d tokens has rank %d of %d: %s",
+            layer,
+            made.tokens,
+            rank,
+            width,
+            f"{width - rank} directions are never used, and a ridge of {ridge:.3g} is "
+            "added to these alone."
+            if made.tokens >= width
+            else f"a ridge of {ridge:.3g} is added to its diagonal. Name a text of "
+            f"{width} tokens or more.",
+        )
 
 
 def digest_covariance(covariance: Covariance, layers: Sequence[int]) -> str:

@@ -19,18 +19,20 @@ def numerical_rank(
     ``matrix_rank`` has it; above ``√d_in · ε · λ_max`` with the ``ε`` of float32 for a
     moment whose products were formed in float32, for the rounding of its entries is
     independent and such a matrix of noise has a norm that grows with ``√d_in``. Never
-    more than there were tokens. One factorisation says that the rank is full; only
-    where it is not are the eigenvalues computed.
+    more than there were tokens. One factorisation says that the rank is full, neurons
+    that never fire left out; only where it is not are the eigenvalues computed.
     """
     width = len(moment)
     epsilon = torch.finfo(torch.float32 if single else torch.float64).eps
     factor = width**0.5 if single else width
     tolerance = factor * epsilon * _largest_eigenvalue(moment)
-    if tokens >= width:
-        shifted = moment.clone()
+    firing = moment.diagonal() > 0
+    used = int(firing.sum())
+    if tokens >= used > 0:
+        shifted = moment.clone() if used == width else moment[firing][:, firing]
         shifted.diagonal().sub_(tolerance)
         if int(torch.linalg.cholesky_ex(shifted).info) == 0:
-            return width
+            return used
         del shifted
     above = int((torch.linalg.eigvalsh(moment) > tolerance).sum())
     return min(above, tokens)
@@ -49,14 +51,38 @@ def ridge_of(moment: Float[Tensor, "d_in d_in"], rank: int) -> float:
 
 
 def add_ridge(
-    moment: Float[Tensor, "d_in d_in"], ridge: float
+    moment: Float[Tensor, "d_in d_in"], ridge: float, rank: int, tokens: int
 ) -> Float[Tensor, "d_in d_in"]:
-    """Add a multiple of the identity; with 0 the moment itself is given back."""
+    """Add a ridge to every direction, or to those alone that no token used.
+
+    Fewer tokens than ``d_in`` are too few for any direction, and the ridge is added to
+    the whole diagonal. With as many or more, what is missing will stay so, as do the
+    neurons of a ReLU that never fire: ``ridge · P`` is added, ``P`` the projector on
+    the eigenvectors below the rank, and a direction that was seen keeps what was
+    counted. With a ridge of 0 the moment itself is given back.
+    """
     if ridge == 0:
         return moment
+    if tokens >= len(moment):
+        return moment + ridge * _unused(moment, rank)
     raised = moment.clone()
     raised.diagonal().add_(ridge)
     return raised
+
+
+def _unused(
+    moment: Float[Tensor, "d_in d_in"], rank: int
+) -> Float[Tensor, "d_in d_in"]:
+    """The projector on what no token used; of neurons that never fire, exactly."""
+    missing = len(moment) - rank
+    silent = moment.diagonal() == 0
+    if int(silent.sum()) == missing:
+        return torch.diag(silent.to(moment.dtype))
+    # From the smallest eigenvalue up.
+    vectors: Tensor = torch.linalg.eigh(moment).eigenvectors[:, :missing]
+    product = vectors @ vectors.mT
+    # A product of many threads may differ from its mirror image in the last bit.
+    return product.triu() + product.triu(1).mT
 
 
 def _largest_eigenvalue(moment: Float[Tensor, "d_in d_in"]) -> float:

@@ -309,11 +309,18 @@ def describe_layers(
                 names.get(layer, str(layer)),
                 str(width),
                 f"{made.tokens / width:.1f}",
-                "full" if rank == width else f"{rank}, {width - rank} short",
+                describe_rank(rank, width, made.tokens),
                 f"{ridge:.3g}" if ridge else "none",
             )
         )
     return rows
+
+
+def describe_rank(rank: int, width: int, tokens: int) -> str:
+    """The rank, and why it is not full: too few tokens, or directions never used."""
+    if rank == width:
+        return "full"
+    return f"{rank}, {width - rank} {'short' if tokens < width else 'never used'}"
 
 
 def describe_origin(made: Provenance) -> list[str]:
@@ -328,7 +335,8 @@ def describe_origin(made: Provenance) -> list[str]:
         lines.append(f"Products: {made.products}")
     if any(made.ridges.values()):
         lines.append(
-            f"Ridge: {RIDGE:g} of the mean eigenvalue (trace / d_in), added to the "
-            "diagonal where the rank is not full; more tokens make it needless."
+            f"Ridge: {RIDGE:g} of the mean eigenvalue (trace / d_in) where the rank is "
+            "not full: with fewer tokens than d_in on the whole diagonal, else on the "
+            "directions that no token used."
         )
     return lines

@@ -159,6 +159,20 @@ def test_a_ridge_is_added_where_the_rank_is_not_full_and_named() -> None:
         assert float(torch.linalg.eigvalsh(found.moments[layer])[0]) > 0.99 * ridge
 
 
+def test_neurons_that_never_fire_get_a_ridge_of_their_own() -> None:
+    """No text makes a ReLU's rank full; what the others counted stays."""
+    model, texts = tiny_model(), [" ".join(WORDS[start:]) for start in range(40)]
+    model.model.get_submodule("transformer.h.1.mlp").register_module("act", nn.ReLU())
+    model.model.get_parameter("transformer.h.1.mlp.c_fc.bias").data[[2, 5]] = -1e3
+    bare = compute_covariance(model, texts, (1,), "long")
+    found = with_ridge(bare)
+    moment, ridge = bare.moments[1].clone(), found.provenance.ridges[1]
+    assert found.provenance.ranks[1] == 22
+    assert ridge == RIDGE * float(moment.trace()) / 24 > 0
+    moment[[2, 5], [2, 5]] = ridge
+    assert torch.equal(found.moments[1], moment)
+
+
 def test_a_covariance_of_full_rank_is_left_to_the_last_bit(
     covariance: Covariance,
 ) -> None:

@@ -181,8 +181,26 @@ def test_a_ridge_is_told_of(
         "ranks": {"1": tokens, "2": tokens},
         "ridges": {str(k): found.provenance.ridges[k] for k in LAYERS},
     }
+    assert "added to its diagonal. Name a text of 24 tokens or more." in caplog.text
     full = Provenance("", "x", 30, {1: 24}, {1: 0.0})
     assert full.describe_ridges() == {}
+
+
+def test_directions_that_no_text_uses_are_told_of(
+    model: EditableModel,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """More text would not help, and nothing says so."""
+    moment = torch.diag(torch.tensor([1.0, 2.0, 0.0, 3.0, 0.0], dtype=torch.float64))
+    counted = Covariance({1: moment}, Provenance("", "x", 30))
+    monkeypatch.setattr(
+        editing.covariance_cache, "compute_covariance", lambda *_, **__: counted
+    )
+    find_covariance(model, LAYERS, None, text, "")
+    assert "rank 3 of 5: 2 directions are never used, and a ridge of" in caplog.text
+    assert "tokens or more" not in caplog.text
 
 
 def test_a_folder_of_published_statistics_is_found_through_a_run_s_setting(

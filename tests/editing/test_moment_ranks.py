@@ -8,6 +8,7 @@ from torch import Tensor
 
 from editing.moment_ranks import RIDGE, add_ridge, numerical_rank, ridge_of
 from editing.moment_sums import add_products
+from tests.laws import assert_same
 
 
 def draw_moment(tokens: int, width: int, rank: int | None = None) -> Tensor:
@@ -56,21 +57,70 @@ def test_a_moment_of_zeros_has_no_rank() -> None:
     assert ridge_of(zeros, 0) == 0.0
 
 
-@given(tokens=st.integers(1, 40))
+@given(tokens=st.integers(1, 19))
 def test_a_ridge_is_a_share_of_the_mean_eigenvalue_and_none_at_full_rank(
     tokens: int,
 ) -> None:
     """With it, the moment is positive definite; without need, it is not touched."""
+    whole = draw_moment(tokens + 20, 20)
+    assert ridge_of(whole, 20) == 0
+    assert add_ridge(whole, 0.0, 20, tokens + 20) is whole
     moment = draw_moment(tokens, 20)
     rank = numerical_rank(moment, tokens)
     ridge = ridge_of(moment, rank)
-    raised = add_ridge(moment, ridge)
-    if rank == 20:
-        assert raised is moment
-        assert ridge == 0
-        return
+    raised = add_ridge(moment, ridge, rank, tokens)
     values = torch.linalg.eigvalsh(moment)
     assert ridge == pytest.approx(RIDGE * float(values.mean()))
     expected = moment + ridge * torch.eye(20, dtype=torch.float64)
     assert torch.equal(raised, expected)
     assert int(torch.linalg.cholesky_ex(raised).info) == 0
+
+
+@pytest.mark.parametrize("rank", [1, 7, 19])
+def test_a_long_text_s_ridge_is_on_what_no_token_used_alone(rank: int) -> None:
+    """What was seen keeps its moment; what was not counts as the ridge."""
+    drawn = draw_moment(500, 20, rank)
+    moment = (drawn + drawn.mT) / 2
+    ridge = ridge_of(moment, rank)
+    raised = add_ridge(moment, ridge, rank, 500)
+    basis, _ = torch.linalg.qr(moment[:, :rank])
+    other = torch.eye(20, dtype=torch.float64) - basis @ basis.mT
+    assert_same(raised @ basis, moment @ basis)
+    assert_same(other @ raised @ other, ridge * other)
+    assert torch.equal(raised, raised.mT)
+    assert int(torch.linalg.cholesky_ex(raised).info) == 0
+
+
+@pytest.mark.parametrize("silent", [[3], [0, 1, 19], list(range(10))])
+def test_neurons_that_never_fire_leave_the_others_to_the_last_bit(
+    silent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found by their zeros: no eigenvector is computed, nor an eigenvalue."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decomposed")
+
+    for name in ("eigh", "eigvalsh"):
+        monkeypatch.setattr(torch.linalg, name, refuse)
+    moment = draw_moment(500, 20)
+    moment[silent] = moment[:, silent] = 0
+    rank = numerical_rank(moment, 500)
+    assert rank == 20 - len(silent)
+    ridge = ridge_of(moment, rank)
+    expected = moment.clone()
+    expected[silent, silent] = ridge
+    assert ridge > 0
+    assert torch.equal(add_ridge(moment, ridge, rank, 500), expected)
+
+
+def test_neurons_that_never_fire_do_not_hide_other_directions() -> None:
+    """Those that are missing among the others are found and raised as well."""
+    moment = draw_moment(500, 20, 15)
+    moment[4] = moment[:, 4] = 0
+    rank = numerical_rank(moment, 500)
+    assert rank == int(torch.linalg.matrix_rank(moment, hermitian=True)) == 15
+    ridge = ridge_of(moment, rank)
+    raised = add_ridge(moment, ridge, rank, 500)
+    assert_same(raised[4], ridge * torch.eye(20, dtype=torch.float64)[4])
+    values = torch.linalg.eigvalsh(raised)
+    assert int((values - ridge).abs().lt(1e-9 * ridge).sum()) == 5

@@ -14,8 +14,13 @@ import torch
 from rich.console import Console
 
 import sims.counting
-from editing.covariance import compute_covariance, with_ridge
-from editing.covariance_files import load_covariance
+from editing.covariance import (
+    Covariance,
+    Provenance,
+    compute_covariance,
+    with_ridge,
+)
+from editing.covariance_files import load_covariance, save_covariance
 from editing.errors import InputError
 from editing.moment_counting import UnfinishedError
 from sims.commands import main
@@ -161,6 +166,19 @@ def test_too_few_tokens_get_a_ridge_that_is_shown_and_kept(
     model = tiny_model(dtype=torch.float32)
     assert f"Model: {model.fingerprint}, in float32" in first
     assert "SHA-256" in first
+
+
+def test_directions_that_a_long_text_never_used_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are not short for want of tokens."""
+    moment = torch.diag(torch.tensor([1.0, 2.0, 0.0, 3.0, 0.0], dtype=torch.float64))
+    file = tmp_path / "a.safetensors"
+    save_covariance(with_ridge(Covariance({1: moment}, Provenance("", "x", 30))), file)
+    assert exit_code("covariance-info", str(file)) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"1 +5 +6\.0 +3, 2 never used +0\.12\s", shown)
+    assert "else on the directions that no token used" in shown
 
 
 def test_a_published_file_is_shown_by_its_module(
