@@ -143,14 +143,23 @@ def shared_requests(
     )
     draw = requests.source == EMBEDDED
     limit = None if draw else requests.limit
-    pool = _read(source, limit, requests.zsre_target)
+    pool = _read(source, limit, requests.zsre_target, requests.skip)
     return order_requests(pool, requests, parties.split, draw=draw)
 
 
 def _slice_own(config: ClientConfig, file: Path, number: int) -> list[EditRequest]:
-    """Take the requests of a party's own file in turn, until there are no more."""
+    """Take the requests of a party's own file in turn, until there are no more.
+
+    Raises:
+        InputError: If records of a common source are to be left out.
+    """
+    if config.requests.skip:
+        raise InputError(
+            "`requests.skip` numbers the records of one common source, and this node "
+            "has a file of its own: take the records out of it, and unset `skip`."
+        )
     sizes = [_own_size(config, each) for each in range(1, number + 1)]
-    mine = _read(file, config.requests.limit, config.requests.zsre_target)
+    mine = _read(file, config.requests.limit, config.requests.zsre_target, ())
     return mine[sum(sizes[:-1]) : sum(sizes)]
 
 
@@ -177,8 +186,10 @@ def _own_size(config: ClientConfig, number: int) -> int:
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path, limit: int | None, zsre_target: ZsreTarget) -> list[EditRequest]:
-    return read_requests(path, limit, zsre_target)
+def _read(
+    path: Path, limit: int | None, zsre_target: ZsreTarget, skip: tuple[int, ...]
+) -> list[EditRequest]:
+    return read_requests(path, limit, zsre_target, skip)
 
 
 def _table(value: object) -> dict[str, object]:

@@ -1,7 +1,9 @@
 """Edit requests: what a party wants the model to say."""
 
+import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from editing.record_fields import Text, check_fields, shorten
 from editing.request_forms import ZsreTarget, read_form
 from editing.request_records import read_records
 from editing.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class Question(Settings):
@@ -78,37 +82,63 @@ def read_requests(
     source: Path | str,
     limit: int | None = None,
     zsre_target: ZsreTarget = "answers",
+    skip: Collection[int] = (),
 ) -> list[EditRequest]:
     """Read requests of any known form from a file, a folder or the hub.
 
-    Nothing is skipped: the first bad record stops the reading. Nothing behind the
-    limit is read.
+    Nothing is skipped but what `skip` names: any other bad record stops the reading.
+    Nothing behind the limit is read.
 
     Args:
         source: As `editing.request_records.read_records` takes it.
         limit: How many requests to read; all of them if None.
         zsre_target: Which field of zsRE's records is edited in.
+        skip: Records to leave out, by the number that messages give: from 1, and in
+            JSON Lines the line. All others keep their case numbers.
 
     Raises:
-        RequestError: If the source or a record cannot be read, or there is none; names
-            file, line (or record number) and field.
+        RequestError: If the source or a record cannot be read, there is none, or one
+            that is to be left out; names file, line (or record number) and field.
     """
-    found = list(islice(stream_requests(source, zsre_target), limit))
+    records = _Kept(source, skip)
+    found = list(islice(_stream(records, zsre_target), limit))
+    if records.unmet and (limit is None or len(found) < limit):
+        raise RequestError(
+            f"{source}: has no record {min(records.unmet)}, which `skip` leaves out. "
+            "Give numbers as messages do: from 1, and in JSON Lines the line."
+        )
     if not found and limit != 0:
         raise RequestError(f"{source}: holds no requests; wanted at least one.")
+    if records.left_out:
+        logger.warning("%s: left out %d record(s)", source, records.left_out)
     return found
 
 
-def stream_requests(
-    source: Path | str, zsre_target: ZsreTarget = "answers"
-) -> Iterator[EditRequest]:
-    """Read requests one by one, in the source's order; see `read_requests`.
+class _Kept:
+    """A source's records without some of them, each counted with those left out."""
+
+    def __init__(self, source: Path | str, skip: Collection[int]) -> None:
+        self.source = source
+        self.unmet, self.left_out, self._skip = set(skip), 0, frozenset(skip)
+
+    def __iter__(self) -> Iterator[tuple[int, str, object]]:
+        for index, (place, record) in enumerate(read_records(self.source)):
+            number = int(re.findall(r"\d+$", place)[0]) if self._skip else 0
+            if number not in self._skip:
+                yield index, place, record
+                continue
+            self.left_out += 1
+            self.unmet.discard(number)
+
+
+def _stream(records: _Kept, zsre_target: ZsreTarget) -> Iterator[EditRequest]:
+    """Read requests one by one, in the source's order.
 
     Raises:
         RequestError: If two requests have one case number.
     """
     seen: dict[int, str] = {}
-    for index, (place, record) in enumerate(read_records(source)):
+    for index, place, record in records:
         request = parse_request(record, place, index, zsre_target)
         if request.case_id in seen:
             raise RequestError(

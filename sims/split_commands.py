@@ -79,6 +79,14 @@ def split_requests(
     zsre_target: Annotated[
         ZsreTarget, typer.Option(help="Which field of zsRE's records is edited in.")
     ] = ZsreTarget.ANSWERS,
+    skip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="Records to leave out, by the numbers that messages give.",
+            show_default="none",
+        ),
+    ] = None,
 ) -> None:
     """Write one private file of requests a party, as a run shares them out.
 
@@ -92,6 +100,7 @@ def split_requests(
         SplitOrder,
         explain,
         read_amount,
+        read_numbers,
         read_sizes,
         split_source,
     )
@@ -108,6 +117,7 @@ def split_requests(
         "seed": seed,
         "limit": limit,
         "zsre_target": zsre_target.value,
+        "skip": read_numbers(skip, "--skip"),
     }
     try:
         order = SplitOrder.model_validate(values)

@@ -49,6 +49,7 @@ class SplitOrder(Settings):
         parties: How many files.
         sizes: As ``requests-per-round``; None splits the whole source in one round.
         rounds: For how many rounds the files are.
+        skip: Records of the source to leave out.
     """
 
     source: str
@@ -62,6 +63,7 @@ class SplitOrder(Settings):
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None
     zsre_target: ZsreTarget = "answers"
+    skip: tuple[PositiveInt, ...] = ()
 
     def settings(self, sizes: object) -> PartiesConfig:
         """The settings of a run that shares its requests out in the same way.
@@ -156,6 +158,7 @@ def share_source(order: SplitOrder) -> Shares:
         limit=order.limit,
         seed=order.seed,
         zsre_target=order.zsre_target,
+        skip=order.skip,
     )
     kind = PartiesConfig(count=order.parties, split=order.split)
     pool = shared_requests(ModelConfig(), requests, kind)
@@ -324,6 +327,21 @@ def read_sizes(text: str | None) -> object:
             f'or one list for each round as in "[[3, 2], [1, 2]]"; got {text!r}'
         ) from None
     return sizes if len(sizes) > 1 else sizes[0]
+
+
+def read_numbers(text: str | None, option: str) -> tuple[int, ...]:
+    """Read whole numbers between commas.
+
+    Raises:
+        InputError: If they are none.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        numbers = (0,)
+    if any(number < 1 for number in numbers):
+        raise InputError(f"{option}: wanted numbers from 1, as in 4,17; got {text!r}")
+    return numbers
 
 
 def read_amount(text: str, option: str) -> Amount:

@@ -77,6 +77,7 @@ class RequestsConfig(Settings):
             if unset.
         zsre_target: Which field of zsRE's records is edited in: the first of
             ``answers``, as in MEMIT, or ``alt``, as in MEND.
+        skip: Records of the source to leave out, by the numbers that messages give.
     """
 
     source: str = EMBEDDED
@@ -85,6 +86,7 @@ class RequestsConfig(Settings):
     phrasings: NonNegativeInt = 0
     templates: str | None = None
     zsre_target: ZsreTarget = "answers"
+    skip: tuple[PositiveInt, ...] = ()
 
 
 class PartiesConfig(Settings):

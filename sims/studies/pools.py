@@ -33,8 +33,10 @@ def read_pool(config: RunConfig) -> list[EditRequest]:
         config.requests.source, place, "requests.json", "requests.source"
     )
     if not holds_conflicts(source):
-        target = config.requests.zsre_target
-        return read_requests(source, config.requests.limit, target)
+        asked = config.requests
+        return read_requests(source, asked.limit, asked.zsre_target, asked.skip)
+    if config.requests.skip:
+        raise RequestError(f"{source}: `requests.skip` leaves out no conflicts.")
     pairs = read_conflicts(source, config.requests.limit)
     return [each for pair in pairs for each in (pair.right, pair.conflicting)]
 

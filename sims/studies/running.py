@@ -234,6 +234,6 @@ class Runner:
 
     def _configure(self, seed: int, trial: Trial) -> RunConfig:
         source = json.dumps(str(self._source(seed, trial)), ensure_ascii=False)
-        own = (f"requests.source={source}", f"run.seed={seed}")
+        own = (f"requests.source={source}", "requests.skip=[]", f"run.seed={seed}")
         overrides = (*self._order.overrides, *trial.overrides, *own)
         return read_scenario(self._scenario, overrides)

@@ -325,3 +325,24 @@ def test_nothing_behind_the_limit_is_read(
         limited = config.model_copy(update={"own_requests": own})
         found = requests_of_round(limited, 1, pooled=False)
         assert found == {0: world_requests()[:2]}
+
+
+def test_named_records_of_the_common_source_are_left_out(
+    configure: Callable[..., ClientConfig], tmp_path: Path
+) -> None:
+    """A party's own file has other numbers, so that its node refuses."""
+    records = [to_counterfact(each) for each in world_requests()[:7]]
+    records[2] = {**records[2], "case_id": "bad"}
+    file = write_json(tmp_path / "some.json", records)
+    settings = {"source": str(file), "skip": "[3]"}
+    parties = {"requests-per-round": 2, "count": 3}
+    config = configure({"partition-id": 1}, requests=settings, parties=parties)
+    assert config.requests.skip == (3,)
+    (mine,) = requests_of_round(config, 1, pooled=False).values()
+    assert [each.case_id for each in mine] == [
+        records[3]["case_id"],
+        records[4]["case_id"],
+    ]
+    own = configure({"requests-path": str(file)}, requests={"skip": "[3]"})
+    with pytest.raises(InputError, match="numbers the records of one"):
+        requests_of_round(own, 1, pooled=False)

@@ -131,6 +131,31 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     assert len(read_requests(write(tmp_path, "\ufeff" + json.dumps([FLAT])))) == 1
 
 
+@pytest.mark.parametrize("name", ["some.json", "some.jsonl"])
+@pytest.mark.parametrize("limit", [None, 1, 2])
+def test_what_is_named_is_left_out_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, limit: int | None
+) -> None:
+    """A bad record too; the others are as they were, and the log has the count."""
+    records = [flat(subject="a"), flat(prompt="bad"), flat(subject="b"), FLAT]
+    lines = "\n\n".join(map(json.dumps, records))  # with every other line empty
+    text = json.dumps(records) if name.endswith("json") else lines
+    path, places = (
+        write(tmp_path, text, name),
+        (2, 3) if name.endswith("json") else (3, 5),
+    )
+    with pytest.raises(RequestError, match=rf"\D{places[0]}: `prompt` must hold"):
+        read_requests(path)
+    found = read_requests(path, limit, skip=places)
+    kept = [(0, "a"), (3, FLAT["subject"])][:limit]
+    assert [(each.case_id, each.subject) for each in found] == kept
+    counts = [record.getMessage() for record in caplog.records]
+    assert counts == ([f"{path}: left out 2 record(s)"] if limit != 1 else [])
+    if limit is None:
+        with pytest.raises(RequestError, match="has no record 9, which `skip` leaves"):
+            read_requests(path, skip=(9, *places))
+
+
 @pytest.mark.parametrize("limit", [1, 2, 9])
 def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
     """And does not read what lies behind it."""
