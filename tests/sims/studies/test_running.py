@@ -104,9 +104,10 @@ def test_trials_at_once_come_to_what_they_come_to_one_after_the_other(
 def test_a_run_reads_the_trials_requests_from_a_file(tmp_path: Path) -> None:
     """In the order in which parties take them, numbered anew."""
     fake = Fake()
-    trial = Trial("a", ROUNDS)
+    trial = Trial("a", ROUNDS, ("requests.skip=[1]",))
     run_one(make_runner(tmp_path / 'a "folder" ü', fake), 0, trial)
     (config,) = fake.configs
+    assert config.requests.skip == ()
     assert read_requests(Path(config.requests.source)) == list(trial.requests)
     assert config.parties.sizes_of(1) == (1, 2)
 
