@@ -66,6 +66,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
 	@echo "Installing $(TORCH), then what pyproject.toml asks for, into .venv"
 	$(IN_VENV) pip install --disable-pip-version-check -c constraints.txt $(TORCH)
+	@echo "Installing the rest, silently, in a minute or two"
 	@$(IN_VENV) pip install --disable-pip-version-check --quiet -c constraints.txt \
 		$$(.venv/bin/python -c '$(REQUIREMENTS)')
 	@mv .venv/unfinished $(STAMP)

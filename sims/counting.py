@@ -181,7 +181,9 @@ def counting(
             show_tokens(done)
 
         yield tell
-    console.print(f"{pace.done} tokens, {pace.speed:.0f} tokens/s", highlight=False)
+    ended = ", where the text ends" if pace.done < total else ""
+    said = f"{pace.done} tokens{ended}, {pace.speed:.0f} tokens/s"
+    console.print(said, highlight=False)
 
 
 class Pace:

@@ -309,4 +309,4 @@ def test_progress_says_tokens_speed_and_time_left(
     shown = screen.getvalue()
     assert "100/200" in shown
     assert re.search(r"\d+ tokens/s, \d+:\d\d left", shown)
-    assert re.search(r"100 tokens, \d+ tokens/s\n", shown)
+    assert re.search(r"100 tokens, where the text ends, \d+ tokens/s\n", shown)
