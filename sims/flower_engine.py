@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from sims.errors import RunFailedError
-from sims.guard import end_processes_of, guarded
+from sims.guard import guarded
 from strategies.scenario import FlatValue
 
 APP = Path(__file__).resolve().parent.parent
@@ -170,20 +170,22 @@ def superlink() -> Iterator[SuperLink]:
         (home / "config.toml").write_text(write_connection(port), encoding="utf-8")
         environment = {**os.environ, **QUIET, "FLWR_HOME": str(home)}
         environment["PATH"] = search_path()
-        link, mark = SuperLink(scratch, environment), f"FLWR_HOME={home}"
-        arguments = ["flower-superlink", "--insecure", "--simulation"]
-        arguments += ["--host", "127.0.0.1", "--port", str(port)]
-        arguments += ["--disable-runtime-dependency-installation"]
-        try:
-            with (
-                guarded(mark, scratch),
-                (scratch / LINK_LOG).open("wb") as log,
-                program(arguments, link, log) as process,
-            ):
-                wait_until_healthy(process, port, link)
-                yield link
-        finally:
-            end_processes_of(mark)
+        link = SuperLink(scratch, environment)
+        command = [executable("flower-superlink"), "--insecure", "--simulation"]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        command += ["--disable-runtime-dependency-installation"]
+        with (
+            (scratch / LINK_LOG).open("wb") as log,
+            guarded(
+                command,
+                scratch,
+                log,
+                environment=environment,
+                folder=scratch / "empty",
+            ) as process,
+        ):
+            wait_until_healthy(process, port, link)
+            yield link
 
 
 @contextmanager

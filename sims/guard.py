@@ -1,80 +1,131 @@
-"""A process that outlives ours by a moment, to end what we started.
+"""A process that runs a program for ours, and ends all that came of it.
 
 A block that cleans up is not run when its process is killed. This program waits for
 the end of its standard input, which the system closes with whoever holds the other
-end, and then ends all processes that carry a mark. It needs nothing but Python.
+end. Whatever the program started comes to it when left by its parent, in whatever
+session it is and whatever it calls itself (Linux's child subreaper), so nothing is
+left when it has no children. It needs nothing but Python.
 """
 
+import ctypes
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-QUIET_LOOKS = 3
-LOOK_SECONDS = 0.1
-AT_MOST_SECONDS = 60.0
+GRACE_SECONDS = 10.0
+"""How long a program that is asked to end may take."""
+
+LOOK_SECONDS = 0.05
+SET_CHILD_SUBREAPER = 36
+"""``PR_SET_CHILD_SUBREAPER`` of Linux's ``prctl``."""
 
 
 @contextmanager
-def guarded(mark: str, scratch: Path) -> Iterator[None]:
-    """Have the processes of the block end with this one, however it ends.
+def guarded(
+    command: Sequence[str],
+    scratch: Path,
+    output: IO[bytes],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Lend a program that ends, with all it started, with this process or the block.
 
     Args:
-        mark: An environment variable, ``NAME=value``, that they all inherit.
-        scratch: Their folder, which goes with them.
+        command: The program and its arguments.
+        scratch: A folder that goes with it.
+        output: Takes what it prints.
+        environment: Its environment.
+        folder: Its working folder.
     """
-    command = [sys.executable, "-I", str(Path(__file__).resolve()), mark, str(scratch)]
+    guard = [sys.executable, "-I", str(Path(__file__).resolve()), str(scratch)]
     # A session of its own: a signal to our process group shall not reach it.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
-        yield
-
-
-def processes_of(variable: str) -> list[int]:
-    """List the processes that inherited an environment variable of ours.
-
-    Ray starts workers outside the SuperLink's process group; its private home is what
-    tells them from anybody else's. Systems without ``/proc`` list none.
-    """
-    wanted = variable.encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # gone meanwhile, or another user's
-            continue
-        if wanted in variables:
-            found.append(int(folder.name))
-    return found
-
-
-def end_processes_of(variable: str) -> None:
-    """End the processes that inherited an environment variable of ours.
-
-    One look is not enough: whoever ends first may be replaced by a process that has not
-    ended yet (Ray's raylet does), and a process that is just being started shows no
-    variables for a moment. So it looks until it has found nothing a few times in turn.
-    """
-    quiet, deadline = 0, time.monotonic() + AT_MOST_SECONDS
-    while quiet < QUIET_LOOKS and time.monotonic() < deadline:
-        found = processes_of(variable)
-        for process in found:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        quiet = 0 if found else quiet + 1
-        time.sleep(LOOK_SECONDS)
+    with subprocess.Popen(
+        [*guard, *command],
+        env=dict(environment),
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    ) as process:
+        yield process
 
 
 def main() -> None:
-    """Wait for the end of standard input, then clean up."""
-    mark, scratch = sys.argv[1:]
-    sys.stdin.buffer.read()
-    end_processes_of(mark)
+    """Run the program to its end, or to that of standard input; then clean up."""
+    scratch, *command = sys.argv[1:]
+    adopt_orphans()
+    started = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    status = None
+    while status is None and not select.select([0], [], [], LOOK_SECONDS)[0]:
+        status = collect_ended().get(started.pid)
+    end_all(started.pid, has_ended=status is not None)
     shutil.rmtree(scratch, ignore_errors=True)
+    sys.stdout.flush()
+    os._exit(1 if status is None else status)  # `started` is waited for by nobody else
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever our children leave behind; Linux alone can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def collect_ended() -> dict[int, int]:
+    """Wait for the children that have ended.
+
+    Returns:
+        Their exit codes by process number; 128 + the signal for a killed one.
+    """
+    ended: dict[int, int] = {}
+    with suppress(ChildProcessError):  # there is none at all
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            code = os.waitstatus_to_exitcode(found[1])
+            ended[found[0]] = code if code >= 0 else 128 - code
+    return ended
+
+
+def end_all(leader: int, *, has_ended: bool) -> None:
+    """Ask a program to end, then end all children until none is left."""
+    if not has_ended:
+        signal_session(leader, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while not has_ended or children():
+        has_ended |= leader in collect_ended()
+        if has_ended or time.monotonic() > deadline:
+            signal_session(leader, signal.SIGKILL)
+            for child in children():
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        time.sleep(LOOK_SECONDS)
+
+
+def signal_session(leader: int, number: signal.Signals) -> None:
+    """Send a signal to the process group that a session's leader began."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def children() -> list[int]:
+    """List our children; systems without ``/proc`` list none."""
+    own, found = os.getpid(), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # gone meanwhile
+            stat = (folder / "stat").read_text()
+            if int(stat.rpartition(")")[2].split()[1]) == own:
+                found.append(int(folder.name))
+    return found
 
 
 if __name__ == "__main__":

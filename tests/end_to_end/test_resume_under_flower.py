@@ -10,8 +10,8 @@ import pytest
 
 from editing.deltas import load_delta
 from server.report import read_report
-from sims.guard import processes_of
 from tests.federation import assert_same_bits
+from tests.processes import processes_of
 from tests.trees import ROOT
 
 SECONDS = 180.0

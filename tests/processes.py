@@ -1,0 +1,44 @@
+"""Looking for processes on this machine, on systems that have ``/proc``."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="needs /proc"
+)
+
+
+def processes_of(variable: str) -> list[int]:
+    """List the processes with an environment variable, given as ``NAME=value``.
+
+    Programs that write their title over their own environment may not be listed.
+    """
+    wanted = variable.encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # gone meanwhile, or another user's
+            continue
+        if wanted in variables:
+            found.append(int(folder.name))
+    return found
+
+
+def lives(process: int) -> bool:
+    """Whether a process runs and has not just been ended."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
+
+
+def is_gone(process: int, seconds: float = 20) -> bool:
+    """Wait until a process is gone."""
+    deadline = time.monotonic() + seconds
+    while lives(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not lives(process)
