@@ -42,6 +42,35 @@ class Exchanged:
     refusals: Sequence[Refusal]
 
 
+@dataclass(frozen=True, slots=True)
+class ExchangeRecord:
+    """What one exchange with one node took.
+
+    Attributes:
+        phase: The message type.
+        round: Counted from 1; 0 is before any edit.
+        node: Flower's number of the node.
+        party: The party that it speaks for; −1 while nobody knows.
+        seconds: From the sending of the message to its reply, or to the end of waiting.
+        bytes_down: Content of the message.
+        bytes_up: Content of the reply; 0 if none came.
+        outcome: ``ok``, or why the party goes on no further; nothing private.
+    """
+
+    phase: str
+    round: int
+    node: int
+    party: int
+    seconds: float
+    bytes_down: int
+    bytes_up: int
+    outcome: str
+
+
+OnExchange = Callable[[ExchangeRecord], None]
+"""Told what each exchange with each node took."""
+
+
 def await_nodes(grid: Grid, count: int, timeout: float) -> list[int]:
     """Wait until so many nodes are there, and number them in ascending order.
 
