@@ -13,6 +13,7 @@ import typer
 from editing.errors import InputError
 from sims.covariance_commands import app as covariances
 from sims.delta_commands import app as deltas
+from sims.deployment_commands import app as deployments
 from sims.errors import RunFailedError
 from sims.evaluate_commands import app as evaluations
 from sims.options import Engine, SetOption
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(studies)
 app.add_typer(covariances)
 app.add_typer(deltas)
+app.add_typer(deployments)
 app.add_typer(evaluations)
 app.add_typer(presets)
 app.add_typer(splits)
