@@ -21,9 +21,11 @@ from torch import Tensor
 
 from editing.statistics import (
     LayerStatistics,
+    NormBounds,
     StatisticsError,
     check_count,
     check_matrix,
+    check_norms,
     check_semidefinite,
 )
 
@@ -70,13 +72,25 @@ def encode(
     return EncodedStatistics(encoding, tensors, len(keys))
 
 
-def decode(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerStatistics:
+def decode(
+    encoded: EncodedStatistics,
+    d_in: int,
+    d_out: int,
+    bounds: NormBounds | None = None,
+) -> LayerStatistics:
     """Read the statistics of a layer of known width, refusing what cannot be right.
+
+    Args:
+        encoded: As it travelled.
+        d_in: Width of the layer's keys.
+        d_out: Width of its residuals.
+        bounds: How long keys and residuals may be; as long as they like if None.
 
     Raises:
         StatisticsError: If the encoding is unknown, a tensor is missing, or no batch of
             edits can have such statistics: a count that is not positive, a wrong shape,
-            a number that is not finite, a gram that is not positive semidefinite.
+            a number that is not finite, a gram that is not positive semidefinite, a
+            cross that does not go with it, a norm beyond a bound.
     """
     readers: dict[str, Callable[[EncodedStatistics, int, int], LayerStatistics]] = {
         "factors": _decode_factors,
@@ -88,7 +102,9 @@ def decode(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerStatistics
             f"Statistics encoded as one of {', '.join(readers)} were wanted, got "
             f"{encoded.encoding!r}. Does the party run another version?"
         )
-    return reader(encoded, d_in, d_out)
+    statistics = reader(encoded, d_in, d_out)
+    check_norms(statistics, bounds or NormBounds())
+    return statistics
 
 
 def draw_rotation(

@@ -5,6 +5,7 @@ depends on the batch only through ``KᵀK`` and ``RᵀK``. Both are sums over ed
 statistics of two parties add up to the statistics of their union.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -59,6 +60,19 @@ class LayerStatistics:
         return LayerStatistics(
             self.gram + other.gram, self.cross + other.cross, self.count + other.count
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NormBounds:
+    """How long an edit's keys and residuals may be, in the root mean square of a party.
+
+    Attributes:
+        key: Of ``‖k‖``.
+        residual: Of ``‖r‖``.
+    """
+
+    key: float = math.inf
+    residual: float = math.inf
 
 
 def pool(statistics: Iterable[LayerStatistics]) -> LayerStatistics:
@@ -139,4 +153,40 @@ def check_semidefinite(
         raise StatisticsError(
             "`gram` must have no negative eigenvalue, being a sum of outer products, "
             f"got one below {-tolerance.item():.3g}."
+        )
+
+
+def check_norms(statistics: LayerStatistics, bounds: NormBounds) -> None:
+    """Refuse keys or residuals of a length that no honest edit has.
+
+    The mean of ``‖k‖²`` is ``tr(KᵀK) / count``. Residuals are known through ``RᵀK``
+    alone, of which the inequality of Cauchy and Schwarz bounds each column ``j`` by
+    ``‖R‖ · √gram_jj``. So a column of a key entry that is zero in all keys is refused
+    whatever the bounds are: it would change the weight where no edit asks for it.
+
+    Args:
+        statistics: With finite entries and a count of at least 1.
+        bounds: What is allowed.
+
+    Raises:
+        StatisticsError: If a bound is exceeded.
+    """
+    squares = statistics.gram.diagonal().double().clamp(min=0)
+    length = (squares.sum() / statistics.count).sqrt().item()
+    if length > bounds.key:
+        raise StatisticsError(
+            f"`gram` tells of keys of norm {length:.3g}, and at most {bounds.key:.3g} "
+            "is allowed. Does the party's model or precision differ? If its edits are "
+            "right, raise `run.max-key-ratio`."
+        )
+    columns = statistics.cross.double().norm(dim=0)
+    scale = (statistics.count * squares).sqrt()
+    reach = torch.where(scale > 0, bounds.residual * scale, 0.0)
+    beyond = columns > reach + ROUNDING * columns.norm()
+    if beyond.any():
+        least = (columns / scale)[beyond].max().item()
+        raise StatisticsError(
+            f"`cross` tells of residuals of norm {least:.3g} or more, and at most "
+            f"{bounds.residual:.3g} is allowed. Is it of the same edits as `gram`? If "
+            "they are right, raise `run.max-residual-norm`."
         )

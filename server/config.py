@@ -100,6 +100,13 @@ class ScheduleConfig(Settings):
         encoding: How statistics travel.
         timeout: Seconds to wait for the replies of one exchange.
         compare: Whether to run all five merges on the same requests and targets.
+        max_key_ratio: A party is refused whose keys are longer than so many times those
+            of plain text, in the root mean square: ``√tr(C₀)``. A token that begins
+            every text counts once in a window, so even its keys are within the square
+            root of the window's tokens; a large number turns the check off.
+        max_residual_norm: A party is refused whose residuals must be longer than this,
+            in the root mean square; unset, they may have any length. The report's
+            residual norm tells what is usual for a model.
     """
 
     rounds: PositiveInt = 1
@@ -108,6 +115,8 @@ class ScheduleConfig(Settings):
     encoding: Literal["factors", "dense"] = "factors"
     timeout: Positive = 3600.0
     compare: bool = False
+    max_key_ratio: Positive = 100.0
+    max_residual_norm: Positive | None = None
 
 
 class OutputConfig(Settings):

@@ -1,6 +1,7 @@
 """What a run needs before its first round: model, plan, prior, held-out facts."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from editing.covariance import Covariance
 from editing.covariance_cache import digest_covariance, find_covariance
 from editing.embedded import file_beside, resolve_model
 from editing.hyperparameter_choice import choose_hyperparameters
-from server.config import RunConfig
+from editing.statistics import NormBounds
+from server.config import RunConfig, ScheduleConfig
 from server.evaluation import HeldOutFact, read_held_out
 from server.federated_covariance import TextPool, TextShares, pool_texts
 from server.inputs import digest_inputs
@@ -53,15 +55,27 @@ class Preparation:
         chosen = prior.memory_weight
         return self.prior_weight if chosen == "lambda" else chosen
 
-    def layers(self, memory_weight: float) -> dict[int, EditedLayer]:
-        """The edited layers, with nothing remembered."""
+    def layers(
+        self, memory_weight: float, run: ScheduleConfig | None = None
+    ) -> dict[int, EditedLayer]:
+        """The edited layers, with nothing remembered.
+
+        Args:
+            memory_weight: ``γ``.
+            run: Bounds what a party may send.
+        """
+        run = run or ScheduleConfig()
         found = {}
         for layer in self.plan.parameters.layers:
             d_out, d_in = self.model.widths(layer)
             moment = self.covariance.moments[layer]
             memory = Memory.of_covariance(moment, self.prior_weight, memory_weight)
             name = self.model.weight_name(layer)
-            found[layer] = EditedLayer(name, d_out, d_in, memory)
+            typical = float(moment.double().trace()) ** 0.5
+            bounds = NormBounds(
+                run.max_key_ratio * typical, run.max_residual_norm or math.inf
+            )
+            found[layer] = EditedLayer(name, d_out, d_in, memory, bounds)
         return found
 
     def job(self, config: RunConfig, label: str, *, pooled: bool) -> Job:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from editing.statistics import NormBounds
 from strategies.exchange import Refusal
 from strategies.memory import Memory
 from strategies.messages import TargetsReply
@@ -20,12 +21,14 @@ class EditedLayer:
         d_out: Width of the hidden state.
         d_in: Width of the keys.
         memory: The layer's prior, and what the rounds so far added to it.
+        bounds: How long a party's keys and residuals may be.
     """
 
     weight: str
     d_out: int
     d_in: int
     memory: Memory
+    bounds: NormBounds = NormBounds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from editing.encodings import (
     draw_rotation,
     encode,
 )
-from editing.statistics import LayerStatistics, StatisticsError
+from editing.statistics import LayerStatistics, NormBounds, StatisticsError
 from tests.laws import (
     ALGEBRA,
     D_IN,
@@ -200,6 +200,7 @@ SLANTED = torch.eye(D_IN, dtype=torch.float64) + torch.ones(D_IN, D_IN).triu(1)
         (spoilt("dense", gram=NEGATIVE), "no negative eigenvalue"),
         (spoilt("dense", gram=SLANTED), "must be symmetric"),
         (spoilt("dense", count=-1), "count of -1"),
+        (spoilt("dense", gram=0 * SLANTED), "the same edits as `gram`"),
         (
             EncodedStatistics("dense", send("factors").tensors, 3),
             "`gram`, got only keys",
@@ -217,6 +218,21 @@ def test_what_no_edits_can_have_is_refused(
     """Before any arithmetic, with the reason."""
     with pytest.raises(StatisticsError, match=complaint):
         decode(sent, D_IN, D_OUT)
+
+
+@pytest.mark.parametrize("encoding", get_args(Encoding))
+@pytest.mark.parametrize(
+    ("bounds", "named"),
+    [(NormBounds(key=1e-3), "max-key-ratio"), (NormBounds(residual=1e-3), "residuals")],
+)
+def test_bounds_hold_in_every_encoding(
+    encoding: Encoding, bounds: NormBounds, named: str
+) -> None:
+    """What travels is another thing than what it says."""
+    sent = send(encoding)
+    assert decode(sent, D_IN, D_OUT, NormBounds(1e3, 1e3)).count == 3
+    with pytest.raises(StatisticsError, match=named):
+        decode(sent, D_IN, D_OUT, bounds)
 
 
 @pytest.mark.parametrize("encoding", get_args(Encoding))

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from editing.statistics import (
     LayerStatistics,
+    NormBounds,
     StatisticsError,
     check_count,
     check_matrix,
+    check_norms,
     check_semidefinite,
     pool,
 )
@@ -146,3 +148,64 @@ def test_a_negative_eigenvalue_is_refused(depth: float, edits: int, seed: int) -
     values[0] = -depth * values.sum()
     with pytest.raises(StatisticsError, match="no negative eigenvalue"):
         check_semidefinite(vectors @ values.diag() @ vectors.mT)
+
+
+def norms_of(edits: int, scale: float, seed: int) -> tuple[LayerStatistics, NormBounds]:
+    """Draw statistics, and the root mean squares of their very edits."""
+    keys, residuals = draw_pairs(edits, seed)
+    keys = scale * keys
+    return LayerStatistics.of_pairs(keys, residuals), NormBounds(
+        *(float(side.square().sum(dim=1).mean()) ** 0.5 for side in (keys, residuals))
+    )
+
+
+@given(edits=st.integers(1, 12), scale=st.sampled_from([1e-6, 1.0, 1e6]), seed=SEEDS)
+def test_no_honest_edit_is_beyond_its_own_norms(
+    edits: int, scale: float, seed: int
+) -> None:
+    """The inequality is no guess: bounds a hair above the truth refuse nobody."""
+    statistics, exact = norms_of(edits, scale, seed)
+    check_norms(statistics, NormBounds(1.001 * exact.key, 1.001 * exact.residual))
+    check_norms(statistics, NormBounds())
+
+
+@given(edits=st.integers(1, 12), factor=st.floats(1.01, 1e6), seed=SEEDS)
+def test_keys_beyond_their_bound_are_refused(
+    edits: int, factor: float, seed: int
+) -> None:
+    """The trace of the gram tells their mean square exactly."""
+    statistics, exact = norms_of(edits, 1.0, seed)
+    with pytest.raises(StatisticsError, match="run.max-key-ratio"):
+        check_norms(statistics, NormBounds(key=exact.key / factor))
+
+
+@given(seed=SEEDS)
+def test_residuals_of_one_edit_are_known_exactly(seed: int) -> None:
+    """Cauchy and Schwarz hold with equality there, so no slack is left."""
+    statistics, exact = norms_of(1, 1.0, seed)
+    with pytest.raises(StatisticsError, match=r"run\.max-residual-norm"):
+        check_norms(statistics, NormBounds(residual=0.999 * exact.residual))
+
+
+@given(edits=st.integers(2, 12), seed=SEEDS)
+def test_an_absurd_cross_is_refused_beside_any_gram(edits: int, seed: int) -> None:
+    """However many edits share it."""
+    statistics, exact = norms_of(edits, 1.0, seed)
+    bound = NormBounds(residual=10 * exact.residual)
+    check_norms(statistics, bound)
+    absurd = LayerStatistics(statistics.gram, 1e4 * statistics.cross, edits)
+    with pytest.raises(StatisticsError, match="residuals of norm"):
+        check_norms(absurd, bound)
+
+
+def test_a_cross_where_no_key_has_an_entry_is_refused_without_any_bound() -> None:
+    """A gram of zeros, which would leave the weight to the cross alone, included."""
+    keys, residuals = draw_pairs(3)
+    keys[:, 2] = 0
+    honest = LayerStatistics.of_pairs(keys, residuals)
+    check_norms(honest, NormBounds())
+    for gram, column in ((honest.gram, 2), (torch.zeros_like(honest.gram), 0)):
+        cross = honest.cross.clone()
+        cross[:, column] = 1.0
+        with pytest.raises(StatisticsError, match="the same edits as `gram`"):
+            check_norms(LayerStatistics(gram, cross, 3), NormBounds())

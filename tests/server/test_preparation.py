@@ -20,7 +20,7 @@ from editing.covariance import (
 from editing.covariance_cache import digest_covariance
 from editing.covariance_files import save_covariance
 from editing.errors import InputError
-from server.config import read_run_config
+from server.config import ScheduleConfig, read_run_config
 from server.preparation import Preparation, prepare
 from strategies.scenario import PriorConfig
 from tests.federation import HELD_OUT, QUICK, TEXT, settings_of, write_json
@@ -86,6 +86,19 @@ def test_layers_begin_with_the_covariance_and_nothing_remembered(
         assert edited.weight == found.model.weight_name(layer)
         assert_same(edited.memory.prior(), 7.0 * found.covariance.moments[layer])
         assert edited.memory.memory_weight == 0.5
+
+
+def test_bounds_are_told_in_the_keys_of_plain_text(preparing: Prepare) -> None:
+    """``tr(C₀)`` is the mean square norm of a key; residuals are as they are."""
+    found = preparing()
+    run = ScheduleConfig(max_key_ratio=3.0, max_residual_norm=2.5)
+    bounded, free = found.layers(1.0, run), found.layers(1.0)
+    for layer, moment in found.covariance.moments.items():
+        square = float(moment.double().diagonal().sum())
+        assert bounded[layer].bounds.key == pytest.approx(3 * square**0.5)
+        assert bounded[layer].bounds.residual == 2.5
+        assert free[layer].bounds.key == pytest.approx(100 * square**0.5)
+        assert free[layer].bounds.residual == float("inf")
 
 
 def test_the_memory_weight_may_be_called_lambda(preparing: Prepare) -> None:
