@@ -28,7 +28,7 @@ class EditedLayer:
     d_out: int
     d_in: int
     memory: Memory
-    bounds: NormBounds = NormBounds()
+    bounds: NormBounds = field(default_factory=NormBounds)
 
 
 @dataclass(frozen=True, slots=True)

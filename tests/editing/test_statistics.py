@@ -175,7 +175,7 @@ def test_keys_beyond_their_bound_are_refused(
 ) -> None:
     """The trace of the gram tells their mean square exactly."""
     statistics, exact = norms_of(edits, 1.0, seed)
-    with pytest.raises(StatisticsError, match="run.max-key-ratio"):
+    with pytest.raises(StatisticsError, match=r"run\.max-key-ratio"):
         check_norms(statistics, NormBounds(key=exact.key / factor))
 
 
