@@ -23,6 +23,9 @@ from typing import IO
 GRACE_SECONDS = 10.0
 """How long a program that is asked to end may take."""
 
+PROCESS = "process"
+"""The file in the scratch folder that holds the program's process number."""
+
 LOOK_SECONDS = 0.05
 SET_CHILD_SUBREAPER = 36
 """``PR_SET_CHILD_SUBREAPER`` of Linux's ``prctl``."""
@@ -67,6 +70,7 @@ def main() -> None:
     started = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, start_new_session=True
     )
+    (Path(scratch) / PROCESS).write_text(f"{started.pid}\n")
     status = None
     while status is None and not select.select([0], [], [], LOOK_SECONDS)[0]:
         status = collect_ended().get(started.pid)
@@ -117,9 +121,9 @@ def signal_session(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
 
 
-def children() -> list[int]:
-    """List our children; systems without ``/proc`` list none."""
-    own, found = os.getpid(), []
+def children(parent: int | None = None) -> list[int]:
+    """List a process's children, or ours; systems without ``/proc`` list none."""
+    own, found = os.getpid() if parent is None else parent, []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # gone meanwhile
             stat = (folder / "stat").read_text()

@@ -27,11 +27,11 @@ from server.report import (
     write_whole,
 )
 from sims.console import hush_libraries, open_console
-from sims.flower_engine import interruptible
 from sims.judging import edited
 from sims.studies.page import Account, write_page
 from sims.studies.pools import read_pool
 from sims.studies.study import Round, Study, Trial, TrialResult
+from sims.superlink import interruptible
 from strategies.scenario import ModelConfig
 
 Execute: TypeAlias = Callable[[RunConfig, Path, str], None]
