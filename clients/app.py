@@ -32,12 +32,14 @@ from clients.round_targets import (
 )
 from clients.selection import Asked, asked_in, asked_until, group_by_party
 from clients.storage import PrivateFolder
-from editing.architectures import EditableModel, ModelError, load_editable_model
+from editing.architectures import EditableModel, ModelError
 from editing.config import Hyperparameters
+from editing.covariance_cache import user_cache
 from editing.deltas import applied
 from editing.embedded import resolve_model
 from editing.errors import InputError
 from editing.evaluation import predict_locality
+from editing.fingerprint_cache import FingerprintCache, load_known_model
 from editing.texts import TextError
 from strategies.introductions import Introduction, write_introduction
 from strategies.messages import (
@@ -256,6 +258,9 @@ def load_model(
 ) -> EditableModel:
     """Load the model once in a process, and take only the threads that are allowed.
 
+    A process that was started for one message finds the model's fingerprints among the
+    user's caches, so that of weights that are mapped it reads only what it needs.
+
     Sums depend on the number of threads, so it is a setting and no matter of the
     machine: the same run gives the same bits in any engine.
 
@@ -272,7 +277,8 @@ def load_model(
 def _load(
     path: str, dtype: str, device: str, naming: Hyperparameters | None
 ) -> EditableModel:
-    return load_editable_model(path, dtype, device, naming)
+    known = FingerprintCache(user_cache() / "fingerprints")
+    return load_known_model(path, dtype, device, naming, known)
 
 
 def identify(model: EditableModel) -> ModelIdentity:

@@ -25,7 +25,7 @@ from editing.discovery import check_parts, discover, settle
 from editing.errors import InputError
 from editing.families import ARCHITECTURES, Architecture, longest_input
 from editing.families import ModelError as ModelError
-from editing.fingerprints import fingerprint_model
+from editing.fingerprints import Fingerprints, fingerprint_model
 from editing.folder_files import missing_files
 
 AUTO = "auto"
@@ -39,11 +39,19 @@ _UNLOADABLE = (
 
 @dataclass(frozen=True)
 class EditableModel:
-    """A causal language model with its tokenizer and the names of its parts."""
+    """A causal language model with its tokenizer and the names of its parts.
+
+    Attributes:
+        model: The model, whose weights may be mapped from their files.
+        tokenizer: Its tokenizer, which knows where in a text a token lies.
+        architecture: Where in the model its parts are found.
+        known: Its fingerprints, if they were found without reading the weights.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     architecture: Architecture
+    known: Fingerprints | None = None
 
     @property
     def device(self) -> torch.device:
@@ -142,11 +150,15 @@ class EditableModel:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of names, precision and values of all parameters, as loaded."""
+        if self.known is not None:
+            return self.known.weights
         return fingerprint_model(self.model)
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
         """SHA-256 of how the tokenizer cuts: its vocabulary and a probe text."""
+        if self.known is not None:
+            return self.known.tokenizer
         digest = hashlib.sha256()
         for token, number in sorted(self.tokenizer.get_vocab().items()):
             digest.update(f"{token} {number}\n".encode())

@@ -2,9 +2,23 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """By what a model is known.
+
+    Attributes:
+        weights: SHA-256 of its parameters as loaded, as `fingerprint_model` has it.
+        tokenizer: SHA-256 of how its tokenizer cuts.
+    """
+
+    weights: str
+    tokenizer: str
 
 
 def fingerprint_model(model: nn.Module, dtype: torch.dtype | None = None) -> str:

@@ -311,7 +311,7 @@ def test_a_process_loads_its_model_once_and_no_other_in_its_place(
         loads.append((path, dtype, device, naming))
         return load_editable_model(path, dtype, device, naming)
 
-    monkeypatch.setattr(clients.app, "load_editable_model", load)
+    monkeypatch.setattr("editing.fingerprint_cache.load_editable_model", load)
     clients.app._load.cache_clear()
     (context,) = make_contexts(settings_of(world), 1).values()
     config = read_client_config(context)
