@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.exception import AggregationError
 
 from editing.deltas import relative_difference, save_delta
+from editing.disk import has_no_room
 from editing.errors import InputError
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
@@ -30,6 +31,7 @@ from server.report import (
     write_report,
 )
 from server.shared_nodes import seat_parties
+from server.watching import watch_run
 from strategies.exchange import forget
 from strategies.merges.base import Merge
 from strategies.merges.choice import known_names, read_merge
@@ -50,7 +52,7 @@ def main(grid: Grid, context: Context) -> None:
     progress = Progress(str(context.run_config.get("output.progress", "")) or None)
     try:
         folder = run(grid, read_run_config({**context.run_config}), progress)
-    except Exception as error:
+    except BaseException as error:
         progress.fail(*explain(error))
         raise
     seconds = time.monotonic() - started
@@ -58,13 +60,17 @@ def main(grid: Grid, context: Context) -> None:
     progress.finish(folder)
 
 
-def explain(error: Exception) -> tuple[str, str]:
-    """Say what stopped the run, and whether the input did; a bug gives its type."""
+def explain(error: BaseException) -> tuple[str, str]:
+    """Say what stopped the run, and of which kind it is, see `RunEnd`."""
     if isinstance(error, InputError):
         return str(error), "input"
     if isinstance(error, AggregationError):
         return str(error), "run"
-    return f"{type(error).__name__}: {error}", "run"
+    if has_no_room(error):
+        return f"there is no room left on a disk of the server: {error}", "run"
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "it was stopped", "run"
+    return f"{type(error).__name__}: {error}", "program"
 
 
 def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
@@ -73,6 +79,7 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
     torch.set_num_threads(os.cpu_count() or 1)
     folder = choose_folder(config)
     with create_output_folder(folder) as draft:
+        watch_run(progress, config, folder)
         seats = cache(partial(seat_parties, grid, config.parties.count))
         preparation = prepare(
             config,

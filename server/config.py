@@ -130,10 +130,10 @@ class OutputConfig(Settings):
         progress: A file to which progress is appended, one JSON object a line.
         checkpoint: A folder that holds the run as it was after the last whole round;
             a run that finds one there goes on from it.
-        watch: The folder in which the run is described while it goes on:
-            ``status.json``, ``metrics.jsonl`` and ``exchanges.jsonl``. If unset, that is
-            `directory` with ``.unfinished`` behind its name, and they are moved to the
-            results in the end.
+        watch: The folder, of this run alone, in which it is described while it goes
+            on: ``status.json``, ``metrics.jsonl`` and ``exchanges.jsonl``. If unset,
+            that is `directory` with ``.unfinished`` behind its name, and they are moved
+            to the results in the end.
         metrics: Whether metrics of each round and costs of each exchange are written.
         log: A file to which each event is appended as one JSON object a line; the
             environment's ``COLLABEDIT_LOG`` if unset, and none if that is, too.

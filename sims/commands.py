@@ -16,6 +16,7 @@ from sims.delta_commands import app as deltas
 from sims.deployment_commands import app as deployments
 from sims.errors import RunFailedError
 from sims.evaluate_commands import app as evaluations
+from sims.operations_commands import app as operations
 from sims.options import Engine, SetOption
 from sims.preset_commands import app as presets
 from sims.split_commands import app as splits
@@ -43,6 +44,7 @@ app.add_typer(covariances)
 app.add_typer(deltas)
 app.add_typer(deployments)
 app.add_typer(evaluations)
+app.add_typer(operations)
 app.add_typer(presets)
 app.add_typer(splits)
 

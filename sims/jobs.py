@@ -286,13 +286,14 @@ def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
 
 
 def complete(config: RunConfig, draft: Path, progress: Path) -> RunConfig:
-    """Fill in where the model lies, and where results, checkpoints and progress go."""
+    """Fill in where the model lies, and where all that the run writes goes."""
     model = config.model.model_copy(update={"path": resolve_model(config.model.path)})
     output = config.output.model_copy(
         update={
             "directory": str(draft / WRITTEN),
             "checkpoint": str(draft / CHECKPOINT),
             "progress": str(progress),
+            "watch": str(draft),
         }
     )
     return config.model_copy(update={"model": model, "output": output})

@@ -9,12 +9,11 @@ from pathlib import Path
 from editing.errors import InputError
 from server.config import RunConfig
 from server.report import refuse_existing, write_whole
+from server.watching import UNFINISHED as UNFINISHED
+from server.watching import WATCHED
 
 if sys.platform != "win32":
     import fcntl
-
-UNFINISHED = ".unfinished"
-"""What the name of a run's folder ends in until all is there."""
 
 # What lies in it meanwhile: results as the server writes them, its checkpoints, what
 # the parties keep, the settings, and the lock of the process that is at work.
@@ -22,7 +21,7 @@ WRITTEN, CHECKPOINT, PARTIES, KEPT = "run", "checkpoint", "parties", "settings.j
 RULINGS, GROUP_KEY, LOCK = "rulings.jsonl", "group.key", "lock"
 
 RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK})
-"""What a run goes on from; all else in its folder is made again."""
+"""What a run goes on from; all but that and `WATCHED` is made again."""
 
 
 @contextmanager
@@ -88,7 +87,8 @@ def locked(draft: Path) -> Iterator[None]:
 
 def clear_drafts(draft: Path) -> None:
     """Remove results that were half written or gathered when the run was stopped."""
-    remove(path for path in draft.glob("*") if path.name not in RESUMABLE)
+    kept = RESUMABLE | WATCHED
+    remove(path for path in draft.glob("*") if path.name not in kept)
 
 
 def remove(paths: Iterable[Path]) -> None:

@@ -16,7 +16,6 @@ from editing.evaluation import evaluate_requests, sum_cases
 from server.app import choose_folder, choose_merges, explain
 from server.config import read_run_config
 from server.evaluation import judge_held_out
-from server.merging import wire_dtype
 from server.report import Report, read_report
 from sims.errors import RunFailedError
 from sims.in_process import run_in_process
@@ -108,6 +107,9 @@ def test_a_whole_run_writes_delta_settings_and_report(
         "report.json",
         "report.md",
         "report.html",
+        "status.json",
+        "metrics.jsonl",
+        "exchanges.jsonl",
     }
     delta, metadata = load_delta(runs.output / "delta.safetensors")
     federation = federate(editing=AT_ONCE, run={"rounds": 2})
@@ -290,8 +292,10 @@ def test_a_fault_of_the_program_is_told_with_its_type_and_leaves_no_draft(
     monkeypatch.setattr(server.app, "write_report", fail_with(KeyError("score")))
     with pytest.raises(KeyError):
         runs.run()
-    assert runs.last_event() == {"error": "KeyError: 'score'", "kind": "run"}
-    assert list(runs.output.parent.iterdir()) == []
+    assert runs.last_event() == {"error": "KeyError: 'score'", "kind": "program"}
+    # What was written about its whole rounds stays.
+    unfinished = runs.output.with_name("one.unfinished")
+    assert list(runs.output.parent.iterdir()) == [unfinished]
     assert runs.kept("safetensors") == []
 
 
@@ -364,21 +368,12 @@ def test_a_comparison_keeps_the_settings_of_the_merge_that_is_named(
     assert choose_merges(alone) == [merges["ties"]]
 
 
-def test_deltas_travel_in_the_precision_of_a_float64_model(
-    federate: Callable[..., Federation],
-) -> None:
-    """And in float32 for all others, whose weights hold no more."""
-    wide, narrow = federate(), federate(model={"dtype": "float32"})
-    assert wire_dtype(wide.preparation) == torch.float64
-    assert wire_dtype(narrow.preparation) == torch.float32
-
-
 @pytest.mark.parametrize(
     ("error", "told"),
     [
         (InputError("bad"), ("bad", "input")),
         (AggregationError("few"), ("few", "run")),
-        (ZeroDivisionError("by 0"), ("ZeroDivisionError: by 0", "run")),
+        (ZeroDivisionError("by 0"), ("ZeroDivisionError: by 0", "program")),
     ],
 )
 def test_what_stopped_a_run_is_told_apart(
