@@ -174,6 +174,12 @@ def load_editable_model(
 ) -> EditableModel:
     """Load a model from a folder or a hub name, ready to be edited.
 
+    On a processor, weights in the precision of their safetensors file are mapped from
+    it: processes share them, none is read before it is used, and what an edit changes
+    is copied first, so that no file is ever written. A file in use must therefore be
+    replaced by another one, not written over. In another precision they are turned into
+    it, all at once.
+
     A `ModelError` says so if nothing loadable is there, or the model's parts are
     neither known, nor told by its structure, nor named by the hyperparameters.
 
