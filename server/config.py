@@ -103,6 +103,8 @@ class ScheduleConfig(Settings):
         encoding: How statistics travel.
         timeout: Seconds to wait for the replies of one exchange.
         compare: Whether to run all five merges on the same requests and targets.
+        name: What parties call their folders of the run, so that a run that goes on
+            finds them; Flower's number of the run if unset.
         max_key_ratio: A party is refused whose keys are longer than so many times those
             of plain text, in the root mean square: ``√tr(C₀)``. A token that begins
             every text counts once in a window, so even its keys are within the square
@@ -118,6 +120,7 @@ class ScheduleConfig(Settings):
     encoding: Literal["factors", "dense"] = "factors"
     timeout: Positive = 3600.0
     compare: bool = False
+    name: str | None = None
     max_key_ratio: Positive = 100.0
     max_residual_norm: Positive | None = None
 
