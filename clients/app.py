@@ -1,12 +1,14 @@
 """The program beside private requests; it answers with statistics of them."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from jaxtyping import Float
+from torch import Tensor
 
 from clients.contribution import (
     contribute,
@@ -14,6 +16,7 @@ from clients.contribution import (
     leave_unedited,
     sum_by_round,
 )
+from clients.failures import OtherModelError, classify
 from clients.meetings import (
     blind_requests,
     check_rulings,
@@ -21,9 +24,11 @@ from clients.meetings import (
     heed_rulings,
 )
 from clients.moments import find_own_texts, sum_moments
-from clients.own_prior import OtherCovarianceError, find_own_priors
+from clients.own_prior import find_own_priors
 from clients.requests import ClientConfig, read_client_config
+from clients.round_requests import hold_requests
 from clients.round_targets import (
+    RoundTargets,
     choose_edits,
     distances_of,
     find_targets,
@@ -32,25 +37,24 @@ from clients.round_targets import (
 )
 from clients.selection import Asked, asked_in, asked_until, group_by_party
 from clients.storage import PrivateFolder
-from editing.architectures import EditableModel, ModelError
+from clients.updates import find_updates
+from editing.architectures import EditableModel
 from editing.config import Hyperparameters
 from editing.covariance_cache import user_cache
 from editing.deltas import applied
 from editing.embedded import resolve_model
-from editing.errors import InputError
+from editing.encodings import EncodedStatistics
 from editing.evaluation import predict_locality
 from editing.fingerprint_cache import FingerprintCache, load_known_model
-from editing.texts import TextError
+from strategies.arrays import digest_all
 from strategies.introductions import Introduction, write_introduction
 from strategies.messages import (
     PROTOCOL_VERSION,
-    Failure,
     Job,
     ModelIdentity,
     ProtocolError,
-    digest_arrays,
-    read_delta,
     read_job,
+    write_contribution,
     write_failure,
     write_judgements,
     write_metrics,
@@ -60,12 +64,12 @@ from strategies.messages import (
 from strategies.moments import write_moments
 from strategies.notices import read_rulings, write_tokens
 from strategies.priors import read_grams, read_pooled_covariance
+from strategies.updates import read_carried
 
 logger = logging.getLogger(__name__)
 
-
-class OtherModelError(InputError):
-    """Server and client do not hold the same model."""
+Priors = Mapping[int, Float[Tensor, "d_in d_in"]]
+"""What a party solves against, by layer."""
 
 
 def keep_private(
@@ -78,7 +82,8 @@ def keep_private(
     try:
         return call_next(message, context)
     except Exception as error:
-        logger.error("%s failed", message.metadata.message_type, exc_info=error)
+        kind = message.metadata.message_type
+        logger.error("%s failed: %s", kind, error, exc_info=error)
         return Message(write_failure(classify(error)), reply_to=message)
 
 
@@ -87,11 +92,14 @@ app = ClientApp(mods=[keep_private])
 
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
-    """Say which model this node holds."""
+    """Say which model this node holds; to a server of another protocol, only its own.
+
+    No model is loaded for such a server, which names the difference in its report.
+    """
     config = speak_for(message, read_client_config(context))
     introduction = Introduction(
         protocol=PROTOCOL_VERSION,
-        identity=identify(load_model(config, told_naming(message))),
+        identity=identify_own(message, config),
         party=config.party,
     )
     return Message(write_introduction(introduction), reply_to=message)
@@ -109,32 +117,41 @@ def send_moments(message: Message, context: Context) -> Message:
 def send_tokens(message: Message, context: Context) -> Message:
     """Send blind tokens of the round's requests, made with a key the server lacks."""
     config, _, job = prepare(message, context)
+    folder = PrivateFolder.of_run(context)
     asked = asked_in(config, job.round, pooled=job.pooled)
-    key = find_key(config, PrivateFolder.of_run(context))
+    hold_requests(folder, config, job, asked, message.metadata.message_type)
+    key = find_key(config, folder)
     return Message(write_tokens(blind_requests(asked, key)), reply_to=message)
 
 
 @app.train("targets")
 def find_round_targets(message: Message, context: Context) -> Message:
-    """Compute the targets of the round's requests and keep them here."""
+    """Compute the targets of the round's requests and keep them here.
+
+    The statistics of the first layers go with the answer: the model is loaded already.
+    """
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
+    updates = find_updates(message, folder.updates)
     asked, edited = choose(message, config, job, folder)
     so_far = asked_until(config, job.round, pooled=job.pooled)
     folder.keep_rulings(so_far, read_rulings(message.content))
     # Runs may share what is filed, so it goes by what the model carries in truth.
-    carried = digest_arrays(message.content.array_records["delta"])
-    job = job.model_copy(update={"before": carried})
+    job = job.model_copy(update={"before": digest_all(read_carried(message.content))})
     groups, cache = group_by_party(edited, config.requests), config.target_cache
-    with applied(read_delta(message), model.model):
+    priors = own_priors(message, model, config, job)
+    with applied(updates, model.model):
         found = find_targets(
             model, groups, job, folder.targets(cache), config.batch_size
         )
-    folder.keep_distances(job, config.party, distances_of(found))
-    reply = summarise_targets(
-        found, len(asked) - len(edited), config.parties.skip_known
-    )
-    return Message(write_targets_reply(reply), reply_to=message)
+        folder.keep_distances(job, config.party, distances_of(found))
+        reply = summarise_targets(
+            found, len(asked) - len(edited), config.parties.skip_known
+        )
+        if reply.requests == 0:
+            return Message(write_targets_reply(reply), reply_to=message)
+        parts = sum_statistics(model, config, job, found, priors)
+    return Message(write_contribution(reply, parts, job.round), reply_to=message)
 
 
 @app.train("statistics")
@@ -143,35 +160,57 @@ def contribute_statistics(message: Message, context: Context) -> Message:
 
     A party that solves alone takes its own updates for those of earlier layers.
     """
-    return answer_statistics(message, context, may_walk=True)
+    return answer_statistics(message, context)
 
 
 @app.train("memory")
 def contribute_memory(message: Message, context: Context) -> Message:
     """Send statistics of the round's edits, read again on the model after the round."""
-    return answer_statistics(message, context, may_walk=False)
+    return answer_statistics(message, context, again=True)
 
 
-def answer_statistics(message: Message, context: Context, *, may_walk: bool) -> Message:
+def answer_statistics(
+    message: Message, context: Context, *, again: bool = False
+) -> Message:
     """Send the statistics of what is edited in the round."""
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
+    updates = find_updates(message, folder.updates)
     _, edited = choose(message, config, job, folder)
     groups, cache = group_by_party(edited, config.requests), config.target_cache
     found = kept_targets(model, groups, job, folder.targets(cache), config.batch_size)
+    # Keys that are read again are those of the model as it is.
+    priors = None if again else own_priors(message, model, config, job)
+    with applied(updates, model.model):
+        parts = sum_statistics(model, config, job, found, priors)
+    return Message(write_statistics(parts, job.round), reply_to=message)
+
+
+def sum_statistics(
+    model: EditableModel,
+    config: ClientConfig,
+    job: Job,
+    found: Sequence[RoundTargets],
+    priors: Priors | None,
+) -> dict[int, EncodedStatistics]:
+    """Sum the statistics of the layers asked for, on the model as it is."""
     requests, targets = choose_edits(found, config.parties.skip_known)
-    priors = None
-    if may_walk and job.prior is not None:
-        layers = job.plan.parameters.layers
-        widths = {layer: model.widths(layer)[1] for layer in layers}
-        pooled = read_pooled_covariance(message, widths)
-        grams = read_grams(message)
-        priors = find_own_priors(model, config, layers, job.prior, grams, pooled)
     # Requests from a common source mean a simulation: it repeats, rotations included.
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
-    with applied(read_delta(message), model.model):
-        parts = contribute(model, requests, targets, job, seed, priors)
-    return Message(write_statistics(parts), reply_to=message)
+    return contribute(model, requests, targets, job, seed, priors)
+
+
+def own_priors(
+    message: Message, model: EditableModel, config: ClientConfig, job: Job
+) -> Priors | None:
+    """What a party that solves alone solves against, made on the unedited model."""
+    if job.prior is None:
+        return None
+    layers = job.plan.parameters.layers
+    widths = {layer: model.widths(layer)[1] for layer in layers}
+    pooled = read_pooled_covariance(message, widths)
+    grams = read_grams(message)
+    return find_own_priors(model, config, layers, job.prior, grams, pooled)
 
 
 @app.evaluate("requests")
@@ -183,11 +222,14 @@ def judge(message: Message, context: Context) -> Message:
     """
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
+    updates = find_updates(message, folder.updates)
     asked = asked_until(config, job.round, pooled=job.pooled)
+    new = [each for each in asked if each.round == job.round]
+    hold_requests(folder, config, job, new, message.metadata.message_type)
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
     before = predict_locality(model, [each.request for each in asked])
-    with applied(read_delta(message), model.model):
+    with applied(updates, model.model):
         cases = judge_requests(
             model, asked, distances, config.evaluation, seed=config.seed, before=before
         )
@@ -197,8 +239,9 @@ def judge(message: Message, context: Context) -> Message:
 
 @app.query("forget")
 def forget(message: Message, context: Context) -> Message:
-    """Remove the run's targets from this node."""
-    PrivateFolder.of_run(context).forget()
+    """Remove the run's targets and updates from this node, or what its owner says."""
+    kept = read_client_config(context).keep_private
+    PrivateFolder.of_run(context).forget(kept)
     return Message(write_metrics({}), reply_to=message)
 
 
@@ -228,6 +271,7 @@ def choose(
 ) -> tuple[list[Asked], list[Asked]]:
     """The round's requests, and those of them that the server does not rule out."""
     asked = asked_in(config, job.round, pooled=job.pooled)
+    hold_requests(folder, config, job, asked, message.metadata.message_type)
     if rulings := read_rulings(message.content):
         so_far = asked_until(config, job.round, pooled=job.pooled)
         check_rulings(so_far, rulings, find_key(config, folder))
@@ -245,12 +289,14 @@ def speak_for(message: Message, config: ClientConfig) -> ClientConfig:
     return config.model_copy(update={"party": int(str(place["place"]))})
 
 
-def told_naming(message: Message) -> Hyperparameters | None:
-    """What the job says of module names; None from a server of another protocol."""
+def identify_own(message: Message, config: ClientConfig) -> ModelIdentity:
+    """What this node's model is; nothing for a server of another protocol."""
     try:
-        return read_job(message.content).plan.parameters.naming
-    except ProtocolError:
-        return None
+        naming = read_job(message.content).plan.parameters.naming
+    except ProtocolError as error:
+        logger.error("%s", error)
+        return ModelIdentity(weights="", tokenizer="")
+    return identify(load_model(config, naming))
 
 
 def load_model(
@@ -286,22 +332,3 @@ def identify(model: EditableModel) -> ModelIdentity:
     return ModelIdentity(
         weights=model.fingerprint, tokenizer=model.tokenizer_fingerprint
     )
-
-
-def classify(error: Exception) -> Failure:
-    """Say of a failure what the server may know."""
-    kinds: list[tuple[type[Exception], Failure]] = [
-        (ProtocolError, "another protocol version"),
-        (OtherModelError, "another model"),
-        (OtherCovarianceError, "another covariance"),
-        (ModelError, "a model that cannot be loaded"),
-        (TextError, "texts that cannot be used"),
-        (ArithmeticError, "arithmetic that failed"),
-        (InputError, "requests that cannot be used"),
-        (MemoryError, "not enough memory"),
-        (torch.OutOfMemoryError, "not enough memory"),
-    ]
-    for kind, failure in kinds:
-        if isinstance(error, kind):
-            return failure
-    return "an error of the program"

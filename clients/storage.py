@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 from flwr.app import Context
 
+from clients.files import add_private, make_private, write_private
+from clients.requests import Kept
 from clients.selection import Asked
 from clients.target_cache import TargetCache
 from strategies.messages import Job
@@ -31,14 +33,14 @@ class PrivateFolder:
         """The run's folder, under the first of these that is set.
 
         The node's ``private-folder``, the environment's ``COLLABEDIT_HOME``, and
-        ``collabedit`` in Flower's home. It is called by the run's number, or by
-        ``COLLABEDIT_RUN``: a run that was stopped and goes on has two numbers.
+        ``collabedit`` in Flower's home. It is called by ``run.name``, if the run has
+        one, and else by its number: a run that was stopped and goes on has two numbers.
         """
         flower = os.environ.get("FLWR_HOME") or str(Path.home() / ".flwr")
         home = os.environ.get("COLLABEDIT_HOME") or str(Path(flower) / "collabedit")
         chosen = context.node_config.get("private-folder", home)
-        name = os.environ.get("COLLABEDIT_RUN") or str(context.run_id)
-        return cls(Path(str(chosen)) / name)
+        name = str(context.run_config.get("run.name") or context.run_id)
+        return cls(Path(str(chosen)) / _plain(name))
 
     def targets(self, shared: Path | None = None) -> TargetCache:
         """Where targets are kept: with the run, and where runs share a folder of them.
@@ -87,7 +89,9 @@ class PrivateFolder:
             )
             if line not in known:
                 known.add(line)
-                self._add(file, line)
+                self._make()
+                # Nodes of a simulation share the folder: a line is added, and at once.
+                add_private(file, line)
 
     def keep_cases(
         self, job: Job, party: int, cases: Sequence[Mapping[str, object]]
@@ -97,33 +101,50 @@ class PrivateFolder:
         lines = [json.dumps(case, ensure_ascii=False) + "\n" for case in cases]
         self._write(folder / f"party_{party}.jsonl", "".join(lines).encode())
 
-    def forget(self) -> None:
-        """Remove the run's targets; all else stays for its owner."""
-        shutil.rmtree(self.path / "targets", ignore_errors=True)
+    @property
+    def updates(self) -> Path:
+        """Where the updates are kept that the model carries."""
+        return self.path / "updates"
+
+    def keep_digest(self, job: Job, party: int, digest: str) -> None:
+        """Note which requests the round began with."""
+        self._write(self._digest(job, party), digest.encode())
+
+    def find_digest(self, job: Job, party: int) -> str | None:
+        """What the round began with, if this node was there."""
+        file = self.path / self._digest(job, party)
+        return file.read_text() if file.is_file() else None
+
+    def forget(self, kept: Kept = "results") -> None:
+        """Remove what only the run needed; the party's own results stay for it.
+
+        These are case files, rulings and distances. What is removed are targets,
+        updates and digests of requests.
+
+        Args:
+            kept: What shall stay.
+        """
+        work = (self.path / "targets", self.updates, self.path / "requests")
+        places = {"results": work, "all": (), "nothing": (self.path,)}
+        for place in places[kept]:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _digest(self, job: Job, party: int) -> Path:
+        folder = Path("requests") / _plain(job.label) / f"round_{job.round}"
+        return folder / f"party_{party}.sha256"
 
     def _distances(self, job: Job, number: int, party: int) -> Path:
         folder = Path("distances") / _plain(job.label) / f"round_{number}"
         return folder / f"party_{party}.json"
 
     def _make(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path.chmod(0o700)
-
-    def _add(self, file: Path, line: str) -> None:
-        self._make()
-        # Nodes of a simulation share the folder, so a line is added, and at once.
-        with file.open("a", encoding="utf-8") as opened:
-            opened.write(line + "\n")
+        make_private(self.path)
 
     def _write(self, place: Path, data: bytes) -> None:
         self._make()
-        file = self.path / place
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
-        beside.write_bytes(data)
-        beside.replace(file)
+        write_private(self.path / place, data)
 
 
 def _plain(label: str) -> str:
-    # The server chose the label: it must not lead out of this folder.
+    # The server chose it: it must not lead out of this folder.
     return re.sub(r"[^\w-]", "_", label)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from flwr.app import ArrayRecord, MetricRecord
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +15,7 @@ from editing.metrics import KINDS, MetricSums
 from editing.prompts import tokenize_target, tokenize_text
 from editing.settings import Settings
 from server.report import Refusal, RoundMetrics
+from strategies.arrays import to_tensors
 from strategies.messages import read_judgements
 from strategies.rounds import RoundOutcome
 
@@ -125,4 +125,4 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
 
 def to_delta(arrays: ArrayRecord) -> Delta:
     """Updates by parameter name."""
-    return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
+    return to_tensors(arrays)

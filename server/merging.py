@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
 from torch import Tensor
@@ -55,7 +54,8 @@ class MergeJob:
         rounds = self.config.run.rounds
         if found.state.number >= rounds:
             return Outcome(merge, dict(found.state.delta), found.measured)
-        ledger = Ledger(merge.name, self.checkpoints, found.measured)
+        self.progress.begin(merge.name, found.state.number)
+        ledger = Ledger(merge.name, self.checkpoints, found.measured, self.progress)
         strategy = self.build(merge, ledger, judge_unedited=first)
         if found.state.number > 0:
             strategy.resume(found.state)
@@ -76,14 +76,15 @@ class MergeJob:
         strategy = CollaborativeEditing(
             preparation.job(config, merge.name, pooled=merge.name == "global"),
             merge,
-            preparation.layers(preparation.memory_weight(config.prior)),
+            preparation.layers(preparation.memory_weight(config.prior), config.run),
             parties=config.parties.count,
             min_parties=config.run.min_parties,
-            dtype=wire_dtype(preparation),
+            dtype=preparation.model.dtype,
             judge_unedited=judge_unedited,
             memory_keys=config.prior.memory_keys,
             arbiter=Arbiter(config.parties) if config.parties.compares_tokens else None,
             report=self.progress.of_merge(merge.name),
+            on_exchange=self.progress.of_exchanges(merge.name),
             on_round=ledger.enter,
         )
         ledger.roster = strategy.roster
@@ -93,9 +94,12 @@ class MergeJob:
 class Ledger:
     """Enters what each round came to, and keeps a checkpoint of every whole one."""
 
-    def __init__(self, merge: str, checkpoints: Checkpoints, so_far: Measured) -> None:
+    def __init__(
+        self, merge: str, checkpoints: Checkpoints, so_far: Measured, progress: Progress
+    ) -> None:
         """Go on from what was measured before."""
         self.merge, self.checkpoints, self.measured = merge, checkpoints, so_far
+        self.progress = progress
         self.roster: Roster | None = None
         self._started = time.monotonic() - so_far.seconds
 
@@ -120,14 +124,10 @@ class Ledger:
                 "sent": sent,
             }
         )
+        # First, so that no round is kept as finished without its line.
+        self.progress.enter(self.merge, state.number, metrics)
         if state.number > 0:
             self.checkpoints.keep(self.merge, MergeProgress(state, self.measured))
-
-
-def wire_dtype(preparation: Preparation) -> torch.dtype:
-    """Deltas travel in float32; a float64 model would lose by it."""
-    full = preparation.model.dtype == torch.float64
-    return torch.float64 if full else torch.float32
 
 
 def held_out_judge(

@@ -126,6 +126,28 @@ def gather_tokens(
     return entries
 
 
+def rule_round(
+    arbiter: Arbiter,
+    roster: Roster,
+    number: int,
+    entries: Mapping[int, Sequence[TokenEntry]],
+    *,
+    pooled: bool,
+) -> None:
+    """Rule on the requests of those who are there, and enter what met.
+
+    Args:
+        arbiter: Keeps the rulings.
+        roster: Knows whose node is whose.
+        number: The round.
+        entries: Tokens by node, the nodes in the order of their parties.
+        pooled: Whether one node speaks for all.
+    """
+    outcome = roster.outcomes[number]
+    seats = None if pooled else roster.seats
+    outcome.duplicates, outcome.conflicts = arbiter.rule(number, entries, seats)
+
+
 def party_of(node: int, seats: Mapping[int, int] | None, entry: TokenEntry) -> int:
     """The party that a claim counts for."""
     return entry.party if seats is None else seats[node]

@@ -6,25 +6,25 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
 from editing.deltas import add_deltas
-from editing.encodings import decode
-from editing.statistics import LayerStatistics, StatisticsError, pool
-from strategies.arbitration import Arbiter, gather_tokens
+from editing.statistics import StatisticsError
+from strategies.arbitration import Arbiter, gather_tokens, rule_round
+from strategies.arrays import digest_arrays, to_tensors, write_delta
+from strategies.exchange import OnExchange
+from strategies.gathering import Gathering
 from strategies.merges.base import Merge
 from strategies.messages import (
     Job,
     Phase,
-    digest_arrays,
     read_metrics,
-    read_statistics,
     read_targets_reply,
 )
-from strategies.notices import write_rulings
+from strategies.notices import TokenEntry, write_rulings
 from strategies.priors import write_prior
 from strategies.roster import Report, Roster
 from strategies.rounds import EditedLayer, RoundState
@@ -41,11 +41,11 @@ OnRound = Callable[[RoundState, MetricRecord | None, MetricRecord | None], None]
 class CollaborativeEditing(Strategy):
     """Edit one model with the requests of many parties, which stay with them.
 
-    A round compares the requests' blind tokens if an arbiter is given, computes
-    targets, then exchanges statistics for merged deltas (once for each edited layer
-    under `layerwise`, once in all otherwise), remembers the round's grams and has each
-    party judge its requests of this round and of all earlier ones. Parties may join and
-    leave between rounds.
+    A round compares the requests' blind tokens if an arbiter is given, then exchanges
+    statistics for merged deltas (once for each edited layer under `layerwise`, once in
+    all otherwise; the first time parties compute targets, too), remembers the round's
+    grams and has each party judge its requests of this round and of all earlier ones.
+    Parties may join and leave between rounds.
 
     Parameters
     ----------
@@ -73,6 +73,8 @@ class CollaborativeEditing(Strategy):
         Told of progress.
     on_round : Callable, optional
         Told of every whole round, and of round 0 if it is judged.
+    on_exchange : Callable, optional
+        Told what each exchange with each node took.
     """
 
     def __init__(  # noqa: D107 - the class says it
@@ -88,13 +90,14 @@ class CollaborativeEditing(Strategy):
         arbiter: Arbiter | None = None,
         report: Report | None = None,
         on_round: OnRound | None = None,
+        on_exchange: OnExchange | None = None,
     ) -> None:
         self.job, self.merge, self.layers = job, merge, dict(layers)
         self.parties, self.dtype = parties, dtype
         self.judge_unedited, self.memory_keys = judge_unedited, memory_keys
         self.arbiter, self.on_round = arbiter, on_round
         # Under `global` one party stands for all.
-        self.roster = Roster(1 if job.pooled else min_parties, report)
+        self.roster = Roster(1 if job.pooled else min_parties, report, on_exchange)
         self.delta: dict[str, Tensor] = {}
         self.done = 0
         self._grams: dict[int, Tensor] = {}
@@ -134,8 +137,8 @@ class CollaborativeEditing(Strategy):
         evaluate_config = evaluate_config or ConfigRecord()
         if self.done == 0:
             self.delta = {
-                name: torch.from_numpy(array.numpy()).double()
-                for name, array in initial_arrays.items()
+                name: update.double()
+                for name, update in to_tensors(initial_arrays).items()
             }
         self.roster.welcome(grid, self.job, self.parties, timeout)
         result = Result(arrays=self.to_arrays())
@@ -159,21 +162,60 @@ class CollaborativeEditing(Strategy):
     def run_round(
         self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
     ) -> ArrayRecord:
-        """Compute targets, then exchange and merge; gives all updates so far."""
+        """Exchange statistics of the requests' targets and merge; gives all updates.
+
+        What a party sent for one layer is worth nothing if it is lost before the last:
+        the round then begins again without it, so that all layers speak of the same
+        requests. Targets that are there are not computed twice.
+        """
         self.roster.begin_round(grid, number, self.job)
         before = digest_arrays(arrays)
         self.job = self.job.model_copy(update={"round": number, "before": before})
-        self._find_targets(grid, number, arrays, config)
-        for layers in self.job.plan.exchanges if self.roster.active else ():
-            asking = self.configure_statistics(number, layers)
-            replies = self.roster.exchange(grid, number, asking)
-            self.aggregate_statistics(number, layers, replies)
+        entries = {}
+        if self.arbiter is not None:
+            entries = gather_tokens(self.roster, grid, number, self.job)
+        start = self.delta
+        while not self._edit(grid, number, arrays, config, entries):
+            logger.warning("round %d begins again without who was lost", number)
+            self.delta, self._grams = start, {}
         self.roster.outcomes[number].merged = True
         if self.arbiter is not None:
             self.arbiter.settle(self.roster.present)
-        self._remember(grid, number)
+        self._remember()
         self.done = number
         return self.to_arrays()
+
+    def _edit(
+        self,
+        grid: Grid,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        entries: Mapping[int, Sequence[TokenEntry]],
+    ) -> bool:
+        """Go through a round's exchanges; tells if all speak of the same requests.
+
+        What a party that is lost had asked for may be what others were ruled out for,
+        so then requests are ruled on again, too.
+        """
+        self.roster.begin_again(number)
+        asked = list(self.roster.present)
+        if self.arbiter is not None:
+            there = {node: entries[node] for node in asked}
+            rule_round(self.arbiter, self.roster, number, there, pooled=self.job.pooled)
+        messages = self.configure_train(number, arrays, config, grid)
+        self.aggregate_train(number, self.roster.exchange(grid, number, messages))
+        if self.arbiter is not None and self.roster.present != asked:
+            return False
+        merged = list(self.roster.active)
+        for layers in self.job.plan.exchanges[1:] if merged else ():
+            asking = self.configure_statistics(number, layers)
+            replies = self.roster.exchange(grid, number, asking)
+            self.aggregate_statistics(number, layers, replies)
+            if self.roster.active != merged:
+                return False
+        self._read_again(grid, number)
+        return self.roster.active == merged
 
     def configure_train(
         self,
@@ -182,22 +224,28 @@ class CollaborativeEditing(Strategy):
         config: ConfigRecord,
         grid: Grid,  # noqa: ARG002 - nodes are chosen when the run begins
     ) -> list[Message]:
-        """Ask the parties of the round for targets."""
-        job = self.job.model_copy(update={"round": server_round})
-        return self._address(Phase.TARGETS, job, arrays, config)
+        """Ask for targets, and for the first statistics made of them."""
+        first = tuple(self.job.plan.exchanges[0])
+        job = self.job.model_copy(update={"round": server_round, "layers": first})
+        prior = write_prior(job.prior, self.layers)
+        return self._address(Phase.TARGETS, job, arrays, config, prior)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Note who has requests in this round; targets stay where they are.
+        """Note who has requests in this round, and merge the first exchange.
 
         A party without one takes part in nothing, which is no refusal.
         """
-        outcome = self.roster.outcomes[server_round]
+        outcome, layers = self.roster.outcomes[server_round], self.job.plan.exchanges[0]
+        gathering = Gathering(server_round, layers, self.layers, self.merge.needs)
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
                 told = read_targets_reply(reply.content)
+                if told.requests > 0:
+                    gathering.add(reply)
+                    self.roster.count_statistics(server_round, reply)
             except StatisticsError as error:
                 self.roster.refuse(server_round, node, str(error))
                 continue
@@ -205,6 +253,8 @@ class CollaborativeEditing(Strategy):
             if told.requests == 0:
                 self.roster.active.remove(node)
         self.roster.require_enough(server_round)
+        if self.roster.active:
+            self._merge(layers, gathering)
         return None, MetricRecord({"requests": outcome.requests})
 
     def configure_statistics(
@@ -225,18 +275,10 @@ class CollaborativeEditing(Strategy):
         A party whose statistics cannot be right is left out before any arithmetic, and
         the round goes on if enough remain.
         """
-        accepted = [
-            reply for reply in replies if self._accept(server_round, layers, reply)
-        ]
+        gathering = Gathering(server_round, layers, self.layers, self.merge.needs)
+        gathering.add_all(replies, self.roster)
         self.roster.require_contributors(server_round)
-        solved: dict[str, Tensor] = {}
-        for layer in layers:
-            edited = self.layers[layer]
-            parts = (self._decode(layer, reply) for reply in accepted)
-            given = [pool(parts)] if self.merge.needs == "sum" else list(parts)
-            self._grams[layer] = pool(given).gram
-            solved[edited.weight] = self.merge(given, edited.memory.prior())
-        self.delta = add_deltas(self.delta, solved)
+        self._merge(layers, gathering)
 
     def configure_evaluate(
         self,
@@ -276,27 +318,17 @@ class CollaborativeEditing(Strategy):
 
     def to_arrays(self) -> ArrayRecord:
         """All updates so far, in the precision of the wire."""
-        return ArrayRecord(
-            {name: Array(u.to(self.dtype).numpy()) for name, u in self.delta.items()}
-        )
+        return write_delta(self.delta, self.dtype)
 
-    def _accept(self, number: int, layers: Sequence[int], reply: Message) -> bool:
-        node = reply.metadata.src_node_id
-        try:
-            for layer in layers:
-                self._decode(layer, reply)
-        except StatisticsError as error:
-            self.roster.refuse(number, node, str(error))
-            return False
-        arrays = reply.content.array_records["statistics"].values()
-        sent = self.roster.outcomes[number].bytes_up
-        sent[node] = sent.get(node, 0) + sum(len(array.data) for array in arrays)
-        return True
-
-    def _decode(self, layer: int, reply: Message) -> LayerStatistics:
-        edited = self.layers[layer]
-        sent = read_statistics(reply.content, layer)
-        return decode(sent, edited.d_in, edited.d_out)
+    def _merge(self, layers: Sequence[int], gathering: Gathering) -> None:
+        """Solve the layers of an exchange, and remember their grams for the round."""
+        solved: dict[str, Tensor] = {}
+        for layer in layers:
+            edited = self.layers[layer]
+            given = gathering.statistics(layer)
+            self._grams[layer] = gathering.pooled(layer).gram
+            solved[edited.weight] = self.merge(given, edited.memory.prior())
+        self.delta = add_deltas(self.delta, solved)
 
     def state(self) -> RoundState:
         """All that the next round depends on."""
@@ -304,48 +336,26 @@ class CollaborativeEditing(Strategy):
         history = tuple(self.arbiter.history) if self.arbiter else ()
         return RoundState(self.done, dict(self.delta), grams, history)
 
-    def _find_targets(
-        self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
-    ) -> None:
-        """Have targets computed, of the requests that are edited in the round.
-
-        What a party that fails had asked for may be what others were ruled out for, so
-        then it is ruled and asked again; targets that are there are not computed twice.
-        """
-        entries = {}
-        if self.arbiter is not None:
-            entries = gather_tokens(self.roster, grid, number, self.job)
-        while True:
-            asked = list(self.roster.present)
-            self.roster.active = list(asked)
-            if self.arbiter is not None:
-                outcome, pooled = self.roster.outcomes[number], self.job.pooled
-                there = {node: entries[node] for node in asked}
-                seats = None if pooled else self.roster.seats
-                found = self.arbiter.rule(number, there, seats)
-                outcome.duplicates, outcome.conflicts = found
-            messages = self.configure_train(number, arrays, config, grid)
-            self.aggregate_train(number, self.roster.exchange(grid, number, messages))
-            if self.arbiter is None or self.roster.present == asked:
-                return
-
-    def _remember(self, grid: Grid, number: int) -> None:
-        """Add the round's grams to the memory of each layer.
+    def _read_again(self, grid: Grid, number: int) -> None:
+        """Have keys read on the edited model, if those are what shall be remembered.
 
         Under `layerwise` they are read on a model whose earlier layers are edited
         already, and a key does not depend on others: to read again gives the same.
         """
         frozen = self.job.plan.schedule != "layerwise"
-        if self.memory_keys == "edited" and frozen and self._grams:
-            layers = tuple(self.layers)
-            job = self.job.model_copy(update={"round": number, "layers": layers})
-            asking = self._address(Phase.MEMORY, job, self.to_arrays())
-            replies = self.roster.exchange(grid, number, asking)
-            kept = [reply for reply in replies if self._accept(number, layers, reply)]
-            self.roster.require_contributors(number)
-            for layer in layers:
-                parts = (self._decode(layer, reply) for reply in kept)
-                self._grams[layer] = pool(parts).gram
+        if not (self.memory_keys == "edited" and frozen and self._grams):
+            return
+        layers = tuple(self.layers)
+        job = self.job.model_copy(update={"round": number, "layers": layers})
+        asking = self._address(Phase.MEMORY, job, self.to_arrays())
+        gathering = Gathering(number, layers, self.layers)
+        gathering.add_all(self.roster.exchange(grid, number, asking), self.roster)
+        self.roster.require_contributors(number)
+        for layer in layers:
+            self._grams[layer] = gathering.pooled(layer).gram
+
+    def _remember(self) -> None:
+        """Add the round's grams to the memory of each layer."""
         for layer, gram in self._grams.items():
             edited = self.layers[layer]
             self.layers[layer] = replace(edited, memory=edited.memory.remember(gram))

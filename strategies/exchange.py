@@ -2,20 +2,23 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 
-from strategies.messages import Phase, read_failure
+from strategies.messages import LACKING, Phase, read_failure
+from strategies.spool import Spool
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""How often replies are asked for while some are missing."""
+"""How often replies are asked for while some are missing, at first."""
 
+POLL_AT_MOST_SECONDS = 0.5
+"""And after a while; an exchange that takes long is not asked about all the time."""
 
 PATIENCE_SECONDS = 10.0
 """How long parties are waited for before the log says so."""
@@ -27,19 +30,6 @@ class Refusal:
 
     node: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exchanged:
-    """What came back.
-
-    Attributes:
-        replies: By node, in the order in which the messages were given.
-        refusals: Nodes that failed, were unreachable or late.
-    """
-
-    replies: Mapping[int, Message]
-    refusals: Sequence[Refusal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,43 +88,166 @@ def await_nodes(grid: Grid, count: int, timeout: float) -> list[int]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What became of the message to one node: a reply, or the reason why there is none.
+
+    Attributes:
+        message: The last one that the node was sent.
+        seconds: From the first sending to the reply, or to the end of waiting.
+        reply: What the node answered, unless it failed.
+        reason: Why the party goes on no further; nothing private.
+    """
+
+    message: Message
+    seconds: float
+    reply: Message | None = None
+    reason: str | None = None
+
+    @property
+    def node(self) -> int:
+        """Whose it is."""
+        return self.message.metadata.dst_node_id
+
+
+Resend = Callable[[int], Message]
+"""Writes the message to a node again, with all that it may lack."""
+
+
 def exchange(
     grid: Grid,
     messages: Sequence[Message],
     timeout: float,
     on_reply: Callable[[int], None] | None = None,
-) -> Exchanged:
-    """Send messages, one a node, and wait for the replies.
+    resend: Resend | None = None,
+) -> Iterator[Arrival]:
+    """Send messages, one a node, and give what becomes of each, in their order.
+
+    One reply is in memory at a time: whoever adds them up and drops them needs as much
+    for many parties as for few. Replies that come before their turn wait on disk.
 
     Args:
         grid: Flower's way to the nodes.
         messages: In the order in which replies shall be summed.
         timeout: Seconds to wait.
         on_reply: Told the number of replies that are there.
+        resend: Asked once for a node that lacks updates which it was thought to hold.
     """
-    wanted = {message.metadata.dst_node_id for message in messages}
-    assert len(wanted) == len(messages)
-    grid.push_messages(messages)
-    # Pushing has given each message its number.
-    asked = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
-    found: dict[int, Message] = {}
-    deadline = time.monotonic() + timeout
-    while len(found) < len(asked):
-        waiting = [number for number, node in asked.items() if node not in found]
-        arrived = list(grid.pull_messages(waiting))
-        for reply in arrived:
-            _put_down(reply, asked, found)
-        if arrived and on_reply is not None:
-            on_reply(len(found))
-        if time.monotonic() > deadline:
-            break
-        if len(found) < len(asked):
-            time.sleep(POLL_SECONDS)
-    return _sort(messages, found, timeout)
+    nodes = [message.metadata.dst_node_id for message in messages]
+    assert len(set(nodes)) == len(nodes)
+    with Spool() as spool:
+        post = Post(grid, spool, timeout, on_reply, resend)
+        post.push(messages)
+        for node in nodes:
+            yield post.wait_for(node)
+
+
+class Post:
+    """Messages under way, and replies that are there."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        spool: Spool,
+        timeout: float,
+        on_reply: Callable[[int], None] | None,
+        resend: Resend | None,
+    ) -> None:
+        """Begin with none."""
+        self._grid, self._spool, self._timeout = grid, spool, timeout
+        self._on_reply, self._resend = on_reply, resend
+        self._started = time.monotonic()
+        self._sent: dict[int, Message] = {}
+        self._waiting: dict[str, int] = {}
+        self._seconds: dict[int, float] = {}
+        self._resent: set[int] = set()
+
+    def push(self, messages: Sequence[Message]) -> None:
+        """Send messages; pushing gives each its number."""
+        if not messages:
+            return
+        self._grid.push_messages(messages)
+        for message in messages:
+            node = message.metadata.dst_node_id
+            self._sent[node] = message
+            self._waiting[message.metadata.message_id] = node
+
+    def wait_for(self, node: int) -> Arrival:
+        """Wait until a node has replied, or for as long as all of them have."""
+        pause = POLL_SECONDS
+        while node not in self._spool:
+            late = time.monotonic() > self._started + self._timeout
+            if self._collect(node):
+                pause = POLL_SECONDS
+            elif late:
+                break
+            else:
+                time.sleep(pause)
+                pause = min(1.1 * pause, POLL_AT_MOST_SECONDS)
+        message = self._sent[node]
+        if node not in self._spool:
+            seconds = time.monotonic() - self._started
+            reason = f"it did not reply within {self._timeout:g} s"
+            return Arrival(message, seconds, reason=reason)
+        reply, seconds = self._spool.take(node), self._seconds[node]
+        failed = reason_of(reply)
+        if failed is not None:
+            return Arrival(message, seconds, reason=failed)
+        return Arrival(message, seconds, reply)
+
+    def _collect(self, wanted: int) -> bool:
+        """Take replies one at a time, until the one wanted is there; tells of any."""
+        found = False
+        for number in list(self._waiting):
+            for reply in self._grid.pull_messages([number]):
+                found |= self._put_down(reply, wanted)
+            if wanted in self._spool:
+                break
+        return found
+
+    def _put_down(self, reply: Message, wanted: int) -> bool:
+        """File a reply under its node; the first one counts, and no other's."""
+        node = self._waiting.get(reply.metadata.reply_to_message_id)
+        # A node that is gone is answered for by the link, under the link's own number.
+        own = reply.has_error() or reply.metadata.src_node_id == node
+        if node is None or not own:
+            logger.warning(
+                "a reply that nobody waits for was left aside, of node %d",
+                reply.metadata.src_node_id,
+            )
+            return False
+        del self._waiting[reply.metadata.reply_to_message_id]
+        if self._send_again(node, reply):
+            return False
+        self._seconds[node] = time.monotonic() - self._started
+        self._spool.put(node, reply, at_once=node == wanted)
+        if self._on_reply is not None:
+            self._on_reply(len(self._seconds))
+        return True
+
+    def _send_again(self, node: int, reply: Message) -> bool:
+        """Give a node what it lacks, once."""
+        if self._resend is None or node in self._resent or reply.has_error():
+            return False
+        if read_failure(reply.content) != LACKING:
+            return False
+        logger.info("node %d lacks updates, and is sent all of them", node)
+        self._resent.add(node)
+        self.push([self._resend(node)])
+        return True
+
+
+def reason_of(reply: Message) -> str | None:
+    """Say why a reply is none; nothing if it is one."""
+    if reply.has_error():
+        # The text of an error may hold paths or prompts of the party: only its number.
+        return f"it failed with Flower's error {reply.error.code}"
+    failure = read_failure(reply.content)
+    return None if failure is None else f"it reported {failure}"
 
 
 def forget(grid: Grid, timeout: float) -> None:
-    """Have all nodes remove the run's targets; what goes wrong is only logged.
+    """Have all nodes remove what they keep of the run; failures are only logged.
 
     The run is over by then: a node that is gone keeps what its owner may remove.
     """
@@ -144,47 +257,8 @@ def forget(grid: Grid, timeout: float) -> None:
         )
         for node in sorted(grid.get_node_ids())
     ]
-    for refusal in exchange(grid, messages, timeout).refusals:
-        logger.warning("node %d keeps its targets: %s", refusal.node, refusal.reason)
-
-
-def _put_down(
-    reply: Message, asked: Mapping[str, int], found: dict[int, Message]
-) -> None:
-    """File a reply under its node; the first one counts, and strangers' none."""
-    node: int | None = reply.metadata.src_node_id
-    if reply.has_error():
-        # A node that is gone is answered for by the link, under the link's own number;
-        # only the number of the message tells whose reply it is.
-        node = asked.get(reply.metadata.reply_to_message_id)
-    if node is None or node not in asked.values() or node in found:
-        logger.warning("a reply that nobody waits for was left aside")
-    else:
-        found[node] = reply
-
-
-def _sort(
-    messages: Sequence[Message], found: Mapping[int, Message], timeout: float
-) -> Exchanged:
-    replies: dict[int, Message] = {}
-    refusals: list[Refusal] = []
-    for message in messages:
-        node = message.metadata.dst_node_id
-        reason = _reason(message, found.get(node), timeout)
-        if reason is None:
-            replies[node] = found[node]
-        else:
-            refusals.append(Refusal(node, reason))
-    return Exchanged(replies, refusals)
-
-
-def _reason(message: Message, reply: Message | None, timeout: float) -> str | None:
-    if reply is None:
-        return f"it did not reply within {timeout:g} s"
-    if reply.metadata.reply_to_message_id != message.metadata.message_id:
-        return "it answered another message"
-    if reply.has_error():
-        # The text of an error may hold paths or prompts of the party: only its number.
-        return f"it failed with Flower's error {reply.error.code}"
-    failure = read_failure(reply.content)
-    return None if failure is None else f"it reported {failure}"
+    for arrival in exchange(grid, messages, timeout):
+        if arrival.reason is not None:
+            logger.warning(
+                "node %d keeps its targets: %s", arrival.node, arrival.reason
+            )

@@ -1,7 +1,7 @@
 """Introductions: what a party says of itself before anything is computed."""
 
 from flwr.app import ConfigRecord, RecordDict
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from editing.settings import Settings
 from editing.statistics import StatisticsError
@@ -23,6 +23,12 @@ class Introduction(Settings):
     party: int
 
 
+class _Protocol(BaseModel):
+    """What introductions of all protocols have in common."""
+
+    protocol: int
+
+
 def write_introduction(introduction: Introduction) -> RecordDict:
     """Pack what a client says of itself."""
     text = introduction.model_dump_json()
@@ -36,10 +42,21 @@ def read_introduction(content: RecordDict) -> Introduction:
         StatisticsError: If the reply is not of this protocol.
     """
     try:
-        text = str(content["introduction"]["introduction"])
+        text = str(content.config_records["introduction"]["introduction"])
         return Introduction.model_validate_json(text)
     except (KeyError, ValidationError):
-        raise StatisticsError("the introduction is not of this protocol") from None
+        protocol = _told_protocol(content)
+        of = "" if protocol is None else f", but of protocol {protocol}"
+        raise StatisticsError(f"its introduction is not of this protocol{of}") from None
+
+
+def _told_protocol(content: RecordDict) -> int | None:
+    """The number of a protocol whose introductions have other fields."""
+    try:
+        text = str(content.config_records["introduction"]["introduction"])
+        return _Protocol.model_validate_json(text).protocol
+    except (KeyError, ValidationError):
+        return None
 
 
 def check_introduction(introduction: Introduction, job: Job) -> None:
@@ -50,10 +67,12 @@ def check_introduction(introduction: Introduction, job: Job) -> None:
     """
     if introduction.protocol != job.protocol:
         raise StatisticsError(
-            f"it speaks protocol {introduction.protocol}, the server {job.protocol}"
+            f"it speaks protocol {introduction.protocol}, the server {job.protocol}; "
+            "run the same version on both sides"
         )
     different = job.identity.differences(introduction.identity)
     if different:
         raise StatisticsError(
-            f"its model differs from the server's in: {', '.join(different)}"
+            f"its model differs from the server's in: {', '.join(different)}; give it "
+            "the same files in the same precision (`model-path`, `model.dtype`)"
         )

@@ -4,24 +4,19 @@ Every message carries the whole job, because in deployment each one meets a new 
 The model never travels, and neither do requests, prompts, subjects or targets.
 """
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, get_args
 
-import torch
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
-    Message,
     MetricRecord,
     RecordDict,
 )
 from pydantic import Field, NonNegativeInt, ValidationError
-from torch import Tensor
 
 from editing.config import Plan
 from editing.encodings import EncodedStatistics, Encoding
@@ -29,8 +24,10 @@ from editing.errors import InputError
 from editing.metrics import MetricSums
 from editing.settings import Settings
 from editing.statistics import StatisticsError
+from strategies.arrays import to_array, to_tensors
+from strategies.updates import write_updates
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Changes with the meaning of any message."""
 
 
@@ -51,14 +48,24 @@ Failure = Literal[
     "another protocol version",
     "another model",
     "another covariance",
+    "updates that are missing",
+    "requests that are missing",
+    "a file of requests that holds none",
+    "requests that are malformed",
+    "requests that changed during the round",
     "requests that cannot be used",
     "texts that cannot be used",
     "a model that cannot be loaded",
     "not enough memory",
+    "no room on its disk",
+    "files that it cannot use",
     "arithmetic that failed",
     "an error of the program",
 ]
 """All that a client says of what went wrong; the rest stays in its own log."""
+
+LACKING: Failure = "updates that are missing"
+"""What a node says that does not hold the updates that it was thought to hold."""
 
 
 METRIC_NAME = re.compile(r"round\.(\d+)\.(?:sum|count)\.(.+)")
@@ -168,17 +175,12 @@ def write_job(
     """
     return RecordDict(
         {
+            **write_updates(delta),
             "job": ConfigRecord({"job": job.model_dump_json()}),
-            "delta": delta,
             "config": config or ConfigRecord(),
             "prior": prior or ArrayRecord(),
         }
     )
-
-
-def read_delta(message: Message) -> dict[str, Tensor]:
-    """The updates that the model shall carry, by parameter name."""
-    return to_tensors(message.content.array_records["delta"])
 
 
 def read_job(content: RecordDict) -> Job:
@@ -202,14 +204,14 @@ def read_job(content: RecordDict) -> Job:
     return job
 
 
-def write_statistics(parts: Mapping[int, EncodedStatistics]) -> RecordDict:
-    """Pack a party's statistics of some layers."""
+def write_statistics(parts: Mapping[int, EncodedStatistics], number: int) -> RecordDict:
+    """Pack a party's statistics of some layers, in the round of that number."""
     arrays = {
-        f"{layer}.{name}": Array(tensor.numpy())
+        f"{layer}.{name}": to_array(tensor)
         for layer, part in parts.items()
         for name, tensor in part.tensors.items()
     }
-    facts: dict[str, str | int] = {}
+    facts: dict[str, str | int] = {"round": number}
     for layer, part in parts.items():
         facts |= {f"{layer}.encoding": part.encoding, f"{layer}.count": part.count}
     return RecordDict(
@@ -217,11 +219,12 @@ def write_statistics(parts: Mapping[int, EncodedStatistics]) -> RecordDict:
     )
 
 
-def read_statistics(content: RecordDict, layer: int) -> EncodedStatistics:
+def read_statistics(content: RecordDict, layer: int, number: int) -> EncodedStatistics:
     """Unpack one layer of a party's statistics; `write_statistics` packs it.
 
     Raises:
-        StatisticsError: If the layer is not there or not of this protocol.
+        StatisticsError: If the layer is not there, of another round or not of this
+            protocol.
     """
     try:
         facts, arrays = content.config_records["facts"], content.array_records
@@ -232,12 +235,17 @@ def read_statistics(content: RecordDict, layer: int) -> EncodedStatistics:
             if name.startswith(prefix)
         }
         encoding, count = facts[f"{layer}.encoding"], facts[f"{layer}.count"]
+        told = facts["round"]
         tensors = to_tensors(ArrayRecord(named))
     except Exception as error:  # whatever a party's bytes make numpy raise
         raise StatisticsError(
             f"Statistics of layer {layer} were asked for, and the reply does not hold "
             f"them ({type(error).__name__})."
         ) from None
+    if told != number:
+        raise StatisticsError(
+            f"Statistics of round {number} were asked for, and these are of another."
+        )
     if not isinstance(count, int):
         raise StatisticsError(f"The count of layer {layer} is no whole number.")
     if not all(tensor.is_floating_point() for tensor in tensors.values()):
@@ -282,6 +290,13 @@ def read_targets_reply(content: RecordDict) -> TargetsReply:
         return TargetsReply.model_validate_json(str(content["targets"]["targets"]))
     except (KeyError, ValidationError, TypeError):
         raise StatisticsError("its number of requests is not in the reply") from None
+
+
+def write_contribution(
+    reply: TargetsReply, parts: Mapping[int, EncodedStatistics], number: int
+) -> RecordDict:
+    """Pack what a party says of its targets, and the first statistics made of them."""
+    return RecordDict({**write_targets_reply(reply), **write_statistics(parts, number)})
 
 
 def write_judgements(by_round: Mapping[int, MetricSums]) -> RecordDict:
@@ -332,17 +347,3 @@ def read_metrics(content: RecordDict) -> dict[str, float]:
     if any(value < 1 for name, value in found.items() if ".count." in name):
         raise StatisticsError("its metrics are sums over nothing")
     return found
-
-
-def digest_arrays(arrays: ArrayRecord) -> str:
-    """SHA-256 of named arrays; empty arrays have the digest of nothing."""
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(name.encode())
-        digest.update(array.data)
-    return digest.hexdigest()
-
-
-def to_tensors(record: ArrayRecord) -> dict[str, Tensor]:
-    """Read arrays as tensors, under their names."""
-    return {name: torch.from_numpy(array.numpy()) for name, array in record.items()}

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from editing.moments import TextMoment, read_moment, write_moment
 from editing.statistics import StatisticsError
-from strategies.messages import Job, Phase, to_tensors
+from strategies.arrays import to_tensors
+from strategies.messages import Job, Phase
 from strategies.roster import Roster
 
 BEFORE = 0

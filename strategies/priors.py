@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.moments import read_triangle, write_triangle
-from strategies.messages import OwnPrior, to_tensors
+from strategies.arrays import to_tensors
+from strategies.messages import OwnPrior
 from strategies.rounds import EditedLayer
 
 GRAM, COVARIANCE = "gram.", "covariance."

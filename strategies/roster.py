@@ -1,23 +1,34 @@
 """The parties of a run: who was welcome, who is there, and who still takes part."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 
 from editing.statistics import StatisticsError
-from strategies.exchange import Refusal, await_nodes, exchange
+from strategies.exchange import (
+    Arrival,
+    ExchangeRecord,
+    OnExchange,
+    Refusal,
+    await_nodes,
+    exchange,
+)
 from strategies.introductions import check_introduction, read_introduction
 from strategies.messages import Job, Phase, write_job
 from strategies.rounds import RoundOutcome
+from strategies.updates import read_carried, without_held
 
 logger = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int, int], None]
 """Told of progress: phase, round, replies that are there, replies wanted."""
 
+
+KEEPING = {Phase.TARGETS, Phase.STATISTICS, Phase.MEMORY, Phase.EVALUATE}
+"""What makes a node keep the updates that it is sent."""
 
 UNNUMBERED = 1_000_000
 """Nodes without a number come after all parties that have one."""
@@ -33,11 +44,19 @@ class Roster:
         present: Nodes that are there in this round and did not fail in it.
         active: Those of them that still contribute to the round.
         outcomes: What each round came to.
+        held: Digests of the updates that each node keeps, as far as is known.
     """
 
-    def __init__(self, min_parties: int, report: Report | None = None) -> None:
+    def __init__(
+        self,
+        min_parties: int,
+        report: Report | None = None,
+        on_exchange: OnExchange | None = None,
+    ) -> None:
         """Begin with nobody."""
         self.min_parties, self.report = min_parties, report
+        self.on_exchange = on_exchange
+        self.held: dict[int, frozenset[str]] = {}
         self.order: list[int] = []
         self.places: dict[int, int] = {}
         self.seats: dict[int, int] = {}
@@ -83,30 +102,64 @@ class Roster:
         to: Sequence[int] | None = None,
     ) -> list[Message]:
         """Write one message to each node, by default to those that are active."""
+        content = write_job(job, delta, config, prior)
         return [
-            self._write(phase, job, write_job(job, delta, config, prior), node)
+            self._message(phase, job.round, RecordDict({**content}), node)
             for node in (self.active if to is None else to)
         ]
 
     def exchange(
         self, grid: Grid, number: int, messages: Sequence[Message]
-    ) -> list[Message]:
+    ) -> Iterator[Message]:
         """Send, wait, and go on without those who failed; replies in their order.
 
-        Whether enough are left is for `require_enough` to say.
+        A reply is given as soon as those before it are, so that it can be dropped
+        before the next one is in memory. A node is not sent the updates that it holds.
+        Whether enough parties are left is for `require_enough` to say.
         """
-        phase = messages[0].metadata.message_type if messages else ""
+        phase = Phase(messages[0].metadata.message_type) if messages else None
+        whole = {each.metadata.dst_node_id: each.content for each in messages}
         report = self.report
 
         def tell(arrived: int) -> None:
-            if report is not None:
-                report(phase, number, arrived, len(messages))
+            if report is not None and phase is not None:
+                report(phase.value, number, arrived, len(messages))
 
+        def resend(node: int) -> Message:
+            assert phase is not None
+            return self._message(phase, number, whole[node], node)
+
+        for message in messages:
+            held = self.held.pop(message.metadata.dst_node_id, frozenset())
+            message.content = without_held(message.content, held)
         tell(0)
-        found = exchange(grid, messages, self._timeout, tell)
-        for refusal in found.refusals:
-            self.refuse(number, refusal.node, refusal.reason)
-        return list(found.replies.values())
+        for arrival in exchange(grid, messages, self._timeout, tell, resend):
+            self._enter(number, arrival)
+            if arrival.reply is None:
+                self.refuse(number, arrival.node, str(arrival.reason))
+                continue
+            if phase in KEEPING:
+                carried = read_carried(whole[arrival.node]).values()
+                self.held[arrival.node] = frozenset(carried)
+            yield arrival.reply
+
+    def _enter(self, number: int, arrival: Arrival) -> None:
+        """Tell what the exchange with one node took."""
+        if self.on_exchange is None:
+            return
+        reply, node = arrival.reply, arrival.node
+        self.on_exchange(
+            ExchangeRecord(
+                phase=arrival.message.metadata.message_type,
+                round=number,
+                node=node,
+                party=self.places.get(node, -1),
+                seconds=arrival.seconds,
+                bytes_down=count_bytes(arrival.message.content),
+                bytes_up=0 if reply is None else count_bytes(reply.content),
+                outcome=arrival.reason or "ok",
+            )
+        )
 
     def refuse(self, number: int, node: int, reason: str) -> None:
         """Go on without a node for the rest of the round, and say why."""
@@ -114,6 +167,18 @@ class Roster:
         self.outcomes[number].refuse(Refusal(node, reason))
         self.active = [other for other in self.active if other != node]
         self.present = [other for other in self.present if other != node]
+
+    def count_statistics(self, number: int, reply: Message) -> None:
+        """Count the bytes of statistics that a party sent."""
+        record = reply.content.array_records.get("statistics", ArrayRecord())
+        sent, node = self.outcomes[number].bytes_up, reply.metadata.src_node_id
+        size = sum(len(array.data) for array in record.values())
+        sent[node] = sent.get(node, 0) + size
+
+    def begin_again(self, number: int) -> None:
+        """Take the parties that are still there back, after the loss of another."""
+        self.active = list(self.present)
+        self.outcomes[number].told.clear()
 
     def require_enough(self, number: int) -> None:
         """Stop the run once too few parties remain.
@@ -185,11 +250,18 @@ class Roster:
                     "each node a `partition-id` of its own"
                 )
 
-    def _write(self, phase: Phase, job: Job, content: RecordDict, node: int) -> Message:
+    def _message(
+        self, phase: Phase, number: int, content: RecordDict, node: int
+    ) -> Message:
         return Message(
             content,
             dst_node_id=node,
             message_type=phase.value,
-            group_id=str(job.round),
+            group_id=str(number),
             ttl=self._timeout,
         )
+
+
+def count_bytes(content: RecordDict) -> int:
+    """Bytes of all values in a message's content."""
+    return sum(record.count_bytes() for record in content.values())

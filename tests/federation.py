@@ -192,7 +192,9 @@ class Federation:
         self.strategy = CollaborativeEditing(
             preparation.job(self.config, merge, pooled=merge == "global"),
             read_merge(merge),
-            preparation.layers(preparation.memory_weight(self.config.prior)),
+            preparation.layers(
+                preparation.memory_weight(self.config.prior), self.config.run
+            ),
             parties=self.config.parties.count,
             min_parties=self.config.run.min_parties,
             dtype=preparation.model.dtype,

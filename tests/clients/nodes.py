@@ -6,7 +6,8 @@ from typing import Any
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from clients.app import app
-from strategies.messages import Phase, digest_arrays, write_job
+from strategies.arrays import digest_arrays
+from strategies.messages import Phase, write_job
 from tests.federation import Federation
 
 UNEDITED = digest_arrays(ArrayRecord())

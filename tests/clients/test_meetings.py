@@ -197,7 +197,7 @@ def test_what_is_ruled_out_is_left_out_of_targets_statistics_and_memory(
     reply = read_targets_reply(ask(federation, Phase.TARGETS, out).content)
     assert (reply.requests, reply.left_out) == (1, 1)
     for phase in (Phase.STATISTICS, Phase.MEMORY):
-        sent = read_statistics(ask(federation, phase, out).content, 1)
+        sent = read_statistics(ask(federation, phase, out).content, 1, 1)
         assert sent.count == 1
     (file,) = federation.private.rglob("rulings.jsonl")
     case_id = federation.requests_of_parties(1)[1][0].case_id

@@ -91,13 +91,13 @@ def test_alone_the_pooled_covariance_travels_and_otherwise_it_does_not(
         federation.run()
         sent = [
             set(message.content.array_records["prior"])
-            for message in federation.requests_to(1, Phase.STATISTICS)
+            for message in federation.requests_to(1, Phase.TARGETS)
             if not message.metadata.reply_to_message_id
         ]
         names = {f"covariance.{layer}" for layer in LAYERS}
         assert sent
         assert all((names <= each) == travels for each in sent)
-        for phase in (Phase.DESCRIBE, Phase.MOMENTS, Phase.TARGETS, Phase.EVALUATE):
+        for phase in (Phase.DESCRIBE, Phase.MOMENTS, Phase.EVALUATE):
             for message in federation.requests_to(1, phase):
                 if not message.metadata.reply_to_message_id:
                     assert not message.content.array_records.get("prior")

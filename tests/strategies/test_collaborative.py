@@ -13,6 +13,7 @@ from strategies.messages import (
     Phase,
     read_job,
 )
+from strategies.updates import DELTA, read_carried
 from tests.federation import (
     AT_ONCE,
     FLOAT32_PIPELINE,
@@ -110,7 +111,8 @@ def test_both_encodings_give_one_delta_and_factors_are_smaller(federate: Make) -
 def bytes_of_statistics(federation: Federation) -> dict[int, int]:
     """Count the bytes of all arrays in the replies, by node."""
     sent: dict[int, int] = {}
-    for message in federation.replies(Phase.STATISTICS):
+    contributed = federation.replies(Phase.TARGETS)
+    for message in [*contributed, *federation.replies(Phase.STATISTICS)]:
         arrays = message.content.array_records["statistics"].values()
         node = message.metadata.src_node_id
         sent[node] = sent.get(node, 0) + sum(len(array.data) for array in arrays)
@@ -215,29 +217,38 @@ def test_progress_is_told_phase_by_phase(federate: Make) -> None:
     federation = federate(parties={"count": 2})
     told: list[tuple[str, int, int, int]] = []
     federation.run(report=lambda *event: told.append(event))
-    phases = [Phase.DESCRIBE, Phase.TARGETS, *[Phase.STATISTICS] * 2, Phase.EVALUATE]
-    rounds = [0, 1, 1, 1, 1]
+    phases = [Phase.DESCRIBE, Phase.TARGETS, Phase.STATISTICS, Phase.EVALUATE]
+    rounds = [0, 1, 1, 1]
     assert told == [
         (phase.value, number, done, 2)
         for phase, number in zip(phases, rounds, strict=True)
-        for done in (0, 2)
+        for done in (0, 1, 2)
     ]
 
 
 def test_layerwise_asks_layer_by_layer_on_the_model_as_edited_so_far(
     federate: Make,
 ) -> None:
-    """The second layer's keys are read behind the first layer's merged update."""
+    """The second layer's keys are read behind the first layer's merged update.
+
+    What the model carries is named in each message, and what is new to it sent.
+    """
     federation = federate()
     federation.run()
-    asked = [
-        (read_job(message.content).layers, sorted(message.content["delta"]))
-        for message in federation.requests_to(0, Phase.STATISTICS)
+    told = [
+        (
+            read_job(message.content).layers,
+            sorted(read_carried(message.content)),
+            sorted(message.content.array_records[DELTA]),
+        )
+        for phase in (Phase.TARGETS, Phase.STATISTICS, Phase.EVALUATE)
+        for message in federation.requests_to(0, phase)
     ]
-    name = federation.preparation.model.weight_name
-    assert asked == [((1,), []), ((2,), [name(1)])]
-    (evaluated,) = federation.requests_to(0, Phase.EVALUATE)
-    assert sorted(evaluated.content["delta"]) == [name(1), name(2)]
+    first, second = map(federation.preparation.model.weight_name, LAYERS)
+    assert [layers for layers, _, _ in told[:2]] == [(1,), (2,)]
+    carried = [names for _, names, _ in told]
+    assert carried == [[], [first], [first, second]]
+    assert [names for _, _, names in told] == [[], [first], [second]]
 
 
 def test_a_caller_of_the_strategy_may_add_settings_for_its_own_clients(

@@ -1,14 +1,15 @@
 """Every message gets its reply or a refusal, put down to the right node."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import pytest
 from flwr.app import Context, Error, Message, RecordDict
 
 from sims.in_process import LINK_NODE, InProcessGrid
-from strategies.exchange import Exchanged, exchange, forget
-from strategies.messages import Phase, write_failure, write_metrics
+from strategies.exchange import Arrival, Resend, exchange, forget
+from strategies.messages import LACKING, Phase, write_failure, write_metrics
 
 NODES = (7, 5, 9)
 
@@ -56,15 +57,35 @@ def grid_of(
     return kind(contexts, client)
 
 
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What became of all messages."""
+
+    arrivals: Sequence[Arrival]
+
+    @property
+    def replies(self) -> dict[int, Message]:
+        """Of those that did reply."""
+        return {a.node: a.reply for a in self.arrivals if a.reply is not None}
+
+    @property
+    def refusals(self) -> list[tuple[int, str]]:
+        """Of those that did not: node and reason."""
+        return [(a.node, str(a.reason)) for a in self.arrivals if a.reply is None]
+
+
 def ask(
-    grid: InProcessGrid, timeout: float = 30.0, **more: Callable[[int], None]
+    grid: InProcessGrid,
+    timeout: float = 30.0,
+    on_reply: Callable[[int], None] | None = None,
+    resend: Resend | None = None,
 ) -> Exchanged:
     """Ask all nodes, in the order of `NODES`."""
     messages = [
         Message(RecordDict(), dst_node_id=node, message_type=Phase.TARGETS.value)
         for node in NODES
     ]
-    return exchange(grid, messages, timeout, **more)
+    return Exchanged(list(exchange(grid, messages, timeout, on_reply, resend)))
 
 
 def test_replies_keep_the_order_of_the_messages_however_they_arrive() -> None:
@@ -95,19 +116,11 @@ def broken(_: Message) -> Message:
     raise ValueError("/home/ada/requests.json")
 
 
-def to_nobody(message: Message) -> Message:
-    """Answer a message that was never sent."""
-    reply = honest(message)
-    reply.metadata.__dict__["_reply_to_message_id"] = "another"
-    return reply
-
-
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
         (by_the_link, "Flower's error 5"),
         (broken, "Flower's error 2"),
-        (to_nobody, "another message"),
         (
             lambda message: Message(write_failure("another model"), reply_to=message),
             "another model",
@@ -120,19 +133,17 @@ def test_a_node_that_fails_is_named_with_the_reason_and_others_go_on(
     """And what an error says of paths and prompts goes nowhere."""
     found = ask(grid_of({5: answer}))
     assert list(found.replies) == [7, 9]
-    (refusal,) = found.refusals
-    assert refusal.node == 5
-    assert reason in refusal.reason
-    assert "ada" not in refusal.reason
+    ((node, why),) = found.refusals
+    assert node == 5
+    assert reason in why
+    assert "ada" not in why
 
 
 def test_a_node_that_does_not_reply_in_time_is_named() -> None:
     """The others' replies are not waited for any longer than that."""
     found = ask(grid_of({}, Lossy), timeout=0.3)
     assert list(found.replies) == [7, 5]
-    assert [(each.node, each.reason) for each in found.refusals] == [
-        (9, "it did not reply within 0.3 s")
-    ]
+    assert found.refusals == [(9, "it did not reply within 0.3 s")]
 
 
 def test_nobody_can_answer_for_another_node() -> None:
@@ -148,10 +159,10 @@ def test_nobody_can_answer_for_another_node() -> None:
         reply.metadata.__dict__["_reply_to_message_id"] = numbers[7]
         return reply
 
-    found = ask(grid_of({7: noted, 5: forged}))
+    found = ask(grid_of({7: noted, 5: forged}), timeout=0.3)
     assert list(found.replies) == [7, 9]
     assert found.replies[7].content.metric_records["metrics"]["node"] == 7
-    assert [refusal.node for refusal in found.refusals] == [5]
+    assert [node for node, _ in found.refusals] == [5]
 
 
 def test_a_stranger_is_not_listened_to(caplog: pytest.LogCaptureFixture) -> None:
@@ -164,8 +175,86 @@ def test_a_stranger_is_not_listened_to(caplog: pytest.LogCaptureFixture) -> None
 
     found = ask(grid_of({5: stranger}), timeout=0.3)
     assert list(found.replies) == [7, 9]
-    assert [refusal.node for refusal in found.refusals] == [5]
+    assert [node for node, _ in found.refusals] == [5]
     assert "nobody waits for" in caplog.text
+
+
+def to_nobody(message: Message) -> Message:
+    """Answer a message that was never sent."""
+    reply = honest(message)
+    reply.metadata.__dict__["_reply_to_message_id"] = "another"
+    return reply
+
+
+def test_an_answer_to_another_message_is_left_aside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One that was sent before, or twice, is no reply to this one; the right one is."""
+    found = ask(grid_of({5: to_nobody}), timeout=0.3)
+    assert list(found.replies) == [7, 9]
+    assert found.refusals == [(5, "it did not reply within 0.3 s")]
+    assert "nobody waits for was left aside, of node 5" in caplog.text
+
+
+class Repeating(InProcessGrid):
+    """A grid that gives every reply twice."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Hand over each reply, and once more."""
+        return [each for each in super().pull_messages(message_ids) for _ in range(2)]
+
+
+def test_a_reply_counts_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However often it comes."""
+    found = ask(grid_of({}, Repeating))
+    assert list(found.replies) == list(NODES)
+    assert caplog.text.count("was left aside") == len(NODES)
+
+
+def test_a_node_that_lacks_updates_is_sent_all_once() -> None:
+    """If it lacks them still, it goes on no further."""
+    asked: list[str] = []
+
+    def lacking(message: Message) -> Message:
+        asked.append(message.metadata.message_type)
+        whole = message.metadata.message_type == Phase.EVALUATE.value
+        if whole and message.metadata.dst_node_id == 7:
+            return honest(message)
+        return Message(write_failure(LACKING), reply_to=message)
+
+    def resend(node: int) -> Message:
+        return Message(
+            RecordDict(), dst_node_id=node, message_type=Phase.EVALUATE.value
+        )
+
+    found = ask(grid_of({7: lacking, 5: lacking}), resend=resend)
+    assert list(found.replies) == [7, 9]
+    assert found.refusals == [(5, f"it reported {LACKING}")]
+    assert len(asked) == 4
+
+
+class Counting(InProcessGrid):
+    """A grid that knows how many replies were handed over."""
+
+    given = 0
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Hand over what is there, and count it."""
+        found = list(super().pull_messages(message_ids))
+        self.given += len(found)
+        return found
+
+
+def test_a_reply_is_taken_when_the_one_before_it_is_done_with() -> None:
+    """Whoever adds replies up holds one at a time, however many parties there are."""
+    grid = grid_of({}, Counting)
+    assert isinstance(grid, Counting)
+    messages = [
+        Message(RecordDict(), dst_node_id=node, message_type=Phase.TARGETS.value)
+        for node in NODES
+    ]
+    for done, _ in enumerate(exchange(grid, messages, 30.0), start=1):
+        assert grid.given == done
 
 
 def test_all_nodes_are_asked_to_forget(caplog: pytest.LogCaptureFixture) -> None:

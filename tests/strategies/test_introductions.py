@@ -1,5 +1,7 @@
 """Who a party says it is survives the wire, and what differs is named."""
 
+import json
+
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
@@ -22,6 +24,14 @@ def test_an_introduction_survives_the_wire_and_anything_else_is_refused() -> Non
     for content in (RecordDict(), wrong, write_failure("another model")):
         with pytest.raises(StatisticsError, match="introduction"):
             read_introduction(content)
+
+
+def test_a_protocol_with_other_introductions_is_told_by_its_number() -> None:
+    """The next version may say more of itself than this one knows."""
+    text = json.dumps({"protocol": PROTOCOL_VERSION + 1, "anthem": "la"})
+    said = RecordDict({"introduction": ConfigRecord({"introduction": text})})
+    with pytest.raises(StatisticsError, match=f"protocol {PROTOCOL_VERSION + 1}$"):
+        read_introduction(over_the_wire(said).content)
 
 
 @pytest.mark.parametrize(

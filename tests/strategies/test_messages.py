@@ -1,6 +1,5 @@
 """What is written is read again, and what is not of the protocol is refused."""
 
-import hashlib
 from collections.abc import Callable
 from typing import get_args
 
@@ -18,13 +17,12 @@ from flwr.app import (
 from editing.encodings import Encoding, encode
 from editing.metrics import MetricSums
 from editing.statistics import StatisticsError
+from strategies.arrays import to_tensors
 from strategies.messages import (
     PROTOCOL_VERSION,
     Failure,
     ProtocolError,
     TargetsReply,
-    digest_arrays,
-    read_delta,
     read_failure,
     read_job,
     read_judgements,
@@ -38,14 +36,17 @@ from strategies.messages import (
     write_statistics,
     write_targets_reply,
 )
+from strategies.updates import DELTA
 from tests.laws import draw_pairs
 from tests.strategies.wire import JOB, over_the_wire
+
+ROUND = 3
 
 
 def statistics(layers: tuple[int, ...], encoding: Encoding = "factors") -> RecordDict:
     """Write statistics of random edits, other ones for each layer."""
     parts = {k: encode(*draw_pairs(4, seed=k), encoding) for k in layers}
-    return write_statistics(parts)
+    return write_statistics(parts, ROUND)
 
 
 def test_a_job_and_its_updates_survive_the_wire_bit_for_bit() -> None:
@@ -54,8 +55,9 @@ def test_a_job_and_its_updates_survive_the_wire_bit_for_bit() -> None:
     arrays = ArrayRecord({"h.1.weight": Array(update.numpy())})
     message = over_the_wire(write_job(JOB, arrays, ConfigRecord({"more": 1})))
     assert read_job(message.content) == JOB
-    assert list(read_delta(message)) == ["h.1.weight"]
-    assert torch.equal(read_delta(message)["h.1.weight"], update)
+    sent = to_tensors(message.content.array_records[DELTA])
+    assert list(sent) == ["h.1.weight"]
+    assert torch.equal(sent["h.1.weight"], update)
     assert message.content.config_records["config"]["more"] == 1
 
 
@@ -76,9 +78,9 @@ def test_statistics_of_each_layer_survive_the_wire(encoding: Encoding) -> None:
     """Layer 1 is not mistaken for layer 11, whose name begins with it."""
     layers = (1, 11)
     parts = {k: encode(*draw_pairs(k, seed=k), encoding) for k in layers}
-    content = over_the_wire(write_statistics(parts)).content
+    content = over_the_wire(write_statistics(parts, ROUND)).content
     for layer in layers:
-        found = read_statistics(content, layer)
+        found = read_statistics(content, layer, ROUND)
         assert (found.encoding, found.count) == (encoding, layer)
         assert found.tensors.keys() == parts[layer].tensors.keys()
         for name, tensor in parts[layer].tensors.items():
@@ -133,13 +135,19 @@ def test_statistics_that_are_not_of_the_protocol_are_refused_and_named(
     content = statistics((1,))
     change(content)
     with pytest.raises(StatisticsError, match="layer 1"):
-        read_statistics(content, 1)
+        read_statistics(content, 1, ROUND)
+
+
+def test_statistics_of_another_round_are_refused() -> None:
+    """A reply that is sent again is none, whatever message it claims to answer."""
+    with pytest.raises(StatisticsError, match="round 4"):
+        read_statistics(statistics((1,)), 1, ROUND + 1)
 
 
 def test_a_layer_that_was_not_sent_is_named() -> None:
     """Who leaves a layer out is refused."""
     with pytest.raises(StatisticsError, match="layer 2"):
-        read_statistics(statistics((1,)), 2)
+        read_statistics(statistics((1,)), 2, ROUND)
 
 
 @pytest.mark.parametrize("failure", get_args(Failure))
@@ -219,13 +227,3 @@ def test_a_list_of_numbers_is_no_metric() -> None:
     record = MetricRecord({"round.1.sum.a": [1.0], "round.1.count.a": 1.0})
     with pytest.raises(StatisticsError, match="metrics"):
         read_metrics(RecordDict({"metrics": record}))
-
-
-def test_a_digest_tells_names_and_values_apart_and_not_their_order() -> None:
-    """Targets are filed under the digest of the updates that the model carried."""
-    one, two = Array(np.zeros(3)), Array(np.ones(3))
-    digest = digest_arrays(ArrayRecord({"a": one, "b": two}))
-    assert digest == digest_arrays(ArrayRecord({"b": two, "a": one}))
-    others = [{"a": two, "b": one}, {"a": one, "c": two}, {"a": one}, {}]
-    assert digest not in {digest_arrays(ArrayRecord(each)) for each in others}
-    assert digest_arrays(ArrayRecord()) == hashlib.sha256().hexdigest()

@@ -20,6 +20,7 @@ from editing.solving import solve_delta
 from editing.statistics import LayerStatistics
 from editing.targets import compute_targets
 from sims.in_process import InProcessGrid, make_contexts
+from strategies.arrays import to_tensors
 from strategies.collaborative import CollaborativeEditing
 from strategies.introductions import Introduction, write_introduction
 from strategies.memory import Memory
@@ -30,13 +31,12 @@ from strategies.messages import (
     ModelIdentity,
     Phase,
     TargetsReply,
-    read_delta,
     read_job,
+    write_contribution,
     write_metrics,
-    write_statistics,
-    write_targets_reply,
 )
 from strategies.rounds import EditedLayer, RoundState
+from strategies.updates import DELTA
 from tests.federation import (
     AT_ONCE,
     Federation,
@@ -87,23 +87,24 @@ def linear_client(
     keys: Mapping[tuple[int, int], Tensor], values: Mapping[tuple[int, int], Tensor]
 ) -> Callable[[Message, Context], Message]:
     """A party whose model is one linear layer, with fixed keys and wanted outputs."""
+    held: dict[int, Tensor] = {}
 
     def answer(message: Message, context: Context) -> Message:
         phase = message.metadata.message_type
         party = int(str(context.node_config["partition-id"]))
+        sent = to_tensors(message.content.array_records[DELTA])
+        if WEIGHT in sent:
+            held[party] = sent[WEIGHT]
         if phase == Phase.DESCRIBE.value:
             content = write_introduction(
                 Introduction(protocol=PROTOCOL_VERSION, identity=IDENTITY, party=party)
             )
         elif phase == Phase.TARGETS.value:
-            content = write_targets_reply(TargetsReply(requests=1))
-        elif phase == Phase.STATISTICS.value:
             own = read_job(message.content).round, party
-            written = read_delta(message).get(WEIGHT)
-            now = 0 if written is None else keys[own] @ written.double().mT
-            content = write_statistics(
-                {0: encode(keys[own], values[own] - now, "dense")}
-            )
+            now = keys[own] @ held[party].double().mT if party in held else 0
+            parts = {0: encode(keys[own], values[own] - now, "dense")}
+            told = TargetsReply(requests=len(keys[own]))
+            content = write_contribution(told, parts, own[0])
         else:
             content = write_metrics({})
         return Message(content, reply_to=message)

@@ -67,6 +67,11 @@ def without_layer(content: RecordDict) -> None:
         del content.array_records["statistics"][name]
 
 
+def without_statistics(content: RecordDict) -> None:
+    """Leave all layers out."""
+    del content["statistics"]
+
+
 def failing(failure: Failure) -> Content:
     """Report a failure in the place of an answer."""
 
@@ -95,24 +100,25 @@ FAULTS: dict[str, tuple[Phase, Content, str]] = {
         failing("requests that cannot be used"),
         "requests that cannot be used",
     ),
-    "nan": (Phase.STATISTICS, sent("1.keys", np.nan * KEYS), "`keys` must be finite"),
+    "nan": (Phase.TARGETS, sent("1.keys", np.nan * KEYS), "`keys` must be finite"),
     "infinite": (
-        Phase.STATISTICS,
+        Phase.TARGETS,
         sent("1.residuals", np.inf * RESIDUALS),
         "`residuals` must be finite",
     ),
     "overflow": (
-        Phase.STATISTICS,
+        Phase.TARGETS,
         sent("1.keys", 1e200 * KEYS),
         "`gram` must be finite",
     ),
-    "shape": (Phase.STATISTICS, sent("2.keys", np.ones((2, 9))), "(2, 9)"),
-    "count": (Phase.STATISTICS, claimed("1.count", 0), "count of 0"),
-    "fewer": (Phase.STATISTICS, claimed("1.count", 1), "at most 1 rows"),
-    "layer": (Phase.STATISTICS, without_layer, "`keys`"),
-    "nothing": (Phase.STATISTICS, RecordDict.clear, "layer 1"),
-    "encoding": (Phase.STATISTICS, claimed("1.encoding", "morse"), "'morse'"),
-    "memory": (Phase.STATISTICS, failing("not enough memory"), "not enough memory"),
+    "shape": (Phase.TARGETS, sent("2.keys", np.ones((2, 9))), "(2, 9)"),
+    "count": (Phase.TARGETS, claimed("1.count", 0), "count of 0"),
+    "fewer": (Phase.TARGETS, claimed("1.count", 1), "at most 1 rows"),
+    "layer": (Phase.TARGETS, without_layer, "`keys`"),
+    "nothing": (Phase.TARGETS, without_statistics, "layer 1"),
+    "replayed": (Phase.TARGETS, claimed("round", 7), "of round 1 were asked for"),
+    "encoding": (Phase.TARGETS, claimed("1.encoding", "morse"), "'morse'"),
+    "memory": (Phase.TARGETS, failing("not enough memory"), "not enough memory"),
 }
 """What a party may do wrong: when, what, and a part of the reason that is given."""
 
@@ -143,6 +149,76 @@ def test_a_party_that_cannot_be_right_is_left_out_by_name(
     ]
 
 
+class LostBetweenLayers:
+    """Has the second party fail at the statistics of the second layer, once."""
+
+    def __init__(self) -> None:
+        """Begin well."""
+        self.failed = False
+
+    def __call__(self, message: Message, reply: Message) -> Message:
+        """Fail when it is time."""
+        late = message.metadata.message_type == Phase.STATISTICS.value
+        if late and not self.failed:
+            self.failed = True
+            raise MemoryError
+        return reply
+
+
+@pytest.mark.parametrize("resolves", [False, True], ids=["plain", "compared"])
+def test_what_a_party_sent_before_it_was_lost_is_in_no_layer(
+    federate: Make, resolves: bool
+) -> None:
+    """All layers speak of the same requests; in the next round it is there again."""
+    parties = {"requests-per-round": 1, "deduplicate": resolves}
+    federation = federate(run={"rounds": 2}, parties=parties)
+    federation.tampers[1] = LostBetweenLayers()
+    strategy, _ = federation.run()
+    lost = federation.node(1)
+    first, second = strategy.roster.outcomes[1], strategy.roster.outcomes[2]
+    assert [refusal.node for refusal in first.refusals] == [lost]
+    assert (first.requests, second.requests) == (2, 3)
+    assert second.refusals == []
+    there, missing, last = federation.requests_of_parties(1)
+    rounds = [[*there, *last], federation.requests(2)]
+    expected = edit_in_rounds(federation.preparation, rounds, 1.0)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)
+    others = edit_in_rounds(
+        federation.preparation, [[*there, *missing, *last], rounds[1]], 1.0
+    )
+    with pytest.raises(AssertionError):
+        assert_same_delta(strategy.delta, others, 1e-3)
+
+
+def test_a_party_that_is_lost_when_keys_are_read_again_is_in_nothing(
+    federate: Make,
+) -> None:
+    """Neither in the round's update nor in what is remembered of it."""
+    federation = federate(editing=AT_ONCE, prior={"memory-keys": "edited"})
+    disturb(federation, Phase.MEMORY, failing("not enough memory"))
+    strategy, _ = federation.run()
+    first, _, third = federation.requests_of_parties(1)
+    expected = edit_in_rounds(federation.preparation, [[*first, *third]], 1.0)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)
+
+
+def test_a_node_that_has_lost_the_updates_is_sent_all_of_them(federate: Make) -> None:
+    """As one that was set up anew does: it is late, and no party is lost."""
+    federation = federate(run={"rounds": 2}, parties={"requests-per-round": 1})
+
+    def lose(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == Phase.STATISTICS.value:
+            for file in federation.private.rglob("updates/*"):
+                file.unlink()
+        return reply
+
+    federation.tampers[2] = lose
+    strategy, _ = federation.run()
+    assert [len(each.refusals) for each in strategy.roster.outcomes.values()] == [0] * 3
+    assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
+    assert b"updates that are missing" in federation.said()
+
+
 def negative(content: RecordDict) -> None:
     """Send a gram that no keys have."""
     record = content.array_records["statistics"]
@@ -163,7 +239,7 @@ def test_a_dense_gram_that_no_keys_have_is_refused(
 ) -> None:
     """It could make the solve fail for everybody."""
     federation = federate(editing=AT_ONCE, run={"encoding": "dense"})
-    disturb(federation, Phase.STATISTICS, change)
+    disturb(federation, Phase.TARGETS, change)
     strategy, _ = federation.run()
     (refusal,) = strategy.roster.outcomes[1].refusals
     assert refusal.node == federation.node(1)
@@ -196,7 +272,7 @@ def test_a_party_is_taken_back_in_the_next_round_unless_it_was_unwelcome(
     slips = iter([True, False])
 
     def slip(message: Message, reply: Message) -> Message:
-        if message.metadata.message_type == Phase.STATISTICS.value and next(slips):
+        if message.metadata.message_type == Phase.TARGETS.value and next(slips):
             raise MemoryError
         return reply
 
@@ -269,7 +345,6 @@ def test_parties_without_requests_take_part_in_nothing_and_are_no_refusal(
     strategy, result = federation.run(judge_unedited=True)
     outcome, idle = strategy.roster.outcomes[1], federation.node(1)
     assert (outcome.refusals, outcome.idle, outcome.requests) == ([], [idle], 5)
-    assert idle not in federation.nodes_asked(Phase.STATISTICS)
     assert idle not in outcome.bytes_up
     assert result.evaluate_metrics_clientapp[0]["round.1.count.rewrite_acc"] == 5.0
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)

@@ -185,8 +185,7 @@ def test_a_round_that_loses_all_who_had_something_to_edit_stops_the_run(
 ) -> None:
     """Though others are there, content with what the model knows."""
     federation = federate(
-        editing=AT_ONCE,
-        parties={"requests-per-round": "[1, 0, 0]", "allow-empty": True},
+        parties={"requests-per-round": "[1, 0, 0]", "allow-empty": True}
     )
 
     def fail(message: Message, reply: Message) -> Message:

@@ -1,0 +1,79 @@
+"""The updates that the model carries, kept at the node while the run lasts.
+
+In deployment each message meets a new process, so what was sent once lies on disk.
+"""
+
+import os
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from flwr.app import Array, Message
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from strategies.arrays import digest_array, to_array, to_tensor
+from strategies.updates import DELTA, read_carried
+
+_ENDING = ".safetensors"
+
+
+class MissingUpdatesError(LookupError):
+    """The server left out updates that this node does not hold."""
+
+
+def find_updates(message: Message, folder: Path) -> dict[str, Tensor]:
+    """The updates that the model shall carry, by parameter name.
+
+    Those of the message are kept in the folder, the others are taken from it. What the
+    model carries no more is removed.
+
+    Raises:
+        MissingUpdatesError: If some are in neither, or not as the server means them.
+    """
+    carried = read_carried(message.content)
+    sent = message.content.array_records[DELTA]
+    found: dict[str, Tensor] = {}
+    for name, digest in carried.items():
+        array = sent[name] if name in sent else _read(folder, digest)
+        if array is None or digest_array(array) != digest:
+            raise MissingUpdatesError(
+                f"The update of {name} is neither in the server's message nor in "
+                f"{folder}. The server is asked to send it again."
+            )
+        if name in sent:
+            _keep(folder, digest, array)
+        found[name] = to_tensor(array)
+    _remove_others(folder, carried.values())
+    return found
+
+
+def _read(folder: Path, digest: str) -> Array | None:
+    try:
+        with safe_open(folder / f"{digest}{_ENDING}", framework="pt") as file:
+            return to_array(file.get_tensor("update"))
+    except (OSError, SafetensorError):
+        return None
+
+
+def _keep(folder: Path, digest: str, array: Array) -> None:
+    file = folder / f"{digest}{_ENDING}"
+    if file.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Nodes of a simulation share the folder: each draws a name for its draft.
+    handle, draft = tempfile.mkstemp(".partial", ".", folder)
+    beside = Path(draft)
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(save({"update": to_tensor(array)}))
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _remove_others(folder: Path, digests: Collection[str]) -> None:
+    for file in folder.glob(f"*{_ENDING}"):
+        if file.stem not in digests:
+            file.unlink(missing_ok=True)
