@@ -58,8 +58,8 @@ def _read(folder: Path, digest: str) -> Array | None:
 
 
 def _keep(folder: Path, digest: str, array: Array) -> None:
-    file = folder / f"{digest}{_ENDING}"
-    if file.exists():
+    held = _read(folder, digest)
+    if held is not None and digest_array(held) == digest:
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Nodes of a simulation share the folder: each draws a name for its draft.
@@ -68,7 +68,7 @@ def _keep(folder: Path, digest: str, array: Array) -> None:
     try:
         with os.fdopen(handle, "wb") as opened:
             opened.write(save({"update": to_tensor(array)}))
-        beside.replace(file)
+        beside.replace(folder / f"{digest}{_ENDING}")
     finally:
         beside.unlink(missing_ok=True)
 
