@@ -1,12 +1,22 @@
-"""A console can follow a run line by line."""
+"""A console can follow a run line by line, and others hear of all that happens."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
-from server.progress import PHASE_NAMES, Progress
+from server.progress import (
+    PHASE_NAMES,
+    Event,
+    MergeStart,
+    Progress,
+    RunEnd,
+    Step,
+)
+from server.report import RoundMetrics
 from strategies.messages import Phase
+from tests.server.events import ended, exchanged
 
 
 def lines_of(file: Path) -> list[dict[str, object]]:
@@ -36,6 +46,66 @@ def test_every_event_is_a_line_and_the_last_one_says_how_the_run_ended(
         {"report": "/results/é"},
         {"error": "two\nlines", "kind": "input"},
     ]
+
+
+def test_a_console_is_told_of_steps_and_of_the_end_alone(tmp_path: Path) -> None:
+    """What an exchange took and what a round came to is for other observers."""
+    file = tmp_path / "progress.jsonl"
+    progress = Progress(str(file))
+    progress.begin("ties", 0)
+    progress.of_exchanges("ties")(exchanged(0).record)
+    progress.enter("ties", 1, RoundMetrics())
+    assert not file.exists()
+
+
+def test_every_observer_hears_every_event_in_order() -> None:
+    """From the moment that it is named."""
+    first, second = list[Event](), list[Event]()
+    progress = Progress(None)
+    progress.watch(first.append)
+    progress.begin("collabedit", 2)
+    progress.watch(second.append)
+    progress.of_merge("collabedit")("evaluate.requests", 3, 1, 1)
+    progress.of_exchanges("collabedit")(exchanged(0).record)
+    progress.enter("collabedit", 3, ended(3).metrics)
+    progress.finish(Path("/results"))
+    assert first == [
+        MergeStart("collabedit", 2),
+        Step("evaluation", 1, 1, "collabedit", 3),
+        exchanged(0),
+        ended(3),
+        RunEnd(Path("/results")),
+    ]
+    assert second == first[1:]
+
+
+def test_who_cannot_write_is_left_out_and_the_run_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A full disk of the log stops no run of weeks; the operator is told once."""
+    heard = list[Event]()
+
+    def write_nowhere(_: Event) -> None:
+        raise OSError(28, "No space left on device")
+
+    progress = Progress(None)
+    progress.watch(write_nowhere)
+    progress.watch(heard.append)
+    with caplog.at_level(logging.WARNING):
+        progress.begin("collabedit", 0)
+        progress.begin("ties", 0)
+    assert heard == [MergeStart("collabedit", 0), MergeStart("ties", 0)]
+    assert [each.getMessage() for each in caplog.records] == [
+        "the run goes on without writing its function (No space left on device)"
+    ]
+
+
+def test_of_what_nobody_foresaw_files_have_the_type_alone() -> None:
+    """Its text may quote anything."""
+    assert RunEnd(error="few parties", kind="run").reason == "few parties"
+    unforeseen = RunEnd(error="KeyError: 'a prompt'", kind="program")
+    assert unforeseen.reason == "KeyError; see Flower's log"
+    assert RunEnd(Path("/results")).reason is None
 
 
 def test_without_a_file_nothing_is_written(
