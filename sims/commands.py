@@ -17,12 +17,18 @@ from sims.deployment_commands import app as deployments
 from sims.errors import RunFailedError
 from sims.evaluate_commands import app as evaluations
 from sims.operations_commands import app as operations
-from sims.options import Engine, SetOption
+from sims.options import (
+    DEFAULT_SCENARIO,
+    ConnectionOption,
+    Engine,
+    ScenarioArgument,
+    SetOption,
+    VerboseOption,
+)
 from sims.preset_commands import app as presets
 from sims.split_commands import app as splits
 from sims.studies.commands import app as studies
 
-SCENARIOS = Path(__file__).resolve().parent / "scenarios"
 BAD_INPUT = 2
 FAILED = 1
 
@@ -49,13 +55,6 @@ app.add_typer(presets)
 app.add_typer(splits)
 
 
-ScenarioArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="SCENARIO.toml",
-        show_default="sims/scenarios/default.toml",
-    ),
-]
 EngineOption = Annotated[
     Engine,
     typer.Option(
@@ -87,16 +86,14 @@ ResumeOption = Annotated[
         help="Go on with the stopped run in DIR, from its last whole round.",
     ),
 ]
-VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show the log of Flower as well.")
-]
 
 
 @app.command("run")
 def run_scenario(
-    scenario: ScenarioArgument = SCENARIOS / "default.toml",
+    scenario: ScenarioArgument = DEFAULT_SCENARIO,
     settings: SetOption = None,
     engine: EngineOption = Engine.FLOWER,
+    connection: ConnectionOption = None,
     output: OutputOption = None,
     resume: ResumeOption = None,
     verbose: VerboseOption = False,
@@ -107,18 +104,20 @@ def run_scenario(
     """
     from sims.jobs import resume_job, run_job
 
+    carrier = name_engine(engine, connection)
     if resume is not None:
         refuse_settings(scenario, settings)
-        resume_job(resume, engine.value, output, verbose=verbose)
+        resume_job(resume, carrier, output, verbose=verbose)
         return
-    run_job(scenario, settings or [], engine.value, output, verbose=verbose)
+    run_job(scenario, settings or [], carrier, output, verbose=verbose)
 
 
 @app.command("compare")
 def compare_merges(
-    scenario: ScenarioArgument = SCENARIOS / "default.toml",
+    scenario: ScenarioArgument = DEFAULT_SCENARIO,
     settings: SetOption = None,
     engine: EngineOption = Engine.FLOWER,
+    connection: ConnectionOption = None,
     output: OutputOption = None,
     schedule: ScheduleOption = None,
     resume: ResumeOption = None,
@@ -130,14 +129,15 @@ def compare_merges(
     """
     from sims.jobs import resume_job, run_job
 
+    carrier = name_engine(engine, connection)
     if resume is not None:
         refuse_settings(scenario, settings)
-        resume_job(resume, engine.value, output, compare=True, verbose=verbose)
+        resume_job(resume, carrier, output, compare=True, verbose=verbose)
         return
     chosen = [*(settings or []), "run.compare=true"]
     if schedule is not None:
         chosen.append(f'editing.schedule="{schedule}"')
-    run_job(scenario, chosen, engine.value, output, verbose=verbose)
+    run_job(scenario, chosen, carrier, output, verbose=verbose)
 
 
 @app.command("summarize")
@@ -230,13 +230,18 @@ def search_hyperparameters(
     typer.echo(f"Trials: {output}")
 
 
+def name_engine(engine: Engine, connection: str | None) -> str:
+    """Name what carries the run as `sims.engines` does."""
+    return engine.value if connection is None else f"connection:{connection}"
+
+
 def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
     """Keep a resumed run to the settings it was begun with.
 
     Raises:
         InputError: If it is given others.
     """
-    if settings or scenario != SCENARIOS / "default.toml":
+    if settings or scenario != DEFAULT_SCENARIO:
         raise InputError(
             "--resume goes on with the settings that the run was begun with; leave "
             "the scenario and --set out"

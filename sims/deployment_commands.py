@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sims.options import DEFAULT_SCENARIO, ScenarioArgument, SetOption, VerboseOption
+
 app = typer.Typer()
 
 
@@ -71,3 +73,33 @@ def refuse_with_add(host: list[str] | None) -> None:
             "--host: --add leaves the server's certificate as it is; make new "
             "credentials in another folder to name other hosts"
         )
+
+
+@app.command("deploy-local")
+def deploy_locally(
+    scenario: ScenarioArgument = DEFAULT_SCENARIO,
+    parties: Annotated[
+        int, typer.Option(min=1, help="How many nodes to start, one a party.")
+    ] = 3,
+    settings: SetOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder to make for the results.",
+            show_default="results/deploy-local/run_NUMBER",
+        ),
+    ] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run a scenario with real processes on this machine, and end all of them.
+
+    A SuperLink with TLS and node authentication, and one SuperNode a party with a file
+    of requests of its own. The update is then held to that of one process.
+    """
+    from server.report import next_folder
+    from sims.local_deployment import deploy_locally as deploy
+
+    chosen = [f"parties.count={parties}", *(settings or [])]
+    folder = output or next_folder("deploy-local")
+    deploy(scenario, chosen, folder.absolute(), verbose=verbose)

@@ -26,6 +26,8 @@ from sims.superlink import (
 )
 from strategies.scenario import FlatValue
 
+ADVICE = "Try --verbose for Flower's log, or --engine in-process for the traceback"
+
 
 def run_under_flower(
     flat: Mapping[str, FlatValue], parties: int, *, verbose: bool = False
@@ -45,7 +47,8 @@ def run_under_flower(
         f"init-args-num-cpus={min(count_cores(), parties)}"
     )
     with superlink() as link:
-        follow_to_end(link, link.submit(flat, federation), verbose=verbose)
+        run_id = link.submit(flat, federation)
+        follow_to_end(link, run_id, verbose=verbose, advice=ADVICE)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """One job from the command line: settings in, a folder of results out."""
 
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -35,13 +34,22 @@ from server.report_tables import write_bytes
 from sims.console import (
     ProgressEvent,
     following,
-    hush_libraries,
     open_console,
     tabulate,
+)
+from sims.engines import (
+    CONNECTION,
+    Run,
+    advising,
+    check_engine,
+    choose_engine,
+    has_own_nodes,
+    name_run,
 )
 from sims.errors import RunFailedError
 from sims.unfinished import (
     CHECKPOINT,
+    CONNECTED,
     PARTIES,
     RULINGS,
     UNFINISHED,
@@ -52,10 +60,8 @@ from sims.unfinished import (
 )
 from strategies.scenario import FEDERATED, FlatValue, flatten
 
-PRIVATE_HOME, PRIVATE_RUN = "COLLABEDIT_HOME", "COLLABEDIT_RUN"
-CACHE = "COLLABEDIT_CACHE"
-
-Run = Callable[[Mapping[str, FlatValue], int], None]
+PRIVATE_HOME, CACHE = "COLLABEDIT_HOME", "COLLABEDIT_CACHE"
+PROGRESS = "progress.jsonl"
 
 
 def run_job(
@@ -88,6 +94,7 @@ def resume_job(
     """
     place = find_unfinished(unfinished.absolute())
     config = read_kept(place)
+    refuse_other_engine(place, engine)
     if config.run.compare != compare:
         other = "compare" if config.run.compare else "run"
         raise InputError(f"{place} was begun by `{other}`; resume it with `{other}`")
@@ -96,6 +103,23 @@ def resume_job(
         raise InputError(f"--output: a run that is resumed ends in {folder}")
     execute(config, folder, engine, resume=True, verbose=verbose)
     show_results(folder, open_console())
+
+
+def refuse_other_engine(place: Path, engine: str) -> None:
+    """Keep a run with the nodes that it was begun with.
+
+    Raises:
+        InputError: If it was begun on a connection and is to be simulated.
+    """
+    if has_own_nodes(engine):
+        from sims.connections import refuse_going
+
+        refuse_going(place, engine.removeprefix(CONNECTION))
+    elif (place / CONNECTED).is_file():
+        raise InputError(
+            f"--resume: the run in {place} was begun with real nodes; name the "
+            "connection to go on with them, --connection NAME"
+        )
 
 
 def execute(
@@ -113,26 +137,26 @@ def execute(
     was finished in it, and nothing is left otherwise. Progress is shown on `console`,
     by default on standard error.
     """
-    check_early(config, folder)
+    check_early(config, folder, engine)
+    config = name_run(config, folder, engine)
     with (
         unfinished_folder(folder, config, resume=resume) as draft,
         tempfile.TemporaryDirectory(prefix="collabedit-") as scratch,
     ):
-        progress = Path(scratch) / "progress.jsonl"
+        # What is not of this machine cannot write to a folder that is.
+        progress = (draft if has_own_nodes(engine) else Path(scratch)) / PROGRESS
         flat = flatten(complete(config, draft, progress))
-        run = choose_engine(engine, verbose=verbose)
-        places = {
-            PRIVATE_HOME: str(draft),
-            PRIVATE_RUN: PARTIES,
-            CACHE: str(chosen_cache()),
-        }
+        run = choose_engine(engine, draft, verbose=verbose)
+        places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
         with (
             following(progress, console or open_console(stderr=True)) as finish,
             environment(places),
+            advising(draft, engine),
         ):
             carry_out(run, flat, config.parties.count, finish)
         take_results(draft / WRITTEN)
         gather_cases(draft / PARTIES, draft, config.run.rounds)
+        (draft / PROGRESS).unlink(missing_ok=True)
 
 
 def carry_out(
@@ -200,10 +224,10 @@ def take_results(written: Path) -> None:
 def gather_cases(private: Path, folder: Path, rounds: int) -> None:
     """Copy the parties' case files to the results.
 
-    In a simulation all parties are this user's; in deployment a case file stays where
-    its request is. The cases after the last round are written as MEMIT's evaluation
-    does; if there were several, ``rounds`` holds those after each. Where several merges
-    were run, each has a folder of its own.
+    In a simulation all parties are this user's, and so are real nodes that were started
+    for the run; elsewhere a case file stays where its request is. The cases after the
+    last round are written as MEMIT's evaluation does; if there were several, ``rounds``
+    holds those after each. Where several merges were run, each has a folder of its own.
     """
     for label, by_round in sorted(find_cases(private).items()):
         place = folder / label if (folder / label).is_dir() else folder
@@ -223,7 +247,7 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
 def find_cases(private: Path) -> dict[str, dict[int, list[str]]]:
     """Read the parties' cases: lines by label and round, in the order of parties."""
     files: dict[tuple[str, int, int], Path] = {}
-    for path in private.glob("cases/*/round_*/party_*.jsonl"):
+    for path in private.glob("**/cases/*/round_*/party_*.jsonl"):
         number = int(path.parent.name.removeprefix("round_"))
         party = int(path.stem.removeprefix("party_"))
         files[path.parents[1].name, number, party] = path
@@ -234,24 +258,14 @@ def find_cases(private: Path) -> dict[str, dict[int, list[str]]]:
     return found
 
 
-def choose_engine(name: str, *, verbose: bool) -> Run:
-    """Load the engine of that name, and it alone."""
-    if name == "in-process":
-        from sims.in_process import run_in_process
-
-        hush_libraries()
-        logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
-        return run_in_process
-    from sims.flower_engine import run_under_flower
-
-    return lambda flat, parties: run_under_flower(flat, parties, verbose=verbose)
-
-
-def check_early(config: RunConfig, folder: Path) -> None:
+def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     """Refuse in a moment what a run would refuse after a minute."""
     refuse_existing(folder)
+    check_engine(config, engine)
     if config.editing.hyperparameters is not None:
         choose_hyperparameters(config.editing, resolve_model(config.model.path))
+    if has_own_nodes(engine):
+        return
     if config.prior.covariance == FEDERATED:
         # A party says of its text only that it is bad, and here all have the same one.
         check_local_text(config.prior.text, resolve_model(config.model.path))

@@ -1,9 +1,13 @@
 """Options that several commands have."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+SCENARIOS = Path(__file__).resolve().parent / "scenarios"
+DEFAULT_SCENARIO = SCENARIOS / "default.toml"
 
 
 class Engine(StrEnum):
@@ -29,5 +33,25 @@ SetOption = Annotated[
         metavar="KEY=VALUE",
         help="Change one setting of the scenario, such as parties.count=3. Repeatable; "
         "pyproject.toml lists all of them under tool.flwr.app.config.",
+    ),
+]
+
+ScenarioArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SCENARIO.toml",
+        show_default="sims/scenarios/default.toml",
+    ),
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the log of Flower as well.")
+]
+ConnectionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Run on this SuperLink of your own Flower configuration, with the nodes "
+        "that have joined it, instead of --engine. The results' folder must be one "
+        "that its machine has too.",
     ),
 ]

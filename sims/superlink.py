@@ -31,6 +31,7 @@ CONNECTION = "collabedit"
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.1
+AGAIN_SECONDS = 1.0
 LOG_LINES = 5
 LINK_LOG = "superlink.log"
 RUN_LOG = "run.log"
@@ -56,11 +57,18 @@ class SuperLink:
             shadow the app's packages.
         environment: The environment of every program that speaks with it.
         connection: Its name in the Flower configuration of that environment.
+        start: The folder that programs are started in, if not `empty`.
     """
 
     scratch: Path
     environment: Mapping[str, str]
     connection: str = CONNECTION
+    start: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder that programs are started in."""
+        return self.start or self.scratch / "empty"
 
     def submit(self, flat: Mapping[str, FlatValue], federation: str = "") -> str:
         """Send the app and its settings, and give the run's id.
@@ -90,7 +98,7 @@ class SuperLink:
         """
         command = ["flwr", "log", run_id, self.connection, "--stream"]
         with (
-            (self.scratch / RUN_LOG).open("wb") as log,
+            (self.scratch / RUN_LOG).open("ab") as log,
             program(command, self, subprocess.PIPE) as process,
         ):
             assert process.stdout is not None
@@ -118,7 +126,7 @@ class SuperLink:
         done = subprocess.run(
             [executable("flwr"), *arguments],
             env=dict(self.environment),
-            cwd=self.scratch / "empty",
+            cwd=self.folder,
             capture_output=True,
             text=True,
             check=False,
@@ -141,20 +149,54 @@ class SuperLink:
         return found[0] if found else ""
 
 
-def follow_to_end(link: SuperLink, run_id: str, *, verbose: bool = False) -> None:
-    """Wait for the end of a run.
+def follow_to_end(
+    link: SuperLink,
+    run_id: str,
+    *,
+    verbose: bool = False,
+    patience: float = 0.0,
+    advice: str = "",
+) -> None:
+    """Wait for the end of a run, and go on waiting if the SuperLink is started again.
+
+    Args:
+        link: Where it runs.
+        run_id: Which run.
+        verbose: Whether Flower's log goes to stderr as well.
+        patience: For how many seconds the SuperLink may be silent.
+        advice: What to try if the run ended without a result.
 
     Raises:
-        RunFailedError: If it ended without a result.
+        RunFailedError: If it did.
     """
-    link.follow(run_id, verbose=verbose)
-    status, details = link.status(run_id)
+    status = "unknown"
+    while not status.startswith(FINISHED):
+        link.follow(run_id, verbose=verbose)
+        status, details = ask_status(link, run_id, patience)
+        time.sleep(0 if status.startswith(FINISHED) else AGAIN_SECONDS)
     if status != COMPLETED:
         reason = link.first_exception() or details or "no reason given"
-        raise RunFailedError(
-            f"the run ended as `{status}`: {reason}. Try --verbose for Flower's "
-            "log, or --engine in-process for the traceback"
-        )
+        raise RunFailedError(f"the run ended as `{status}`: {reason}. {advice}")
+
+
+def ask_status(link: SuperLink, run_id: str, patience: float) -> tuple[str, str]:
+    """Tell how a run stands, and why, of a SuperLink that may be silent for a while.
+
+    Raises:
+        RunFailedError: If it is silent for longer, or does not know the run.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            status, details = link.status(run_id)
+        except RunFailedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(AGAIN_SECONDS)
+            continue
+        if status == "unknown":
+            raise RunFailedError(f"the SuperLink does not know the run {run_id}")
+        return status, details
 
 
 @contextmanager
@@ -165,7 +207,7 @@ def program(
     process = subprocess.Popen(
         [executable(arguments[0]), *arguments[1:]],
         env=dict(link.environment),
-        cwd=link.scratch / "empty",
+        cwd=link.folder,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

@@ -19,8 +19,10 @@ if sys.platform != "win32":
 # the parties keep, the settings, and the lock of the process that is at work.
 WRITTEN, CHECKPOINT, PARTIES, KEPT = "run", "checkpoint", "parties", "settings.json"
 RULINGS, GROUP_KEY, LOCK = "rulings.jsonl", "group.key", "lock"
+CONNECTED = "connection.json"
+"""Which run of which SuperLink writes into it, if that is not one of ours."""
 
-RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK})
+RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK, CONNECTED})
 """What a run goes on from; all but that and `WATCHED` is made again."""
 
 

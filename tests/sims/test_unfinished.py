@@ -8,6 +8,7 @@ import pytest
 from editing.errors import InputError
 from server.config import RunConfig
 from sims.unfinished import (
+    CONNECTED,
     LOCK,
     RESUMABLE,
     clear_drafts,
@@ -27,7 +28,8 @@ def draft(tmp_path: Path) -> Path:
     for name in ("checkpoint", "parties", "collabedit", "run", ".run.partial-1"):
         (folder / name).mkdir(parents=True)
         (folder / name / "one.safetensors").write_text(name)
-    for name in ("report.json", ".report.md.partial", "group.key", LOCK):
+    kept = ("group.key", LOCK, CONNECTED)
+    for name in ("report.json", ".report.md.partial", *kept):
         (folder / name).write_text(name)
     (folder / "settings.json").write_text(CONFIG.model_dump_json())
     return folder
