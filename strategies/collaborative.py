@@ -24,9 +24,9 @@ from strategies.messages import (
     read_metrics,
     read_targets_reply,
 )
-from strategies.notices import TokenEntry, write_rulings
+from strategies.notices import write_rulings
 from strategies.priors import write_prior
-from strategies.roster import Report, Roster
+from strategies.roster import Report, Roster, TooFewPartiesError
 from strategies.rounds import EditedLayer, RoundState
 
 logger = logging.getLogger(__name__)
@@ -171,12 +171,9 @@ class CollaborativeEditing(Strategy):
         self.roster.begin_round(grid, number, self.job)
         before = digest_arrays(arrays)
         self.job = self.job.model_copy(update={"round": number, "before": before})
-        entries = {}
-        if self.arbiter is not None:
-            entries = gather_tokens(self.roster, grid, number, self.job)
         start = self.delta
-        while not self._edit(grid, number, arrays, config, entries):
-            logger.warning("round %d begins again without who was lost", number)
+        while not self._try_to_edit(grid, number, arrays, config):
+            logger.warning("round %d begins again", number)
             self.delta, self._grams = start, {}
         self.roster.outcomes[number].merged = True
         if self.arbiter is not None:
@@ -185,13 +182,19 @@ class CollaborativeEditing(Strategy):
         self.done = number
         return self.to_arrays()
 
+    def _try_to_edit(
+        self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
+    ) -> bool:
+        """Edit, unless parties are lost; tells whether the round is whole."""
+        try:
+            return self._edit(grid, number, arrays, config)
+        except TooFewPartiesError:
+            if not self.roster.wait_for_return(grid, number):
+                raise
+            return False
+
     def _edit(
-        self,
-        grid: Grid,
-        number: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        entries: Mapping[int, Sequence[TokenEntry]],
+        self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
     ) -> bool:
         """Go through a round's exchanges; tells if all speak of the same requests.
 
@@ -199,10 +202,11 @@ class CollaborativeEditing(Strategy):
         so then requests are ruled on again, too.
         """
         self.roster.begin_again(number)
-        asked = list(self.roster.present)
         if self.arbiter is not None:
-            there = {node: entries[node] for node in asked}
-            rule_round(self.arbiter, self.roster, number, there, pooled=self.job.pooled)
+            entries = gather_tokens(self.roster, grid, number, self.job)
+            pooled = self.job.pooled
+            rule_round(self.arbiter, self.roster, number, entries, pooled=pooled)
+        asked = list(self.roster.present)
         messages = self.configure_train(number, arrays, config, grid)
         self.aggregate_train(number, self.roster.exchange(grid, number, messages))
         if self.arbiter is not None and self.roster.present != asked:

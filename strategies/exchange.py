@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 
@@ -22,6 +23,24 @@ POLL_AT_MOST_SECONDS = 0.5
 
 PATIENCE_SECONDS = 10.0
 """How long parties are waited for before the log says so."""
+
+
+UNREACHABLE = "it cannot be reached: it was stopped, or its machine or network failed"
+"""What is said of a node that Flower has not heard from; it may come back."""
+
+ERRORS = {
+    ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "its client could not be loaded",
+    ErrorCode.CLIENT_APP_RAISED_EXCEPTION: "its client failed",
+    ErrorCode.NODE_UNAVAILABLE: UNREACHABLE,
+    ErrorCode.MOD_FAILED_PRECONDITION: "its client failed",
+    ErrorCode.CLIENT_APP_CRASHED: "its client process was killed (out of memory?)",
+}
+"""What Flower's errors say of a node, by their numbers."""
+
+EXPIRED = {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}
+"""Errors of messages whose time is over."""
+
+OTHER_ERROR = "it failed with Flower's error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +195,21 @@ class Post:
         """Wait until a node has replied, or for as long as all of them have."""
         pause = POLL_SECONDS
         while node not in self._spool:
-            late = time.monotonic() > self._started + self._timeout
+            over = time.monotonic() > self._started + self._timeout
             if self._collect(node):
                 pause = POLL_SECONDS
-            elif late:
+            elif over:
                 break
             else:
                 time.sleep(pause)
                 pause = min(1.1 * pause, POLL_AT_MOST_SECONDS)
         message = self._sent[node]
+        late = f"it did not reply within {self._timeout:g} s"
         if node not in self._spool:
             seconds = time.monotonic() - self._started
-            reason = f"it did not reply within {self._timeout:g} s"
-            return Arrival(message, seconds, reason=reason)
+            return Arrival(message, seconds, reason=late)
         reply, seconds = self._spool.take(node), self._seconds[node]
-        failed = reason_of(reply)
+        failed = reason_of(reply, late)
         if failed is not None:
             return Arrival(message, seconds, reason=failed)
         return Arrival(message, seconds, reply)
@@ -237,11 +256,17 @@ class Post:
         return True
 
 
-def reason_of(reply: Message) -> str | None:
-    """Say why a reply is none; nothing if it is one."""
+def reason_of(reply: Message, late: str) -> str | None:
+    """Say why a reply is none; nothing if it is one.
+
+    Args:
+        reply: What came back.
+        late: What is said of a node that has not replied in time.
+    """
     if reply.has_error():
         # The text of an error may hold paths or prompts of the party: only its number.
-        return f"it failed with Flower's error {reply.error.code}"
+        code = reply.error.code
+        return late if code in EXPIRED else ERRORS.get(code, f"{OTHER_ERROR} {code}")
     failure = read_failure(reply.content)
     return None if failure is None else f"it reported {failure}"
 

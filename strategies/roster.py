@@ -1,6 +1,7 @@
 """The parties of a run: who was welcome, who is there, and who still takes part."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -9,6 +10,8 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.statistics import StatisticsError
 from strategies.exchange import (
+    POLL_SECONDS,
+    UNREACHABLE,
     Arrival,
     ExchangeRecord,
     OnExchange,
@@ -30,8 +33,19 @@ Report = Callable[[str, int, int, int], None]
 KEEPING = {Phase.TARGETS, Phase.STATISTICS, Phase.MEMORY, Phase.EVALUATE}
 """What makes a node keep the updates that it is sent."""
 
+RETURN_SECONDS = 90.0
+"""How long parties that cannot be reached are waited for if too few are left.
+
+Flower takes a node for gone 38 to 60 s after its last sign of life, and so all of them
+after its own link was down; their next sign comes up to 25 s after that.
+"""
+
 UNNUMBERED = 1_000_000
 """Nodes without a number come after all parties that have one."""
+
+
+class TooFewPartiesError(AggregationError):
+    """The run cannot go on with the parties that are left."""
 
 
 class Roster:
@@ -88,6 +102,8 @@ class Roster:
         if strangers:
             self._introduce(grid, number, job, sorted(strangers), sorted(there))
         here = [node for node in self.order if node in there]
+        if len(here) < self.min_parties:
+            here = self._await_return(grid, self.order, here)
         self.present = here[:1] if job.pooled else here
         self.active = list(self.present)
         self.require_enough(number)
@@ -175,6 +191,38 @@ class Roster:
         size = sum(len(array.data) for array in record.values())
         sent[node] = sent.get(node, 0) + size
 
+    def wait_for_return(self, grid: Grid, number: int) -> bool:
+        """Wait for parties that could not be reached; tells whether enough are there.
+
+        Those that come back are taken back, as if they had never been away.
+        """
+        outcome = self.outcomes[number]
+        gone = [r.node for r in outcome.refusals if r.reason == UNREACHABLE]
+        there = self._await_return(grid, gone, self.present) if gone else []
+        if len(there) < self.min_parties:
+            return False
+        logger.warning("round %d begins again with who came back", number)
+        self.present = there
+        outcome.refusals = [
+            refusal
+            for refusal in outcome.refusals
+            if refusal.reason != UNREACHABLE or refusal.node not in there
+        ]
+        return True
+
+    def _await_return(
+        self, grid: Grid, gone: Sequence[int], present: Sequence[int]
+    ) -> list[int]:
+        """Wait until enough are there, of those present and those that are gone."""
+        started, wanted = time.monotonic(), {*gone, *present}
+        limit = min(self._timeout, RETURN_SECONDS)
+        while True:
+            there = {*present, *(set(gone) & set(grid.get_node_ids()))}
+            late = time.monotonic() - started > limit
+            if late or len(there) >= min(self.min_parties, len(wanted)):
+                return [node for node in self.order if node in there]
+            time.sleep(POLL_SECONDS)
+
     def begin_again(self, number: int) -> None:
         """Take the parties that are still there back, after the loss of another."""
         self.active = list(self.present)
@@ -186,13 +234,13 @@ class Roster:
         A party all of whose requests were left out counts; one without any does not.
 
         Raises:
-            AggregationError: Naming who is missing and why.
+            TooFewPartiesError: Naming who is missing and why.
         """
         outcome = self.outcomes[number]
         content = [node for node in outcome.content if node in self.present]
         left = len(self.active) + len(content)
         if left < self.min_parties:
-            raise AggregationError(
+            raise TooFewPartiesError(
                 f"Round {number} has {left} parties left and needs {self.min_parties} "
                 f"(`run.min-parties`). Left out: {outcome.missing()}."
             )

@@ -1,9 +1,9 @@
 """Parties come and go between rounds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp.exception import AggregationError
 
 from sims.in_process import InProcessGrid
@@ -109,8 +109,11 @@ def test_a_late_party_with_another_model_is_refused_and_not_asked_again(
     assert federation.nodes_asked(Phase.DESCRIBE).count(stranger) == 1
 
 
-def test_a_round_with_too_few_parties_stops_the_run(federate: Make) -> None:
-    """Those who left are not waited for, and the run says how many it has."""
+def test_a_round_with_too_few_parties_stops_the_run(
+    federate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who left are waited for a while, and the run says how many it has."""
+    monkeypatch.setattr("strategies.roster.RETURN_SECONDS", 0.3)
     federation = federate(
         editing=AT_ONCE,
         run={"rounds": 2, "min-parties": 2},
@@ -204,3 +207,61 @@ def say_all_is_known(content: RecordDict) -> None:
     content["targets"] = write_targets_reply(TargetsReply(requests=0, known=2))[
         "targets"
     ]
+
+
+class Outage(InProcessGrid):
+    """A grid that is down for the parties' first statistics, and for some looks more.
+
+    What Flower does of a link that was stopped and started again: all messages under
+    way are answered for with its error 5, and nobody is there until the next sign.
+    """
+
+    def __init__(self, federation: Federation, looks: int) -> None:
+        """Say how often nobody is seen."""
+        super().__init__(federation.contexts, federation.answer)
+        self.looks, self.down = looks, False
+
+    def get_node_ids(self) -> list[int]:
+        """Nobody, while it lasts."""
+        if self.down and self.looks > 0:
+            self.looks -= 1
+            return []
+        return list(super().get_node_ids())
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Hand over errors in the place of the first statistics."""
+        found = list(super().pull_messages(message_ids))
+        late = [m.metadata.message_type == Phase.STATISTICS.value for m in found]
+        self.down |= any(late)
+        if not any(late) or self.looks <= 0:
+            return found
+        return [lose(reply) for reply in found]
+
+
+def lose(reply: Message) -> Message:
+    """Answer for a node that cannot be reached."""
+    lost = Message(Error(5, "Node Unavailable"), reply_to=reply)
+    lost.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
+    return lost
+
+
+def test_a_round_begins_again_when_a_link_that_was_down_is_back(
+    federate: Make,
+) -> None:
+    """Nobody is missing from it then, and nobody is named."""
+    federation = federate(run={"min-parties": 2})
+    federation.grid = Outage(federation, looks=3)
+    strategy, _ = federation.run()
+    assert strategy.roster.outcomes[1].refusals == []
+    assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
+
+
+def test_who_does_not_come_back_is_waited_for_no_longer_than_that(
+    federate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the run stops, and says who is missing."""
+    monkeypatch.setattr("strategies.roster.RETURN_SECONDS", 0.3)
+    federation = federate()
+    federation.grid = Outage(federation, looks=10**6)
+    with pytest.raises(AggregationError, match=r"needs 1.*cannot be reached"):
+        federation.run()
