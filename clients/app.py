@@ -78,10 +78,11 @@ def keep_private(
     """Answer a failure with its class alone; what it says stays in this node's log.
 
     Flower would send an exception's text to the server, with paths and prompts in it.
+    Of a client that exits it would say nothing, and its node would wait for ever.
     """
     try:
         return call_next(message, context)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         kind = message.metadata.message_type
         logger.error("%s failed: %s", kind, error, exc_info=error)
         return Message(write_failure(classify(error)), reply_to=message)

@@ -136,10 +136,8 @@ class CollaborativeEditing(Strategy):
         train_config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
         if self.done == 0:
-            self.delta = {
-                name: update.double()
-                for name, update in to_tensors(initial_arrays).items()
-            }
+            given = to_tensors(initial_arrays)
+            self.delta = {name: update.double() for name, update in given.items()}
         self.roster.welcome(grid, self.job, self.parties, timeout)
         result = Result(arrays=self.to_arrays())
         if self.judge_unedited and self.done == 0:
@@ -153,9 +151,8 @@ class CollaborativeEditing(Strategy):
     def resume(self, state: RoundState) -> None:
         """Go on from a whole round, as if it had just ended."""
         self.done, self.delta = state.number, dict(state.delta)
-        for layer, gram in state.grams.items():
-            edited = self.layers[layer]
-            self.layers[layer] = replace(edited, memory=edited.memory.remember(gram))
+        self._grams = dict(state.grams)
+        self._remember()
         if self.arbiter is not None:
             self.arbiter.history = list(state.history)
 
