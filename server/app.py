@@ -84,7 +84,12 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
         preparation = prepare(
             config,
             lambda done: progress.tell("covariance", done),
-            TextPool(seats, config, progress.of_merge(FEDERATED)),
+            TextPool(
+                seats,
+                config,
+                progress.of_merge(FEDERATED),
+                progress.of_exchanges(FEDERATED),
+            ),
         )
         checkpoints = checkpoints_of(config, preparation)
         job = MergeJob(seats(), config, preparation, progress, checkpoints)

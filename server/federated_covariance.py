@@ -19,6 +19,7 @@ from editing.texts import split_name
 from server.checkpoints import differences
 from server.config import RunConfig
 from server.inputs import digest_file, digest_source
+from strategies.exchange import OnExchange
 from strategies.messages import Job, ModelIdentity
 from strategies.moments import pool_moments
 from strategies.roster import Report, Roster
@@ -63,11 +64,13 @@ class TextPool:
         seats: Gives Flower's way to the parties, once they are wanted.
         config: Says how many there are, and where the run keeps what it needs.
         report: Told of progress.
+        on_exchange: Told what the exchange with each node took.
     """
 
     seats: Callable[[], Grid]
     config: RunConfig
     report: Report | None = None
+    on_exchange: OnExchange | None = None
 
     def find(self, model: EditableModel, plan: Plan) -> PooledCovariance:
         """Take what an earlier part of the run kept, or ask the parties.
@@ -95,7 +98,7 @@ class TextPool:
             self.seats(),
             Job(identity=identity, plan=plan, label=LABEL, layers=layers),
             {layer: model.widths(layer)[1] for layer in layers},
-            Roster(self.config.run.min_parties, self.report),
+            Roster(self.config.run.min_parties, self.report, self.on_exchange),
             parties=self.config.parties.count,
             timeout=self.config.run.timeout,
         )

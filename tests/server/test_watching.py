@@ -59,7 +59,8 @@ def read_lines(path: Path) -> list[dict[str, object]]:
 
 def test_a_whole_run_is_described_by_its_results(world: Path, tmp_path: Path) -> None:
     """The lines are those of the report, and their bytes those of the exchanges."""
-    run(world, tmp_path, run={"rounds": 2})
+    prior = {"covariance": "federated", "text": str(world / "text.txt")}
+    run(world, tmp_path, run={"rounds": 2}, prior=prior)
     folder = tmp_path / "one"
     assert not (tmp_path / "one.unfinished").exists()
     status = read_status(folder / STATUS)
@@ -69,6 +70,9 @@ def test_a_whole_run_is_described_by_its_results(world: Path, tmp_path: Path) ->
     report = json.loads((folder / "report.json").read_text())
     metrics = [report["unedited"], *report["runs"][0]["metrics"]]
     lines, exchanges = read_lines(folder / METRICS), read_lines(folder / EXCHANGES)
+    before = [each["phase"] for each in exchanges if each["merge"] == "federated"]
+    assert before == ["query.describe"] * 2 + ["query.moments"] * 2
+    exchanges = exchanges[len(before) :]
     for number, (line, found) in enumerate(zip(lines, metrics, strict=True)):
         assert found.items() <= line.items()
         assert line["round"] == number
