@@ -1,0 +1,238 @@
+"""Parties on machines of their own, as far as one machine can show it.
+
+Each party is a SuperNode with TLS, a key and a private file of requests; the server app
+is started by a SuperLink. Tests stop and kill what they like of it by signal.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from editing.deltas import load_delta
+from editing.requests import EditRequest, to_counterfact
+from server.config import read_run_config
+from server.preparation import prepare
+from server.report import RoundMetrics, read_report
+from sims.deployment import Federation
+from sims.programs import Program
+from sims.superlink import COMPLETED, FINISHED
+from strategies.scenario import FlatValue
+from tests.federation import edit_in_rounds, settings_of, write_json
+
+PATIENCE = 240.0
+"""Seconds after which a test gives up; far more than anything takes."""
+
+LOOK_SECONDS = 0.02
+CLIENT = "flwr-clientapp"
+LIBRARY = "libtorch_cpu"
+"""A client process that has loaded it has its message, and has not answered yet."""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """A run among parties that each hold a file of their own.
+
+    Attributes:
+        folder: Holds their files and the run's results.
+        flat: The run's settings, as `settings_of` writes them.
+        hands: The parties' requests, one in each round.
+    """
+
+    folder: Path
+    flat: dict[str, FlatValue]
+    hands: Sequence[Sequence[EditRequest]]
+
+    @property
+    def results(self) -> Path:
+        """Where the run's results will be."""
+        return self.folder / "results"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the last whole round."""
+        return self.folder / "checkpoint" / "collabedit.safetensors"
+
+    def node_configs(self) -> list[dict[str, FlatValue]]:
+        """Write the parties' files, and what each node is told of them."""
+        found: list[dict[str, FlatValue]] = []
+        for party, hand in enumerate(self.hands):
+            place = self.folder / f"site_{party}"
+            place.mkdir()
+            file = place / "requests.json"
+            write_json(file, [to_counterfact(request) for request in hand])
+            paths = {"requests-path": file, "private-folder": place / "private"}
+            found.append(
+                {"partition-id": party, **{k: str(v) for k, v in paths.items()}}
+            )
+        return found
+
+    def edit_here(self, rounds: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Edit on one machine what parties asked for, given who took part in each."""
+        config = read_run_config(self.flat)
+        prepared = prepare(config)
+        requests = [
+            [self.hands[party][number] for party in parties]
+            for number, parties in enumerate(rounds)
+        ]
+        return edit_in_rounds(prepared, requests, prepared.memory_weight(config.prior))
+
+    def delta(self) -> dict[str, Tensor]:
+        """The updates that the run came to."""
+        return load_delta(self.results / "delta.safetensors")[0]
+
+    def rounds(self) -> tuple[RoundMetrics, ...]:
+        """What the report says of each round."""
+        return read_report(self.results / "report.json").runs[0].metrics
+
+    def steps(self) -> list[dict[str, object]]:
+        """All that the run has said of its progress."""
+        file = self.folder / "progress.jsonl"
+        lines = file.read_text().split("\n")[:-1] if file.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def wait_for(self, phase: str, number: int) -> None:
+        """Wait until an exchange of a round has begun."""
+
+        def begun() -> bool:
+            steps = self.steps()
+            errors = [each["error"] for each in steps if "error" in each]
+            assert errors == [], errors
+            told = [(each.get("phase"), each.get("round")) for each in steps]
+            return (phase, number) in told
+
+        wait_until(begun, f"{phase} of round {number}")
+
+    def contributors(self, number: int) -> list[int]:
+        """The parties whose statistics of a round's last layer were taken.
+
+        A round that begins again asks for targets again.
+        """
+        lines = (self.results / "exchanges.jsonl").read_text().splitlines()
+        taken: set[int] = set()
+        for each in map(json.loads, lines):
+            if each["round"] == number and each["phase"] == "train.targets":
+                taken.clear()
+            elif each["round"] == number and each["phase"] == "train.statistics":
+                taken |= {each["party"]} if each["outcome"] == "ok" else set()
+        return sorted(taken)
+
+
+def lay_out(
+    world: Path,
+    folder: Path,
+    requests: Sequence[EditRequest],
+    parties: int,
+    rounds: int,
+    **run: FlatValue,
+) -> Sites:
+    """Deal requests out, one a party and round, and write a run's settings.
+
+    Args:
+        world: The folder of the model.
+        folder: Where everything goes.
+        requests: At least as many as there are parties times rounds.
+        parties: How many there are.
+        rounds: How many there are.
+        run: Further settings of the table ``run``.
+    """
+    flat = settings_of(
+        world,
+        parties={"count": parties, "requests-per-round": 1},
+        run={"rounds": rounds, **run},
+        output={
+            "directory": str(folder / "results"),
+            "checkpoint": str(folder / "checkpoint"),
+            "progress": str(folder / "progress.jsonl"),
+        },
+    )
+    hands = [requests[party::parties][:rounds] for party in range(parties)]
+    return Sites(folder, flat, hands)
+
+
+def wait_until(holds: Callable[[], object], what: str) -> None:
+    """Wait until something holds.
+
+    Raises:
+        TimeoutError: If it does not come to that.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(LOOK_SECONDS)
+
+
+def working_client(node: Program, before: Sequence[int]) -> int:
+    """Wait until a node's client process is at work on a message, and give it.
+
+    Args:
+        node: Whose.
+        before: Processes that answered earlier messages and may not have ended yet.
+    """
+    found: list[int] = []
+
+    def at_work() -> bool:
+        clients = node.processes(CLIENT)
+        found[:] = [each for each in clients if each not in before and works(each)]
+        return bool(found)
+
+    wait_until(at_work, f"a client process of {node.name} at work")
+    return found[0]
+
+
+def works(process: int) -> bool:
+    """Whether a client process has begun to load the app, which it does for a message.
+
+    It is at work for seconds from then on.
+    """
+    try:
+        return LIBRARY in Path(f"/proc/{process}/maps").read_text()
+    except OSError:
+        return False
+
+
+def send_signal(process: int, number: int) -> None:
+    """Send a signal to one process, which must be there."""
+    os.kill(process, number)
+
+
+def start_until_accepted(node: Program) -> int:
+    """Start a killed node as a service manager does, and tell how often it took.
+
+    The SuperLink refuses a node that it still takes for one that runs.
+    """
+    known, tries = node.read_log().count("SuperNode ID:"), 0
+
+    def accepted() -> bool:
+        nonlocal tries
+        if not node.is_running:
+            tries += 1
+            node.restart()
+        return node.read_log().count("SuperNode ID:") > known
+
+    wait_until(accepted, f"{node.name} to be accepted")
+    return tries
+
+
+def wait_for_end(sites: Federation, run: str) -> tuple[str, str]:
+    """Wait until a run is over, and tell how it ended and why."""
+    found = ("", "")
+
+    def over() -> bool:
+        nonlocal found
+        found = sites.link.status(run)
+        return found[0].startswith(FINISHED)
+
+    wait_until(over, f"the end of run {run}")
+    return found
+
+
+def run_to_end(sites: Federation, run: str) -> None:
+    """Wait until a run is over, and hold it to have ended well."""
+    status, details = wait_for_end(sites, run)
+    assert status == COMPLETED, f"{details}: {sites.server.read_log()[-3000:]}"
