@@ -182,7 +182,7 @@ def read_exchanges(results: Path) -> list[Exchange]:
     seen: dict[tuple[int, str, int], int] = {}
     for text in (results / EXCHANGES).read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
-        whose = (line["round"], line["phase"], line["party"])
+        whose = (line["round"], line["phase"], line["node"])
         seen[whose] = seen.get(whose, 0) + 1
         found.setdefault((line["round"], line["phase"], seen[whose]), []).append(line)
     return [
