@@ -28,6 +28,9 @@ PATIENCE = 240.0
 """Seconds after which a test gives up; far more than anything takes."""
 
 LOOK_SECONDS = 0.02
+STORED = 1e-7
+"""Relative difference that rounding to float32 makes, in which deltas are saved."""
+
 CLIENT = "flwr-clientapp"
 LIBRARY = "libtorch_cpu"
 """A client process that has loaded it has its message, and has not answered yet."""

@@ -11,9 +11,8 @@ from server.status import STATUS, read_status
 from sims.deployment import deployed
 from sims.status import advise
 from tests.federation import assert_same_delta, world_requests
-from tests.laws import ALGEBRA
 from tests.processes import needs_proc
-from tests.sites import lay_out, run_to_end, wait_for_end
+from tests.sites import STORED, lay_out, run_to_end, wait_for_end
 
 DOWN_SECONDS = 5.0
 """How long the SuperLink is away; Flower gives a run up after a minute."""
@@ -45,7 +44,7 @@ def test_a_run_goes_on_after_its_server_app_and_its_link_were_killed(
         time.sleep(DOWN_SECONDS)
         programs.restart_server()
         run_to_end(programs, run)
-    assert_same_delta(sites.delta(), sites.edit_here([[0, 1]] * 3), ALGEBRA)
+    assert_same_delta(sites.delta(), sites.edit_here([[0, 1]] * 3), STORED)
     assert [each.refusals for each in sites.rounds()] == [()] * 3
 
 
