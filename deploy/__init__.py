@@ -1,0 +1,1 @@
+"""What brings a federation up: in containers, or on hosts that one machine plays."""

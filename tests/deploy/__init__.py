@@ -1,0 +1,1 @@
+"""Tests of what brings a federation up."""
