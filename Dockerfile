@@ -61,7 +61,7 @@ COPY --from=build /app /app
 # Nothing is reported or fetched, and all that is written goes to /state or /tmp.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    HOME=/state XDG_CACHE_HOME=/state/cache TMPDIR=/state/tmp MPLCONFIGDIR=/tmp \
+    HOME=/state XDG_CACHE_HOME=/state/cache TMPDIR=/state/tmp \
     FLWR_HOME=/state/flower COLLABEDIT_HOME=/state/private \
     FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 \
     FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 HF_HUB_DISABLE_TELEMETRY=1
