@@ -1,5 +1,6 @@
 """One exchange: messages out, replies back, each put down to its node."""
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 
 from strategies.messages import LACKING, Phase, read_failure
-from strategies.spool import Spool
+from strategies.spool import IN_MEMORY_BYTES, Spool
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +159,13 @@ def exchange(
         post = Post(grid, spool, timeout, on_reply, resend)
         post.push(messages)
         for node in nodes:
-            yield post.wait_for(node)
+            arrival = post.wait_for(node)
+            large = count_bytes(arrival.reply) > IN_MEMORY_BYTES
+            yield arrival
+            del arrival
+            if large:
+                # Flower's records refer to themselves, so they do not go by themselves.
+                gc.collect()
 
 
 class Post:
@@ -254,6 +261,13 @@ class Post:
         self._resent.add(node)
         self.push([self._resend(node)])
         return True
+
+
+def count_bytes(message: Message | None) -> int:
+    """Bytes of all values in a message's content; none of no message."""
+    if message is None:
+        return 0
+    return sum(record.count_bytes() for record in message.content.values())
 
 
 def reason_of(reply: Message, late: str) -> str | None:

@@ -17,6 +17,7 @@ from strategies.exchange import (
     OnExchange,
     Refusal,
     await_nodes,
+    count_bytes,
     exchange,
 )
 from strategies.introductions import check_introduction, read_introduction
@@ -158,6 +159,7 @@ class Roster:
                 carried = read_carried(whole[arrival.node]).values()
                 self.held[arrival.node] = frozenset(carried)
             yield arrival.reply
+            del arrival
 
     def _enter(self, number: int, arrival: Arrival) -> None:
         """Tell what the exchange with one node took."""
@@ -171,8 +173,8 @@ class Roster:
                 node=node,
                 party=self.places.get(node, -1),
                 seconds=arrival.seconds,
-                bytes_down=count_bytes(arrival.message.content),
-                bytes_up=0 if reply is None else count_bytes(reply.content),
+                bytes_down=count_bytes(arrival.message),
+                bytes_up=count_bytes(reply),
                 outcome=arrival.reason or "ok",
             )
         )
@@ -308,8 +310,3 @@ class Roster:
             group_id=str(number),
             ttl=self._timeout,
         )
-
-
-def count_bytes(content: RecordDict) -> int:
-    """Bytes of all values in a message's content."""
-    return sum(record.count_bytes() for record in content.values())
