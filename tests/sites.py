@@ -115,14 +115,22 @@ class Sites:
 
         A round that begins again asks for targets again.
         """
-        lines = (self.results / "exchanges.jsonl").read_text().splitlines()
         taken: set[int] = set()
-        for each in map(json.loads, lines):
-            if each["round"] == number and each["phase"] == "train.targets":
+        for phase, party, outcome in self.exchanges(number):
+            if phase == "train.targets":
                 taken.clear()
-            elif each["round"] == number and each["phase"] == "train.statistics":
-                taken |= {each["party"]} if each["outcome"] == "ok" else set()
+            elif phase == "train.statistics" and outcome == "ok":
+                taken.add(party)
         return sorted(taken)
+
+    def exchanges(self, number: int) -> list[tuple[str, int, str]]:
+        """Phase, party and outcome of each exchange of a round, in their order."""
+        lines = (self.results / "exchanges.jsonl").read_text().splitlines()
+        return [
+            (each["phase"], each["party"], each["outcome"])
+            for each in map(json.loads, lines)
+            if each["round"] == number
+        ]
 
 
 def lay_out(
