@@ -24,7 +24,7 @@ from sims.superlink import COMPLETED, FINISHED
 from strategies.scenario import FlatValue
 from tests.federation import edit_in_rounds, settings_of, write_json
 
-PATIENCE = 240.0
+PATIENCE = 600.0
 """Seconds after which a test gives up; far more than anything takes."""
 
 LOOK_SECONDS = 0.02
