@@ -275,6 +275,10 @@ def test_docker_compose_takes_the_file() -> None:
     done = ask_docker("compose", "--profile", "*", "config", "--services")
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split()) == SERVICES
+    everything = ("--profile", "*", "config")
+    plain = ask_docker("compose", *everything)
+    documented = ask_docker("compose", "--env-file", ".env.example", *everything)
+    assert documented.stdout == plain.stdout
 
 
 @pytest.fixture
