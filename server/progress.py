@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from flwr.common.logger import log
 
+from editing.errors import InputError
 from server.report import RoundMetrics
 from strategies.exchange import ExchangeRecord, OnExchange
 from strategies.roster import Report
@@ -102,7 +103,16 @@ class Progress:
     """
 
     def __init__(self, file: str | None) -> None:
-        """Write to `file`, which is only ever appended to."""
+        """Write to `file`, which is only ever appended to.
+
+        Raises:
+            InputError: If its folder is not there: whoever follows the run made it.
+        """
+        if file and not Path(file).parent.is_dir():
+            raise InputError(
+                f"`output.progress`: there is no folder {Path(file).parent} on this "
+                "machine, or it may not be read; whoever started the run must share it"
+            )
         self._observers: list[Observer] = [ProgressFile(Path(file))] if file else []
 
     def watch(self, observer: Observer) -> None:

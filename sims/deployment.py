@@ -14,6 +14,7 @@ folder and a log of its own, as if it had a machine of its own::
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from sims.credentials import Credentials, make_credentials
 from sims.errors import RunFailedError
 from sims.programs import Program
 from sims.superlink import (
+    APP,
     CONNECTION,
     QUIET,
     SuperLink,
@@ -60,6 +62,7 @@ class Federation:
         link: How to speak with it.
         nodes: The programs of the SuperNodes, by party.
         executor: Starts server apps where the SuperLink itself does not; else None.
+        keepers: Start the nodes' client processes where these themselves do not.
     """
 
     folder: Path
@@ -69,17 +72,20 @@ class Federation:
     link: SuperLink
     nodes: tuple[Program, ...]
     executor: Program | None = None
+    keepers: tuple[Program, ...] = ()
 
     @property
     def programs(self) -> list[Program]:
         """All programs."""
         beside = [self.executor] if self.executor is not None else []
-        return [self.server, *beside, *self.nodes]
+        return [self.server, *beside, *self.nodes, *self.keepers]
 
     def join(self, number: int) -> None:
         """Register a node and start it."""
         self.register(number)
         self.nodes[number].start()
+        if self.keepers:
+            self.keepers[number].start()
 
     def restart_server(self) -> None:
         """Start the SuperLink again, at its port, and wait until it answers."""
@@ -132,6 +138,7 @@ def deployed(
     credentials: Credentials | None = None,
     database: bool = False,
     apart: bool = False,
+    warm: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Federation]:
     """Lend a federation whose nodes are all online; it ends with the block.
@@ -144,12 +151,14 @@ def deployed(
             started again.
         apart: Whether server apps are started by a process beside the SuperLink, so
             that a run lives on while the SuperLink is started again.
+        warm: Whether client processes are forked from one that has the libraries
+            loaded, see `sims.warm_clients`; it does not end with its node.
         environment: Variables for all programs, over ours.
     """
     given = credentials or make_credentials(folder / "credentials", len(nodes))
     variables = {**clean_environment(), **(environment or {})}
     federation = describe(
-        folder, nodes, given, variables, database=database, apart=apart
+        folder, nodes, given, variables, database=database, apart=apart, warm=warm
     )
     try:
         federation.server.start()
@@ -173,6 +182,7 @@ def describe(
     *,
     database: bool = False,
     apart: bool = False,
+    warm: bool = False,
 ) -> Federation:
     """Lay out a federation of which nothing runs yet; `deployed` has the arguments."""
     port = free_port()
@@ -186,6 +196,7 @@ def describe(
         secret.write_bytes(os.urandom(SECRET_BYTES))
         own += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
     server = place.program("superlink", link_command(credentials, port) + own)
+    ports = [free_port() if warm else None for _ in nodes]
     return Federation(
         folder,
         credentials,
@@ -193,12 +204,25 @@ def describe(
         server,
         SuperLink(place.folder, place.environment),
         tuple(
-            describe_node(folder, number, config, credentials, port, environment)
+            describe_node(
+                folder,
+                number,
+                config,
+                credentials,
+                port,
+                environment,
+                warm=ports[number],
+            )
             for number, config in enumerate(nodes)
         ),
         place.program("executor", executor_command(credentials, port, secret))
         if apart
         else None,
+        tuple(
+            describe_keeper(folder, number, each, environment)
+            for number, each in enumerate(ports)
+            if each is not None
+        ),
     )
 
 
@@ -211,6 +235,7 @@ def describe_node(
     environment: Mapping[str, str],
     *,
     key: Path | None = None,
+    warm: int | None = None,
 ) -> Program:
     """Lay out one SuperNode, which is registered and started by others.
 
@@ -222,6 +247,8 @@ def describe_node(
         port: Where the SuperLink listens.
         environment: Its environment, but for what is its own.
         key: Its private key; the one that `credentials` has of that number if None.
+        warm: The port at which it hands messages to a keeper; None if it starts its
+            client processes itself.
     """
     place = make_place(folder / f"node_{number}", environment)
     told = place.folder / "node.toml"
@@ -230,8 +257,19 @@ def describe_node(
     command += ["--root-certificates", str(credentials.authority.absolute())]
     own_key = (key or credentials.node_key(number)).absolute()
     command += ["--auth-supernode-private-key", str(own_key)]
-    command += ["--host", "127.0.0.1", "--port", str(free_port())]
+    command += ["--host", "127.0.0.1", "--port", str(warm or free_port())]
+    command += ["--isolation", "process"] if warm else []
     return place.program(f"node {number}", [*command, "--node-config", str(told)])
+
+
+def describe_keeper(
+    folder: Path, number: int, port: int, environment: Mapping[str, str]
+) -> Program:
+    """Lay out what forks a node's client processes; it lives in the node's place."""
+    place = Place.of(folder / f"node_{number}", {**environment, "PYTHONPATH": str(APP)})
+    command = [sys.executable, "-m", "sims.warm_clients", "--insecure"]
+    command += ["--runtime-api-address", f"127.0.0.1:{port}"]
+    return place.program(f"keeper {number}", command)
 
 
 @dataclass(frozen=True)
@@ -246,6 +284,12 @@ class Place:
     folder: Path
     environment: Mapping[str, str]
 
+    @classmethod
+    def of(cls, folder: Path, environment: Mapping[str, str]) -> "Place":
+        """Find the place in a folder, which is made by `make_place`."""
+        home = str(folder.absolute() / "home")
+        return cls(folder.absolute(), {**environment, "FLWR_HOME": home})
+
     @property
     def home(self) -> Path:
         """Flower's home of the program."""
@@ -259,7 +303,7 @@ class Place:
 
 def make_place(folder: Path, environment: Mapping[str, str]) -> Place:
     """Make the folders of one program."""
-    place = Place(folder.absolute(), {**environment, "FLWR_HOME": str(folder / "home")})
+    place = Place.of(folder, environment)
     for each in (place.home, place.folder / "empty"):
         each.mkdir(parents=True)
     return place

@@ -105,7 +105,7 @@ def run_deployed(flat: Mapping[str, FlatValue], draft: Path, *, verbose: bool) -
     with scratch_folder() as scratch, interruptible():
         nodes = give_out(config, scratch / "private", draft / PARTIES)
         told = flatten(for_real_nodes(config))
-        with deployed(scratch / "federation", nodes) as federation:
+        with deployed(scratch / "federation", nodes, warm=True) as federation:
             run_id = federation.link.submit(told)
             advice = "Try --verbose for Flower's log"
             follow_to_end(federation.link, run_id, verbose=verbose, advice=advice)
