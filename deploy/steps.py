@@ -165,9 +165,10 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
         step.add_argument("--superlink", default=SUPERLINK)
         step.add_argument("--public", type=Path, default=PUBLIC)
         step.add_argument("--scratch", type=Path, default=SCRATCH)
-    step.add_argument("scenario", type=Path, nargs="?", default=DEFAULT_SCENARIO)
-    step.add_argument("--set", dest="settings", action="append", default=[])
-    step.add_argument("--model", default="embedded")
+    run = steps.choices["run"]
+    run.add_argument("scenario", type=Path, nargs="?", default=DEFAULT_SCENARIO)
+    run.add_argument("--set", dest="settings", action="append", default=[])
+    run.add_argument("--model", default="embedded")
     step = steps.add_parser("healthy")
     step.add_argument("address")
     step.add_argument("--authority", type=Path)
