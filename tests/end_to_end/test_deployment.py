@@ -1,0 +1,141 @@
+"""Real processes with TLS and node authentication compute what one process does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from editing.deltas import load_delta
+from editing.requests import to_counterfact
+from sims.deployment import Federation, deployed
+from sims.local_deployment import AGREEMENT
+from sims.superlink import CONNECTION
+from tests.federation import assert_same_bits, world_requests, write_json
+from tests.processes import is_gone, needs_proc, processes_of
+from tests.sites import wait_until
+from tests.trees import ROOT
+
+PARTIES, ROUNDS = 2, 2
+SECONDS = 900.0
+"""After which a test gives up; it takes a tenth of that on two idle cores."""
+
+
+def settings_for(world: Path, rounds: int) -> list[str]:
+    """Write settings under which no rotation is drawn, and little is exchanged."""
+    settings = {
+        "model.path": world,
+        "requests.source": world / "requests.json",
+        "parties.count": PARTIES,
+        "parties.requests-per-round": 1,
+        "run.rounds": rounds,
+        "run.encoding": "dense",
+        "editing.schedule": "frozen-uniform",
+    }
+    return [f"--set={key}={value}" for key, value in settings.items()]
+
+
+def start(folder: Path, *arguments: str, home: str = "") -> subprocess.Popen[str]:
+    """Start a command of ours in a folder."""
+    own = {"PYTHONPATH": str(ROOT), "COLLABEDIT_MARK": str(folder)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "sims", *arguments],
+        cwd=folder,
+        env={**os.environ, **own, **({"FLWR_HOME": home} if home else {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for a command, and give its exit code and what it said."""
+    said, _ = process.communicate(timeout=SECONDS)
+    return process.returncode, said
+
+
+@pytest.mark.end_to_end
+@needs_proc
+def test_a_local_deployment_gives_the_bits_of_one_process_and_leaves_nothing_behind(
+    world: Path, tmp_path: Path
+) -> None:
+    """Without rotations; and the command says that it looked."""
+    mark = f"XDG_RUNTIME_DIR={tmp_path}"
+    os.environ["XDG_RUNTIME_DIR"], before = (
+        str(tmp_path),
+        os.environ.get("XDG_RUNTIME_DIR"),
+    )
+    try:
+        words = ["deploy-local", "--parties", str(PARTIES), "--output", "found"]
+        code, said = finish(start(tmp_path, *words, *settings_for(world, 1)))
+    finally:
+        os.environ.pop("XDG_RUNTIME_DIR")
+        os.environ.update({"XDG_RUNTIME_DIR": before} if before else {})
+    assert code == 0, said
+    assert "bit for bit equal" in said
+    agreement = json.loads((tmp_path / "found" / AGREEMENT).read_text())
+    assert agreement == {"difference": 0.0, "tolerance": 0.0}
+    assert len(list((tmp_path / "found").glob("case_*.json"))) == PARTIES
+    assert all(is_gone(process) for process in processes_of(mark))
+
+
+def make_nodes(folder: Path) -> list[dict[str, str | int]]:
+    """Write each party's requests, as a simulation of the world shares them out."""
+    requests = [to_counterfact(each) for each in world_requests()]
+    nodes: list[dict[str, str | int]] = []
+    for party in range(PARTIES):
+        mine = [requests[number * PARTIES + party] for number in range(ROUNDS)]
+        file = write_json(folder / f"party_{party}.json", mine)
+        nodes.append({"partition-id": party, "requests-path": str(file)})
+    return nodes
+
+
+def stop_the_superlink_after_a_round(
+    federation: Federation, run: subprocess.Popen[str], draft: Path
+) -> str:
+    """Kill it once there is something to go on from, start it again, and give what the
+    command that followed the run said in the end.
+    """
+    kept = draft / "checkpoint" / "collabedit.safetensors"
+    wait_until(lambda: kept.exists() or run.poll() is not None, "a whole round")
+    assert kept.exists(), run.communicate()[0]
+    federation.server.kill()
+    federation.restart_server()
+    code, said = finish(run)
+    assert code == 1, said
+    return said
+
+
+@pytest.mark.end_to_end
+@needs_proc
+def test_a_run_on_a_connection_goes_on_after_its_superlink_was_killed(
+    world: Path, tmp_path: Path
+) -> None:
+    """With the bits of a run that nobody stopped, and what the nodes had kept of it."""
+    settings = settings_for(world, ROUNDS)
+    whole = start(tmp_path, "run", *settings, "--engine=in-process", "--output=whole")
+    code, said = finish(whole)
+    assert code == 0, said
+    folder = tmp_path / "federation"
+    with deployed(folder, make_nodes(tmp_path), database=True, warm=True) as federation:
+        home = federation.link.environment["FLWR_HOME"]
+        real = ("--connection", CONNECTION)
+        run = start(tmp_path, "run", *settings, *real, "--output=cut", home=home)
+        draft = tmp_path / "cut.unfinished"
+        said = stop_the_superlink_after_a_round(federation, run, draft)
+        assert f"--resume {draft} --connection {CONNECTION}" in said
+        code, said = finish(start(tmp_path, "run", "--resume=cut", home=home))
+        assert (code, "--connection NAME" in said) == (2, True), said
+        code, said = finish(start(tmp_path, "run", "--resume=cut", *real, home=home))
+        assert code == 0, said
+        assert "round 1 · targets" not in said
+        kept = [path.parent for path in folder.glob("node_*/home/collabedit/*/cases")]
+    assert len(kept) == PARTIES
+    assert len({path.name for path in kept}) == 1  # one name for both of Flower's runs
+    deltas = [
+        load_delta(tmp_path / name / "delta.safetensors")[0]
+        for name in ("cut", "whole")
+    ]
+    assert_same_bits(*deltas)
