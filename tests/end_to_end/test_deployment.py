@@ -19,6 +19,7 @@ from tests.sites import wait_until
 from tests.trees import ROOT
 
 PARTIES, ROUNDS = 2, 2
+MARK = "STARTED_BY_TEST_IN"
 SECONDS = 900.0
 """After which a test gives up; it takes a tenth of that on two idle cores."""
 
@@ -39,7 +40,7 @@ def settings_for(world: Path, rounds: int) -> list[str]:
 
 def start(folder: Path, *arguments: str, home: str = "") -> subprocess.Popen[str]:
     """Start a command of ours in a folder."""
-    own = {"PYTHONPATH": str(ROOT), "COLLABEDIT_MARK": str(folder)}
+    own = {"PYTHONPATH": str(ROOT), MARK: str(folder)}
     return subprocess.Popen(
         [sys.executable, "-m", "sims", *arguments],
         cwd=folder,
@@ -62,22 +63,14 @@ def test_a_local_deployment_gives_the_bits_of_one_process_and_leaves_nothing_beh
     world: Path, tmp_path: Path
 ) -> None:
     """Without rotations; and the command says that it looked."""
-    mark = f"XDG_RUNTIME_DIR={tmp_path}"
-    os.environ["XDG_RUNTIME_DIR"], before = (
-        str(tmp_path),
-        os.environ.get("XDG_RUNTIME_DIR"),
-    )
-    try:
-        words = ["deploy-local", "--parties", str(PARTIES), "--output", "found"]
-        code, said = finish(start(tmp_path, *words, *settings_for(world, 1)))
-    finally:
-        os.environ.pop("XDG_RUNTIME_DIR")
-        os.environ.update({"XDG_RUNTIME_DIR": before} if before else {})
+    words = ["deploy-local", "--parties", str(PARTIES), "--output", "found"]
+    code, said = finish(start(tmp_path, *words, *settings_for(world, 1)))
     assert code == 0, said
     assert "bit for bit equal" in said
     agreement = json.loads((tmp_path / "found" / AGREEMENT).read_text())
     assert agreement == {"difference": 0.0, "tolerance": 0.0}
     assert len(list((tmp_path / "found").glob("case_*.json"))) == PARTIES
+    mark = f"{MARK}={tmp_path}"  # all processes have it
     assert all(is_gone(process) for process in processes_of(mark))
 
 
@@ -92,11 +85,13 @@ def make_nodes(folder: Path) -> list[dict[str, str | int]]:
     return nodes
 
 
-def stop_the_superlink_after_a_round(
+def cut_after_a_round(
     federation: Federation, run: subprocess.Popen[str], draft: Path
 ) -> str:
-    """Kill it once there is something to go on from, start it again, and give what the
-    command that followed the run said in the end.
+    """Kill it once there is something to go on from, and start it again.
+
+    Returns:
+        What the command that followed the run said in the end.
     """
     kept = draft / "checkpoint" / "collabedit.safetensors"
     wait_until(lambda: kept.exists() or run.poll() is not None, "a whole round")
@@ -124,7 +119,7 @@ def test_a_run_on_a_connection_goes_on_after_its_superlink_was_killed(
         real = ("--connection", CONNECTION)
         run = start(tmp_path, "run", *settings, *real, "--output=cut", home=home)
         draft = tmp_path / "cut.unfinished"
-        said = stop_the_superlink_after_a_round(federation, run, draft)
+        said = cut_after_a_round(federation, run, draft)
         assert f"--resume {draft} --connection {CONNECTION}" in said
         code, said = finish(start(tmp_path, "run", "--resume=cut", home=home))
         assert (code, "--connection NAME" in said) == (2, True), said
