@@ -16,14 +16,14 @@ from tests.federation import settings_of
 
 def config_of(world: Path, **tables: dict[str, FlatValue]) -> RunConfig:
     """Three parties, two rounds, and records that are left out and shared out oddly."""
-    return read_run_config(
-        settings_of(
-            world,
-            run={"rounds": 2},
-            requests={"limit": 11, "skip": "[2]", "seed": 3},
-            **{"parties": {"split": "shuffled", "requests-per-round": 1}, **tables},
-        )
-    )
+    chosen: dict[str, dict[str, FlatValue]] = {
+        "run": {"rounds": 2},
+        "requests": {"limit": 11, "skip": "[2]", "seed": 3},
+        "parties": {"split": "shuffled", "requests-per-round": 1},
+    }
+    for name, values in tables.items():
+        chosen[name] = {**chosen.get(name, {}), **values}
+    return read_run_config(settings_of(world, **chosen))
 
 
 def test_nodes_read_from_their_files_what_a_simulation_shares_out(
