@@ -24,7 +24,7 @@ from tests.sites import (
     working_client,
 )
 
-TIMEOUT = 30.0
+TIMEOUT = 45.0
 """Seconds that no exchange of healthy parties takes on a machine that has time."""
 
 SHARE = 5.0
