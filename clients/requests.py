@@ -3,6 +3,7 @@
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from flwr.app import Context
 from pydantic import ValidationError
@@ -10,7 +11,12 @@ from pydantic import ValidationError
 from clients.partitions import check_supply, order_requests, share_requests
 from clients.target_cache import cache_folder
 from editing.embedded import EMBEDDED, resolve_model, resolve_source
-from editing.errors import InputError
+from editing.errors import (
+    EmptySourceError,
+    InputError,
+    MissingSourceError,
+    RequestError,
+)
 from editing.evaluation_config import EvaluationConfig
 from editing.planting import Shares
 from editing.request_forms import ZsreTarget
@@ -23,6 +29,17 @@ from strategies.scenario import (
     RequestsConfig,
     nest,
 )
+
+Kept = Literal["results", "all", "nothing"]
+"""What may stay of a run's private folder."""
+
+
+class MalformedRequestsError(RequestError):
+    """A file of requests with a record that is none."""
+
+
+class ChangedRequestsError(RequestError):
+    """A file of requests that was changed while a round was under way."""
 
 
 class ClientConfig(Settings):
@@ -40,6 +57,8 @@ class ClientConfig(Settings):
             None in a simulation, where `prior.text` is shared out.
         key: The file of the key that the parties share; not needed in a simulation.
         target_cache: A folder of targets that runs share; None keeps them with the run.
+        keep_private: What stays of the run's private folder when it ends: the party's
+            own ``results``, or ``all``, or ``nothing``.
     """
 
     model: ModelConfig
@@ -54,13 +73,14 @@ class ClientConfig(Settings):
     own_text: Path | None = None
     key: Path | None = None
     target_cache: Path | None = None
+    keep_private: Kept = "results"
 
 
 def read_client_config(context: Context) -> ClientConfig:
     """Read Flower's run settings, and over them the node's own.
 
     A node may set ``model-path``, ``device``, ``requests-path``, ``text-path``,
-    ``key-path``, ``covariance-path`` and ``target-cache``.
+    ``key-path``, ``covariance-path``, ``target-cache`` and ``keep-private``.
 
     Raises:
         InputError: If a setting is refused.
@@ -88,6 +108,7 @@ def read_client_config(context: Context) -> ClientConfig:
         "own_text": node.get("text-path"),
         "key": node.get("key-path"),
         "target_cache": node.get("target-cache", str(shared) if shared else None),
+        "keep_private": node.get("keep-private", "results"),
     }
     try:
         return ClientConfig.model_validate_json(json.dumps(values))
@@ -185,11 +206,39 @@ def _own_size(config: ClientConfig, number: int) -> int:
     return sizes[config.party]
 
 
-@lru_cache(maxsize=2)
 def _read(
     path: Path, limit: int | None, zsre_target: ZsreTarget, skip: tuple[int, ...]
 ) -> list[EditRequest]:
+    """Read requests; what was read stays in memory for as long as the file stays.
+
+    Raises:
+        MalformedRequestsError: If a record is none; the text names file and line.
+    """
+    try:
+        return _read_once(path, _state_of(path), limit, zsre_target, skip)
+    except (MissingSourceError, EmptySourceError):
+        raise
+    except RequestError as error:
+        raise MalformedRequestsError(str(error)) from None
+
+
+@lru_cache(maxsize=2)
+def _read_once(
+    path: Path,
+    state: tuple[int, ...],  # noqa: ARG001 - tells one file from the next at its path
+    limit: int | None,
+    zsre_target: ZsreTarget,
+    skip: tuple[int, ...],
+) -> list[EditRequest]:
     return read_requests(path, limit, zsre_target, skip)
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:  # whoever reads it says why
+        return ()
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _table(value: object) -> dict[str, object]:

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from clients.files import write_private
 from editing.architectures import EditableModel
 from editing.requests import EditRequest
 from strategies.messages import Job
@@ -88,7 +88,6 @@ class TargetCache:
         return kept if told == _check_sum(kept) else None
 
     def _write(self, name: str, kept: KeptTargets) -> None:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         data = save(
             {
                 "targets": kept.targets.detach().cpu().contiguous(),
@@ -96,16 +95,7 @@ class TargetCache:
             },
             {"sum": _check_sum(kept)},
         )
-        file = self._file(name)
-        # Containers that share a volume may have one process id: each draws a name.
-        handle, draft = tempfile.mkstemp(".partial", f".{file.name}.", self.path)
-        beside = Path(draft)
-        try:
-            with os.fdopen(handle, "wb") as opened:
-                opened.write(data)
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_private(self._file(name), data)
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.safetensors"

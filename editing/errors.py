@@ -11,3 +11,11 @@ class InputError(ValueError):
 
 class RequestError(InputError):
     """A request that cannot be read, named by file, line or record, and field."""
+
+
+class MissingSourceError(RequestError):
+    """A source of requests that is not there, or may not be read."""
+
+
+class EmptySourceError(RequestError):
+    """A source of requests that holds none."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import NoReturn
 
-from editing.errors import RequestError
+from editing.errors import EmptySourceError, RequestError
 
 CHUNK = 1 << 16
 """Bytes read at once; an element that is longer doubles it."""
@@ -72,7 +72,7 @@ class JsonList:
         self._count = 1  # a fault here is one of the first record
         sign = self._peek()
         if not sign:
-            raise RequestError(f"{self._name}: is empty; holds no requests.")
+            raise EmptySourceError(f"{self._name}: is empty; holds no requests.")
         if sign != "[":
             kind = type(self._value()).__name__
             raise RequestError(

@@ -13,7 +13,7 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from editing.embedded import HUB
-from editing.errors import RequestError
+from editing.errors import MissingSourceError, RequestError
 from editing.json_list import JsonList, decode_json, decode_utf8
 
 Placed = tuple[str, object]
@@ -67,7 +67,10 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise MissingSourceError(
+            f"{path}: cannot be read ({error.strerror}). Name a file of requests that "
+            "is there and may be read."
+        ) from None
 
 
 def _read_lines(stream: BufferedIOBase, name: str) -> Iterator[Placed]:

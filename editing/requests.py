@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from editing.errors import EmptySourceError
 from editing.errors import RequestError as RequestError
 from editing.record_fields import Text, check_fields, shorten
 from editing.request_forms import ZsreTarget, read_form
@@ -108,7 +109,7 @@ def read_requests(
             "Give numbers as messages do: from 1, and in JSON Lines the line."
         )
     if not found and limit != 0:
-        raise RequestError(f"{source}: holds no requests; wanted at least one.")
+        raise EmptySourceError(f"{source}: holds no requests; wanted at least one.")
     if records.left_out:
         logger.warning("%s: left out %d record(s)", source, records.left_out)
     return found

@@ -88,12 +88,15 @@ class Checkpoints:
         )
         file = self._file(self.folder, merge)
         beside = file.with_name(f".{file.name}.partial")
-        save_file(
-            {name: each.contiguous() for name, each in tensors.items()},
-            beside,
-            {RECORD: record},
-        )
-        beside.replace(file)
+        try:
+            save_file(
+                {name: each.contiguous() for name, each in tensors.items()},
+                beside,
+                {RECORD: record},
+            )
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
 
     def find(self, merge: str) -> MergeProgress:
         """What is kept of a merge; of one that has not begun, nothing.

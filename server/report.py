@@ -1,9 +1,11 @@
 """The report of a run, as data, and the folder it is written to."""
 
+import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +13,9 @@ from pydantic import Field, JsonValue, field_serializer
 
 from editing.errors import InputError
 from editing.settings import Settings
+
+if sys.platform != "win32":
+    import fcntl
 
 
 class Refusal(Settings):
@@ -146,15 +151,19 @@ def read_report(path: Path) -> Report:
 def write_whole(path: Path, text: str) -> None:
     """Write a file beside its place and move it there, so that no half is ever seen."""
     beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager
 def create_output_folder(path: Path) -> Iterator[Path]:
     """Lend a folder beside `path` that becomes `path` when the block ends well.
 
-    A block that fails or is interrupted leaves nothing.
+    A block that fails or is interrupted leaves nothing. Until it ends, `path` is its
+    own: another process is refused at once and not when its work is done.
 
     Raises:
         InputError: If there is something at `path` already, or it cannot be made.
@@ -169,11 +178,45 @@ def create_output_folder(path: Path) -> Iterator[Path]:
             "with --output"
         ) from None
     try:
-        yield beside
-        refuse_existing(path)
-        beside.rename(path)
+        with claimed(path):
+            yield beside
+            refuse_existing(path)
+            beside.rename(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from a place, where the system has locks on files.
+
+    The system lets go of the lock of a process that is killed.
+
+    Raises:
+        InputError: If another process writes there.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    file = path.with_name(f".{path.name}.lock")
+    mine = False
+    with file.open("w") as lock:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have removed the file since it was opened.
+            mine = os.fstat(lock.fileno()).st_nlink > 0
+        if not mine:
+            raise InputError(
+                f"Another process is writing to the output folder {path}; wait until "
+                "it has ended, or name another with --output"
+            )
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+_NUMBERED = re.compile(r"\.?run_(\d+)(?:\.unfinished|\.lock|\.partial-\w+)?")
 
 
 def next_folder(name: str) -> Path:
@@ -182,7 +225,7 @@ def next_folder(name: str) -> Path:
     taken = [
         int(found[1])
         for path in parent.glob("*run_*")
-        if (found := re.fullmatch(r"run_(\d+)(?:\.unfinished)?", path.name))
+        if (found := _NUMBERED.fullmatch(path.name))
     ]
     return (parent / f"run_{max(taken, default=-1) + 1:03d}").absolute()
 

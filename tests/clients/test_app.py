@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -13,34 +12,24 @@ from flwr.common.serde import message_to_proto
 from torch import Tensor
 
 import clients.app
-from clients.app import (
-    OtherModelError,
-    app,
-    classify,
-    identify,
-    load_model,
-)
-from clients.own_prior import OtherCovarianceError
+from clients.app import app, identify, load_model
 from clients.requests import read_client_config
 from clients.target_cache import clear_cache
-from editing.architectures import EditableModel, ModelError, load_editable_model
+from editing.architectures import EditableModel, load_editable_model
 from editing.config import Hyperparameters
 from editing.deltas import applied
 from editing.encodings import decode
-from editing.errors import InputError
 from editing.keys import extract_keys
-from editing.requests import RequestError
 from editing.residuals import read_hidden
-from editing.solving import IllConditionedError
-from editing.targets import DivergedTargetError, compute_targets
+from editing.statistics import StatisticsError
+from editing.targets import compute_targets
 from sims.in_process import make_contexts
-from strategies.introductions import read_introduction
+from strategies.introductions import check_introduction, read_introduction
 from strategies.messages import (
     PROTOCOL_VERSION,
     Failure,
     ModelIdentity,
     Phase,
-    ProtocolError,
     read_failure,
     read_judgements,
     read_statistics,
@@ -58,40 +47,37 @@ from tests.tiny import LAYERS, PARAMETERS
 Make = Callable[..., Federation]
 
 
-@pytest.mark.parametrize(
-    ("error", "failure"),
-    [
-        (ProtocolError("x"), "another protocol version"),
-        (OtherModelError("x"), "another model"),
-        (OtherCovarianceError("x"), "another covariance"),
-        (ModelError("x"), "a model that cannot be loaded"),
-        (RequestError("x"), "requests that cannot be used"),
-        (InputError("x"), "requests that cannot be used"),
-        (MemoryError("x"), "not enough memory"),
-        (torch.OutOfMemoryError("x"), "not enough memory"),
-        (ZeroDivisionError("x"), "arithmetic that failed"),
-        (IllConditionedError("x"), "arithmetic that failed"),
-        (DivergedTargetError("x"), "arithmetic that failed"),
-        (RuntimeError("x"), "an error of the program"),
-        (LookupError("x"), "an error of the program"),
-    ],
-)
-def test_every_exception_has_its_class(error: Exception, failure: Failure) -> None:
-    """The most telling one there is."""
-    assert classify(error) == failure
-    assert failure in get_args(Failure)
-
-
 def test_a_node_says_which_model_it_holds_and_where_it_stands(federate: Make) -> None:
     """And nothing else."""
     federation = federate()
-    said = read_introduction(ask(federation, Phase.DESCRIBE).content)
+    asking = job_of(federation)
+    said = read_introduction(ask(federation, Phase.DESCRIBE, asking).content)
     model = federation.preparation.model
     assert said.identity == identify(model)
     assert said.identity == ModelIdentity(
         weights=model.fingerprint, tokenizer=model.tokenizer_fingerprint
     )
     assert (said.protocol, said.party) == (PROTOCOL_VERSION, 1)
+
+
+def test_nothing_is_loaded_for_a_server_of_another_protocol(
+    federate: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told the node's own, and so is the node's operator the server's."""
+    federation = federate()
+    newer = job_of(federation, protocol=99)
+    job = federation.preparation.job(federation.config, "run", pooled=False)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(clients.app, "load_model", never)
+    for content in (newer, RecordDict()):
+        said = read_introduction(ask(federation, Phase.DESCRIBE, content).content)
+        assert said.protocol == PROTOCOL_VERSION
+        with pytest.raises(StatisticsError, match=f"protocol {PROTOCOL_VERSION}, the"):
+            check_introduction(said, job.model_copy(update={"protocol": 99}))
+    assert "The server speaks protocol 99" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -251,7 +237,7 @@ def test_memory_is_of_the_round_s_keys_on_the_model_as_it_stands(
             model, federation.requests_of_parties(1)[1], plan.templates, LAYERS
         )
     for layer in LAYERS:
-        found = decode(read_statistics(reply.content, layer), 24, 16)
+        found = decode(read_statistics(reply.content, layer, 1), 24, 16)
         assert_same(found.gram, keys[layer].mT @ keys[layer])
 
 

@@ -1,0 +1,62 @@
+"""What went wrong at a node: its class to the server, all of it to its operator.
+
+An exception may tell of paths, prompts and subjects. So the server is told one of a few
+fixed texts, and the node's own log has the message and the trace.
+"""
+
+import errno
+
+import torch
+
+from clients.own_prior import OtherCovarianceError
+from clients.requests import ChangedRequestsError, MalformedRequestsError
+from clients.updates import MissingUpdatesError
+from editing.architectures import ModelError
+from editing.disk import causes, has_no_room, system_number
+from editing.errors import EmptySourceError, InputError, MissingSourceError
+from editing.texts import TextError
+from strategies.messages import LACKING, Failure, ProtocolError
+
+_NO_MEMORY = "can't allocate memory"
+
+
+class OtherModelError(InputError):
+    """Server and client do not hold the same model."""
+
+
+KINDS: tuple[tuple[type[Exception], Failure], ...] = (
+    (ProtocolError, "another protocol version"),
+    (OtherModelError, "another model"),
+    (OtherCovarianceError, "another covariance"),
+    (ModelError, "a model that cannot be loaded"),
+    (MissingUpdatesError, LACKING),
+    (MissingSourceError, "requests that are missing"),
+    (EmptySourceError, "a file of requests that holds none"),
+    (MalformedRequestsError, "requests that are malformed"),
+    (ChangedRequestsError, "requests that changed during the round"),
+    (TextError, "texts that cannot be used"),
+    (ArithmeticError, "arithmetic that failed"),
+    (InputError, "requests that cannot be used"),
+    (OSError, "files that it cannot use"),
+)
+"""What the server may know of an exception; the first that fits is told."""
+
+
+def classify(error: BaseException) -> Failure:
+    """Say of a failure what the server may know."""
+    if has_no_room(error):
+        return "no room on its disk"
+    if any(_is_of_memory(each) for each in causes(error)):
+        return "not enough memory"
+    for kind, failure in KINDS:
+        if isinstance(error, kind):
+            return failure
+    return "an error of the program"
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch has no class for that of the processor."""
+    if isinstance(error, RuntimeError) and _NO_MEMORY in str(error):
+        return True
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or system_number(error) == errno.ENOMEM

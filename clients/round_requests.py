@@ -1,0 +1,60 @@
+"""The requests of a round stay what they are from its first exchange to its last.
+
+A party's own file may be written while a round is under way. Its targets would then be
+of other requests than its statistics or its cases, so a digest of them is kept from the
+round's first exchange on, beside the targets. It never leaves the node.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from clients.requests import ChangedRequestsError, ClientConfig
+from clients.selection import Asked
+from clients.storage import PrivateFolder
+from strategies.messages import Job, Phase
+
+
+def hold_requests(
+    folder: PrivateFolder,
+    config: ClientConfig,
+    job: Job,
+    asked: Sequence[Asked],
+    phase: str,
+) -> None:
+    """Keep a digest of a round's requests, or hold them to the one that is kept.
+
+    A round may be run again, with a file that was put right: its first exchange, that
+    of tokens if they are compared and of targets otherwise, keeps a new one.
+
+    Args:
+        folder: The run's own.
+        config: Names the file.
+        job: Says which round.
+        asked: All requests of the round.
+        phase: What the message asks for.
+
+    Raises:
+        ChangedRequestsError: If they are other ones than the round began with.
+    """
+    found = digest_requests(asked)
+    first = Phase.TOKENS if config.parties.compares_tokens else Phase.TARGETS
+    kept = folder.find_digest(job, config.party)
+    if phase == first.value or (kept is None and phase == Phase.TARGETS.value):
+        folder.keep_digest(job, config.party, found)
+    elif kept not in {None, found}:
+        source = config.own_requests or config.requests.source
+        raise ChangedRequestsError(
+            f"{source}: was changed while round {job.round} was under way, so that its "
+            f"{len(asked)} request(s) of the round are not those that the round began "
+            "with. This round goes on without them; leave the file alone, and the next "
+            "round takes what it then holds."
+        )
+
+
+def digest_requests(asked: Sequence[Asked]) -> str:
+    """SHA-256 of all fields of requests, in their order."""
+    fields = [
+        [each.party, each.place, each.request.model_dump(mode="json")] for each in asked
+    ]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()

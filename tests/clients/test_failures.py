@@ -1,0 +1,82 @@
+"""The server is told the class of a failure, and the most telling one there is."""
+
+import errno
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from clients.failures import OtherModelError, classify
+from clients.own_prior import OtherCovarianceError
+from clients.requests import ChangedRequestsError, MalformedRequestsError
+from clients.updates import MissingUpdatesError
+from editing.architectures import ModelError
+from editing.errors import EmptySourceError, InputError, MissingSourceError
+from editing.requests import RequestError
+from editing.solving import IllConditionedError
+from editing.targets import DivergedTargetError
+from editing.texts import TextError
+from strategies.messages import LACKING, Failure, ProtocolError
+from tests.disks import fill, small_disk
+
+FAILURES: list[tuple[Exception, Failure]] = [
+    (ProtocolError("x"), "another protocol version"),
+    (OtherModelError("x"), "another model"),
+    (OtherCovarianceError("x"), "another covariance"),
+    (MissingUpdatesError("x"), LACKING),
+    (ModelError("x"), "a model that cannot be loaded"),
+    (TextError("x"), "texts that cannot be used"),
+    (MissingSourceError("x"), "requests that are missing"),
+    (EmptySourceError("x"), "a file of requests that holds none"),
+    (MalformedRequestsError("x"), "requests that are malformed"),
+    (ChangedRequestsError("x"), "requests that changed during the round"),
+    (RequestError("x"), "requests that cannot be used"),
+    (InputError("x"), "requests that cannot be used"),
+    (MemoryError("x"), "not enough memory"),
+    (torch.OutOfMemoryError("x"), "not enough memory"),
+    (OSError(errno.ENOMEM, "x"), "not enough memory"),
+    (OSError(errno.ENOSPC, "x"), "no room on its disk"),
+    (PermissionError(errno.EACCES, "x"), "files that it cannot use"),
+    (ZeroDivisionError("x"), "arithmetic that failed"),
+    (IllConditionedError("x"), "arithmetic that failed"),
+    (DivergedTargetError("x"), "arithmetic that failed"),
+    (RuntimeError("x"), "an error of the program"),
+    (LookupError("x"), "an error of the program"),
+]
+
+
+@pytest.mark.parametrize(("error", "failure"), FAILURES)
+def test_every_exception_has_its_class(error: Exception, failure: Failure) -> None:
+    """Those of a kind before those of the kinds above it."""
+    assert classify(error) == failure
+
+
+def test_every_class_has_an_exception() -> None:
+    """No word of the protocol is one that nobody says."""
+    assert {failure for _, failure in FAILURES} == set(get_args(Failure))
+
+
+def test_memory_that_the_processor_lacks_is_told_as_such() -> None:
+    """Torch raises a plain `RuntimeError` then."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    assert type(caught.value) is RuntimeError
+    assert classify(caught.value) == "not enough memory"
+
+
+def test_a_full_disk_is_told_as_such_behind_any_other_error(tmp_path: Path) -> None:
+    """Whoever explains it better does so in the node's own log."""
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        with pytest.raises(InputError) as caught:
+            explain(disk / "a")
+    assert classify(caught.value) == "no room on its disk"
+
+
+def explain(file: Path) -> None:
+    """Fail to write, and say it in other words."""
+    try:
+        file.write_bytes(b"x" * 9000)
+    except OSError:
+        raise InputError("it was not to be") from None

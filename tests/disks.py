@@ -1,0 +1,33 @@
+"""A disk that is nearly full, for tests of what happens then."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+SIZE = 64 * 1024
+"""Bytes on the small disk; more than a page, and less than any model."""
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    """Lend a file system of a few pages; the test is skipped where none may be made."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount a file system, which root has")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave no page of a disk free."""
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while file.write(b"x" * 1024):
+            pass
