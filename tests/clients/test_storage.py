@@ -49,6 +49,22 @@ def test_a_run_has_a_folder_of_its_own_where_the_node_says(
     assert found == [tmp_path / place for place in places]
 
 
+@pytest.mark.parametrize("name", ["night-2", "../../etc", "/etc", "..", "a/b"])
+def test_a_run_with_a_name_is_found_again_and_never_leads_out(
+    tmp_path: Path, name: str
+) -> None:
+    """Whatever number Flower gives it; and the name is the server's to choose."""
+    private = {"private-folder": str(tmp_path)}
+    paths = set()
+    for number in (7, 8):
+        context = context_of(number, **private)
+        context.run_config["run.name"] = name
+        paths.add(PrivateFolder.of_run(context).path)
+    (found,) = paths
+    assert found.parent == tmp_path
+    assert found.resolve().parent == tmp_path.resolve()
+
+
 def test_targets_are_kept_with_the_run_until_it_is_forgotten(tmp_path: Path) -> None:
     """All else stays for its owner, and a folder that runs share stays for runs."""
     folder, shared = PrivateFolder(tmp_path / "run"), tmp_path / "shared"
