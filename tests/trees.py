@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ("editing", "strategies", "clients", "server")
 """The folders that travel to every node, from the inside out."""
 
-FOLDERS = (*BUNDLED, "sims", "tests")
+FOLDERS = (*BUNDLED, "sims", "deploy", "tests")
 
 
 def modules(*folders: str) -> list[Path]:
