@@ -1,14 +1,16 @@
 """What tests of a node send to it, and what it leaves with its party."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from clients.app import app
+from editing.requests import to_counterfact
 from strategies.arrays import digest_arrays
 from strategies.messages import Phase, write_job
-from tests.federation import Federation
+from tests.federation import TEXT, Federation, world_requests, write_json
 
 UNEDITED = digest_arrays(ArrayRecord())
 """What a job says of a model without updates."""
@@ -38,3 +40,20 @@ def cases_of(federation: Federation, label: str = "collabedit") -> list[dict[str
     return [
         json.loads(line) for file in files for line in file.read_text().splitlines()
     ]
+
+
+HANDS = [world_requests()[party::3] for party in range(3)]
+"""Four requests for each of three parties."""
+
+
+def own_files(folder: Path) -> dict[int, dict[str, str]]:
+    """Give each party requests and texts of its own, and all of them one key."""
+    (key := folder / "group.key").write_text("5a" * 32)
+    found = {}
+    for party, hand in enumerate(HANDS):
+        file, text = folder / f"requests_{party}.json", folder / f"text_{party}.txt"
+        write_json(file, [to_counterfact(request) for request in hand])
+        text.write_text("\n".join(TEXT[party::3]))
+        paths = {"requests-path": file, "text-path": text, "key-path": key}
+        found[party] = {name: str(path) for name, path in paths.items()}
+    return found

@@ -16,6 +16,7 @@ from editing.config import Plan
 from editing.requests import EditRequest, to_counterfact
 from strategies.messages import Job, ModelIdentity, Phase
 from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
+from tests.clients.nodes import HANDS, own_files
 from tests.federation import (
     Federation,
     assert_same_delta,
@@ -136,22 +137,6 @@ def test_a_node_that_missed_the_tokens_keeps_what_its_targets_are_of(
         hold_requests(folder, COMPARING, JOB, CHANGED, Phase.STATISTICS.value)
 
 
-HANDS = [world_requests()[party::3] for party in range(3)]
-"""Four requests for each of three parties, one a round."""
-
-
-def own_files(folder: Path) -> dict[int, dict[str, str]]:
-    """Give each party a file of its own, and all of them one key."""
-    (key := folder / "group.key").write_text("5a" * 32)
-    files = [folder / f"party_{party}.json" for party in range(3)]
-    for file, hand in zip(files, HANDS, strict=True):
-        write_json(file, [to_counterfact(request) for request in hand])
-    return {
-        party: {"requests-path": str(file), "key-path": str(key)}
-        for party, file in enumerate(files)
-    }
-
-
 @pytest.mark.parametrize("compares", [False, True], ids=["plain", "compared"])
 def test_a_file_that_changes_in_a_round_costs_its_party_that_round(
     federate: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, compares: bool
@@ -165,7 +150,7 @@ def test_a_file_that_changes_in_a_round_costs_its_party_that_round(
         run={"rounds": 2},
         parties={"requests-per-round": 1, "deduplicate": compares},
     )
-    changed = tmp_path / "party_1.json"
+    changed = tmp_path / "requests_1.json"
     first = Phase.TOKENS if compares else Phase.TARGETS
 
     def rewrite(message: Message, reply: Message) -> Message:
