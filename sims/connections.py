@@ -114,7 +114,8 @@ def refuse_going(draft: Path, connection: str) -> None:
         raise InputError(
             f"--resume: the run in {draft} still goes on, as {known.run} on "
             f"`{known.connection}`. See `flwr log {known.run} {known.connection}`, or "
-            f"stop it first: `flwr stop {known.run} {known.connection}`"
+            f"stop it first: `flwr stop {known.run} {known.connection}`. If its server "
+            "was killed, Flower notices in a minute or so"
         )
 
 

@@ -32,12 +32,16 @@ START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.1
 AGAIN_SECONDS = 1.0
+PATIENCE_SECONDS = 30.0
 LOG_LINES = 5
 LINK_LOG = "superlink.log"
 RUN_LOG = "run.log"
 COMPLETED = "finished:completed"
 FINISHED = "finished:"
 """What the status of a run begins with once it is over."""
+
+FORGOTTEN = "Run ID not found"
+"""How Flower says that it knows no such run."""
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -121,7 +125,8 @@ class SuperLink:
         """Ask ``flwr`` for JSON.
 
         Raises:
-            RunFailedError: If it answers with something else.
+            RunFailedError: If it answers with something else, or that it failed, which
+                its exit code does not always tell.
         """
         done = subprocess.run(
             [executable("flwr"), *arguments],
@@ -135,10 +140,13 @@ class SuperLink:
             answer = json.loads(done.stdout)
         except json.JSONDecodeError:
             answer = None
-        if done.returncode != 0 or not isinstance(answer, dict):
-            said = " ".join((done.stdout + done.stderr).split())
-            raise RunFailedError(f"`flwr {arguments[0]}` failed: {said}")
-        return answer
+        if isinstance(answer, dict) and done.returncode == 0:
+            if answer.get("success") is not False:
+                return answer
+            said = str(answer.get("error-message"))
+        else:
+            said = done.stdout + done.stderr
+        raise RunFailedError(f"`flwr {arguments[0]}` failed: {' '.join(said.split())}")
 
     def first_exception(self) -> str:
         """Give the line of the run's log that names the exception all others follow."""
@@ -154,7 +162,7 @@ def follow_to_end(
     run_id: str,
     *,
     verbose: bool = False,
-    patience: float = 0.0,
+    patience: float = PATIENCE_SECONDS,
     advice: str = "",
 ) -> None:
     """Wait for the end of a run, and go on waiting if the SuperLink is started again.
@@ -188,15 +196,14 @@ def ask_status(link: SuperLink, run_id: str, patience: float) -> tuple[str, str]
     deadline = time.monotonic() + patience
     while True:
         try:
-            status, details = link.status(run_id)
-        except RunFailedError:
+            return link.status(run_id)
+        except RunFailedError as error:
+            if FORGOTTEN in str(error):
+                known = f"the SuperLink does not know the run {run_id}"
+                raise RunFailedError(known) from None
             if time.monotonic() >= deadline:
                 raise
-            time.sleep(AGAIN_SECONDS)
-            continue
-        if status == "unknown":
-            raise RunFailedError(f"the SuperLink does not know the run {run_id}")
-        return status, details
+        time.sleep(AGAIN_SECONDS)
 
 
 @contextmanager

@@ -150,14 +150,15 @@ def test_targets_and_cases_lie_in_the_private_folder_alone(
     """Flower's state of a node travels to the driver; it stays empty."""
     federation = federate(parties={"requests-per-round": 1})
     federation.run()
-    cases = ["round_1.jsonl"] * 3
-    known = [*cases, *["round_1.json"] * 3, *["targets.safetensors"] * 3]
-    assert files_of(federation) == sorted(known)
+    results = [*["round_1.jsonl"] * 3, *["round_1.json"] * 3]
+    work = ["round_1.sha256", "targets.safetensors"] * 3
+    updates = ["updates.safetensors"] * len(LAYERS)
+    assert files_of(federation) == sorted([*results, *work, *updates])
     assert all(not context.state for context in federation.contexts.values())
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert all(path.is_relative_to(federation.private) for path in before)
     assert ask(federation, Phase.FORGET).has_content()
-    assert files_of(federation) == sorted([*cases, *["round_1.json"] * 3])
+    assert files_of(federation) == sorted(results)
 
 
 @pytest.mark.parametrize("merge", ["collabedit", "global"])

@@ -37,8 +37,12 @@ elif sys.argv[1] == "list":
     (place / "answers").write_text(" ".join(answers[1:] or answers))
     if answers[0] == "away":
         sys.exit("no SuperLink answers")
+    errors = {{"starting": "Unavailable.", "forgotten": "Run ID not found."}}
+    if error := errors.get(answers[0]):
+        print(json.dumps({{"success": False, "error-message": error}}))
+        sys.exit(0)
     runs = [{{"status": answers[0], "status-details": "as told"}}]
-    print(json.dumps({{"runs": runs if answers[0] != "none" else []}}))
+    print(json.dumps({{"success": True, "runs": runs}}))
 else:
     print("{{}}")
 """
@@ -71,7 +75,7 @@ def test_a_run_is_followed_to_its_end_over_a_restart(
     flwr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A SuperLink that is away for a moment is asked again; nodes see no simulation."""
-    (flwr / "answers").write_text("running away away finished:completed")
+    (flwr / "answers").write_text("running away starting finished:completed")
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLLABEDIT_HOME", "/simulated")
@@ -91,6 +95,15 @@ def test_results_on_another_file_system_are_no_success(
     """The run ended well, and what it wrote is not here."""
     (flwr / "answers").write_text("finished:completed")
     with pytest.raises(RunFailedError, match="`hospital` has another file system"):
+        run_on_connection(flat_of(tmp_path), "hospital", tmp_path, verbose=False)
+
+
+def test_a_superlink_that_forgot_the_run_is_not_asked_again(
+    flwr: Path, tmp_path: Path
+) -> None:
+    """It was started again without its database."""
+    (flwr / "answers").write_text("running forgotten")
+    with pytest.raises(RunFailedError, match="does not know the run 77"):
         run_on_connection(flat_of(tmp_path), "hospital", tmp_path, verbose=False)
 
 
@@ -135,8 +148,9 @@ sims.connections.run_on_connection(
         ("running", True),
         ("pending", True),
         ("finished:failed", False),
-        ("none", False),
+        ("forgotten", False),
         ("away", False),
+        ("starting", False),
     ],
 )
 def test_a_run_that_goes_on_is_not_begun_a_second_time(

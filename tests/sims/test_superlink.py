@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from flwr.supercore.error import ApiErrorCode
+from flwr.supercore.error.catalog import API_ERROR_MAP
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.config import default_run_config
 from sims.errors import RunFailedError
 from sims.superlink import (
+    FORGOTTEN,
     RUN_LOG,
     SuperLink,
     executable,
@@ -88,6 +91,16 @@ def test_an_answer_that_is_no_json_is_a_failed_run(
     monkeypatch.setattr("sims.superlink.executable", lambda _: "/bin/echo")
     with pytest.raises(RunFailedError, match="`flwr run` failed: run nonsense"):
         link.call(["run", "nonsense"])
+
+
+def test_flower_says_of_an_unknown_run_what_is_looked_for() -> None:
+    """And of no other error."""
+    told = {
+        code: spec.public_message
+        for code, spec in API_ERROR_MAP.items()
+        if FORGOTTEN in spec.public_message
+    }
+    assert list(told) == [ApiErrorCode.RUN_ID_NOT_FOUND]
 
 
 def test_a_program_that_is_not_installed_is_named() -> None:
