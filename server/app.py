@@ -15,11 +15,11 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.exception import AggregationError
 
 from editing.deltas import relative_difference, save_delta
-from editing.disk import has_no_room
+from editing.disk import flush_all, has_no_room
 from editing.errors import InputError
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
-from server.federated_covariance import TextPool, describe_shares
+from server.federated_covariance import TextPool, describe_shares, remove_kept
 from server.merging import MergeJob, Outcome
 from server.preparation import Preparation, prepare
 from server.progress import Progress
@@ -95,6 +95,7 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
         job = MergeJob(seats(), config, preparation, progress, checkpoints)
         outcomes = run_merges(job, choose_merges(config))
         write_outcomes(config, preparation, outcomes, draft)
+    settle(config, checkpoints, outcomes, folder)
     return folder
 
 
@@ -103,6 +104,35 @@ def checkpoints_of(config: RunConfig, preparation: Preparation) -> Checkpoints:
     chosen = config.output.checkpoint
     settings = describe(config, preparation)
     return Checkpoints(Path(chosen) if chosen else None, settings)
+
+
+def settle(
+    config: RunConfig,
+    checkpoints: Checkpoints,
+    outcomes: Sequence[Outcome],
+    folder: Path,
+) -> None:
+    """Remove a run's checkpoint once its results are whole and on the disk.
+
+    The next run of these settings would take it for its own, and ask nobody. One that
+    lies in the folder in which the run is watched is left to whoever named both, who
+    has more to gather first.
+    """
+    chosen, watch = config.output.checkpoint, config.output.watch
+    if not chosen:
+        return
+    try:
+        flush_all(folder)
+        if watch is None or not Path(chosen).is_relative_to(watch):
+            checkpoints.remove(outcome.merge.name for outcome in outcomes)
+            remove_kept(Path(chosen))
+    except OSError as error:
+        logger.warning(
+            "the results are whole, and the checkpoint in %s stays (%s); remove it "
+            "before the next run",
+            chosen,
+            error.strerror,
+        )
 
 
 def run_merges(job: MergeJob, merges: Sequence[Merge]) -> list[Outcome]:

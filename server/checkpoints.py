@@ -1,20 +1,24 @@
 """A run as it was after its last whole round, for another process to go on from.
 
 One file a merge holds everything: updates and remembered grams as float64 tensors, and
-what was measured as JSON in its metadata. It is written beside its place and renamed,
-so that a run killed at any moment leaves the round before it whole.
+what was measured as JSON in its metadata. It is written beside its place, flushed and
+renamed, so that a run killed at any moment, or a power cut, leaves the last whole round
+or the one before it.
 """
 
+import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from pydantic import JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from editing.disk import put_in_place
 from editing.errors import InputError
 from editing.settings import Settings
 from server.report import RoundMetrics
@@ -87,24 +91,31 @@ class Checkpoints:
             }
         )
         file = self._file(self.folder, merge)
-        beside = file.with_name(f".{file.name}.partial")
+        beside = file.with_name(f".{file.name}.{uuid4().hex[:8]}.partial")
         try:
             save_file(
                 {name: each.contiguous() for name, each in tensors.items()},
                 beside,
                 {RECORD: record},
             )
-            beside.replace(file)
+            put_in_place(beside, file)
         finally:
             beside.unlink(missing_ok=True)
 
     def find(self, merge: str) -> MergeProgress:
         """What is kept of a merge; of one that has not begun, nothing.
 
+        A draft that a killed process left is removed: the run has the folder to itself.
+
         Raises:
             InputError: If the file is broken, or of a run with other settings.
         """
-        if self.folder is None or not (file := self._file(self.folder, merge)).exists():
+        if self.folder is None:
+            return MergeProgress()
+        file = self._file(self.folder, merge)
+        for draft in self.folder.glob(f".{glob.escape(file.name)}.*partial"):
+            draft.unlink(missing_ok=True)
+        if not file.exists():
             return MergeProgress()
         try:
             record, tensors = read_file(file)
@@ -120,6 +131,13 @@ class Checkpoints:
                 "give that run's settings, or name another folder"
             )
         return MergeProgress(rebuild(record, tensors), record.measured)
+
+    def remove(self, merges: Iterable[str]) -> None:
+        """Keep nothing of these merges any more; their results are whole."""
+        if self.folder is None:
+            return
+        for merge in merges:
+            self._file(self.folder, merge).unlink(missing_ok=True)
 
     @staticmethod
     def _file(folder: Path, merge: str) -> Path:

@@ -1,6 +1,7 @@
 """``C₀`` of all parties' texts: asked for once, and kept for a run that goes on."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from editing.architectures import EditableModel
 from editing.config import Plan
 from editing.covariance import Covariance, Provenance, name_dtype, with_ridge
 from editing.covariance_files import load_covariance, save_covariance
+from editing.disk import flush, put_in_place
 from editing.embedded import EMBEDDED, file_beside, resolve_model
 from editing.errors import InputError
 from editing.moment_sums import DOUBLE, SINGLE
+from editing.moments import MomentBounds
 from editing.settings import Settings
 from editing.texts import split_name
+from editing.typical_norms import measure_norms
 from server.checkpoints import differences
 from server.config import RunConfig
 from server.inputs import digest_file, digest_source
@@ -81,7 +85,7 @@ class TextPool:
         folder = self.config.output.checkpoint
         if not folder:
             return self._ask(model, plan)
-        file = Path(folder) / FEDERATED / "covariance.safetensors"
+        file = place_in(Path(folder))
         made_of = self._made_of(model, plan)
         if record_of(file).exists():
             return read_kept(file, made_of, plan.parameters.layers)
@@ -101,6 +105,7 @@ class TextPool:
             Roster(self.config.run.min_parties, self.report, self.on_exchange),
             parties=self.config.parties.count,
             timeout=self.config.run.timeout,
+            bounds=bound_means(model, plan, self.config.run.max_key_ratio),
         )
         tokens = sum(pooled.tokens.values())
         single = any(moment.single for moment in pooled.moments.values())
@@ -126,6 +131,24 @@ class TextPool:
             "parties.count": self.config.parties.count,
             "prior.text": [text, digest],
         }
+
+
+def bound_means(
+    model: EditableModel, plan: Plan, ratio: float
+) -> dict[int, MomentBounds]:
+    """Say by layer what the mean of ``‖k‖²`` of a party's text may be.
+
+    Args:
+        model: Whose keys are meant.
+        plan: Names the layers, and has the texts that the server reads itself.
+        ratio: By how much keys may be longer or shorter than in these.
+    """
+    layers = plan.parameters.layers
+    typical = measure_norms(model, plan.templates, layers)
+    return {
+        layer: MomentBounds(each.median / ratio**2, each.mean * ratio**2)
+        for layer, each in typical.keys.items()
+    }
 
 
 def digest_text(text: str, model_path: str) -> str | None:
@@ -171,8 +194,9 @@ def keep(file: Path, made_of: Mapping[str, JsonValue], found: PooledCovariance) 
     record = Record(made_of=made_of, shares=found.shares)
     beside = record_of(file).with_suffix(".partial")
     beside.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    flush(file)
     # The last step: without a record, the covariance is as if it were not there.
-    beside.replace(record_of(file))
+    put_in_place(beside, record_of(file))
 
 
 def read_kept(
@@ -197,6 +221,20 @@ def read_kept(
             "that run's settings, or name another folder"
         )
     return PooledCovariance(load_covariance([file], layers), record.shares)
+
+
+def remove_kept(folder: Path) -> None:
+    """Remove what a run kept with its checkpoint, if it asked the parties."""
+    file = place_in(folder)
+    for path in (record_of(file), file):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # it was not there, or something else lies in it
+        file.parent.rmdir()
+
+
+def place_in(folder: Path) -> Path:
+    """Where a pooled covariance lies with a run's checkpoint."""
+    return folder / FEDERATED / "covariance.safetensors"
 
 
 def record_of(file: Path) -> Path:

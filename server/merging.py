@@ -1,10 +1,12 @@
 """One merge over all its rounds, and what is kept of each."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, MetricRecord
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 from torch import Tensor
 
@@ -53,6 +55,12 @@ class MergeJob:
         found = self.checkpoints.find(merge.name)
         rounds = self.config.run.rounds
         if found.state.number >= rounds:
+            log(
+                logging.INFO,
+                "%s: all %d rounds were finished before, and are reported as they were",
+                merge.name,
+                rounds,
+            )
             return Outcome(merge, dict(found.state.delta), found.measured)
         self.progress.begin(merge.name, found.state.number)
         ledger = Ledger(merge.name, self.checkpoints, found.measured, self.progress)
@@ -73,8 +81,9 @@ class MergeJob:
     ) -> CollaborativeEditing:
         """Set the strategy up as the settings say."""
         config, preparation = self.config, self.preparation
+        pooled = merge.name == "global"
         strategy = CollaborativeEditing(
-            preparation.job(config, merge.name, pooled=merge.name == "global"),
+            preparation.job(config, merge.name, pooled=pooled),
             merge,
             preparation.layers(preparation.memory_weight(config.prior), config.run),
             parties=config.parties.count,
@@ -86,6 +95,7 @@ class MergeJob:
             report=self.progress.of_merge(merge.name),
             on_exchange=self.progress.of_exchanges(merge.name),
             on_round=ledger.enter,
+            limits=preparation.limits(config, pooled=pooled),
         )
         ledger.roster = strategy.roster
         return strategy

@@ -41,8 +41,9 @@ def watch_run(progress: Progress, config: RunConfig, folder: Path) -> None:
     """
     place = Path(config.output.watch or f"{folder}{UNFINISHED}")
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        progress.watch(Occupancy(place))
+        if config.output.checkpoint:
+            progress.watch(occupy(Path(config.output.checkpoint), "checkpoint"))
+        progress.watch(occupy(place, "directory"))
         if config.output.checkpoint is None:  # nothing is gone on from
             for name in WATCHED:
                 (place / name).unlink(missing_ok=True)
@@ -51,8 +52,8 @@ def watch_run(progress: Progress, config: RunConfig, folder: Path) -> None:
     except OSError as error:
         raise InputError(
             f"{error.filename or place}: cannot be written ({error.strerror}); set "
-            "`output.watch`, `output.log` and `output.tensorboard` to places where "
-            "files may be made"
+            "`output.watch`, `output.checkpoint`, `output.log` and "
+            "`output.tensorboard` to places where files may be made"
         ) from None
     if config.output.watch is None:
         progress.watch(Settling(place, folder))
@@ -83,11 +84,21 @@ def begin_status(config: RunConfig, name: str) -> RunStatus:
     )
 
 
-class Occupancy:
-    """Keeps a second run from writing about itself in the same folder."""
+def occupy(place: Path, setting: str) -> "Occupancy":
+    """Make a folder, and have it for one run alone; `setting` is what names it."""
+    place.mkdir(parents=True, exist_ok=True)
+    return Occupancy(place, setting)
 
-    def __init__(self, place: Path) -> None:
+
+class Occupancy:
+    """Keeps a second run from writing to the same folder."""
+
+    def __init__(self, place: Path, setting: str) -> None:
         """Lock the folder, where the system has such locks.
+
+        Args:
+            place: The folder.
+            setting: What it is named by, of `server.config.OutputConfig`.
 
         Raises:
             InputError: If another process has locked it.
@@ -102,7 +113,7 @@ class Occupancy:
             os.close(self._handle)
             raise InputError(
                 f"{place}: another run is at work here; wait until it has ended, or "
-                "name another `output.directory`"
+                f"name another `output.{setting}`"
             ) from None
         except OSError:  # a file system without locks
             return

@@ -1,5 +1,6 @@
 """What is kept of a round is found again whole, and by its own run alone."""
 
+import os
 from dataclasses import astuple
 from pathlib import Path
 
@@ -110,6 +111,74 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, file)
     with pytest.raises(InputError, match="remove it"):
         kept.find("ties")
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut leaves the last whole round, or the one before it."""
+    done: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: done.append(("flush", os.fstat(handle).st_ino))
+    )
+    honest = Path.replace
+
+    def note(draft: Path, file: Path) -> Path:
+        done.append(("rename", draft.stat().st_ino))
+        return honest(draft, file)
+
+    monkeypatch.setattr(Path, "replace", note)
+    Checkpoints(tmp_path, SETTINGS).keep("ties", progress())
+    file = (tmp_path / "ties.safetensors").stat().st_ino
+    expected = [("flush", file), ("rename", file), ("flush", tmp_path.stat().st_ino)]
+    assert done == expected
+
+
+def test_writers_of_one_checkpoint_have_drafts_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system has no locks, the last whole one stays."""
+    kept, honest = Checkpoints(tmp_path, SETTINGS), Path.replace
+    drafts: list[str] = []
+
+    def meet(draft: Path, file: Path) -> Path:
+        drafts.append(draft.name)
+        if len(drafts) == 1:
+            kept.keep("ties", progress(1))
+        return honest(draft, file)
+
+    monkeypatch.setattr(Path, "replace", meet)
+    kept.keep("ties", progress(2))
+    assert len(set(drafts)) == 2
+    assert_same_progress(kept.find("ties"), progress(2))
+
+
+def test_a_draft_that_a_kill_left_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    """And no draft of another merge, nor what is kept."""
+    kept = Checkpoints(tmp_path, SETTINGS)
+    kept.keep("ties", progress())
+    left = tmp_path / ".ties.safetensors.0123abcd.partial"
+    other = tmp_path / ".global.safetensors.0123abcd.partial"
+    for draft in (left, other):
+        draft.write_bytes(b"half")
+    assert_same_progress(kept.find("ties"), progress())
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_what_is_not_needed_any_more_is_removed_and_nothing_else_is(
+    tmp_path: Path,
+) -> None:
+    """A folder may be named by mistake."""
+    kept = Checkpoints(tmp_path, SETTINGS)
+    kept.keep("ties", progress())
+    kept.keep("global", progress())
+    (tmp_path / "mine.safetensors").write_text("mine")
+    kept.remove(["ties", "never kept"])
+    assert kept.find("ties") == MergeProgress()
+    assert_same_progress(kept.find("global"), progress())
+    assert (tmp_path / "mine.safetensors").read_text() == "mine"
+    Checkpoints(None, SETTINGS).remove(["ties"])
 
 
 def test_differences_are_named_by_their_keys_on_both_sides() -> None:
