@@ -81,8 +81,17 @@ OnExchange = Callable[[ExchangeRecord], None]
 """Told what each exchange with each node took."""
 
 
-def await_nodes(grid: Grid, count: int, timeout: float) -> list[int]:
+def await_nodes(
+    grid: Grid, count: int, timeout: float, enough: int, patience: float
+) -> list[int]:
     """Wait until so many nodes are there, and number them in ascending order.
+
+    Args:
+        grid: Flower's way to the nodes.
+        count: How many are expected.
+        timeout: Seconds to wait for them.
+        enough: How many will do once patience is over.
+        patience: For how many seconds all of them are waited for.
 
     Raises:
         AggregationError: If they do not come in time.
@@ -90,10 +99,13 @@ def await_nodes(grid: Grid, count: int, timeout: float) -> list[int]:
     started, silent = time.monotonic(), True
     while len(found := sorted(grid.get_node_ids())) < count:
         waited = time.monotonic() - started
+        if waited > patience and len(found) >= enough:
+            break
         if waited > timeout:
+            begun = "" if enough < count else ", or lower `parties.count`"
             raise AggregationError(
-                f"{count} parties were expected and {len(found)} came within "
-                f"{timeout:g} s. Start the others, or lower `parties.count`."
+                f"{enough} parties were expected and {len(found)} came within "
+                f"{timeout:g} s. Start the others{begun}."
             )
         if silent and waited > PATIENCE_SECONDS:
             silent = False
@@ -144,7 +156,8 @@ def exchange(
     """Send messages, one a node, and give what becomes of each, in their order.
 
     One reply is in memory at a time: whoever adds them up and drops them needs as much
-    for many parties as for few. Replies that come before their turn wait on disk.
+    for many parties as for few. Replies that come before their turn wait on disk, and
+    not with Flower, which forgets a reply once its message's time is over.
 
     Args:
         grid: Flower's way to the nodes.
@@ -201,12 +214,13 @@ class Post:
     def wait_for(self, node: int) -> Arrival:
         """Wait until a node has replied, or for as long as all of them have."""
         pause = POLL_SECONDS
-        while node not in self._spool:
+        while True:
             over = time.monotonic() > self._started + self._timeout
-            if self._collect(node):
-                pause = POLL_SECONDS
-            elif over:
+            found = self._collect(node)
+            if node in self._spool or (over and not found):
                 break
+            if found:
+                pause = POLL_SECONDS
             else:
                 time.sleep(pause)
                 pause = min(1.1 * pause, POLL_AT_MOST_SECONDS)
@@ -222,13 +236,15 @@ class Post:
         return Arrival(message, seconds, reply)
 
     def _collect(self, wanted: int) -> bool:
-        """Take replies one at a time, until the one wanted is there; tells of any."""
+        """Take all replies that are there, one at a time; tells whether there was one.
+
+        The one wanted comes last, because it stays in memory.
+        """
         found = False
-        for number in list(self._waiting):
+        waiting = sorted(self._waiting, key=lambda each: self._waiting[each] == wanted)
+        for number in waiting:
             for reply in self._grid.pull_messages([number]):
                 found |= self._put_down(reply, wanted)
-            if wanted in self._spool:
-                break
         return found
 
     def _put_down(self, reply: Message, wanted: int) -> bool:

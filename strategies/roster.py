@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -40,6 +41,15 @@ RETURN_SECONDS = 90.0
 Flower takes a node for gone 38 to 60 s after its last sign of life, and so all of them
 after its own link was down; their next sign comes up to 25 s after that.
 """
+
+RETURNS = 3
+"""How often a round is begun again with parties that could not be reached before."""
+
+INTRODUCTIONS = 3
+"""In how many rounds a node that did not introduce itself is asked to."""
+
+ABSENT = "it was not there when the round began"
+"""What is said of a party that took part before; it may come back."""
 
 UNNUMBERED = 1_000_000
 """Nodes without a number come after all parties that have one."""
@@ -79,14 +89,34 @@ class Roster:
         self.active: list[int] = []
         self.outcomes: dict[int, RoundOutcome] = {}
         self._timeout = 0.0
+        self._returns = 0
         self._unwelcome: list[Refusal] = []
+        self._asked: dict[int, list[int]] = {}
 
-    def welcome(self, grid: Grid, job: Job, count: int, timeout: float) -> None:
-        """Wait for the parties and refuse those that hold another model."""
+    def welcome(
+        self,
+        grid: Grid,
+        job: Job,
+        count: int,
+        timeout: float,
+        *,
+        begun: bool = False,
+    ) -> None:
+        """Wait for the parties and refuse those that hold another model.
+
+        Args:
+            grid: Flower's way to the nodes.
+            job: Says which model it is.
+            count: How many parties are expected.
+            timeout: Seconds to wait for them, and for each reply.
+            begun: Whether the run goes on after a round. A party may have left it for
+                good by then, so the least number will do if the others do not come.
+        """
         self._timeout = timeout
-        nodes = await_nodes(grid, count, timeout)
+        enough = min(count, self.min_parties) if begun else count
+        nodes = await_nodes(grid, count, timeout, enough, RETURN_SECONDS)
         self.outcomes[0], self._unwelcome = RoundOutcome(), []
-        self.order, self.places, self.seats = [], {}, {}
+        self.order, self.places, self.seats, self._asked = [], {}, {}, {}
         self._introduce(grid, 0, job, nodes, nodes)
         self.present, self.active = list(self.order), list(self.order)
         self.require_enough(0)
@@ -97,14 +127,18 @@ class Roster:
         Under `global` one party stands for all. Who was not welcome is missing from
         every round.
         """
-        self.outcomes[number] = RoundOutcome(refusals=list(self._unwelcome))
+        outcome = RoundOutcome(refusals=list(self._unwelcome))
+        self.outcomes[number], self._returns = outcome, 0
         there = set(grid.get_node_ids())
-        strangers = there - set(self.order) - {each.node for each in self._unwelcome}
+        strangers = [node for node in there if self._may_be_asked(node, number)]
         if strangers:
             self._introduce(grid, number, job, sorted(strangers), sorted(there))
         here = [node for node in self.order if node in there]
         if len(here) < self.min_parties:
-            here = self._await_return(grid, self.order, here)
+            here = self._await_return(grid, self.order, here, self.min_parties)
+        if not job.pooled:
+            gone = (node for node in self.order if node not in here)
+            outcome.refusals += [Refusal(node, ABSENT) for node in gone]
         self.present = here[:1] if job.pooled else here
         self.active = list(self.present)
         self.require_enough(number)
@@ -146,38 +180,44 @@ class Roster:
             assert phase is not None
             return self._message(phase, number, whole[node], node)
 
-        for message in messages:
+        for message in messages if phase in KEEPING else ():
             held = self.held.pop(message.metadata.dst_node_id, frozenset())
             message.content = without_held(message.content, held)
         tell(0)
         for arrival in exchange(grid, messages, self._timeout, tell, resend):
-            self._enter(number, arrival)
+            record = self._record(number, arrival)
             if arrival.reply is None:
                 self.refuse(number, arrival.node, str(arrival.reason))
-                continue
-            if phase in KEEPING:
-                carried = read_carried(whole[arrival.node]).values()
-                self.held[arrival.node] = frozenset(carried)
-            yield arrival.reply
+            else:
+                if phase in KEEPING:
+                    carried = read_carried(whole[arrival.node]).values()
+                    self.held[arrival.node] = frozenset(carried)
+                yield arrival.reply
             del arrival
+            self._enter(record)
 
-    def _enter(self, number: int, arrival: Arrival) -> None:
-        """Tell what the exchange with one node took."""
+    def _record(self, number: int, arrival: Arrival) -> ExchangeRecord:
+        """Write down what the exchange with one node took."""
+        return ExchangeRecord(
+            phase=arrival.message.metadata.message_type,
+            round=number,
+            node=arrival.node,
+            party=self.places.get(arrival.node, -1),
+            seconds=arrival.seconds,
+            bytes_down=count_bytes(arrival.message),
+            bytes_up=count_bytes(arrival.reply),
+            outcome="ok",
+        )
+
+    def _enter(self, record: ExchangeRecord) -> None:
+        """Tell of an exchange, once it is known what became of the reply."""
         if self.on_exchange is None:
             return
-        reply, node = arrival.reply, arrival.node
-        self.on_exchange(
-            ExchangeRecord(
-                phase=arrival.message.metadata.message_type,
-                round=number,
-                node=node,
-                party=self.places.get(node, -1),
-                seconds=arrival.seconds,
-                bytes_down=count_bytes(arrival.message),
-                bytes_up=count_bytes(reply),
-                outcome=arrival.reason or "ok",
-            )
-        )
+        node, refusals = record.node, self.outcomes[record.round].refusals
+        reasons = [each.reason for each in refusals if each.node == node]
+        outcome = reasons[-1] if reasons else "ok"
+        party = self.places.get(node, -1)
+        self.on_exchange(replace(record, outcome=outcome, party=party))
 
     def refuse(self, number: int, node: int, reason: str) -> None:
         """Go on without a node for the rest of the round, and say why."""
@@ -196,32 +236,40 @@ class Roster:
     def wait_for_return(self, grid: Grid, number: int) -> bool:
         """Wait for parties that could not be reached; tells whether enough are there.
 
-        Those that come back are taken back, as if they had never been away.
+        Those that come back are taken back, as if they had never been away, a few times
+        in a round. Parties that have no request in it do not count.
         """
         outcome = self.outcomes[number]
-        gone = [r.node for r in outcome.refusals if r.reason == UNREACHABLE]
-        there = self._await_return(grid, gone, self.present) if gone else []
-        if len(there) < self.min_parties:
+        away = {UNREACHABLE, ABSENT}
+        gone = {r.node for r in outcome.refusals if r.reason in away}
+        idle = set(outcome.idle)
+        left = [node for node in self.present if node not in idle]
+        enough = max(self.min_parties, 1 + len(left))  # somebody has to come back
+        if self._returns == RETURNS or len(gone) + len(left) < enough:
+            return False
+        self._returns += 1
+        there = self._await_return(grid, sorted(gone), left, enough)
+        if len(there) < enough:
             return False
         logger.warning("round %d begins again with who came back", number)
-        self.present = there
+        self.present = [node for node in self.order if node in {*there, *idle}]
         outcome.refusals = [
             refusal
             for refusal in outcome.refusals
-            if refusal.reason != UNREACHABLE or refusal.node not in there
+            if refusal.reason not in away or refusal.node not in there
         ]
         return True
 
     def _await_return(
-        self, grid: Grid, gone: Sequence[int], present: Sequence[int]
+        self, grid: Grid, gone: Sequence[int], present: Sequence[int], enough: int
     ) -> list[int]:
         """Wait until enough are there, of those present and those that are gone."""
-        started, wanted = time.monotonic(), {*gone, *present}
+        started = time.monotonic()
         limit = min(self._timeout, RETURN_SECONDS)
         while True:
             there = {*present, *(set(gone) & set(grid.get_node_ids()))}
             late = time.monotonic() - started > limit
-            if late or len(there) >= min(self.min_parties, len(wanted)):
+            if late or len(there) >= min(enough, len({*gone, *present})):
                 return [node for node in self.order if node in there]
             time.sleep(POLL_SECONDS)
 
@@ -251,11 +299,11 @@ class Roster:
         """Stop the run if nobody is left who had something to edit.
 
         Raises:
-            AggregationError: Naming who is missing and why.
+            TooFewPartiesError: Naming who is missing and why.
         """
         self.require_enough(number)
         if not self.active:
-            raise AggregationError(
+            raise TooFewPartiesError(
                 f"Round {number} has lost all parties that had requests to edit. Left "
                 f"out: {self.outcomes[number].missing()}."
             )
@@ -268,24 +316,49 @@ class Roster:
         nodes: Sequence[int],
         there: Sequence[int],
     ) -> None:
-        """Ask nodes who they are, and put those who are welcome in their order."""
+        """Ask nodes who they are, and put those who are welcome in their order.
+
+        Those with another model are not asked again. Those that failed are, in the next
+        rounds, but not for ever: each time everybody waits for them.
+        """
         asking = self.address(Phase.DESCRIBE, job, ArrayRecord(), to=nodes)
-        before = len(self.outcomes[number].refusals)
+        refusals, unlike = self.outcomes[number].refusals, set[int]()
+        before = len(refusals)
+        for node in nodes:
+            self._asked.setdefault(node, []).append(number)
         for reply in self.exchange(grid, number, asking):
             node = reply.metadata.src_node_id
             try:
                 introduction = read_introduction(reply.content)
+                unlike.add(node)
                 check_introduction(introduction, job)
+                unlike.remove(node)
                 self._check_place(introduction.party, there)
             except StatisticsError as error:
                 self.refuse(number, node, str(error))
             else:
-                self.places[node] = introduction.party
-                unnumbered = UNNUMBERED + len(self.seats)
-                numbered = introduction.party >= 0
-                self.seats[node] = introduction.party if numbered else unnumbered
-        self.order = sorted(self.places, key=lambda node: (self.places[node], node))
-        self._unwelcome += self.outcomes[number].refusals[before:]
+                self._seat(node, introduction.party)
+        last = {node for node in nodes if len(self._asked[node]) == INTRODUCTIONS}
+        out = [each for each in refusals[before:] if each.node in unlike | last]
+        self._unwelcome += out
+
+    def _may_be_asked(self, node: int, number: int) -> bool:
+        """Whether a node is to be asked who it is, in this round."""
+        known = {*self.order, *(each.node for each in self._unwelcome)}
+        return node not in known and number not in self._asked.get(node, ())
+
+    def _seat(self, node: int, party: int) -> None:
+        """Give a node the place of its party, which another may have left."""
+        if party >= 0:
+            left = [other for other, place in self.places.items() if place == party]
+            for other in left:
+                del self.places[other]
+        self.places[node] = party
+        self.seats[node] = party if party >= 0 else UNNUMBERED + len(self.seats)
+        self.order = sorted(
+            self.places,
+            key=lambda each: (self.places[each] < 0, self.places[each], each),
+        )
 
     def _check_place(self, party: int, there: Sequence[int]) -> None:
         """Let nobody take the place of a party that is there.

@@ -1,6 +1,7 @@
 """Every message gets its reply or a refusal, put down to the right node."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -233,28 +234,39 @@ def test_a_node_that_lacks_updates_is_sent_all_once() -> None:
     assert len(asked) == 4
 
 
-class Counting(InProcessGrid):
-    """A grid that knows how many replies were handed over."""
+class Forgetful(InProcessGrid):
+    """A grid that forgets replies once their messages' time is over, as Flower does."""
 
-    given = 0
+    sent = 0.0
+    most = 0
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Note when they were sent."""
+        self.sent = time.monotonic()
+        return super().push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Hand over what is there, and count it."""
+        """Hand over what is there in time, and note how much at once."""
         found = list(super().pull_messages(message_ids))
-        self.given += len(found)
-        return found
+        self.most = max(self.most, len(found))
+        return found if time.monotonic() < self.sent + 0.2 else []
 
 
-def test_a_reply_is_taken_when_the_one_before_it_is_done_with() -> None:
-    """Whoever adds replies up holds one at a time, however many parties there are."""
-    grid = grid_of({}, Counting)
-    assert isinstance(grid, Counting)
+def test_no_reply_is_late_because_another_one_takes_long_to_add() -> None:
+    """All that are there are taken before the first is given, one after the other."""
+    grid = grid_of({}, Forgetful)
+    assert isinstance(grid, Forgetful)
     messages = [
         Message(RecordDict(), dst_node_id=node, message_type=Phase.TARGETS.value)
         for node in NODES
     ]
-    for done, _ in enumerate(exchange(grid, messages, 30.0), start=1):
-        assert grid.given == done
+    nodes = []
+    for arrival in exchange(grid, messages, 0.2):
+        assert arrival.reply is not None
+        nodes.append(arrival.node)
+        time.sleep(0.3)
+    assert nodes == list(NODES)
+    assert grid.most == 1
 
 
 def test_all_nodes_are_asked_to_forget(caplog: pytest.LogCaptureFixture) -> None:
