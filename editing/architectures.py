@@ -25,7 +25,11 @@ from editing.discovery import check_parts, discover, settle
 from editing.errors import InputError
 from editing.families import ARCHITECTURES, Architecture, longest_input
 from editing.families import ModelError as ModelError
-from editing.fingerprints import Fingerprints, fingerprint_model
+from editing.fingerprints import (
+    Fingerprints,
+    fingerprint_configuration,
+    fingerprint_model,
+)
 from editing.folder_files import missing_files
 
 AUTO = "auto"
@@ -153,6 +157,11 @@ class EditableModel:
         if self.known is not None:
             return self.known.weights
         return fingerprint_model(self.model)
+
+    @cached_property
+    def configuration_fingerprint(self) -> str:
+        """SHA-256 of what its configuration says of how it computes."""
+        return fingerprint_configuration(self.model.config.to_dict())
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:

@@ -1,11 +1,23 @@
-"""Digests of weights, by which two copies of a model are told apart."""
+"""Digests of weights and settings, by which two copies of a model are told apart."""
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+BOOKKEEPING = frozenset(
+    {
+        *("_name_or_path", "transformers_version", "architectures"),
+        *("dtype", "torch_dtype", "initializer_range"),  # the weights tell
+        *("use_cache", "return_dict", "output_hidden_states", "output_attentions"),
+        *("id2label", "label2id", "problem_type", "task_specific_params"),
+        *("bos_token_id", "eos_token_id", "pad_token_id"),
+    }
+)
+"""Entries of a model's configuration that change nothing of what it computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,28 @@ def fingerprint_model(model: nn.Module, dtype: torch.dtype | None = None) -> str
     return fingerprint_tensors(
         (name, each if dtype is None else each.to(dtype)) for name, each in named
     )
+
+
+def fingerprint_configuration(configuration: Mapping[str, object]) -> str:
+    """SHA-256 of what a configuration says of how a model computes.
+
+    Two models with the same weights differ by it in activations, norms or positions.
+
+    Args:
+        configuration: As `transformers` writes it to ``config.json``.
+    """
+    return hashlib.sha256(json.dumps(_computed(configuration)).encode()).hexdigest()
+
+
+def _computed(value: object) -> object:
+    """Leave the bookkeeping out, at every depth, and put the rest in order."""
+    if isinstance(value, Mapping):
+        items = sorted((str(key), each) for key, each in value.items())
+        return {key: _computed(each) for key, each in items if key not in BOOKKEEPING}
+    if isinstance(value, list | tuple):
+        return [_computed(each) for each in value]
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return value if plain else str(value)
 
 
 def fingerprint_tensors(named: Iterable[tuple[str, Tensor]]) -> str:

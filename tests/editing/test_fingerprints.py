@@ -2,10 +2,16 @@
 
 import hashlib
 
+import pytest
 import torch
 from torch import nn
 
-from editing.fingerprints import fingerprint_model, fingerprint_tensors
+from editing.fingerprints import (
+    fingerprint_configuration,
+    fingerprint_model,
+    fingerprint_tensors,
+)
+from tests.tiny import tiny_model
 
 
 def drawn(dtype: torch.dtype = torch.float32) -> nn.Linear:
@@ -51,3 +57,33 @@ def test_strides_do_not_matter_and_names_do() -> None:
     assert fingerprint_tensors([("a", matrix.mT.contiguous().mT)]) == plain
     assert fingerprint_tensors([("b", matrix)]) != plain
     assert fingerprint_tensors([("a", matrix.reshape(3, 2))]) != plain
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activation_function": "relu"},
+        {"layer_norm_epsilon": 1.0},
+        {"n_head": 1},
+        {"rope_parameters": {"rope_theta": 1.0}},
+    ],
+)
+def test_a_configuration_under_which_weights_compute_something_else_tells(
+    change: dict[str, object],
+) -> None:
+    """The weights are the same."""
+    own = tiny_model().model.config.to_dict()
+    assert fingerprint_configuration(own | change) != fingerprint_configuration(own)
+
+
+def test_bookkeeping_in_a_configuration_does_not_tell() -> None:
+    """Neither its order, nor where it was loaded from and by whom, at any depth."""
+    own = {**tiny_model().model.config.to_dict(), "part": {"a": 1, "b": (2, None)}}
+    other = {
+        **dict(reversed(own.items())),
+        "_name_or_path": "/elsewhere",
+        "transformers_version": "0",
+        "use_cache": False,
+        "part": {"b": [2, None], "_name_or_path": "x", "a": 1},
+    }
+    assert fingerprint_configuration(other) == fingerprint_configuration(own)

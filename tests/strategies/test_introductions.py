@@ -40,8 +40,9 @@ def test_a_protocol_with_other_introductions_is_told_by_its_number() -> None:
         ({"protocol": PROTOCOL_VERSION + 1}, f"protocol {PROTOCOL_VERSION + 1}"),
         ({"identity": OURS.model_copy(update={"weights": "v"})}, "in: weights"),
         ({"identity": OURS.model_copy(update={"tokenizer": "v"})}, "in: tokenizer"),
+        ({"identity": OURS.model_copy(update={"configuration": "v"})}, "configuration"),
         (
-            {"identity": ModelIdentity(weights="v", tokenizer="v")},
+            {"identity": ModelIdentity(weights="v", tokenizer="v", configuration="")},
             "in: weights, tokenizer",
         ),
     ],
