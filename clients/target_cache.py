@@ -83,7 +83,9 @@ class TargetCache:
                     file.get_tensor("targets"), file.get_tensor("hidden")
                 )
                 told = file.metadata()["sum"]
-        except (OSError, SafetensorError, TypeError, KeyError):
+        except (OSError, SafetensorError, TypeError, KeyError, RuntimeError):
+            # The library opens a file twice, and torch raises the last of these if
+            # another process has removed it in between.
             return None
         return kept if told == _check_sum(kept) else None
 

@@ -1,5 +1,6 @@
 """A disk that is nearly full, for tests of what happens then."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,3 +32,21 @@ def fill(disk: Path) -> None:
     with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
         while file.write(b"x" * 1024):
             pass
+
+
+def leave_room(disk: Path, size: int) -> None:
+    """Fill a disk but for some bytes; those of a page at least."""
+    fill(disk)
+    filler = disk / "filler"
+    os.truncate(filler, filler.stat().st_size - size)
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """Let nobody write to a small disk meanwhile, not even root."""
+    remount = ["mount", "-o"]
+    subprocess.run([*remount, "remount,ro", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*remount, "remount,rw", str(disk)], check=True)

@@ -1,11 +1,13 @@
 """The server is told the class of a failure, and the most telling one there is."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
+from flwr.app import Message
 
 from clients.failures import OtherModelError, classify
 from clients.own_prior import OtherCovarianceError
@@ -17,8 +19,10 @@ from editing.requests import RequestError
 from editing.solving import IllConditionedError
 from editing.targets import DivergedTargetError
 from editing.texts import TextError
-from strategies.messages import LACKING, Failure, ProtocolError
+from strategies.messages import LACKING, Failure, Phase, ProtocolError
 from tests.disks import fill, small_disk
+from tests.federation import Federation, assert_same_delta, edit_in_rounds
+from tests.laws import ALGEBRA
 
 FAILURES: list[tuple[Exception, Failure]] = [
     (ProtocolError("x"), "another protocol version"),
@@ -80,3 +84,37 @@ def explain(file: Path) -> None:
         file.write_bytes(b"x" * 9000)
     except OSError:
         raise InputError("it was not to be") from None
+
+
+def test_a_full_disk_costs_a_party_rounds_until_there_is_room(
+    federate: Callable[..., Federation], tmp_path: Path
+) -> None:
+    """The others go on, and no file is half there at any time."""
+    parties = {"requests-per-round": 1}
+    with small_disk(tmp_path / "disk") as disk:
+        nodes = {1: {"private-folder": str(disk / "private")}}
+        federation = federate(nodes, run={"rounds": 3}, parties=parties)
+        seen: set[str] = set()
+
+        def look(message: Message, reply: Message) -> Message:
+            told = (message.metadata.message_type, message.metadata.group_id)
+            mine = message.metadata.dst_node_id == federation.node(1)
+            if mine and told == (Phase.EVALUATE.value, "1"):
+                fill(disk)
+            if told == (Phase.EVALUATE.value, "2"):
+                (disk / "filler").unlink(missing_ok=True)
+            seen.update(path.name for path in disk.rglob("*"))
+            return reply
+
+        federation.tampers = {0: look, 1: look}
+        strategy, _ = federation.run()
+        outcomes = strategy.roster.outcomes
+        assert [len(outcomes[number].refusals) for number in (1, 2, 3)] == [0, 1, 0]
+        (refusal,) = outcomes[2].refusals
+        assert refusal.reason == "it reported no room on its disk"
+        assert [name for name in seen if name.endswith(".partial")] == []
+    asked = [federation.requests_of_parties(number) for number in (1, 2, 3)]
+    first, second, third = ([each[0] for each in hands] for hands in asked)
+    rounds = [first, [second[0], second[2]], third]
+    expected = edit_in_rounds(federation.preparation, rounds, 1.0)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)

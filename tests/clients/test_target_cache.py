@@ -1,5 +1,6 @@
 """What is found in the cache is what was kept, and belongs to just what is asked."""
 
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,37 @@ def test_writers_with_one_process_id_do_not_meet(
     assert len(set(drafts)) == 2
     assert_same_kept(cache.find(NAMES[0]), kept)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def work_on(folder: Path, clearing: int) -> None:
+    """Do what a client does with a cache, and clear it now and then."""
+    cache = TargetCache(folder)
+    for turn in range(400):
+        name, kept = f"{turn % 7}" * 64, kept_of(turn % 7)
+        found = cache.find(name)
+        if found is not None:
+            assert_same_kept(found, kept)
+        cache.keep(name, kept)
+        if turn % 50 == clearing:
+            clear_cache(folder)
+
+
+def test_two_clients_on_one_cache_see_whole_targets_or_none(tmp_path: Path) -> None:
+    """Two processes at once, while the folder is cleared again and again."""
+    children = []
+    for clearing in (10, 35):
+        child = os.fork()
+        if child == 0:
+            try:
+                work_on(tmp_path, clearing)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert ends == [0, 0]
+    assert not list(tmp_path.glob(".*"))
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 def test_a_cache_gives_what_the_one_behind_it_has_and_keeps_in_both(

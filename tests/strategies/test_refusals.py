@@ -111,6 +111,7 @@ FAULTS: dict[str, tuple[Phase, Content, str]] = {
         sent("1.keys", 1e200 * KEYS),
         "`gram` must be finite",
     ),
+    "long": (Phase.TARGETS, sent("1.keys", 1e6 * KEYS), "`run.max-key-ratio`"),
     "shape": (Phase.TARGETS, sent("2.keys", np.ones((2, 9))), "(2, 9)"),
     "count": (Phase.TARGETS, claimed("1.count", 0), "count of 0"),
     "fewer": (Phase.TARGETS, claimed("1.count", 1), "at most 1 rows"),
