@@ -1,5 +1,6 @@
 """Laws of the report and of the folder it is written to."""
 
+import os
 import re
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from server.report_tables import (
     write_bytes,
     write_number,
 )
+from tests.disks import SIZE, leave_room, read_only, small_disk
 
 MERGES = {"collabedit": 93.21, "global": 93.18, "ties": 4.0, "simple-average": 0.0}
 
@@ -281,6 +283,66 @@ def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         create_output_folder(file / "run"),
     ):
         pass
+
+
+def overflow(place: Path) -> None:
+    """Write results that are larger than the small disk."""
+    with create_output_folder(place) as draft:
+        (draft / "small.json").write_text("{}")
+        (draft / "delta.safetensors").write_bytes(bytes(SIZE))
+
+
+def test_a_full_disk_leaves_no_half_of_a_folder(tmp_path: Path) -> None:
+    """And harms nothing of an earlier run."""
+    with small_disk(tmp_path / "disk") as disk:
+        write_whole(disk / "earlier.json", "{}")
+        leave_room(disk, 16384)
+        with pytest.raises(OSError, match="No space"):
+            overflow(disk / "run_001")
+        assert sorted(path.name for path in disk.iterdir()) == [
+            "earlier.json",
+            "filler",
+        ]
+        assert (disk / "earlier.json").read_text() == "{}"
+
+
+def test_a_place_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    """Before any work, by root as well."""
+    with small_disk(tmp_path / "disk") as disk, read_only(disk):
+        wanted = r"Cannot make the output folder .*run_001 \(Read-only file system\)"
+        with (
+            pytest.raises(InputError, match=wanted),
+            create_output_folder(disk / "run_001"),
+        ):
+            pass
+
+
+def test_of_two_processes_with_one_folder_the_second_is_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    """The first one's results are as if the other had never been."""
+    place = tmp_path / "run_000"
+    (told, tell), (heard, hear) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with create_output_folder(place) as draft:
+                os.write(tell, b"!")
+                os.read(heard, 1)
+                (draft / "a.txt").write_text("first")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.read(told, 1)
+    with (
+        pytest.raises(InputError, match="Another process is writing"),
+        create_output_folder(place),
+    ):
+        pass
+    os.write(hear, b"!")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (place / "a.txt").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
