@@ -200,6 +200,12 @@ class ProgressFile:
                         "total": event.total,
                     }
                 )
+            case NodeExchange() if event.record.outcome != "ok":
+                record = event.record
+                numbered = record.party >= 0
+                who = f"party {record.party}" if numbered else f"node {record.node}"
+                where = f"{event.merge}, round {record.round} goes on without {who}"
+                self._append({"message": f"{where}: {record.outcome}"})
             case RunEnd(folder=Path()):
                 self._append({"report": str(event.folder)})
             case RunEnd():

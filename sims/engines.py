@@ -6,6 +6,7 @@ configuration.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from secrets import token_hex
 from editing.errors import InputError
 from server.config import RunConfig
 from sims.console import hush_libraries
-from sims.errors import RunFailedError
+from sims.errors import RunFailedError, RunLostError
 from sims.unfinished import CHECKPOINT, PARTIES
 from strategies.scenario import FlatValue
 
@@ -62,23 +63,31 @@ def has_own_nodes(name: str) -> bool:
 
 
 @contextmanager
-def advising(draft: Path, engine: str) -> Iterator[None]:
-    """Say of a run that failed after a whole round how to go on with it.
+def advising(draft: Path, engine: str, command: str = "run") -> Iterator[None]:
+    """Say of a run that was stopped after a whole round how to go on with it.
+
+    Args:
+        draft: The run's folder.
+        engine: What it runs on.
+        command: What it was begun by, ``run`` or ``compare``.
 
     Raises:
         RunFailedError: If it failed.
     """
+    words = f"python -m sims {command} --resume {draft}"
+    if has_own_nodes(engine):
+        words += f" --connection {engine.removeprefix(CONNECTION)}"
+    advice = f"Go on from its last whole round with: {words}"
     try:
         yield
-    except RunFailedError as failure:
-        if not any((draft / CHECKPOINT).glob("*.safetensors")):
+    except (RunFailedError, KeyboardInterrupt) as stopped:
+        kept = any((draft / CHECKPOINT).glob("*.safetensors"))
+        if not kept and not isinstance(stopped, RunLostError):
             raise
-        words = f"--resume {draft}"
-        if has_own_nodes(engine):
-            words += f" --connection {engine.removeprefix(CONNECTION)}"
-        raise RunFailedError(
-            f"{failure}. Go on from its last whole round with {words}"
-        ) from None
+        if isinstance(stopped, RunFailedError):
+            raise type(stopped)(f"{stopped}. {advice}") from None
+        sys.stderr.write(f"Stopped. {advice}\n")
+        raise
 
 
 def name_run(config: RunConfig, folder: Path, engine: str) -> RunConfig:

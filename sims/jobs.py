@@ -151,7 +151,7 @@ def execute(
         with (
             following(progress, console or open_console(stderr=True)) as finish,
             environment(places),
-            advising(draft, engine),
+            advising(draft, engine, "compare" if config.run.compare else "run"),
         ):
             carry_out(run, flat, config.parties.count, finish)
         take_results(draft / WRITTEN)
@@ -340,8 +340,15 @@ def chosen_cache() -> Path:
 
 
 def show_results(folder: Path, console: Console) -> None:
-    """Print the comparison and where the whole report lies."""
-    console.print(tabulate(read_report(folder / "report.json")))
+    """Print the comparison, who is missing from it, and where the whole report lies."""
+    report = read_report(folder / "report.json")
+    console.print(tabulate(report))
+    for run in report.runs:
+        for number, metrics in enumerate(run.metrics, start=1):
+            missing = [f"node {each.node}, {each.reason}" for each in metrics.refusals]
+            if missing:
+                line = f"{run.merge}, round {number} without: {'; '.join(missing)}"
+                console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 

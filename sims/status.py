@@ -21,7 +21,7 @@ from server.status import (
     read_status,
 )
 from server.watching import UNFINISHED
-from sims.unfinished import KEPT
+from sims.unfinished import CONNECTED, KEPT
 
 WATCH_SECONDS = 2.0
 """How often a run that is watched is looked at."""
@@ -38,6 +38,11 @@ def find_status(folder: Path) -> Path:
     for place in (folder.with_name(folder.name + UNFINISHED), folder):
         if (place / STATUS).is_file():
             return place / STATUS
+        if place.is_dir() and place.name.endswith(UNFINISHED):
+            raise InputError(
+                f"{place}: the run there has not said anything yet; look again in a "
+                "minute. If it stays so, the command that began it says why"
+            )
     raise InputError(
         f"{folder}: no run lies here, and none is under way in {folder.name}"
         f"{UNFINISHED}; wanted a folder with a file {STATUS} in it, such as "
@@ -62,7 +67,7 @@ def show_status(folder: Path, console: Console, *, as_json: bool, watch: bool) -
     path = find_status(folder)
     status = read_status(path)
     if not watch:
-        console.print(describe(status, path.parent, now_utc()))
+        console.print(describe(status, path.parent, now_utc()), crop=False)
         return is_well(status, now_utc())
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -112,7 +117,10 @@ def describe(status: RunStatus, place: Path, now: datetime) -> Group:
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(status, now):
         facts.add_row(Text(name, style="dim"), Text(value))
-    lines = [Text(line, style="bold red") for line in advise(status, place, now)]
+    lines = [
+        Text(line, style="bold red", no_wrap=True, overflow="ignore")
+        for line in advise(status, place, now)
+    ]
     return Group(facts, *([_lay_out(status, now)] if status.parties else []), *lines)
 
 
@@ -182,12 +190,21 @@ def advise(status: RunStatus, place: Path, now: datetime) -> list[str]:
 def how_to_go_on(place: Path) -> str:
     """Name the command that goes on with a stopped run."""
     if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
-        command = f"python -m sims {_command(place)} --resume {place}"
+        command = f"python -m sims {_command(place)} --resume {place}{_nodes(place)}"
         return f"To go on from its last whole round: {command}"
     return (
         "To go on from its last whole round, start it again with the same settings, if "
         "it had `output.checkpoint`."
     )
+
+
+def _nodes(place: Path) -> str:
+    """The option that names real nodes, if the run was begun with them."""
+    try:
+        kept = json.loads((place / CONNECTED).read_text(encoding="utf-8"))
+        return f" --connection {kept['connection']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _command(place: Path) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from sims.errors import RunFailedError
+from sims.errors import RunFailedError, RunLostError
 from strategies.scenario import FlatValue
 
 APP = Path(__file__).resolve().parent.parent
@@ -191,7 +191,8 @@ def ask_status(link: SuperLink, run_id: str, patience: float) -> tuple[str, str]
     """Tell how a run stands, and why, of a SuperLink that may be silent for a while.
 
     Raises:
-        RunFailedError: If it is silent for longer, or does not know the run.
+        RunLostError: If it is silent for longer.
+        RunFailedError: If it does not know the run.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -202,7 +203,7 @@ def ask_status(link: SuperLink, run_id: str, patience: float) -> tuple[str, str]
                 known = f"the SuperLink does not know the run {run_id}"
                 raise RunFailedError(known) from None
             if time.monotonic() >= deadline:
-                raise
+                raise RunLostError(str(error)) from None
         time.sleep(AGAIN_SECONDS)
 
 

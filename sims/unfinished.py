@@ -11,6 +11,7 @@ from server.config import RunConfig
 from server.report import refuse_existing, write_whole
 from server.watching import UNFINISHED as UNFINISHED
 from server.watching import WATCHED
+from sims.errors import RunLostError
 
 if sys.platform != "win32":
     import fcntl
@@ -58,6 +59,8 @@ def unfinished_folder(
             write_whole(draft / KEPT, config.model_dump_json(indent=2) + "\n")
             yield draft
             draft.rename(folder)
+        except RunLostError:
+            raise  # its server may still write here
         except BaseException:
             clear_drafts(draft)
             if not any((draft / CHECKPOINT).glob("*.safetensors")):

@@ -48,7 +48,7 @@ def test_every_event_is_a_line_and_the_last_one_says_how_the_run_ended(
     ]
 
 
-def test_a_console_is_told_of_steps_and_of_the_end_alone(tmp_path: Path) -> None:
+def test_a_console_is_told_of_steps_losses_and_the_end_alone(tmp_path: Path) -> None:
     """What an exchange took and what a round came to is for other observers."""
     file = tmp_path / "progress.jsonl"
     progress = Progress(str(file))
@@ -56,6 +56,12 @@ def test_a_console_is_told_of_steps_and_of_the_end_alone(tmp_path: Path) -> None
     progress.of_exchanges("ties")(exchanged(0).record)
     progress.enter("ties", 1, RoundMetrics())
     assert not file.exists()
+    progress.of_exchanges("ties")(exchanged(0, "it is late", number=3).record)
+    progress.of_exchanges("ties")(exchanged(-1, "it is late", node=7).record)
+    assert lines_of(file) == [
+        {"message": "ties, round 3 goes on without party 0: it is late"},
+        {"message": "ties, round 1 goes on without node 7: it is late"},
+    ]
 
 
 def test_every_observer_hears_every_event_in_order() -> None:

@@ -17,7 +17,7 @@ from sims.connections import (
     refuse_going,
     run_on_connection,
 )
-from sims.errors import RunFailedError
+from sims.errors import RunFailedError, RunLostError
 from sims.unfinished import CONNECTED
 from strategies.scenario import FlatValue
 from tests.trees import ROOT
@@ -104,6 +104,16 @@ def test_a_superlink_that_forgot_the_run_is_not_asked_again(
     """It was started again without its database."""
     (flwr / "answers").write_text("running forgotten")
     with pytest.raises(RunFailedError, match="does not know the run 77"):
+        run_on_connection(flat_of(tmp_path), "hospital", tmp_path, verbose=False)
+
+
+def test_a_superlink_that_stays_away_leaves_it_open_what_became_of_the_run(
+    flwr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run may still be going on there."""
+    monkeypatch.setattr("sims.connections.SILENT_SECONDS", 0.1)
+    (flwr / "answers").write_text("running starting")
+    with pytest.raises(RunLostError, match=r"Unavailable\."):
         run_on_connection(flat_of(tmp_path), "hospital", tmp_path, verbose=False)
 
 

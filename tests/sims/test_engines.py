@@ -64,10 +64,27 @@ def test_a_run_that_failed_after_a_round_says_how_to_go_on(tmp_path: Path) -> No
     assert str(plain.value) == "lost"
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "ties.safetensors").touch()
+    advice = "Go on from its last whole round with:"
     for engine, words in ((OWN, " --connection hospital"), ("flower", "")):
         with pytest.raises(RunFailedError) as told, advising(tmp_path, engine):
             raise RunFailedError("lost")
-        assert str(told.value).endswith(f"with --resume {tmp_path}{words}")
+        command = f"python -m sims run --resume {tmp_path}{words}"
+        assert str(told.value) == f"lost. {advice} {command}"
+
+
+def test_who_interrupts_a_run_is_told_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once there is a whole round, by the command that began it."""
+    with pytest.raises(KeyboardInterrupt), advising(tmp_path, "flower", "compare"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == ""
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "ties.safetensors").touch()
+    with pytest.raises(KeyboardInterrupt), advising(tmp_path, "flower", "compare"):
+        raise KeyboardInterrupt
+    told = capsys.readouterr().err
+    assert f"python -m sims compare --resume {tmp_path}\n" in told
 
 
 def test_the_engine_in_this_process_is_chosen_by_name(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from server.progress import MergeStart, RunEnd, Step
 from server.status import SILENT_SECONDS, STATUS, RunStatus, advance, now_utc
 from sims.commands import main
 from sims.status import advise, describe, find_status, show_status
-from sims.unfinished import KEPT
+from sims.unfinished import CONNECTED, KEPT
 from tests.server.events import NOW, exchanged
 
 SILENCE = timedelta(seconds=SILENT_SECONDS + 600)
@@ -63,6 +63,9 @@ def test_a_run_is_found_by_its_name_under_way_and_done(tmp_path: Path) -> None:
     assert find_status(done) == done / STATUS
     with pytest.raises(InputError, match="no run lies here"):
         find_status(tmp_path / "three")
+    (tmp_path / "three.unfinished").mkdir()
+    with pytest.raises(InputError, match="look again in a minute"):
+        find_status(tmp_path / "three")
 
 
 def test_all_that_an_operator_asks_is_told() -> None:
@@ -92,7 +95,9 @@ def test_what_seems_dead_is_told_with_the_command_to_go_on(tmp_path: Path) -> No
         text = printed(silent, place)
         assert "state silent" in text
         assert "says nothing for 11 min" in text
-        assert f"python -m sims {command} --resume {place}" in text
+        assert text.endswith(f"python -m sims {command} --resume {place}")
+    (place / CONNECTED).write_text(json.dumps({"connection": "hospital", "run": "7"}))
+    assert printed(silent, place).endswith(f"--resume {place} --connection hospital")
 
 
 def test_what_failed_is_told_with_the_reason(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from editing.errors import InputError
 from server.config import RunConfig
+from sims.errors import RunLostError
 from sims.unfinished import (
     CONNECTED,
     LOCK,
@@ -95,6 +96,19 @@ def test_a_failure_leaves_what_can_go_on_or_nothing(draft: Path) -> None:
         go_on(folder, fail)
     assert not draft.exists()
     assert not folder.exists()
+
+
+def test_a_run_that_nobody_can_tell_of_keeps_its_folder(draft: Path) -> None:
+    """Its server may still write there."""
+    (draft / "checkpoint" / "one.safetensors").unlink()
+
+    def lose() -> None:
+        (draft / "run").mkdir()
+        raise RunLostError
+
+    with pytest.raises(RunLostError):
+        go_on(draft.with_suffix(""), lose)
+    assert names_in(draft) > {"run", *RESUMABLE}
 
 
 def test_two_processes_never_work_in_one_folder(draft: Path) -> None:
