@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.foreign_text import show_foreign
 from editing.statistics import (
     LayerStatistics,
     NormBounds,
@@ -100,7 +101,7 @@ def decode(
     if reader is None:
         raise StatisticsError(
             f"Statistics encoded as one of {', '.join(readers)} were wanted, got "
-            f"{encoded.encoding!r}. Does the party run another version?"
+            f"{show_foreign(encoded.encoding)}. Does the party run another version?"
         )
     statistics = reader(encoded, d_in, d_out)
     check_norms(statistics, bounds or NormBounds())
@@ -194,8 +195,10 @@ def _tensor(encoded: EncodedStatistics, name: str) -> Tensor:
         StatisticsError: If it is missing.
     """
     if name not in encoded.tensors:
+        found = (
+            show_foreign(", ".join(encoded.tensors)) if encoded.tensors else "nothing"
+        )
         raise StatisticsError(
-            f"Statistics encoded as {encoded.encoding} hold `{name}`, got only "
-            f"{', '.join(encoded.tensors) or 'nothing'}."
+            f"Statistics encoded as {encoded.encoding} hold `{name}`, got only {found}."
         )
     return encoded.tensors[name]

@@ -9,6 +9,38 @@ GENERATED = ("ngram_entropy", "reference_score", "essence_score")
 """Metrics of text, by MEMIT's names; the first two are shown a hundred times."""
 
 
+MOST_BITS = 64.0
+"""No text that is written for a metric has an entropy of more."""
+
+DIFFERENCE = 1.001
+"""Of two probabilities, with what the rounding of each may add."""
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    **{
+        f"{kind}_{measure}": (0.0, 1.0)
+        for kind in (*KINDS, "attribute")
+        for measure in ("success", "acc", "token_acc")
+    },
+    **dict.fromkeys(
+        (
+            "paraphrase_success.same_direction",
+            "paraphrase_success.other_direction",
+            "locality_acc",
+            "locality_unchanged",
+            "portability_acc",
+            "reference_score",
+        ),
+        (0.0, 1.0),
+    ),
+    **{f"{kind}_diff": (-DIFFERENCE, DIFFERENCE) for kind in (*KINDS, "attribute")},
+    "ngram_entropy": (0.0, MOST_BITS),
+}
+"""The metrics that a party may send, and between what they lie for one case.
+
+``essence_score`` is not among them: it needs references, which parties do not have.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class MetricSums:
     """Metrics as sums over cases, so that parties' metrics add up.

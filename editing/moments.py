@@ -10,6 +10,7 @@ and float32 would leave 1e-7 of it. It is symmetric, so half of it is enough; wi
 tokens than half its width, a factor of it is smaller still.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,23 @@ TRIANGLE, FACTOR = "triangle", "factor"
 SINGLE_ROUNDING = 1e-4
 """Share of a moment's norm that an eigenvalue below 0 may have after float32 products,
 whose entries are off by up to 6.1e-5 of their size (`editing.moment_sums`)."""
+
+
+MOST_TOKENS = 2**40
+"""No party holds a text of more tokens: it would be the largest that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class MomentBounds:
+    """What the mean of ``‖k‖²`` over a text's tokens, ``tr(C₀)``, may be.
+
+    Attributes:
+        least: Lower bound.
+        most: Upper bound.
+    """
+
+    least: float = 0.0
+    most: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +101,12 @@ def write_moment(moment: TextMoment) -> dict[str, Tensor]:
 
 
 def read_moment(
-    tensors: Mapping[str, Tensor], tokens: int, d_in: int, *, single: bool = False
+    tensors: Mapping[str, Tensor],
+    tokens: int,
+    d_in: int,
+    *,
+    single: bool = False,
+    bounds: MomentBounds | None = None,
 ) -> TextMoment:
     """Read a moment of known width, refusing what no text can have.
 
@@ -92,26 +115,52 @@ def read_moment(
         tokens: Number of tokens summed.
         d_in: Width of the keys.
         single: Whether products were formed in float32, which leaves more rounding.
+        bounds: What its mean may be; anything if None.
 
     Raises:
-        StatisticsError: If the count is not positive, the form is unknown, a shape is
-            wrong, a number is not finite, or the sum is not positive semidefinite.
+        StatisticsError: If the count is not positive or beyond all texts, the form is
+            unknown, a shape is wrong, a number is not finite, the sum is not positive
+            semidefinite, or its mean is out of bounds.
     """
-    if tokens < 1:
+    if not 1 <= tokens <= MOST_TOKENS:
         raise StatisticsError(
-            f"The second moment of at least one token was wanted, got {tokens}."
+            "The second moment of at least one token was wanted, and of 2^40 at most, "
+            f"got {tokens}."
         )
     if set(tensors) == {FACTOR}:
         total = _read_factor(tensors[FACTOR], tokens, d_in)
-        return TextMoment(total, tokens, single)
-    if set(tensors) == {TRIANGLE}:
+    elif set(tensors) == {TRIANGLE}:
         total = read_triangle(tensors[TRIANGLE], d_in)
         check_semidefinite(total, SINGLE_ROUNDING if single else ROUNDING)
-        return TextMoment(total, tokens, single)
-    raise StatisticsError(
-        f"A second moment written as `{TRIANGLE}` or `{FACTOR}` was wanted, got "
-        f"{len(tensors)} tensors of other names. Does the party run another version?"
-    )
+    else:
+        raise StatisticsError(
+            f"A second moment written as `{TRIANGLE}` or `{FACTOR}` was wanted, got "
+            f"{len(tensors)} tensors of other names. Does the party run another "
+            "version?"
+        )
+    moment = TextMoment(total, tokens, single)
+    check_mean(moment, bounds or MomentBounds())
+    return moment
+
+
+def check_mean(moment: TextMoment, bounds: MomentBounds) -> None:
+    """Refuse a text whose keys are longer or shorter than those of any text.
+
+    The mean of ``‖k‖²`` is ``tr(Σ k kᵀ) / tokens``, so a number of tokens that is not
+    the sum's is seen as well, once it is off by as much as the bounds are apart.
+
+    Raises:
+        StatisticsError: If the mean is out of bounds.
+    """
+    mean = moment.total.trace().item() / moment.tokens
+    if not bounds.least <= mean <= bounds.most:
+        raise StatisticsError(
+            f"The second moment tells of keys of norm {max(mean, 0) ** 0.5:.3g} in "
+            "the root mean square, and of text they are between "
+            f"{bounds.least**0.5:.3g} and {bounds.most**0.5:.3g}. Does the party's "
+            "model or precision differ? If its text is right, raise "
+            "`run.max-key-ratio`."
+        )
 
 
 def write_triangle(matrix: Float[Tensor, "d d"]) -> Float[Tensor, " half"]:

@@ -114,7 +114,7 @@ def check_matrix(name: str, matrix: Tensor, shape: tuple[int, int]) -> None:
     """
     if tuple(matrix.shape) != shape:
         raise StatisticsError(
-            f"`{name}` of shape {shape} was wanted, got {tuple(matrix.shape)}. "
+            f"`{name}` of shape {shape} was wanted, got {tuple(matrix.shape)!s:.80}. "
             "Does the party edit another model or another layer?"
         )
     broken = int((~matrix.isfinite()).sum().item())
@@ -182,11 +182,12 @@ def check_norms(statistics: LayerStatistics, bounds: NormBounds) -> None:
     columns = statistics.cross.double().norm(dim=0)
     scale = (statistics.count * squares).sqrt()
     reach = torch.where(scale > 0, bounds.residual * scale, 0.0)
-    beyond = columns > reach + ROUNDING * columns.norm()
+    # Finite entries may have a norm that is not.
+    beyond = (columns > reach + ROUNDING * columns.norm()) | columns.isinf()
     if beyond.any():
         least = (columns / scale)[beyond].max().item()
         raise StatisticsError(
             f"`cross` tells of residuals of norm {least:.3g} or more, and at most "
             f"{bounds.residual:.3g} is allowed. Is it of the same edits as `gram`? If "
-            "they are right, raise `run.max-residual-norm`."
+            "they are right, raise `run.max-residual-ratio`."
         )

@@ -108,10 +108,15 @@ class ScheduleConfig(Settings):
         max_key_ratio: A party is refused whose keys are longer than so many times those
             of plain text, in the root mean square: ``√tr(C₀)``. A token that begins
             every text counts once in a window, so even its keys are within the square
-            root of the window's tokens; a large number turns the check off.
-        max_residual_norm: A party is refused whose residuals must be longer than this,
-            in the root mean square; unset, they may have any length. The report's
-            residual norm tells what is usual for a model.
+            root of the window's tokens; a large number turns the check off. A text
+            for a federated covariance is held to the same ratio, both ways, of the keys
+            that the server reads of the context templates.
+        max_residual_ratio: A party is refused whose residuals must be longer than so
+            many times what a target may be away from the longest hidden state that the
+            server finds, in the root mean square. A merge that makes the model worse
+            layer by layer has long residuals, too, and needs room.
+        max_residual_norm: The same bound as a length, in the place of that ratio. The
+            report's residual norm tells what is usual for a model.
     """
 
     rounds: PositiveInt = 1
@@ -122,6 +127,7 @@ class ScheduleConfig(Settings):
     compare: bool = False
     name: str | None = None
     max_key_ratio: Positive = 100.0
+    max_residual_ratio: Positive = 1000.0
     max_residual_norm: Positive | None = None
 
 

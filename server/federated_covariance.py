@@ -96,7 +96,9 @@ class TextPool:
     def _ask(self, model: EditableModel, plan: Plan) -> PooledCovariance:
         layers = plan.parameters.layers
         identity = ModelIdentity(
-            weights=model.fingerprint, tokenizer=model.tokenizer_fingerprint
+            weights=model.fingerprint,
+            tokenizer=model.tokenizer_fingerprint,
+            configuration=model.configuration_fingerprint,
         )
         pooled = pool_moments(
             self.seats(),

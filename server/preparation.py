@@ -1,7 +1,6 @@
 """What a run needs before its first round: model, plan, prior, held-out facts."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,12 @@ from editing.covariance_cache import digest_covariance, find_covariance
 from editing.embedded import file_beside, resolve_model
 from editing.hyperparameter_choice import choose_hyperparameters
 from editing.statistics import NormBounds
+from editing.typical_norms import TypicalNorms, measure_norms
 from server.config import RunConfig, ScheduleConfig
 from server.evaluation import HeldOutFact, read_held_out
 from server.federated_covariance import TextPool, TextShares, pool_texts
 from server.inputs import digest_inputs
+from strategies.limits import Limits
 from strategies.memory import Memory
 from strategies.messages import Job, ModelIdentity, OwnPrior
 from strategies.rounds import EditedLayer
@@ -39,6 +40,7 @@ class Preparation:
         inputs: Digests of what was read, by which a run that goes on knows its own.
         shares: What each party's text added to ``C₀``, if they counted it together.
         hyperparameters_from: The file or preset, and what else it says.
+        norms: How long the model's own keys and hidden states are.
     """
 
     model: EditableModel
@@ -49,11 +51,39 @@ class Preparation:
     inputs: Mapping[str, str]
     shares: TextShares | None = None
     hyperparameters_from: Mapping[str, object] = field(default_factory=dict)
+    norms: TypicalNorms = field(kw_only=True)
 
     def memory_weight(self, prior: PriorConfig) -> float:
         """``γ`` as a number."""
         chosen = prior.memory_weight
         return self.prior_weight if chosen == "lambda" else chosen
+
+    @property
+    def reach(self) -> float:
+        """How far a target may be from any hidden state: ``(1 + clamp) · ‖h‖``.
+
+        It is within ``clamp_norm_factor · ‖h‖`` of the state that it began at. What
+        earlier layers and rounds have made of that state is no longer than the target,
+        once they have done what they were asked for.
+        """
+        return (1 + self.plan.parameters.clamp_norm_factor) * self.norms.hidden
+
+    def limits(self, config: RunConfig, *, pooled: bool) -> Limits:
+        """The most that an honest party can say of itself.
+
+        Args:
+            config: Says how many requests the parties take.
+            pooled: Whether one party stands for all.
+        """
+        run, parameters = config.run, self.plan.parameters
+        longest = max(run.max_residual_ratio * self.reach, run.max_residual_norm or 0.0)
+        return Limits(
+            config.parties,
+            config.requests.phrasings,
+            pooled,
+            len(parameters.layers) * longest,
+            run.max_residual_ratio * (1 + parameters.clamp_norm_factor),
+        )
 
     def layers(
         self, memory_weight: float, run: ScheduleConfig | None = None
@@ -65,6 +95,7 @@ class Preparation:
             run: Bounds what a party may send.
         """
         run = run or ScheduleConfig()
+        residual = run.max_residual_norm or run.max_residual_ratio * self.reach
         found = {}
         for layer in self.plan.parameters.layers:
             d_out, d_in = self.model.widths(layer)
@@ -72,16 +103,16 @@ class Preparation:
             memory = Memory.of_covariance(moment, self.prior_weight, memory_weight)
             name = self.model.weight_name(layer)
             typical = float(moment.double().trace()) ** 0.5
-            bounds = NormBounds(
-                run.max_key_ratio * typical, run.max_residual_norm or math.inf
-            )
+            bounds = NormBounds(run.max_key_ratio * typical, residual)
             found[layer] = EditedLayer(name, d_out, d_in, memory, bounds)
         return found
 
     def job(self, config: RunConfig, label: str, *, pooled: bool) -> Job:
         """What every client is told."""
         identity = ModelIdentity(
-            weights=self.model.fingerprint, tokenizer=self.model.tokenizer_fingerprint
+            weights=self.model.fingerprint,
+            tokenizer=self.model.tokenizer_fingerprint,
+            configuration=self.model.configuration_fingerprint,
         )
         return Job(
             identity=identity,
@@ -147,6 +178,7 @@ def prepare(
         {**digest_inputs(config.requests, path), "covariance": digest},
         shares,
         chosen.describe(),
+        norms=measure_norms(model, plan.templates, parameters.layers),
     )
 
 

@@ -17,13 +17,9 @@ from strategies.arbitration import Arbiter, gather_tokens, rule_round
 from strategies.arrays import digest_arrays, to_tensors, write_delta
 from strategies.exchange import OnExchange
 from strategies.gathering import Gathering
+from strategies.limits import Limits, require_finite
 from strategies.merges.base import Merge
-from strategies.messages import (
-    Job,
-    Phase,
-    read_metrics,
-    read_targets_reply,
-)
+from strategies.messages import Job, Phase, read_targets_reply
 from strategies.notices import write_rulings
 from strategies.priors import write_prior
 from strategies.roster import Report, Roster, TooFewPartiesError
@@ -75,6 +71,8 @@ class CollaborativeEditing(Strategy):
         Told of every whole round, and of round 0 if it is judged.
     on_exchange : Callable, optional
         Told what each exchange with each node took.
+    limits : Limits, optional
+        The most that an honest party can say of itself.
     """
 
     def __init__(  # noqa: D107 - the class says it
@@ -91,11 +89,13 @@ class CollaborativeEditing(Strategy):
         report: Report | None = None,
         on_round: OnRound | None = None,
         on_exchange: OnExchange | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.job, self.merge, self.layers = job, merge, dict(layers)
         self.parties, self.dtype = parties, dtype
         self.judge_unedited, self.memory_keys = judge_unedited, memory_keys
         self.arbiter, self.on_round = arbiter, on_round
+        self.limits = limits or Limits()
         # Under `global` one party stands for all.
         self.roster = Roster(1 if job.pooled else min_parties, report, on_exchange)
         self.delta: dict[str, Tensor] = {}
@@ -138,7 +138,7 @@ class CollaborativeEditing(Strategy):
         if self.done == 0:
             given = to_tensors(initial_arrays)
             self.delta = {name: update.double() for name, update in given.items()}
-        self.roster.welcome(grid, self.job, self.parties, timeout)
+        self.roster.welcome(grid, self.job, self.parties, timeout, begun=self.done > 0)
         result = Result(arrays=self.to_arrays())
         if self.judge_unedited and self.done == 0:
             self.roster.begin_round(grid, 0, self.job)
@@ -244,7 +244,9 @@ class CollaborativeEditing(Strategy):
             node = reply.metadata.src_node_id
             try:
                 told = read_targets_reply(reply.content)
+                self.limits.check_targets(told, server_round, self.roster.places[node])
                 if told.requests > 0:
+                    outcome.edits[node] = self.limits.count_edits(reply, told, layers)
                     gathering.add(reply)
                     self.roster.count_statistics(server_round, reply)
             except StatisticsError as error:
@@ -262,9 +264,8 @@ class CollaborativeEditing(Strategy):
         self, server_round: int, layers: Sequence[int]
     ) -> list[Message]:
         """Ask for the statistics of some layers, on the model as edited so far."""
-        job = self.job.model_copy(
-            update={"round": server_round, "layers": tuple(layers)}
-        )
+        changes = {"round": server_round, "layers": tuple(layers)}
+        job = self.job.model_copy(update=changes)
         prior = write_prior(job.prior, self.layers)
         return self._address(Phase.STATISTICS, job, self.to_arrays(), prior=prior)
 
@@ -298,9 +299,7 @@ class CollaborativeEditing(Strategy):
         )
 
     def aggregate_evaluate(
-        self,
-        server_round: int,
-        replies: Iterable[Message],
+        self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Add the parties' sums and counts; numbers that cannot be right are left out.
 
@@ -308,10 +307,11 @@ class CollaborativeEditing(Strategy):
         """
         totals: dict[str, float] = {}
         for reply in replies:
+            node = reply.metadata.src_node_id
             try:
-                metrics = read_metrics(reply.content)
+                metrics = self.limits.read_metrics(reply, server_round, self.roster)
             except StatisticsError as error:
-                self.roster.refuse(server_round, reply.metadata.src_node_id, str(error))
+                self.roster.refuse(server_round, node, str(error))
                 continue
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + value
@@ -330,6 +330,7 @@ class CollaborativeEditing(Strategy):
             self._grams[layer] = gathering.pooled(layer).gram
             solved[edited.weight] = self.merge(given, edited.memory.prior())
         self.delta = add_deltas(self.delta, solved)
+        require_finite(self.delta, self.dtype, self.roster)
 
     def state(self) -> RoundState:
         """All that the next round depends on."""
@@ -372,9 +373,8 @@ class CollaborativeEditing(Strategy):
     ) -> None:
         """Have the parties judge, then the server, and tell of the round."""
         messages = self.configure_evaluate(number, result.arrays, config, grid)
-        found = self.aggregate_evaluate(
-            number, self.roster.exchange(grid, number, messages)
-        )
+        replies = self.roster.exchange(grid, number, messages)
+        found = self.aggregate_evaluate(number, replies)
         own = evaluate_fn(number, result.arrays) if evaluate_fn else None
         if found is not None:
             result.evaluate_metrics_clientapp[number] = found

@@ -7,6 +7,7 @@ from flwr.app import Message
 
 from editing.encodings import decode
 from editing.statistics import LayerStatistics, StatisticsError, pool
+from strategies.limits import check_same_edits
 from strategies.messages import read_statistics
 from strategies.roster import Roster
 from strategies.rounds import EditedLayer
@@ -55,11 +56,13 @@ class Gathering:
 
     def add_all(self, replies: Iterable[Message], roster: Roster) -> None:
         """Take in what comes, and refuse who sends what cannot be right."""
+        edits = roster.outcomes[self._number].edits
         for reply in replies:
+            node = reply.metadata.src_node_id
             try:
+                check_same_edits(reply, self._layers, edits.get(node))
                 self.add(reply)
             except StatisticsError as error:
-                node = reply.metadata.src_node_id
                 roster.refuse(self._number, node, str(error))
             else:
                 roster.count_statistics(self._number, reply)

@@ -1,11 +1,19 @@
 """Introductions: what a party says of itself before anything is computed."""
 
+from typing import Annotated
+
 from flwr.app import ConfigRecord, RecordDict
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from editing.settings import Settings
 from editing.statistics import StatisticsError
 from strategies.messages import Job, ModelIdentity
+
+Version = Annotated[int, Field(ge=0, le=1_000_000)]
+"""A number of a protocol; a longer one is nobody's and only fills logs."""
+
+Party = Annotated[int, Field(ge=-1, lt=1_000_000)]
+"""A place among the parties; −1 is none."""
 
 
 class Introduction(Settings):
@@ -18,15 +26,15 @@ class Introduction(Settings):
             node was given none.
     """
 
-    protocol: int
+    protocol: Version
     identity: ModelIdentity
-    party: int
+    party: Party
 
 
 class _Protocol(BaseModel):
     """What introductions of all protocols have in common."""
 
-    protocol: int
+    protocol: Version
 
 
 def write_introduction(introduction: Introduction) -> RecordDict:

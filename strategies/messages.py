@@ -21,7 +21,8 @@ from pydantic import Field, NonNegativeInt, ValidationError
 from editing.config import Plan
 from editing.encodings import EncodedStatistics, Encoding
 from editing.errors import InputError
-from editing.metrics import MetricSums
+from editing.foreign_text import show_foreign
+from editing.metrics import RANGES, MetricSums
 from editing.settings import Settings
 from editing.statistics import StatisticsError
 from strategies.arrays import to_array, to_tensors
@@ -68,7 +69,7 @@ LACKING: Failure = "updates that are missing"
 """What a node says that does not hold the updates that it was thought to hold."""
 
 
-METRIC_NAME = re.compile(r"round\.(\d+)\.(?:sum|count)\.(.+)")
+METRIC_NAME = re.compile(r"round\.([0-9]{1,9})\.(sum|count)\.(.+)")
 """A metric of the requests of one round, as it is called on the wire."""
 
 
@@ -82,14 +83,16 @@ class ModelIdentity(Settings):
     Attributes:
         weights: SHA-256 of all parameters and their precision.
         tokenizer: SHA-256 of how the tokenizer cuts.
+        configuration: SHA-256 of what else decides what the model computes.
     """
 
     weights: str
     tokenizer: str
+    configuration: str = ""
 
     def differences(self, other: "ModelIdentity") -> list[str]:
         """Name what differs."""
-        fields = ("weights", "tokenizer")
+        fields = ("weights", "tokenizer", "configuration")
         return [name for name in fields if getattr(self, name) != getattr(other, name)]
 
 
@@ -322,11 +325,19 @@ def read_judgements(record: Mapping[str, object]) -> dict[int, MetricSums]:
     return {number: MetricSums(sums[number], counts[number]) for number in sorted(sums)}
 
 
-def read_metrics(content: RecordDict) -> dict[str, float]:
+def read_metrics(
+    content: RecordDict, asked: Mapping[int, float] | None = None
+) -> dict[str, float]:
     """Unpack sums of metrics and the counts they are over; none if nothing was asked.
 
+    Args:
+        content: What the party sent.
+        asked: How many requests the party may have judged at most, by their round;
+            of any round as many as it likes if None.
+
     Raises:
-        StatisticsError: If a number is not finite, or a sum has no positive count.
+        StatisticsError: If a metric is not known or of a round that was not asked for,
+            a sum has no count that its party can have, or cannot be a sum of so many.
     """
     record = content.metric_records.get("metrics", MetricRecord())
     found = {
@@ -334,16 +345,40 @@ def read_metrics(content: RecordDict) -> dict[str, float]:
         for name, value in record.items()
         if isinstance(value, int | float)
     }
-    parts = [METRIC_NAME.fullmatch(name) for name in found]
+    parts = [part for name in found if (part := METRIC_NAME.fullmatch(name))]
     whole = {
-        f"round.{part[1]}.{kind}.{part[2]}"
+        f"round.{part[1]}.{kind}.{part[3]}"
         for part in parts
-        if part is not None
         for kind in ("sum", "count")
     }
-    sound = whole == set(found) == set(record)
-    if not sound or not all(math.isfinite(each) for each in found.values()):
-        raise StatisticsError("its metrics are not finite sums with their counts")
-    if any(value < 1 for name, value in found.items() if ".count." in name):
-        raise StatisticsError("its metrics are sums over nothing")
+    if not whole == set(found) == set(record):
+        raise StatisticsError("its metrics are not sums with their counts")
+    rounds = None if asked is None else {str(each): n for each, n in asked.items()}
+    for part in parts:
+        if part[2] == "count":
+            most = math.inf if rounds is None else rounds.get(part[1], 0.0)
+            _check_metric(
+                found[f"round.{part[1]}.sum.{part[3]}"], found[part[0]], most, part[3]
+            )
     return found
+
+
+def _check_metric(total: float, count: float, most: float, name: str) -> None:
+    """Hold one metric to what so many cases can have.
+
+    Raises:
+        StatisticsError: Saying what is wrong with it.
+    """
+    if name not in RANGES:
+        raise StatisticsError(f"its metrics name {show_foreign(name)}, which is none")
+    if not (count.is_integer() and 1 <= count <= most):
+        raise StatisticsError(
+            f"its metrics are over {count:g} requests of a round in which it can have "
+            f"{most:g}"
+        )
+    least, highest = RANGES[name]
+    if not least * count <= total <= highest * count:
+        raise StatisticsError(
+            f"its metrics say {total:g} of `{name}` over {count:g} requests, which "
+            "cannot be"
+        )

@@ -14,7 +14,7 @@ from flwr.serverapp.exception import AggregationError
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.moments import TextMoment, read_moment, write_moment
+from editing.moments import MomentBounds, TextMoment, read_moment, write_moment
 from editing.statistics import StatisticsError
 from strategies.arrays import to_tensors
 from strategies.messages import Job, Phase
@@ -58,13 +58,16 @@ def write_moments(moments: Mapping[int, TextMoment]) -> RecordDict:
 
 
 def read_moments(
-    content: RecordDict, widths: Mapping[int, int]
+    content: RecordDict,
+    widths: Mapping[int, int],
+    bounds: Mapping[int, MomentBounds] | None = None,
 ) -> dict[int, TextMoment]:
     """Unpack a party's moments; `write_moments` packs them. Of no text there are none.
 
     Args:
         content: What the party sent.
         widths: ``d_in`` of each layer that it was asked for.
+        bounds: What their means may be, by layer; anything if None.
 
     Raises:
         StatisticsError: If they are not of this protocol, of other layers, or such that
@@ -85,7 +88,13 @@ def read_moments(
         return {}
     _check_names(tensors, widths)
     return {
-        layer: read_moment(_of_layer(tensors, layer), tokens, width, single=single)
+        layer: read_moment(
+            _of_layer(tensors, layer),
+            tokens,
+            width,
+            single=single,
+            bounds=(bounds or {}).get(layer),
+        )
         for layer, width in widths.items()
     }
 
@@ -98,6 +107,7 @@ def pool_moments(
     *,
     parties: int,
     timeout: float,
+    bounds: Mapping[int, MomentBounds] | None = None,
 ) -> PooledMoments:
     """Ask all parties, and add up what they send, in the order of the parties.
 
@@ -111,11 +121,12 @@ def pool_moments(
         roster: Of this exchange alone; the rounds have their own.
         parties: Nodes to wait for.
         timeout: Seconds to wait for them, and then for their replies.
+        bounds: What the mean of a party's text may be, by layer; anything if None.
     """
     roster.welcome(grid, job, parties, timeout)
     asking = roster.address(Phase.MOMENTS, job, ArrayRecord())
     replies = roster.exchange(grid, BEFORE, asking)
-    moments, tokens = _add(replies, widths, roster)
+    moments, tokens = _add(replies, widths, bounds, roster)
     left_out = _left_out(roster)
     roster.require_enough(BEFORE)
     _require_text(moments, left_out)
@@ -123,7 +134,10 @@ def pool_moments(
 
 
 def _add(
-    replies: Iterable[Message], widths: Mapping[int, int], roster: Roster
+    replies: Iterable[Message],
+    widths: Mapping[int, int],
+    bounds: Mapping[int, MomentBounds] | None,
+    roster: Roster,
 ) -> tuple[dict[int, TextMoment], dict[int, int]]:
     """Sum the replies in their order, one total a layer at a time."""
     totals: dict[int, TextMoment] = {}
@@ -131,7 +145,7 @@ def _add(
     for reply in replies:
         node = reply.metadata.src_node_id
         try:
-            found = read_moments(reply.content, widths)
+            found = read_moments(reply.content, widths, bounds)
         except StatisticsError as error:
             roster.refuse(BEFORE, node, str(error))
             continue

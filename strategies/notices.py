@@ -27,7 +27,7 @@ class TokenEntry(Settings):
         target: Keyed digest of the fact and the object it shall have.
     """
 
-    party: int
+    party: Annotated[int, Field(ge=-1, lt=1_000_000)]
     place: NonNegativeInt
     fact: Digest
     target: Digest

@@ -57,6 +57,8 @@ class RoundOutcome:
         bytes_up: Bytes of statistics that each party sent, by node.
         told: What each party says of its requests, by node; a party that is refused
             before the round is merged is taken out again.
+        edits: How many edits each party's statistics are sums over, by node. A request
+            with further phrasings is several.
         merged: Whether the round's update has been made.
         duplicates: Requests that were made more than once.
         conflicts: Facts that were given different objects.
@@ -65,6 +67,7 @@ class RoundOutcome:
     refusals: list[Refusal] = field(default_factory=list)
     bytes_up: dict[int, int] = field(default_factory=dict)
     told: dict[int, TargetsReply] = field(default_factory=dict)
+    edits: dict[int, int] = field(default_factory=dict)
     merged: bool = False
     duplicates: int = 0
     conflicts: int = 0

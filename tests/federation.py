@@ -29,6 +29,7 @@ from server.preparation import Preparation, prepare
 from sims.in_process import InProcessGrid, make_contexts
 from strategies.arbitration import Arbiter
 from strategies.collaborative import CollaborativeEditing, OnRound
+from strategies.exchange import OnExchange
 from strategies.merges.choice import read_merge
 from strategies.messages import Phase
 from strategies.roster import Report
@@ -183,6 +184,7 @@ class Federation:
         judge_unedited: bool = False,
         report: Report | None = None,
         on_round: OnRound | None = None,
+        on_exchange: OnExchange | None = None,
         resume: RoundState | None = None,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
@@ -203,6 +205,8 @@ class Federation:
             arbiter=Arbiter(parties) if parties.compares_tokens else None,
             report=report,
             on_round=on_round,
+            on_exchange=on_exchange,
+            limits=preparation.limits(self.config, pooled=merge == "global"),
         )
         if resume is not None:
             self.strategy.resume(resume)

@@ -203,7 +203,16 @@ SLANTED = torch.eye(D_IN, dtype=torch.float64) + torch.ones(D_IN, D_IN).triu(1)
         (spoilt("dense", gram=0 * SLANTED), "the same edits as `gram`"),
         (
             EncodedStatistics("dense", send("factors").tensors, 3),
-            "`gram`, got only keys",
+            "`gram`, got only 'keys, residuals'",
+        ),
+        (
+            EncodedStatistics("dense", {"a\nb" * 99: torch.zeros(1)}, 3),
+            r"got only 'a\\nba.{,80}\.$",
+        ),
+        (EncodedStatistics("zip\n" * 999, {}, 3), r"wanted, got 'zip\\nzip.{,80}\. "),
+        (
+            spoilt("dense", cross=torch.full((3, 5), 1e200, dtype=torch.float64)),
+            "residuals of norm inf",
         ),
         (EncodedStatistics("factors", {}, 3), "`keys`, got only nothing"),
         (

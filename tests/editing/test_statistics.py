@@ -183,7 +183,7 @@ def test_keys_beyond_their_bound_are_refused(
 def test_residuals_of_one_edit_are_known_exactly(seed: int) -> None:
     """Cauchy and Schwarz hold with equality there, so no slack is left."""
     statistics, exact = norms_of(1, 1.0, seed)
-    with pytest.raises(StatisticsError, match=r"run\.max-residual-norm"):
+    with pytest.raises(StatisticsError, match=r"run\.max-residual-ratio"):
         check_norms(statistics, NormBounds(residual=0.999 * exact.residual))
 
 

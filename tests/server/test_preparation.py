@@ -89,7 +89,7 @@ def test_layers_begin_with_the_covariance_and_nothing_remembered(
 
 
 def test_bounds_are_told_in_the_keys_of_plain_text(preparing: Prepare) -> None:
-    """``tr(C₀)`` is the mean square norm of a key; residuals are as they are."""
+    """``tr(C₀)`` is the mean square norm of a key; ``‖z‖ ≤ (1 + clamp) · ‖h‖``."""
     found = preparing()
     run = ScheduleConfig(max_key_ratio=3.0, max_residual_norm=2.5)
     bounded, free = found.layers(1.0, run), found.layers(1.0)
@@ -98,7 +98,22 @@ def test_bounds_are_told_in_the_keys_of_plain_text(preparing: Prepare) -> None:
         assert bounded[layer].bounds.key == pytest.approx(3 * square**0.5)
         assert bounded[layer].bounds.residual == 2.5
         assert free[layer].bounds.key == pytest.approx(100 * square**0.5)
-        assert free[layer].bounds.residual == float("inf")
+        reach = (1 + found.plan.parameters.clamp_norm_factor) * found.norms.hidden
+        assert free[layer].bounds.residual == pytest.approx(1000 * reach)
+
+
+def test_limits_are_those_of_the_settings(preparing: Prepare, world: Path) -> None:
+    """What the parties take, and targets no farther away than residuals may be long."""
+    tables: dict[str, dict[str, str | int | float | bool]] = {
+        "requests": {"phrasings": 3},
+        "run": {"max-residual-ratio": 5.0},
+    }
+    found, config = preparing(**tables), read_run_config(settings_of(world, **tables))
+    limits = found.limits(config, pooled=True)
+    assert limits.parties == config.parties
+    assert (limits.phrasings, limits.pooled) == (3, True)
+    assert limits.residual_norm == pytest.approx(len(LAYERS) * 5 * found.reach)
+    assert limits.residual_ratio == 5 * (1 + PARAMETERS.clamp_norm_factor)
 
 
 def test_the_memory_weight_may_be_called_lambda(preparing: Prepare) -> None:

@@ -176,8 +176,11 @@ def test_what_is_said_of_targets_survives_the_wire() -> None:
 def test_judgements_of_several_rounds_survive_the_wire() -> None:
     """Sums and counts by round are all that leaves of an evaluation."""
     judged = {
-        1: MetricSums({"rewrite_acc": 1.5, "a.b": 0.0}, {"rewrite_acc": 2, "a.b": 1}),
-        12: MetricSums({"rewrite_acc": -2.0}, {"rewrite_acc": 5}),
+        1: MetricSums(
+            {"rewrite_acc": 1.5, "paraphrase_success.same_direction": 0.0},
+            {"rewrite_acc": 2, "paraphrase_success.same_direction": 1},
+        ),
+        12: MetricSums({"rewrite_diff": -2.0}, {"rewrite_diff": 5}),
     }
     sent = over_the_wire(write_judgements(judged)).content
     assert read_judgements(read_metrics(sent)) == judged
@@ -199,31 +202,78 @@ def test_numbers_of_requests_that_cannot_be_are_refused(field: str, value: str) 
         read_targets_reply(RecordDict())
 
 
+def over(
+    total: float, count: float, name: str = "rewrite_acc", number: str = "1"
+) -> dict[str, float]:
+    """Write one metric of one round."""
+    return {f"round.{number}.sum.{name}": total, f"round.{number}.count.{name}": count}
+
+
 @pytest.mark.parametrize(
     "metrics",
     [
-        {"round.1.sum.a": 1.0},
-        {"round.1.count.a": 1.0},
-        {"round.1.sum.a": 1.0, "round.2.count.a": 1.0},
-        {"sum.a": 1.0, "count.a": 1.0},
-        {"round.x.sum.a": 1.0, "round.x.count.a": 1.0},
-        {"round.1.sum.a": float("nan"), "round.1.count.a": 1.0},
-        {"round.1.sum.a": float("inf"), "round.1.count.a": 1.0},
-        {"round.1.sum.a": 1.0, "round.1.count.a": 0.0},
-        {"round.1.sum.a": 1.0, "round.1.count.a": -2.0},
-        {"round.1.sum.a": 1.0, "round.1.count.a": 1.0, "a": 1.0},
+        {"round.1.sum.rewrite_acc": 1.0},
+        {"round.1.count.rewrite_acc": 1.0},
+        {"round.1.sum.rewrite_acc": 1.0, "round.2.count.rewrite_acc": 1.0},
+        {"sum.rewrite_acc": 1.0, "count.rewrite_acc": 1.0},
+        over(1.0, 1.0) | {"rewrite_acc": 1.0},
+        over(1.0, 1.0, number="x"),
+        over(1.0, 1.0, number="٣"),
+        over(1.0, 1.0, number="9" * 5000),
+        over(float("nan"), 1.0),
+        over(float("inf"), 1.0),
+        over(1.0, float("nan")),
+        over(1.0, float("inf")),
+        over(0.0, 0.0),
+        over(0.0, -2.0),
+        over(1.0, 1.5),
+        over(1e308, 1.0),
+        over(-5e5, 1.0),
+        over(1.5, 1.0),
+        over(-0.5, 1.0),
+        over(2.5, 2.0, "neighborhood_success"),
+        over(-1.5, 1.0, "rewrite_diff"),
+        over(1e6, 1.0, "ngram_entropy"),
+        over(1.0, 1.0, "score"),
+        over(1.0, 1.0, "rewrite_acc\nall is well"),
     ],
 )
 def test_metrics_that_are_no_sums_over_something_are_refused(
     metrics: dict[str, float],
 ) -> None:
-    """One NaN would spoil everybody's."""
-    with pytest.raises(StatisticsError, match="metrics"):
+    """One NaN would spoil everybody's, and one name could break the report."""
+    with pytest.raises(StatisticsError, match="metrics") as caught:
         read_metrics(write_metrics(metrics))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        over(1.0, 4.0, number="1"),
+        over(1.0, 1.0, number="0"),
+        over(1.0, 1.0, number="3"),
+        over(1.0, 1.0, number="01"),
+        over(1.0, 1.0, number="2"),
+        over(1.0, 1e30, number="1"),
+    ],
+)
+def test_metrics_are_of_no_more_requests_than_were_asked_for(
+    metrics: dict[str, float],
+) -> None:
+    """A party cannot outvote the others, nor judge rounds that have not been."""
+    asked = {1: 3.0, 2: 0.0}
+    honest = over(1.0, 3.0)
+    assert read_metrics(write_metrics(honest), asked) == honest
+    with pytest.raises(StatisticsError, match="in which it can have"):
+        read_metrics(write_metrics(metrics), asked)
 
 
 def test_a_list_of_numbers_is_no_metric() -> None:
     """Flower allows it; the protocol does not."""
-    record = MetricRecord({"round.1.sum.a": [1.0], "round.1.count.a": 1.0})
+    record = MetricRecord(
+        {"round.1.sum.rewrite_acc": [1.0], "round.1.count.rewrite_acc": 1.0}
+    )
     with pytest.raises(StatisticsError, match="metrics"):
         read_metrics(RecordDict({"metrics": record}))

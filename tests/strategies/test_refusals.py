@@ -8,8 +8,7 @@ import pytest
 from flwr.app import Array, Message, RecordDict
 from flwr.serverapp.exception import AggregationError
 
-from strategies.introductions import Introduction, read_introduction, write_introduction
-from strategies.messages import Failure, Phase, write_failure, write_metrics
+from strategies.messages import Phase
 from tests.federation import (
     AT_ONCE,
     Federation,
@@ -18,68 +17,19 @@ from tests.federation import (
     on_phase,
 )
 from tests.laws import ALGEBRA
+from tests.strategies.wrongs import (
+    Content,
+    claimed,
+    disturb,
+    failing,
+    introduced,
+    said,
+    sent,
+    without_layer,
+    without_statistics,
+)
 
 Make = Callable[..., Federation]
-Content = Callable[[RecordDict], None]
-
-
-def introduced(**changes: object) -> Content:
-    """Have a party say something else of itself."""
-
-    def change(content: RecordDict) -> None:
-        said = read_introduction(content)
-        changed = Introduction.model_validate({**said.model_dump(), **changes})
-        content["introduction"] = write_introduction(changed)["introduction"]
-
-    return change
-
-
-def sent(name: str, array: np.ndarray) -> Content:
-    """Put another array among a party's statistics."""
-
-    def change(content: RecordDict) -> None:
-        content.array_records["statistics"][name] = Array(array)
-
-    return change
-
-
-def claimed(name: str, value: int | str) -> Content:
-    """Put another fact beside a party's statistics."""
-
-    def change(content: RecordDict) -> None:
-        content.config_records["facts"][name] = value
-
-    return change
-
-
-def measured(**metrics: float) -> Content:
-    """Put other numbers into a party's reply."""
-
-    def change(content: RecordDict) -> None:
-        content["metrics"] = write_metrics(metrics)["metrics"]
-
-    return change
-
-
-def without_layer(content: RecordDict) -> None:
-    """Leave a layer out."""
-    for name in [n for n in content.array_records["statistics"] if n.startswith("2.")]:
-        del content.array_records["statistics"][name]
-
-
-def without_statistics(content: RecordDict) -> None:
-    """Leave all layers out."""
-    del content["statistics"]
-
-
-def failing(failure: Failure) -> Content:
-    """Report a failure in the place of an answer."""
-
-    def change(content: RecordDict) -> None:
-        content.clear()
-        content["failure"] = write_failure(failure)["failure"]
-
-    return change
 
 
 D_IN, D_OUT = 24, 16
@@ -114,7 +64,18 @@ FAULTS: dict[str, tuple[Phase, Content, str]] = {
     "long": (Phase.TARGETS, sent("1.keys", 1e6 * KEYS), "`run.max-key-ratio`"),
     "shape": (Phase.TARGETS, sent("2.keys", np.ones((2, 9))), "(2, 9)"),
     "count": (Phase.TARGETS, claimed("1.count", 0), "count of 0"),
-    "fewer": (Phase.TARGETS, claimed("1.count", 1), "at most 1 rows"),
+    "fewer": (Phase.TARGETS, claimed("1.count", 1), "1 does not go with 2 requests"),
+    "more": (Phase.TARGETS, claimed("2.count", 3), "layer 2: a count of 3"),
+    "weightless": (Phase.TARGETS, claimed("1.count", 2**62), "with 2 requests"),
+    "far": (
+        Phase.TARGETS,
+        sent("1.residuals", 1e150 * RESIDUALS),
+        "max-residual-ratio",
+    ),
+    "distant": (Phase.TARGETS, said(residual_norm=1e300), "max-residual-ratio"),
+    "boast": (Phase.TARGETS, said(requests=10**6), "than the 2 that it can have"),
+    "outburst": (Phase.TARGETS, said(requests=10**400), "than the 2 that it can have"),
+    "one more": (Phase.TARGETS, said(known=1), "than the 2 that it can have"),
     "layer": (Phase.TARGETS, without_layer, "`keys`"),
     "nothing": (Phase.TARGETS, without_statistics, "layer 1"),
     "replayed": (Phase.TARGETS, claimed("round", 7), "of round 1 were asked for"),
@@ -122,11 +83,6 @@ FAULTS: dict[str, tuple[Phase, Content, str]] = {
     "memory": (Phase.TARGETS, failing("not enough memory"), "not enough memory"),
 }
 """What a party may do wrong: when, what, and a part of the reason that is given."""
-
-
-def disturb(federation: Federation, phase: Phase, change: Content) -> None:
-    """Have the second party do something wrong."""
-    federation.tampers[1] = on_phase(phase, change)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -245,22 +201,6 @@ def test_a_dense_gram_that_no_keys_have_is_refused(
     (refusal,) = strategy.roster.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert reason in refusal.reason
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_metrics_that_cannot_be_right_spoil_nobody_elses(
-    federate: Make, value: float
-) -> None:
-    """The party is named, its edits stay, and the others' metrics are reported."""
-    federation = federate(editing=AT_ONCE)
-    numbers = {"round.1.sum.rewrite_acc": value, "round.1.count.rewrite_acc": 2.0}
-    disturb(federation, Phase.EVALUATE, measured(**numbers))
-    strategy, result = federation.run()
-    assert [r.node for r in strategy.roster.outcomes[1].refusals] == [
-        federation.node(1)
-    ]
-    assert result.evaluate_metrics_clientapp[1]["round.1.count.rewrite_acc"] == 4.0
-    assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
 
 
 def test_a_party_is_taken_back_in_the_next_round_unless_it_was_unwelcome(
