@@ -136,7 +136,8 @@ def find_round_targets(message: Message, context: Context) -> Message:
     updates = find_updates(message, folder.updates)
     asked, edited = choose(message, config, job, folder)
     so_far = asked_until(config, job.round, pooled=job.pooled)
-    folder.keep_rulings(so_far, read_rulings(message.content))
+    rulings = read_rulings(message.content)
+    folder.keep_rulings(job, config.party, so_far, rulings)
     # Runs may share what is filed, so it goes by what the model carries in truth.
     job = job.model_copy(update={"before": digest_all(read_carried(message.content))})
     groups, cache = group_by_party(edited, config.requests), config.target_cache
@@ -331,5 +332,7 @@ def _load(
 def identify(model: EditableModel) -> ModelIdentity:
     """What must be equal at all nodes."""
     return ModelIdentity(
-        weights=model.fingerprint, tokenizer=model.tokenizer_fingerprint
+        weights=model.fingerprint,
+        tokenizer=model.tokenizer_fingerprint,
+        configuration=model.configuration_fingerprint,
     )

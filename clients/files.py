@@ -1,8 +1,14 @@
 """Files that their owner alone may read, and of which no half is ever seen."""
 
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 OWNER = 0o700
 """The mode of a folder that nobody else may look into."""
@@ -31,21 +37,20 @@ def write_private(file: Path, data: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
-def add_private(file: Path, line: str) -> None:
-    """Add a line to a file at once; if there is no room for all of it, for none.
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Have a folder to oneself, among those who ask for it by this function.
 
-    Lines that others add meanwhile are kept.
+    Others wait, where the system has locks on files; of one that is killed the system
+    lets go.
     """
-    data = (line + "\n").encode()
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    folder.mkdir(parents=True, exist_ok=True, mode=OWNER)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        before = os.fstat(handle).st_size
-        written = os.write(handle, data)
-        if written < len(data):  # the disk is full; the rest is refused with a reason
-            try:
-                os.write(handle, data[written:])
-            except OSError:
-                os.ftruncate(handle, before)
-                raise
+        if sys.platform != "win32":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
     finally:
-        os.close(handle)
+        if sys.platform != "win32":  # a child that was forked meanwhile has it open
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)

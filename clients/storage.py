@@ -4,14 +4,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from flwr.app import Context
 
-from clients.files import add_private, make_private, write_private
+from clients.files import alone_in, make_private, write_private
 from clients.requests import Kept
 from clients.selection import Asked
 from clients.target_cache import TargetCache
@@ -66,32 +66,42 @@ class PrivateFolder:
                 found[number] = {(p, i): (norm, ratio) for p, i, norm, ratio in lines}
         return found
 
-    def keep_rulings(self, asked: Sequence[Asked], rulings: Sequence[Ruling]) -> None:
+    def keep_rulings(
+        self, job: Job, party: int, asked: Sequence[Asked], rulings: Sequence[Ruling]
+    ) -> None:
         """Tell the party which of its requests met another one, each of them once.
 
+        What was told in this round before is replaced: the round began again without
+        another party, or the run from an earlier round, and requests were ruled on
+        anew. ``rulings.jsonl`` holds what is told by now.
+
         Args:
+            job: Says which round it is.
+            party: Whose message it is.
             asked: The requests of all rounds so far.
             rulings: What the server says of them.
         """
-        by_place = {(each.round, each.party, each.place): each for each in asked}
-        file = self.path / "rulings.jsonl"
-        known = set(file.read_text().splitlines()) if file.is_file() else set()
-        for ruling in rulings:
-            own = by_place[ruling.round, ruling.party, ruling.place]
-            line = json.dumps(
-                {
-                    "round": own.round,
-                    "party": ruling.party,
-                    "case_id": own.request.case_id,
-                    "reason": ruling.reason,
-                    "kept": ruling.kept,
-                }
-            )
-            if line not in known:
-                known.add(line)
-                self._make()
-                # Nodes of a simulation share the folder: a line is added, and at once.
-                add_private(file, line)
+        lines = [line + "\n" for line in _describe(asked, rulings)]
+        told = self.path / "rulings"
+        before = [
+            file
+            for file in told.glob(f"round_*/party_{party}.jsonl")
+            if _place_of(file)[0] >= job.round
+        ]
+        if not lines and not before:
+            return
+        self._make()
+        with alone_in(told):  # nodes of a simulation share the folder
+            for file in before:
+                file.unlink(missing_ok=True)
+            if lines:
+                own = told / f"round_{job.round}" / f"party_{party}.jsonl"
+                write_private(own, "".join(lines).encode())
+            files = sorted(told.glob("round_*/party_*.jsonl"), key=_place_of)
+            told_by_now = "".join(file.read_text() for file in files)
+            # Under `global`, one party is told of all.
+            whole = "".join(dict.fromkeys(told_by_now.splitlines(keepends=True)))
+            write_private(self.path / "rulings.jsonl", whole.encode())
 
     def keep_cases(
         self, job: Job, party: int, cases: Sequence[Mapping[str, object]]
@@ -143,6 +153,28 @@ class PrivateFolder:
     def _write(self, place: Path, data: bytes) -> None:
         self._make()
         write_private(self.path / place, data)
+
+
+def _describe(asked: Sequence[Asked], rulings: Sequence[Ruling]) -> Iterator[str]:
+    """Write each ruling for the party that can look its request up."""
+    by_place = {(each.round, each.party, each.place): each for each in asked}
+    for ruling in rulings:
+        own = by_place[ruling.round, ruling.party, ruling.place]
+        yield json.dumps(
+            {
+                "round": own.round,
+                "party": ruling.party,
+                "case_id": own.request.case_id,
+                "reason": ruling.reason,
+                "kept": ruling.kept,
+            }
+        )
+
+
+def _place_of(file: Path) -> tuple[int, int]:
+    """Round and party of a file of rulings."""
+    party = int(file.stem.removeprefix("party_"))
+    return int(file.parent.name.removeprefix("round_")), party
 
 
 def _plain(label: str) -> str:

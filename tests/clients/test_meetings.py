@@ -205,3 +205,7 @@ def test_what_is_ruled_out_is_left_out_of_targets_statistics_and_memory(
     kept = ruled(federation, 1, kept=True)
     found = read_targets_reply(ask(federation, Phase.TARGETS, kept).content)
     assert (found.requests, found.left_out) == (2, 0)
+    # The round has begun again, and what it said before is not true any more.
+    (line,) = map(json.loads, file.read_text().splitlines())
+    case_id = federation.requests_of_parties(1)[1][1].case_id
+    assert (line["case_id"], line["kept"]) == (case_id, True)

@@ -1,7 +1,9 @@
 """The private folder keeps what a party never sends, and nobody else reads it."""
 
 import json
+import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,10 +110,12 @@ def test_a_party_reads_which_of_its_requests_met_another_one(tmp_path: Path) -> 
         Ruling(round=1, party=2, place=1, fact="0" * 32, reason="conflict", kept=False),
         Ruling(round=1, party=2, place=0, fact="1" * 32, reason="duplicate", kept=True),
     ]
-    folder.keep_rulings(asked, [])
+    folder.keep_rulings(JOB, 2, asked, [])
     assert not folder.path.exists()
-    folder.keep_rulings(asked, rulings[:1])
-    folder.keep_rulings(asked, rulings)
+    folder.keep_rulings(JOB, 2, asked, rulings[:1])
+    for label in ("run", "ties"):
+        job = JOB.model_copy(update={"label": label})
+        folder.keep_rulings(job, 2, asked, rulings)
     lines = (folder.path / "rulings.jsonl").read_text().splitlines()
     first, second = (each.request.case_id for each in asked)
     assert list(map(json.loads, lines)) == [
@@ -131,6 +135,72 @@ def test_a_party_reads_which_of_its_requests_met_another_one(tmp_path: Path) -> 
         },
     ]
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def ruling_of(number: int, party: int, *, kept: bool) -> Ruling:
+    """A ruling on the first request of a party's in a round."""
+    return Ruling(
+        round=number,
+        party=party,
+        place=0,
+        fact="0" * 32,
+        reason="conflict",
+        kept=kept,
+    )
+
+
+def read_told(folder: PrivateFolder) -> list[tuple[int, int, bool]]:
+    """Shorten what parties read to round, party and whether it is edited."""
+    text = (folder.path / "rulings.jsonl").read_text()
+    lines = map(json.loads, text.splitlines())
+    return [(line["round"], line["party"], line["kept"]) for line in lines]
+
+
+def test_what_was_told_in_an_attempt_that_was_given_up_is_not_told_any_more(
+    tmp_path: Path,
+) -> None:
+    """Of a party that shares the folder it stays, and so does that of rounds before."""
+    folder = PrivateFolder(tmp_path / "run")
+    asked = [
+        Asked(party, number, 0, world_requests()[0])
+        for party in (0, 1)
+        for number in (1, 2)
+    ]
+    first, second = (JOB.model_copy(update={"round": number}) for number in (1, 2))
+    for party in (1, 0):
+        told = [ruling_of(1, party, kept=party == 0)]
+        folder.keep_rulings(first, party, asked, told)
+    assert read_told(folder) == [(1, 0, True), (1, 1, False)]
+    rival = [ruling_of(2, 1, kept=False), ruling_of(1, 1, kept=True)]
+    folder.keep_rulings(second, 1, asked, rival)
+    assert len(read_told(folder)) == 4
+    folder.keep_rulings(second, 1, asked, [ruling_of(2, 1, kept=True)])
+    assert read_told(folder) == [(1, 0, True), (1, 1, False), (2, 1, True)]
+    folder.keep_rulings(second, 1, asked, [])
+    assert read_told(folder) == [(1, 0, True), (1, 1, False)]
+    folder.keep_rulings(second, 1, asked, rival)
+    folder.keep_rulings(first, 1, asked, [])  # gone on with from the start
+    assert read_told(folder) == [(1, 0, True)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no locks on files")
+def test_parties_that_write_at_once_are_all_told(tmp_path: Path) -> None:
+    """As processes of a simulation that share a folder are."""
+    folder, parties = PrivateFolder(tmp_path / "run"), range(6)
+    children = []
+    for party in parties:
+        child = os.fork()
+        if child == 0:
+            asked = [Asked(party, n, 0, world_requests()[0]) for n in (1, 2, 3, 4)]
+            for number in (1, 2, 3, 4):
+                job = JOB.model_copy(update={"round": number})
+                told = [ruling_of(number, party, kept=True)]
+                folder.keep_rulings(job, party, asked, told)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(children)
+    whole = [(number, party, True) for number in (1, 2, 3, 4) for party in parties]
+    assert read_told(folder) == whole
 
 
 @pytest.mark.parametrize("exists", [True, False])
