@@ -70,6 +70,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(IN_VENV) pip install --disable-pip-version-check --quiet -c constraints.txt \
 		$$(.venv/bin/python -c '$(REQUIREMENTS)')
 	@mv .venv/unfinished $(STAMP)
+	@echo "Installed. To use it: source .venv/bin/activate"
 
 constraints:  ## Resolve the ranges of pyproject.toml afresh and pin the result
 	@$(call want_python)

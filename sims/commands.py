@@ -210,7 +210,9 @@ def export_embedded_model(
     from sims.jobs import export_model
 
     export_model(folder)
-    typer.echo(f"Model: {folder}; set model.path to it on every node")
+    typer.echo(
+        f"Model: {folder}; name it in each node's `model-path` and the run's `model.path`"
+    )
 
 
 @app.command("search")

@@ -110,8 +110,9 @@ def await_nodes(
         if silent and waited > PATIENCE_SECONDS:
             silent = False
             logger.warning(
-                "waiting for %d parties, %d are there; a simulation makes as many as "
-                "`--federation-config 'num-supernodes=%d'` says",
+                "waiting for %d parties (`parties.count`), %d are there: start the "
+                "others. In a simulation, `--federation-config 'num-supernodes=%d'` says "
+                "how many there are",
                 count,
                 len(found),
                 count,
