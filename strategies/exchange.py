@@ -111,8 +111,8 @@ def await_nodes(
             silent = False
             logger.warning(
                 "waiting for %d parties (`parties.count`), %d are there: start the "
-                "others. In a simulation, `--federation-config 'num-supernodes=%d'` says "
-                "how many there are",
+                "others. A simulation makes as many as "
+                "`--federation-config 'num-supernodes=%d'` says",
                 count,
                 len(found),
                 count,
