@@ -1,6 +1,8 @@
 """The server is told the class of a failure, and the most telling one there is."""
 
 import errno
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -15,11 +17,12 @@ from clients.requests import ChangedRequestsError, MalformedRequestsError
 from clients.updates import MissingUpdatesError
 from editing.architectures import ModelError
 from editing.errors import EmptySourceError, InputError, MissingSourceError
-from editing.requests import RequestError
+from editing.requests import RequestError, to_counterfact
 from editing.solving import IllConditionedError
 from editing.targets import DivergedTargetError
 from editing.texts import TextError
 from strategies.messages import LACKING, Failure, Phase, ProtocolError
+from tests.clients.nodes import HANDS, own_files
 from tests.disks import fill, small_disk
 from tests.federation import Federation, assert_same_delta, edit_in_rounds
 from tests.laws import ALGEBRA
@@ -117,4 +120,53 @@ def test_a_full_disk_costs_a_party_rounds_until_there_is_room(
     first, second, third = ([each[0] for each in hands] for hands in asked)
     rounds = [first, [second[0], second[2]], third]
     expected = edit_in_rounds(federation.preparation, rounds, 1.0)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)
+
+
+LINE = '{"prompt": "{} works for", "subject": "Ada", "target_new": "Acme"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "failure", "told"),
+    [
+        (None, "requests that are missing", "cannot be read (No such file"),
+        ("", "a file of requests that holds none", "holds no requests"),
+        (f"{LINE}{{", "requests that are malformed", "jsonl:2: not JSON"),
+        (f'{LINE}{{"prompt": "x"}}', "requests that are malformed", "jsonl:2: `subj"),
+    ],
+    ids=["missing", "empty", "half", "malformed"],
+)
+def test_a_file_that_cannot_be_used_costs_its_party_the_round(
+    federate: Callable[..., Federation],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    content: str | None,
+    failure: str,
+    told: str,
+) -> None:
+    """The others go on; its operator reads file and line, and may mend it meanwhile."""
+    nodes = own_files(tmp_path)
+    broken = tmp_path / "mine.jsonl"
+    if content is not None:
+        broken.write_text(content)
+    nodes[1]["requests-path"] = str(broken)
+    rounds, parties = {"rounds": 2}, {"requests-per-round": 1}
+    federation = federate(node_configs=nodes, run=rounds, parties=parties)
+
+    def mend(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == Phase.EVALUATE.value:
+            lines = [json.dumps(to_counterfact(each)) for each in HANDS[1]]
+            broken.write_text("\n".join(lines))
+        return reply
+
+    federation.tampers[0] = mend
+    with caplog.at_level(logging.ERROR):
+        strategy, _ = federation.run()
+    (refusal,) = strategy.roster.outcomes[1].refusals
+    assert refusal.reason == f"it reported {failure}"
+    assert strategy.roster.outcomes[2].refusals == []
+    assert f"{broken}" in caplog.text
+    assert told in caplog.text
+    asked = [[HANDS[0][0], HANDS[2][0]], [hand[1] for hand in HANDS]]
+    expected = edit_in_rounds(federation.preparation, asked, 1.0)
     assert_same_delta(strategy.delta, expected, ALGEBRA)

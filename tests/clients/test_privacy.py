@@ -251,6 +251,32 @@ def test_requests_that_change_are_told_to_their_operator_alone(
     assert secrets().found_in(leaving(reply)) == []
 
 
+@pytest.mark.parametrize(
+    ("kept", "stays"),
+    [
+        (None, {"cases", "distances"}),
+        ("results", {"cases", "distances"}),
+        ("all", {"cases", "distances", "requests", "targets", "updates"}),
+        ("nothing", set()),
+    ],
+)
+def test_a_node_says_what_stays_of_its_private_folder(
+    federate: Make, kept: str | None, stays: set[str]
+) -> None:
+    """When the run ends; the server cannot ask for more or less."""
+    node = {} if kept is None else {"keep-private": kept}
+    federation = federate(dict.fromkeys(range(3), node))
+    federation.run()
+    (folder,) = federation.private.iterdir()
+    assert stays <= {path.name for path in folder.iterdir() if path.is_dir()}
+    forget(federation.grid, 60.0)
+    found = {
+        path.parts[len(folder.parts)] for path in folder.rglob("*.*") if path.is_file()
+    }
+    assert {name for name in found if not name.startswith(".")} == stays
+    assert folder.exists() == bool(stays)
+
+
 def told(value: Value) -> Plant:
     """Plant a value in a record of settings."""
     return lambda content: content.update({"more": ConfigRecord({"why": value})})

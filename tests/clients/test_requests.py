@@ -1,12 +1,10 @@
 """A client reads the run's settings, and over them its node's."""
 
-import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, RecordDict
 
 from clients.requests import (
     ClientConfig,
@@ -16,18 +14,8 @@ from clients.requests import (
 )
 from editing.errors import InputError
 from editing.requests import EditRequest, to_counterfact
-from strategies.messages import Phase
 from strategies.scenario import FlatValue, PartiesConfig, PriorConfig
-from tests.clients.nodes import HANDS, own_files
-from tests.federation import (
-    Federation,
-    assert_same_delta,
-    edit_in_rounds,
-    settings_of,
-    world_requests,
-    write_json,
-)
-from tests.laws import ALGEBRA
+from tests.federation import settings_of, world_requests, write_json
 
 Node = dict[str, str | int | float | bool]
 
@@ -358,52 +346,3 @@ def test_named_records_of_the_common_source_are_left_out(
     own = configure({"requests-path": str(file)}, requests={"skip": "[3]"})
     with pytest.raises(InputError, match="numbers the records of one"):
         requests_of_round(own, 1, pooled=False)
-
-
-LINE = '{"prompt": "{} works for", "subject": "Ada", "target_new": "Acme"}\n'
-
-
-@pytest.mark.parametrize(
-    ("content", "failure", "told"),
-    [
-        (None, "requests that are missing", "cannot be read (No such file"),
-        ("", "a file of requests that holds none", "holds no requests"),
-        (f"{LINE}{{", "requests that are malformed", "jsonl:2: not JSON"),
-        (f'{LINE}{{"prompt": "x"}}', "requests that are malformed", "jsonl:2: `subj"),
-    ],
-    ids=["missing", "empty", "half", "malformed"],
-)
-def test_a_file_that_cannot_be_used_costs_its_party_the_round(
-    federate: Callable[..., Federation],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    content: str | None,
-    failure: str,
-    told: str,
-) -> None:
-    """The others go on; its operator reads file and line, and may mend it meanwhile."""
-    nodes = own_files(tmp_path)
-    broken = tmp_path / "mine.jsonl"
-    if content is not None:
-        broken.write_text(content)
-    nodes[1]["requests-path"] = str(broken)
-    rounds, parties = {"rounds": 2}, {"requests-per-round": 1}
-    federation = federate(node_configs=nodes, run=rounds, parties=parties)
-
-    def mend(message: Message, reply: Message) -> Message:
-        if message.metadata.message_type == Phase.EVALUATE.value:
-            lines = [json.dumps(to_counterfact(each)) for each in HANDS[1]]
-            broken.write_text("\n".join(lines))
-        return reply
-
-    federation.tampers[0] = mend
-    with caplog.at_level(logging.ERROR):
-        strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
-    assert refusal.reason == f"it reported {failure}"
-    assert strategy.roster.outcomes[2].refusals == []
-    assert f"{broken}" in caplog.text
-    assert told in caplog.text
-    asked = [[HANDS[0][0], HANDS[2][0]], [hand[1] for hand in HANDS]]
-    expected = edit_in_rounds(federation.preparation, asked, 1.0)
-    assert_same_delta(strategy.delta, expected, ALGEBRA)
