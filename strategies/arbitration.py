@@ -6,6 +6,7 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
 from editing.statistics import StatisticsError
+from strategies.limits import Limits
 from strategies.messages import Job, Phase
 from strategies.notices import Ruling, TokenEntry, read_tokens
 from strategies.resolution import Entry, RoundVerdict, Verdict, resolve
@@ -111,15 +112,18 @@ class Arbiter:
 
 
 def gather_tokens(
-    roster: Roster, grid: Grid, number: int, job: Job
+    roster: Roster, grid: Grid, number: int, job: Job, limits: Limits | None = None
 ) -> dict[int, tuple[TokenEntry, ...]]:
     """Ask the parties for the tokens of their requests of a round; by node."""
+    limits = limits or Limits()
     asking = roster.address(Phase.TOKENS, job, ArrayRecord())
     entries = {}
     for reply in roster.exchange(grid, number, asking):
         node = reply.metadata.src_node_id
         try:
-            entries[node] = read_tokens(reply.content)
+            found = read_tokens(reply.content)
+            limits.check_requests(len(found), number, roster.places.get(node, -1))
+            entries[node] = found
         except StatisticsError as error:
             roster.refuse(number, node, str(error))
     roster.require_enough(number)

@@ -200,7 +200,7 @@ class CollaborativeEditing(Strategy):
         """
         self.roster.begin_again(number)
         if self.arbiter is not None:
-            entries = gather_tokens(self.roster, grid, number, self.job)
+            entries = gather_tokens(self.roster, grid, number, self.job, self.limits)
             pooled = self.job.pooled
             rule_round(self.arbiter, self.roster, number, entries, pooled=pooled)
         asked = list(self.roster.present)

@@ -64,19 +64,27 @@ class Limits:
         rounds = range(1, max(number, 1) + 1)
         return {each: self.requests_of(each, place) for each in rounds}
 
-    def check_targets(self, told: TargetsReply, number: int, place: int) -> None:
-        """Refuse a party that speaks of more requests than it has, or from too far.
+    def check_requests(self, count: int, number: int, place: int) -> None:
+        """Refuse a party that speaks of more requests than it has in a round.
 
         Raises:
             StatisticsError: Saying how many it can have.
         """
         most = self.requests_of(number, place)
-        examined = told.requests + told.known
-        if examined + told.left_out > most:
+        if count > most:
             raise StatisticsError(
                 f"it speaks of more requests than the {most:g} that it can have in "
                 f"round {number} (`parties.requests-per-round`)"
             )
+
+    def check_targets(self, told: TargetsReply, number: int, place: int) -> None:
+        """Refuse a party that speaks of too many requests, or of targets too far away.
+
+        Raises:
+            StatisticsError: If targets are farther away than any can be.
+        """
+        examined = told.requests + told.known
+        self.check_requests(examined + told.left_out, number, place)
         norm, ratio = self.residual_norm, self.residual_ratio
         far = told.residual_norm > (examined * norm if examined else 0)
         steep = told.residual_ratio > (examined * ratio if examined else 0)

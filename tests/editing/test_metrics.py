@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.metrics import MetricSums, harmonic_mean
+from editing.evaluation import evaluate_requests, predict_locality, sum_cases
+from editing.evaluation_config import EvaluationConfig
+from editing.generated_texts import add_texts, measure_texts
+from editing.metrics import RANGES, MetricSums, harmonic_mean
+from editing.requests import Question
+from tests.tiny import tiny_model, tiny_requests
 
 NAMES = st.sampled_from(["rewrite_success", "rewrite_acc", "paraphrase_diff", "x"])
 CASES = st.dictionaries(NAMES, st.integers(-4, 4).map(float)).map(
@@ -39,3 +44,35 @@ def test_sums_of_parties_are_those_of_all_cases(
 def test_the_score_is_a_harmonic_mean(values: list[float], mean: float) -> None:
     """One part that fails is not made good by the others."""
     assert harmonic_mean(values) == pytest.approx(mean)
+
+
+def test_every_metric_of_a_party_has_a_range_and_lies_in_it() -> None:
+    """Whatever requests bring along: questions, texts, prompts of other subjects."""
+    model, config = (
+        tiny_model(),
+        EvaluationConfig(generation=True, attribute_prompts=True, max_tokens=20),
+    )
+    asked = (Question(prompt="Hal North plays the", answers=("drum", "harp")),)
+    requests = [
+        each.model_copy(
+            update={
+                "locality": asked,
+                "portability": asked,
+                "attribute_prompts": ("Gus works for",),
+                "paraphrase_prompts": (f"{each.subject} is", f"the {each.subject} is"),
+                "neighborhood_prompts": ("Hal lives in",),
+                "generation_prompts": (f"{each.subject} is",),
+            }
+        )
+        for each in tiny_requests()
+    ]
+    before = predict_locality(model, requests)
+    cases = evaluate_requests(model, requests, config, before=before)
+    cases = add_texts(cases, measure_texts(model, requests, config, seed=0))
+    found = sum_cases(cases)
+    assert len(found.sums) > 15
+    for name, total in found.sums.items():
+        least, most = RANGES[name]
+        assert least * found.counts[name] <= total <= most * found.counts[name]
+    never = {"attribute_token_acc", "reference_score"}
+    assert set(RANGES) - set(found.sums) == never

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from editing.moments import (
     FACTOR,
+    MOST_TOKENS,
     TRIANGLE,
+    MomentBounds,
     TextMoment,
     read_moment,
     read_triangle,
@@ -170,3 +172,25 @@ def test_a_moment_in_a_narrower_type_is_read_in_float64(half: torch.dtype) -> No
     found = read_moment({FACTOR: keys}, 5, WIDTH)
     assert found.total.dtype == torch.float64
     assert_same(found.total, keys.double().mT @ keys.double())
+
+
+@pytest.mark.parametrize("tokens", [3, 40])
+def test_the_mean_of_a_moment_is_held_to_its_bounds(tokens: int) -> None:
+    """In both forms: the mean of ``‖k‖²``, a key at a time, and nothing else."""
+    keys = keys_of(tokens)
+    mean = sum(float(key @ key) for key in keys) / tokens
+    sent = write_moment(moment_of(keys))
+    for near in (MomentBounds(0.99 * mean, 1.01 * mean), MomentBounds(), None):
+        assert read_moment(sent, tokens, WIDTH, bounds=near).tokens == tokens
+    for far in (MomentBounds(1.01 * mean), MomentBounds(most=0.99 * mean)):
+        with pytest.raises(StatisticsError, match=r"run\.max-key-ratio"):
+            read_moment(sent, tokens, WIDTH, bounds=far)
+
+
+@pytest.mark.parametrize("tokens", [0, -1, MOST_TOKENS + 1, 10**15])
+def test_no_text_has_so_many_tokens(tokens: int) -> None:
+    """The mean over them would be nothing, or anything."""
+    sent = write_moment(moment_of(keys_of(40)))
+    assert read_moment(sent, MOST_TOKENS, WIDTH).tokens == MOST_TOKENS
+    with pytest.raises(StatisticsError, match="at least one token"):
+        read_moment(sent, tokens, WIDTH)

@@ -17,6 +17,7 @@ from server.config import ConfigurationError, read_run_config
 from server.federated_covariance import (
     PooledCovariance,
     TextShares,
+    bound_means,
     describe_shares,
     keep,
     read_kept,
@@ -338,3 +339,17 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(
     assert_same_bits(ours, theirs)
     assert again["covariance"] == whole["covariance"]
     assert again["inputs"] == whole["inputs"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_means_may_be_off_by_the_ratio_both_ways(federate: Make, dtype: str) -> None:
+    """Of the keys that the server reads itself; an honest text is well within."""
+    prepared = federate(model={"dtype": dtype}, prior=FEDERATED).preparation
+    found = bound_means(prepared.model, prepared.plan, 100.0)
+    assert tuple(found) == LAYERS
+    for layer, bounds in found.items():
+        own = prepared.norms.keys[layer]
+        assert bounds.least == pytest.approx(own.median / 1e4)
+        assert bounds.most == pytest.approx(own.mean * 1e4)
+        mean = float(prepared.covariance.moments[layer].trace())
+        assert 100 * bounds.least < mean < bounds.most / 100

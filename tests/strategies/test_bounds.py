@@ -9,6 +9,7 @@ from flwr.serverapp.exception import AggregationError
 
 from server.evaluation import summarise
 from strategies.messages import Phase
+from strategies.notices import read_tokens, write_tokens
 from tests.federation import AT_ONCE, Federation, assert_same_delta, edit_in_rounds
 from tests.laws import ALGEBRA
 from tests.strategies.wrongs import claimed, disturb, measured, said, sent
@@ -61,6 +62,23 @@ def test_a_later_layer_is_a_sum_over_the_same_edits(federate: Make) -> None:
     first, _, third = federation.requests_of_parties(1)
     expected = edit_in_rounds(federation.preparation, [[*first, *third]], 1.0)
     assert_same_delta(strategy.delta, expected, ALGEBRA)
+
+
+def crowded(content: RecordDict) -> None:
+    """Send a token of one request more than there are."""
+    entries = read_tokens(content)
+    more = entries[0].model_copy(update={"place": 2})
+    content["tokens"] = write_tokens([*entries, more])["tokens"]
+
+
+def test_tokens_are_of_no_more_requests_than_a_party_has(federate: Make) -> None:
+    """Requests that nobody makes could outvote those that are made."""
+    federation = federate(editing=AT_ONCE, parties={"conflicts": "majority"})
+    disturb(federation, Phase.TOKENS, crowded)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.roster.outcomes[1].refusals
+    assert refusal.node == federation.node(1)
+    assert "than the 2 that it can have" in refusal.reason
 
 
 def heavy(content: RecordDict) -> None:

@@ -55,3 +55,17 @@ def test_what_differs_from_the_server_is_named(
     check_introduction(same, JOB)
     with pytest.raises(StatisticsError, match=named):
         check_introduction(same.model_copy(update=update), JOB)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"protocol": -1}, {"protocol": 10**400}, {"party": -2}, {"party": 10**400}],
+)
+def test_numbers_that_only_fill_logs_are_refused(changes: dict[str, int]) -> None:
+    """Of a party nobody's place, and of a protocol nobody's version."""
+    same = Introduction(protocol=PROTOCOL_VERSION, identity=OURS, party=-1)
+    text = json.dumps({**same.model_dump(), **changes})
+    said = RecordDict({"introduction": ConfigRecord({"introduction": text})})
+    with pytest.raises(StatisticsError, match="introduction") as caught:
+        read_introduction(said)
+    assert len(str(caught.value)) < 100

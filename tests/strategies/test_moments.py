@@ -191,8 +191,22 @@ def fail(content: RecordDict) -> None:
     content.update(write_failure("texts that cannot be used"))
 
 
+def stretch(content: RecordDict) -> None:
+    """Claim keys of an absurd length."""
+    record = content.array_records["moments"]
+    for name in list(record):
+        record[name] = Array(1e15 * record[name].numpy())
+
+
 @pytest.mark.parametrize(
-    ("change", "reason"), [(spoil, "finite|shape"), (fail, "texts that cannot")]
+    ("change", "reason"),
+    [
+        (spoil, "finite|shape"),
+        (fail, "texts that cannot"),
+        (stretch, "keys of norm .*max-key-ratio"),
+        (state("tokens", 10**9), "keys of norm .*max-key-ratio"),
+        (state("tokens", 10**15), "2\\^40 at most"),
+    ],
 )
 def test_a_party_that_is_refused_does_not_stop_the_run(
     federate: Make,

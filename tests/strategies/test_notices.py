@@ -46,6 +46,8 @@ def test_who_was_told_nothing_leaves_nothing_out() -> None:
         f'[{{"party": 1, "place": -1, "fact": "{FACT}", "target": "{TARGET}"}}]',
         f'[{{"party": 1, "place": 0, "fact": "{FACT.upper()}", "target": "{TARGET}"}}]',
         f'[{{"party": 1, "place": 0, "fact": "{FACT}"}}]',
+        f'[{{"party": -2, "place": 0, "fact": "{FACT}", "target": "{TARGET}"}}]',
+        f'[{{"party": {10**9}, "place": 0, "fact": "{FACT}", "target": "{TARGET}"}}]',
     ],
 )
 def test_what_is_no_token_is_refused_and_never_repeated(text: str) -> None:
