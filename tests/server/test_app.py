@@ -11,7 +11,6 @@ from flwr.serverapp.exception import AggregationError
 
 import server.app
 from editing.deltas import applied, load_delta
-from editing.disk import has_no_room
 from editing.errors import InputError
 from editing.evaluation import evaluate_requests, sum_cases
 from server.app import choose_folder, choose_merges, explain
@@ -24,7 +23,6 @@ from sims.errors import RunFailedError
 from sims.in_process import run_in_process
 from strategies.messages import Phase
 from strategies.scenario import FlatValue
-from tests.disks import leave_room, small_disk
 from tests.federation import (
     AT_ONCE,
     FLOAT32_PIPELINE,
@@ -300,29 +298,6 @@ def test_a_fault_of_the_program_is_told_with_its_type_and_leaves_no_draft(
     # What was written about its whole rounds stays.
     unfinished = runs.output.with_name("one.unfinished")
     assert list(runs.output.parent.iterdir()) == [unfinished]
-    assert runs.kept("safetensors") == []
-
-
-def test_a_disk_that_fills_up_stops_a_run_with_a_plain_word(
-    world: Path, tmp_path: Path
-) -> None:
-    """Nothing half-written has the results' name, and earlier ones are whole."""
-    with small_disk(tmp_path / "disk") as disk:
-        runs = Runs(world, tmp_path)
-        runs.output = disk / "results" / "two"
-        earlier = disk / "results" / "one" / "report.json"
-        earlier.parent.mkdir(parents=True)
-        earlier.write_text("{}")
-        leave_room(disk, 12 * 1024)
-        with pytest.raises(Exception, match="No space left") as caught:
-            runs.run()
-        assert has_no_room(caught.value)
-        event = runs.last_event()
-        assert event["kind"] == "run"
-        assert "no room left on a disk of the server" in event["error"]
-        assert not runs.output.exists()
-        assert not list(disk.rglob("*partial*"))
-        assert earlier.read_text() == "{}"
     assert runs.kept("safetensors") == []
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from editing.disk import has_no_room
 from editing.errors import InputError
 from server.report import (
     Refusal,
@@ -29,6 +30,7 @@ from server.report_tables import (
     write_number,
 )
 from tests.disks import SIZE, leave_room, read_only, small_disk
+from tests.server.test_app import Runs
 
 MERGES = {"collabedit": 93.21, "global": 93.18, "ties": 4.0, "simple-average": 0.0}
 
@@ -304,6 +306,30 @@ def test_a_full_disk_leaves_no_half_of_a_folder(tmp_path: Path) -> None:
             "filler",
         ]
         assert (disk / "earlier.json").read_text() == "{}"
+
+
+def test_a_disk_that_fills_up_stops_a_run_with_a_plain_word(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing half-written has the results' name, and earlier ones are whole."""
+    monkeypatch.setattr("server.report_page.render_page", lambda _: "a page")
+    with small_disk(tmp_path / "disk") as disk:
+        runs = Runs(world, tmp_path)
+        runs.output = disk / "results" / "two"
+        earlier = disk / "results" / "one" / "report.json"
+        earlier.parent.mkdir(parents=True)
+        earlier.write_text("{}")
+        leave_room(disk, 12 * 1024)
+        with pytest.raises(Exception, match="No space left") as caught:
+            runs.run()
+        assert has_no_room(caught.value)
+        event = runs.last_event()
+        assert event["kind"] == "run"
+        assert "no room left on a disk of the server" in event["error"]
+        assert not runs.output.exists()
+        assert not list(disk.rglob("*partial*"))
+        assert earlier.read_text() == "{}"
+    assert runs.kept("safetensors") == []
 
 
 def test_a_place_that_may_not_be_written_is_named(tmp_path: Path) -> None:
