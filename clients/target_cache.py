@@ -27,6 +27,7 @@ from editing.requests import EditRequest
 from strategies.messages import Job
 
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+_DRAFT = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")
 
 
 METHOD = 2
@@ -97,7 +98,10 @@ class TargetCache:
             },
             {"sum": _check_sum(kept)},
         )
-        write_private(self._file(name), data)
+        try:
+            write_private(self._file(name), data)
+        except FileNotFoundError:  # the cache was cleared at this moment
+            write_private(self._file(name), data)
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.safetensors"
@@ -138,17 +142,21 @@ def describe_cache(path: Path) -> tuple[int, int, float | None, float | None]:
 
 
 def clear_cache(path: Path) -> int:
-    """Remove the targets that are kept, and nothing else; gives their number."""
+    """Remove the targets that are kept, and nothing else; gives their number.
+
+    Drafts of a process that was killed go with them. Whoever is writing one now writes
+    it again.
+    """
     files = _files(path)
-    for file in files:
+    for file in (*files, *_files(path, _DRAFT)):
         file.unlink(missing_ok=True)
     return len(files)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, names: re.Pattern[str] = _NAME) -> list[Path]:
     if not path.is_dir():
         return []
-    return sorted(file for file in path.iterdir() if _NAME.fullmatch(file.name))
+    return sorted(file for file in path.iterdir() if names.fullmatch(file.name))
 
 
 def _describe_machine(model: EditableModel) -> list[object]:

@@ -1,8 +1,10 @@
 """Replies that wait for their turn, on disk: memory shall not grow with parties."""
 
+import os
 import tempfile
-from pathlib import Path
+from collections import Counter
 from types import TracebackType
+from typing import IO
 
 from flwr.app import Array, ArrayRecord, Message
 
@@ -11,16 +13,17 @@ IN_MEMORY_BYTES = 1_000_000
 
 
 class Spool:
-    """Holds replies by node; their large arrays lie in a folder of the system's own.
+    """Holds replies by node; their large arrays lie in a file in the system's folder.
 
-    The folder is readable by its owner alone, and goes with the block.
+    The file has no name: nobody else can open it, and the system frees it when this
+    process ends, however it ends. Its room is used again once no array is in it.
     """
 
     def __init__(self) -> None:
         """Begin with none."""
         self._replies: dict[int, Message] = {}
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._written = 0
+        self._file: IO[bytes] | None = None
+        self._waiting: Counter[int] = Counter()
 
     def __enter__(self) -> "Spool":
         """Lend the spool."""
@@ -33,8 +36,8 @@ class Spool:
         trace: TracebackType | None,
     ) -> None:
         """Remove what is still there."""
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._file is not None:
+            self._file.close()
 
     def put(self, node: int, reply: Message, *, at_once: bool) -> None:
         """Keep a reply, in memory if it is taken out at once."""
@@ -43,14 +46,18 @@ class Spool:
                 for name, array in record.items():
                     if len(array.data) > IN_MEMORY_BYTES:
                         record[name] = self._write(array)
+                        self._waiting[node] += 1
         self._replies[node] = reply
 
     def take(self, node: int) -> Message:
         """Give a reply back as it came."""
         reply = self._replies.pop(node)
-        if not reply.has_error():
-            for record in reply.content.array_records.values():
-                read_back(record)
+        if self._file is None or not self._waiting.pop(node, 0):
+            return reply
+        for record in reply.content.array_records.values():
+            read_back(record, self._file)
+        if not self._waiting:
+            self._file.truncate(0)
         return reply
 
     def __contains__(self, node: int) -> bool:
@@ -58,32 +65,31 @@ class Spool:
         return node in self._replies
 
     def _write(self, array: Array) -> Array:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="collabedit-replies-")
-        self._written += 1
-        file = Path(self._folder.name) / str(self._written)
-        file.write_bytes(array.data)
-        return _Elsewhere(array, file)
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - goes with the block
+        place = self._file.seek(0, os.SEEK_END)
+        self._file.write(array.data)
+        return _Elsewhere(array, place)
 
 
 class _Elsewhere(Array):
-    """An array whose bytes lie in a file."""
+    """An array whose bytes lie in a file, from a place on."""
 
-    def __init__(self, array: Array, file: Path) -> None:
+    def __init__(self, array: Array, place: int) -> None:
         super().__init__(
             dtype=array.dtype, shape=array.shape, stype=array.stype, data=b""
         )
-        self.file = file
+        self.place, self.size = place, len(array.data)
 
 
-def read_back(record: ArrayRecord) -> None:
+def read_back(record: ArrayRecord, file: IO[bytes]) -> None:
     """Put the bytes of a record's arrays back from the disk."""
     for name, array in record.items():
         if isinstance(array, _Elsewhere):
+            file.seek(array.place)
             record[name] = Array(
                 dtype=array.dtype,
                 shape=array.shape,
                 stype=array.stype,
-                data=array.file.read_bytes(),
+                data=file.read(array.size),
             )
-            Path(array.file).unlink()

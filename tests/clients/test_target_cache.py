@@ -1,6 +1,7 @@
 """What is found in the cache is what was kept, and belongs to just what is asked."""
 
 import os
+import signal
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -210,6 +211,42 @@ def test_the_cache_is_described_and_cleared_and_nothing_else_is(
     assert clear_cache(folder) == 2
     assert sorted(folder.iterdir()) == sorted(others)
     assert cache.find(NAMES[0]) is None
+
+
+def test_what_a_killed_process_left_goes_when_the_cache_is_cleared(
+    tmp_path: Path,
+) -> None:
+    """A draft holds as much of a target as the file that it would have become."""
+    child = os.fork()
+    if child == 0:
+        Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        TargetCache(tmp_path).keep(NAMES[0], kept_of(0))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (draft,) = tmp_path.iterdir()
+    assert draft.stat().st_size > 0
+    other = tmp_path / f".{NAMES[0]}.txt.abc.partial"
+    other.write_text("mine")
+    assert describe_cache(tmp_path)[:2] == (0, 0)
+    assert clear_cache(tmp_path) == 0
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_who_is_writing_while_the_cache_is_cleared_writes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache may be cleared at any time, and costs no run its round."""
+    cache, replace_file = TargetCache(tmp_path), Path.replace
+    cleared: list[int] = []
+
+    def clear(draft: Path, file: Path) -> Path:
+        if not cleared:
+            cleared.append(clear_cache(tmp_path))
+            assert list(tmp_path.iterdir()) == []
+        return replace_file(draft, file)
+
+    monkeypatch.setattr(Path, "replace", clear)
+    cache.keep(NAMES[0], kept_of(0))
+    assert_same_kept(cache.find(NAMES[0]), kept_of(0))
 
 
 @pytest.fixture(scope="module")
