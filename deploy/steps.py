@@ -6,6 +6,7 @@ The services of docker-compose.yml call it, and so do the hosts of `deploy.names
 import argparse
 import shutil
 import ssl
+import stat
 import sys
 import urllib.error
 import urllib.request
@@ -26,14 +27,21 @@ BAD_INPUT, FAILED = 2, 1
 def hand_out_credentials(volumes: Path, nodes: int, hosts: Sequence[str]) -> None:
     """Make a federation's credentials once, and give each program its own.
 
-    Further nodes get keys of their own later; nothing that is there is made again.
+    Further nodes get keys of their own later; nothing that is there is made again. A
+    node's key that is there stays, for its party may have put it there, and what others
+    are told of the node is the public half of that.
 
     Args:
         volumes: Holds a folder for each program.
         nodes: How many nodes there are.
         hosts: Names and addresses by which nodes reach the server.
     """
-    from sims.credentials import Credentials, add_nodes, make_credentials
+    from sims.credentials import (
+        Credentials,
+        add_nodes,
+        make_credentials,
+        read_public_half,
+    )
 
     kept = volumes / "credentials" / "federation"
     if kept.exists():
@@ -51,18 +59,25 @@ def hand_out_credentials(volumes: Path, nodes: int, hosts: Sequence[str]) -> Non
     for node in range(nodes):
         own = volumes / f"node-{node}"
         deliver(made.authority, own / "ca.crt")
-        deliver(made.node_key(node), own / "node.key")
-        deliver(made.node_public_key(node), public / "keys" / f"node_{node}.pub")
+        if not (own / "node.key").exists():
+            deliver(made.node_key(node), own / "node.key")
+        half = public / "keys" / f"node_{node}.pub"
+        put(read_public_half(own / "node.key"), 0o644, half)
 
 
 def deliver(file: Path, place: Path) -> None:
     """Copy a file with its mode, whole or not at all."""
+    put(file.read_bytes(), stat.S_IMODE(file.stat().st_mode), place)
+
+
+def put(data: bytes, mode: int, place: Path) -> None:
+    """Write a file with its mode, whole or not at all."""
     place.parent.mkdir(exist_ok=True)
     beside = place.with_name(f".{place.name}.partial")
     beside.unlink(missing_ok=True)
     beside.touch(mode=0o600)
-    shutil.copyfile(file, beside)
-    shutil.copymode(file, beside)
+    beside.write_bytes(data)
+    beside.chmod(mode)
     beside.replace(place)
 
 
@@ -109,20 +124,29 @@ def register_nodes(superlink: str, public: Path, scratch: Path) -> None:
 
 
 def run_scenario(arguments: argparse.Namespace) -> None:
-    """Run a scenario on all nodes, once they are online.
+    """Run a scenario, once as many nodes are online as it has parties.
+
+    That is as many as there are keys, unless the settings say otherwise. A run that
+    keeps checkpoints may go on from one, and a party may have left it for good: it is
+    given to those that are there, and the server waits for the others if it must.
 
     Args:
         arguments: As `read_arguments` gives them for ``run``.
     """
     from deploy.operator import connect, run, wait_for_nodes
+    from server.config import read_scenario
 
     public: Path = arguments.public
     link = connect(arguments.scratch, arguments.superlink, public / "ca.crt")
-    count = len(public_keys(public))
-    wait_for_nodes(link, count, WAIT_SECONDS)
-    say(f"{count} nodes are online")
-    first = [f'model.path="{arguments.model}"', f"parties.count={count}"]
-    run(link, arguments.scenario, [*first, *arguments.settings])
+    keys = len(public_keys(public))
+    first = [f'model.path="{arguments.model}"', f"parties.count={keys}"]
+    settings = [*first, *arguments.settings]
+    config = read_scenario(arguments.scenario, settings)
+    kept = config.output.checkpoint is not None
+    wanted = config.run.min_parties if kept else config.parties.count
+    wait_for_nodes(link, wanted, WAIT_SECONDS)
+    say(f"{wanted} nodes are online")
+    run(link, arguments.scenario, settings)
     say("The run is complete")
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -21,6 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    SSHPublicKeyTypes,
+    load_ssh_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -130,6 +133,22 @@ def add_nodes(folder: Path, nodes: int) -> list[int]:
     for number in numbers:
         _write_node_keys(existing, number)
     return numbers
+
+
+def read_public_half(private: Path) -> bytes:
+    """Read the public half of a node's private key, as a file of its own has it.
+
+    Raises:
+        InputError: If it is no such key, or cannot be read without a passphrase.
+    """
+    try:
+        key = load_ssh_private_key(private.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InputError(
+            f"{private}: is no private key of a node ({type(error).__name__}); wanted "
+            "one without a passphrase, as `ssh-keygen -t ecdsa -b 384` writes it"
+        ) from None
+    return _public_half(key.public_key())
 
 
 def read_host(text: str) -> x509.GeneralName:
@@ -250,9 +269,12 @@ def _write_node_keys(made: Credentials, number: int) -> None:
     """Write a node's key pair, as OpenSSH writes them."""
     key = ec.generate_private_key(ec.SECP384R1())
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     _write_private(made.node_key(number), private)
-    _write(made.node_public_key(number), public + b"\n", PUBLIC)
+    _write(made.node_public_key(number), _public_half(key.public_key()), PUBLIC)
+
+
+def _public_half(key: SSHPublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
 
 
 def _pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:

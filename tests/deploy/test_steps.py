@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import deploy.operator
 from deploy.steps import (
     BAD_INPUT,
     hand_out_credentials,
@@ -21,6 +22,7 @@ from deploy.steps import (
 )
 from editing.errors import InputError
 from editing.requests import read_requests
+from sims.credentials import make_credentials
 from sims.superlink import free_port
 
 NODES = 3
@@ -87,6 +89,69 @@ def test_credentials_are_made_once_and_nodes_are_added_to_them(volumes: Path) ->
     after = contents(volumes)
     assert {name: after[name] for name in before} == before
     assert f"node-{NODES}/node.key" in after
+
+
+def test_a_key_that_a_party_put_there_is_its_own_and_stays(
+    volumes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Before the first start or later; others are told of its public half."""
+    theirs = make_credentials(tmp_path_factory.mktemp("theirs") / "made", 2)
+    own = [volumes / f"node-{number}" / "node.key" for number in range(NODES)]
+    own[0].write_bytes(theirs.node_key(0).read_bytes())
+    hand_out_credentials(volumes, NODES, ["superlink"])
+    own[1].write_bytes(theirs.node_key(1).read_bytes())
+    third = own[2].read_bytes()
+    hand_out_credentials(volumes, NODES, ["superlink"])
+    for number in (0, 1):
+        assert own[number].read_bytes() == theirs.node_key(number).read_bytes()
+        told = volumes / "public" / "keys" / f"node_{number}.pub"
+        assert told.read_bytes() == theirs.node_public_key(number).read_bytes()
+    assert own[2].read_bytes() == third
+    made = volumes / "credentials" / "federation" / "keys" / "node_2.pub"
+    told = volumes / "public" / "keys" / "node_2.pub"
+    assert told.read_bytes() == made.read_bytes()
+
+
+def test_a_key_that_is_none_is_named(volumes: Path) -> None:
+    """The others could not be told of the node."""
+    (volumes / "node-1" / "node.key").write_text("a key")
+    with pytest.raises(InputError, match=r"node-1/node\.key: is no private key"):
+        hand_out_credentials(volumes, NODES, ["superlink"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ([], 3),
+        (["parties.count=2"], 2),
+        (["run.min-parties=2", "output.checkpoint=/app/results/night"], 2),
+        (["output.checkpoint=/app/results/night"], 1),
+    ],
+    ids=["keys", "fewer", "gone on with", "by one"],
+)
+def test_a_run_waits_for_as_many_nodes_as_it_has_parties(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: list[str],
+    wanted: int,
+) -> None:
+    """A node that was unregistered for good keeps its key, and no run waiting."""
+    (tmp_path / "keys").mkdir()
+    for number in range(3):
+        (tmp_path / "keys" / f"node_{number}.pub").touch()
+    told: list[object] = []
+    monkeypatch.setattr(deploy.operator, "connect", lambda *_: "link")
+    monkeypatch.setattr(
+        deploy.operator, "wait_for_nodes", lambda _, count, __: told.append(count)
+    )
+    monkeypatch.setattr(deploy.operator, "run", lambda *given: told.append(given[-1]))
+    words = [word for each in settings for word in ("--set", each)]
+    places = ["--public", str(tmp_path), "--scratch", str(tmp_path)]
+    assert main(["run", *places, *words]) == 0
+    assert told[0] == wanted
+    given = told[1]
+    assert isinstance(given, list)
+    assert given[len(given) - len(settings) :] == settings
 
 
 def test_public_keys_come_in_the_nodes_order(tmp_path: Path) -> None:
