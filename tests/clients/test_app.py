@@ -55,7 +55,9 @@ def test_a_node_says_which_model_it_holds_and_where_it_stands(federate: Make) ->
     model = federation.preparation.model
     assert said.identity == identify(model)
     assert said.identity == ModelIdentity(
-        weights=model.fingerprint, tokenizer=model.tokenizer_fingerprint
+        weights=model.fingerprint,
+        tokenizer=model.tokenizer_fingerprint,
+        configuration=model.configuration_fingerprint,
     )
     assert (said.protocol, said.party) == (PROTOCOL_VERSION, 1)
 
@@ -91,7 +93,7 @@ def test_nothing_is_computed_for_a_server_of_another_kind(
     """Protocol, model and layers are checked before any arithmetic."""
     federation = federate()
     own = federation.preparation.model
-    other = ModelIdentity(weights="v", tokenizer=own.tokenizer_fingerprint)
+    other = identify(own).model_copy(update={"weights": "v"})
     plan = federation.preparation.plan
     outside = plan.parameters.model_copy(update={"layers": (1, 4)})
     cases: list[tuple[RecordDict, Failure]] = [

@@ -274,7 +274,7 @@ def test_a_run_does_not_begin_before_all_parties_are_there(
         federation.run()
     assert time.monotonic() - started >= 0.2
     assert federation.messages == []
-    assert caplog.text.count("waiting for 3 parties, 2 are there") == 1
+    assert caplog.text.count("waiting for 3 parties (`parties.count`), 2 are there") == 1
 
 
 def test_parties_without_requests_take_part_in_nothing_and_are_no_refusal(
