@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message
+from flwr.serverapp.exception import AggregationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -36,12 +37,14 @@ from strategies.messages import (
     write_metrics,
 )
 from strategies.rounds import EditedLayer, RoundState
+from strategies.scenario import FlatValue
 from strategies.updates import DELTA
 from tests.federation import (
     AT_ONCE,
     Federation,
     assert_same_bits,
     assert_same_delta,
+    edit_in_rounds,
     world_requests,
     write_json,
 )
@@ -197,6 +200,36 @@ def test_a_run_that_goes_on_from_a_round_ends_where_the_whole_one_ends(
     assert (
         rest.nodes_asked(Phase.TARGETS) == whole.nodes_asked(Phase.TARGETS)[3 * stop :]
     )
+
+
+def test_a_run_goes_on_without_a_party_that_left_it_for_good(
+    federate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node was unregistered; a run that begins still waits for all parties."""
+    monkeypatch.setattr("strategies.roster.RETURN_SECONDS", 0.1)
+    tables: dict[str, dict[str, FlatValue]] = {
+        "run": {"rounds": 2, "min-parties": 2},
+        "parties": {"requests-per-round": 1},
+    }
+    states: list[RoundState] = []
+    whole = federate(**tables)
+    whole.run(on_round=lambda state, *_: states.append(state))
+    rest = federate(**tables)
+    rest.grid = rest.grid_of(0, 2)
+    strategy, _ = rest.run(resume=states[0])
+    first, second = (rest.requests_of_parties(number) for number in (1, 2))
+    rounds = [[hand[0] for hand in first], [second[0][0], second[2][0]]]
+    expected = edit_in_rounds(rest.preparation, rounds, 1.0)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)
+    short = {"rounds": 2, "min-parties": 2, "timeout": 0.3}
+    for attendance, state, told in (
+        ((0, 2), None, "3 parties were expected and 2 came"),
+        ((0,), states[0], "2 parties were expected and 1 came"),
+    ):
+        alone = federate(**{**tables, "run": {**short}})
+        alone.grid = alone.grid_of(*attendance)
+        with pytest.raises(AggregationError, match=told):
+            alone.run(resume=state)
 
 
 def test_every_round_is_judged_by_its_own_requests_and_all_earlier_ones(
