@@ -8,6 +8,11 @@ What is trusted: the file system's own time of change (``ctime``), which no prog
 sets; and the owner of the cache's folder, who may change the model itself just as well.
 A file that was changed so shortly before it was read that the clock of its file system
 might not tell the next change is not taken down, as git does with its index.
+
+What is not seen: a change while a process has the model. Weights are mapped, so whoever
+writes into their file changes them in every process that has it open, after the
+fingerprint was told. A model's files are to be replaced, by a rename over them, and
+never overwritten: a process then keeps the bits that it knows.
 """
 
 import hashlib
