@@ -51,7 +51,6 @@ TESTED_ELSEWHERE = {
     "editing/settings.py": "tests/editing/test_config.py",
     "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
     "server/complaints.py": "tests/server/test_config.py",
-    "server/merging.py": "tests/server/test_app.py",
     "server/page_frame.py": "tests/server/test_report.py",
     "server/report_page.py": "tests/server/test_report.py",
     "server/report_plots.py": "tests/server/test_report.py",

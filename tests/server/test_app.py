@@ -14,13 +14,9 @@ from editing.deltas import applied, load_delta
 from editing.errors import InputError
 from editing.evaluation import evaluate_requests, sum_cases
 from server.app import choose_folder, choose_merges, explain
-from server.checkpoints import Checkpoints
-from server.config import RunConfig, read_run_config
+from server.config import read_run_config
 from server.evaluation import judge_held_out
-from server.preparation import Preparation
-from server.report import Report, read_report
 from sims.errors import RunFailedError
-from sims.in_process import run_in_process
 from strategies.messages import Phase
 from strategies.scenario import FlatValue
 from tests.federation import (
@@ -33,6 +29,7 @@ from tests.federation import (
     settings_of,
 )
 from tests.laws import ALGEBRA
+from tests.server.runs import Runs, fail_with
 
 FLOAT32 = 1e-7
 """Relative difference that a file in float32 leaves."""
@@ -43,44 +40,6 @@ def plain_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Save the seconds that plots take, where they do not matter."""
     if "whole" not in request.node.name:
         monkeypatch.setattr("server.report_page.render_page", lambda _: "a page")
-
-
-class Runs:
-    """Whole runs of both apps in this process.
-
-    Attributes:
-        output: Where results go.
-        private: Where parties keep what is theirs.
-        progress: The file that tells of the run.
-    """
-
-    def __init__(self, world: Path, folder: Path) -> None:
-        """Keep all files of the runs under one folder."""
-        self.world, self.output = world, folder / "results" / "one"
-        self.private, self.progress = folder / "private", folder / "progress.jsonl"
-
-    def flat(self, **tables: dict[str, FlatValue]) -> dict[str, FlatValue]:
-        """Write the settings of a quick run."""
-        tables.setdefault("editing", {**AT_ONCE})
-        flat = settings_of(self.world, **tables)
-        flat.setdefault("output.directory", str(self.output))
-        return {**flat, "output.progress": str(self.progress)}
-
-    def run(self, **tables: dict[str, FlatValue]) -> Report:
-        """Run, and read the report."""
-        flat = self.flat(**tables)
-        parties = int(str(flat["parties.count"]))
-        run_in_process(flat, parties, self.private)
-        return read_report(Path(str(flat["output.directory"])) / "report.json")
-
-    def last_event(self) -> dict[str, str]:
-        """Read the last line of the progress."""
-        event: dict[str, str] = json.loads(self.progress.read_text().splitlines()[-1])
-        return event
-
-    def kept(self, ending: str) -> list[Path]:
-        """List the private files of a kind."""
-        return sorted(self.private.rglob(f"*.{ending}"))
 
 
 @pytest.fixture
@@ -235,15 +194,6 @@ def contexts_with_a_strange_node(folder: Path) -> Callable[..., object]:
     return make
 
 
-def fail_with(error: BaseException) -> Callable[..., object]:
-    """Raise an error in the place of a function."""
-
-    def fail(*_: object, **__: object) -> object:
-        raise error
-
-    return fail
-
-
 def test_an_existing_folder_is_never_overwritten(runs: Runs) -> None:
     """The error is the input's, and says so in the progress."""
     runs.output.mkdir(parents=True)
@@ -338,100 +288,6 @@ def test_all_nodes_are_told_to_forget_once_after_the_last_merge(
     server.app.forget_run(federation.grid)
     assert federation.nodes_asked(Phase.FORGET) == sorted(federation.contexts)
     assert federation.messages[-1].metadata.message_type == Phase.FORGET.value
-
-
-def test_a_run_whose_results_are_whole_leaves_nothing_to_go_on_from(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same command is another run, which asks for requests as they are by then."""
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    (kept / "mine.txt").write_text("mine")
-    prior: dict[str, FlatValue] = {
-        "covariance": "federated",
-        "text": str(runs.world / "text.txt"),
-    }
-    for number in range(2):
-        computed = count_targets(monkeypatch)
-        folder = runs.output.with_name(str(number))
-        output = {"directory": str(folder), "checkpoint": str(kept)}
-        runs.run(output={**output}, run={"name": "night"}, prior=prior)
-        assert len(computed) == 6
-        assert [path.name for path in kept.rglob("*")] == ["mine.txt"]
-
-
-def test_a_run_killed_before_its_report_writes_it_and_asks_nobody_again(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All rounds are kept until the results are whole."""
-    kept, whole = tmp_path / "kept", runs.output.with_name("whole")
-    runs.run(output={"directory": str(whole)})
-    output: dict[str, FlatValue] = {
-        "directory": str(runs.output),
-        "checkpoint": str(kept),
-    }
-    with monkeypatch.context() as patch:
-        patch.setattr(server.app, "write_report", fail_with(KeyboardInterrupt()))
-        with pytest.raises(KeyboardInterrupt):
-            runs.run(output=output)
-    assert [path.name for path in kept.iterdir()] == ["collabedit.safetensors"]
-    computed = count_targets(monkeypatch)
-    runs.run(output=output)
-    assert computed == []
-    theirs, ours = (
-        load_delta(folder / "delta.safetensors")[0] for folder in (whole, runs.output)
-    )
-    assert_same_bits(ours, theirs)
-    assert list(kept.iterdir()) == []
-
-
-def test_a_checkpoint_where_the_run_is_watched_is_left_to_who_named_both(
-    runs: Runs, tmp_path: Path
-) -> None:
-    """They may have more to gather, and go on from it if they are killed meanwhile."""
-    kept = tmp_path / "watch" / "kept"
-    runs.run(output={"checkpoint": str(kept), "watch": str(tmp_path / "watch")})
-    assert [path.name for path in kept.iterdir()] == ["collabedit.safetensors"]
-
-
-def test_a_checkpoint_that_cannot_be_removed_costs_no_results(
-    runs: Runs,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The log says that it is there."""
-    monkeypatch.setattr(server.app, "remove_kept", fail_with(PermissionError(1, "no")))
-    runs.run(output={"checkpoint": str(tmp_path / "kept")})
-    assert f"the checkpoint in {tmp_path / 'kept'} stays (no)" in caplog.text
-
-
-def test_a_checkpoint_is_of_one_run_at_a_time(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second one is refused before any work, and harms nothing."""
-    kept = str(tmp_path / "kept")
-    refused: list[str] = []
-    honest = server.app.checkpoints_of
-
-    def meet(config: RunConfig, preparation: Preparation) -> Checkpoints:
-        monkeypatch.setattr(server.app, "prepare", fail_with(AssertionError("works")))
-        with pytest.raises(InputError, match="another run is at work") as caught:
-            runs.run(
-                output={
-                    "directory": str(runs.output.with_name("second")),
-                    "checkpoint": kept,
-                }
-            )
-        refused.append(str(caught.value))
-        return honest(config, preparation)
-
-    monkeypatch.setattr(server.app, "checkpoints_of", meet)
-    runs.run(output={"checkpoint": kept})
-    (told,) = refused
-    assert told.startswith(f"{kept}: ")
-    assert "another `output.checkpoint`" in told
-    assert list(runs.output.parent.iterdir()) == [runs.output]
 
 
 def test_the_next_free_folder_is_numbered_by_merge(

@@ -30,7 +30,7 @@ from server.report_tables import (
     write_number,
 )
 from tests.disks import SIZE, leave_room, read_only, small_disk
-from tests.server.test_app import Runs
+from tests.server.runs import Runs
 
 MERGES = {"collabedit": 93.21, "global": 93.18, "ties": 4.0, "simple-average": 0.0}
 

@@ -1,0 +1,121 @@
+"""A run goes on from its own checkpoint, alone, and leaves none with its results."""
+
+from pathlib import Path
+
+import pytest
+
+import server.app
+from editing.deltas import load_delta
+from editing.errors import InputError
+from server.checkpoints import Checkpoints
+from server.config import RunConfig
+from server.preparation import Preparation
+from strategies.scenario import FlatValue
+from tests.federation import assert_same_bits, count_targets
+from tests.server.runs import Runs, fail_with
+
+
+@pytest.fixture(autouse=True)
+def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the seconds that plots take."""
+    monkeypatch.setattr("server.report_page.render_page", lambda _: "a page")
+
+
+@pytest.fixture
+def runs(world: Path, tmp_path: Path) -> Runs:
+    """Make runs in folders of this test."""
+    return Runs(world, tmp_path)
+
+
+def test_a_run_whose_results_are_whole_leaves_nothing_to_go_on_from(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command is another run, which asks for requests as they are by then."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "mine.txt").write_text("mine")
+    prior: dict[str, FlatValue] = {
+        "covariance": "federated",
+        "text": str(runs.world / "text.txt"),
+    }
+    for number in range(2):
+        computed = count_targets(monkeypatch)
+        folder = runs.output.with_name(str(number))
+        output = {"directory": str(folder), "checkpoint": str(kept)}
+        runs.run(output={**output}, run={"name": "night"}, prior=prior)
+        assert len(computed) == 6
+        assert [path.name for path in kept.rglob("*")] == ["mine.txt"]
+
+
+def test_a_run_killed_before_its_report_writes_it_and_asks_nobody_again(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rounds are kept until the results are whole."""
+    kept, whole = tmp_path / "kept", runs.output.with_name("whole")
+    runs.run(output={"directory": str(whole)})
+    output: dict[str, FlatValue] = {
+        "directory": str(runs.output),
+        "checkpoint": str(kept),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(server.app, "write_report", fail_with(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(output=output)
+    assert [path.name for path in kept.iterdir()] == ["collabedit.safetensors"]
+    computed = count_targets(monkeypatch)
+    runs.run(output=output)
+    assert computed == []
+    theirs, ours = (
+        load_delta(folder / "delta.safetensors")[0] for folder in (whole, runs.output)
+    )
+    assert_same_bits(ours, theirs)
+    assert list(kept.iterdir()) == []
+
+
+def test_a_checkpoint_where_the_run_is_watched_is_left_to_who_named_both(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """They may have more to gather, and go on from it if they are killed meanwhile."""
+    kept = tmp_path / "watch" / "kept"
+    runs.run(output={"checkpoint": str(kept), "watch": str(tmp_path / "watch")})
+    assert [path.name for path in kept.iterdir()] == ["collabedit.safetensors"]
+
+
+def test_a_checkpoint_that_cannot_be_removed_costs_no_results(
+    runs: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says that it is there."""
+    monkeypatch.setattr(server.app, "remove_kept", fail_with(PermissionError(1, "no")))
+    runs.run(output={"checkpoint": str(tmp_path / "kept")})
+    assert f"the checkpoint in {tmp_path / 'kept'} stays (no)" in caplog.text
+
+
+def test_a_checkpoint_is_of_one_run_at_a_time(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one is refused before any work, and harms nothing."""
+    kept = str(tmp_path / "kept")
+    refused: list[str] = []
+    honest = server.app.checkpoints_of
+
+    def meet(config: RunConfig, preparation: Preparation) -> Checkpoints:
+        monkeypatch.setattr(server.app, "prepare", fail_with(AssertionError("works")))
+        with pytest.raises(InputError, match="another run is at work") as caught:
+            runs.run(
+                output={
+                    "directory": str(runs.output.with_name("second")),
+                    "checkpoint": kept,
+                }
+            )
+        refused.append(str(caught.value))
+        return honest(config, preparation)
+
+    monkeypatch.setattr(server.app, "checkpoints_of", meet)
+    runs.run(output={"checkpoint": kept})
+    (told,) = refused
+    assert told.startswith(f"{kept}: ")
+    assert "another `output.checkpoint`" in told
+    assert list(runs.output.parent.iterdir()) == [runs.output]
