@@ -138,7 +138,8 @@ class OutputConfig(Settings):
         directory: The folder to make; a numbered one under ``results`` if unset.
         progress: A file to which progress is appended, one JSON object a line.
         checkpoint: A folder that holds the run as it was after the last whole round;
-            a run that finds one there goes on from it.
+            a run that finds one there goes on from it. It is for one run at a time,
+            and emptied once the results are whole, unless it lies in `watch`.
         watch: The folder, of this run alone, in which it is described while it goes
             on: ``status.json``, ``metrics.jsonl`` and ``exchanges.jsonl``. If unset,
             that is `directory` with ``.unfinished`` behind its name, and they are moved
