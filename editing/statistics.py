@@ -138,9 +138,15 @@ def check_semidefinite(
         rounding: Share of the gram's norm, by default that of a float64 product.
 
     Raises:
-        StatisticsError: If the gram is not symmetric or has a negative eigenvalue.
+        StatisticsError: If the gram is not symmetric or has a negative eigenvalue, or
+            its norm is beyond all numbers, so that no rounding is a share of it.
     """
     tolerance = rounding * gram.norm() + torch.finfo(gram.dtype).tiny
+    if not tolerance.isfinite():
+        raise StatisticsError(
+            "`gram` must have a norm that is a number, and its entries are as large as "
+            f"{gram.abs().max().item():.3g}."
+        )
     skew = (gram - gram.mT).abs().max()
     if skew > tolerance:
         raise StatisticsError(
@@ -182,8 +188,9 @@ def check_norms(statistics: LayerStatistics, bounds: NormBounds) -> None:
     columns = statistics.cross.double().norm(dim=0)
     scale = (statistics.count * squares).sqrt()
     reach = torch.where(scale > 0, bounds.residual * scale, 0.0)
-    # Finite entries may have a norm that is not.
-    beyond = (columns > reach + ROUNDING * columns.norm()) | columns.isinf()
+    # Finite entries may have a norm that is not, and then no rounding is a share of it.
+    slack = torch.nan_to_num(ROUNDING * columns.norm(), posinf=0.0)
+    beyond = (columns > reach + slack) | columns.isinf()
     if beyond.any():
         least = (columns / scale)[beyond].max().item()
         raise StatisticsError(

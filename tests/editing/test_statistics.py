@@ -141,6 +141,15 @@ def test_a_gram_that_is_not_symmetric_is_refused() -> None:
         check_semidefinite(gram)
 
 
+@pytest.mark.parametrize("entry", [1e160, -1e300])
+def test_entries_whose_squares_are_no_numbers_are_refused(entry: float) -> None:
+    """No rounding is a share of their norm, so nothing would be too far off."""
+    gram = draw_statistics(8).gram
+    gram[0, 3] = gram[3, 0] = entry
+    with pytest.raises(StatisticsError, match="norm that is a number"):
+        check_semidefinite(gram)
+
+
 @given(depth=st.sampled_from([1e-6, 1e-3, 1.0]), edits=st.integers(1, 8), seed=SEEDS)
 def test_a_negative_eigenvalue_is_refused(depth: float, edits: int, seed: int) -> None:
     """Beyond rounding, however small beside the others, and as large as they."""
@@ -196,6 +205,16 @@ def test_an_absurd_cross_is_refused_beside_any_gram(edits: int, seed: int) -> No
     absurd = LayerStatistics(statistics.gram, 1e4 * statistics.cross, edits)
     with pytest.raises(StatisticsError, match="residuals of norm"):
         check_norms(absurd, bound)
+
+
+def test_a_cross_whose_squares_are_no_numbers_is_refused() -> None:
+    """Each column has a norm, and all of them together have none."""
+    keys = torch.eye(200, dtype=torch.float64)
+    honest = LayerStatistics.of_pairs(keys, torch.ones(200, 3, dtype=torch.float64))
+    check_norms(honest, NormBounds(2.0, 2.0))
+    absurd = LayerStatistics(honest.gram, 1e153 * honest.cross, 200)
+    with pytest.raises(StatisticsError, match="residuals of norm"):
+        check_norms(absurd, NormBounds(2.0, 2.0))
 
 
 def test_a_cross_where_no_key_has_an_entry_is_refused_without_any_bound() -> None:

@@ -23,6 +23,7 @@ from tests.strategies.wrongs import (
     disturb,
     failing,
     introduced,
+    renamed,
     said,
     sent,
     without_layer,
@@ -80,6 +81,8 @@ FAULTS: dict[str, tuple[Phase, Content, str]] = {
     "nothing": (Phase.TARGETS, without_statistics, "layer 1"),
     "replayed": (Phase.TARGETS, claimed("round", 7), "of round 1 were asked for"),
     "encoding": (Phase.TARGETS, claimed("1.encoding", "morse"), "'morse'"),
+    "novel": (Phase.TARGETS, claimed("1.encoding", "all\nis well " * 300), r"'all\nis"),
+    "names": (Phase.TARGETS, renamed("1.keys", "1.\x1b[2J\n" * 300), r", \x1b[2J\n1."),
     "memory": (Phase.TARGETS, failing("not enough memory"), "not enough memory"),
 }
 """What a party may do wrong: when, what, and a part of the reason that is given."""
@@ -97,6 +100,8 @@ def test_a_party_that_cannot_be_right_is_left_out_by_name(
     (refusal,) = strategy.roster.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert reason in refusal.reason
+    assert refusal.reason.isprintable()
+    assert len(refusal.reason) < 300
     first, _, third = federation.requests_of_parties(1)
     expected = edit_in_rounds(federation.preparation, [[*first, *third]], 1.0)
     assert_same_delta(strategy.delta, expected, ALGEBRA)
@@ -274,7 +279,9 @@ def test_a_run_does_not_begin_before_all_parties_are_there(
         federation.run()
     assert time.monotonic() - started >= 0.2
     assert federation.messages == []
-    assert caplog.text.count("waiting for 3 parties (`parties.count`), 2 are there") == 1
+    assert (
+        caplog.text.count("waiting for 3 parties (`parties.count`), 2 are there") == 1
+    )
 
 
 def test_parties_without_requests_take_part_in_nothing_and_are_no_refusal(

@@ -41,6 +41,16 @@ def sent(name: str, array: np.ndarray) -> Content:
     return change
 
 
+def renamed(name: str, other: str) -> Content:
+    """Send an array under a name that nobody knows."""
+
+    def change(content: RecordDict) -> None:
+        record = content.array_records["statistics"]
+        record[other] = record.pop(name)
+
+    return change
+
+
 def claimed(name: str, value: int | str) -> Content:
     """Put another fact beside a party's statistics."""
 
