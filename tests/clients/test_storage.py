@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from flwr.app import Context, RecordDict
 
+from clients.files import write_private
 from clients.selection import Asked
 from clients.storage import PrivateFolder
 from clients.target_cache import KeptTargets
@@ -184,23 +186,29 @@ def test_what_was_told_in_an_attempt_that_was_given_up_is_not_told_any_more(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no locks on files")
-def test_parties_that_write_at_once_are_all_told(tmp_path: Path) -> None:
-    """As processes of a simulation that share a folder are."""
-    folder, parties = PrivateFolder(tmp_path / "run"), range(6)
-    children = []
-    for party in parties:
-        child = os.fork()
-        if child == 0:
-            asked = [Asked(party, n, 0, world_requests()[0]) for n in (1, 2, 3, 4)]
-            for number in (1, 2, 3, 4):
-                job = JOB.model_copy(update={"round": number})
-                told = [ruling_of(number, party, kept=True)]
-                folder.keep_rulings(job, party, asked, told)
-            os._exit(0)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(children)
-    whole = [(number, party, True) for number in (1, 2, 3, 4) for party in parties]
-    assert read_told(folder) == whole
+def test_parties_that_write_at_once_are_all_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As processes of a simulation that share a folder: one comes amid another."""
+    folder = PrivateFolder(tmp_path / "run")
+    asked = [Asked(party, 1, 0, world_requests()[0]) for party in (0, 1)]
+    ready, say = os.pipe()
+    child = os.fork()
+    if child == 0:
+
+        def write_slowly(file: Path, data: bytes) -> None:
+            if file.name == "rulings.jsonl":
+                os.write(say, b".")
+                time.sleep(0.3)
+            write_private(file, data)
+
+        monkeypatch.setattr("clients.storage.write_private", write_slowly)
+        folder.keep_rulings(JOB, 0, asked, [ruling_of(1, 0, kept=True)])
+        os._exit(0)
+    os.read(ready, 1)
+    folder.keep_rulings(JOB, 1, asked, [ruling_of(1, 1, kept=False)])
+    assert os.waitpid(child, 0)[1] == 0
+    assert read_told(folder) == [(1, 0, True), (1, 1, False)]
 
 
 @pytest.mark.parametrize("exists", [True, False])

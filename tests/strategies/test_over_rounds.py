@@ -208,7 +208,7 @@ def test_a_run_goes_on_without_a_party_that_left_it_for_good(
     """Its node was unregistered; a run that begins still waits for all parties."""
     monkeypatch.setattr("strategies.roster.RETURN_SECONDS", 0.1)
     tables: dict[str, dict[str, FlatValue]] = {
-        "run": {"rounds": 2, "min-parties": 2},
+        "run": {"rounds": 2, "min-parties": 2, "timeout": 100.0},
         "parties": {"requests-per-round": 1},
     }
     states: list[RoundState] = []
