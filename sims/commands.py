@@ -211,7 +211,8 @@ def export_embedded_model(
 
     export_model(folder)
     typer.echo(
-        f"Model: {folder}; name it in each node's `model-path` and the run's `model.path`"
+        f"Model: {folder}; name it in each node's `model-path` and in the run's "
+        "`model.path`"
     )
 
 
