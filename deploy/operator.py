@@ -66,8 +66,11 @@ def register(link: SuperLink, key: Path) -> bool:
 
 
 def count_online(link: SuperLink) -> int:
-    """How many nodes the SuperLink hears from."""
-    answer = link.call(["supernode", "list", link.connection, "--format", "json"])
+    """How many nodes the SuperLink hears from; none if it does not answer."""
+    try:
+        answer = link.call(["supernode", "list", link.connection, "--format", "json"])
+    except RunFailedError:
+        return 0
     nodes = answer.get("nodes")
     listed = nodes if isinstance(nodes, list) else []
     return sum(node.get("status") == "online" for node in listed)

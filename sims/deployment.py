@@ -106,9 +106,15 @@ class Federation:
         return int(str(answer["node-id"]))
 
     def states(self) -> dict[int, str]:
-        """Tell of each node that is registered whether it is online, by node id."""
+        """Tell of each node that is registered whether it is online, by node id.
+
+        Of a SuperLink that does not answer, none.
+        """
         words = ["supernode", "list", self.link.connection, "--format", "json"]
-        listed = self.link.call(words)["nodes"]
+        try:
+            listed = self.link.call(words)["nodes"]
+        except RunFailedError:
+            return {}
         assert isinstance(listed, list)
         return {int(each["node-id"]): str(each["status"]) for each in listed}
 

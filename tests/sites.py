@@ -20,7 +20,7 @@ from server.preparation import prepare
 from server.report import RoundMetrics, read_report
 from sims.deployment import Federation
 from sims.programs import Program
-from sims.superlink import COMPLETED, FINISHED
+from sims.superlink import COMPLETED, FINISHED, ask_status
 from strategies.scenario import FlatValue
 from tests.federation import edit_in_rounds, settings_of, write_json
 
@@ -236,7 +236,7 @@ def wait_for_end(sites: Federation, run: str) -> tuple[str, str]:
 
     def over() -> bool:
         nonlocal found
-        found = sites.link.status(run)
+        found = ask_status(sites.link, run, PATIENCE)
         return found[0].startswith(FINISHED)
 
     wait_until(over, f"the end of run {run}")

@@ -66,6 +66,13 @@ def calls_of(flwr: Path) -> list[list[str]]:
     return [json.loads(line)[0] for line in lines]
 
 
+def has_asked(flwr: Path, word: str) -> bool:
+    """Whether a call with this first word is written down, and whole."""
+    calls = flwr / "calls"
+    text = calls.read_text() if calls.exists() else ""
+    return text.endswith("\n") and calls_of(flwr)[-1][0] == word
+
+
 def flat_of(draft: Path) -> dict[str, FlatValue]:
     """Settings that say where results go."""
     return {"output.directory": str(draft / "run"), "run.rounds": 2}
@@ -145,10 +152,13 @@ sims.connections.run_on_connection(
     with subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE
     ) as process:
-        while not (flwr / "calls").exists() or calls_of(flwr)[-1][0] != "log":
-            assert process.poll() is None
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        try:
+            while not has_asked(flwr, "log"):
+                assert process.poll() is None
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert calls_of(flwr)[-1][:3] == ["stop", "77", "hospital"], said
 
 
