@@ -12,7 +12,7 @@ from sims.deployment import deployed
 from sims.status import advise
 from tests.federation import assert_same_delta, world_requests
 from tests.processes import needs_proc
-from tests.sites import STORED, lay_out, run_to_end, wait_for_end
+from tests.sites import STORED, lay_out, run_to_end, wait_for_end, wait_until
 
 DOWN_SECONDS = 5.0
 """How long the SuperLink is away; Flower gives a run up after a minute."""
@@ -56,22 +56,28 @@ def test_a_killed_link_takes_its_server_app_along_and_the_status_says_how_to_go_
     """A party's mistake stands there by its class; its operator reads all of it."""
     sites = lay_out(world, tmp_path, world_requests(), 2, 1)
     nodes = sites.node_configs()
-    broken = Path(str(nodes[1]["requests-path"]))
+    broken = Path(str(nodes[0]["requests-path"]))
     broken.write_text('[{"prompt": "{} works for"', encoding="utf-8")
     place = sites.results.with_name("results.unfinished")
     with deployed(tmp_path / "processes", nodes, database=True) as programs:
         run = programs.link.submit(sites.flat)
         sites.wait_for("targets", 1)
+        wait_until(lambda: error_of(place) is not None, "the party to be left out")
         programs.server.kill()
         programs.restart_server()
         status, _ = wait_for_end(programs, run)
         programs.wait_until_online()
-        logs = [program.read_log() for program in (programs.server, programs.nodes[1])]
+        logs = [program.read_log() for program in (programs.server, programs.nodes[0])]
     assert status == "finished:failed"
     assert [str(broken) in log for log in logs] == [False, True]
     assert not sites.results.exists()
     found = read_status(place / STATUS)
     assert found.state == "running"
-    assert found.parties[1].error == "it reported requests that are malformed"
+    assert error_of(place) == "it reported requests that are malformed"
     advice = advise(found, place, datetime.now(UTC) + timedelta(hours=1))
     assert "start it again with the same settings" in advice[1]
+
+
+def error_of(place: Path) -> str | None:
+    """What the status says of the first party."""
+    return read_status(place / STATUS).parties[0].error

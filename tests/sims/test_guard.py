@@ -94,6 +94,7 @@ def test_a_program_that_ends_ends_its_guard(
     tmp_path: Path, program: str, code: int
 ) -> None:
     """With its own exit code, so that whoever waits for it need not wait longer."""
+    (tmp_path / "scratch").mkdir()
     with (
         (tmp_path / "log").open("wb") as log,
         guarded(
