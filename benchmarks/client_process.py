@@ -149,11 +149,11 @@ def answer(options: argparse.Namespace) -> Mapping[str, object]:
     from flwr.supernode.runtime import run_clientapp
 
     import clients.app
-    from editing.architectures import load_editable_model
-    from editing.fingerprint_cache import FingerprintCache, load_known_model
-    from editing.keys import extract_keys
-    from editing.requests import read_requests
-    from editing.residuals import read_hidden
+    from editing.memit.keys import extract_keys
+    from editing.memit.residuals import read_hidden
+    from editing.models.fingerprint_cache import FingerprintCache, load_known_model
+    from editing.models.loading import load_editable_model
+    from editing.requests.edit_request import read_requests
 
     assert all((run_clientapp, clients.app))  # what a client's process loads
     torch.set_num_threads(options.threads)

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import fmean
 
 from server.config import read_scenario
-from server.report import Report, read_report
-from sims.in_process import run_in_process
+from server.report.data import Report, read_report
+from sims.runs.in_process import run_in_process
 from strategies.scenario import flatten
 
 SCENARIO = Path("sims/scenarios/default.toml")

@@ -32,10 +32,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from editing.architectures import EditableModel, make_editable
-from editing.errors import InputError
-from editing.evaluation import evaluate_requests
-from editing.requests import EditRequest, read_requests
+from editing.base.errors import InputError
+from editing.evaluation.cases import evaluate_requests
+from editing.models.loading import EditableModel, make_editable
+from editing.requests.edit_request import EditRequest, read_requests
 
 SAMPLE = (
     Path(__file__).resolve().parents[2] / "shared/data/multi_counterfact_sample.json"

@@ -2,11 +2,12 @@
 
     python -m benchmarks.exchange [--parties 3] [--shape embedded|gpt2] [--clients warm]
 
-A SuperLink and one SuperNode a party run on this machine, as `sims.deployment` starts
-them, and merge `collabedit` over one or more rounds. Seconds and bytes are what the
-server writes to `exchanges.jsonl` and `metrics.jsonl`: an exchange takes as long as its
-slowest party, and its bytes are of the content of all parties' messages. With
-`--clients warm` the processes of clients are forked by `sims.warm_clients`.
+A SuperLink and one SuperNode a party run on this machine, as
+`sims.processes.federation` starts them, and merge `collabedit` over one or more rounds.
+Seconds and bytes are what the server writes to `exchanges.jsonl` and `metrics.jsonl`:
+an exchange takes as long as its slowest party, and its bytes are of the content of all
+parties' messages. With `--clients warm` the processes of clients are forked by
+`sims.processes.warm_clients`.
 """
 
 import argparse
@@ -21,15 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.client_process import write_model
-from editing.embedded import locate_embedded
-from editing.requests import read_requests
+from editing.requests.edit_request import read_requests
+from editing.sources.embedded import locate_embedded
 from server.config import RunConfig, read_scenario
-from server.metrics_log import EXCHANGES, METRICS
-from sims.credentials import make_credentials
-from sims.deployment import Federation, clean_environment, deployed, describe
-from sims.programs import Program
+from server.monitoring.metrics_log import EXCHANGES, METRICS
+from sims.processes.credentials import make_credentials
+from sims.processes.federation import Federation, clean_environment, deployed, describe
+from sims.processes.programs import Program
+from sims.processes.superlink import APP, SuperLink, follow_to_end
 from sims.splitting import write_lines, write_private
-from sims.superlink import APP, SuperLink, follow_to_end
 from strategies.scenario import FlatValue, flatten
 
 SCENARIO = APP / "sims" / "scenarios" / "default.toml"
@@ -161,11 +162,11 @@ def federate(
 
 
 def make_keeper(node: Program) -> Program:
-    """Have a node leave its clients to `sims.warm_clients`, and describe that."""
+    """Have a node leave its clients to `sims.processes.warm_clients`."""
     node.command = [*node.command, "--isolation", "process"]
     port = node.command[node.command.index("--port") + 1]
     words = ["--insecure", "--runtime-api-address", f"127.0.0.1:{port}"]
-    command = [sys.executable, "-m", "sims.warm_clients", *words]
+    command = [sys.executable, "-m", "sims.processes.warm_clients", *words]
     log = node.log.with_name("clients.log")
     return Program(f"clients of {node.name}", command, APP, node.environment, log)
 

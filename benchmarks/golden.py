@@ -15,14 +15,14 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from editing.config import Plan, Schedule
-from editing.deltas import applied
-from editing.evaluation import evaluate_requests
-from editing.keys import extract_keys
-from editing.pipeline import edit_alone
-from editing.residuals import compute_residuals, read_hidden
-from editing.statistics import LayerStatistics
-from editing.targets import compute_targets
+from editing.algebra.deltas import applied
+from editing.algebra.statistics import LayerStatistics
+from editing.evaluation.cases import evaluate_requests
+from editing.hyperparameters.config import Plan, Schedule
+from editing.memit.keys import extract_keys
+from editing.memit.pipeline import edit_alone
+from editing.memit.residuals import compute_residuals, read_hidden
+from editing.memit.targets import compute_targets
 from strategies.merges.choice import read_merge
 from tests.golden import (
     CLIENTS,

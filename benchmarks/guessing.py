@@ -17,14 +17,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from clients.requests import find_shares
-from editing.embedded import resolve_model
-from editing.encodings import Encoding, decode, encode
-from editing.keys import extract_keys
-from editing.pipeline import edit_alone, read_pairs
-from editing.requests import EditRequest, read_requests
-from editing.statistics import pool
-from editing.targets import compute_targets
+from clients.own_requests import find_shares
+from editing.algebra.encodings import Encoding, decode, encode
+from editing.algebra.statistics import pool
+from editing.memit.keys import extract_keys
+from editing.memit.pipeline import edit_alone, read_pairs
+from editing.memit.targets import compute_targets
+from editing.requests.edit_request import EditRequest, read_requests
+from editing.sources.embedded import resolve_model
 from server.config import RunConfig, read_scenario
 from server.preparation import Preparation, prepare
 from sims.console import hush_libraries

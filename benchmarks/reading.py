@@ -23,9 +23,9 @@ from typing import Any
 import datasets  # type: ignore[import-untyped]
 import pyarrow  # type: ignore[import-untyped]
 
-from editing.errors import InputError
-from editing.request_records import read_records
-from editing.requests import EditRequest, read_requests
+from editing.base.errors import InputError
+from editing.requests.edit_request import EditRequest, read_requests
+from editing.requests.records import read_records
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT.parent / "shared" / "data" / "multi_counterfact_sample.json"

@@ -20,14 +20,14 @@ from typing import get_args
 import torch
 from flwr.app import Message, RecordDict
 
-from editing.encodings import EncodedStatistics, Encoding
-from editing.statistics import LayerStatistics
-from sims.in_process import InProcessGrid
-from strategies.exchange import exchange
-from strategies.gathering import Gathering
-from strategies.memory import Memory
-from strategies.messages import Phase, write_statistics
-from strategies.rounds import EditedLayer
+from editing.algebra.encodings import EncodedStatistics, Encoding
+from editing.algebra.statistics import LayerStatistics
+from sims.runs.in_process import InProcessGrid
+from strategies.rounds.aggregation import Gathering
+from strategies.rounds.exchange import exchange
+from strategies.rounds.memory import Memory
+from strategies.rounds.state import EditedLayer
+from strategies.wire.messages import Phase, write_statistics
 
 D_IN, D_OUT = 6400, 1600
 """GPT2-XL's down-projection."""

@@ -30,13 +30,13 @@ from transformers import (
 )
 
 from benchmarks.evaluation import Costs, judge_case, judge_together
-from editing.architectures import EditableModel, make_editable
-from editing.config import Hyperparameters
-from editing.covariance import compute_covariance
-from editing.keys import extract_keys
-from editing.requests import EditRequest
-from editing.residuals import read_hidden
-from editing.targets import compute_targets
+from editing.covariance.covariance import compute_covariance
+from editing.hyperparameters.config import Hyperparameters
+from editing.memit.keys import extract_keys
+from editing.memit.residuals import read_hidden
+from editing.memit.targets import compute_targets
+from editing.models.loading import EditableModel, make_editable
+from editing.requests.edit_request import EditRequest
 from tests.naive import naive_target
 
 Result = TypeVar("Result")

@@ -26,21 +26,21 @@ from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from clients.requests import find_shares
-from editing.deltas import Delta, applied, load_delta, save_delta
-from editing.embedded import EMBEDDED, locate_embedded
-from editing.errors import InputError
-from editing.evaluation import evaluate_requests, sum_cases
-from editing.fingerprints import fingerprint_model
-from editing.hyperparameter_choice import load_named
-from editing.low_rank import Spectrum, decompose
+from clients.own_requests import find_shares
+from editing.algebra.deltas import Delta, applied, load_delta, save_delta
+from editing.algebra.fingerprints import fingerprint_model
+from editing.algebra.low_rank import Spectrum, decompose
+from editing.base.errors import InputError
+from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.hyperparameters.choice import load_named
+from editing.sources.embedded import EMBEDDED, locate_embedded
 from server.config import RunConfig, read_scenario
-from sims.adapters import Rank
 from sims.console import hush_libraries
-from sims.delta_files import FILE
-from sims.edit_record import EditRecord, read_record
-from sims.in_process import run_in_process
-from sims.model_folders import load_whole, torch_dtype
+from sims.deltas.adapters import Rank
+from sims.deltas.files import FILE
+from sims.deltas.model_folders import load_whole, torch_dtype
+from sims.deltas.record import EditRecord, read_record
+from sims.runs.in_process import run_in_process
 from strategies.scenario import flatten
 
 SCENARIO = Path("sims/scenarios/default.toml")
@@ -59,7 +59,7 @@ MB = 10**6
 
 WATCHED = """
 import pathlib, runpy, sys
-import sims.take_home
+import sims.deltas.export
 try:
     if sys.argv[1:]:
         runpy.run_module("sims", run_name="__main__", alter_sys=True)

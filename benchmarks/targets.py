@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from editing.architectures import EditableModel
-from editing.config import EditingConfig, Hyperparameters
-from editing.contexts import choose_templates
-from editing.errors import InputError
-from editing.hyperparameter_choice import choose_hyperparameters
-from editing.requests import EditRequest, read_requests, sample_requests
-from editing.targets import compute_targets
+from editing.base.errors import InputError
+from editing.hyperparameters.choice import choose_hyperparameters
+from editing.hyperparameters.config import EditingConfig, Hyperparameters
+from editing.memit.context_templates import choose_templates
+from editing.memit.targets import compute_targets
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest, read_requests, sample_requests
 from tests.golden import load_golden
 from tests.naive import naive_target
 

@@ -17,15 +17,15 @@ from clients.contribution import (
     sum_by_round,
 )
 from clients.failures import OtherModelError, classify
-from clients.meetings import (
+from clients.moments import find_own_texts, sum_moments
+from clients.own_prior import find_own_priors
+from clients.own_requests import ClientConfig, read_client_config
+from clients.resolutions import (
     blind_requests,
     check_rulings,
     find_key,
     heed_rulings,
 )
-from clients.moments import find_own_texts, sum_moments
-from clients.own_prior import find_own_priors
-from clients.requests import ClientConfig, read_client_config
 from clients.round_requests import hold_requests
 from clients.round_targets import (
     RoundTargets,
@@ -38,17 +38,18 @@ from clients.round_targets import (
 from clients.selection import Asked, asked_in, asked_until, group_by_party
 from clients.storage import PrivateFolder
 from clients.updates import find_updates
-from editing.architectures import EditableModel
-from editing.config import Hyperparameters
-from editing.covariance_cache import user_cache
-from editing.deltas import applied
-from editing.embedded import resolve_model
-from editing.encodings import EncodedStatistics
-from editing.evaluation import predict_locality
-from editing.fingerprint_cache import FingerprintCache, load_known_model
-from strategies.arrays import digest_all
-from strategies.introductions import Introduction, write_introduction
-from strategies.messages import (
+from editing.algebra.deltas import applied
+from editing.algebra.encodings import EncodedStatistics
+from editing.covariance.cache import user_cache
+from editing.evaluation.cases import predict_locality
+from editing.hyperparameters.config import Hyperparameters
+from editing.models.fingerprint_cache import FingerprintCache, load_known_model
+from editing.models.loading import EditableModel
+from editing.sources.embedded import resolve_model
+from strategies.conflicts.records import read_rulings, write_tokens
+from strategies.wire.arrays import digest_all
+from strategies.wire.handshakes import Introduction, write_introduction
+from strategies.wire.messages import (
     PROTOCOL_VERSION,
     Job,
     ModelIdentity,
@@ -61,10 +62,9 @@ from strategies.messages import (
     write_statistics,
     write_targets_reply,
 )
-from strategies.moments import write_moments
-from strategies.notices import read_rulings, write_tokens
-from strategies.priors import read_grams, read_pooled_covariance
-from strategies.updates import read_carried
+from strategies.wire.moments import write_moments
+from strategies.wire.priors import read_grams, read_pooled_covariance
+from strategies.wire.updates import read_carried
 
 logger = logging.getLogger(__name__)
 

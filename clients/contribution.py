@@ -12,16 +12,16 @@ from torch import Tensor
 
 from clients.selection import Asked, Group
 from clients.storage import Distances
-from editing.architectures import EditableModel
-from editing.augmentation import unedited_paraphrases
-from editing.encodings import EncodedStatistics, encode
-from editing.evaluation import evaluate_requests, sum_cases
-from editing.evaluation_config import EvaluationConfig
-from editing.generated_texts import add_texts, measure_texts
-from editing.metrics import MetricSums
-from editing.pipeline import read_pairs, walk_layers
-from editing.requests import EditRequest, to_counterfact
-from strategies.messages import Job
+from editing.algebra.encodings import EncodedStatistics, encode
+from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.config import EvaluationConfig
+from editing.evaluation.generated_texts import add_texts, measure_texts
+from editing.evaluation.metrics import MetricSums
+from editing.memit.pipeline import read_pairs, walk_layers
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest, to_counterfact
+from editing.requests.paraphrases import unedited_paraphrases
+from strategies.wire.messages import Job
 
 
 def contribute(

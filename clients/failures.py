@@ -9,13 +9,13 @@ import errno
 import torch
 
 from clients.own_prior import OtherCovarianceError
-from clients.requests import ChangedRequestsError, MalformedRequestsError
+from clients.own_requests import ChangedRequestsError, MalformedRequestsError
 from clients.updates import MissingUpdatesError
-from editing.architectures import ModelError
-from editing.disk import causes, has_no_room, system_number
-from editing.errors import EmptySourceError, InputError, MissingSourceError
-from editing.texts import TextError
-from strategies.messages import LACKING, Failure, ProtocolError
+from editing.base.errors import EmptySourceError, InputError, MissingSourceError
+from editing.covariance.texts import TextError
+from editing.files.disk import causes, has_no_room, system_number
+from editing.models.loading import ModelError
+from strategies.wire.messages import LACKING, Failure, ProtocolError
 
 _NO_MEMORY = "can't allocate memory"
 

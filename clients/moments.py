@@ -4,13 +4,19 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from clients.requests import ClientConfig
-from editing.architectures import EditableModel
-from editing.covariance import NoTokenError, compute_covariance
-from editing.embedded import resolve_model
-from editing.moment_sums import SINGLE
-from editing.moments import TextMoment
-from editing.texts import Document, TextError, TextSource, open_text, split_name
+from clients.own_requests import ClientConfig
+from editing.algebra.second_moments import TextMoment
+from editing.covariance.covariance import NoTokenError, compute_covariance
+from editing.covariance.sums import SINGLE
+from editing.covariance.texts import (
+    Document,
+    TextError,
+    TextSource,
+    open_text,
+    split_name,
+)
+from editing.models.loading import EditableModel
+from editing.sources.embedded import resolve_model
 
 
 def find_own_texts(model: EditableModel, config: ClientConfig) -> Iterable[Document]:

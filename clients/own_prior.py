@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from clients.requests import ClientConfig
-from editing.architectures import EditableModel
-from editing.covariance import Covariance, Provenance
-from editing.covariance_cache import digest_covariance, find_covariance
-from editing.embedded import resolve_model
-from editing.errors import InputError
-from strategies.memory import Memory
-from strategies.messages import OwnPrior
+from clients.own_requests import ClientConfig
+from editing.base.errors import InputError
+from editing.covariance.cache import digest_covariance, find_covariance
+from editing.covariance.covariance import Covariance, Provenance
+from editing.models.loading import EditableModel
+from editing.sources.embedded import resolve_model
+from strategies.rounds.memory import Memory
 from strategies.scenario import COMPUTE, FEDERATED
+from strategies.wire.messages import OwnPrior
 
 
 class OtherCovarianceError(InputError):

@@ -9,10 +9,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from clients.requests import ChangedRequestsError, ClientConfig
+from clients.own_requests import ChangedRequestsError, ClientConfig
 from clients.selection import Asked
 from clients.storage import PrivateFolder
-from strategies.messages import Job, Phase
+from strategies.wire.messages import Job, Phase
 
 
 def hold_requests(

@@ -10,11 +10,11 @@ from torch import Tensor
 from clients.selection import Asked, Group
 from clients.storage import Distances
 from clients.target_cache import KeptTargets, TargetCache, name_targets
-from editing.architectures import EditableModel
-from editing.requests import EditRequest
-from editing.residuals import read_hidden
-from editing.targets import compute_targets
-from strategies.messages import Job, TargetsReply
+from editing.memit.residuals import read_hidden
+from editing.memit.targets import compute_targets
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest
+from strategies.wire.messages import Job, TargetsReply
 
 SUMMED = 16 * torch.finfo(torch.float32).eps
 """A residual ratio below this is none at all, in any model.

@@ -6,9 +6,9 @@ from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from clients.requests import ClientConfig, requests_of_round
-from editing.augmentation import phrase, read_templates
-from editing.requests import EditRequest
+from clients.own_requests import ClientConfig, requests_of_round
+from editing.requests.edit_request import EditRequest
+from editing.requests.paraphrases import phrase, read_templates
 from strategies.scenario import RequestsConfig
 
 

@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 from flwr.app import Context
 
-from clients.files import alone_in, make_private, write_private
-from clients.requests import Kept
+from clients.own_requests import Kept
 from clients.selection import Asked
 from clients.target_cache import TargetCache
-from strategies.messages import Job
-from strategies.notices import Ruling
+from editing.files.private import alone_in, make_private, write_private
+from strategies.conflicts.records import Ruling
+from strategies.wire.messages import Job
 
 Distances: TypeAlias = dict[tuple[int, int], tuple[float, float]]
 """By party and place, ``‖z − h‖`` and ``‖z − h‖ / ‖h‖``."""

@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from clients.files import write_private
-from editing.architectures import EditableModel
-from editing.requests import EditRequest
-from strategies.messages import Job
+from editing.files.private import write_private
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest
+from strategies.wire.messages import Job
 
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _DRAFT = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from strategies.arrays import digest_array, to_array, to_tensor
-from strategies.updates import DELTA, read_carried
+from strategies.wire.arrays import digest_array, to_array, to_tensor
+from strategies.wire.updates import DELTA, read_carried
 
 _ENDING = ".safetensors"
 

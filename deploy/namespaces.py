@@ -21,14 +21,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from editing.errors import InputError
-from server.report import refuse_existing
-from sims.credentials import Credentials, make_credentials
-from sims.deployment import clean_environment, make_place
+from editing.base.errors import InputError
+from server.report.data import refuse_existing
 from sims.errors import RunFailedError
-from sims.programs import Program
-from sims.splitting import SplitOrder, split_source
-from sims.superlink import (
+from sims.processes.credentials import Credentials, make_credentials
+from sims.processes.federation import clean_environment, make_place
+from sims.processes.programs import Program
+from sims.processes.superlink import (
     APP,
     QUIET,
     executable,
@@ -37,6 +36,7 @@ from sims.superlink import (
     scratch_folder,
     write_toml,
 )
+from sims.splitting import SplitOrder, split_source
 from strategies.scenario import FlatValue
 
 BAD_INPUT, FAILED, SKIPPED = 2, 1, 77

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from server.config import read_scenario
 from sims.errors import RunFailedError
-from sims.superlink import (
+from sims.processes.superlink import (
     CONNECTION,
     QUIET,
     SuperLink,

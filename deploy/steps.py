@@ -36,7 +36,7 @@ def hand_out_credentials(volumes: Path, nodes: int, hosts: Sequence[str]) -> Non
         nodes: How many nodes there are.
         hosts: Names and addresses by which nodes reach the server.
     """
-    from sims.credentials import (
+    from sims.processes.credentials import (
         Credentials,
         add_nodes,
         make_credentials,
@@ -92,7 +92,7 @@ def write_example_requests(volumes: Path, scratch: Path, nodes: int) -> None:
     Raises:
         InputError: If a node has requests, which are never overwritten.
     """
-    from editing.errors import InputError
+    from editing.base.errors import InputError
     from sims.splitting import SplitOrder, split_source
 
     places = [volumes / f"requests-{node}" / REQUESTS for node in range(nodes)]
@@ -224,7 +224,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = read_arguments(words)
     if arguments.step == "healthy":  # asked every few seconds: nothing heavy is loaded
         return take(arguments)
-    from editing.errors import InputError
+    from editing.base.errors import InputError
     from sims.errors import RunFailedError
 
     try:

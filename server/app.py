@@ -14,16 +14,17 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.exception import AggregationError
 
-from editing.deltas import relative_difference, save_delta
-from editing.disk import flush_all, has_no_room
-from editing.errors import InputError
+from editing.algebra.deltas import relative_difference, save_delta
+from editing.base.errors import InputError
+from editing.files.disk import flush_all, has_no_room
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
 from server.merging import MergeJob, Outcome
+from server.monitoring.progress import Progress
+from server.monitoring.watching import watch_run
 from server.preparation import Preparation, prepare
-from server.progress import Progress
-from server.report import (
+from server.report.data import (
     Report,
     RunReport,
     create_output_folder,
@@ -31,10 +32,9 @@ from server.report import (
     write_report,
 )
 from server.shared_nodes import seat_parties
-from server.watching import watch_run
-from strategies.exchange import forget
 from strategies.merges.base import Merge
 from strategies.merges.choice import known_names, read_merge
+from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
 
 logger = logging.getLogger(__name__)

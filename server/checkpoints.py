@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from editing.disk import put_in_place
-from editing.errors import InputError
-from editing.settings import Settings
-from server.report import RoundMetrics
-from strategies.resolution import Entry
-from strategies.rounds import RoundState
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+from editing.files.disk import put_in_place
+from server.report.data import RoundMetrics
+from strategies.conflicts.policies import Entry
+from strategies.rounds.state import RoundState
 
 DELTA, GRAM = "delta.", "gram."
 RECORD = "record"

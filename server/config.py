@@ -20,13 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from editing.config import EditingConfig
-from editing.embedded import EMBEDDED, HUB, SELF
-from editing.errors import InputError
-from editing.evaluation_config import EvaluationConfig
-from editing.hyperparameter_presets import is_preset
-from editing.settings import Settings
-from server.complaints import complain
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+from editing.evaluation.config import EvaluationConfig
+from editing.hyperparameters.config import EditingConfig
+from editing.hyperparameters.presets import is_preset
+from editing.sources.embedded import EMBEDDED, HUB, SELF
+from server.validation_errors import complain
 from strategies.merges.base import Merge
 from strategies.merges.choice import read_merge
 from strategies.scenario import (

@@ -7,17 +7,17 @@ from pathlib import Path
 from flwr.app import ArrayRecord, MetricRecord
 from pydantic import TypeAdapter, ValidationError
 
-from editing.architectures import EditableModel
-from editing.deltas import Delta, applied
-from editing.errors import InputError
-from editing.judgements import Continuation, judge
-from editing.metrics import KINDS, MetricSums
-from editing.prompts import tokenize_target, tokenize_text
-from editing.settings import Settings
-from server.report import Refusal, RoundMetrics
-from strategies.arrays import to_tensors
-from strategies.messages import read_judgements
-from strategies.rounds import RoundOutcome
+from editing.algebra.deltas import Delta, applied
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+from editing.evaluation.likelihoods import Continuation, judge
+from editing.evaluation.metrics import KINDS, MetricSums
+from editing.models.loading import EditableModel
+from editing.models.token_rows import tokenize_target, tokenize_text
+from server.report.data import Refusal, RoundMetrics
+from strategies.rounds.state import RoundOutcome
+from strategies.wire.arrays import to_tensors
+from strategies.wire.messages import read_judgements
 
 MEASURED = frozenset(
     {"score"}

@@ -8,26 +8,26 @@ from pathlib import Path
 from flwr.serverapp import Grid
 from pydantic import JsonValue, ValidationError
 
-from editing.architectures import EditableModel
-from editing.config import Plan
-from editing.covariance import Covariance, Provenance, name_dtype, with_ridge
-from editing.covariance_files import load_covariance, save_covariance
-from editing.disk import flush, put_in_place
-from editing.embedded import EMBEDDED, file_beside, resolve_model
-from editing.errors import InputError
-from editing.moment_sums import DOUBLE, SINGLE
-from editing.moments import MomentBounds
-from editing.settings import Settings
-from editing.texts import split_name
-from editing.typical_norms import measure_norms
+from editing.algebra.second_moments import MomentBounds
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+from editing.covariance.covariance import Covariance, Provenance, name_dtype, with_ridge
+from editing.covariance.files import load_covariance, save_covariance
+from editing.covariance.sums import DOUBLE, SINGLE
+from editing.covariance.texts import split_name
+from editing.files.disk import flush, put_in_place
+from editing.hyperparameters.config import Plan
+from editing.models.loading import EditableModel
+from editing.models.typical_norms import measure_norms
+from editing.sources.embedded import EMBEDDED, file_beside, resolve_model
 from server.checkpoints import differences
 from server.config import RunConfig
 from server.inputs import digest_file, digest_source
-from strategies.exchange import OnExchange
-from strategies.messages import Job, ModelIdentity
-from strategies.moments import pool_moments
-from strategies.roster import Report, Roster
+from strategies.rounds.exchange import OnExchange
+from strategies.rounds.registry import Report, Roster
 from strategies.scenario import FEDERATED
+from strategies.wire.messages import Job, ModelIdentity
+from strategies.wire.moments import pool_moments
 
 LABEL = "covariance"
 """What the exchange is called in logs."""

@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from editing.embedded import EMBEDDED, HUB, file_beside
-from editing.request_records import hub_revision, saved_dataset
+from editing.requests.records import hub_revision, saved_dataset
+from editing.sources.embedded import EMBEDDED, HUB, file_beside
 from strategies.scenario import RequestsConfig
 
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from server.config import RunConfig
 from server.evaluation import judge_held_out, summarise, to_delta
+from server.monitoring.progress import Progress
 from server.preparation import Preparation
-from server.progress import Progress
-from strategies.arbitration import Arbiter
 from strategies.collaborative import CollaborativeEditing
+from strategies.conflicts.arbiter import Arbiter
 from strategies.merges.base import Merge
-from strategies.roster import Roster
-from strategies.rounds import RoundState
+from strategies.rounds.registry import Roster
+from strategies.rounds.state import RoundState
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,24 +7,24 @@ from pathlib import Path
 
 from flwr.common.logger import log
 
-from editing.architectures import EditableModel
-from editing.config import Plan
-from editing.contexts import choose_templates
-from editing.covariance import Covariance
-from editing.covariance_cache import digest_covariance, find_covariance
-from editing.embedded import file_beside, resolve_model
-from editing.hyperparameter_choice import choose_hyperparameters
-from editing.statistics import NormBounds
-from editing.typical_norms import TypicalNorms, measure_norms
+from editing.algebra.statistics import NormBounds
+from editing.covariance.cache import digest_covariance, find_covariance
+from editing.covariance.covariance import Covariance
+from editing.hyperparameters.choice import choose_hyperparameters
+from editing.hyperparameters.config import Plan
+from editing.memit.context_templates import choose_templates
+from editing.models.loading import EditableModel
+from editing.models.typical_norms import TypicalNorms, measure_norms
+from editing.sources.embedded import file_beside, resolve_model
 from server.config import RunConfig, ScheduleConfig
 from server.evaluation import HeldOutFact, read_held_out
 from server.federated_covariance import TextPool, TextShares, pool_texts
 from server.inputs import digest_inputs
-from strategies.limits import Limits
-from strategies.memory import Memory
-from strategies.messages import Job, ModelIdentity, OwnPrior
-from strategies.rounds import EditedLayer
+from strategies.rounds.limits import Limits
+from strategies.rounds.memory import Memory
+from strategies.rounds.state import EditedLayer
 from strategies.scenario import COMPUTE, FEDERATED, PriorConfig
+from strategies.wire.messages import Job, ModelIdentity, OwnPrior
 
 
 @dataclass(frozen=True, slots=True)

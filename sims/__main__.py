@@ -1,6 +1,6 @@
 """``python -m sims``: the command line."""
 
-from sims.commands import main
+from sims.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from server.report import Report
+from server.report.data import Report
 
 POLL_SECONDS = 0.1
 LINE_SECONDS = 5.0
@@ -225,7 +225,7 @@ def hush_libraries() -> None:
 
 def tabulate(report: Report) -> Table:
     """Lay out a report's comparison for a terminal."""
-    from server.report_tables import best_merges, caption_overview, lay_out
+    from server.report.tables import best_merges, caption_overview, lay_out
 
     overview = lay_out(report, "overview")
     table = Table(

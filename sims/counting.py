@@ -12,22 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from editing.config import EditingConfig
-from editing.covariance import (
+from editing.base.errors import InputError
+from editing.covariance.covariance import (
     Covariance,
     Provenance,
     count_covariance,
     default_tokens,
     with_ridge,
 )
-from editing.covariance_files import load_covariance, load_published, save_covariance
-from editing.embedded import resolve_model
-from editing.errors import InputError
-from editing.hyperparameter_choice import choose_hyperparameters, load_named
-from editing.moment_counting import BATCH_TOKENS, CHECKPOINT_TOKENS, Checkpoints
-from editing.moment_ranks import RIDGE, numerical_rank
-from editing.published_statistics import parse_name
-from editing.texts import open_text
+from editing.covariance.estimation import BATCH_TOKENS, CHECKPOINT_TOKENS, Checkpoints
+from editing.covariance.files import load_covariance, load_published, save_covariance
+from editing.covariance.published import parse_name
+from editing.covariance.rank import RIDGE, numerical_rank
+from editing.covariance.texts import open_text
+from editing.hyperparameters.choice import choose_hyperparameters, load_named
+from editing.hyperparameters.config import EditingConfig
+from editing.sources.embedded import resolve_model
 from sims.console import LINE_SECONDS, hush_libraries, open_console
 
 UNFINISHED = ".unfinished"

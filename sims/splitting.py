@@ -11,18 +11,18 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from clients.partitions import share_requests
-from clients.requests import shared_requests
-from editing.embedded import EMBEDDED
-from editing.errors import InputError
-from editing.planting import Amount, Hand, Planting, Shares
-from editing.request_forms import ZsreTarget
-from editing.requests import EditRequest, to_counterfact
-from editing.settings import Settings
-from editing.splits import Split, SplitName, deal_whole, relation_of
-from server.complaints import describe
-from server.report import create_output_folder
+from clients.own_requests import shared_requests
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+from editing.requests.edit_request import EditRequest, to_counterfact
+from editing.requests.forms.published import ZsreTarget
+from editing.sources.embedded import EMBEDDED
+from server.report.data import create_output_folder
+from server.validation_errors import describe
 from sims.console import open_console
+from strategies.partitioning.partitions import share_requests
+from strategies.partitioning.planting import Amount, Hand, Planting, Shares
+from strategies.partitioning.splits import Split, SplitName, deal_whole, relation_of
 from strategies.scenario import (
     Concentration,
     ModelConfig,

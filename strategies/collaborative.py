@@ -11,19 +11,19 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
-from editing.deltas import add_deltas
-from editing.statistics import StatisticsError
-from strategies.arbitration import Arbiter, gather_tokens, rule_round
-from strategies.arrays import digest_arrays, to_tensors, write_delta
-from strategies.exchange import OnExchange
-from strategies.gathering import Gathering
-from strategies.limits import Limits, require_finite
+from editing.algebra.deltas import add_deltas
+from editing.algebra.statistics import StatisticsError
+from strategies.conflicts.arbiter import Arbiter, gather_tokens, rule_round
+from strategies.conflicts.records import write_rulings
 from strategies.merges.base import Merge
-from strategies.messages import Job, Phase, read_targets_reply
-from strategies.notices import write_rulings
-from strategies.priors import write_prior
-from strategies.roster import Report, Roster, TooFewPartiesError
-from strategies.rounds import EditedLayer, RoundState
+from strategies.rounds.aggregation import Gathering
+from strategies.rounds.exchange import OnExchange
+from strategies.rounds.limits import Limits, require_finite
+from strategies.rounds.registry import Report, Roster, TooFewPartiesError
+from strategies.rounds.state import EditedLayer, RoundState
+from strategies.wire.arrays import digest_arrays, to_tensors, write_delta
+from strategies.wire.messages import Job, Phase, read_targets_reply
+from strategies.wire.priors import write_prior
 
 logger = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ from pydantic import (
     model_validator,
 )
 
-from editing.embedded import EMBEDDED, HUB, SELF
-from editing.errors import InputError
-from editing.planting import planted_number, planted_sizes
-from editing.request_forms import ZsreTarget
-from editing.settings import Settings
-from editing.splits import SplitName
-from strategies.resolution import PolicyName
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+from editing.requests.forms.published import ZsreTarget
+from editing.sources.embedded import EMBEDDED, HUB, SELF
+from strategies.conflicts.policies import PolicyName
+from strategies.partitioning.planting import planted_number, planted_sizes
+from strategies.partitioning.splits import SplitName
 
 FlatValue: TypeAlias = str | int | float | bool
 FlatConfig: TypeAlias = Mapping[str, FlatValue]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from editing.settings import Settings
+from editing.base.settings import Settings
 from tests.trees import ROOT
 
 FILE = ROOT / "docker-compose.yml"

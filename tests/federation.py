@@ -15,26 +15,26 @@ from flwr.serverapp.strategy import Result
 from torch import Tensor
 
 from clients.app import app as client_app
-from clients.partitions import order_requests
-from editing.architectures import EditableModel
-from editing.config import Plan
-from editing.deltas import add_deltas, applied
-from editing.pipeline import edit_alone, read_pairs
-from editing.requests import EditRequest, read_requests, to_counterfact
-from editing.statistics import LayerStatistics
-from editing.targets import compute_targets
+from editing.algebra.deltas import add_deltas, applied
+from editing.algebra.statistics import LayerStatistics
+from editing.hyperparameters.config import Plan
+from editing.memit.pipeline import edit_alone, read_pairs
+from editing.memit.targets import compute_targets
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest, read_requests, to_counterfact
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool
 from server.preparation import Preparation, prepare
-from sims.in_process import InProcessGrid, make_contexts
-from strategies.arbitration import Arbiter
+from sims.runs.in_process import InProcessGrid, make_contexts
 from strategies.collaborative import CollaborativeEditing, OnRound
-from strategies.exchange import OnExchange
+from strategies.conflicts.arbiter import Arbiter
 from strategies.merges.choice import read_merge
-from strategies.messages import Phase
-from strategies.roster import Report
-from strategies.rounds import RoundState
+from strategies.partitioning.partitions import order_requests
+from strategies.rounds.exchange import OnExchange
+from strategies.rounds.registry import Report
+from strategies.rounds.state import RoundState
 from strategies.scenario import FlatValue
+from strategies.wire.messages import Phase
 from tests.laws import assert_same
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES, tiny_model
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from editing.architectures import EditableModel, load_editable_model
-from editing.config import Hyperparameters
-from editing.hyperparameter_files import parse_hyperparameters
-from editing.prompts import BARE
-from editing.requests import EditRequest, parse_request
+from editing.hyperparameters.config import Hyperparameters
+from editing.hyperparameters.files import parse_hyperparameters
+from editing.models.loading import EditableModel, load_editable_model
+from editing.models.token_rows import BARE
+from editing.requests.edit_request import EditRequest, parse_request
 
 GOLDEN_PAIRS = 1e-5
 """Relative difference allowed to keys, and to residuals given golden targets."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from editing.requests import EditRequest
+from editing.requests.edit_request import EditRequest
 
 INSIDE = 1e-3
 """Share of a key that may lie outside of the span of keys that it is one of.

@@ -6,9 +6,9 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from editing.prompts import PromptBatch, TokenRow
-from editing.solving import solve_delta
-from editing.statistics import LayerStatistics
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import LayerStatistics
+from editing.models.token_rows import PromptBatch, TokenRow
 from strategies.merges.base import Merge
 
 ALGEBRA = 1e-9

@@ -10,9 +10,9 @@ import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.common.serde import message_to_proto
 
-from editing.architectures import EditableModel
-from editing.requests import EditRequest
-from editing.tokens import normalise
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest
+from strategies.conflicts.blind_tokens import normalise
 
 SHORTEST = 5
 """Characters of the shortest text that is looked for; chance finds none as long."""

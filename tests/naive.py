@@ -1,6 +1,6 @@
 """MEMIT's targets by their definition: one request at a time, nothing shared.
 
-The tests hold `editing.targets` to it, and `benchmarks/targets.py` races it.
+The tests hold `editing.memit.targets` to it, and `benchmarks/targets.py` races it.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
-from editing.architectures import EditableModel
-from editing.config import Hyperparameters
-from editing.requests import EditRequest
+from editing.hyperparameters.config import Hyperparameters
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest
 
 
 @dataclass(frozen=True)

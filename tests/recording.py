@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from sims.credentials import Credentials
+from sims.processes.credentials import Credentials
 
 SECONDS = 60.0
 OWN = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editing.deltas import load_delta
-from editing.requests import EditRequest, to_counterfact
+from editing.algebra.deltas import load_delta
+from editing.requests.edit_request import EditRequest, to_counterfact
 from server.config import read_run_config
 from server.preparation import prepare
-from server.report import RoundMetrics, read_report
-from sims.deployment import Federation
-from sims.programs import Program
-from sims.superlink import COMPLETED, FINISHED, ask_status
+from server.report.data import RoundMetrics, read_report
+from sims.processes.federation import Federation
+from sims.processes.programs import Program
+from sims.processes.superlink import COMPLETED, FINISHED, ask_status
 from strategies.scenario import FlatValue
 from tests.federation import edit_in_rounds, settings_of, write_json
 

@@ -47,14 +47,14 @@ PRESETS = sorted((ROOT / "editing" / "presets").glob("*.toml"))
 """The data that travels with the code."""
 
 TESTED_ELSEWHERE = {
-    "editing/errors.py": "tests/sims/test_commands.py",
-    "editing/settings.py": "tests/editing/test_config.py",
+    "editing/base/errors.py": "tests/sims/cli/test_main.py",
+    "editing/base/settings.py": "tests/editing/hyperparameters/test_config.py",
     "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
-    "server/complaints.py": "tests/server/test_config.py",
-    "server/page_frame.py": "tests/server/test_report.py",
-    "server/report_page.py": "tests/server/test_report.py",
-    "server/report_plots.py": "tests/server/test_report.py",
-    "server/report_tables.py": "tests/server/test_report.py",
+    "server/validation_errors.py": "tests/server/test_config.py",
+    "server/report/frame.py": "tests/server/report/test_data.py",
+    "server/report/page.py": "tests/server/report/test_data.py",
+    "server/report/plots.py": "tests/server/report/test_data.py",
+    "server/report/tables.py": "tests/server/report/test_data.py",
 }
 """Modules with public code and no test file of their own, and what tests them."""
 

@@ -12,10 +12,10 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.common.config import parse_config_args
 
-from clients.requests import read_client_config
+from clients.own_requests import read_client_config
 from deploy.steps import read_arguments
 from server.config import default_run_config
-from sims.superlink import executable
+from sims.processes.superlink import executable
 from tests.compose import (
     FILE,
     Compose,

@@ -10,7 +10,7 @@ import click
 import pytest
 import typer
 
-from sims.commands import app
+from sims.cli.main import app
 from tests.documents import (
     Document,
     broken_link,

@@ -17,10 +17,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from editing.architectures import EditableModel, make_editable
-from editing.config import Hyperparameters
-from editing.families import Architecture
-from editing.requests import EditRequest
+from editing.hyperparameters.config import Hyperparameters
+from editing.models.families import Architecture
+from editing.models.loading import EditableModel, make_editable
+from editing.requests.edit_request import EditRequest
 from tests.families import random_model
 
 WORDS = """

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from editing.errors import InputError
-from editing.requests import EditRequest
+from editing.base.errors import InputError
+from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
 from sims.studies.contested import MOST, draw_contests, pair_up
 from sims.studies.plots import Panel, draw_panels, mean_table

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from server.report_plots import COLOURS, add_axes, render
+from server.report.plots import COLOURS, add_axes, render
 from sims.studies.plots import Panel
 
 GROUP_WIDTH = 0.84

@@ -4,11 +4,11 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from editing.augmentation import phrase
-from editing.conflicts import ConflictPair, conflicting
-from editing.errors import InputError
-from editing.requests import EditRequest
-from editing.tokens import normalise
+from editing.base.errors import InputError
+from editing.requests.conflicts import ConflictPair, conflicting
+from editing.requests.edit_request import EditRequest
+from editing.requests.normalise import normalise
+from editing.requests.paraphrases import phrase
 from sims.studies.pools import fact_of
 
 MOST = 4

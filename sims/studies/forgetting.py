@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from editing.errors import InputError
-from editing.requests import EditRequest
+from editing.base.errors import InputError
+from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
 from sims.studies.noise import NOISES, OTHER, draw_rounds
 from sims.studies.plots import Panel, draw_panels, mean_table

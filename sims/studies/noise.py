@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
-from editing.errors import InputError
-from editing.requests import EditRequest
+from editing.base.errors import InputError
+from editing.requests.edit_request import EditRequest
 from sims.studies.pools import Fact, fact_of, facts_by_subject
 
 SAME, OTHER = "same", "other"

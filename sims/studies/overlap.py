@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from editing.errors import InputError
-from editing.evaluation import sum_cases
-from editing.requests import EditRequest
+from editing.base.errors import InputError
+from editing.evaluation.cases import sum_cases
+from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
-from server.report import RoundMetrics
+from server.report.data import RoundMetrics
 from sims.studies.plots import Panel, draw_panels, mean_table
 from sims.studies.pools import facts_by_subject
 from sims.studies.study import Figure, Round, Study, Trial, TrialResult

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from server.page_frame import fill_frame
-from server.report import write_whole
-from server.report_tables import TableText, headings, markdown_table, write_number
+from server.report.data import write_whole
+from server.report.frame import fill_frame
+from server.report.tables import TableText, headings, markdown_table, write_number
 from sims.studies.study import Figure, Study, TrialResult
 
 CONTENT = """\

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from server.report_plots import COLOURS, MARKERS, render
+from server.report.plots import COLOURS, MARKERS, render
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.1
 MOST_ACROSS = 2

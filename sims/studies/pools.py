@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from editing.conflicts import read_conflicts
-from editing.embedded import resolve_model, resolve_source
-from editing.request_forms import recognise
-from editing.request_records import read_records
-from editing.requests import EditRequest, RequestError, read_requests
+from editing.requests.conflicts import read_conflicts
+from editing.requests.edit_request import EditRequest, RequestError, read_requests
+from editing.requests.forms.published import recognise
+from editing.requests.records import read_records
+from editing.sources.embedded import resolve_model, resolve_source
 from server.config import RunConfig
 
 

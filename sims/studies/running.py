@@ -13,13 +13,13 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from editing.architectures import EditableModel
-from editing.embedded import resolve_model
-from editing.evaluation import evaluate_requests, sum_cases
-from editing.hyperparameter_choice import load_named
-from editing.requests import EditRequest, to_counterfact
+from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.hyperparameters.choice import load_named
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest, to_counterfact
+from editing.sources.embedded import resolve_model
 from server.config import RunConfig, read_scenario
-from server.report import (
+from server.report.data import (
     create_output_folder,
     next_folder,
     read_report,
@@ -27,11 +27,11 @@ from server.report import (
     write_whole,
 )
 from sims.console import hush_libraries, open_console
-from sims.judging import edited
+from sims.processes.superlink import interruptible
+from sims.results.evaluation import edited
 from sims.studies.page import Account, write_page
 from sims.studies.pools import read_pool
 from sims.studies.study import Round, Study, Trial, TrialResult
-from sims.superlink import interruptible
 from strategies.scenario import ModelConfig
 
 Execute: TypeAlias = Callable[[RunConfig, Path, str], None]

@@ -14,9 +14,9 @@ from typing import ClassVar, TypeAlias
 
 import pandas as pd
 
-from editing.requests import EditRequest
+from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
-from server.report import RoundMetrics, RunReport
+from server.report.data import RoundMetrics, RunReport
 
 Party: TypeAlias = tuple[EditRequest, ...]
 Round: TypeAlias = tuple[Party, ...]

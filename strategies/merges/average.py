@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.statistics import LayerStatistics
+from editing.algebra.statistics import LayerStatistics
 from strategies.merges.base import Merge, solve_each
 
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.settings import Settings
-from editing.solving import solve_delta
-from editing.statistics import LayerStatistics, StatisticsError
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import LayerStatistics, StatisticsError
+from editing.base.settings import Settings
 
 
 class Merge(Settings):

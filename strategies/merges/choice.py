@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from importlib import import_module
 
-from editing.errors import InputError
+from editing.base.errors import InputError
 from strategies.merges.average import SimpleAverageMerge
 from strategies.merges.base import Merge
 from strategies.merges.pooled import CollabEditMerge, GlobalMerge

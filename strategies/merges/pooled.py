@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.solving import solve_delta
-from editing.statistics import LayerStatistics, pool
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import LayerStatistics, pool
 from strategies.merges.base import Merge
 
 

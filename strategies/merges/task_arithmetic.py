@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from editing.statistics import LayerStatistics
+from editing.algebra.statistics import LayerStatistics
 from strategies.merges.base import Merge, solve_each
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from clients.app import app
-from editing.requests import to_counterfact
-from strategies.arrays import digest_arrays
-from strategies.messages import Phase, write_job
+from editing.requests.edit_request import to_counterfact
+from strategies.wire.arrays import digest_arrays
+from strategies.wire.messages import Phase, write_job
 from tests.federation import TEXT, Federation, world_requests, write_json
 
 UNEDITED = digest_arrays(ArrayRecord())

@@ -13,19 +13,20 @@ from torch import Tensor
 
 import clients.app
 from clients.app import app, identify, load_model
-from clients.requests import read_client_config
+from clients.own_requests import read_client_config
 from clients.target_cache import clear_cache
-from editing.architectures import EditableModel, load_editable_model
-from editing.config import Hyperparameters
-from editing.deltas import applied
-from editing.encodings import decode
-from editing.keys import extract_keys
-from editing.residuals import read_hidden
-from editing.statistics import StatisticsError
-from editing.targets import compute_targets
-from sims.in_process import make_contexts
-from strategies.introductions import check_introduction, read_introduction
-from strategies.messages import (
+from editing.algebra.deltas import applied
+from editing.algebra.encodings import decode
+from editing.algebra.statistics import StatisticsError
+from editing.hyperparameters.config import Hyperparameters
+from editing.memit.keys import extract_keys
+from editing.memit.residuals import read_hidden
+from editing.memit.targets import compute_targets
+from editing.models.loading import EditableModel, load_editable_model
+from sims.runs.in_process import make_contexts
+from strategies.scenario import ModelConfig
+from strategies.wire.handshakes import check_introduction, read_introduction
+from strategies.wire.messages import (
     PROTOCOL_VERSION,
     Failure,
     ModelIdentity,
@@ -35,7 +36,6 @@ from strategies.messages import (
     read_statistics,
     write_job,
 )
-from strategies.scenario import ModelConfig
 from tests.clients.nodes import UNEDITED, ask, cases_of, job_of
 from tests.federation import (
     Federation,
@@ -300,7 +300,7 @@ def test_a_process_loads_its_model_once_and_no_other_in_its_place(
         loads.append((path, dtype, device, naming))
         return load_editable_model(path, dtype, device, naming)
 
-    monkeypatch.setattr("editing.fingerprint_cache.load_editable_model", load)
+    monkeypatch.setattr("editing.models.fingerprint_cache.load_editable_model", load)
     clients.app._load.cache_clear()
     (context,) = make_contexts(settings_of(world), 1).values()
     config = read_client_config(context)

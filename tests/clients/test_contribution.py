@@ -13,18 +13,18 @@ from clients.contribution import (
     sum_by_round,
 )
 from clients.selection import Asked, Group
-from editing.architectures import EditableModel
-from editing.augmentation import phrase
-from editing.config import Plan
-from editing.encodings import decode
-from editing.evaluation import evaluate_requests, sum_cases
-from editing.evaluation_config import EvaluationConfig
-from editing.generated_texts import measure_texts
-from editing.pipeline import edit_alone, read_pairs
-from editing.requests import parse_request
-from editing.solving import solve_delta
-from editing.targets import compute_targets
-from strategies.messages import Job, ModelIdentity
+from editing.algebra.encodings import decode
+from editing.algebra.solving import solve_delta
+from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.config import EvaluationConfig
+from editing.evaluation.generated_texts import measure_texts
+from editing.hyperparameters.config import Plan
+from editing.memit.pipeline import edit_alone, read_pairs
+from editing.memit.targets import compute_targets
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import parse_request
+from editing.requests.paraphrases import phrase
+from strategies.wire.messages import Job, ModelIdentity
 from tests.federation import QUICK
 from tests.laws import (
     ALGEBRA,

@@ -13,15 +13,15 @@ from flwr.app import Message
 
 from clients.failures import OtherModelError, classify
 from clients.own_prior import OtherCovarianceError
-from clients.requests import ChangedRequestsError, MalformedRequestsError
+from clients.own_requests import ChangedRequestsError, MalformedRequestsError
 from clients.updates import MissingUpdatesError
-from editing.architectures import ModelError
-from editing.errors import EmptySourceError, InputError, MissingSourceError
-from editing.requests import RequestError, to_counterfact
-from editing.solving import IllConditionedError
-from editing.targets import DivergedTargetError
-from editing.texts import TextError
-from strategies.messages import LACKING, Failure, Phase, ProtocolError
+from editing.algebra.solving import IllConditionedError
+from editing.base.errors import EmptySourceError, InputError, MissingSourceError
+from editing.covariance.texts import TextError
+from editing.memit.targets import DivergedTargetError
+from editing.models.loading import ModelError
+from editing.requests.edit_request import RequestError, to_counterfact
+from strategies.wire.messages import LACKING, Failure, Phase, ProtocolError
 from tests.clients.nodes import HANDS, own_files
 from tests.disks import fill, small_disk
 from tests.federation import Federation, assert_same_delta, edit_in_rounds

@@ -6,25 +6,25 @@ from pathlib import Path
 import pytest
 import torch
 
-import editing.covariance_cache
+import editing.covariance.cache
 from clients.own_prior import OtherCovarianceError, find_own_priors
-from clients.requests import ClientConfig, read_client_config
-from editing.covariance import (
+from clients.own_requests import ClientConfig, read_client_config
+from editing.algebra.encodings import decode
+from editing.algebra.solving import solve_delta
+from editing.covariance.cache import digest_covariance
+from editing.covariance.covariance import (
     Covariance,
     CovarianceError,
     Provenance,
     compute_covariance,
 )
-from editing.covariance_cache import digest_covariance
-from editing.covariance_files import save_covariance
-from editing.encodings import decode
-from editing.pipeline import edit_alone
-from editing.solving import solve_delta
+from editing.covariance.files import save_covariance
+from editing.memit.pipeline import edit_alone
 from server.config import read_run_config
 from server.preparation import Preparation, prepare
-from sims.in_process import make_contexts
-from strategies.memory import Memory
-from strategies.messages import (
+from sims.runs.in_process import make_contexts
+from strategies.rounds.memory import Memory
+from strategies.wire.messages import (
     OwnPrior,
     Phase,
     read_failure,
@@ -157,7 +157,7 @@ def test_server_and_party_compute_with_one_number_of_threads(
         taken.append(torch.get_num_threads())
         return compute_covariance(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", note)
+    monkeypatch.setattr(editing.covariance.cache, "compute_covariance", note)
     flat = settings_of(world, editing={"schedule": "alone"}, model={"threads": 2})
     (context,) = make_contexts(flat, 1).values()
     torch.set_num_threads(3)

@@ -19,9 +19,9 @@ from flwr.app import (
     RecordDict,
 )
 
-from strategies.exchange import forget
-from strategies.messages import Failure, Phase, read_failure
+from strategies.rounds.exchange import forget
 from strategies.scenario import FlatValue
+from strategies.wire.messages import Failure, Phase, read_failure
 from tests.clients.nodes import HANDS, ask, job_of, own_files
 from tests.clients.test_failures import FAILURES
 from tests.conftest import ROOT

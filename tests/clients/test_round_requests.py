@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 
-from clients.requests import ChangedRequestsError, ClientConfig
+from clients.own_requests import ChangedRequestsError, ClientConfig
 from clients.round_requests import digest_requests, hold_requests
 from clients.selection import Asked
 from clients.storage import PrivateFolder
-from editing.config import Plan
-from editing.requests import EditRequest, to_counterfact
-from strategies.messages import Job, ModelIdentity, Phase
+from editing.hyperparameters.config import Plan
+from editing.requests.edit_request import EditRequest, to_counterfact
 from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
+from strategies.wire.messages import Job, ModelIdentity, Phase
 from tests.clients.nodes import HANDS, own_files
 from tests.federation import (
     Federation,

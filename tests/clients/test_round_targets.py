@@ -19,12 +19,12 @@ from clients.round_targets import (
 )
 from clients.selection import Asked, Group
 from clients.target_cache import KeptTargets, TargetCache, describe_cache
-from editing.architectures import EditableModel
-from editing.augmentation import phrase
-from editing.config import Plan
-from editing.residuals import read_hidden
-from editing.targets import compute_targets
-from strategies.messages import (
+from editing.hyperparameters.config import Plan
+from editing.memit.residuals import read_hidden
+from editing.memit.targets import compute_targets
+from editing.models.loading import EditableModel
+from editing.requests.paraphrases import phrase
+from strategies.wire.messages import (
     Job,
     ModelIdentity,
     Phase,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.requests import ClientConfig, read_client_config, requests_of_round
+from clients.own_requests import ClientConfig, read_client_config, requests_of_round
 from clients.selection import asked_in, asked_until, group_by_party
-from editing.augmentation import phrase
-from editing.errors import InputError
+from editing.base.errors import InputError
+from editing.requests.paraphrases import phrase
 from strategies.scenario import FlatValue
 from tests.federation import settings_of, write_json
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from flwr.app import Context, RecordDict
 
-from clients.files import write_private
 from clients.selection import Asked
 from clients.storage import PrivateFolder
 from clients.target_cache import KeptTargets
-from editing.config import Plan
-from strategies.messages import Job, ModelIdentity
-from strategies.notices import Ruling
+from editing.files.private import write_private
+from editing.hyperparameters.config import Plan
+from strategies.conflicts.records import Ruling
+from strategies.wire.messages import Job, ModelIdentity
 from tests.federation import world_requests
 from tests.tiny import PARAMETERS, TEMPLATES
 

@@ -18,10 +18,10 @@ from clients.target_cache import (
     describe_cache,
     name_targets,
 )
-from editing.architectures import EditableModel
-from editing.config import Plan
-from editing.requests import EditRequest
-from strategies.messages import Job, ModelIdentity
+from editing.hyperparameters.config import Plan
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest
+from strategies.wire.messages import Job, ModelIdentity
 from tests.federation import world_requests
 from tests.tiny import PARAMETERS, TEMPLATES, tiny_model
 

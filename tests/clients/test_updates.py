@@ -8,10 +8,10 @@ from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
 from clients.updates import MissingUpdatesError, find_updates
-from strategies.arrays import to_array
-from strategies.messages import write_job
-from strategies.updates import read_carried, without_held
-from tests.strategies.wire import JOB, over_the_wire
+from strategies.wire.arrays import to_array
+from strategies.wire.messages import write_job
+from strategies.wire.updates import read_carried, without_held
+from tests.strategies.transport import JOB, over_the_wire
 
 FIRST, SECOND = torch.arange(6.0).reshape(2, 3), torch.ones(2, 2, dtype=torch.bfloat16)
 

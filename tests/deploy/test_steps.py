@@ -20,10 +20,10 @@ from deploy.steps import (
     read_arguments,
     write_example_requests,
 )
-from editing.errors import InputError
-from editing.requests import read_requests
-from sims.credentials import make_credentials
-from sims.superlink import free_port
+from editing.base.errors import InputError
+from editing.requests.edit_request import read_requests
+from sims.processes.credentials import make_credentials
+from sims.processes.superlink import free_port
 
 NODES = 3
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sims.deployment import deployed
+from sims.processes.federation import deployed
 from tests.federation import assert_same_delta, world_requests
 from tests.processes import needs_proc
 from tests.sites import (

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from server.status import STATUS, read_status
-from sims.deployment import deployed
-from sims.status import advise
+from server.monitoring.status import STATUS, read_status
+from sims.processes.federation import deployed
+from sims.runs.status import advise
 from tests.federation import assert_same_delta, world_requests
 from tests.processes import needs_proc
 from tests.sites import STORED, lay_out, run_to_end, wait_for_end, wait_until

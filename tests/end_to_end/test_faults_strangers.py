@@ -17,9 +17,14 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from sims.credentials import Credentials, make_credentials
-from sims.deployment import Federation, clean_environment, deployed, describe_node
-from sims.programs import Program
+from sims.processes.credentials import Credentials, make_credentials
+from sims.processes.federation import (
+    Federation,
+    clean_environment,
+    deployed,
+    describe_node,
+)
+from sims.processes.programs import Program
 from tests.sites import wait_until
 
 UNAUTHORIZED = "401"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from editing.deltas import load_delta
-from server.report import read_report
-from sims.flower_engine import run_under_flower
-from sims.in_process import run_in_process
+from editing.algebra.deltas import load_delta
+from server.report.data import read_report
+from sims.runs.flower import run_under_flower
+from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from tests.federation import assert_same_bits, settings_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.namespaces import SKIPPED
-from server.report import read_report
+from server.report.data import read_report
 from tests.trees import ROOT
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sims.credentials import make_credentials
-from sims.deployment import clean_environment, deployed, describe_node
-from strategies.messages import Phase
+from sims.processes.credentials import make_credentials
+from sims.processes.federation import clean_environment, deployed, describe_node
+from strategies.wire.messages import Phase
 from tests.conftest import ROOT
 from tests.federation import TEXT, world_requests
 from tests.leaks import SHORTEST, Secrets, secrets_of

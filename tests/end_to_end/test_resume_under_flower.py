@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from editing.deltas import load_delta
-from server.report import read_report
+from editing.algebra.deltas import load_delta
+from server.report.data import read_report
 from tests.federation import assert_same_bits
 from tests.processes import processes_of
 from tests.trees import ROOT

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sims.credentials import make_credentials
-from sims.deployment import Federation, clean_environment, describe
-from sims.programs import Program
-from sims.superlink import follow_to_end
+from sims.processes.credentials import make_credentials
+from sims.processes.federation import Federation, clean_environment, describe
+from sims.processes.programs import Program
+from sims.processes.superlink import follow_to_end
 from tests.trees import ROOT
 
 PROJECT = """
@@ -82,7 +82,7 @@ def test_messages_of_a_node_find_their_libraries_loaded_and_the_run_s_own_app(
         (app / name / "__init__.py").touch()
         (app / name / "app.py").write_text(text)
     (app / "pyproject.toml").write_text(PROJECT)
-    monkeypatch.setattr("sims.superlink.APP", app)
+    monkeypatch.setattr("sims.processes.superlink.APP", app)
     output = tmp_path / "said.json"
     with federated(tmp_path / "federation") as federation:
         run = federation.link.submit({"output": str(output)})
@@ -104,7 +104,7 @@ def federated(folder: Path) -> Iterator[Federation]:
     node = federation.nodes[0]
     node.command = [*node.command, "--isolation", "process"]
     port = node.command[node.command.index("--port") + 1]
-    command = [sys.executable, "-m", "sims.warm_clients", "--insecure"]
+    command = [sys.executable, "-m", "sims.processes.warm_clients", "--insecure"]
     command += ["--runtime-api-address", f"127.0.0.1:{port}"]
     log = folder / "clients.log"
     clients = Program("clients", command, ROOT, node.environment, log)

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from server.progress import NodeExchange, RoundEnd
-from server.report import Refusal, RoundMetrics
-from strategies.exchange import ExchangeRecord
+from server.monitoring.progress import NodeExchange, RoundEnd
+from server.report.data import Refusal, RoundMetrics
+from strategies.rounds.exchange import ExchangeRecord
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from server.report import Report, read_report
-from sims.in_process import run_in_process
+from server.report.data import Report, read_report
+from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from tests.federation import AT_ONCE, settings_of
 

@@ -10,15 +10,15 @@ import torch
 from flwr.serverapp.exception import AggregationError
 
 import server.app
-from editing.deltas import applied, load_delta
-from editing.errors import InputError
-from editing.evaluation import evaluate_requests, sum_cases
+from editing.algebra.deltas import applied, load_delta
+from editing.base.errors import InputError
+from editing.evaluation.cases import evaluate_requests, sum_cases
 from server.app import choose_folder, choose_merges, explain
 from server.config import read_run_config
 from server.evaluation import judge_held_out
 from sims.errors import RunFailedError
-from strategies.messages import Phase
 from strategies.scenario import FlatValue
+from strategies.wire.messages import Phase
 from tests.federation import (
     AT_ONCE,
     FLOAT32_PIPELINE,
@@ -39,7 +39,7 @@ FLOAT32 = 1e-7
 def plain_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the seconds that plots take, where they do not matter."""
     if "whole" not in request.node.name:
-        monkeypatch.setattr("server.report_page.render_page", lambda _: "a page")
+        monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_refusals_are_in_the_report_of_every_round(
 ) -> None:
     """Who was not welcome has no other place to read why."""
     monkeypatch.setattr(
-        "sims.in_process.make_contexts", contexts_with_a_strange_node(tmp_path)
+        "sims.runs.in_process.make_contexts", contexts_with_a_strange_node(tmp_path)
     )
     report = runs.run(run={"rounds": 2}, parties={"requests-per-round": 1})
     for metrics in report.runs[0].metrics:
@@ -184,7 +184,7 @@ def test_refusals_are_in_the_report_of_every_round(
 
 def contexts_with_a_strange_node(folder: Path) -> Callable[..., object]:
     """Give the second node a model of its own that is none."""
-    from sims.in_process import make_contexts
+    from sims.runs.in_process import make_contexts
 
     def make(flat: dict[str, FlatValue], parties: int, configs: object) -> object:
         made = make_contexts(flat, parties, configs)  # type: ignore[arg-type]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from editing.errors import InputError
+from editing.base.errors import InputError
 from server.checkpoints import Checkpoints, Measured, MergeProgress, differences
-from server.report import Refusal, RoundMetrics
-from strategies.resolution import Entry
-from strategies.rounds import RoundState
+from server.report.data import Refusal, RoundMetrics
+from strategies.conflicts.policies import Entry
+from strategies.rounds.state import RoundState
 
 SETTINGS: dict[str, object] = {
     "run": {"rounds": 3, "seed": 0},

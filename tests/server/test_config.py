@@ -8,7 +8,6 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from server.complaints import inner_model
 from server.config import (
     ConfigurationError,
     RunConfig,
@@ -16,6 +15,7 @@ from server.config import (
     read_run_config,
     read_scenario,
 )
+from server.validation_errors import inner_model
 from strategies.merges.ties import TiesMerge
 from strategies.scenario import flatten
 from tests.trees import ROOT

@@ -6,10 +6,10 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, MetricRecord
 
-from editing.deltas import applied
-from editing.errors import InputError
-from editing.evaluation import evaluate_requests, sum_cases
-from editing.metrics import MetricSums
+from editing.algebra.deltas import applied
+from editing.base.errors import InputError
+from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.metrics import MetricSums
 from server.evaluation import (
     HeldOutFact,
     judge_held_out,
@@ -17,10 +17,10 @@ from server.evaluation import (
     summarise,
     to_delta,
 )
-from server.report import RoundMetrics
-from strategies.exchange import Refusal
-from strategies.messages import TargetsReply, write_judgements
-from strategies.rounds import RoundOutcome
+from server.report.data import RoundMetrics
+from strategies.rounds.exchange import Refusal
+from strategies.rounds.state import RoundOutcome
+from strategies.wire.messages import TargetsReply, write_judgements
 from tests.federation import write_json
 from tests.tiny import said_by, tiny_model, tiny_requests
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict  # type: ignore[import-untyped]
 
-from editing.deltas import load_delta
-from editing.errors import InputError
-from editing.solving import solve_delta
-from editing.statistics import LayerStatistics
+from editing.algebra.deltas import load_delta
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import LayerStatistics
+from editing.base.errors import InputError
 from server.config import ConfigurationError, read_run_config
 from server.federated_covariance import (
     PooledCovariance,
@@ -24,9 +24,9 @@ from server.federated_covariance import (
     record_of,
 )
 from server.preparation import Preparation, prepare
-from sims.in_process import run_in_process
-from strategies.messages import Phase
+from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
+from strategies.wire.messages import Phase
 from tests.federation import (
     AT_ONCE,
     TEXT,
@@ -161,7 +161,7 @@ def run_into(
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the seconds that plots take."""
-    monkeypatch.setattr("server.report_page.render_page", lambda _: "a page")
+    monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
 
 
 @pytest.mark.usefixtures("no_page")

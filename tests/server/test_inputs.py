@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from editing.request_records import hub_revision
+from editing.requests.records import hub_revision
 from server.inputs import digest_file, digest_folder, digest_inputs, digest_source
 from strategies.scenario import RequestsConfig
 

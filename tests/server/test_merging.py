@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import server.app
-from editing.deltas import load_delta
-from editing.errors import InputError
+from editing.algebra.deltas import load_delta
+from editing.base.errors import InputError
 from server.checkpoints import Checkpoints
 from server.config import RunConfig
 from server.preparation import Preparation
@@ -18,7 +18,7 @@ from tests.server.runs import Runs, fail_with
 @pytest.fixture(autouse=True)
 def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the seconds that plots take."""
-    monkeypatch.setattr("server.report_page.render_page", lambda _: "a page")
+    monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
 
 
 @pytest.fixture

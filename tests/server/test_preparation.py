@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-import editing.covariance_cache
-from editing.covariance import (
+import editing.covariance.cache
+from editing.base.errors import InputError
+from editing.covariance.cache import digest_covariance
+from editing.covariance.covariance import (
     Covariance,
     CovarianceError,
     Provenance,
     compute_covariance,
     with_ridge,
 )
-from editing.covariance_cache import digest_covariance
-from editing.covariance_files import save_covariance
-from editing.errors import InputError
+from editing.covariance.files import save_covariance
 from server.config import ScheduleConfig, read_run_config
 from server.preparation import Preparation, prepare
 from strategies.scenario import PriorConfig
@@ -161,7 +161,7 @@ def test_a_covariance_is_computed_once_for_a_model_text_and_layers(
     first = preparing()
     (kept,) = tmp_path.rglob("*.safetensors")
     assert kept.parent == tmp_path / "collabedit-flower" / "covariance"
-    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", refusing)
+    monkeypatch.setattr(editing.covariance.cache, "compute_covariance", refusing)
     again = preparing(editing={"schedule": "frozen-uniform"}, run={"seed": 3})
     for layer in LAYERS:
         assert torch.equal(
@@ -184,7 +184,7 @@ def test_a_covariance_that_is_named_is_taken(
 ) -> None:
     """Ours in one file, or MEMIT's with one file a layer in a list."""
     made = preparing().covariance
-    monkeypatch.setattr(editing.covariance_cache, "compute_covariance", refusing)
+    monkeypatch.setattr(editing.covariance.cache, "compute_covariance", refusing)
     doubled = {layer: 2 * moment for layer, moment in made.moments.items()}
     own = tmp_path / "own.safetensors"
     save_covariance(Covariance(doubled, made.provenance), own)

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from editing.deltas import Delta, applied, save_delta
-from editing.fingerprints import fingerprint_model
+from editing.algebra.deltas import Delta, applied, save_delta
+from editing.algebra.fingerprints import fingerprint_model
 from tests.tiny import LAYERS, tiny_model
 from tests.trees import ROOT
 

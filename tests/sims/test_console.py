@@ -24,8 +24,8 @@ from sims.console import (
     parse_event,
     tabulate,
 )
-from tests.server.test_report import MERGES, make_report, without_true_targets
-from tests.server.test_report_rounds import make_rounds
+from tests.server.report.test_data import MERGES, make_report, without_true_targets
+from tests.server.report.test_rounds import make_rounds
 
 events = st.lists(
     st.builds(

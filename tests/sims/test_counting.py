@@ -14,16 +14,16 @@ import torch
 from rich.console import Console
 
 import sims.counting
-from editing.covariance import (
+from editing.base.errors import InputError
+from editing.covariance.covariance import (
     Covariance,
     Provenance,
     compute_covariance,
     with_ridge,
 )
-from editing.covariance_files import load_covariance, save_covariance
-from editing.errors import InputError
-from editing.moment_counting import UnfinishedError
-from sims.commands import main
+from editing.covariance.estimation import UnfinishedError
+from editing.covariance.files import load_covariance, save_covariance
+from sims.cli.main import main
 from sims.counting import CountOptions, Pace, count_to_file, counting, parse_layers
 from tests.laws import draw_prior
 from tests.tiny import LAYERS, WORDS, tiny_model
@@ -34,7 +34,7 @@ TEXTS = [" ".join((WORDS * 3)[number : 3 * number + 2]) for number in range(50)]
 KILLED_MIDWAY = """
 import os, signal, sys
 import sims.counting
-from sims.commands import main
+from sims.cli.main import main
 
 note = sims.counting.Pace.note
 
@@ -139,7 +139,7 @@ def test_a_model_s_own_text_is_counted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its seed is part of what is counted."""
-    monkeypatch.setattr("editing.self_text.LONGEST_SAMPLE", 8)
+    monkeypatch.setattr("editing.covariance.sampled_text.LONGEST_SAMPLE", 8)
     digests = []
     for number, seed in enumerate(("0", "0", "1")):
         output = tmp_path / f"{number}.safetensors"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.requests import ClientConfig, read_client_config, requests_of_round
-from editing.errors import InputError
-from editing.requests import EditRequest, read_requests, to_counterfact
-from sims.commands import main
+from clients.own_requests import ClientConfig, read_client_config, requests_of_round
+from editing.base.errors import InputError
+from editing.requests.edit_request import EditRequest, read_requests, to_counterfact
+from sims.cli.main import main
 from sims.splitting import (
     SplitOrder,
     SplitSummary,

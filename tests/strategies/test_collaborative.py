@@ -5,15 +5,15 @@ from collections.abc import Callable
 import pytest
 from flwr.app import ConfigRecord
 
-from editing.deltas import applied
-from editing.evaluation import evaluate_requests, sum_cases
-from editing.statistics import LayerStatistics
+from editing.algebra.deltas import applied
+from editing.algebra.statistics import LayerStatistics
+from editing.evaluation.cases import evaluate_requests, sum_cases
 from strategies.merges.choice import known_names, read_merge
-from strategies.messages import (
+from strategies.wire.messages import (
     Phase,
     read_job,
 )
-from strategies.updates import DELTA, read_carried
+from strategies.wire.updates import DELTA, read_carried
 from tests.federation import (
     AT_ONCE,
     FLOAT32_PIPELINE,

@@ -11,22 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from editing.config import Plan
-from editing.conflicts import conflicting
-from editing.deltas import applied
-from editing.encodings import encode
-from editing.pipeline import read_pairs
-from editing.requests import EditRequest, to_counterfact
-from editing.solving import solve_delta
-from editing.statistics import LayerStatistics
-from editing.targets import compute_targets
-from sims.in_process import InProcessGrid, make_contexts
-from strategies.arrays import to_tensors
+from editing.algebra.deltas import applied
+from editing.algebra.encodings import encode
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import LayerStatistics
+from editing.hyperparameters.config import Plan
+from editing.memit.pipeline import read_pairs
+from editing.memit.targets import compute_targets
+from editing.requests.conflicts import conflicting
+from editing.requests.edit_request import EditRequest, to_counterfact
+from sims.runs.in_process import InProcessGrid, make_contexts
 from strategies.collaborative import CollaborativeEditing
-from strategies.introductions import Introduction, write_introduction
-from strategies.memory import Memory
 from strategies.merges.choice import read_merge
-from strategies.messages import (
+from strategies.rounds.memory import Memory
+from strategies.rounds.state import EditedLayer, RoundState
+from strategies.scenario import FlatValue
+from strategies.wire.arrays import to_tensors
+from strategies.wire.handshakes import Introduction, write_introduction
+from strategies.wire.messages import (
     PROTOCOL_VERSION,
     Job,
     ModelIdentity,
@@ -36,9 +38,7 @@ from strategies.messages import (
     write_contribution,
     write_metrics,
 )
-from strategies.rounds import EditedLayer, RoundState
-from strategies.scenario import FlatValue
-from strategies.updates import DELTA
+from strategies.wire.updates import DELTA
 from tests.federation import (
     AT_ONCE,
     Federation,
@@ -206,7 +206,7 @@ def test_a_run_goes_on_without_a_party_that_left_it_for_good(
     federate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its node was unregistered; a run that begins still waits for all parties."""
-    monkeypatch.setattr("strategies.roster.RETURN_SECONDS", 0.1)
+    monkeypatch.setattr("strategies.rounds.registry.RETURN_SECONDS", 0.1)
     tables: dict[str, dict[str, FlatValue]] = {
         "run": {"rounds": 2, "min-parties": 2, "timeout": 100.0},
         "parties": {"requests-per-round": 1},

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
-from editing.errors import InputError
-from editing.settings import Settings
+from editing.base.errors import InputError
+from editing.base.settings import Settings
 from strategies.scenario import (
     FlatValue,
     ModelConfig,

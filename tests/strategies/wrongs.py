@@ -5,8 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from flwr.app import Array, RecordDict
 
-from strategies.introductions import Introduction, read_introduction, write_introduction
-from strategies.messages import (
+from strategies.wire.handshakes import (
+    Introduction,
+    read_introduction,
+    write_introduction,
+)
+from strategies.wire.messages import (
     Failure,
     Phase,
     TargetsReply,

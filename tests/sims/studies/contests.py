@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from editing.requests import EditRequest, to_counterfact
+from editing.requests.edit_request import EditRequest, to_counterfact
 from server.config import RunConfig, read_scenario
-from server.report import RoundMetrics
-from sims.jobs import execute
-from sims.studies.conflict import Conflict
-from sims.studies.conflict_pairs import Contest, draw_contest
+from server.report.data import RoundMetrics
+from sims.runs.jobs import execute
+from sims.studies.conflict.pairs import Contest, draw_contest
+from sims.studies.conflict.study import Conflict
 from sims.studies.running import Order, Runner
 from sims.studies.study import Trial, TrialResult
 from tests.sims.studies.made_up import report_of

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from editing.requests import EditRequest
+from editing.requests.edit_request import EditRequest
 from server.config import RunConfig, read_scenario
-from server.report import RoundMetrics, RunReport
+from server.report.data import RoundMetrics, RunReport
 from sims.studies.study import Study, Trial, TrialResult
 
 RELATIONS = {

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from editing.errors import InputError
-from editing.requests import EditRequest, to_counterfact
-from server.report import RoundMetrics
-from sims.jobs import execute
-from sims.studies import commands, running
+from editing.base.errors import InputError
+from editing.requests.edit_request import EditRequest, to_counterfact
+from server.report.data import RoundMetrics
+from sims.cli import study as commands
+from sims.runs.jobs import execute
+from sims.studies import running
 from sims.studies.augmentation import AROUND, BEFORE, CONTEST, ONE, ZERO, Augmentation
 from sims.studies.running import Order, run_study
 from sims.studies.study import Study, Trial, TrialResult

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from editing.augmentation import phrase
-from editing.errors import InputError
-from editing.requests import EditRequest
+from editing.base.errors import InputError
+from editing.requests.edit_request import EditRequest
+from editing.requests.paraphrases import phrase
 from server.config import RunConfig
 from sims.studies.contested import (
     MOST,

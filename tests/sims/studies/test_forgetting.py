@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from editing.errors import InputError
+from editing.base.errors import InputError
 from server.config import read_scenario
-from server.report import RoundMetrics
+from server.report.data import RoundMetrics
 from sims.studies.forgetting import LAMBDA, ONE, UNEDITED, ZERO, Forgetting
 from sims.studies.noise import OTHER, SAME
 from sims.studies.study import Trial, TrialResult

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.errors import InputError
+from editing.base.errors import InputError
 from sims.studies.noise import NOISES, OTHER, SAME, draw_rounds
 from sims.studies.pools import fact_of
 from tests.sims.studies.made_up import make_pool

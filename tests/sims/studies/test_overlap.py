@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from editing.errors import InputError
-from server.report import RoundMetrics
+from editing.base.errors import InputError
+from server.report.data import RoundMetrics
 from sims.studies.overlap import (
     GUARDS,
     IN_TURN,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from editing.requests import EditRequest
+from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
-from server.report import RoundMetrics
+from server.report.data import RoundMetrics
 from sims.studies.page import Account, name_row, write_page, write_seconds
 from sims.studies.study import Figure, Study, Trial, TrialResult
 from tests.sims.studies.made_up import result_of

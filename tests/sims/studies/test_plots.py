@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from server.report_plots import COLOURS
+from server.report.plots import COLOURS
 from sims.studies.plots import Panel, draw_panel, draw_panels, mean_table
 
 FRAME = pd.DataFrame(

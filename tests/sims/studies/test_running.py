@@ -8,14 +8,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from editing.architectures import load_editable_model
-from editing.deltas import save_delta
-from editing.errors import InputError
-from editing.evaluation import evaluate_requests, sum_cases
-from editing.requests import read_requests
+from editing.algebra.deltas import save_delta
+from editing.base.errors import InputError
+from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.models.loading import load_editable_model
+from editing.requests.edit_request import read_requests
 from server.config import RunConfig
-from server.report import Report, RoundMetrics, write_report
-from sims.jobs import execute, execute_quietly
+from server.report.data import Report, RoundMetrics, write_report
+from sims.runs.jobs import execute, execute_quietly
 from sims.studies.forgetting import Forgetting
 from sims.studies.running import Judge, Order, Runner, run_study
 from sims.studies.study import Trial, TrialResult

@@ -7,12 +7,12 @@ from pathlib import Path
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from clients.partitions import share_requests
-from editing.requests import EditRequest
+from editing.requests.edit_request import EditRequest
 from server.config import read_scenario
-from server.report import RoundMetrics
+from server.report.data import RoundMetrics
 from sims.studies.forgetting import Forgetting
 from sims.studies.study import Trial, deal
+from strategies.partitioning.partitions import share_requests
 from tests.sims.studies.made_up import make_pool, result_of, write_cases
 
 POOL = make_pool(20)

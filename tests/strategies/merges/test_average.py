@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.solving import solve_delta
-from editing.statistics import StatisticsError
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import StatisticsError
 from strategies.merges.average import SimpleAverageMerge
 from tests.laws import (
     assert_equal_parties_get_their_delta,

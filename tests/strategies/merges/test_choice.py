@@ -8,9 +8,9 @@ from jaxtyping import Float
 from pydantic import ValidationError
 from torch import Tensor
 
-from editing.errors import InputError
-from editing.solving import solve_delta
-from editing.statistics import LayerStatistics
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import LayerStatistics
+from editing.base.errors import InputError
 from strategies.merges.base import Merge
 from strategies.merges.choice import MERGES, find_merge, known_names, read_merge
 from strategies.merges.ties import TiesMerge

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from editing.statistics import LayerStatistics
+from editing.algebra.statistics import LayerStatistics
 from strategies.merges.choice import read_merge
 from tests.laws import GOLDEN_DELTA, assert_same
 

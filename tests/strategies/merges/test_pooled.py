@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.encodings import decode, encode
-from editing.solving import solve_delta
-from editing.statistics import LayerStatistics, StatisticsError, pool
+from editing.algebra.encodings import decode, encode
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
 from strategies.merges.average import SimpleAverageMerge
 from strategies.merges.pooled import CollabEditMerge, GlobalMerge
 from tests.laws import (

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from editing.solving import solve_delta
+from editing.algebra.solving import solve_delta
 from strategies.merges.task_arithmetic import TaskArithmeticMerge
 from tests.laws import (
     assert_one_party_gets_its_own_delta,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from editing.solving import solve_delta
+from editing.algebra.solving import solve_delta
 from strategies.merges.ties import TiesMerge, trim
 from tests.laws import (
     assert_equal_parties_get_their_delta,

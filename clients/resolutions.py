@@ -1,0 +1,82 @@
+"""Requests of several parties that meet: tokens out, rulings in."""
+
+from collections.abc import Sequence
+
+from clients.own_requests import ClientConfig
+from clients.selection import Asked
+from clients.storage import PrivateFolder
+from editing.base.errors import InputError
+from strategies.conflicts.blind_tokens import blind, keep_key, read_key
+from strategies.conflicts.records import Ruling, TokenEntry
+
+
+def find_key(config: ClientConfig, folder: PrivateFolder) -> bytes:
+    """Read the key that the parties have in common and the server does not.
+
+    The parties of a simulation have one home, and the first of them makes it there.
+
+    Raises:
+        InputError: If a party with requests of its own was not given the key.
+    """
+    if config.key is not None:
+        return read_key(config.key)
+    if config.own_requests is None:
+        return keep_key(folder.path.parent / "group.key")
+    raise InputError(
+        "The run compares blind tokens of requests, and this node was not given the "
+        "key that all parties share. Make one with `openssl rand -hex 32`, give every "
+        "party the file, and name it with `key-path` in the node config."
+    )
+
+
+def blind_requests(asked: Sequence[Asked], key: bytes) -> list[TokenEntry]:
+    """Write the requests of a round as the server may see them."""
+    entries = []
+    for each in asked:
+        token = blind(each.request, key)
+        entries.append(
+            TokenEntry(
+                party=each.party,
+                place=each.place,
+                fact=token.fact,
+                target=token.target,
+            )
+        )
+    return entries
+
+
+def heed_rulings(asked: Sequence[Asked], rulings: Sequence[Ruling]) -> list[Asked]:
+    """Leave out of a round what the server rules out."""
+    dropped = {
+        (each.round, each.party, each.place) for each in rulings if not each.kept
+    }
+    return [each for each in asked if whose(each) not in dropped]
+
+
+def check_rulings(
+    asked: Sequence[Asked], rulings: Sequence[Ruling], key: bytes
+) -> None:
+    """Hold each ruling to the request that it is about.
+
+    Args:
+        asked: The requests of all rounds so far.
+        rulings: What the server says of some of them.
+        key: The parties' own.
+
+    Raises:
+        InputError: If the request is not here, or its token is another.
+    """
+    by_place = {whose(each): each.request for each in asked}
+    for ruling in rulings:
+        own = by_place.get((ruling.round, ruling.party, ruling.place))
+        if own is None or blind(own, key).fact != ruling.fact:
+            raise InputError(
+                f"The server rules on request {ruling.place} of party {ruling.party}, "
+                f"round {ruling.round}, and this node holds another one there or none. "
+                "Did its requests or the key change while the run went on?"
+            )
+
+
+def whose(asked: Asked) -> tuple[int, int, int]:
+    """Round, party and place, by which a ruling names a request."""
+    return asked.round, asked.party, asked.place

@@ -1,0 +1,1 @@
+"""The algebra of edits: statistics, their sums, solvers, deltas. Torch alone."""

@@ -1,0 +1,189 @@
+"""Lend a model with a delta added, and keep deltas in files."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from editing.algebra.fingerprints import fingerprint_tensors
+
+Delta = Mapping[str, Tensor]
+"""Updates by parameter name, each ``d_out × d_in`` whatever the module stores."""
+
+
+def stores_transposed(module: nn.Module) -> bool:
+    """Tell a weight's orientation from the module's type, never from its shape.
+
+    ``nn.Linear`` keeps ``d_out × d_in``; transformers' ``Conv1D`` keeps the transpose.
+
+    Raises:
+        TypeError: If the type is neither.
+    """
+    if isinstance(module, nn.Linear):
+        return False
+    if any(
+        kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")
+        for kind in type(module).__mro__
+    ):
+        return True
+    raise TypeError(
+        f"Cannot edit a {type(module).__name__}: only nn.Linear and transformers' "
+        "Conv1D have a known orientation."
+    )
+
+
+@contextmanager
+def applied(delta: Delta, model: nn.Module) -> Iterator[nn.Module]:
+    """Add ``delta`` to ``model`` within the block; give it back bit for bit.
+
+    Each update is cast once, to the weight's precision, and added. One of another
+    shape than its weight is refused with a `ValueError`, before anything is changed.
+    """
+    updates = {name: stored_way(name, update, model) for name, update in delta.items()}
+    weights = {name: model.get_parameter(name) for name in delta}
+    saved = {name: weight.detach().clone() for name, weight in weights.items()}
+    try:
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.add_(updates[name].to(weight))
+        yield model
+    finally:
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(saved[name])
+
+
+def add_deltas(first: Delta, second: Delta) -> dict[str, Tensor]:
+    """Sum two deltas; a weight that only one of them changes counts as zero there."""
+    total = dict(first)
+    for name, update in second.items():
+        total[name] = total[name] + update if name in total else update
+    return total
+
+
+def relative_difference(delta: Delta, reference: Delta) -> float:
+    """Largest over weights of ``‖delta − reference‖ / ‖reference‖`` (Frobenius)."""
+    gaps = [
+        ((delta[name].double() - update.double()).norm() / update.double().norm())
+        for name, update in reference.items()
+    ]
+    return max(float(gap) for gap in gaps)
+
+
+def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None:
+    """Write a delta in float32, beside its place first, then renamed.
+
+    Args:
+        delta: Updates by parameter name.
+        path: The file to write.
+        metadata: JSON values: base fingerprint, merge, schedule, rounds.
+    """
+    tensors = {k: v.detach().cpu().float().contiguous() for k, v in delta.items()}
+    texts = {key: json.dumps(value) for key, value in metadata.items()}
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        beside.write_bytes(save(tensors, texts))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read a delta file and its metadata; a `ValueError` says why it cannot be."""
+    file = open_delta(path)
+    return {name: file.read(name) for name in file.shapes}, dict(file.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaFile:
+    """A delta file of which one update at a time is in memory.
+
+    Attributes:
+        path: Where it lies.
+        metadata: What made it.
+        shapes: ``(d_out, d_in)`` of each update, in order of their names.
+    """
+
+    path: Path
+    metadata: Mapping[str, object]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def read(self, name: str) -> Tensor:
+        """Read one update, ``d_out × d_in``."""
+        with safe_open(self.path, framework="pt") as file:
+            update: Tensor = file.get_tensor(name)
+        return update
+
+    def fingerprint(self) -> str:
+        """SHA-256 of names and values, whatever the order of bytes in the file."""
+        return fingerprint_tensors((name, self.read(name)) for name in self.shapes)
+
+
+def open_delta(path: Path) -> DeltaFile:
+    """Read what a delta file says of itself, and none of its values.
+
+    Raises:
+        ValueError: If the file is missing or no delta file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            texts = file.metadata() or {}
+            names = sorted(file.keys())
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{path}: no delta file can be read ({error}). Wanted the "
+            "delta.safetensors of a run."
+        ) from None
+    metadata = {key: _value_of(texts[key]) for key in sorted(texts)}
+    return DeltaFile(path, metadata, shapes)
+
+
+def _value_of(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def check_shape(name: str, shape: tuple[int, ...], model: nn.Module) -> bool:
+    """Hold an update to the weight that it names.
+
+    Returns:
+        Whether the module stores the transpose of ``d_out × d_in``.
+
+    Raises:
+        ValueError: If the model has no such weight, or one of another shape.
+    """
+    owner, _, _ = name.rpartition(".")
+    try:
+        module = model.get_submodule(owner)
+        weight = model.get_parameter(name)
+    except AttributeError:
+        raise ValueError(
+            f"The delta changes `{name}`, which this model does not have. Was it made "
+            "for another model?"
+        ) from None
+    transposed = stores_transposed(module)
+    wanted = tuple(weight.mT.shape if transposed else weight.shape)
+    if shape != wanted:
+        raise ValueError(
+            f"The delta of `{name}` is {shape}, and the weight wants {wanted} "
+            "(d_out × d_in)."
+        )
+    return transposed
+
+
+def stored_way(name: str, update: Tensor, model: nn.Module) -> Tensor:
+    """Turn an update the way round that its module keeps the weight.
+
+    A `ValueError` says so if it does not fit the model.
+    """
+    return update.mT if check_shape(name, tuple(update.shape), model) else update

@@ -1,0 +1,204 @@
+"""Two encodings of a party's statistics for the wire, both decoding to one value.
+
+``dense`` sends ``KᵀK`` and ``RᵀK``, which may be added before they are decoded.
+``factors`` sends ``(QK, QR)`` with a random orthogonal ``Q`` that only the party knows.
+It decodes to the same statistics, because ``(QK)ᵀ(QK) = KᵀK`` and ``(QR)ᵀ(QK) = RᵀK``,
+tells no more than they do, and is smaller: as many rows as the keys' rank, which is at
+most the number of edits, instead of ``d_in``.
+
+Neither hides the statistics themselves: whoever holds a party's gram can test whether a
+guessed subject is among its edits.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.algebra.statistics import (
+    LayerStatistics,
+    NormBounds,
+    StatisticsError,
+    check_count,
+    check_matrix,
+    check_norms,
+    check_semidefinite,
+)
+from editing.base.foreign_text import show_foreign
+
+Encoding = Literal["factors", "dense"]
+"""How a party's statistics are written on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedStatistics:
+    """One layer's statistics as they travel.
+
+    Attributes:
+        encoding: How to read the tensors: an `Encoding`, unless a party made it up.
+        tensors: ``keys`` (``rank d_in``) and ``residuals`` (``rank d_out``) for
+            factors, ``gram`` and ``cross`` for dense, all float64.
+        count: Number of edits, which may exceed the rank.
+    """
+
+    encoding: str
+    tensors: Mapping[str, Tensor]
+    count: int
+
+
+def encode(
+    keys: Float[Tensor, "n d_in"],
+    residuals: Float[Tensor, "n d_out"],
+    encoding: Encoding,
+    generator: torch.Generator | None = None,
+) -> EncodedStatistics:
+    """Encode a party's pairs of one layer in float64.
+
+    Without a generator the rotation comes from the operating system's randomness, as it
+    must wherever the statistics leave the machine: a seed can be guessed, and with it
+    the rotation undone. A simulation passes a seeded one, so that a run repeats.
+    """
+    check_count(len(keys))
+    if encoding == "dense":
+        statistics = LayerStatistics.of_pairs(keys, residuals)
+        tensors = {"gram": statistics.gram, "cross": statistics.cross}
+    else:
+        rows, answers = _reduce(keys.double(), residuals.double())
+        rotation = draw_rotation(len(rows), generator).to(rows.device)
+        tensors = {"keys": rotation @ rows, "residuals": rotation @ answers}
+    return EncodedStatistics(encoding, tensors, len(keys))
+
+
+def decode(
+    encoded: EncodedStatistics,
+    d_in: int,
+    d_out: int,
+    bounds: NormBounds | None = None,
+) -> LayerStatistics:
+    """Read the statistics of a layer of known width, refusing what cannot be right.
+
+    Args:
+        encoded: As it travelled.
+        d_in: Width of the layer's keys.
+        d_out: Width of its residuals.
+        bounds: How long keys and residuals may be; as long as they like if None.
+
+    Raises:
+        StatisticsError: If the encoding is unknown, a tensor is missing, or no batch of
+            edits can have such statistics: a count that is not positive, a wrong shape,
+            a number that is not finite, a gram that is not positive semidefinite, a
+            cross that does not go with it, a norm beyond a bound.
+    """
+    readers: dict[str, Callable[[EncodedStatistics, int, int], LayerStatistics]] = {
+        "factors": _decode_factors,
+        "dense": _decode_dense,
+    }
+    reader = readers.get(encoded.encoding)
+    if reader is None:
+        raise StatisticsError(
+            f"Statistics encoded as one of {', '.join(readers)} were wanted, got "
+            f"{show_foreign(encoded.encoding)}. Does the party run another version?"
+        )
+    statistics = reader(encoded, d_in, d_out)
+    check_norms(statistics, bounds or NormBounds())
+    return statistics
+
+
+def draw_rotation(
+    rank: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "rank rank"]:
+    """Draw an orthogonal matrix, all of them equally likely (Haar).
+
+    The QR factors of a Gaussian matrix are unique once the diagonal of the triangle is
+    positive, and then the orthogonal one is as indifferent to rotation as the Gaussian.
+    """
+    orthogonal, triangle = torch.linalg.qr(_draw_gaussian(rank, generator))
+    rotation: Tensor = orthogonal * triangle.diagonal().sign()
+    return rotation
+
+
+def _draw_gaussian(
+    rank: int, generator: torch.Generator | None
+) -> Float[Tensor, "rank rank"]:
+    """Draw from the generator, or from the operating system if there is none.
+
+    A torch generator has 32 bits of seed, few enough to try them all, so the system's
+    bytes are used as they are: 53 bits of each eight make a uniform number.
+    """
+    if generator is not None:
+        return torch.randn(rank, rank, dtype=torch.float64, generator=generator)
+    noise = bytearray(os.urandom(8 * rank * rank))
+    bits = torch.frombuffer(noise, dtype=torch.int64) & (2**53 - 1)
+    uniform = (bits.double() + 0.5) * 2.0**-53
+    normal: Tensor = torch.special.ndtri(uniform)
+    return normal.reshape(rank, rank)
+
+
+def _reduce(
+    keys: Float[Tensor, "n d_in"], residuals: Float[Tensor, "n d_out"]
+) -> tuple[Float[Tensor, "rank d_in"], Float[Tensor, "rank d_out"]]:
+    """Rotate the pairs so that only as many rows as the keys' rank are left.
+
+    With ``K = U S Vᵀ`` of that rank, ``S Vᵀ`` and ``UᵀR`` have the same gram and cross.
+    What is left out is the part of the residuals that no update of the weight can fit,
+    which the statistics do not hold either.
+    """
+    left, scale, right = torch.linalg.svd(keys, full_matrices=False)
+    rounding = torch.finfo(keys.dtype).eps * max(keys.shape)
+    rank = int((scale > rounding * scale.max()).sum().item())
+    return scale[:rank, None] * right[:rank], left[:, :rank].mT @ residuals
+
+
+def _decode_factors(
+    encoded: EncodedStatistics, d_in: int, d_out: int
+) -> LayerStatistics:
+    """Multiply the factors; the gram is positive semidefinite by construction.
+
+    Raises:
+        StatisticsError: If there are more rows than edits.
+    """
+    keys, residuals = _tensor(encoded, "keys"), _tensor(encoded, "residuals")
+    check_count(encoded.count)
+    rank = keys.shape[0] if keys.ndim else 0
+    check_matrix("keys", keys, (rank, d_in))
+    check_matrix("residuals", residuals, (rank, d_out))
+    if rank > encoded.count:
+        raise StatisticsError(
+            f"Factors of {encoded.count} edits have at most {encoded.count} rows, got "
+            f"{rank}. Does the party leave requests uncounted?"
+        )
+    rotated = LayerStatistics.of_pairs(keys, residuals)
+    # Finite factors can have products that are not.
+    check_matrix("gram", rotated.gram, (d_in, d_in))
+    check_matrix("cross", rotated.cross, (d_out, d_in))
+    return LayerStatistics(rotated.gram, rotated.cross, encoded.count)
+
+
+def _decode_dense(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerStatistics:
+    """Take the matrices as they are, once they are checked."""
+    gram, cross = _tensor(encoded, "gram").double(), _tensor(encoded, "cross").double()
+    check_count(encoded.count)
+    check_matrix("gram", gram, (d_in, d_in))
+    check_matrix("cross", cross, (d_out, d_in))
+    check_semidefinite(gram)
+    return LayerStatistics(gram, cross, encoded.count)
+
+
+def _tensor(encoded: EncodedStatistics, name: str) -> Tensor:
+    """Look a tensor up.
+
+    Raises:
+        StatisticsError: If it is missing.
+    """
+    if name not in encoded.tensors:
+        found = (
+            show_foreign(", ".join(encoded.tensors)) if encoded.tensors else "nothing"
+        )
+        raise StatisticsError(
+            f"Statistics encoded as {encoded.encoding} hold `{name}`, got only {found}."
+        )
+    return encoded.tensors[name]

@@ -1,0 +1,1 @@
+"""The covariance of keys over plain text: estimated, cached, read from files."""

@@ -1,0 +1,168 @@
+"""Covariances that are read, or computed once and kept."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from editing.base.errors import InputError
+from editing.covariance.covariance import (
+    Covariance,
+    compute_covariance,
+    default_tokens,
+    with_ridge,
+)
+from editing.covariance.estimation import BATCH_TOKENS, WINDOW_BATCHES
+from editing.covariance.files import load_covariance, save_covariance
+from editing.covariance.texts import TextSource, open_text
+from editing.covariance.windows import read_windows
+from editing.models.loading import EditableModel
+from editing.sources.embedded import HUB, SELF
+
+logger = logging.getLogger(__name__)
+
+VERSION = "counted in windows, version 3"
+"""Changes whenever the same text would give other bits."""
+
+
+def find_covariance(
+    model: EditableModel,
+    layers: tuple[int, ...],
+    named: str | Sequence[str] | None,
+    text: str,
+    model_path: str,
+    on_tokens: Callable[[int], None] | None = None,
+    threads: int | None = None,
+    tokens: int | None = None,
+) -> Covariance:
+    """Read the covariance that is named, or compute it once and keep it.
+
+    A computed one is kept in the user's cache folder under a digest of the model, its
+    kind of device, the layers and the very tokens that were read, so that it is found
+    only where it is right; to know them, the text is cut into tokens before the model
+    sees any. Its last bits depend on the number of threads: machines that must have the
+    same ones fix it, and a covariance of a fixed number is kept apart from the others.
+
+    Args:
+        model: Whose keys are averaged.
+        layers: Those to be edited.
+        named: A file, a folder of published statistics, or a list of MEMIT's files,
+            which may be written as JSON; None computes.
+        text: See `open_text`.
+        model_path: Where the model's own text lies.
+        on_tokens: Told the number of tokens done.
+        threads: How many processor threads compute; None takes those there are.
+        tokens: Tokens after which to stop; None reads all of a file, and
+            `default_tokens` where a text has no end of its own.
+    """
+    if named is not None:
+        return load_covariance(_named_files(named), layers, model)
+    source = open_text(text, model, model_path)
+    if tokens is None and (text == SELF or text.startswith(HUB)):
+        tokens = default_tokens(model, layers)
+    name = f"{_digest(model, source, layers, threads, tokens)}.safetensors"
+    kept = user_cache() / "covariance" / name
+    if kept.is_file():
+        return load_covariance([kept], layers)
+    with _limited_to(threads):
+        counted = compute_covariance(
+            model,
+            source.stream(0),
+            layers,
+            dataset=source.name,
+            on_batch=on_tokens,
+            limit=tokens,
+        )
+        found = with_ridge(counted)
+    save_covariance(found, kept)
+    _tell_of_ridges(found)
+    return found
+
+
+def _tell_of_ridges(covariance: Covariance) -> None:
+    made = covariance.provenance
+    for layer, ridge in made.ridges.items():
+        if not ridge:
+            continue
+        width, rank = len(covariance.moments[layer]), made.ranks[layer]
+        logger.warning(
+            "The covariance of layer %d over %d tokens has rank %d of %d: %s",
+            layer,
+            made.tokens,
+            rank,
+            width,
+            f"{width - rank} directions are never used, and a ridge of {ridge:.3g} is "
+            "added to these alone."
+            if made.tokens >= width
+            else f"a ridge of {ridge:.3g} is added to its diagonal. Name a text of "
+            f"{width} tokens or more.",
+        )
+
+
+def digest_covariance(covariance: Covariance, layers: Sequence[int]) -> str:
+    """SHA-256 of the moments of some layers, to the last bit."""
+    digest = hashlib.sha256()
+    for layer in sorted(layers):
+        digest.update(f"{layer}:".encode())
+        moment = covariance.moments[layer].detach().cpu().double().contiguous()
+        digest.update(moment.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _named_files(setting: str | Sequence[str]) -> list[Path]:
+    """One file or folder, or a list of files, as it is or as JSON.
+
+    Raises:
+        InputError: If the list is broken.
+    """
+    if not isinstance(setting, str):
+        return [Path(name) for name in setting]
+    if not setting.startswith("["):
+        return [Path(setting)]
+    try:
+        return [Path(str(name)) for name in json.loads(setting)]
+    except ValueError as error:
+        raise InputError(
+            "`prior.covariance`: wanted a file, a folder or a JSON list of files "
+            f"({error})."
+        ) from None
+
+
+def user_cache() -> Path:
+    """The folder of the user's cache that is ours."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "collabedit-flower"
+
+
+def _digest(
+    model: EditableModel,
+    text: TextSource,
+    layers: tuple[int, ...],
+    threads: int | None,
+    tokens: int | None,
+) -> str:
+    fixed = "" if threads is None else f" {threads} threads"
+    counted = f"{model.fingerprint} {model.device.type} {layers}{fixed}"
+    digest = hashlib.sha256(f"{VERSION} {counted}".encode())
+    if text.determined_by:
+        digest.update(f" {tokens} tokens of {text.determined_by}".encode())
+        return digest.hexdigest()
+    for window in read_windows(model, text, WINDOW_BATCHES * BATCH_TOKENS, tokens):
+        for row in window.rows:
+            digest.update(f"{row.ids}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _limited_to(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if threads is None else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

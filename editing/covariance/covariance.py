@@ -1,0 +1,222 @@
+"""The prior's covariance: the mean of ``k kᵀ`` over plain text."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.base.errors import InputError
+from editing.covariance.estimation import (
+    BATCH_TOKENS,
+    Checkpoints,
+    count_moments,
+)
+from editing.covariance.rank import add_ridge, numerical_rank, ridge_of
+from editing.covariance.texts import Document, TextSource, text_of
+from editing.models.loading import EditableModel
+
+MEMIT_TOKENS = 44_000_000
+"""Tokens that MEMIT's own covariances are averaged over."""
+
+DEFAULT_TOKENS = 132_000
+"""0.3 % of them, more than Gupta et al. found to be enough (arXiv 2506.04226)."""
+
+
+class CovarianceError(InputError):
+    """A covariance that cannot be read or belongs to another model."""
+
+
+class NoTokenError(CovarianceError):
+    """A text that has no token to average over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a covariance comes from.
+
+    Attributes:
+        fingerprint: Of the model, see `EditableModel.fingerprint`; empty if not known.
+        dataset: Name of the text.
+        tokens: Number of tokens averaged.
+        ranks: By layer, the numerical rank before any ridge, see `numerical_rank`;
+            empty if nobody looked.
+        ridges: By layer, what was added; of layers of full rank, 0. See `add_ridge`.
+        digest: SHA-256 of the documents that were read; empty if not known.
+        products: How precisely ``k kᵀ`` was formed; empty if not known.
+        dtype: The precision of the model, as torch names it; empty if not known.
+    """
+
+    fingerprint: str
+    dataset: str
+    tokens: int
+    ranks: Mapping[int, int] = field(default_factory=dict)
+    ridges: Mapping[int, float] = field(default_factory=dict)
+    digest: str = ""
+    products: str = ""
+    dtype: str = ""
+
+    @property
+    def is_single(self) -> bool:
+        """Whether products were rounded to float32; what is not known was not."""
+        return self.products.startswith("float32")
+
+    def describe_ridges(self) -> dict[str, object]:
+        """What a run's settings say of them; nothing if there are none."""
+        added = {layer: ridge for layer, ridge in self.ridges.items() if ridge}
+        if not added:
+            return {}
+        return {
+            "ranks": {str(layer): self.ranks[layer] for layer in added},
+            "ridges": {str(layer): ridge for layer, ridge in added.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Covariance:
+    """``C₀ = mean of k kᵀ`` of each layer (arXiv 2210.07229, equation 15).
+
+    Attributes:
+        moments: By layer, ``d_in × d_in`` in float64, not centred.
+        provenance: Where they come from.
+    """
+
+    moments: Mapping[int, Float[Tensor, "d_in d_in"]]
+    provenance: Provenance
+
+    def check(self, model: EditableModel, layers: Sequence[int]) -> None:
+        """Refuse a covariance of another model, width or set of layers.
+
+        Raises:
+            CovarianceError: Naming what differs.
+        """
+        own, counted = self.provenance.fingerprint, self.provenance.dtype
+        dtype = name_dtype(model)
+        if own and counted not in {"", dtype}:
+            raise CovarianceError(
+                f"`prior.covariance` was counted in {counted}; this run is {dtype}, "
+                f"and its keys are others. Count it with `--dtype {dtype}`, or set "
+                f"`model.dtype` to {counted}."
+            )
+        if own and own != model.fingerprint:
+            whose = "another model" + ("" if counted else ", or in another precision")
+            raise CovarianceError(
+                f"`prior.covariance` was computed for {whose} (fingerprint "
+                f"{own[:12]}…, this model's is {model.fingerprint[:12]}…). Use "
+                "`compute`, or the file of this model."
+            )
+        for layer in layers:
+            if layer not in self.moments:
+                raise CovarianceError(
+                    f"`prior.covariance` has layers {sorted(self.moments)}, and layer "
+                    f"{layer} is to be edited."
+                )
+            width, wanted = self.moments[layer].shape[0], model.widths(layer)[1]
+            if width != wanted:
+                raise CovarianceError(
+                    f"`prior.covariance` of layer {layer} is {width} wide and this "
+                    f"model's keys are {wanted} wide. Was it made for another model?"
+                )
+
+
+def compute_covariance(
+    model: EditableModel,
+    texts: Iterable[Document],
+    layers: Sequence[int],
+    dataset: str,
+    batch_tokens: int = BATCH_TOKENS,
+    on_batch: Callable[[int], None] | None = None,
+    limit: int | None = None,
+) -> Covariance:
+    """Average ``k kᵀ`` over the tokens of texts, see `count_covariance`.
+
+    Args:
+        model: Whose keys are averaged.
+        texts: Read once, as they come.
+        layers: Whose keys are averaged.
+        dataset: What the provenance names.
+        batch_tokens: Padded tokens of a batch, at most.
+        on_batch: Told the number of tokens done.
+        limit: Tokens after which to stop; None reads all.
+    """
+    text = text_of(texts, dataset)
+    return count_covariance(model, text, layers, limit, batch_tokens, on_batch=on_batch)
+
+
+def count_covariance(
+    model: EditableModel,
+    text: TextSource,
+    layers: Sequence[int],
+    limit: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    checkpoints: Checkpoints | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Covariance:
+    """Stream a text through the model and average ``k kᵀ`` over its tokens.
+
+    Keys are in the model's precision; for products and sums see
+    `editing.covariance.sums`.
+    Nothing is added to a moment of less than full rank; that is for `with_ridge`.
+
+    Args:
+        model: Whose keys are averaged.
+        text: What is read, once.
+        layers: Whose keys are averaged, all in one pass.
+        limit: Tokens after which to stop; None reads all.
+        batch_tokens: Padded tokens of a batch, at most.
+        checkpoints: Where the state is written, to go on from after a stop.
+        on_batch: Told the number of tokens done.
+
+    Raises:
+        NoTokenError: If the text holds no token.
+    """
+    counted = count_moments(
+        model, text, layers, limit, batch_tokens, checkpoints, on_batch
+    )
+    if counted.sums.tokens == 0:
+        raise NoTokenError(
+            f"The text {text.name} for the covariance holds no token. Name a text file "
+            "with `prior.text`."
+        )
+    provenance = Provenance(
+        model.fingerprint,
+        text.name,
+        counted.sums.tokens,
+        digest=counted.digest,
+        products=counted.products,
+        dtype=name_dtype(model),
+    )
+    return Covariance(counted.sums.means(), provenance)
+
+
+def name_dtype(model: EditableModel) -> str:
+    """A model's precision, as `model.dtype` and ``--dtype`` name it."""
+    return str(model.dtype).removeprefix("torch.")
+
+
+def default_tokens(model: EditableModel, layers: Sequence[int]) -> int:
+    """`DEFAULT_TOKENS`, or twice the widest keys where that is more."""
+    return max(DEFAULT_TOKENS, *(2 * model.widths(layer)[1] for layer in layers))
+
+
+def with_ridge(covariance: Covariance) -> Covariance:
+    """Find the rank of each moment, and add a ridge where it is not full.
+
+    Moments of full rank stay as they are, to the last bit. Of a text of as many tokens
+    as keys are wide, what its tokens used stays as counted (`add_ridge`). The
+    provenance names ranks and ridges.
+    """
+    made = covariance.provenance
+    ranks = {
+        layer: numerical_rank(moment, made.tokens, single=made.is_single)
+        for layer, moment in covariance.moments.items()
+    }
+    ridges = {
+        layer: ridge_of(moment, ranks[layer])
+        for layer, moment in covariance.moments.items()
+    }
+    raised = {
+        layer: add_ridge(moment, ridges[layer], ranks[layer], made.tokens)
+        for layer, moment in covariance.moments.items()
+    }
+    return Covariance(raised, replace(made, ranks=ranks, ridges=ridges))

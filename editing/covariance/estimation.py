@@ -1,0 +1,299 @@
+"""Count the second moments of a model's keys over a text, and go on after a stop."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from editing.base.errors import InputError
+from editing.covariance.sums import DOUBLE, SINGLE, MomentSums, product_precision
+from editing.covariance.texts import TextSource
+from editing.covariance.windows import Place, Window, batch_rows, read_windows
+from editing.models.activations import by_rows, module_inputs, stopping_after
+from editing.models.batching import run_batches
+from editing.models.loading import EditableModel
+from editing.models.token_rows import TokenRow, pad_rows
+
+BATCH_TOKENS = 4096
+"""Padded tokens of one batch, unless told otherwise."""
+
+WINDOW_BATCHES = 8
+"""Batches' worth of tokens that are held, so that rows of like length meet."""
+
+CHECKPOINT_TOKENS = 25_000
+"""Tokens between two states that are written, unless told otherwise."""
+
+
+class UnfinishedError(InputError):
+    """A stopped count that cannot be gone on with."""
+
+
+class KeyOverflowError(InputError, ArithmeticError):
+    """Keys that are no finite numbers in the model's precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where the state of a count is written, and how often.
+
+    Attributes:
+        file: The file; it is removed by who keeps the result.
+        every: Tokens between two states.
+    """
+
+    file: Path
+    every: int = CHECKPOINT_TOKENS
+
+    def is_due(self, before: int, tokens: int) -> bool:
+        """Whether a batch that brought the count from `before` to `tokens` ends one."""
+        return tokens // self.every > before // self.every
+
+
+@dataclass(frozen=True, slots=True)
+class CountedMoments:
+    """What was counted.
+
+    Attributes:
+        sums: ``Σ k kᵀ`` of each layer.
+        digest: Of the text that was read, see `Window`.
+        products: How precisely products were formed.
+    """
+
+    sums: MomentSums
+    digest: str
+    products: str
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A count that was stopped, in the middle of a window."""
+
+    sums: MomentSums
+    begin: Place
+    batches: int
+    digest: str
+
+
+def count_moments(
+    model: EditableModel,
+    text: TextSource,
+    layers: Sequence[int],
+    limit: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    checkpoints: Checkpoints | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> CountedMoments:
+    """Sum ``k kᵀ`` of all layers over a text, in one pass of the blocks up to the last.
+
+    Batches are cut at places that text and options alone determine, so that a count
+    that was killed and goes on ends with the bits of one that was not, on the same
+    machine with the same number of threads.
+
+    Args:
+        model: Whose keys are meant.
+        text: What is read, once.
+        layers: Whose keys are summed.
+        limit: Tokens after which to stop; None reads all.
+        batch_tokens: Padded tokens of a batch, at most.
+        checkpoints: Where to write the state, and to go on from it if there is one.
+        on_batch: Told the number of tokens done.
+    """
+    wanted = _describe(model, text, layers, limit, batch_tokens)
+    state = _read_state(checkpoints, wanted, model.device)
+    sums = state.sums if state else _begin(model, layers)
+    digest = state.digest if state else ""
+    for window, batch in _batches(model, text, limit, batch_tokens, state):
+        rows = [window.rows[index] for index in batch.rows]
+        before = sums.tokens
+        for _, keys in run_batches(rows, len(rows), lambda r: _keys(model, r, layers)):
+            sums.add(keys)
+        _check_finite(sums, model.dtype)
+        digest = window.digest
+        if on_batch is not None:
+            on_batch(sums.tokens)
+        if checkpoints and checkpoints.is_due(before, sums.tokens):
+            done = _State(sums, window.begin, batch.number + 1, digest)
+            _write_state(checkpoints, wanted, done)
+    exact = product_precision(model.device, model.dtype) == torch.float64
+    return CountedMoments(sums, digest, DOUBLE if exact else SINGLE)
+
+
+def _check_finite(sums: MomentSums, dtype: torch.dtype) -> None:
+    """Refuse keys that overflowed; any of them shows in its sum of squares.
+
+    Raises:
+        KeyOverflowError: Naming the first layer, and what to try.
+    """
+    for layer, total in sorted(sums.sums.items()):
+        if not bool(total.diagonal().isfinite().all()):
+            name = str(dtype).removeprefix("torch.")
+            raise KeyOverflowError(
+                f"The keys of layer {layer} overflow {name}: their second moment is no "
+                "finite number. Load the model in float32 or bfloat16 (`model.dtype`, "
+                "`--dtype`); if it is in one of them, are its weights whole?"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    number: int
+    rows: list[int]
+
+
+def _batches(
+    model: EditableModel,
+    text: TextSource,
+    limit: int | None,
+    batch_tokens: int,
+    state: _State | None,
+) -> Iterator[tuple[Window, _Batch]]:
+    """Each batch that is not done, with its window, if the text is still the same."""
+    begin = state.begin if state else None
+    known = state
+    size = WINDOW_BATCHES * batch_tokens
+    for window in read_windows(model, text, size, limit, begin):
+        if known is not None and window.digest != known.digest:
+            raise _other_text(text)
+        done = known.batches if known else 0
+        known = None
+        for number, rows in enumerate(batch_rows(window.rows, batch_tokens)):
+            if number >= done:
+                yield window, _Batch(number, rows)
+    if known is not None:
+        raise _other_text(text)
+
+
+def _other_text(text: TextSource) -> UnfinishedError:
+    return UnfinishedError(
+        f"The unfinished count was begun on another text: {text.name} has changed. "
+        "Put the text back, or remove the .unfinished file to begin again."
+    )
+
+
+def _keys(
+    model: EditableModel, rows: Sequence[TokenRow], layers: Sequence[int]
+) -> dict[int, Float[Tensor, "n d_in"]]:
+    """The keys of every token of some rows, by layer."""
+    batch = pad_rows(rows, model.device)
+    projections = {layer: model.down_projection(layer) for layer in layers}
+    last = model.block(max(layers))
+    with torch.no_grad(), module_inputs(projections) as keys, stopping_after(last):
+        model.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+        )
+    held = batch.attention_mask.bool()
+    whole = {layer: by_rows(keys[layer], batch) for layer in layers}
+    return {layer: each[held.to(each.device)] for layer, each in whole.items()}
+
+
+def _begin(model: EditableModel, layers: Sequence[int]) -> MomentSums:
+    widths = {layer: model.widths(layer)[1] for layer in layers}
+    return MomentSums.of_widths(widths, model.device)
+
+
+def _describe(
+    model: EditableModel,
+    text: TextSource,
+    layers: Sequence[int],
+    limit: int | None,
+    batch_tokens: int,
+) -> dict[str, str]:
+    """All that a count depends on and that is known before it begins."""
+    return {
+        "model": model.fingerprint,
+        "tokenizer": model.tokenizer_fingerprint,
+        "layers": str(sorted(layers)),
+        "text": text.determined_by or text.name,
+        "tokens": str(limit),
+        "batch-tokens": str(batch_tokens),
+        "device": model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def _write_state(
+    checkpoints: Checkpoints, wanted: dict[str, str], state: _State
+) -> None:
+    tensors = {f"sum.{k}": v.cpu().contiguous() for k, v in state.sums.sums.items()}
+    place = asdict(state.begin) | {
+        "batches": state.batches,
+        "digest": state.digest,
+        "counted": state.sums.tokens,
+    }
+    metadata = {
+        "of": json.dumps(wanted),
+        "place": json.dumps(place),
+    }
+    file = checkpoints.file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, beside, metadata)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _read_state(
+    checkpoints: Checkpoints | None, wanted: dict[str, str], device: torch.device
+) -> _State | None:
+    """The state that lies in the file; None if there is none.
+
+    Raises:
+        UnfinishedError: If it cannot be read, or is of another count.
+    """
+    if checkpoints is None or not checkpoints.file.exists():
+        return None
+    try:
+        with safe_open(checkpoints.file, framework="pt") as opened:
+            held = opened.metadata()
+            of, place = json.loads(held["of"]), json.loads(held["place"])
+            sums = {
+                int(name.removeprefix("sum.")): opened.get_tensor(name)
+                for name in opened.keys()  # noqa: SIM118 - safe_open is no mapping
+            }
+        state = _State(
+            MomentSums.going_on(sums, place["counted"], device),
+            Place(place["document"], place["piece"], place["tokens"]),
+            place["batches"],
+            place["digest"],
+        )
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise UnfinishedError(
+            f"{checkpoints.file}: the state of the unfinished count cannot be read "
+            f"({error}). Remove the file to begin again."
+        ) from None
+    _check_same(of, wanted, checkpoints.file)
+    return state
+
+
+def _check_same(of: dict[str, str], wanted: dict[str, str], file: Path) -> None:
+    """Refuse to go on with a count of something else.
+
+    Raises:
+        UnfinishedError: Naming what differs.
+    """
+    other = [
+        f"{name} (was {_short(of.get(name))}, now {_short(wanted.get(name))})"
+        for name in sorted(of.keys() | wanted.keys())
+        if of.get(name) != wanted.get(name)
+    ]
+    if other:
+        raise UnfinishedError(
+            f"{file} is of another count; what differs: {'; '.join(other)}. Give the "
+            "same options to go on, or remove the file to begin again."
+        )
+
+
+def _short(value: str | None) -> str:
+    shown = str(value)
+    return shown if len(shown) <= 48 else f"{shown[:45]}…"

@@ -1,0 +1,217 @@
+"""Covariance files: our own, and those that ROME, MEMIT and EasyEdit leave behind.
+
+Those keep ``mom2.mom2``, the **sum** of ``k kᵀ``, beside ``mom2.count``, one ``.npz`` a
+layer, in ``<stats>/<model>/<dataset>_stats/<module>_<precision>_mom2_<samples>.npz``.
+ROME and MEMIT write the model's hub name with ``_`` for ``/``, EasyEdit its last part.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from editing.covariance.covariance import Covariance, CovarianceError, Provenance
+from editing.covariance.published import check_names, find_files
+from editing.models.loading import EditableModel
+
+ASYMMETRY = 1e-3
+"""What single precision may leave between an entry and its mirror, of the largest."""
+
+_WIDE = 4096
+_MOMENT = re.compile(r"moment\.\d+")
+
+
+def save_covariance(covariance: Covariance, path: Path) -> None:
+    """Write moments and provenance to safetensors, beside its place first.
+
+    Raises:
+        CovarianceError: If no such file can be written.
+    """
+    tensors = {f"moment.{k}": v.contiguous() for k, v in covariance.moments.items()}
+    metadata = {"provenance": json.dumps(asdict(covariance.provenance))}
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, beside, metadata)
+        beside.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise CovarianceError(
+            f"{path}: the covariance cannot be written ({error}). Wanted a place with "
+            "room for it, in which files may be made."
+        ) from None
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def load_covariance(
+    paths: Sequence[Path], layers: Sequence[int], model: EditableModel | None = None
+) -> Covariance:
+    """Read a covariance of ours, or the ``.npz`` files of ROME, MEMIT and EasyEdit.
+
+    Args:
+        paths: One safetensors file, one folder in the published layout, or one
+            ``.npz`` for each layer.
+        layers: The edited layers, in the order of the ``.npz`` files.
+        model: Whose files are wanted; without it names are not checked.
+
+    Raises:
+        CovarianceError: If a file is missing, neither format, or of another model or
+            layer by its name.
+    """
+    if len(paths) == 1 and paths[0].is_dir():
+        if model is None:
+            raise CovarianceError(
+                f"{paths[0]} is a folder; name the files in it, one for each layer."
+            )
+        paths = find_files(paths[0], model, layers)
+    if len(paths) == 1 and paths[0].suffix != ".npz":
+        return _load_own(paths[0])
+    if len(paths) != len(layers):
+        raise CovarianceError(
+            f"`prior.covariance` names {len(paths)} .npz files for {len(layers)} "
+            "edited layers; wanted one each, in the order of `layers`, or the folder "
+            "that they lie in."
+        )
+    if model is not None:
+        check_names(paths, model, layers)
+    found = [load_published(path) for path in paths]
+    tokens = min(count for _, count in found)
+    moments = {layer: moment for layer, (moment, _) in zip(layers, found, strict=True)}
+    return Covariance(moments, Provenance("", paths[0].name, tokens))
+
+
+def load_published(path: Path) -> tuple[Float[Tensor, "d_in d_in"], int]:
+    """Read one ``.npz`` of ROME, MEMIT or EasyEdit: the mean, and how many tokens.
+
+    The file holds the sum; the mean is the sum over the count.
+
+    Raises:
+        CovarianceError: If it holds no such sum, or one that no tokens can give.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            total = torch.from_numpy(np.asarray(file["mom2.mom2"])).double()
+            count = int(file["mom2.count"])
+    except (OSError, EOFError, BadZipFile, TypeError, KeyError, ValueError) as error:
+        raise CovarianceError(
+            f"{path}: no ROME/MEMIT covariance can be read ({_why_not(path, error)}). "
+            "Wanted the arrays `mom2.mom2` and `mom2.count`."
+        ) from None
+    if count <= 0:
+        raise CovarianceError(
+            f"{path}: `mom2.count` is {count}, and a sum over no token has no mean. "
+            "Compute the statistics anew."
+        )
+    check_moment(total, f"{path}: `mom2.mom2`")
+    return total.div_(count), count
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """In our words: NumPy's own advice is to load what may run its author's code."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return str(error.args[0])
+    with path.open("rb") as file:
+        begins = file.read(9)
+    if begins[8:] == b"{":  # the length of a header, then the header in JSON
+        return "it is safetensors; one of ours is named alone, and as .safetensors"
+    return "it is no archive of arrays of numbers, or a damaged one"
+
+
+def check_moment(moment: Tensor, name: str) -> None:
+    """Refuse what no sum of ``k kᵀ`` can be.
+
+    Raises:
+        CovarianceError: If it is not square, not finite, not symmetric, or has a
+            negative entry on its diagonal.
+    """
+    if moment.dim() != 2 or moment.shape[0] != moment.shape[1]:
+        shape = " × ".join(str(size) for size in moment.shape) or "a single number"
+        raise CovarianceError(f"{name} is {shape}; wanted a square matrix.")
+    wrong = None
+    if not all(bool(part.isfinite().all()) for part in moment.split(_WIDE)):
+        wrong = "holds entries that are no finite numbers"
+    elif bool((moment.diagonal() < 0).any()):
+        wrong = "has a negative entry on its diagonal, where sums of squares stand"
+    elif _asymmetry(moment) > ASYMMETRY:
+        wrong = "is not symmetric"
+    if wrong is not None:
+        raise CovarianceError(
+            f"{name} {wrong}; no second moment is like that. The file is damaged or "
+            "something else: compute it anew."
+        )
+
+
+def _asymmetry(moment: Float[Tensor, "d_in d_in"]) -> float:
+    """Largest difference from the mirror image, as a share of the largest entry."""
+    largest = max(float(moment.abs().max()), torch.finfo(torch.float64).tiny)
+    differences = [
+        (moment[start : start + _WIDE] - moment[:, start : start + _WIDE].mT).abs()
+        for start in range(0, len(moment), _WIDE)
+    ]
+    difference = max(float(each.max()) for each in differences)
+    return difference / largest
+
+
+def _load_own(path: Path) -> Covariance:
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check_kind(path, file.metadata() or {}, list(file.keys()))
+            provenance = _read_provenance(json.loads(file.metadata()["provenance"]))
+            moments = {
+                int(name.removeprefix("moment.")): file.get_tensor(name).double()
+                for name in file.keys()  # noqa: SIM118 - safe_open is no mapping
+            }
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise CovarianceError(
+            f"{path}: no covariance can be read ({error}). Wanted a file written by a "
+            'run with `prior.covariance = "compute"` or by `python -m sims '
+            "covariance`, or MEMIT's .npz."
+        ) from None
+    if provenance.tokens <= 0:
+        raise CovarianceError(
+            f"{path}: its provenance says {provenance.tokens} tokens, and there is no "
+            "mean over none. Compute it anew."
+        )
+    for layer, moment in moments.items():
+        check_moment(moment, f"{path}: the moment of layer {layer}")
+    return Covariance(moments, provenance)
+
+
+def _check_kind(path: Path, metadata: dict[str, str], tensors: list[str]) -> None:
+    """Tell a covariance from a delta, an adapter and a model's own weights.
+
+    Raises:
+        CovarianceError: Naming what is in the file instead.
+    """
+    strange = sorted(name for name in tensors if not _MOMENT.fullmatch(name))
+    if "provenance" in metadata and tensors and not strange:
+        return
+    fault = f"it holds {strange[0]}" if strange else "it names no `provenance`"
+    fault = fault if tensors else "it is empty"
+    raise CovarianceError(
+        f"{path}: is a safetensors file and no covariance ({fault}). Wanted tensors "
+        "`moment.LAYER` and where they come from. Is it a weight delta, or a model's "
+        "weights? Name a file that `python -m sims covariance` wrote."
+    )
+
+
+def _read_provenance(held: dict[str, Any]) -> Provenance:
+    """Make layers numbers again, which JSON wrote as text; old files lack some."""
+    for name in ("ranks", "ridges"):
+        held[name] = {int(layer): value for layer, value in held.get(name, {}).items()}
+    return Provenance(**held)

@@ -1,0 +1,1 @@
+"""Evaluation of edits: likelihoods, metrics as sums, generated texts."""

@@ -1,0 +1,259 @@
+"""Evaluation: does the model say what was asked, and nothing else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from editing.evaluation.config import EvaluationConfig
+from editing.evaluation.likelihoods import Continuation, Judgement, judge
+from editing.evaluation.metrics import GENERATED, KINDS, MetricSums
+from editing.evaluation.token_accuracy import (
+    asks_questions,
+    hits_of,
+    question_metrics,
+    same_tokens,
+)
+from editing.models.loading import EditableModel
+from editing.models.token_rows import (
+    TokenRow,
+    check_length,
+    tokenize_target,
+    tokenize_text,
+)
+from editing.requests.edit_request import EditRequest
+
+Case = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One prompt that judges a request.
+
+    Attributes:
+        kind: What it is about.
+        prompt: A finished text.
+        answers: What may follow.
+    """
+
+    kind: str
+    prompt: str
+    answers: tuple[str, ...]
+
+
+def evaluate_requests(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    config: EvaluationConfig | None = None,
+    *,
+    before: Sequence[Sequence[tuple[int, ...]]] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Case]:
+    """Judge each request's prompts and write them as MEMIT's case files do.
+
+    Each case holds ``{kind}_prompts_probs``, a list of negative log-likelihoods of
+    ``target_new`` and, if known, ``target_true``, and ``{kind}_prompts_correct``,
+    whether the new object (for neighbourhood prompts the true one) is the most likely.
+    Where requests have questions, or no true object, single tokens are told as well:
+    see `editing.evaluation.token_accuracy`. Texts are not generated here: see
+    `editing.evaluation.generated_texts`. A prompt that does not fit the model's
+    context is an `InputError`.
+
+    Args:
+        model: What is judged.
+        requests: What it was asked to say.
+        config: What it is judged by; prompts that a request lacks are passed over.
+        before: For each request, what the unedited model predicts at its questions of
+            locality, as `predict_locality` tells; needed for ``locality_unchanged``.
+        on_batch: Told the number of continuations judged after each batch.
+    """
+    chosen = config or EvaluationConfig()
+    asked = [_asked_of(request, chosen) for request in requests]
+    work = _continuations(model, requests, asked)
+    judgements = iter(judge(model, work, on_batch=on_batch))
+    cases = []
+    for number, (request, prompts) in enumerate(zip(requests, asked, strict=True)):
+        found = [[next(judgements) for _ in each.answers] for each in prompts]
+        old = before[number] if before is not None else None
+        cases.append(_case_of(request, prompts, found, old))
+    return cases
+
+
+def predict_locality(
+    model: EditableModel, requests: Sequence[EditRequest]
+) -> list[list[tuple[int, ...]]]:
+    """For each request, the tokens that a model predicts at its questions of locality.
+
+    In the place of each question's first answer, given its tokens, as EasyEdit
+    compares a model before and after an edit.
+    """
+    asked = [
+        [Asked("locality", each.prompt, each.answers[:1]) for each in request.locality]
+        for request in requests
+    ]
+    work = _continuations(model, requests, asked)
+    judgements = iter(judge(model, work))
+    return [[next(judgements).predicted for _ in prompts] for prompts in asked]
+
+
+def _asked_of(request: EditRequest, config: EvaluationConfig) -> list[Asked]:
+    kinds = {
+        "rewrite": (request.rewrite_prompt,),
+        "paraphrase": request.paraphrase_prompts,
+        "neighborhood": request.neighborhood_prompts,
+    }
+    if config.attribute_prompts:
+        kinds["attribute"] = request.attribute_prompts
+    objects = tuple(_objects_of(request).values())
+    questions = {"locality": request.locality, "portability": request.portability}
+    return [
+        *(
+            Asked(kind, text, objects)
+            for kind, texts in kinds.items()
+            for text in texts
+        ),
+        *(
+            Asked(kind, question.prompt, question.answers)
+            for kind, each in questions.items()
+            for question in each
+        ),
+    ]
+
+
+def _objects_of(request: EditRequest) -> dict[str, str]:
+    objects = {"target_new": request.target_new}
+    if request.target_true is not None:
+        objects["target_true"] = request.target_true
+    return objects
+
+
+def _continuations(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    asked: Sequence[Sequence[Asked]],
+) -> list[Continuation]:
+    """Cut every text once and put the answers behind their prompts."""
+
+    @cache
+    def row_of(text: str) -> TokenRow:
+        return tokenize_text(model.tokenizer, text)
+
+    @cache
+    def answer_of(text: str) -> tuple[int, ...]:
+        return tokenize_target(model.tokenizer, text)
+
+    work = []
+    for request, prompts in zip(requests, asked, strict=True):
+        for each in prompts:
+            row = row_of(each.prompt)
+            answers = [answer_of(text) for text in each.answers]
+            check_length(model, row.followed_by(max(answers, key=len)), request)
+            work += [Continuation(row, answer) for answer in answers]
+    return work
+
+
+def _case_of(
+    request: EditRequest,
+    asked: Sequence[Asked],
+    judged: Sequence[Sequence[Judgement]],
+    before: Sequence[tuple[int, ...]] | None,
+) -> Case:
+    by_kind: dict[str, list[Sequence[Judgement]]] = {kind: [] for kind in KINDS}
+    for each, found in zip(asked, judged, strict=True):
+        by_kind.setdefault(each.kind, []).append(found)
+    post: Case = {}
+    for kind, prompts in by_kind.items():
+        if kind in {"locality", "portability"}:
+            post[f"{kind}_questions_correct"] = [hits_of(each) for each in prompts]
+        else:
+            post |= _fields_of(request, kind, prompts)
+    post["paraphrase_prompts_same_direction"] = [
+        prompt.startswith(request.subject) == request.prompt.startswith("{}")
+        for prompt in request.paraphrase_prompts
+    ]
+    if before is not None and "locality" in by_kind:
+        now = [first.predicted for first, *_ in by_kind["locality"]]
+        pairs = zip(before, now, strict=True)
+        post["locality_questions_unchanged"] = [same_tokens(*pair) for pair in pairs]
+    return {"case_id": request.case_id, "post": post}
+
+
+def _fields_of(
+    request: EditRequest, kind: str, prompts: Sequence[Sequence[Judgement]]
+) -> Case:
+    """Write prompts that the request's objects follow."""
+    objects = list(_objects_of(request))
+    wanted = "target_true" if kind == "neighborhood" else "target_new"
+    named = [dict(zip(objects, each, strict=True)) for each in prompts]
+    asked = [each[wanted] for each in named if wanted in each]
+    fields: Case = {
+        f"{kind}_prompts_probs": [
+            {name: judged.nll for name, judged in each.items()} for each in named
+        ],
+        f"{kind}_prompts_correct": [judged.correct for judged in asked],
+    }
+    if kind in KINDS and asks_questions(request):
+        fields[f"{kind}_prompts_token_correct"] = [list(each.hits) for each in asked]
+    return fields
+
+
+def sum_cases(cases: Sequence[Mapping[str, object]]) -> MetricSums:
+    """Reduce cases to sums of their metrics; what a case lacks gives none."""
+    total = MetricSums()
+    for case in cases:
+        post = case["post"]
+        assert isinstance(post, Mapping)
+        kinds = (*KINDS, "attribute")
+        metrics = {k: v for kind in kinds for k, v in _case_metrics(post, kind).items()}
+        metrics |= _direction_metrics(post) | question_metrics(post)
+        metrics |= {name: float(post[name]) for name in GENERATED if name in post}
+        total = total + MetricSums(metrics, dict.fromkeys(metrics, 1))
+    return total
+
+
+def _case_metrics(post: Mapping[str, object], kind: str) -> dict[str, float]:
+    probs = post.get(f"{kind}_prompts_probs", [])
+    correct = post.get(f"{kind}_prompts_correct", [])
+    assert isinstance(probs, list)
+    assert isinstance(correct, list)
+    metrics: dict[str, float] = {}
+    sign = -1 if kind == "neighborhood" else 1
+    gaps = [
+        sign * (each["target_true"] - each["target_new"])
+        for each in probs
+        if "target_true" in each
+    ]
+    if gaps:
+        magnitudes = [_probability_gap(each, sign) for each in probs]
+        metrics[f"{kind}_success"] = sum(gap > 0 for gap in gaps) / len(gaps)
+        metrics[f"{kind}_diff"] = sum(magnitudes) / len(magnitudes)
+    if correct:
+        metrics[f"{kind}_acc"] = sum(correct) / len(correct)
+    return metrics
+
+
+def _direction_metrics(post: Mapping[str, object]) -> dict[str, float]:
+    """Paraphrase success apart for phrasings of the rewrite prompt's direction.
+
+    A prompt's direction is whether it begins with the subject: a model that was told
+    the relation before the name may look the name up under another key.
+    """
+    probs = post.get("paraphrase_prompts_probs", [])
+    same = post.get("paraphrase_prompts_same_direction", [])
+    assert isinstance(probs, list)
+    assert isinstance(same, list)
+    wins: dict[bool, list[bool]] = {True: [], False: []}
+    for each, direction in zip(probs, same, strict=False):
+        if "target_true" in each:
+            wins[direction].append(each["target_true"] > each["target_new"])
+    names = {
+        True: "paraphrase_success.same_direction",
+        False: "paraphrase_success.other_direction",
+    }
+    return {names[way]: sum(won) / len(won) for way, won in wins.items() if won}
+
+
+def _probability_gap(probs: Mapping[str, float], sign: int) -> float:
+    new, true = torch.exp(-torch.tensor([probs["target_new"], probs["target_true"]]))
+    return sign * float(new - true)

@@ -1,0 +1,32 @@
+"""What requests are judged by, beside rewrites, paraphrases and neighbourhood."""
+
+from pydantic import PositiveInt
+
+from editing.base.settings import Settings
+
+
+class GenerationConfig(Settings):
+    """How texts are drawn; the defaults are those of ROME and MEMIT.
+
+    Attributes:
+        top_k: How many of the most likely tokens are drawn from, in proportion; 1 is
+            greedy.
+        max_tokens: How long a text gets, its prompt counted.
+    """
+
+    top_k: PositiveInt = 5
+    max_tokens: PositiveInt = 100
+
+
+class EvaluationConfig(GenerationConfig):
+    """What is measured on top of what every request is judged by.
+
+    Attributes:
+        generation: Whether texts are written for a request's generation prompts, and
+            their entropy measured.
+        attribute_prompts: Whether prompts of other subjects that have the new object
+            in truth are judged, as in ROME.
+    """
+
+    generation: bool = False
+    attribute_prompts: bool = False

@@ -1,0 +1,1 @@
+"""MEMIT's hyperparameters: settings, files of other editors, presets, choice."""

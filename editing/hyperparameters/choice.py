@@ -1,0 +1,211 @@
+"""Which hyperparameters a run takes: a file, a preset, the model's own, or settings."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from editing.base.errors import InputError
+from editing.hyperparameters.config import EditingConfig, Hyperparameters
+from editing.hyperparameters.files import (
+    BOOKKEEPING,
+    parse_hyperparameters,
+    read_hyperparameter_file,
+)
+from editing.hyperparameters.presets import (
+    is_preset,
+    match_preset,
+    preset_names,
+    read_preset,
+    suggest_preset,
+)
+from editing.models.loading import EditableModel, ModelError, load_editable_model
+from editing.sources.embedded import file_beside
+
+logger = logging.getLogger(__name__)
+
+OWN = "hyperparameters.json"
+"""The file that a model's folder may bring."""
+
+SETTINGS = "[editing]"
+
+
+@dataclass(frozen=True, slots=True)
+class HyperparameterChoice:
+    """Hyperparameters and where they come from.
+
+    Attributes:
+        parameters: Validated, and not yet held to a model.
+        origin: A file, a preset or the settings, in words.
+        bookkeeping: What the file says beside them.
+        given: Fields that the settings put over it.
+    """
+
+    parameters: Hyperparameters
+    origin: str
+    bookkeeping: Mapping[str, object] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+
+    def load(self, path: str, dtype: str, device: str) -> EditableModel:
+        """Load the model that they are for, with its modules where they name them.
+
+        A `ModelError` says so if it cannot be loaded, or has no module of a name.
+        """
+        return _load(path, dtype, device, self.parameters.naming, self.origin)
+
+    def fit(self, model: EditableModel) -> Hyperparameters:
+        """Hold them to a model's size and fill in its last block as `v_loss_layer`.
+
+        Raises:
+            InputError: If they edit or read a block that the model does not have.
+        """
+        last, loss = model.block_count - 1, self.parameters.v_loss_layer
+        beyond = loss is not None and loss > last
+        try:
+            model.check_layers(self.parameters.layers)
+        except InputError as error:
+            too = f" and `editing.v_loss_layer={last}`" if beyond else ""
+            raise InputError(
+                f"{error} They are from {self._origin_of('layers')}. "
+                f"Set `editing.layers`{too}."
+            ) from None
+        if loss is None:
+            return self.parameters.model_copy(update={"v_loss_layer": last})
+        if beyond:
+            other = self._origin_of("v_loss_layer") != SETTINGS
+            why = ", which is for a model of another size" if other else ""
+            raise InputError(
+                f"`v_loss_layer`: {loss} lies outside the model, which has "
+                f"{model.block_count} blocks, 0 to {last}; it is from "
+                f"{self._origin_of('v_loss_layer')}{why}. "
+                f"Set `editing.v_loss_layer={last}` to take the last block."
+            )
+        if loss < last:
+            logger.warning(
+                "v_loss_layer is block %d and not the last, %d (%s)",
+                loss,
+                last,
+                self._origin_of("v_loss_layer"),
+            )
+        return self.parameters
+
+    def _origin_of(self, name: str) -> str:
+        """Where one field is from."""
+        return SETTINGS if name in self.given else self.origin
+
+    def describe(self) -> dict[str, object]:
+        """Say where they come from, as a report keeps it."""
+        return {"origin": self.origin, "bookkeeping": dict(self.bookkeeping)}
+
+
+def choose_hyperparameters(
+    config: EditingConfig, model_path: str
+) -> HyperparameterChoice:
+    """Take a file or preset, and put what the settings say over it.
+
+    In this order: what `editing.hyperparameters` names, the file in the model's folder,
+    the preset of the model's name.
+
+    Args:
+        config: The settings.
+        model_path: The model's folder or hub name.
+
+    Raises:
+        InputError: If nothing says which layers to edit, or a value is refused.
+    """
+    found = _find(config.hyperparameters, model_path)
+    given = config.model_dump(exclude_none=True, include=set(OVERRIDING))
+    if found is None and config.layers is None:
+        here = Path(model_path).is_dir()
+        doubt = "" if here else " (no folder; is `model.path` a hub name?)"
+        raise InputError(
+            f"`layers`: the model {model_path}{doubt} brings no {OWN} and has the name "
+            f"of no preset ({', '.join(preset_names())}); name a file or a preset with "
+            "`editing.hyperparameters`, or set `editing.layers`."
+        )
+    values, origin, bookkeeping = found or ({}, SETTINGS, {})
+    parameters = parse_hyperparameters({**values, **given}, origin)
+    if unheeded := _unheeded(bookkeeping):
+        logger.info("kept and not followed: %s", unheeded)
+    return HyperparameterChoice(parameters, origin, bookkeeping, frozenset(given))
+
+
+def load_named(
+    path: str, dtype: str, device: str, hyperparameters: str | None = None
+) -> EditableModel:
+    """Load a model that is not to be edited, with its modules where a file names them.
+
+    A `ModelError` says so if it cannot be loaded, or has no module of a name.
+
+    Args:
+        path: The model's folder or hub name.
+        dtype: As for `load_editable_model`.
+        device: As for `load_editable_model`.
+        hyperparameters: A file or a preset; None takes the model's own if any.
+    """
+    found = _find(hyperparameters, path)
+    if found is None:
+        return load_editable_model(path, dtype, device)
+    values, origin, _ = found
+    naming = parse_hyperparameters(values, origin).naming
+    return _load(path, dtype, device, naming, origin)
+
+
+def _load(
+    path: str, dtype: str, device: str, naming: Hyperparameters | None, origin: str
+) -> EditableModel:
+    try:
+        return load_editable_model(path, dtype, device, naming)
+    except ModelError as error:
+        if naming is None:
+            raise
+        raise ModelError(f"{error} Modules are named by {origin}.") from None
+
+
+Found = tuple[Mapping[str, object], str, Mapping[str, object]]
+"""Values, where they come from, and what else is said there."""
+
+
+def _find(named: str | None, model_path: str) -> Found | None:
+    if named is not None and is_preset(named):
+        return _preset(named, "")
+    if named is not None:
+        return _file(Path(named))
+    if own := file_beside(model_path, OWN):
+        return _file(own)
+    name = match_preset(model_path)
+    return _preset(name, ", taken for the model's name") if name else None
+
+
+def _file(path: Path) -> Found:
+    if not path.suffix and not path.exists():
+        raise InputError(
+            f"`editing.hyperparameters`: {path} is no file, and {path.name!r} is no "
+            f"preset; {suggest_preset(path.name)}"
+        )
+    found = read_hyperparameter_file(path)
+    return found.values, str(path), found.bookkeeping
+
+
+def _preset(name: str, why: str) -> Found:
+    preset = read_preset(name)
+    told: dict[str, object] = {"model": preset.model, "source": preset.source}
+    if preset.sources:
+        told["sources"] = dict(preset.sources)
+    if preset.note:
+        told["note"] = preset.note
+    return preset.values, f"preset {preset.name}{why}", told
+
+
+def _unheeded(bookkeeping: Mapping[str, object]) -> str:
+    said = []
+    for key, value in bookkeeping.items():
+        setting = BOOKKEEPING.get(key)
+        instead = f" (see {setting})" if setting else ""
+        if setting is not None:
+            said.append(f"{key} = {value!r}{instead}")
+    return ", ".join(said)
+
+
+OVERRIDING = Hyperparameters.model_fields.keys() & EditingConfig.model_fields.keys()
+"""Fields that the table ``[editing]`` may put over a file's."""

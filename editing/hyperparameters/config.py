@@ -1,0 +1,189 @@
+"""What an editor may set: MEMIT's hyperparameters and how a run chooses them."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+
+Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
+
+
+MODULE_FIELDS = (
+    "rewrite_module_tmp",
+    "layer_module_tmp",
+    "mlp_module_tmp",
+    "attn_module_tmp",
+    "ln_f_module",
+    "lm_head_module",
+)
+"""Hyperparameters that say where in a model a part lies."""
+
+
+class Hyperparameters(Settings):
+    """MEMIT's hyperparameters, under the names its JSON files use.
+
+    `editing.hyperparameters.files` reads the published files as they are. Fields that
+    name modules override what is known of the model's architecture; fields that only
+    say how a covariance was collected are kept as provenance.
+
+    Attributes:
+        layers: Edited blocks, counted from 0, in ascending order.
+        v_num_grad_steps: Loss evaluations a target may take; one step fewer.
+        v_lr: Adam's learning rate for targets.
+        v_loss_layer: Block whose output the loss reads; None is the last.
+        v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
+        clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
+        kl_factor: Weight of the KL term.
+        mom2_update_weight: The prior weight λ of ``λ·C₀``.
+    """
+
+    layers: tuple[int, ...] = Field(min_length=1)
+    v_num_grad_steps: PositiveInt = 25
+    v_lr: PositiveFloat = 0.5
+    v_loss_layer: int | None = Field(default=None, ge=0)
+    v_weight_decay: float = Field(default=0.5, ge=0)
+    clamp_norm_factor: PositiveFloat = 0.75
+    kl_factor: float = Field(default=0.0625, ge=0)
+    mom2_update_weight: PositiveFloat = 15000.0
+    fact_token: Literal["subject_last"] = "subject_last"
+    layer_selection: Literal["all"] = "all"
+    mom2_adjustment: Literal[True] = True
+    rewrite_module_tmp: str | None = None
+    layer_module_tmp: str | None = None
+    mlp_module_tmp: str | None = None
+    attn_module_tmp: str | None = None
+    ln_f_module: str | None = None
+    lm_head_module: str | None = None
+    mom2_dataset: str | None = None
+    mom2_n_samples: int | None = None
+    mom2_dtype: str | None = None
+
+    @property
+    def naming(self) -> "Hyperparameters | None":
+        """What names modules and nothing else; None if nothing does.
+
+        Two sets of hyperparameters that name the same modules are equal in this, so
+        that one copy of a model can serve both.
+        """
+        named = self.model_dump(include=set(MODULE_FIELDS), exclude_none=True)
+        return Hyperparameters(layers=(0,), **named) if named else None
+
+    def share(self, index: int, schedule: Schedule) -> float:
+        """Fraction of ``z − h`` that the ``index``-th edited layer writes.
+
+        ``1 / L`` for `frozen-uniform`, and ``1 / (L − i)`` for the others.
+        """
+        total = len(self.layers)
+        return 1 / total if schedule == "frozen-uniform" else 1 / (total - index)
+
+    def steps(self, schedule: Schedule) -> list[tuple[int, ...]]:
+        """Layers that are read on one state of the model, in order.
+
+        Where a layer must see the updates of those before it, each is a step.
+        """
+        if schedule in {"layerwise", "alone"}:
+            return [(layer,) for layer in self.layers]
+        return [self.layers]
+
+    def exchanges(self, schedule: Schedule) -> list[tuple[int, ...]]:
+        """Layers whose statistics travel together, in order.
+
+        `layerwise` needs one exchange a layer because each layer must see the merged
+        delta of the layers before it. Under `alone` a party sees its own, so that it
+        takes all steps before it sends anything.
+        """
+        return [self.layers] if schedule == "alone" else self.steps(schedule)
+
+
+class Plan(Settings):
+    """How requests become keys and residuals, the same at every party.
+
+    Attributes:
+        parameters: MEMIT's hyperparameters.
+        schedule: The order in which layers see each other's updates.
+        templates: Context templates, the bare one included.
+    """
+
+    parameters: Hyperparameters
+    schedule: Schedule
+    templates: tuple[str, ...]
+
+    @property
+    def steps(self) -> list[tuple[int, ...]]:
+        """Layers that are read on one state of the model."""
+        return self.parameters.steps(self.schedule)
+
+    @property
+    def exchanges(self) -> list[tuple[int, ...]]:
+        """Layers whose statistics travel together."""
+        return self.parameters.exchanges(self.schedule)
+
+
+class EditingConfig(Settings):
+    """The ``[editing]`` table: what differs from a hyperparameter file, and the rest.
+
+    Attributes:
+        hyperparameters: A file (JSON, YAML or TOML) or the name of a preset; None takes
+            the model's own file if it has one, else the preset of its name.
+        context_templates: A JSON list of strings with one ``{}`` each, the bare one
+            included; None takes the model's own or generates them from `context_seed`.
+    """
+
+    hyperparameters: str | None = None
+    schedule: Schedule = "layerwise"
+    context_templates: Path | None = None
+    context_seed: int = 0
+    batch_size: PositiveInt = 128
+    layers: tuple[int, ...] | None = None
+    v_num_grad_steps: PositiveInt | None = None
+    v_lr: PositiveFloat | None = None
+    v_loss_layer: int | None = None
+    v_weight_decay: float | None = None
+    clamp_norm_factor: PositiveFloat | None = None
+    kl_factor: float | None = None
+    fact_token: Literal["subject_last"] | None = None
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    """Read one JSON object from a file.
+
+    Raises:
+        InputError: If the file is missing or holds something else.
+    """
+    value = _read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: wanted a JSON object, got {type(value).__name__}.")
+    return value
+
+
+def read_context_templates(path: Path) -> tuple[str, ...]:
+    """Read a JSON list of templates and put the bare one first.
+
+    Raises:
+        InputError: If it is no list of strings with one ``{}`` each, or the bare
+            template is missing.
+    """
+    value = _read_json(path)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InputError(f"{path}: wanted a JSON list of strings.")
+    for number, text in enumerate(value, start=1):
+        if text.count("{}") != 1:
+            raise InputError(
+                f"{path}: template {number} wants exactly one {{}}: {text!r}."
+            )
+    if "{}" not in value:
+        raise InputError(f'{path}: the bare template "{{}}" must be in the list.')
+    return ("{}", *(text for text in value if text != "{}"))
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}).") from None

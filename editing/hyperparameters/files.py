@@ -1,0 +1,267 @@
+"""Hyperparameter files of MEMIT, CollabEdit and EasyEdit, read as they are.
+
+A file is JSON, YAML or TOML. What it says of the method becomes `Hyperparameters`; what
+it says of the machine it was written on is known by name, kept and not followed. Any
+other key is an error, for a misspelt one would be a silent default.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import get_args
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from editing.base.errors import InputError
+from editing.hyperparameters.config import Hyperparameters
+
+METHODS = ("MEMIT",)
+
+BOOKKEEPING = {
+    "alg": "",
+    "alg_name": "",
+    "model_name": "model.path",
+    "stats_dir": "prior.covariance",
+    "device": "model.device",
+    "model_parallel": "model.device",
+    "fp16": "model.dtype",
+    "bf16": "model.dtype",
+    "batch_size": "editing.batch_size",
+    "max_length": "",
+    "context_template_length_params": "editing.context_templates",
+}
+"""Keys of EasyEdit's and ROME's that change no result here, and what is set instead."""
+
+PRESET_KEYS = ("model", "source", "sources", "note")
+"""What a preset says beside its table ``[hyperparameters]``."""
+
+FIELDS = tuple(Hyperparameters.model_fields)
+NUMBERS = frozenset(
+    name
+    for name, field in Hyperparameters.model_fields.items()
+    if {int, float} & ({field.annotation} | ({*get_args(field.annotation)} - {...}))
+    and name != "layers"
+)
+PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+MOST = 3
+"""Unknown keys that one message names."""
+PLAIN_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "tuple": "a list",
+}
+"""What a field wants, by how pydantic's kinds of faults begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class HyperparameterFile:
+    """What a file says.
+
+    Attributes:
+        values: The fields of `Hyperparameters` that it gives, not yet validated.
+        bookkeeping: What else it says, which is kept and not followed.
+    """
+
+    values: Mapping[str, object]
+    bookkeeping: Mapping[str, object]
+
+
+def read_hyperparameters(path: Path) -> Hyperparameters:
+    """Read a hyperparameter file; a bad field is an `InputError`."""
+    return parse_hyperparameters(read_hyperparameter_file(path).values, path)
+
+
+def read_hyperparameter_file(path: Path) -> HyperparameterFile:
+    """Read a file in the format that its name ends with.
+
+    Raises:
+        InputError: If it is missing, unreadable, of another method or format, or has an
+            unknown key.
+    """
+    reader = READERS.get(path.suffix.casefold())
+    if reader is None:
+        raise InputError(
+            f"{path}: wanted a hyperparameter file that ends in "
+            f"{', '.join(sorted(READERS))}."
+        )
+    table = reader(path)
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: wanted a table of keys, got {_kind(table)}.")
+    method = table.get("alg_name", table.get("alg", METHODS[0]))
+    if method not in METHODS:
+        raise InputError(
+            f"{path}: `alg_name` is {method!r}, and these are the hyperparameters of "
+            "another method; wanted those of MEMIT."
+        )
+    return split_fields({str(key): value for key, value in table.items()}, path)
+
+
+def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
+    """Tell hyperparameters from bookkeeping.
+
+    Raises:
+        InputError: If a key is neither, naming the nearest that is known.
+    """
+    inner = table.get("hyperparameters")
+    as_preset = isinstance(inner, dict)
+    beside = {key: value for key, value in table.items() if key in PRESET_KEYS}
+    fields = dict(inner) if isinstance(inner, dict) else dict(table)
+    told = beside if as_preset else {}
+    unknown = [key for key in fields if key not in FIELDS and key not in BOOKKEEPING]
+    if as_preset:
+        unknown += [k for k in table if k not in {*PRESET_KEYS, "hyperparameters"}]
+    if unknown:
+        raise InputError(f"{path}: {describe_unknown(unknown)}.")
+    kept = {key: value for key, value in fields.items() if key in BOOKKEEPING}
+    values = {k: as_number(k, v) for k, v in fields.items() if k in FIELDS}
+    # A report is JSON, and YAML and TOML know dates besides.
+    plain = json.loads(json.dumps(told | kept, default=str))
+    return HyperparameterFile(values, plain)
+
+
+def as_number(field: str, value: object) -> object:
+    """Read a number that YAML takes for a text, such as EasyEdit's ``5e-1``.
+
+    YAML 1.1 wants a point and a signed exponent in a number, so that ``5e-1``, ``1e3``
+    and ``5e-5`` are texts to it.
+    """
+    written = isinstance(value, str) and field in NUMBERS
+    if written and PLAIN_NUMBER.fullmatch(str(value).strip()):
+        return float(str(value))
+    return value
+
+
+def parse_hyperparameters(
+    values: Mapping[str, object], source: Path | str | None = None
+) -> Hyperparameters:
+    """Validate hyperparameters and name the first mistake.
+
+    Args:
+        values: By field.
+        source: Where they come from, for the message; by default the settings.
+
+    Raises:
+        InputError: If a field is unknown, missing or of the wrong kind.
+    """
+    where = f"{source}: " if source else "[editing] "
+    for field in sorted(NUMBERS & values.keys()):
+        if isinstance(as_number(field, values[field]), bool | str):
+            raise InputError(
+                f"{where}`{field}`: wanted a number, got {values[field]!r}."
+            )
+    try:
+        found = Hyperparameters.model_validate(dict(values))
+    except ValidationError as error:
+        raise InputError(where + _complain(error.errors())) from None
+    if list(found.layers) != sorted(set(found.layers)) or found.layers[0] < 0:
+        raise InputError(
+            f"{where}`layers` must be ascending block numbers without repeats, got "
+            f"{list(found.layers)}."
+        )
+    return found
+
+
+def describe_unknown(keys: Sequence[str]) -> str:
+    """Name unknown keys, each with the nearest known one."""
+    known = (*FIELDS, *BOOKKEEPING)
+    said = []
+    for key in keys[:MOST]:
+        close = get_close_matches(key, known, n=1)
+        said.append(f"`{key}`" + (f" (did you mean `{close[0]}`?)" if close else ""))
+    more = f" and {len(keys) - MOST} more" if len(keys) > MOST else ""
+    return (
+        f"unknown {'key' if len(keys) == 1 else 'keys'} {', '.join(said)}{more}; "
+        "wanted the fields of a MEMIT hyperparameter file"
+    )
+
+
+def _complain(faults: Sequence[ErrorDetails]) -> str:
+    unknown = [str(f["loc"][0]) for f in faults if f["type"] == "extra_forbidden"]
+    if unknown:
+        return f"{describe_unknown(unknown)}."
+    first = faults[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":  # `layers`, which alone has no default
+        return (
+            f"`{field}` is missing: it has no default, so name a file or a preset with "
+            f"`editing.hyperparameters` or set `editing.{field}`."
+        )
+    return f"`{field}`: wanted {_wanted(first)}, got {first['input']!r:.80}."
+
+
+def _wanted(fault: ErrorDetails) -> str:
+    kind, message = fault["type"], fault["msg"].removeprefix("Input should be ")
+    if kind == "too_short":
+        return "at least one entry"
+    if message.startswith(("greater", "less")):
+        return f"a number {message}"
+    return PLAIN_WORDS.get(kind.partition("_")[0], message)
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(_read_text(path), object_pairs_hook=_without_repeats)
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}).") from None
+
+
+def _read_toml(path: Path) -> object:
+    try:
+        return tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not TOML ({error}).") from None
+
+
+def _read_yaml(path: Path) -> object:
+    text = _read_text(path)
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        if isinstance(tree, yaml.MappingNode):
+            _without_repeats([(key.value, None) for key, _ in tree.value])
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not YAML ({error.problem}).") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(
+            f"{path}: not YAML ({' '.join(str(error).split())})."
+        ) from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text in UTF-8 ({error.reason}).") from None
+
+
+def _without_repeats(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"`{key}` is given twice")
+        found[key] = value
+    return found
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else type(value).__name__
+
+
+READERS: Mapping[str, Callable[[Path], object]] = {
+    ".json": _read_json,
+    ".toml": _read_toml,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+}
+"""How a file is read, by the end of its name."""

@@ -1,0 +1,1 @@
+"""MEMIT on one machine: targets, keys, residuals, layer by layer."""

@@ -1,0 +1,52 @@
+"""Keys: what an edited layer sees at the subject's last token."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.models.activations import read_activations
+from editing.models.loading import EditableModel
+from editing.models.token_rows import BARE, check_length, tokenize_prompt
+from editing.requests.edit_request import EditRequest
+
+
+def extract_keys(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    templates: Sequence[str],
+    layers: Sequence[int],
+) -> dict[int, Float[Tensor, "n d_in"]]:
+    """Read each request's key at each layer; averaged as read, returned in float64.
+
+    ``k = ½ (k_bare + mean over context templates of k_template)``; with the bare
+    template alone, ``k = k_bare`` (Meng et al. 2023, arXiv 2210.07229, §4.2 and its
+    published code).
+
+    Args:
+        model: The model as it stands now, earlier layers' updates included.
+        requests: One row of the result each, in this order.
+        templates: Texts with one ``{}`` each, the bare one included.
+        layers: Blocks whose down-projection is read.
+    """
+    rows = [
+        tokenize_prompt(model.tokenizer, template, request.prompt, request.subject)
+        for template in (BARE, *contexts_of(templates))
+        for request in requests
+    ]
+    for index, row in enumerate(rows):
+        check_length(model, row, requests[index % len(requests)])
+    found = read_activations(model, rows, key_layers=layers).keys
+    return {layer: _average(found[layer], len(requests)) for layer in layers}
+
+
+def contexts_of(templates: Sequence[str]) -> list[str]:
+    """The templates that put something around the prompt."""
+    return [template for template in templates if template != BARE]
+
+
+def _average(keys: Tensor, count: int) -> Float[Tensor, "n d_in"]:
+    by_template = keys.view(-1, count, keys.shape[-1])
+    bare, behind = by_template[0], by_template[1:]
+    mean = bare if len(behind) == 0 else (bare + behind.mean(dim=0)) / 2
+    return mean.double()

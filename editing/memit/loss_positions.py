@@ -1,0 +1,184 @@
+"""Which rows a batch of requests needs, and where its loss reads them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from editing.models.loading import EditableModel
+from editing.models.token_rows import (
+    BARE,
+    TokenRow,
+    check_length,
+    tokenize_prompt,
+    tokenize_target,
+)
+from editing.requests.edit_request import EditRequest
+
+ESSENCE_PROMPT = "{} is a"
+"""Where the KL term holds the model to what it said of the subject before."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRows:
+    """The rows of a batch of requests, and what they shall say.
+
+    Attributes:
+        rows: Token rows; a request's rewriting rows first, then its KL row.
+        owners: Which request of the batch a row belongs to.
+        answers: Tokens that a rewriting row shall predict; empty for a KL row.
+        contexts: Rewriting rows of each request.
+    """
+
+    rows: list[TokenRow]
+    owners: list[int]
+    answers: list[tuple[int, ...]]
+    contexts: int
+
+    def among(self, indices: Sequence[int]) -> "TargetRows":
+        """Keep some rows, in the order given."""
+        return TargetRows(
+            [self.rows[index] for index in indices],
+            [self.owners[index] for index in indices],
+            [self.answers[index] for index in indices],
+            self.contexts,
+        )
+
+    def by_window(self) -> list[list[int]]:
+        """Group row numbers by how much follows the subject, KL rows by themselves.
+
+        A step runs what follows the subject, so rows beside one another should have
+        as much of it.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, (row, answer) in enumerate(
+            zip(self.rows, self.answers, strict=True)
+        ):
+            width = len(row.ids) - row.subject
+            groups.setdefault(width if answer else 0, []).append(index)
+        return [groups[key] for key in sorted(groups)]
+
+
+def build_rows(
+    model: EditableModel, requests: Sequence[EditRequest], templates: Sequence[str]
+) -> TargetRows:
+    """Write each request's rewriting rows, then its KL row, cut at its subject.
+
+    A row that with its answer is longer than the model's context is an `InputError`.
+    """
+    built = TargetRows([], [], [], len(templates))
+    for owner, request in enumerate(requests):
+        answer = tokenize_target(model.tokenizer, request.target_new)
+        for template in templates:
+            row = tokenize_prompt(
+                model.tokenizer, template, request.prompt, request.subject
+            )
+            check_length(model, row.followed_by(answer), request)
+            _append(built, row.followed_by(answer[:-1]), owner, answer)
+        essence = tokenize_prompt(
+            model.tokenizer, BARE, ESSENCE_PROMPT, request.subject
+        )
+        cut = TokenRow(essence.ids[: essence.subject + 1], essence.subject)
+        _append(built, cut, owner, ())
+    return built
+
+
+def _append(
+    built: TargetRows, row: TokenRow, owner: int, answer: tuple[int, ...]
+) -> None:
+    built.rows.append(row)
+    built.owners.append(owner)
+    built.answers.append(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Positions in the rows' windows, one entry each.
+
+    Attributes:
+        rows: Row of the batch.
+        columns: Place in the row's window, 0 at the subject's last token.
+        tokens: Token that shall be predicted there.
+        weights: Share of the place in its request's term.
+        owners: Request of the batch.
+    """
+
+    rows: Int[Tensor, " places"]
+    columns: Int[Tensor, " places"]
+    tokens: Int[Tensor, " places"]
+    weights: Float[Tensor, " places"]
+    owners: Int[Tensor, " places"]
+
+    def pick(self, states: Float[Tensor, "rows window d"]) -> Float[Tensor, "places d"]:
+        """The states at these places."""
+        return states[self.rows, self.columns]
+
+    def among(self, rows: Tensor, owners: Tensor) -> "Places":
+        """Keep the places of some rows; both arguments give the new numbering."""
+        new_row = renumber(rows, self.rows)
+        kept = new_row >= 0
+        return Places(
+            new_row[kept],
+            self.columns[kept],
+            self.tokens[kept],
+            self.weights[kept],
+            renumber(owners, self.owners[kept]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What the loss reads: the answers' places, and one place a KL row."""
+
+    rewriting: Places
+    essence: Places
+
+    def among(self, rows: Tensor, owners: Tensor) -> "Readings":
+        """Keep the places of some rows; both arguments give the new numbering."""
+        return Readings(
+            self.rewriting.among(rows, owners), self.essence.among(rows, owners)
+        )
+
+
+def plan_readings(
+    built: TargetRows, device: torch.device, dtype: torch.dtype
+) -> Readings:
+    """Find the places that predict an answer's token, and the KL rows' last one."""
+    rewriting, essence = [], []
+    for index, (row, owner, answer) in enumerate(
+        zip(built.rows, built.owners, built.answers, strict=True)
+    ):
+        start = len(row.ids) - max(len(answer), 1) - row.subject
+        for offset, token in enumerate(answer):
+            weight = 1 / (len(answer) * built.contexts)
+            rewriting.append((index, start + offset, token, weight, owner))
+        if not answer:
+            essence.append((index, start, 0, 1.0, owner))
+    return Readings(
+        _to_places(rewriting, device, dtype), _to_places(essence, device, dtype)
+    )
+
+
+def _to_places(
+    entries: Sequence[tuple[int, int, int, float, int]],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Places:
+    numbers = torch.tensor(
+        [(row, column, token, owner) for row, column, token, _, owner in entries],
+        dtype=torch.long,
+        device=device,
+    )
+    rows, columns, tokens, owners = numbers.view(-1, 4).unbind(dim=1)
+    weights = torch.tensor([each[3] for each in entries], device=device, dtype=dtype)
+    return Places(rows, columns, tokens, weights, owners)
+
+
+def renumber(kept: Int[Tensor, " kept"], old: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Each old number's place among the kept ones, or −1."""
+    size = int(torch.cat([kept, old]).max()) + 1
+    places = torch.full((size,), -1, device=old.device)
+    places[kept] = torch.arange(len(kept), device=old.device)
+    return places[old]

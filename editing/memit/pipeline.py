@@ -1,0 +1,119 @@
+"""MEMIT on one machine: the reference for everything that several parties do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.algebra.deltas import add_deltas, applied
+from editing.algebra.solving import solve_delta
+from editing.algebra.statistics import LayerStatistics
+from editing.hyperparameters.config import Plan
+from editing.memit.keys import extract_keys
+from editing.memit.residuals import compute_residuals, read_hidden
+from editing.memit.targets import compute_targets
+from editing.models.loading import EditableModel
+from editing.requests.edit_request import EditRequest
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPairs:
+    """Keys and residuals of one layer; rows are edits."""
+
+    keys: Float[Tensor, "n d_in"]
+    residuals: Float[Tensor, "n d_out"]
+
+    @property
+    def statistics(self) -> LayerStatistics:
+        """What the solve must know of them."""
+        return LayerStatistics.of_pairs(self.keys, self.residuals)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was done on one state of the model.
+
+    Attributes:
+        pairs: By layer, what the step was solved from.
+        delta: Updates by parameter name, those of the steps before included.
+    """
+
+    pairs: Mapping[int, LayerPairs]
+    delta: Mapping[str, Float[Tensor, "d_out d_in"]]
+
+
+def read_pairs(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Float[Tensor, "n d_out"],
+    plan: Plan,
+    layers: Sequence[int],
+) -> dict[int, LayerPairs]:
+    """Keys and residuals of some layers, on the model as it stands."""
+    edited = plan.parameters.layers
+    keys = extract_keys(model, requests, plan.templates, layers)
+    hidden = read_hidden(model, requests, edited[-1])
+    shares = {
+        layer: plan.parameters.share(edited.index(layer), plan.schedule)
+        for layer in layers
+    }
+    return {
+        layer: LayerPairs(keys[layer], compute_residuals(targets, hidden, share))
+        for layer, share in shares.items()
+    }
+
+
+def walk_layers(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Float[Tensor, "n d_out"],
+    plan: Plan,
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]],
+) -> Iterator[Step]:
+    """Edit step by step, each on the model with the updates of those before it.
+
+    Between steps the model is as it was given.
+    """
+    delta: dict[str, Tensor] = {}
+    for layers in plan.steps:
+        with applied(delta, model.model):
+            pairs = read_pairs(model, requests, targets, plan, layers)
+        solved = {
+            model.weight_name(layer): solve_delta(
+                pairs[layer].statistics, priors[layer]
+            )
+            for layer in layers
+        }
+        delta = add_deltas(delta, solved)
+        yield Step(pairs, delta)
+
+
+def edit_alone(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    plan: Plan,
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]],
+    targets: Float[Tensor, "n d_out"] | None = None,
+) -> dict[str, Float[Tensor, "d_out d_in"]]:
+    """Edit with all requests on one machine (arXiv 2210.07229, algorithm 1).
+
+    The model is given back unchanged; use `editing.algebra.deltas.applied` to edit it.
+    Layers outside the model and prompts longer than its context are an `InputError`, a
+    prior that does not carry the solve is an `IllConditionedError`.
+
+    Args:
+        model: The model to edit.
+        requests: What it shall say.
+        plan: Hyperparameters, schedule and context templates.
+        priors: By layer, ``λ·C₀`` plus what earlier rounds left.
+        targets: Computed here if None.
+
+    Returns:
+        Updates by parameter name, in float64.
+    """
+    model.check_layers(plan.parameters.layers)
+    if targets is None:
+        targets = compute_targets(model, requests, plan.templates, plan.parameters)
+    *_, last = walk_layers(model, requests, targets, plan, priors)
+    return dict(last.delta)

@@ -1,0 +1,29 @@
+"""Residuals: what one layer must write of the way from hidden state to target."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.models.activations import read_activations
+from editing.models.loading import EditableModel
+from editing.models.token_rows import BARE, tokenize_prompt
+from editing.requests.edit_request import EditRequest
+
+
+def read_hidden(
+    model: EditableModel, requests: Sequence[EditRequest], layer: int
+) -> Float[Tensor, "n d_out"]:
+    """Hidden states at the subject's last token of the bare prompts, in float64."""
+    rows = [
+        tokenize_prompt(model.tokenizer, BARE, request.prompt, request.subject)
+        for request in requests
+    ]
+    return read_activations(model, rows, hidden_layers=[layer]).hidden[layer].double()
+
+
+def compute_residuals(
+    targets: Float[Tensor, "n d_out"], hidden: Float[Tensor, "n d_out"], share: float
+) -> Float[Tensor, "n d_out"]:
+    """``r = share · (z − h)`` (arXiv 2210.07229, equation 20)."""
+    return share * (targets.double() - hidden.double())

@@ -1,0 +1,1 @@
+"""Editable language models: loading, their parts, activations, token rows."""

@@ -1,0 +1,1 @@
+"""Edit requests, and how they are read, compared and reworded."""

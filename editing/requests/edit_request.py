@@ -1,0 +1,230 @@
+"""Edit requests: what a party wants the model to say."""
+
+import logging
+import random
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from editing.base.errors import EmptySourceError
+from editing.base.errors import RequestError as RequestError
+from editing.base.settings import Settings
+from editing.requests.forms.fields import Text, check_fields, shorten
+from editing.requests.forms.published import ZsreTarget, read_form
+from editing.requests.records import read_records
+
+logger = logging.getLogger(__name__)
+
+
+class Question(Settings):
+    """A prompt that judges an edit, with answers of its own.
+
+    Attributes:
+        prompt: A finished text.
+        answers: What may follow it; any one of them will do.
+    """
+
+    prompt: Text
+    answers: tuple[Text, ...] = Field(min_length=1)
+
+
+class EditRequest(Settings):
+    """One edit, with the prompts that judge it.
+
+    Attributes:
+        prompt: Text with exactly one ``{}``, where the subject goes.
+        target_new: What the edited model shall say after the prompt.
+        target_true: What the unedited model says; needed to measure success.
+        locality: Questions about something else, whose answers shall stay (zsRE's
+            ``loc``, KnowEdit's ``locality``).
+        portability: Questions that follow from the edit (KnowEdit).
+    """
+
+    case_id: int = Field(strict=True, ge=-(2**63), lt=2**63)
+    prompt: str
+    subject: str
+    target_new: str
+    target_true: str | None = None
+    relation_id: str | None = None
+    paraphrase_prompts: tuple[str, ...] = ()
+    neighborhood_prompts: tuple[str, ...] = ()
+    attribute_prompts: tuple[str, ...] = ()
+    generation_prompts: tuple[str, ...] = ()
+    locality: tuple[Question, ...] = ()
+    portability: tuple[Question, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> "EditRequest":
+        if self.prompt.count("{}") != 1:
+            raise ValueError(
+                "`prompt` must hold exactly one {} for the subject, got "
+                f"{self.prompt.count('{}')} in {self.prompt!r}"
+            )
+        for field in ("subject", "target_new"):
+            if not getattr(self, field).strip():
+                raise ValueError(f"`{field}` is empty")
+        if self.target_true is not None and not self.target_true.strip():
+            raise ValueError("`target_true` is empty; leave it out if it is not known")
+        for field in _PROMPT_LISTS:
+            if not all(text.strip() for text in getattr(self, field)):
+                raise ValueError(f"`{field}` holds an empty text")
+        return self
+
+    @property
+    def rewrite_prompt(self) -> str:
+        """The prompt with the subject put in."""
+        return self.prompt.replace("{}", self.subject)
+
+
+def read_requests(
+    source: Path | str,
+    limit: int | None = None,
+    zsre_target: ZsreTarget = "answers",
+    skip: Collection[int] = (),
+) -> list[EditRequest]:
+    """Read requests of any known form from a file, a folder or the hub.
+
+    Nothing is skipped but what `skip` names: any other bad record stops the reading.
+    Nothing behind the limit is read.
+
+    Args:
+        source: As `editing.requests.records.read_records` takes it.
+        limit: How many requests to read; all of them if None.
+        zsre_target: Which field of zsRE's records is edited in.
+        skip: Records to leave out, by the number that messages give: from 1, and in
+            JSON Lines the line. All others keep their case numbers.
+
+    Raises:
+        RequestError: If the source or a record cannot be read, there is none, or one
+            that is to be left out; names file, line (or record number) and field.
+    """
+    records = _Kept(source, skip)
+    found = list(islice(_stream(records, zsre_target), limit))
+    if records.unmet and (limit is None or len(found) < limit):
+        raise RequestError(
+            f"{source}: has no record {min(records.unmet)}, which `skip` leaves out. "
+            "Give numbers as messages do: from 1, and in JSON Lines the line."
+        )
+    if not found and limit != 0:
+        raise EmptySourceError(f"{source}: holds no requests; wanted at least one.")
+    if records.left_out:
+        logger.warning("%s: left out %d record(s)", source, records.left_out)
+    return found
+
+
+class _Kept:
+    """A source's records without some of them, each counted with those left out."""
+
+    def __init__(self, source: Path | str, skip: Collection[int]) -> None:
+        self.source = source
+        self.unmet, self.left_out, self._skip = set(skip), 0, frozenset(skip)
+
+    def __iter__(self) -> Iterator[tuple[int, str, object]]:
+        for index, (place, record) in enumerate(read_records(self.source)):
+            number = int(re.findall(r"\d+$", place)[0]) if self._skip else 0
+            if number not in self._skip:
+                yield index, place, record
+                continue
+            self.left_out += 1
+            self.unmet.discard(number)
+
+
+def _stream(records: _Kept, zsre_target: ZsreTarget) -> Iterator[EditRequest]:
+    """Read requests one by one, in the source's order.
+
+    Raises:
+        RequestError: If two requests have one case number.
+    """
+    seen: dict[int, str] = {}
+    for index, place, record in records:
+        request = parse_request(record, place, index, zsre_target)
+        if request.case_id in seen:
+            raise RequestError(
+                f"{place}: `case_id` {request.case_id} was used before, at "
+                f"{seen[request.case_id]}. Case numbers must differ."
+            )
+        seen[request.case_id] = place
+        yield request
+
+
+def parse_request(
+    record: object,
+    place: str,
+    index: int = 0,
+    zsre_target: ZsreTarget = "answers",
+) -> EditRequest:
+    """Turn one record of any known form into a request.
+
+    Args:
+        record: A JSON value; its form is told by its fields.
+        place: File and line, for messages.
+        index: The case number of a record that has none.
+        zsre_target: Which field of zsRE's records is edited in.
+
+    Raises:
+        RequestError: If the form is unknown, or a field is missing, unknown or of the
+            wrong kind.
+    """
+    if not isinstance(record, Mapping):
+        raise RequestError(f"{place}: wanted a JSON object, got {shorten(record)}.")
+    try:
+        fields = {"case_id": index} | read_form(record, zsre_target)
+        return check_fields(EditRequest, fields)
+    except RequestError as error:
+        raise RequestError(f"{place}: {error}") from None
+
+
+def sample_requests(
+    requests: Sequence[EditRequest], count: int, seed: int
+) -> list[EditRequest]:
+    """Draw requests with distinct subjects, in an order fixed by the seed.
+
+    Two requests on one subject can share a key and ask for two residuals; a draw has
+    each subject once, as CounterFact does.
+
+    Raises:
+        RequestError: If there are fewer subjects than requests wanted.
+    """
+    order = list(range(len(requests)))
+    random.Random(seed).shuffle(order)
+    drawn: dict[str, EditRequest] = {}
+    for index in order:
+        if len(drawn) == count:
+            break
+        drawn.setdefault(requests[index].subject, requests[index])
+    if len(drawn) < count:
+        raise RequestError(
+            f"{count} requests with distinct subjects were asked for, and the source "
+            f"has {len(drawn)} subjects. Lower `requests.limit` or the number of "
+            "parties, rounds or requests per round."
+        )
+    return list(drawn.values())
+
+
+def to_counterfact(request: EditRequest) -> dict[str, object]:
+    """Write a request in CounterFact form; `parse_request` undoes it."""
+    rewrite: dict[str, object] = {
+        "prompt": request.prompt,
+        "subject": request.subject,
+        "target_new": {"str": request.target_new},
+    }
+    if request.target_true is not None:
+        rewrite["target_true"] = {"str": request.target_true}
+    if request.relation_id is not None:
+        rewrite["relation_id"] = request.relation_id
+    prompts = request.model_dump(include=set(_PROMPT_LISTS), mode="json")
+    for field in ("locality", "portability"):
+        if getattr(request, field):
+            prompts |= request.model_dump(include={field}, mode="json")
+    return {"case_id": request.case_id, "requested_rewrite": rewrite, **prompts}
+
+
+_PROMPT_LISTS = (
+    "paraphrase_prompts",
+    "neighborhood_prompts",
+    "attribute_prompts",
+    "generation_prompts",
+)

@@ -1,0 +1,78 @@
+"""CounterFact's form of edit requests, and what others' files add to it."""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from editing.base.settings import Settings
+from editing.requests.forms.easyedit import ask, read_new_question
+from editing.requests.forms.fields import (
+    Fields,
+    StrObject,
+    Template,
+    Text,
+    check_fields,
+)
+
+
+class _Rewrite(Settings):
+    prompt: Template
+    subject: Text
+    target_new: StrObject
+    target_true: StrObject | None = None
+    relation_id: str | None = None
+
+
+class _PublishedRewrite(_Rewrite):
+    prompt_full: object = None
+    question: object = None
+    fact_new: object = None
+    fact_new_uns: object = None
+    triplets: object = Field(None, alias="unsfact_triplets_GPT")
+
+
+class _CounterFact(Settings):
+    requested_rewrite: _PublishedRewrite
+    case_id: object = None
+    pararel_idx: object = None
+    paraphrase_prompts: tuple[Text, ...] = ()
+    neighborhood_prompts: tuple[Text, ...] = ()
+    attribute_prompts: tuple[Text, ...] = ()
+    generation_prompts: tuple[Text, ...] = ()
+    locality: object = ()
+    portability: object = ()
+    alternative_subject: Text | None = None
+
+
+def from_counterfact(record: Mapping[str, object]) -> Fields:
+    """CounterFact and MultiCounterFact (Meng et al., arXiv 2202.05262, 2210.07229).
+
+    What a rewrite asks for is an object with ``str``; the number ``pararel_idx`` and
+    the objects' ``id`` are read by no editor, and neither are AKEW's texts beside a
+    rewrite (arXiv 2402.18909). Our own files in this form may have ``locality`` and
+    ``portability`` as well. EasyEdit's have a ``New Question``, or an
+    ``alternative_subject``, which makes of the prompt a question of portability.
+    """
+    read = check_fields(_CounterFact, record)
+    rewrite = read.requested_rewrite
+    fields = read.model_dump(
+        include={*_CounterFact.model_fields}
+        - {"requested_rewrite", "pararel_idx", "case_id", "alternative_subject"}
+    )
+    if isinstance(read.portability, Mapping):
+        fields["portability"] = read_new_question(read.portability)
+    if read.alternative_subject is not None:
+        prompt = rewrite.prompt.replace("{}", read.alternative_subject)
+        asked = ask(prompt, rewrite.target_new)
+        fields["portability"] = _joined(fields["portability"], asked)
+    numbered = {} if read.case_id is None else {"case_id": read.case_id}
+    return {
+        **fields,
+        **rewrite.model_dump(include={*_Rewrite.model_fields}),
+        **numbered,
+    }
+
+
+def _joined(questions: object, more: tuple[Fields, ...]) -> object:
+    """Put questions behind others; what is no list stays, to be refused as it is."""
+    return [*questions, *more] if isinstance(questions, list | tuple) else questions

@@ -1,0 +1,220 @@
+"""The kinds of fields that published requests have, and what is said of bad ones."""
+
+import reprlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, TypeAlias, TypeVar, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from editing.base.errors import RequestError
+
+Fields: TypeAlias = dict[str, object]
+"""Fields of a request or a question by name, not checked yet."""
+
+Form = TypeVar("Form", bound=BaseModel)
+
+_WANTED = {
+    "string_type": "a text",
+    "string_unicode": "a text in Unicode",
+    "int_type": "a whole number",
+    "tuple_type": "a list",
+    "model_type": "an object",
+    "dict_type": "an object",
+    "mapping_type": "an object",
+    "too_short": "at least one entry",
+}
+"""What pydantic's complaints wanted, in words that JSON has."""
+
+
+def shorten(value: object) -> str:
+    """Write a value for a message: one line, never long."""
+    return f"{reprlib.repr(value):.60}"
+
+
+def check_fields(form: type[Form], record: Mapping[str, object]) -> Form:
+    """Hold a record to its form.
+
+    Raises:
+        RequestError: If a field is missing, unknown or of the wrong kind; names it,
+            what was wanted, what came, and the nearest known field.
+    """
+    try:
+        return form.model_validate(record)
+    except ValidationError as error:
+        raise RequestError(complain(error, form)) from None
+
+
+def complain(error: ValidationError, form: type[BaseModel] | None = None) -> str:
+    """Say in one line which field is wrong, what was wanted and what came.
+
+    An unknown field comes before a missing one, for it may be that one, misspelt.
+
+    Args:
+        error: What pydantic found.
+        form: The class that refused, whose fields are known.
+    """
+    faults = error.errors(include_url=False)
+    first = next((each for each in faults if each["type"] != "missing"), faults[0])
+    path = ".".join(str(part) for part in first["loc"])
+    field = " ".join(f"{path:.80}".split())
+    reason = _explain(first, _fields_beside(form, first["loc"]))
+    said = f"`{field}`: {reason}" if field else reason
+    return said if said.endswith("?") else f"{said}."
+
+
+def _explain(fault: ErrorDetails, known: Mapping[str, FieldInfo]) -> str:
+    name = str(fault["loc"][-1]) if fault["loc"] else ""
+    if fault["type"] == "extra_forbidden":
+        return f"is no known field{_suggest(name, list(known))}"
+    if fault["type"] == "value_error":
+        return fault["msg"].removeprefix("Value error, ")
+    declared = _kind_of(known[name]) if name in known else None
+    if fault["type"] == "missing":
+        return f"is missing or null; wanted {declared or 'a value'}"
+    wanted = _WANTED.get(fault["type"])
+    if declared and fault["type"].endswith("_type"):
+        wanted = declared
+    wanted = wanted or fault["msg"].removeprefix("Input should be ")
+    return f"wants {wanted}, got {shorten(fault['input'])}"
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; known are {', '.join(f'`{each}`' for each in known)}" if known else ""
+
+
+def _fields_beside(
+    form: type[BaseModel] | None, place: tuple[int | str, ...]
+) -> dict[str, FieldInfo]:
+    """The fields of the object that the place's last step is in, as records spell them.
+
+    Steps that are no field, such as a place in a list, lead to no other object.
+    """
+    known = _fields_of(form)
+    for step in place[:-1]:
+        inner = (
+            _form_within(known[str(step)].annotation) if str(step) in known else None
+        )
+        known = _fields_of(inner) if inner else known
+    return known
+
+
+def _fields_of(form: type[BaseModel] | None) -> dict[str, FieldInfo]:
+    fields = form.model_fields if form else {}
+    return {field.alias or name: field for name, field in fields.items()}
+
+
+def _form_within(annotation: object) -> type[BaseModel] | None:
+    """The class of the objects that a field is, or holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_form_within(each) for each in get_args(annotation))
+    return next((each for each in found if each), None)
+
+
+def _kind_of(field: FieldInfo) -> str | None:
+    """Say in words what a field holds; None if it may be anything."""
+    within = (field.annotation, *get_args(field.annotation))
+    if any(get_origin(each) is tuple for each in within):
+        return f"a list of {'objects' if _form_within(field.annotation) else 'texts'}"
+    if _form_within(field.annotation):
+        return "an object"
+    words = {str: "a text", int: "a whole number"}
+    return next((words[each] for each in within if each in words), None)
+
+
+def _check_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def _check_template(text: str) -> str:
+    if text.count("{}") != 1:
+        raise ValueError(
+            f"must hold exactly one {{}} for the subject, got {text.count('{}')} in "
+            f"{shorten(text)}"
+        )
+    return text
+
+
+def _read_object(value: object) -> object:
+    text = value.get("str") if isinstance(value, Mapping) else None
+    if not isinstance(text, str):
+        raise ValueError(f'wants {{"str": "..."}}, got {shorten(value)}')
+    return text
+
+
+def _read_label(value: object) -> object:
+    label = value.get("label") if isinstance(value, Mapping) else value
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f'wants a text or {{"label": "..."}}, got {shorten(value)}')
+    return label
+
+
+def _read_spellings(value: object) -> tuple[str, ...]:
+    """Put texts, lists of texts, and lists of lists of spellings into one list.
+
+    Those that say nothing are left out.
+
+    Raises:
+        ValueError: If there is something else than texts.
+    """
+    given = value if isinstance(value, list | tuple) else [value]
+    flat: list[object] = []
+    for each in given:
+        flat.extend(each if isinstance(each, list | tuple) else [each])
+    texts = [each for each in flat if isinstance(each, str)]
+    if len(texts) < len(flat):
+        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+    return tuple(dict.fromkeys(each for each in texts if each.strip()))
+
+
+def _read_answers(value: object) -> tuple[str, ...]:
+    found = _read_spellings(value)
+    if not found:
+        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+    return found
+
+
+def _read_single(value: object) -> object:
+    """Take the one text of a list."""
+    single = isinstance(value, list | tuple) and len(value) == 1
+    return value[0] if single else value  # type: ignore[index]
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+Single = Annotated[Text, BeforeValidator(_read_single)]
+Template = Annotated[Text, AfterValidator(_check_template)]
+StrObject = Annotated[Text, BeforeValidator(_read_object)]
+Label = Annotated[str, BeforeValidator(_read_label)]
+Answers = Annotated[tuple[str, ...], BeforeValidator(_read_answers)]
+Spellings = Annotated[tuple[str, ...], BeforeValidator(_read_spellings)]
+
+
+_DEPTH = 6
+"""How deep nulls are looked for; no form nests deeper."""
+
+
+def without_nulls(
+    record: Mapping[str, object], depth: int = _DEPTH
+) -> dict[str, object]:
+    """Leave out what is null, at every depth; an element of a list stays."""
+    return {
+        key: _clean(value, depth - 1)
+        for key, value in record.items()
+        if value is not None
+    }
+
+
+def _clean(value: object, depth: int) -> object:
+    if depth and isinstance(value, Mapping):
+        return without_nulls(value, depth)
+    if depth and isinstance(value, list | tuple):
+        return [_clean(each, depth - 1) for each in value]
+    return value

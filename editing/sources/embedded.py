@@ -1,0 +1,59 @@
+"""Find the model that comes with the system, and the files that lie beside a model."""
+
+from pathlib import Path
+
+from editing.base.errors import InputError
+
+EMBEDDED = "embedded"
+"""The word that stands for the model, requests and text that come with the system."""
+
+HUB = "hub:"
+"""What a data set's name at the hub begins with, where a path could stand too."""
+
+SELF = "self"
+"""The word that stands for text that the model itself writes."""
+
+_PLACE = Path("sims") / "embedded"
+
+
+def locate_embedded() -> Path:
+    """Find the embedded model's folder: beside this code, or in the current folder.
+
+    Raises:
+        InputError: If neither has it, as on a node that was sent the app's bundle.
+    """
+    for root in (Path(__file__).resolve().parents[2], Path.cwd()):
+        if (root / _PLACE / "config.json").is_file():
+            return root / _PLACE
+    raise InputError(
+        "The embedded model is not here: an app bundle carries no weights. In a clone, "
+        "run `python -m sims export-model DIR` and set `model.path` to that folder."
+    )
+
+
+def resolve_model(path: str) -> str:
+    """Turn `embedded` into the folder it stands for; leave other paths as they are."""
+    return str(locate_embedded()) if path == EMBEDDED else path
+
+
+def file_beside(model_path: str, name: str) -> Path | None:
+    """A file in a model's folder; None if the model is no folder or has none."""
+    candidate = Path(model_path) / name
+    return candidate if candidate.is_file() else None
+
+
+def resolve_source(source: str, model_path: str, name: str, setting: str) -> Path:
+    """Turn `embedded` into a file of the model's folder; leave paths as they are.
+
+    Raises:
+        InputError: If the model's folder has no such file.
+    """
+    if source != EMBEDDED:
+        return Path(source)
+    found = file_beside(model_path, name)
+    if found is None:
+        raise InputError(
+            f"`{setting}` is `{EMBEDDED}`, and the model {model_path} has no {name} "
+            f"beside it. Name a file with `{setting}`."
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The report of a run: data, tables, plots and the page."""

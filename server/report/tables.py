@@ -1,0 +1,328 @@
+"""The report's tables and sentences, and the whole of it as Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from server.report.data import Report, RoundMetrics, RunReport
+
+SUCCESSES = ("rewrite_success", "paraphrase_success", "neighborhood_success")
+OVERVIEW = ("score", *SUCCESSES)
+ACCURACIES = (
+    "rewrite_token_acc",
+    "paraphrase_token_acc",
+    "neighborhood_token_acc",
+    "locality_acc",
+    "portability_acc",
+)
+COSTS = ("relative_difference_to_global", "seconds", "bytes_per_party")
+EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
+JUDGED = ("judged", "judged.earlier")
+COUNTS = ("known", "left_out", "duplicates", "conflicts")
+RESIDUALS = ("residual_norm", "residual_ratio")
+TITLES = {
+    "score": "Score",
+    "rewrite_success": "Rewrite success",
+    "paraphrase_success": "Paraphrase success",
+    "neighborhood_success": "Neighbourhood success",
+    "rewrite_acc": "Rewrite accuracy",
+    "paraphrase_acc": "Paraphrase accuracy",
+    "neighborhood_acc": "Neighbourhood accuracy",
+    "rewrite_diff": "Rewrite difference",
+    "paraphrase_diff": "Paraphrase difference",
+    "neighborhood_diff": "Neighbourhood difference",
+    "attribute_success": "Attribute success",
+    "attribute_acc": "Attribute accuracy",
+    "attribute_diff": "Attribute difference",
+    "rewrite_token_acc": "Rewrite accuracy by token",
+    "paraphrase_token_acc": "Paraphrase accuracy by token",
+    "neighborhood_token_acc": "Neighbourhood accuracy by token",
+    "locality_acc": "Locality accuracy",
+    "locality_unchanged": "Locality unchanged",
+    "portability_acc": "Portability accuracy",
+    "ngram_entropy": "N-gram entropy",
+    "reference_score": "Reference score",
+    "essence_score": "Essence perplexity",
+    "held_out_acc": "Held-out accuracy",
+    "retention": "Retention",
+    "requests": "Requests edited",
+    "judged": "Judged",
+    "known": "Known already",
+    "left_out": "Left out",
+    "duplicates": "Duplicates",
+    "conflicts": "Conflicts",
+    "residual_norm": "Residual",
+    "residual_ratio": "Relative residual",
+    "relative_difference_to_global": "Difference to global",
+    "seconds": "Seconds",
+    "bytes_per_party": "Sent per party",
+}
+UNEDITED = "(unedited)"
+ABSENT = "–"
+Part = Literal["overview", "details", "rounds", "requests"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableText:
+    """A table as it is read.
+
+    Attributes:
+        heads: The headings, those of the rows' names first.
+        rows: The cells.
+        labels: How many cells of a row are its name.
+    """
+
+    heads: list[str]
+    rows: list[list[str]]
+    labels: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has names alone."""
+        return len(self.heads) == self.labels
+
+
+def lay_out(report: Report, part: Part) -> TableText:
+    """Write one of the report's tables; it is empty if there is nothing to show."""
+    by_round = part in {"rounds", "requests"}
+    names = columns_of(report, part)
+    labels = ["Merge", "Round"] if by_round else ["Merge"]
+    frame = rounds_table(report) if by_round else comparison(report)
+    return TableText([*labels, *headings(names)], cells(frame, names), len(labels))
+
+
+def comparison(report: Report) -> pd.DataFrame:
+    """Tabulate the last round of each run, a row a merge, the unedited model first."""
+    measured = [metrics_row(UNEDITED, report.unedited)] if report.unedited else []
+    for run in report.runs:
+        costs = run.model_dump(include=set(COSTS))
+        measured.append(metrics_row(run.merge, run.metrics[-1]) | costs)
+    return pd.DataFrame(measured).set_index("merge")
+
+
+def rounds_table(report: Report) -> pd.DataFrame:
+    """Tabulate every round of every run."""
+    rows = [
+        {"round": number} | metrics_row(run.merge, metrics)
+        for run in report.runs
+        for number, metrics in enumerate(run.metrics, start=1)
+    ]
+    return pd.DataFrame(rows).set_index(["merge", "round"])
+
+
+def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
+    """Name the numbers of one round, groups and earlier requests beside the rest."""
+    plain = metrics.model_dump(exclude={"groups", "refusals", "retained", "by_round"})
+    retained = metrics.retained or RoundMetrics()
+    earlier = {f"{name}.earlier": getattr(retained, name) for name in OVERVIEW}
+    own = {"merge": merge} | plain | dict(metrics.groups)
+    held = {"retention": retained.rewrite_acc, "judged.earlier": retained.judged}
+    return own | held | earlier
+
+
+def headline(report: Report) -> list[str]:
+    """Choose what runs are compared by first.
+
+    Score and successes, or, where no request has a true target to measure them
+    against (zsRE, parts of KnowEdit), the accuracies that were measured.
+    """
+    frame = comparison(report)
+    if known(frame, OVERVIEW):
+        return [*OVERVIEW]
+    measured = known(frame, [name for name in ACCURACIES if name in frame])
+    return measured or [*OVERVIEW]
+
+
+def columns_of(report: Report, part: Part) -> list[str]:
+    """Choose the columns of one of the report's tables, empty ones left out."""
+    if part == "overview":
+        retention = known(comparison(report), ["retention"])
+        return [*headline(report), *retention, *COSTS]
+    if part == "rounds":
+        more = known(rounds_table(report), [*EARLIER, "held_out_acc"])
+        return [*headline(report), *more] if has_rounds(report) else []
+    if part == "requests":
+        return request_columns(report)
+    frame = comparison(report)
+    shown = {*OVERVIEW, *headline(report), *COSTS, *EARLIER}
+    elsewhere = {*shown, "requests", *COUNTS, *RESIDUALS, *JUDGED}
+    return known(frame, [str(name) for name in frame if name not in elsewhere])
+
+
+def request_columns(report: Report) -> list[str]:
+    """Choose the columns of what was edited; none for one round that edited all."""
+    frame = rounds_table(report)
+    counts = [name for name in COUNTS if frame[name].any()]
+    if not counts and not has_rounds(report):
+        return []
+    judged = JUDGED if has_rounds(report) else ()
+    return known(frame, ["requests", *counts, *judged, *RESIDUALS])
+
+
+def known(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Keep the columns that hold a number."""
+    return [name for name in columns if frame[name].notna().any()]
+
+
+def caption_overview(report: Report) -> str:
+    """Say what the overview is of."""
+    if "score" not in headline(report):
+        return "After the last round; accuracies in per cent"
+    if not has_rounds(report):
+        return "After the last round; successes and score in per cent"
+    return "After the last round, in per cent; score and successes of its own requests"
+
+
+def headings(columns: Sequence[str]) -> list[str]:
+    """Write the names of columns in full, a part of the prompts after its metric."""
+    parts = [name.partition(".") for name in columns]
+    plain = [metric.replace("_", " ").capitalize() for metric, _, _ in parts]
+    return [
+        TITLES.get(metric, otherwise)
+        + (f", {group.replace('_', ' ')}" if group else "")
+        for (metric, _, group), otherwise in zip(parts, plain, strict=True)
+    ]
+
+
+def cells(frame: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
+    """Write a table's numbers as text, the names of rows first."""
+    rows = []
+    for label, row in frame.iterrows():
+        names = label if isinstance(label, tuple) else (label,)
+        values = [write_number(name, row[name]) for name in columns]
+        rows.append([str(name) for name in names] + values)
+    return rows
+
+
+def write_number(name: str, value: float | None) -> str:
+    """Write one number with as many digits as it deserves, and its unit."""
+    if value is None or pd.isna(value):
+        return ABSENT
+    if name == "relative_difference_to_global":
+        return f"{value:.2g}" if value == 0 or value >= 0.01 else f"{value:.1e}"
+    if name == "bytes_per_party":
+        return write_bytes(value)
+    if name in {"requests", *COUNTS, *JUDGED}:
+        return f"{value:.0f}"
+    if name.partition(".")[0].endswith("_diff") or name == "residual_ratio":
+        return f"{value:.3f}"
+    return f"{value:.1f}"
+
+
+def has_rounds(report: Report) -> bool:
+    """Whether there is more than one round to tell apart."""
+    return max(run.rounds for run in report.runs) > 1
+
+
+def write_bytes(count: float) -> str:
+    """Write a number of bytes in the unit that suits it."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def list_refusals(report: Report) -> list[str]:
+    """Say who was left out of which round, and why."""
+    return [
+        f"{run.merge}, round {number}: node {refusal.node}: {refusal.reason}"
+        for run in report.runs
+        for number, metrics in enumerate(run.metrics, start=1)
+        for refusal in metrics.refusals
+    ]
+
+
+def best_merges(report: Report) -> list[str]:
+    """Name the merges whose score, as it is written, is the highest."""
+    scores = {
+        run.merge: round(run.metrics[-1].score, 1)
+        for run in report.runs
+        if run.metrics[-1].score is not None
+    }
+    top = max(scores.values(), default=None)
+    return [merge for merge, score in scores.items() if score == top]
+
+
+def summarise(report: Report) -> str:
+    """Say in a sentence or two what the runs show."""
+    runs = {run.merge: run for run in report.runs}
+    words, best = [], best_merges(report)
+    if best:
+        score = write_number("score", runs[best[0]].metrics[-1].score)
+        words.append(f"The highest score is {score}, of {' and '.join(best)}.")
+    pooled = runs.get("collabedit")
+    gap = pooled.relative_difference_to_global if pooled else None
+    if gap is not None:
+        words.append(
+            "The update that collabedit makes of all parties' statistics differs from "
+            "the one that editing on one machine makes by "
+            f"{write_number('relative_difference_to_global', gap)} of its size."
+        )
+    words.append(summarise_retention([runs[merge] for merge in best]))
+    return " ".join(word for word in words if word)
+
+
+def summarise_retention(runs: Sequence[RunReport]) -> str:
+    """Say how much of earlier rounds is left after the last; nothing if unknown."""
+    merges: dict[str, list[str]] = {}
+    for run in runs:
+        share = metrics_row(run.merge, run.metrics[-1])["retention"]
+        if isinstance(share, float):
+            merges.setdefault(write_number("retention", share), []).append(run.merge)
+    shares = [f"{share} per cent ({' and '.join(by)})" for share, by in merges.items()]
+    said = f"After the last round the model still says {' and '.join(shares)} of what "
+    return said + "all earlier rounds asked for." if shares else ""
+
+
+def render_markdown(report: Report) -> str:
+    """Write the report as Markdown."""
+    parts = [
+        "# Collaborative editing: report",
+        summarise(report),
+        markdown_table(lay_out(report, "overview")),
+        explain_numbers(report),
+    ]
+    titles: dict[Part, str] = {
+        "rounds": "Round by round",
+        "requests": "Requests",
+        "details": "Details",
+    }
+    for part, title in titles.items():
+        table = lay_out(report, part)
+        parts += [] if table.is_empty else [f"## {title}", markdown_table(table)]
+    refusals = list_refusals(report)
+    if refusals:
+        parts += ["## Left out", "\n".join(f"- {line}" for line in refusals)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def explain_numbers(report: Report) -> str:
+    """Say what the columns mean, in a paragraph."""
+    scored = "score" in headline(report)
+    text = (
+        "Score, successes and accuracies are per cent. The score is the harmonic mean "
+        "of the three successes."
+        if scored
+        else "Accuracies are per cent. No request has a true target, which score and "
+        "successes need."
+    )
+    text += " The difference to global is relative, the largest over layers."
+    if "retention" in columns_of(report, "rounds"):
+        text += (
+            " The retention is the share of what all earlier rounds asked for that the "
+            "model still says, token for token; columns marked as earlier are over the "
+            "same requests."
+        )
+    return text
+
+
+def markdown_table(table: TableText) -> str:
+    """Draw a Markdown table, names to the left and numbers to the right."""
+    lines = [table.heads, *table.rows]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    ruler = [":--" if index == 0 else "--:" for index in range(len(table.heads))]
+    drawn = [escaped[0], ruler, *escaped[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in drawn)

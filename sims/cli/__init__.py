@@ -1,0 +1,1 @@
+"""The commands of ``python -m sims``, one module a group."""

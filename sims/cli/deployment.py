@@ -1,0 +1,110 @@
+"""The commands for real parties: credentials, and a deployment on one machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sims.cli.options import (
+    DEFAULT_SCENARIO,
+    ScenarioArgument,
+    SetOption,
+    VerboseOption,
+)
+
+app = typer.Typer()
+
+
+@app.command("credentials")
+def make_credentials(
+    nodes: Annotated[
+        int,
+        typer.Option(
+            min=0, help="How many key pairs to make; 0 where nodes make their own."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder to make; never in a clone.")
+    ],
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A host name or address by which nodes reach the server. Repeatable; "
+            "localhost and 127.0.0.1 always are.",
+        ),
+    ] = None,
+    days: Annotated[
+        int, typer.Option(min=1, help="For how long the certificates hold.")
+    ] = 365,
+    add: Annotated[
+        bool,
+        typer.Option(
+            "--add", help="Add nodes to the credentials in DIR; nothing else changes."
+        ),
+    ] = False,
+) -> None:
+    """Make an authority, the server's certificate, and a key pair for each node.
+
+    Private files are readable by you alone. docs/deployment.md says which file goes to
+    whom.
+    """
+    from sims.processes.credentials import Credentials, add_nodes
+    from sims.processes.credentials import make_credentials as make
+
+    if add:
+        refuse_with_add(host)
+        numbers = add_nodes(output, nodes)
+    else:
+        made = make(output, nodes, host or [], days)
+        numbers = made.node_numbers()
+        typer.echo(f"For all nodes: {made.authority}")
+        typer.echo(f"For the server: {made.server_certificate}, {made.server_key}")
+        typer.echo(f"To be locked away: {made.authority_key}")
+    for number in numbers:
+        typer.echo(f"For node {number} alone: {Credentials(output).node_key(number)}")
+
+
+def refuse_with_add(host: list[str] | None) -> None:
+    """Keep `--host` from being overlooked: the certificate stays as it is.
+
+    Raises:
+        InputError: If it is given.
+    """
+    from editing.base.errors import InputError
+
+    if host:
+        raise InputError(
+            "--host: --add leaves the server's certificate as it is; make new "
+            "credentials in another folder to name other hosts"
+        )
+
+
+@app.command("deploy-local")
+def deploy_locally(
+    scenario: ScenarioArgument = DEFAULT_SCENARIO,
+    parties: Annotated[
+        int, typer.Option(min=1, help="How many nodes to start, one a party.")
+    ] = 3,
+    settings: SetOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder to make for the results.",
+            show_default="results/deploy-local/run_NUMBER",
+        ),
+    ] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run a scenario with real processes on this machine, and end all of them.
+
+    A SuperLink with TLS and node authentication, and one SuperNode a party with a file
+    of requests of its own. The update is then held to that of one process.
+    """
+    from server.report.data import next_folder
+    from sims.runs.deployment import deploy_locally as deploy
+
+    chosen = [f"parties.count={parties}", *(settings or [])]
+    folder = output or next_folder("deploy-local")
+    deploy(scenario, chosen, folder.absolute(), verbose=verbose)

@@ -1,0 +1,274 @@
+"""The commands of ``python -m sims``.
+
+Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editing.base.errors import InputError
+from sims.cli.covariance import app as covariances
+from sims.cli.deltas import app as deltas
+from sims.cli.deployment import app as deployments
+from sims.cli.evaluate import app as evaluations
+from sims.cli.operations import app as operations
+from sims.cli.options import (
+    DEFAULT_SCENARIO,
+    ConnectionOption,
+    Engine,
+    ScenarioArgument,
+    SetOption,
+    VerboseOption,
+)
+from sims.cli.presets import app as presets
+from sims.cli.split import app as splits
+from sims.cli.study import app as studies
+from sims.errors import RunFailedError
+
+BAD_INPUT = 2
+FAILED = 1
+
+app = typer.Typer(
+    name="python -m sims",
+    help=(
+        "Edit the knowledge of one language model together: several parties with "
+        "private requests, one merged update. Start with `python -m sims compare`."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+app.add_typer(studies)
+app.add_typer(covariances)
+app.add_typer(deltas)
+app.add_typer(deployments)
+app.add_typer(evaluations)
+app.add_typer(operations)
+app.add_typer(presets)
+app.add_typer(splits)
+
+
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="flower starts Flower's simulation and ends it afterwards; in-process "
+        "runs the same apps in this process, for a quick look and for debugging."
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The folder to make for the results.",
+        show_default="results/MERGE/run_NUMBER, or results/compare/run_NUMBER",
+    ),
+]
+ScheduleOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCHEDULE",
+        help="layerwise, frozen-harmonic, frozen-uniform, or alone: each party edits a "
+        "copy of its own through all layers, and then they merge.",
+        show_default="the scenario's",
+    ),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Go on with the stopped run in DIR, from its last whole round.",
+    ),
+]
+
+
+@app.command("run")
+def run_scenario(
+    scenario: ScenarioArgument = DEFAULT_SCENARIO,
+    settings: SetOption = None,
+    engine: EngineOption = Engine.FLOWER,
+    connection: ConnectionOption = None,
+    output: OutputOption = None,
+    resume: ResumeOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run one scenario with its merge and report what the edited model says.
+
+    SCENARIO.toml says what to run; sims/scenarios has examples.
+    """
+    from sims.runs.jobs import resume_job, run_job
+
+    carrier = name_engine(engine, connection)
+    if resume is not None:
+        refuse_settings(scenario, settings)
+        resume_job(resume, carrier, output, verbose=verbose)
+        return
+    run_job(scenario, settings or [], carrier, output, verbose=verbose)
+
+
+@app.command("compare")
+def compare_merges(
+    scenario: ScenarioArgument = DEFAULT_SCENARIO,
+    settings: SetOption = None,
+    engine: EngineOption = Engine.FLOWER,
+    connection: ConnectionOption = None,
+    output: OutputOption = None,
+    schedule: ScheduleOption = None,
+    resume: ResumeOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run all five merges on the same requests and compare them in one report.
+
+    SCENARIO.toml says what to run; sims/scenarios has examples.
+    """
+    from sims.runs.jobs import resume_job, run_job
+
+    carrier = name_engine(engine, connection)
+    if resume is not None:
+        refuse_settings(scenario, settings)
+        resume_job(resume, carrier, output, compare=True, verbose=verbose)
+        return
+    chosen = [*(settings or []), "run.compare=true"]
+    if schedule is not None:
+        chosen.append(f'editing.schedule="{schedule}"')
+    run_job(scenario, chosen, carrier, output, verbose=verbose)
+
+
+@app.command("summarize")
+def summarize_results(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS…")],
+    runs: Annotated[
+        str | None,
+        typer.Option(metavar="RUN,…", help="Take these alone, as run_003 or 3."),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take this many cases of each run, by number."),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Write the table: .csv, .md or .txt. Repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Average the case files of runs, ours and those of MEMIT and CollabEdit.
+
+    RESULTS are folders of results or of runs. One row for each editor: means and
+    standard deviations over its runs, or over the cases of a single one.
+    """
+    from sims.results.summaries import summarize
+
+    summarize(results, runs, first, output or [])
+
+
+@app.command("cache")
+def show_target_cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove the targets that are kept.")
+    ] = False,
+) -> None:
+    """Show the targets that are kept between runs, or remove them.
+
+    A target is found again only where everything that determines it is the same.
+    """
+    from sims.runs.jobs import clear_target_cache, describe_target_cache
+
+    typer.echo(clear_target_cache() if clear else describe_target_cache())
+
+
+@app.command("train-world")
+def train_embedded_model(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder to make.")
+    ] = Path("results/world"),
+    seed: Annotated[int, typer.Option(help="Draws the world and the weights.")] = 0,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training steps; the recipe's if left out."),
+    ] = None,
+) -> None:
+    """Train the embedded model anew, on a world of made-up facts."""
+    from sims.world.training import train_world
+
+    refuse_existing_folder(output)
+    train_world(output, seed, steps)
+    typer.echo(f"Model: {output}")
+
+
+@app.command("export-model")
+def export_embedded_model(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+) -> None:
+    """Copy the embedded model, for nodes that have the app's bundle alone."""
+    from sims.runs.jobs import export_model
+
+    export_model(folder)
+    typer.echo(
+        f"Model: {folder}; name it in each node's `model-path` and in the run's "
+        "`model.path`"
+    )
+
+
+@app.command("search")
+def search_hyperparameters(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder to make.")
+    ] = Path("results/search"),
+    model: Annotated[
+        str, typer.Option(help="A model folder or `embedded`.")
+    ] = "embedded",
+) -> None:
+    """Search the embedded model's hyperparameters and record every trial."""
+    from sims.world.search import search
+
+    refuse_existing_folder(output)
+    search(output, model)
+    typer.echo(f"Trials: {output}")
+
+
+def name_engine(engine: Engine, connection: str | None) -> str:
+    """Name what carries the run as `sims.runs.engines` does."""
+    return engine.value if connection is None else f"connection:{connection}"
+
+
+def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
+    """Keep a resumed run to the settings it was begun with.
+
+    Raises:
+        InputError: If it is given others.
+    """
+    if settings or scenario != DEFAULT_SCENARIO:
+        raise InputError(
+            "--resume goes on with the settings that the run was begun with; leave "
+            "the scenario and --set out"
+        )
+
+
+def refuse_existing_folder(path: Path) -> None:
+    """Keep what is there from being overwritten."""
+    from server.report.data import refuse_existing
+
+    refuse_existing(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; bad input is one line on stderr and exit code 2."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except InputError as error:
+        fail(error, BAD_INPUT)
+    except RunFailedError as error:
+        fail(error, FAILED)
+
+
+def fail(error: Exception, code: int) -> None:
+    """Say in one line what is wrong and leave."""
+    typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    sys.exit(code)

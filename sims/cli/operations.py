@@ -1,0 +1,138 @@
+"""The commands for who runs the system for weeks: status, estimate.
+
+Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sims.cli.options import Precision
+
+app = typer.Typer()
+
+
+@app.command("status")
+def show_run_status(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The run's folder, with or without `.unfinished`."
+        ),
+    ],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until the run has ended.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write JSON, one object a line.")
+    ] = False,
+) -> None:
+    """Show how a run stands: round, exchange, parties, and the last error of each.
+
+    The exit code is 1 if the run has failed, or says nothing any more.
+    """
+    from sims.console import open_console
+    from sims.runs.status import show_status
+
+    console = open_console()
+    if not show_status(folder.absolute(), console, as_json=as_json, watch=watch):
+        raise typer.Exit(1)
+
+
+class Layout(StrEnum):
+    """How figures are written."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+class Encoding(StrEnum):
+    """How statistics travel."""
+
+    FACTORS = "factors"
+    DENSE = "dense"
+
+
+class Together(StrEnum):
+    """Which layers travel together."""
+
+    LAYERWISE = "layerwise"
+    FROZEN_UNIFORM = "frozen-uniform"
+    FROZEN_HARMONIC = "frozen-harmonic"
+
+
+@app.command("estimate")
+def estimate_sizes(
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="gpt2-xl, gpt-j-6b, llama-3-8b, a folder with a config.json, or "
+            "embedded.",
+        ),
+    ] = "gpt2-xl",
+    parties: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="How many. Repeatable: one column each.", show_default="10"
+        ),
+    ] = None,
+    requests: Annotated[
+        int, typer.Option(min=1, help="New requests of a party in a round.")
+    ] = 100,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER,…",
+            help="The edited layers, as 3,4,5.",
+            show_default="the hyperparameters'",
+        ),
+    ] = None,
+    encoding: Annotated[
+        Encoding, typer.Option(help="How statistics travel.")
+    ] = Encoding.FACTORS,
+    schedule: Annotated[
+        Together, typer.Option(help="Whether layers travel one by one or together.")
+    ] = Together.LAYERWISE,
+    dtype: Annotated[
+        Precision, typer.Option(help="The model's precision.")
+    ] = Precision.FLOAT32,
+    bandwidth: Annotated[
+        float, typer.Option(min=0.001, help="The server's connection, in Mbit/s.")
+    ] = 1000.0,
+    layout: Annotated[
+        Layout, typer.Option("--format", help="How to write it.")
+    ] = Layout.TABLE,
+) -> None:
+    """Estimate what a run sends, holds and writes, from shapes alone.
+
+    No weights are read. The formulas stand in `sims/sizes/estimate.py`.
+    """
+    from sims.console import open_console
+    from sims.counting import parse_layers
+    from sims.sizes.estimate import Estimate, EstimateOrder
+    from sims.sizes.shapes import read_shape
+    from sims.sizes.tables import to_json, to_markdown, to_table
+
+    shape = read_shape(model, parse_layers(layers) if layers else None)
+    found = [
+        Estimate(
+            shape,
+            EstimateOrder(
+                parties=count,
+                requests=requests,
+                encoding=encoding.value,
+                schedule=schedule.value,
+                dtype=dtype.value,
+                bandwidth=bandwidth,
+            ),
+        )
+        for count in parties or [10]
+    ]
+    if layout is Layout.TABLE:
+        open_console().print(to_table(found))
+    else:
+        typer.echo(to_markdown(found) if layout is Layout.MARKDOWN else to_json(found))

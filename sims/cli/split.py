@@ -1,0 +1,126 @@
+"""The command that writes one file of requests a party."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+class SplitKind(StrEnum):
+    """Whose a request is."""
+
+    CONTIGUOUS = "contiguous"
+    SHUFFLED = "shuffled"
+    RELATION = "relation"
+    DIRICHLET = "dirichlet"
+
+
+class ZsreTarget(StrEnum):
+    """What zsRE's records ask for."""
+
+    ANSWERS = "answers"
+    ALT = "alt"
+
+
+@app.command("split")
+def split_requests(
+    requests: Annotated[
+        str, typer.Option(metavar="SOURCE", help="A file of requests, or `embedded`.")
+    ],
+    parties: Annotated[int, typer.Option(min=1, help="How many files to write.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    split: Annotated[
+        SplitKind,
+        typer.Option(
+            help="In the source's order, or in another; whole relations to a party; or "
+            "shares of each relation, drawn from a Dirichlet distribution."
+        ),
+    ] = SplitKind.CONTIGUOUS,
+    alpha: Annotated[
+        float,
+        typer.Option(help="Concentration of dirichlet: little of it, few relations."),
+    ] = 0.5,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="Requests of each party in a round, one number for all or each its "
+            "own, or a list a round, such as [[3,2],[1,2]].",
+            show_default="the whole source, in one round",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="For how many rounds, with --sizes.")
+    ] = 1,
+    overlap: Annotated[
+        str,
+        typer.Option(
+            metavar="N|SHARE",
+            help="Of each party's requests of a round, how many the next party makes "
+            "too: a number, or a share with a point, such as 0.5.",
+        ),
+    ] = "0",
+    conflicts: Annotated[
+        str,
+        typer.Option(metavar="N|SHARE", help="How many it makes with another object."),
+    ] = "0",
+    seed: Annotated[int, typer.Option(min=0, help="Draws all that is drawn.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many requests of the source to take.",
+            show_default="all of them",
+        ),
+    ] = None,
+    zsre_target: Annotated[
+        ZsreTarget, typer.Option(help="Which field of zsRE's records is edited in.")
+    ] = ZsreTarget.ANSWERS,
+    skip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="Records to leave out, by the numbers that messages give.",
+            show_default="none",
+        ),
+    ] = None,
+) -> None:
+    """Write one private file of requests a party, as a run shares them out.
+
+    A node takes its own by `requests-path` in its node config. What each file holds
+    stands in summary.json, in numbers alone.
+    """
+    from pydantic import ValidationError
+
+    from editing.base.errors import InputError
+    from sims.splitting import (
+        SplitOrder,
+        explain,
+        read_amount,
+        read_numbers,
+        read_sizes,
+        split_source,
+    )
+
+    values = {
+        "source": requests,
+        "parties": parties,
+        "split": split.value,
+        "alpha": alpha,
+        "sizes": read_sizes(sizes),
+        "rounds": rounds,
+        "overlap": read_amount(overlap, "--overlap"),
+        "conflicts": read_amount(conflicts, "--conflicts"),
+        "seed": seed,
+        "limit": limit,
+        "zsre_target": zsre_target.value,
+        "skip": read_numbers(skip, "--skip"),
+    }
+    try:
+        order = SplitOrder.model_validate(values)
+    except ValidationError as error:
+        raise InputError(explain(error)) from None
+    split_source(order, output)

@@ -1,0 +1,1 @@
+"""Deltas exported to model folders and adapters, inspected and reverted."""

@@ -1,0 +1,214 @@
+"""Write a delta as an adapter that PEFT loads onto the base model."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from editing.algebra.deltas import DeltaFile, stores_transposed
+from editing.algebra.low_rank import Spectrum, decompose
+from editing.base.errors import InputError
+from server.report.data import create_output_folder, refuse_existing
+from sims.deltas.export import frobenius, load_base
+from sims.deltas.files import find_delta, public_name
+from sims.deltas.model_folders import (
+    dtype_name,
+    follow,
+    hub_name,
+    share_files,
+    torch_dtype,
+)
+from sims.deltas.record import EditRecord, WeightChange, public_facts, write_record
+
+FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """How many singular values of each update an adapter keeps.
+
+    Attributes:
+        most: At most so many; None for all.
+        energy: As few as hold this share of ``‖Δ‖²``; None for no such limit.
+    """
+
+    most: int | None = None
+    energy: float | None = None
+
+    def of(self, spectrum: Spectrum) -> int:
+        """Choose for one update; an adapter has one at least, of zeros if need be."""
+        chosen = spectrum.rank
+        if self.energy is not None:
+            chosen = spectrum.rank_for(self.energy)
+        if self.most is not None:
+            chosen = min(chosen, self.most)
+        return max(chosen, 1)
+
+
+def read_rank(rank: str | None, energy: float | None) -> Rank:
+    """Read what the command line says of ranks.
+
+    Args:
+        rank: A whole number, or ``full``.
+        energy: A share of ``‖Δ‖²``.
+
+    Raises:
+        InputError: If one makes no sense, or neither is given.
+    """
+    if rank is None and energy is None:
+        raise InputError(
+            "an adapter wants --rank R, --rank full, or --energy 0.99 for as many as "
+            "hold that share of each update"
+        )
+    if energy is not None and not 0 < energy <= 1:
+        raise InputError(f"--energy {energy}: wanted a share above 0, at most 1")
+    if rank is None or rank == FULL:
+        return Rank(None, energy)
+    if not rank.isdecimal() or int(rank) < 1:
+        raise InputError(f"--rank {rank!r}: wanted a whole number from 1 on, or `full`")
+    return Rank(int(rank), energy)
+
+
+def write_adapter(
+    model_path: str,
+    delta_path: Path,
+    output: Path,
+    rank: Rank,
+    *,
+    dtype: str | None = None,
+    force_base: bool = False,
+) -> EditRecord:
+    """Write a LoRA adapter: ``Δ ≈ B A`` by truncated singular value decomposition.
+
+    It loads with ``PeftModel.from_pretrained(base, output)`` and names the edited
+    weights alone. ``lora_alpha`` is the rank, so that the product is added as it is
+    (Hu et al., arXiv:2106.09685, section 4.1).
+
+    Args:
+        model_path: The base: a folder, a hub name or ``embedded``.
+        delta_path: The delta's file, or a run's folder with one.
+        output: The folder to make; written beside, then renamed.
+        rank: How many singular values are kept.
+        dtype: Precision of the adapter's matrices; float32 if left out. Also of the
+            run, if an older delta's file does not tell it.
+        force_base: Write it for another base than the delta's as well.
+    """
+    refuse_existing(output)
+    written = torch_dtype(dtype or "float32")
+    delta = find_delta(delta_path)
+    base, found = load_base(model_path, delta, dtype, force=force_base)
+    tensors: dict[str, Tensor] = {}
+    with create_output_folder(output) as draft:
+        changes = tuple(factorise(base, delta, rank, written, tensors))
+        save_file(tensors, draft / "adapter_model.safetensors", {"format": "pt"})
+        write_config(lora_config(base, changes, model_path), draft)
+        record = EditRecord(
+            base_name=public_name(model_path),
+            base=found,
+            base_as_written=found,
+            delta=delta.fingerprint(),
+            forced=found != delta.metadata.get("base"),
+            run_dtype=dtype_name(base.dtype),
+            dtype=dtype_name(written),
+            facts=public_facts(delta.metadata),
+            changes=changes,
+        )
+        write_record(record, draft, "adapter.md.j2", hub_name=hub_name(model_path))
+        share_files(draft)
+    return record
+
+
+def factorise(
+    model: nn.Module,
+    delta: DeltaFile,
+    rank: Rank,
+    written: torch.dtype,
+    tensors: dict[str, Tensor],
+) -> Iterator[WeightChange]:
+    """Split each update in two, in float64, and say what the truncation keeps.
+
+    Args:
+        model: The base, to measure updates against.
+        delta: What is split.
+        rank: How many singular values are kept.
+        written: Precision of the parts.
+        tensors: Is filled with them, by PEFT's names.
+
+    Yields:
+        What was kept of each update.
+    """
+    for name, (d_out, d_in) in follow_shapes(delta):
+        update = delta.read(name)
+        spectrum = decompose(update)
+        kept = rank.of(spectrum)
+        up, down = spectrum.factors(kept)
+        place = f"base_model.model.{name.removesuffix('.weight')}"
+        tensors[f"{place}.lora_A.weight"] = down.to(written).contiguous()
+        tensors[f"{place}.lora_B.weight"] = up.to(written).contiguous()
+        whole, size = frobenius(model.get_parameter(name)), frobenius(update)
+        yield WeightChange(
+            name=name,
+            shape=(d_out, d_in),
+            norm=size,
+            relative=size / whole if whole > 0 else float(size > 0),
+            rank=kept,
+            full_rank=spectrum.rank,
+            energy=spectrum.energy(kept),
+        )
+
+
+def follow_shapes(delta: DeltaFile) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Go through the updates with a bar, each with its ``(d_out, d_in)``."""
+    for name in follow(delta.shapes, "factorising"):
+        d_out, d_in = delta.shapes[name]
+        yield name, (d_out, d_in)
+
+
+def lora_config(
+    model: nn.Module, changes: tuple[WeightChange, ...], model_path: str
+) -> LoraConfig:
+    """Describe the adapter to PEFT: full names, so that no other layer is touched.
+
+    Raises:
+        InputError: If edited modules keep their weights different ways round.
+    """
+    ranks = {
+        change.name.removesuffix(".weight"): change.rank or 1 for change in changes
+    }
+    ways = {stores_transposed(model.get_submodule(name)) for name in ranks}
+    if len(ways) > 1:
+        raise InputError(
+            "the delta edits Linear and Conv1D modules at once, and an adapter knows "
+            "one of the two; use --as model"
+        )
+    most = max(ranks.values())
+    others = {name: rank for name, rank in ranks.items() if rank != most}
+    return LoraConfig(
+        r=most,
+        lora_alpha=most,
+        target_modules=sorted(ranks),
+        rank_pattern=others,
+        alpha_pattern=dict(others),
+        fan_in_fan_out=ways.pop(),
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=public_name(model_path),
+        inference_mode=True,
+    )
+
+
+def write_config(config: LoraConfig, folder: Path) -> None:
+    """Write ``adapter_config.json`` as PEFT does, with lists in a fixed order."""
+    fields: Mapping[str, object] = config.to_dict()  # type: ignore[no-untyped-call]
+    plain = {
+        name: sorted(value) if isinstance(value, set) else value
+        for name, value in fields.items()
+    }
+    text = json.dumps(plain, indent=2, sort_keys=True) + "\n"
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,96 @@
+"""Delta files as the commands meet them: found, opened, and held to a model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from editing.algebra.deltas import DeltaFile, check_shape, open_delta
+from editing.base.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FILE = "delta.safetensors"
+DEFAULT_DTYPE = "float32"
+
+
+def find_delta(path: Path) -> DeltaFile:
+    """Open a delta file, or the one in a run's folder.
+
+    Raises:
+        InputError: If there is none, several, or the file cannot be read or is empty.
+    """
+    file = path
+    if path.is_dir():
+        found = [path / FILE] if (path / FILE).is_file() else []
+        found = found or sorted(path.glob(f"*/{FILE}"))
+        if len(found) != 1:
+            names = ", ".join(str(each.relative_to(path)) for each in found) or "none"
+            raise InputError(
+                f"{path}: wanted a folder with one {FILE}, found {names}; name the file"
+            )
+        (file,) = found
+    try:
+        delta = open_delta(file)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if not delta.shapes:
+        raise InputError(f"{file}: the delta holds no updates")
+    return delta
+
+
+def dtype_of(delta: DeltaFile, named: str | None = None) -> str:
+    """In which precision the run had its model, as far as the file tells.
+
+    Args:
+        delta: The file; older ones do not tell.
+        named: What to take if it does not tell, instead of float32.
+    """
+    return str(delta.metadata.get("dtype") or named or DEFAULT_DTYPE)
+
+
+def check_shapes(delta: DeltaFile, model: "nn.Module") -> None:
+    """Hold every update to the weight that it names.
+
+    Raises:
+        InputError: If one names no weight of the model, or one of another shape.
+    """
+    for name, shape in delta.shapes.items():
+        if len(shape) != 2:
+            raise InputError(
+                f"{delta.path}: `{name}` is {shape}; wanted a matrix, d_out × d_in"
+            )
+        try:
+            check_shape(name, shape, model)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{delta.path}: {error}") from None
+
+
+def check_base(delta: DeltaFile, found: str, dtype: str) -> None:
+    """Hold a model to the one that a delta was made for.
+
+    Args:
+        delta: The file.
+        found: The model's fingerprint.
+        dtype: In which precision it was loaded, on which the fingerprint depends.
+
+    Raises:
+        InputError: If it is another one, or the file does not tell.
+    """
+    base = delta.metadata.get("base")
+    if base is None:
+        raise InputError(
+            f"{delta.path} does not tell for which model it was made (no `base` in its "
+            "metadata); if you know that it is this one, say --force-base"
+        )
+    if base != found:
+        raise InputError(
+            f"{delta.path} was made for a model with weights {str(base)[:12]}…, and "
+            f"this has {found[:12]}… (loaded as {dtype}); give that run's model, or "
+            "--force-base to edit this one all the same"
+        )
+
+
+def public_name(model_path: str) -> str:
+    """What to call a model before others: a folder's name, without where it lies."""
+    folder = Path(model_path)
+    return folder.resolve().name if folder.exists() else model_path

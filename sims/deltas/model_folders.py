@@ -1,0 +1,174 @@
+"""Model folders: their precision, their files, and the way through their weights."""
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from editing.base.errors import InputError
+from editing.sources.embedded import file_beside, resolve_model
+from sims.console import hush_libraries, open_console
+
+SHARD_SIZE = "5GB"
+
+COMPANIONS = (
+    *("LICENSE", "LICENSE.md", "LICENSE.txt", "USE_POLICY.md"),
+    *("NOTICE", "NOTICE.md", "NOTICE.txt"),
+    *("preprocessor_config.json", "processor_config.json"),
+    *("video_preprocessor_config.json", "chat_template.json", "chat_template.jinja"),
+    *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model"),
+)
+"""Files beside a model that belong to it, though the library may not write them.
+
+A list of what may go: any other file may hold requests, or tell of a machine. Nor does
+``special_tokens_map.json`` go, which would overrule the tokenizer as it was saved.
+"""
+
+
+def load_whole(path: str, dtype: str) -> PreTrainedModel:
+    """Load a model of any family: to add to a weight, its name is enough.
+
+    Args:
+        path: A folder, a hub name, or ``embedded``.
+        dtype: The precision of its weights.
+
+    Raises:
+        InputError: If nothing loadable is there.
+    """
+    hush_libraries()
+    place = resolve_model(path)
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch_dtype(dtype)
+        )
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise InputError(
+            f"--model {path}: no causal language model can be loaded "
+            f"({first_line(error)}); wanted a folder as `save_pretrained` writes it, "
+            "or a hub name"
+        ) from None
+    model.requires_grad_(False)
+    return model
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def save_whole(
+    model: PreTrainedModel, source: str, folder: Path, max_shard_size: str
+) -> None:
+    """Write weights and configuration, and the rest of a model from another folder.
+
+    Args:
+        model: What is written.
+        source: Whose tokenizer and, if it is on disk, whose `COMPANIONS`: a folder, a
+            hub name, or ``embedded``.
+        folder: Where to.
+        max_shard_size: Largest file of weights.
+
+    Raises:
+        InputError: If there is no tokenizer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve_model(source))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(
+            f"--model {source}: its tokenizer cannot be loaded ({first_line(error)}); "
+            "wanted tokenizer files beside the weights"
+        ) from None
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    copy_companions(Path(resolve_model(source)), folder)
+
+
+def copy_companions(source: Path, folder: Path) -> None:
+    """Copy those `COMPANIONS` that a folder lacks, by their content alone.
+
+    Args:
+        source: The model that they lie beside; one that is no folder has none.
+        folder: Where to.
+    """
+    for name in COMPANIONS:
+        found = file_beside(str(source), name)
+        if found is not None and not (folder / name).exists():
+            shutil.copyfile(found, folder / name)
+
+
+def share_files(folder: Path) -> None:
+    """Let those read the weights that may read the card; the library lets nobody."""
+    mode = (folder / "README.md").stat().st_mode
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(mode)
+
+
+def check_shard_size(size: str) -> None:
+    """Refuse a size that the library would refuse after all the work.
+
+    Raises:
+        InputError: If it is no number with a unit.
+    """
+    if not re.fullmatch(r"[1-9]\d*(KB|MB|GB|TB)", size):
+        raise InputError(
+            f"--max-shard-size {size!r}: wanted a whole number with KB, MB, GB or TB, "
+            f"such as {SHARD_SIZE}"
+        )
+
+
+def stored_dtype(folder: Path) -> str:
+    """In which precision a folder's weights lie, by its configuration.
+
+    Raises:
+        InputError: If the folder holds no model.
+    """
+    try:
+        found = AutoConfig.from_pretrained(str(folder)).dtype
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder}: no model folder ({first_line(error)}); wanted one "
+            "that `apply` wrote"
+        ) from None
+    return str(found or torch.float32).removeprefix("torch.")
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The precision of a name.
+
+    Raises:
+        InputError: If it is no precision of weights.
+    """
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"dtype {name!r}: wanted float32, bfloat16 or float16")
+    return found
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """What a precision is called in settings."""
+    return str(dtype).removeprefix("torch.")
+
+
+def hub_name(model_path: str) -> str | None:
+    """The base's name on the hub, if that is where it came from."""
+    local = Path(resolve_model(model_path)).exists()
+    return None if local else model_path
+
+
+def follow(names: Iterable[str], work: str) -> Iterator[str]:
+    """Go through the weights, with a bar and the time left on a terminal."""
+    console = open_console(stderr=True)
+    weights = list(names)
+    yield from track(
+        weights, work, console=console, disable=not console.is_terminal, transient=True
+    )

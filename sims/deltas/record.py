@@ -1,0 +1,163 @@
+"""What a folder that is taken home says of the edit in it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import Field, JsonValue, ValidationError
+
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+from server.report.data import write_whole
+
+# A folder of its own: some servers load every *.safetensors beside a model.
+FOLDER = Path("edit")
+RECORD = FOLDER / "record.json"
+REVERSAL = FOLDER / "revert.safetensors"
+
+PUBLIC_FACTS = (
+    "merge",
+    "schedule",
+    "rounds",
+    "requests",
+    "parties",
+    "layers",
+    "model",
+)
+"""What is told of a run; anything else in a delta's metadata stays there."""
+
+NAME = re.compile(r"[\w.:/-]{1,96}")
+
+
+class WeightChange(Settings):
+    """What became of one weight.
+
+    Attributes:
+        name: The parameter.
+        shape: Of the update, ``(d_out, d_in)``.
+        norm: ``‖Δ‖``, Frobenius.
+        relative: ``‖Δ‖ / ‖W‖``.
+        missed: Entries that subtracting the update would not give back bit for bit.
+        largest_gap: The largest difference there.
+        rank: Of the adapter; None in a merged model.
+        full_rank: Number of the update's singular values above rounding.
+        energy: Share of ``‖Δ‖²`` in the adapter.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    norm: float
+    relative: float
+    missed: int = 0
+    largest_gap: float = 0.0
+    rank: int | None = None
+    full_rank: int | None = None
+    energy: float | None = None
+
+    @property
+    def entries(self) -> int:
+        """How many numbers the weight has."""
+        return self.shape[0] * self.shape[1]
+
+
+class EditRecord(Settings):
+    """What an edited model or an adapter was made of; no request is told.
+
+    Attributes:
+        base_name: What the base model is called.
+        base: Fingerprint of the base, as it was loaded to be edited.
+        base_as_written: The same in the precision that is written.
+        edited: Fingerprint of the edited model; None for an adapter.
+        delta: Fingerprint of the delta.
+        forced: Whether the delta was made for another base.
+        run_dtype: Precision of the sum ``W + Δ``.
+        dtype: Precision of what is written.
+        facts: What the delta's file tells of its run.
+        changes: What became of each weight.
+        reversal_bytes: Size of what undoes the edit; None if it was not written.
+    """
+
+    base_name: str
+    base: str
+    base_as_written: str
+    edited: str | None = None
+    delta: str
+    forced: bool
+    run_dtype: str
+    dtype: str
+    facts: dict[str, JsonValue] = Field(default_factory=dict)
+    changes: tuple[WeightChange, ...]
+    reversal_bytes: int | None = None
+
+    @property
+    def missed(self) -> int:
+        """Entries of all weights that subtraction would not give back."""
+        return sum(change.missed for change in self.changes)
+
+    @property
+    def largest_gap(self) -> float:
+        """The largest difference that subtraction would leave."""
+        return max(change.largest_gap for change in self.changes)
+
+    @property
+    def entries(self) -> int:
+        """How many numbers the edited weights have."""
+        return sum(change.entries for change in self.changes)
+
+
+def public_facts(metadata: Mapping[str, object]) -> dict[str, JsonValue]:
+    """Take from a delta's metadata what may be told: numbers and names alone."""
+    facts: dict[str, JsonValue] = {}
+    for name in PUBLIC_FACTS:
+        value = metadata.get(name)
+        if isinstance(value, int) or (isinstance(value, str) and NAME.fullmatch(value)):
+            facts[name] = value
+        elif isinstance(value, list) and all(isinstance(each, int) for each in value):
+            facts[name] = list(value)
+    return facts
+
+
+def write_record(record: EditRecord, folder: Path, card: str, **words: object) -> None:
+    """Write the record, and a model card made from it.
+
+    Args:
+        record: What to tell.
+        folder: The model's or adapter's.
+        card: The template's name, beside this module.
+        words: What else the template asks for.
+    """
+    (folder / FOLDER).mkdir(exist_ok=True)
+    write_whole(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+    write_whole(folder / "README.md", render_card(card, record=record, **words))
+
+
+def render_card(card: str, **words: object) -> str:
+    """Fill a template in; a word that it asks for and nobody gives is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "cards"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(card).render(words)
+
+
+def read_record(folder: Path) -> EditRecord | None:
+    """Read what `write_record` wrote; None if it never was there.
+
+    Raises:
+        InputError: If the file is there and does not say what it should.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        return EditRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: not the record of an edit ({reason}); move it away to go on "
+            "without it"
+        ) from None

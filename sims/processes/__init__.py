@@ -1,0 +1,1 @@
+"""Real processes: federations, SuperLinks, credentials, guarded programs."""

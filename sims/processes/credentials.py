@@ -1,0 +1,302 @@
+"""Certificates and keys of a federation: who the server is, and which nodes may join.
+
+One authority of the federation's own signs the server's certificate (TLS, RFC 5280),
+and each node has a key pair by which the server knows it. All keys are of the curve
+P-384 (FIPS 186-5), as Flower's node authentication wants them.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    SSHPublicKeyTypes,
+    load_ssh_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from editing.base.errors import InputError
+from server.report.data import create_output_folder
+
+ALWAYS = ("localhost", "127.0.0.1")
+"""Names by which the machine itself reaches the server; every certificate has them."""
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far behind ours another machine's clock may be when it first looks."""
+
+PRIVATE, PUBLIC, OWN_FOLDER = 0o600, 0o644, 0o700
+LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+HOST_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
+LONGEST_NAME = 253
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the files of a federation's credentials lie.
+
+    Attributes:
+        folder: The folder that holds them all.
+    """
+
+    folder: Path
+
+    @property
+    def authority(self) -> Path:
+        """The authority's certificate; every node and every operator has a copy."""
+        return self.folder / "certificates" / "ca.crt"
+
+    @property
+    def authority_key(self) -> Path:
+        """The authority's private key; nobody needs it to run anything."""
+        return self.folder / "certificates" / "ca.key"
+
+    @property
+    def server_certificate(self) -> Path:
+        """The server's certificate; it stays with the server."""
+        return self.folder / "certificates" / "server.pem"
+
+    @property
+    def server_key(self) -> Path:
+        """The server's private key; it stays with the server."""
+        return self.folder / "certificates" / "server.key"
+
+    def node_key(self, number: int) -> Path:
+        """A node's private key; it goes to that node alone."""
+        return self.folder / "keys" / f"node_{number}"
+
+    def node_public_key(self, number: int) -> Path:
+        """A node's public key; the server is told of it."""
+        return self.node_key(number).with_suffix(".pub")
+
+    def node_numbers(self) -> list[int]:
+        """The numbers of the nodes whose public keys are there."""
+        names = (path.stem for path in (self.folder / "keys").glob("node_*.pub"))
+        numbers = (name.removeprefix("node_") for name in names)
+        return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def make_credentials(
+    folder: Path, nodes: int, hosts: Sequence[str] = (), days: int = 365
+) -> Credentials:
+    """Make an authority, the server's certificate and a key pair for each node.
+
+    Private files are readable by their owner alone, and so is the folder. Whatever is
+    there already is refused as an `InputError` and stays as it is.
+
+    Args:
+        folder: The folder to make.
+        nodes: How many key pairs to make; 0 where nodes make their own.
+        hosts: Names and addresses by which nodes reach the server, besides `ALWAYS`.
+        days: For how long the certificates hold.
+    """
+    names = [read_host(host) for host in dict.fromkeys([*ALWAYS, *hosts])]
+    with create_output_folder(folder.absolute()) as draft:
+        draft.chmod(OWN_FOLDER)
+        made = Credentials(draft)
+        for place in (made.authority.parent, made.node_key(0).parent):
+            place.mkdir(mode=OWN_FOLDER)
+        _write_certificates(made, names, timedelta(days=days))
+        for number in range(nodes):
+            _write_node_keys(made, number)
+    return Credentials(folder)
+
+
+def add_nodes(folder: Path, nodes: int) -> list[int]:
+    """Make key pairs for further nodes, and leave all that is there as it is.
+
+    Returns:
+        The numbers of the new nodes, which follow the highest that there is.
+
+    Raises:
+        InputError: If there are no credentials in the folder.
+    """
+    existing = Credentials(folder)
+    if not existing.authority.is_file() or not existing.node_key(0).parent.is_dir():
+        raise InputError(
+            f"{folder}: holds no credentials to add nodes to; it should be a folder "
+            "that this command made. Leave --add out to make one"
+        )
+    first = max(existing.node_numbers(), default=-1) + 1
+    numbers = list(range(first, first + nodes))
+    for number in numbers:
+        _write_node_keys(existing, number)
+    return numbers
+
+
+def read_public_half(private: Path) -> bytes:
+    """Read the public half of a node's private key, as a file of its own has it.
+
+    Raises:
+        InputError: If it is no such key, or cannot be read without a passphrase.
+    """
+    try:
+        key = load_ssh_private_key(private.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InputError(
+            f"{private}: is no private key of a node ({type(error).__name__}); wanted "
+            "one without a passphrase, as `ssh-keygen -t ecdsa -b 384` writes it"
+        ) from None
+    return _public_half(key.public_key())
+
+
+def read_host(text: str) -> x509.GeneralName:
+    """Read a host name or an address as a certificate has them.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        plain = text.lower()
+    # What looks like an address and is none would be a name that nobody can have.
+    numeric = re.fullmatch(r"[\d.]+", plain)
+    if numeric or len(plain) > LONGEST_NAME or not HOST_NAME.fullmatch(plain):
+        raise InputError(
+            f"--host {text}: wanted a host name or an address without scheme or port, "
+            "such as superlink.example.org or 10.0.0.5"
+        )
+    return x509.DNSName(plain)
+
+
+def _write_certificates(
+    made: Credentials, names: Sequence[x509.GeneralName], lifetime: timedelta
+) -> None:
+    """Write the authority, and the server's certificate which it signs."""
+    authority_key = ec.generate_private_key(ec.SECP384R1())
+    server_key = ec.generate_private_key(ec.SECP384R1())
+    authority = _sign_authority(authority_key, lifetime)
+    server = _sign_server(server_key, authority, authority_key, names, lifetime)
+    _write_private(made.authority_key, _pem_of(authority_key))
+    _write(made.authority, authority.public_bytes(Encoding.PEM), PUBLIC)
+    _write_private(made.server_key, _pem_of(server_key))
+    _write(made.server_certificate, server.public_bytes(Encoding.PEM), PUBLIC)
+
+
+def _sign_authority(
+    key: ec.EllipticCurvePrivateKey, lifetime: timedelta
+) -> x509.Certificate:
+    """Make a certificate that signs others and is signed by itself."""
+    name = _name("Federation authority")
+    usage = {"key_cert_sign": True, "crl_sign": True, "digital_signature": True}
+    return (
+        _begin(name, name, key.public_key(), lifetime)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(**usage), critical=True)
+        .sign(key, hashes.SHA384())
+    )
+
+
+def _sign_server(
+    key: ec.EllipticCurvePrivateKey,
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    names: Sequence[x509.GeneralName],
+    lifetime: timedelta,
+) -> x509.Certificate:
+    """Make a certificate for a server of these names, signed by the authority."""
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+        authority_key.public_key()
+    )
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    return (
+        _begin(_name("SuperLink"), authority.subject, key.public_key(), lifetime)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(usage, critical=False)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(issuer, critical=False)
+        .sign(authority_key, hashes.SHA384())
+    )
+
+
+def _begin(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    lifetime: timedelta,
+) -> x509.CertificateBuilder:
+    """Begin a certificate that holds from now."""
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(
+    *,
+    digital_signature: bool = False,
+    key_cert_sign: bool = False,
+    crl_sign: bool = False,
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _write_node_keys(made: Credentials, number: int) -> None:
+    """Write a node's key pair, as OpenSSH writes them."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    _write_private(made.node_key(number), private)
+    _write(made.node_public_key(number), _public_half(key.public_key()), PUBLIC)
+
+
+def _public_half(key: SSHPublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
+
+
+def _pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    _write(path, data, PRIVATE)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Write a new file with its mode from the start.
+
+    Raises:
+        InputError: If it is there already.
+    """
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        raise InputError(
+            f"{path}: exists; credentials are never overwritten. Name another folder"
+        ) from None
+    with os.fdopen(number, "wb") as file:
+        os.fchmod(number, mode)  # whatever the user's mask takes away
+        file.write(data)

@@ -1,0 +1,154 @@
+"""A long-running program that can be started again, and killed as machines are."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sims.errors import RunFailedError
+from sims.processes.guard import PROCESS, children, guarded
+
+LOOK_SECONDS = 0.02
+BEGIN_SECONDS = 10.0
+
+
+@dataclass
+class Program:
+    """A program, with all that it starts; none of it outlives us.
+
+    Attributes:
+        name: What it is called in messages.
+        command: It and its arguments.
+        folder: Its working folder.
+        environment: Its environment.
+        log: The file that it prints to, over all its starts.
+    """
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str]
+    log: Path
+    _stack: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
+    _guard: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _scratch: Path = field(default=Path(), init=False, repr=False)
+
+    def start(self) -> None:
+        """Start it.
+
+        Raises:
+            RuntimeError: If it runs already.
+        """
+        if self.is_running:
+            raise RuntimeError(f"{self.name} runs already")
+        self._stack.close()
+        self._scratch = Path(tempfile.mkdtemp(prefix="ce-"))  # removed by the guard
+        log = self._stack.enter_context(self.log.open("ab"))
+        self._guard = self._stack.enter_context(
+            guarded(
+                self.command,
+                self._scratch,
+                log,
+                environment=self.environment,
+                folder=self.folder,
+            )
+        )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._guard is not None and self._guard.poll() is None
+
+    @property
+    def guard(self) -> subprocess.Popen[bytes]:
+        """The process that guards it.
+
+        Raises:
+            RuntimeError: If it was never started.
+        """
+        if self._guard is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._guard
+
+    def terminate(self) -> None:
+        """Ask it to end, and wait until it and all that it started are gone."""
+        self._stack.close()
+
+    def kill(self) -> None:
+        """End it as a power cut does, with all that it started, and wait for that."""
+        self.signal(signal.SIGKILL, self._own_process())
+        with suppress(subprocess.TimeoutExpired):
+            self.guard.wait(BEGIN_SECONDS)
+        self._stack.close()
+
+    def restart(self) -> None:
+        """Start it again, after it was killed or has ended; or end it first."""
+        self.terminate()
+        self.start()
+
+    def processes(self, word: str = "") -> list[int]:
+        """List its processes, itself first; systems without ``/proc`` list none.
+
+        Args:
+            word: Give those alone whose command line has it, such as ``clientapp``.
+        """
+        found = self._own_process()
+        for process in found:  # grows while it is read
+            found += children(process)
+        return [each for each in found if word in command_line(each)]
+
+    def signal(self, number: signal.Signals, processes: Sequence[int]) -> None:
+        """Send a signal to some of its processes; those that are gone are passed."""
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def read_log(self) -> str:
+        """Give all that it has printed."""
+        return self.log.read_text(errors="replace") if self.log.is_file() else ""
+
+    def wait_for(self, text: str, seconds: float = 60.0, *, times: int = 1) -> None:
+        """Wait until its log has a text.
+
+        Args:
+            text: What to wait for.
+            seconds: How long at most.
+            times: How often it must be there.
+
+        Raises:
+            RunFailedError: If it ends before, or the time is over.
+        """
+        deadline = time.monotonic() + seconds
+        while self.read_log().count(text) < times:
+            if not self.is_running or time.monotonic() > deadline:
+                state = "is silent" if self.is_running else "ended"
+                raise RunFailedError(
+                    f"{self.name} {state} where {text!r} was expected: "
+                    f"{self.read_log()[-500:]}"
+                )
+            time.sleep(LOOK_SECONDS)
+
+    def _own_process(self) -> list[int]:
+        """The program itself, if it runs; its guard needs a moment to start it."""
+        deadline = time.monotonic() + BEGIN_SECONDS
+        while self.is_running and time.monotonic() < deadline:
+            with suppress(OSError):  # not there yet, or gone again
+                text = (self._scratch / PROCESS).read_text()
+                if text.endswith("\n"):
+                    return [int(text)]
+            time.sleep(LOOK_SECONDS)
+        return []
+
+
+def command_line(process: int) -> str:
+    """A process's program and arguments; empty if it is gone."""
+    try:
+        data = Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return ""
+    return data.replace(b"\0", b" ").decode(errors="replace")

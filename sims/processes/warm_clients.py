@@ -1,0 +1,182 @@
+"""Client processes that start warm: forked from one that has the libraries loaded.
+
+Flower starts a process for every message, and each loads torch and transformers anew,
+which takes longer than most messages. This program takes the place of Flower's own
+`flower-superexec` beside a SuperNode, and has its words::
+
+    flower-supernode --isolation process --host 127.0.0.1 --port 9094 ...
+    python -m sims.processes.warm_clients --insecure ...
+
+Every message still has a process of its own, which runs the app that the run brought
+along, and nothing of one message is left for the next: only libraries are shared, by
+the system's copying of what is written. It needs a system that can fork, so no Windows.
+"""
+
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import IO
+
+from flwr.supercore.cli.flower_superexec import flower_superexec
+from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec import run_superexec
+from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
+from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+
+LIBRARIES = (
+    "flwr.clientapp",
+    "flwr.supernode.runtime.run_clientapp",
+    "jaxtyping",
+    "pydantic",
+    "safetensors.torch",
+    "torch",
+    "transformers.modeling_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+)
+"""What a client loads that is no part of the app."""
+
+OURS = ("clients", "editing", "strategies")
+"""Packages of the app, which each run brings along in its own version."""
+
+POLL_SECONDS = "0.1"
+"""How often the SuperNode is asked for a message; Flower's own default is a second."""
+
+FAILED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One message's process, as it is told to the keeper.
+
+    Attributes:
+        runtime_api_address: Where the SuperNode hands out the message.
+        token: With which it does.
+        insecure: Whether that is without TLS.
+        root_certificates_path: Of whoever signed the SuperNode's certificate.
+        parent_pid: The process with which this one ends.
+    """
+
+    runtime_api_address: str
+    token: str
+    insecure: bool
+    root_certificates_path: str | None
+    parent_pid: int | None
+
+
+class WarmExecutor(SubprocessExecutor):
+    """Has clients forked by a keeper, and all else started as Flower does."""
+
+    def __init__(self, keeper: IO[str]) -> None:
+        """Take the pipe to the keeper."""
+        self.keeper = keeper
+
+    def launch(self, spec: ExecutionSpec) -> LaunchResult:
+        """Ask the keeper for a client's process; start it cold if there is no keeper.
+
+        So is one that is to install what its app depends on, which may be other
+        versions of the libraries.
+        """
+        if spec.task_type is not TaskType.CLIENT_APP or spec.runtime_dependency_install:
+            return super().launch(spec)
+        told = {name: getattr(spec, name) for name in Task.__dataclass_fields__}
+        try:
+            self.keeper.write(json.dumps(asdict(Task(**told))) + "\n")
+            self.keeper.flush()
+        except OSError:
+            return super().launch(spec)
+        return LaunchResult.accepted()
+
+
+def main() -> None:
+    """Fork the keeper, then do what `flower-superexec` does."""
+    os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", POLL_SECONDS)
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(writing)
+        with os.fdopen(reading, encoding="utf-8") as tasks:
+            keep(tasks, run_client)
+        os._exit(0)
+    os.close(reading)
+    executor = WarmExecutor(os.fdopen(writing, "w", encoding="utf-8"))
+    # Flower lets nobody name an executor of his own.
+    run_superexec.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]
+    flower_superexec()
+
+
+def keep(tasks: IO[str], run: Callable[[Task], None]) -> None:
+    """Load the libraries and fork a process for each task, until there are no more.
+
+    Args:
+        tasks: One JSON object a line; it ends with the process that writes it.
+        run: Does a task, in its process.
+    """
+    load_libraries()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for clients
+    # An interrupt is for the clients, which tell their SuperNode, and for the writer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for line in tasks:
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os._exit(status_of(partial(run, Task(**json.loads(line)))))
+
+
+def load_libraries() -> None:
+    """Load what clients need, and nothing of the app.
+
+    Raises:
+        RuntimeError: If a part of the app was loaded with it: a run's own version
+            would never be.
+    """
+    # Asking for devices otherwise starts CUDA, which no forked process can use then.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    if loaded := [name for name in OURS if name in sys.modules]:
+        raise RuntimeError(f"{', '.join(loaded)}: loaded before any run brought it")
+    gc.collect()
+    gc.freeze()  # a collection would write to every object, and so copy its page
+
+
+def run_client(task: Task) -> None:
+    """Do what `flwr-clientapp` does."""
+    from flwr.supercore.tls import validate_and_resolve_root_certificates
+    from flwr.supernode.runtime.run_clientapp import run_clientapp
+
+    certificates = validate_and_resolve_root_certificates(
+        task.root_certificates_path, task.insecure
+    )
+    run_clientapp(
+        runtime_api_address=task.runtime_api_address,
+        token=task.token,
+        insecure=task.insecure,
+        certificates=certificates,
+        parent_pid=task.parent_pid,
+        runtime_dependency_install=False,
+    )
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """Run a process's work to its end, whatever that is, and give its exit status."""
+    try:
+        work()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED * bool(end.code)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return FAILED
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Results: evaluation of a delta, case files, averages over runs."""

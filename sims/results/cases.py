@@ -1,0 +1,310 @@
+"""Result folders: which runs lie in them, and what their case files say.
+
+Three writers are understood: this project, MEMIT (``<n>_edits-case_<id>.json``), and
+CollabEdit, which puts MEMIT's object under ``global_edit`` or ``collaborative_edit``.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from editing.base.errors import InputError
+from editing.evaluation.cases import sum_cases
+
+CASE_NAME = re.compile(r"(?:\d+_edits-)?case_(\d+)\.json")
+RUN_NAME = re.compile(r"run_(\d+)")
+BESIDE_CASES = frozenset({"params.json", "report.json"})
+"""Files that mark the folder of a run and hold no case."""
+
+LEVELS = ("global_edit", "collaborative_edit")
+"""Where CollabEdit puts a case: a key of the file, or a folder within the run."""
+
+NegativeLogLikelihood = Annotated[float, Field(ge=-1e-3)]
+Tokens = Annotated[list[bool], Field(min_length=1)]
+CaseMetrics = Mapping[str, float]
+
+
+class CaseFileError(InputError):
+    """A case file does not hold a case."""
+
+
+class _Written(BaseModel):
+    """What others wrote: unknown fields are theirs, known ones must be right."""
+
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, strict=True, allow_inf_nan=False
+    )
+
+
+class Likelihoods(_Written):
+    """How unlikely the two objects are after one prompt."""
+
+    target_new: NegativeLogLikelihood
+    target_true: NegativeLogLikelihood | None = None
+
+
+class Post(_Written):
+    """What the edited model says; a list that was not written is empty."""
+
+    rewrite_prompts_probs: list[Likelihoods] = []
+    rewrite_prompts_correct: list[bool] = []
+    paraphrase_prompts_probs: list[Likelihoods] = []
+    paraphrase_prompts_correct: list[bool] = []
+    paraphrase_prompts_same_direction: list[bool] = []
+    neighborhood_prompts_probs: list[Likelihoods] = []
+    neighborhood_prompts_correct: list[bool] = []
+    attribute_prompts_probs: list[Likelihoods] = []
+    attribute_prompts_correct: list[bool] = []
+    rewrite_prompts_token_correct: list[Tokens] = []
+    paraphrase_prompts_token_correct: list[Tokens] = []
+    neighborhood_prompts_token_correct: list[Tokens] = []
+    locality_questions_correct: list[Tokens] = []
+    locality_questions_unchanged: list[Tokens] = []
+    portability_questions_correct: list[Tokens] = []
+    ngram_entropy: float | None = None
+    reference_score: float | None = None
+    essence_score: float | None = None
+
+    @model_validator(mode="after")
+    def check_objects(self) -> "Post":
+        """Hold a list to one form.
+
+        Raises:
+            ValueError: If some of its prompts have a true object and others none.
+        """
+        for name in type(self).model_fields:
+            if not name.endswith("_probs"):
+                continue
+            if len({each.target_true is None for each in getattr(self, name)}) > 1:
+                raise ValueError(f"some entries of `{name}` have no `target_true`")
+        return self
+
+
+class Case(_Written):
+    """One request, and what the model says of it."""
+
+    case_id: int
+    post: Post
+
+    def measure(self) -> dict[str, float]:
+        """Reduce the case to its metrics, scaled as `MetricSums.means` does."""
+        post = self.post.model_dump(exclude_none=True)
+        metrics = sum_cases([{"case_id": self.case_id, "post": post}]).means()
+        metrics.pop("score", None)
+        return metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A file or folder that gave nothing, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The folder of a run and the JSON files anywhere under it."""
+
+    path: Path
+    files: tuple[Path, ...]
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether it is one of several runs of an editor, by its name."""
+        return RUN_NAME.fullmatch(self.path.name) is not None
+
+    @property
+    def group(self) -> Path:
+        """The folder of the runs that are averaged with this one."""
+        return self.path.parent if self.is_numbered else self.path
+
+    def answers_to(self, name: str) -> bool:
+        """Whether it is meant by its name, or by its number alone."""
+        found = RUN_NAME.fullmatch(self.path.name)
+        if found and name.isdecimal():
+            return int(name) == int(found[1])
+        return name == self.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class RunCases:
+    """What a run's case files say.
+
+    Attributes:
+        parts: The metrics of the cases by the part of the run they belong to: a merge
+            of a comparison, a level of CollabEdit, or ``""``.
+        faults: The files that are no case.
+    """
+
+    parts: Mapping[str, Sequence[CaseMetrics]]
+    faults: tuple[Fault, ...]
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Find the runs in or around a folder, in the order of names.
+
+    A run is a folder named ``run_<number>``, else one that holds ``params.json`` or
+    ``report.json``, else one that holds case files. Hidden folders are drafts of runs
+    that go on, and are passed by.
+
+    Raises:
+        InputError: If the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; name folders that hold results")
+    found: dict[Path, list[Path]] = {}
+    for home, file in _files_of_runs(folder.resolve()):
+        found.setdefault(home, []).append(file)
+    return [Run(home, tuple(files)) for home, files in found.items()]
+
+
+def join_runs(found: Iterable[Iterable[Run]]) -> list[Run]:
+    """Make one run of what several folders showed of it."""
+    files: dict[Path, dict[Path, None]] = {}
+    for run in chain.from_iterable(found):
+        files.setdefault(run.path, {}).update(dict.fromkeys(run.files))
+    return [Run(path, tuple(each)) for path, each in files.items()]
+
+
+def _files_of_runs(root: Path) -> Iterator[tuple[Path, Path]]:
+    files = [
+        path
+        for path in sorted(root.rglob("*.json"))
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+    ]
+    marked = {path.parent for path in files if path.name in BESIDE_CASES}
+    homes = {
+        path.parent: _home_of(path.parent, marked)
+        for path in files
+        if CASE_NAME.fullmatch(path.name)
+    }
+    known = marked | set(homes.values())
+    for path in files:
+        home = homes.get(path.parent) or _home_of(path.parent, known)
+        if home in known or RUN_NAME.fullmatch(home.name):
+            yield home, path
+
+
+def _home_of(folder: Path, marked: set[Path]) -> Path:
+    """The run that a folder belongs to; itself, or what is around a level, if none."""
+    around = (folder, *folder.parents)
+    numbered = [each for each in around if RUN_NAME.fullmatch(each.name)]
+    fallback = folder.parent if folder.name in LEVELS else folder
+    return next(
+        iter([*numbered, *(each for each in around if each in marked)]), fallback
+    )
+
+
+def read_run(run: Run, first: int | None = None) -> RunCases:
+    """Read the cases of a run, in each folder those with the `first` lowest numbers."""
+    parts: dict[str, list[CaseMetrics]] = {}
+    faults = [
+        Fault(path, "no case file by its name")
+        for path in run.files
+        if path.name not in BESIDE_CASES and not CASE_NAME.fullmatch(path.name)
+    ]
+    seen: dict[tuple[str, int], str] = {}
+    for path in _first_files(run, first):
+        try:
+            measured = read_case(path)
+            for level in measured:
+                _note_case(path, level, seen)
+        except CaseFileError as error:
+            faults.append(Fault(path, str(error)))
+            continue
+        place = path.parent.relative_to(run.path)
+        for level, metrics in measured.items():
+            part = (place / level).as_posix()
+            parts.setdefault("" if part == "." else part, []).append(metrics)
+    if not any(CASE_NAME.fullmatch(path.name) for path in run.files):
+        faults.append(Fault(run.path, "holds no case files"))
+    return RunCases(parts, tuple(faults))
+
+
+def _first_files(run: Run, first: int | None) -> list[Path]:
+    """The case files by folder and number, of each folder the first numbers.
+
+    Numbers and not files are counted, and broken files among them, so that runs are
+    compared on the same cases.
+    """
+    folders: dict[Path, dict[int, list[Path]]] = {}
+    for path in run.files:
+        if CASE_NAME.fullmatch(path.name):
+            numbered = folders.setdefault(path.parent, {})
+            numbered.setdefault(number_of(path), []).append(path)
+    return [
+        path
+        for numbered in folders.values()
+        for number in sorted(numbered)[:first]
+        for path in numbered[number]
+    ]
+
+
+def number_of(path: Path) -> int:
+    """The case number in a case file's name."""
+    found = CASE_NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
+
+
+def _note_case(path: Path, level: str, seen: dict[tuple[str, int], str]) -> None:
+    """Count a case once.
+
+    Raises:
+        CaseFileError: If another file of the folder holds it.
+    """
+    key = (str(path.parent / level), number_of(path))
+    before = seen.setdefault(key, path.name)
+    if before != path.name:
+        raise CaseFileError(f"case {key[1]} was read before, from {before}")
+
+
+def read_case(path: Path) -> dict[str, dict[str, float]]:
+    """Read a case's metrics, by level if the file has levels and else under ``""``.
+
+    Raises:
+        CaseFileError: If the file is not JSON or a field is missing or wrong.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CaseFileError(f"cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise CaseFileError(f"not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise CaseFileError(f"wanted a JSON object, got {type(value).__name__}")
+    if not value.keys() & set(LEVELS):
+        return {"": _measure(value, number_of(path))}
+    filled = {level: value[level] for level in LEVELS if value.get(level)}
+    if not filled:
+        raise CaseFileError(f"{' and '.join(LEVELS)} are both empty")
+    number = number_of(path)
+    return {level: _measure(case, number, level) for level, case in filled.items()}
+
+
+def _measure(value: object, number: int, level: str = "") -> dict[str, float]:
+    """Check one case and reduce it to its metrics.
+
+    Raises:
+        CaseFileError: If a field is missing or wrong, or there is nothing to measure.
+    """
+    try:
+        case = Case.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in (level, *first["loc"]) if part != "")
+        reason = first["msg"].removeprefix("Value error, ")
+        raise CaseFileError(f"`{field}`: {reason}" if field else reason) from None
+    if case.case_id != number:
+        raise CaseFileError(f"`case_id` is {case.case_id}, and the name says {number}")
+    metrics = case.measure()
+    if not metrics:
+        raise CaseFileError("`post` holds no prompt that was judged")
+    return metrics

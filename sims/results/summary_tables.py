@@ -1,0 +1,179 @@
+"""A summary as text for a terminal, as Markdown and as CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from editing.base.errors import InputError
+from editing.evaluation.metrics import GENERATED, KINDS
+from server.report.tables import (
+    ABSENT,
+    SUCCESSES,
+    TableText,
+    headings,
+    markdown_table,
+    write_number,
+)
+from sims.results.averages import Summary, SummaryRow
+from sims.results.cases import Fault
+
+MOST_FAULTS = 10
+WIDE = 10_000
+LONG_LABEL = 40
+
+EXPLANATION = (
+    "Means over cases and then over runs, shares in per cent. After ± stands the "
+    "standard deviation: over runs where several were averaged, else over the cases "
+    "of the one run. The score is the harmonic mean of the three successes."
+)
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Score and successes": ("score", *SUCCESSES),
+    "Accuracies": tuple(f"{kind}_acc" for kind in KINDS),
+    "Differences of probability": tuple(f"{kind}_diff" for kind in KINDS),
+    "Paraphrase success by the prompt's direction": (
+        "paraphrase_success.same_direction",
+        "paraphrase_success.other_direction",
+    ),
+    "Prompts that have the new object in truth": (
+        "attribute_success",
+        "attribute_acc",
+        "attribute_diff",
+    ),
+    "Questions, by token": (
+        *(f"{kind}_token_acc" for kind in KINDS),
+        "locality_acc",
+        "locality_unchanged",
+        "portability_acc",
+    ),
+    "Generated text": GENERATED,
+}
+"""The tables for a terminal, which is too narrow for all columns side by side."""
+
+
+def write_text(summary: Summary) -> str:
+    """Write the tables as a wide terminal would show them."""
+    console = Console(file=io.StringIO(), width=WIDE, color_system=None)
+    draw(summary, console)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().split("\n")
+    return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
+
+
+def write_markdown(summary: Summary) -> str:
+    """Write one table of all columns, and what was not read as a list."""
+    names = _present(summary, [name for names in SECTIONS.values() for name in names])
+    heads = ["Results", "Cases", "± over", *headings(names)]
+    rows = [_cells(row, names) for row in summary.rows]
+    parts = ["# Summary", markdown_table(TableText(heads, rows, 1)), EXPLANATION]
+    opening, *lines = list_faults(summary.faults) or [""]
+    parts += [opening, "\n".join(f"- {line}" for line in lines)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_csv(summary: Summary) -> str:
+    """Write means and deviations in full; what was not read follows after ``#``."""
+    names = _present(summary, [name for names in SECTIONS.values() for name in names])
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = [column for name in names for column in (name, f"{name}.deviation")]
+    writer.writerow(["results", "runs", "cases", "deviation_over", *columns])
+    for row in summary.rows:
+        pairs = [(row.means.get(name), row.deviations.get(name)) for name in names]
+        numbers = [number for pair in pairs for number in pair]
+        writer.writerow([row.label, row.runs, row.cases, row.over, *numbers])
+    file.writelines(f"# {line}\n" for line in list_faults(summary.faults))
+    return file.getvalue()
+
+
+FORMS: Mapping[str, Callable[[Summary], str]] = {
+    ".csv": write_csv,
+    ".md": write_markdown,
+    ".txt": write_text,
+}
+
+
+def check_form(path: Path) -> None:
+    """Refuse a file whose ending names no form.
+
+    Raises:
+        InputError: Naming the endings there are.
+    """
+    if path.suffix not in FORMS:
+        raise InputError(
+            f"--output {path}: the ending says the form, one of {', '.join(FORMS)}"
+        )
+
+
+def draw(summary: Summary, console: Console) -> None:
+    """Print the tables, what ± means, and what was not read."""
+    for title, columns in SECTIONS.items():
+        names = _present(summary, columns)
+        if names:
+            console.print(_section(title, names, summary.rows))
+    for line in (EXPLANATION, *list_faults(summary.faults)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def list_faults(faults: Sequence[Fault]) -> list[str]:
+    """Say how much was not read, and of the first of it what and why."""
+    if not faults:
+        return []
+    count = len(faults)
+    opening = (
+        "1 file or folder was not read:"
+        if count == 1
+        else f"{count} files or folders were not read:"
+    )
+    lines = [
+        " ".join(f"{shorten(fault.path)}: {fault.reason}".split())
+        for fault in faults[:MOST_FAULTS]
+    ]
+    more = [f"and {count - MOST_FAULTS} more"] if count > MOST_FAULTS else []
+    return [opening, *lines, *more]
+
+
+def shorten(path: Path) -> Path:
+    """Write a path as seen from here, if it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _section(title: str, names: Sequence[str], rows: Sequence[SummaryRow]) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    # Numbers keep their lines where the names leave them room.
+    short = max(len(row.label) for row in rows) <= LONG_LABEL
+    table.add_column("Results", overflow="fold", no_wrap=short)
+    for heading in ("Cases", "± over", *headings(names)):
+        table.add_column(heading, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, _cells(row, names)))
+    return table
+
+
+def _present(summary: Summary, names: Sequence[str]) -> list[str]:
+    return [name for name in names if any(name in row.means for row in summary.rows)]
+
+
+def _cells(row: SummaryRow, names: Sequence[str]) -> list[str]:
+    return [row.label, str(row.cases), row.over, *(_cell(row, name) for name in names)]
+
+
+def _cell(row: SummaryRow, name: str) -> str:
+    if name not in row.means:
+        return ABSENT
+    number = write_number(name, row.means[name])
+    if name not in row.deviations:
+        return number
+    return f"{number} ± {write_number(name, row.deviations[name])}"

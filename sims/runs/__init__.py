@@ -1,0 +1,1 @@
+"""Runs: jobs, the engines that carry their messages, unfinished runs."""

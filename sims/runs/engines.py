@@ -1,0 +1,119 @@
+"""What carries the messages of a run between server and parties.
+
+Parties are simulated, in Flower's simulation or in this process; or they are real
+nodes, started here for the run, or the user's own, behind a connection of their Flower
+configuration.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+from editing.base.errors import InputError
+from server.config import RunConfig
+from sims.console import hush_libraries
+from sims.errors import RunFailedError, RunLostError
+from sims.runs.unfinished import CHECKPOINT, PARTIES
+from strategies.scenario import FlatValue
+
+IN_PROCESS, DEPLOYMENT = "in-process", "deployment"
+CONNECTION = "connection:"
+"""What an engine's name begins with that is a connection."""
+
+Run = Callable[[Mapping[str, FlatValue], int], None]
+"""Runs the app with flat settings and a number of parties."""
+
+
+def choose_engine(name: str, draft: Path, *, verbose: bool) -> Run:
+    """Load the engine of that name, and it alone.
+
+    Args:
+        name: ``flower``, ``in-process``, ``deployment``, or ``connection:`` and one.
+        draft: The run's folder.
+        verbose: Whether Flower's log is shown.
+    """
+    if name == IN_PROCESS:
+        from sims.runs.in_process import run_in_process
+
+        hush_libraries()
+        logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
+        return run_in_process
+    if name == DEPLOYMENT:
+        from sims.runs.deployment import run_deployed
+
+        return lambda flat, _: run_deployed(flat, draft, verbose=verbose)
+    if name.startswith(CONNECTION):
+        from sims.runs.connections import run_on_connection
+
+        connection = name.removeprefix(CONNECTION)
+        return lambda flat, _: run_on_connection(
+            flat, connection, draft, verbose=verbose
+        )
+    from sims.runs.flower import run_under_flower
+
+    return lambda flat, parties: run_under_flower(flat, parties, verbose=verbose)
+
+
+def has_own_nodes(name: str) -> bool:
+    """Whether the user's own nodes take part, whose requests are not known here."""
+    return name.startswith(CONNECTION)
+
+
+@contextmanager
+def advising(draft: Path, engine: str, command: str = "run") -> Iterator[None]:
+    """Say of a run that was stopped after a whole round how to go on with it.
+
+    Args:
+        draft: The run's folder.
+        engine: What it runs on.
+        command: What it was begun by, ``run`` or ``compare``.
+
+    Raises:
+        RunFailedError: If it failed.
+    """
+    words = f"python -m sims {command} --resume {draft}"
+    if has_own_nodes(engine):
+        words += f" --connection {engine.removeprefix(CONNECTION)}"
+    advice = f"Go on from its last whole round with: {words}"
+    try:
+        yield
+    except (RunFailedError, KeyboardInterrupt) as stopped:
+        kept = any((draft / CHECKPOINT).glob("*.safetensors"))
+        if not kept and not isinstance(stopped, RunLostError):
+            raise
+        if isinstance(stopped, RunFailedError):
+            raise type(stopped)(f"{stopped}. {advice}") from None
+        sys.stderr.write(f"Stopped. {advice}\n")
+        raise
+
+
+def name_run(config: RunConfig, folder: Path, engine: str) -> RunConfig:
+    """Give the run a name by which its parties find their folders again.
+
+    Parties of ours have one folder, in that of the run; other nodes may know many runs.
+    """
+    name = PARTIES
+    if has_own_nodes(engine):
+        name = config.run.name or f"{folder.name}-{token_hex(4)}"
+    named = config.run.model_copy(update={"name": name})
+    return config.model_copy(update={"run": named})
+
+
+def check_engine(config: RunConfig, engine: str) -> None:
+    """Hold a run to what real nodes can do.
+
+    Raises:
+        InputError: If it needs all requests in one place.
+    """
+    if engine != DEPLOYMENT and not has_own_nodes(engine):
+        return
+    pooled = "`compare` runs `global`, which" if config.run.compare else "`global`"
+    if config.run.compare or config.merge.name == "global":
+        raise InputError(
+            f"{pooled} needs all requests in one place, and each real node keeps its "
+            "own. Choose another merge (merge.name), or simulate: leave --connection "
+            "out"
+        )

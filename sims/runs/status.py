@@ -1,0 +1,216 @@
+"""How a run stands, for its operator."""
+
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from editing.base.errors import InputError
+from server.monitoring.status import (
+    SILENT_SECONDS,
+    STATUS,
+    PartyStatus,
+    RunStatus,
+    now_utc,
+    read_status,
+)
+from server.monitoring.watching import UNFINISHED
+from sims.runs.unfinished import CONNECTED, KEPT
+
+WATCH_SECONDS = 2.0
+"""How often a run that is watched is looked at."""
+
+_MISSING = "–"
+
+
+def find_status(folder: Path) -> Path:
+    """Find the status of a run by its folder, or by that of a run under way.
+
+    Raises:
+        InputError: If there is none.
+    """
+    for place in (folder.with_name(folder.name + UNFINISHED), folder):
+        if (place / STATUS).is_file():
+            return place / STATUS
+        if place.is_dir() and place.name.endswith(UNFINISHED):
+            raise InputError(
+                f"{place}: the run there has not said anything yet; look again in a "
+                "minute. If it stays so, the command that began it says why"
+            )
+    raise InputError(
+        f"{folder}: no run lies here, and none is under way in {folder.name}"
+        f"{UNFINISHED}; wanted a folder with a file {STATUS} in it, such as "
+        "results/collabedit/run_000"
+    )
+
+
+def show_status(folder: Path, console: Console, *, as_json: bool, watch: bool) -> bool:
+    """Print how a run stands, and again until it ends if it is watched.
+
+    Args:
+        folder: Of the run, with or without ``.unfinished``.
+        console: Where to print.
+        as_json: Whether to print one JSON object a line instead of a table.
+        watch: Whether to go on until the run has ended.
+
+    Returns:
+        Whether all is well: it is running, or has finished.
+    """
+    if as_json:
+        return _follow_json(folder, console, watch=watch)
+    path = find_status(folder)
+    status = read_status(path)
+    if not watch:
+        console.print(describe(status, path.parent, now_utc()), crop=False)
+        return is_well(status, now_utc())
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            path = find_status(folder)
+            status = read_status(path)
+            live.update(describe(status, path.parent, now_utc()), refresh=True)
+            if not _goes_on(status):
+                return is_well(status, now_utc())
+            time.sleep(WATCH_SECONDS)
+
+
+def _follow_json(folder: Path, console: Console, *, watch: bool) -> bool:
+    while True:
+        status = read_status(find_status(folder))
+        line = to_json(status, now_utc())
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if not watch or not _goes_on(status):
+            return is_well(status, now_utc())
+        time.sleep(WATCH_SECONDS)
+
+
+def _goes_on(status: RunStatus) -> bool:
+    return status.state == "running" and not status.is_silent(now_utc())
+
+
+def is_well(status: RunStatus, now: datetime) -> bool:
+    """Whether nobody need look after the run."""
+    return status.state != "failed" and not status.is_silent(now)
+
+
+def to_json(status: RunStatus, now: datetime) -> str:
+    """Write the status in one line, and whether the run is silent."""
+    return json.dumps(
+        {**status.model_dump(mode="json"), "silent": status.is_silent(now)},
+        ensure_ascii=False,
+    )
+
+
+def describe(status: RunStatus, place: Path, now: datetime) -> Group:
+    """Lay a status out for people.
+
+    Args:
+        status: How the run stands.
+        place: The folder that it was read from.
+        now: By which times are counted.
+    """
+    facts = Table.grid(padding=(0, 2))
+    for name, value in _facts(status, now):
+        facts.add_row(Text(name, style="dim"), Text(value))
+    lines = [
+        Text(line, style="bold red", no_wrap=True, overflow="ignore")
+        for line in advise(status, place, now)
+    ]
+    return Group(facts, *([_lay_out(status, now)] if status.parties else []), *lines)
+
+
+def _facts(status: RunStatus, now: datetime) -> list[tuple[str, str]]:
+    state = "silent" if status.is_silent(now) else status.state
+    facts = [("run", status.run), ("state", state)]
+    if status.merge is not None:
+        number = _MISSING if status.round is None else str(status.round)
+        facts.append(("merge", status.merge))
+        facts.append(("round", f"{number} of {status.rounds}"))
+    if status.phase is not None:
+        total = "" if status.total is None else f" of {status.total}"
+        facts.append(("now", f"{status.phase}, {status.done}{total}"))
+    facts.append(("parties", f"{_count_seen(status)} seen of {status.expected}"))
+    facts.append(("started", _time(status.started, now)))
+    if status.resumed is not None:
+        facts.append(("resumed", _time(status.resumed, now)))
+    facts.append(("updated", _time(status.updated, now)))
+    return facts
+
+
+def _count_seen(status: RunStatus) -> int:
+    return sum(each.seen is not None for each in status.parties)
+
+
+def _lay_out(status: RunStatus, now: datetime) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("party", "node", "last seen", "last error"):
+        table.add_column(heading, overflow="fold")
+    for each in status.parties:
+        party = _MISSING if each.party < 0 else str(each.party)
+        seen = _MISSING if each.seen is None else _time(each.seen, now)
+        table.add_row(party, str(each.node), seen, Text(_error(each, now)))
+    return table
+
+
+def _error(party: PartyStatus, now: datetime) -> str:
+    if party.error is None or party.error_time is None:
+        return ""
+    when = _time(party.error_time, now)
+    return f"round {party.error_round}, {when}: {party.error}"
+
+
+def _time(then: datetime, now: datetime) -> str:
+    """Say when, and how long ago that is."""
+    ago = max(int((now - then).total_seconds()), 0)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if ago >= size or unit == "s":
+            break
+    return f"{then:%Y-%m-%d %H:%M:%S} UTC ({ago // size} {unit} ago)"
+
+
+def advise(status: RunStatus, place: Path, now: datetime) -> list[str]:
+    """Say what is wrong, if anything is, and what to do about it."""
+    if status.state == "failed":
+        return [f"The run failed: {status.reason}", how_to_go_on(place)]
+    if not status.is_silent(now):
+        return []
+    minutes = int((now - status.updated).total_seconds() / 60)
+    return [
+        f"The run says nothing for {minutes} min (it should every "
+        f"{SILENT_SECONDS / 6:.0f} s): its server was probably stopped.",
+        how_to_go_on(place),
+    ]
+
+
+def how_to_go_on(place: Path) -> str:
+    """Name the command that goes on with a stopped run."""
+    if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
+        command = f"python -m sims {_command(place)} --resume {place}{_nodes(place)}"
+        return f"To go on from its last whole round: {command}"
+    return (
+        "To go on from its last whole round, start it again with the same settings, if "
+        "it had `output.checkpoint`."
+    )
+
+
+def _nodes(place: Path) -> str:
+    """The option that names real nodes, if the run was begun with them."""
+    try:
+        kept = json.loads((place / CONNECTED).read_text(encoding="utf-8"))
+        return f" --connection {kept['connection']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _command(place: Path) -> str:
+    """Whether the run was begun by `run` or `compare`."""
+    try:
+        kept = json.loads((place / KEPT).read_text(encoding="utf-8"))
+        return "compare" if kept["run"]["compare"] else "run"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "run"

@@ -1,0 +1,139 @@
+"""The folder of a run under way, which stays if the run is stopped."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from editing.base.errors import InputError
+from server.config import RunConfig
+from server.monitoring.watching import UNFINISHED as UNFINISHED
+from server.monitoring.watching import WATCHED
+from server.report.data import refuse_existing, write_whole
+from sims.errors import RunLostError
+
+if sys.platform != "win32":
+    import fcntl
+
+# What lies in it meanwhile: results as the server writes them, its checkpoints, what
+# the parties keep, the settings, and the lock of the process that is at work.
+WRITTEN, CHECKPOINT, PARTIES, KEPT = "run", "checkpoint", "parties", "settings.json"
+RULINGS, GROUP_KEY, LOCK = "rulings.jsonl", "group.key", "lock"
+CONNECTED = "connection.json"
+"""Which run of which SuperLink writes into it, if that is not one of ours."""
+
+RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK, CONNECTED})
+"""What a run goes on from; all but that and `WATCHED` is made again."""
+
+
+@contextmanager
+def unfinished_folder(
+    folder: Path, config: RunConfig, *, resume: bool
+) -> Iterator[Path]:
+    """Lend the folder of a run under way; it takes its own name once all is well.
+
+    What the run would go on from is removed only then, so that whenever it is killed,
+    either it goes on or its results are whole.
+
+    Raises:
+        InputError: If it cannot be made, or an unfinished run lies there already.
+    """
+    draft = folder.with_name(folder.name + UNFINISHED)
+    if draft.exists() and not resume:
+        raise InputError(
+            f"An unfinished run lies in {draft}: go on with it (--resume {draft}), "
+            "remove it, or name another folder with --output"
+        )
+    try:
+        draft.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot make the output folder {folder} ({error.strerror}); name another "
+            "with --output"
+        ) from None
+    with locked(draft):
+        try:
+            refuse_existing(folder)  # who held the lock before may have finished
+            clear_drafts(draft)
+            write_whole(draft / KEPT, config.model_dump_json(indent=2) + "\n")
+            yield draft
+            draft.rename(folder)
+        except RunLostError:
+            raise  # its server may still write here
+        except BaseException:
+            clear_drafts(draft)
+            if not any((draft / CHECKPOINT).glob("*.safetensors")):
+                shutil.rmtree(draft, ignore_errors=True)
+            raise
+        remove(folder / name for name in sorted(RESUMABLE))
+
+
+@contextmanager
+def locked(draft: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder, where the system has such locks.
+
+    Raises:
+        InputError: If one is at work in it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    with (draft / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{draft}: another process is running this; wait until it has ended, "
+                "or name another folder with --output"
+            ) from None
+        yield
+
+
+def clear_drafts(draft: Path) -> None:
+    """Remove results that were half written or gathered when the run was stopped."""
+    kept = RESUMABLE | WATCHED
+    remove(path for path in draft.glob("*") if path.name not in kept)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and whole folders, as far as they are there."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def find_unfinished(folder: Path) -> Path:
+    """Find a stopped run by its own name or by that of the folder it would become.
+
+    Raises:
+        InputError: If there is none.
+    """
+    for place in (folder, folder.with_name(folder.name + UNFINISHED)):
+        if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
+            return place
+    unfinished = folder.name.endswith(UNFINISHED)
+    if not unfinished and (folder / "report.json").is_file():
+        raise InputError(f"--resume: the run in {folder} is finished")
+    raise InputError(
+        f"--resume: no unfinished run lies in {folder}; it would be a folder named "
+        f"`….{UNFINISHED.removeprefix('.')}` with a file {KEPT} in it"
+    )
+
+
+def read_kept(folder: Path) -> RunConfig:
+    """Read the settings of an unfinished run.
+
+    Raises:
+        InputError: If they cannot be read.
+    """
+    try:
+        text = (folder / KEPT).read_text(encoding="utf-8")
+        return RunConfig.model_validate_json(text)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder / KEPT}: cannot be read ({type(error).__name__}); it holds the "
+            "settings of the run as it was begun"
+        ) from None

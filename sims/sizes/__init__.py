@@ -1,0 +1,1 @@
+"""What a run will send, hold and write, from shapes alone."""

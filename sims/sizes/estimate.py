@@ -1,0 +1,248 @@
+"""What a run will send, hold and write, from shapes alone.
+
+With ``L`` edited layers of ``d_out × d_in``, ``n`` requests of a party in a round,
+``P`` parties, and ``b`` bytes a number of the model's precision. Statistics and solves
+are in float64, so 8 bytes a number. Messages also hold the job, 1 to 2 kB of JSON,
+which is counted as `JOB_BYTES`. What a run really sends is in its ``exchanges.jsonl``.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from editing.base.settings import Settings
+from sims.sizes.shapes import ModelShape
+
+DOUBLE = 8
+JOB_BYTES = 1400
+"""What a message to a node holds besides arrays, about."""
+
+REPLY_BYTES = 400
+"""What a reply holds besides arrays, about; an evaluation's metrics included."""
+
+PROGRAM_BYTES = 500_000_000
+"""A process that has loaded Python, torch and transformers, and no model."""
+
+LINK_COPIES = 2.0
+"""Memory of Flower's SuperLink for each byte of replies that wait in it; measured."""
+
+EXCHANGE_SECONDS = 6.1
+"""What an exchange of small messages takes in deployment, Flower 1.41; measured."""
+
+BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+
+
+class EstimateOrder(Settings):
+    """What is estimated.
+
+    Attributes:
+        parties: How many.
+        requests: New requests of each party in a round, further phrasings counted.
+        encoding: How statistics travel.
+        schedule: How many layers travel together.
+        dtype: The model's precision, in which updates travel, too.
+        bandwidth: Of the server's connection, in megabits a second.
+    """
+
+    parties: PositiveInt = 10
+    requests: PositiveInt = 100
+    encoding: Literal["factors", "dense"] = "factors"
+    schedule: Literal["layerwise", "frozen-uniform", "frozen-harmonic"] = "layerwise"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    bandwidth: PositiveFloat = 1000.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Sizes of one run, in bytes, and its times, in seconds."""
+
+    shape: ModelShape
+    order: EstimateOrder
+
+    @property
+    def layer_count(self) -> int:
+        """``L``."""
+        return len(self.shape.layers)
+
+    @property
+    def exchanges(self) -> int:
+        """Exchanges of statistics in a round: ``L``, or 1 if layers travel together."""
+        return self.layer_count if self.order.schedule == "layerwise" else 1
+
+    @property
+    def square(self) -> int:
+        """``d_in²``, the numbers of a gram."""
+        return self.shape.d_in**2
+
+    @property
+    def matrix(self) -> int:
+        """``d_out · d_in``, the numbers of an update."""
+        return self.shape.d_out * self.shape.d_in
+
+    @property
+    def weights(self) -> int:
+        """``b`` times the model's parameters."""
+        return BYTES[self.order.dtype] * self.shape.parameters
+
+    @property
+    def statistics(self) -> int:
+        """One party's statistics of one layer as they travel.
+
+        ``factors``: ``8 · rank · (d_in + d_out)``, the rank at most ``min(n, d_in)``.
+        ``dense``: ``8 · (d_in² + d_out · d_in)``.
+        """
+        if self.order.encoding == "dense":
+            return DOUBLE * (self.square + self.matrix)
+        rank = min(self.order.requests, self.shape.d_in)
+        return DOUBLE * rank * (self.shape.d_in + self.shape.d_out)
+
+    @property
+    def update(self) -> int:
+        """One layer's update as it travels: ``b · d_out · d_in``."""
+        return BYTES[self.order.dtype] * self.matrix
+
+    @cached_property
+    def largest_up(self) -> int:
+        """The largest reply of a node: the statistics of an exchange."""
+        return self.statistics * self.layer_count // self.exchanges + REPLY_BYTES
+
+    @cached_property
+    def largest_down(self) -> int:
+        """The largest message to a node: the updates that are new to it."""
+        return self.update * self.layer_count // self.exchanges + JOB_BYTES
+
+    @property
+    def messages(self) -> int:
+        """Messages to a node in a round: the exchanges and the evaluation."""
+        return self.exchanges + 1
+
+    @property
+    def round_up(self) -> int:
+        """What a node sends in a round: ``L`` times its statistics of a layer."""
+        return self.layer_count * self.statistics + self.messages * REPLY_BYTES
+
+    @property
+    def round_down(self) -> int:
+        """What a node is sent in a round: each layer's update once.
+
+        A node keeps what it was sent. One that has lost it, or joins late, is sent all
+        layers at once, which is as much.
+        """
+        return self.layer_count * self.update + self.messages * JOB_BYTES
+
+    @property
+    def round_traffic(self) -> int:
+        """What passes the server's connection in a round, both ways, all parties."""
+        return self.order.parties * (self.round_up + self.round_down)
+
+    @property
+    def round_seconds(self) -> float:
+        """A round without what parties and server compute.
+
+        The server's traffic at its bandwidth, and what Flower takes for each exchange.
+        """
+        transfer = 8 * self.round_traffic / (self.order.bandwidth * 1e6)
+        return transfer + self.messages * EXCHANGE_SECONDS
+
+    @property
+    def decoded(self) -> int:
+        """Statistics of one layer, decoded: ``8 · (d_in² + d_out · d_in)``."""
+        return DOUBLE * (self.square + self.matrix)
+
+    @property
+    def server_standing(self) -> int:
+        """What the server's program holds all the time.
+
+        The model; of each layer, in float64, covariance, remembered grams and the gram
+        of the round, ``3 · d_in²``, and the updates before and after an exchange,
+        ``2 · d_out · d_in``; the updates as they travel.
+        """
+        of_layers = DOUBLE * self.layer_count * (3 * self.square + 2 * self.matrix)
+        return PROGRAM_BYTES + self.weights + of_layers + self.layer_count * self.update
+
+    @property
+    def server_working(self) -> int:
+        """What adding up and solving a layer takes on top, in float64.
+
+        The sum, the prior, their sum, its factor and the solver's copy of it are
+        ``5 · d_in²``; right side, its copy and the solution ``3 · d_out · d_in``. To
+        add up takes no more: the sum, one party's part and the new sum. Layers that
+        travel together wait with their sums.
+        """
+        together = self.layer_count // self.exchanges
+        solving = DOUBLE * (5 * self.square + 3 * self.matrix)
+        return solving + (together - 1) * self.decoded
+
+    @property
+    def server_memory(self) -> int:
+        """Peak of the server's program, for merges that need the parties' sum."""
+        return self.server_standing + self.server_working + self.largest_up
+
+    @property
+    def server_memory_each(self) -> int:
+        """The same for merges that need each party: all their statistics at once."""
+        together = self.layer_count // self.exchanges
+        others = (self.order.parties - 1) * together * self.decoded
+        return self.server_memory + others
+
+    @property
+    def link_memory(self) -> float:
+        """Flower's SuperLink: `LINK_COPIES` times the replies of an exchange."""
+        return LINK_COPIES * self.order.parties * self.largest_up
+
+    @property
+    def node_memory(self) -> int:
+        """Peak of a node's program, activations left out.
+
+        The model; all layers' updates and copies of what they change; a message; and
+        three copies of a reply. The search for targets takes activations on top, which
+        grow with ``editing.batch-size``; the batch is halved when memory runs out.
+        """
+        updates = 2 * self.layer_count * self.update + self.largest_down
+        return PROGRAM_BYTES + self.weights + updates + 3 * self.largest_up
+
+    @property
+    def covariance_file(self) -> int:
+        """The server's covariance: ``8 · L · d_in²``."""
+        return DOUBLE * self.layer_count * self.square
+
+    @property
+    def checkpoint(self) -> int:
+        """A merge's checkpoint: ``8 · L · (d_in² + d_out · d_in)``.
+
+        There are two of them while one takes the place of the other.
+        """
+        return self.layer_count * self.decoded
+
+    @property
+    def delta_file(self) -> int:
+        """The result, in float32: ``4 · L · d_out · d_in``."""
+        return 4 * self.layer_count * self.matrix
+
+    @property
+    def waiting(self) -> int:
+        """Replies that wait on the server's disk: those of all parties but one."""
+        return (self.order.parties - 1) * self.largest_up
+
+    @property
+    def server_disk(self) -> int:
+        """The model, the covariance, two checkpoints, the result and what waits."""
+        kept = self.covariance_file + 2 * self.checkpoint + self.delta_file
+        return self.weights + kept + self.waiting
+
+    @property
+    def targets(self) -> int:
+        """A party's targets of a round, and the states they start from.
+
+        ``n · d_out`` numbers each, in single precision at least and in the model's.
+        """
+        wide = max(4, BYTES[self.order.dtype])
+        numbers = self.order.requests * self.shape.d_out
+        return numbers * (wide + BYTES[self.order.dtype])
+
+    @property
+    def node_disk(self) -> int:
+        """The model, its updates and the targets of a round."""
+        return self.weights + self.layer_count * self.update + self.targets

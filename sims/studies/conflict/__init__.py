@@ -1,0 +1,1 @@
+"""The study of conflicting requests: pairs, policies, types, detection."""

@@ -1,0 +1,1 @@
+"""The generated world, and the small model that is trained on it."""

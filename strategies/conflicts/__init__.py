@@ -1,0 +1,1 @@
+"""Duplicate and conflicting requests: blind tokens, policies, resolutions."""

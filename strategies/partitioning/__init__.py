@@ -1,0 +1,1 @@
+"""Requests partitioned across parties, with planted overlap and conflict."""

@@ -1,0 +1,1 @@
+"""A round at the server: exchanges, party registry, aggregation, limits, memory."""

@@ -1,0 +1,384 @@
+"""The protocol: what server and clients say to each other.
+
+Every message carries the whole job, because in deployment each one meets a new process.
+The model never travels, and neither do requests, prompts, subjects or targets.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal, get_args
+
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    MetricRecord,
+    RecordDict,
+)
+from pydantic import Field, NonNegativeInt, ValidationError
+
+from editing.algebra.encodings import EncodedStatistics, Encoding
+from editing.algebra.statistics import StatisticsError
+from editing.base.errors import InputError
+from editing.base.foreign_text import show_foreign
+from editing.base.settings import Settings
+from editing.evaluation.metrics import RANGES, MetricSums
+from editing.hyperparameters.config import Plan
+from strategies.wire.arrays import to_array, to_tensors
+from strategies.wire.updates import write_updates
+
+PROTOCOL_VERSION = 4
+"""Changes with the meaning of any message."""
+
+
+class Phase(StrEnum):
+    """What a message asks of a client; each is a Flower message type."""
+
+    DESCRIBE = "query.describe"
+    MOMENTS = "query.moments"
+    TOKENS = "query.tokens"
+    TARGETS = "train.targets"
+    STATISTICS = "train.statistics"
+    MEMORY = "train.memory"
+    EVALUATE = "evaluate.requests"
+    FORGET = "query.forget"
+
+
+Failure = Literal[
+    "another protocol version",
+    "another model",
+    "another covariance",
+    "updates that are missing",
+    "requests that are missing",
+    "a file of requests that holds none",
+    "requests that are malformed",
+    "requests that changed during the round",
+    "requests that cannot be used",
+    "texts that cannot be used",
+    "a model that cannot be loaded",
+    "not enough memory",
+    "no room on its disk",
+    "files that it cannot use",
+    "arithmetic that failed",
+    "an error of the program",
+]
+"""All that a client says of what went wrong; the rest stays in its own log."""
+
+LACKING: Failure = "updates that are missing"
+"""What a node says that does not hold the updates that it was thought to hold."""
+
+
+METRIC_NAME = re.compile(r"round\.([0-9]{1,9})\.(sum|count)\.(.+)")
+"""A metric of the requests of one round, as it is called on the wire."""
+
+
+class ProtocolError(InputError):
+    """Server and client are of different versions."""
+
+
+class ModelIdentity(Settings):
+    """What must be equal for two nodes to edit the same model.
+
+    Attributes:
+        weights: SHA-256 of all parameters and their precision.
+        tokenizer: SHA-256 of how the tokenizer cuts.
+        configuration: SHA-256 of what else decides what the model computes.
+    """
+
+    weights: str
+    tokenizer: str
+    configuration: str = ""
+
+    def differences(self, other: "ModelIdentity") -> list[str]:
+        """Name what differs."""
+        fields = ("weights", "tokenizer", "configuration")
+        return [name for name in fields if getattr(self, name) != getattr(other, name)]
+
+
+class OwnPrior(Settings):
+    """What a party needs to solve by itself, under the schedule ``alone``.
+
+    Attributes:
+        covariance: SHA-256 of ``C₀``, which the party has from its own text or file.
+        travels: Whether ``C₀`` is sent with the job, because it is made of all parties'
+            texts and no node has it.
+        weight: ``λ``.
+        memory_weight: ``γ``; the grams of earlier rounds travel beside the job.
+    """
+
+    covariance: str
+    travels: bool = False
+    weight: float
+    memory_weight: float
+
+
+class Job(Settings):
+    """All that a client needs to know of the run.
+
+    Attributes:
+        protocol: The server's `PROTOCOL_VERSION`.
+        identity: Of the server's model.
+        plan: Hyperparameters, schedule and context templates.
+        encoding: How statistics shall be written.
+        label: Names the part of the run, for files that stay with the party.
+        round: Counted from 1; 0 is before any edit.
+        before: Digest of the updates that the model carried when the round began.
+        layers: Layers whose statistics are asked for.
+        pooled: Whether this party holds everybody's requests (`global`).
+        prior: Under ``alone``, what the party solves against.
+    """
+
+    protocol: int = PROTOCOL_VERSION
+    identity: ModelIdentity
+    plan: Plan
+    encoding: Encoding = "factors"
+    label: str = "run"
+    round: int = 0
+    before: str = ""
+    layers: tuple[int, ...] = ()
+    pooled: bool = False
+    prior: OwnPrior | None = None
+
+
+class TargetsReply(Settings):
+    """What a party says once the targets of a round are there.
+
+    The sums are over the requests that it computed targets for, so `requests + known`.
+
+    Attributes:
+        requests: How many are edited.
+        known: How many are left out because the model holds them.
+        left_out: How many are left out because the server said so.
+        residual_norm: Sum of ``‖z − h‖``.
+        residual_ratio: Sum of ``‖z − h‖ / ‖h‖``.
+    """
+
+    requests: NonNegativeInt
+    known: NonNegativeInt = 0
+    left_out: NonNegativeInt = 0
+    residual_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    residual_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+def write_job(
+    job: Job,
+    delta: ArrayRecord,
+    config: ConfigRecord | None = None,
+    prior: ArrayRecord | None = None,
+) -> RecordDict:
+    """Pack a job with the updates that the model shall carry, by parameter name.
+
+    Args:
+        job: What is asked.
+        delta: The updates.
+        config: What a caller of the strategy adds for clients of its own.
+        prior: Under ``alone``, what a party cannot know of its prior
+            (`strategies.wire.priors`).
+    """
+    return RecordDict(
+        {
+            **write_updates(delta),
+            "job": ConfigRecord({"job": job.model_dump_json()}),
+            "config": config or ConfigRecord(),
+            "prior": prior or ArrayRecord(),
+        }
+    )
+
+
+def read_job(content: RecordDict) -> Job:
+    """Undo `write_job`, the updates aside.
+
+    Raises:
+        ProtocolError: If the message is not one of this protocol.
+    """
+    try:
+        job = Job.model_validate_json(str(content["job"]["job"]))
+    except (KeyError, ValidationError, TypeError) as error:
+        raise ProtocolError(
+            f"The server's message is not one of protocol {PROTOCOL_VERSION} "
+            f"({type(error).__name__}). Do server and clients run the same version?"
+        ) from None
+    if job.protocol != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"The server speaks protocol {job.protocol}, this client "
+            f"{PROTOCOL_VERSION}. Run the same version on both sides."
+        )
+    return job
+
+
+def write_statistics(parts: Mapping[int, EncodedStatistics], number: int) -> RecordDict:
+    """Pack a party's statistics of some layers, in the round of that number."""
+    arrays = {
+        f"{layer}.{name}": to_array(tensor)
+        for layer, part in parts.items()
+        for name, tensor in part.tensors.items()
+    }
+    facts: dict[str, str | int] = {"round": number}
+    for layer, part in parts.items():
+        facts |= {f"{layer}.encoding": part.encoding, f"{layer}.count": part.count}
+    return RecordDict(
+        {"statistics": ArrayRecord(arrays), "facts": ConfigRecord({**facts})}
+    )
+
+
+def read_statistics(content: RecordDict, layer: int, number: int) -> EncodedStatistics:
+    """Unpack one layer of a party's statistics; `write_statistics` packs it.
+
+    Raises:
+        StatisticsError: If the layer is not there, of another round or not of this
+            protocol.
+    """
+    try:
+        facts, arrays = content.config_records["facts"], content.array_records
+        prefix = f"{layer}."
+        named = {
+            name.removeprefix(prefix): array
+            for name, array in arrays["statistics"].items()
+            if name.startswith(prefix)
+        }
+        encoding, count = facts[f"{layer}.encoding"], facts[f"{layer}.count"]
+        told = facts["round"]
+        tensors = to_tensors(ArrayRecord(named))
+    except Exception as error:  # whatever a party's bytes make numpy raise
+        raise StatisticsError(
+            f"Statistics of layer {layer} were asked for, and the reply does not hold "
+            f"them ({type(error).__name__})."
+        ) from None
+    if told != number:
+        raise StatisticsError(
+            f"Statistics of round {number} were asked for, and these are of another."
+        )
+    if not isinstance(count, int):
+        raise StatisticsError(f"The count of layer {layer} is no whole number.")
+    if not all(tensor.is_floating_point() for tensor in tensors.values()):
+        raise StatisticsError(f"Statistics of layer {layer} are no real numbers.")
+    return EncodedStatistics(str(encoding), tensors, count)
+
+
+def write_failure(failure: Failure) -> RecordDict:
+    """Pack the class of what went wrong, and nothing else."""
+    return RecordDict({"failure": ConfigRecord({"kind": failure})})
+
+
+def read_failure(content: RecordDict) -> str | None:
+    """The class of what went wrong, if something did.
+
+    A text that is no `Failure` is not passed on: it may say anything.
+    """
+    record = content.config_records.get("failure")
+    if record is None:
+        return None
+    kind = record.get("kind")
+    return str(kind) if kind in get_args(Failure) else "a failure without a name"
+
+
+def write_metrics(metrics: Mapping[str, float]) -> RecordDict:
+    """Pack numbers."""
+    return RecordDict({"metrics": MetricRecord({**metrics})})
+
+
+def write_targets_reply(reply: TargetsReply) -> RecordDict:
+    """Pack what a party says of its targets."""
+    return RecordDict({"targets": ConfigRecord({"targets": reply.model_dump_json()})})
+
+
+def read_targets_reply(content: RecordDict) -> TargetsReply:
+    """Undo `write_targets_reply`.
+
+    Raises:
+        StatisticsError: If the reply does not say how many requests there are.
+    """
+    try:
+        return TargetsReply.model_validate_json(str(content["targets"]["targets"]))
+    except (KeyError, ValidationError, TypeError):
+        raise StatisticsError("its number of requests is not in the reply") from None
+
+
+def write_contribution(
+    reply: TargetsReply, parts: Mapping[int, EncodedStatistics], number: int
+) -> RecordDict:
+    """Pack what a party says of its targets, and the first statistics made of them."""
+    return RecordDict({**write_targets_reply(reply), **write_statistics(parts, number)})
+
+
+def write_judgements(by_round: Mapping[int, MetricSums]) -> RecordDict:
+    """Pack metrics of the requests of each round, as sums and counts."""
+    named: dict[str, float] = {}
+    for number, total in by_round.items():
+        for name, value in total.sums.items():
+            named[f"round.{number}.sum.{name}"] = value
+            named[f"round.{number}.count.{name}"] = float(total.counts[name])
+    return write_metrics(named)
+
+
+def read_judgements(record: Mapping[str, object]) -> dict[int, MetricSums]:
+    """Undo `write_judgements`, for a record that `read_metrics` found sound."""
+    sums: dict[int, dict[str, float]] = {}
+    counts: dict[int, dict[str, int]] = {}
+    for name, value in record.items():
+        _, number, kind, metric = name.split(".", 3)
+        if kind == "sum":
+            sums.setdefault(int(number), {})[metric] = float(str(value))
+        else:
+            counts.setdefault(int(number), {})[metric] = round(float(str(value)))
+    return {number: MetricSums(sums[number], counts[number]) for number in sorted(sums)}
+
+
+def read_metrics(
+    content: RecordDict, asked: Mapping[int, float] | None = None
+) -> dict[str, float]:
+    """Unpack sums of metrics and the counts they are over; none if nothing was asked.
+
+    Args:
+        content: What the party sent.
+        asked: How many requests the party may have judged at most, by their round;
+            of any round as many as it likes if None.
+
+    Raises:
+        StatisticsError: If a metric is not known or of a round that was not asked for,
+            a sum has no count that its party can have, or cannot be a sum of so many.
+    """
+    record = content.metric_records.get("metrics", MetricRecord())
+    found = {
+        name: float(value)
+        for name, value in record.items()
+        if isinstance(value, int | float)
+    }
+    parts = [part for name in found if (part := METRIC_NAME.fullmatch(name))]
+    whole = {
+        f"round.{part[1]}.{kind}.{part[3]}"
+        for part in parts
+        for kind in ("sum", "count")
+    }
+    if not whole == set(found) == set(record):
+        raise StatisticsError("its metrics are not sums with their counts")
+    rounds = None if asked is None else {str(each): n for each, n in asked.items()}
+    for part in parts:
+        if part[2] == "count":
+            most = math.inf if rounds is None else rounds.get(part[1], 0.0)
+            _check_metric(
+                found[f"round.{part[1]}.sum.{part[3]}"], found[part[0]], most, part[3]
+            )
+    return found
+
+
+def _check_metric(total: float, count: float, most: float, name: str) -> None:
+    """Hold one metric to what so many cases can have.
+
+    Raises:
+        StatisticsError: Saying what is wrong with it.
+    """
+    if name not in RANGES:
+        raise StatisticsError(f"its metrics name {show_foreign(name)}, which is none")
+    if not (count.is_integer() and 1 <= count <= most):
+        raise StatisticsError(
+            f"its metrics are over {count:g} requests of a round in which it can have "
+            f"{most:g}"
+        )
+    least, highest = RANGES[name]
+    if not least * count <= total <= highest * count:
+        raise StatisticsError(
+            f"its metrics say {total:g} of `{name}` over {count:g} requests, which "
+            "cannot be"
+        )

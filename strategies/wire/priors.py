@@ -1,0 +1,67 @@
+"""What a party that solves alone cannot know of its prior: memory, and pooled ``C₀``.
+
+A party has ``C₀`` from its own text or file as a rule. One that is made of all parties'
+texts is nowhere but at the server, so it travels with the job, and with it everybody
+gets a statistic of the texts of all.
+"""
+
+from collections.abc import Mapping
+
+from flwr.app import Array, ArrayRecord, Message
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.algebra.second_moments import read_triangle, write_triangle
+from strategies.rounds.state import EditedLayer
+from strategies.wire.arrays import to_tensors
+from strategies.wire.messages import OwnPrior
+
+GRAM, COVARIANCE = "gram.", "covariance."
+
+
+def write_prior(
+    prior: OwnPrior | None, layers: Mapping[int, EditedLayer]
+) -> ArrayRecord:
+    """Pack the grams of earlier rounds, and ``C₀`` if the parties do not have it.
+
+    Args:
+        prior: What a party solves against; None if it does not solve.
+        layers: All edited layers.
+    """
+    arrays: dict[str, Array] = {}
+    if prior is None:
+        return ArrayRecord(arrays)
+    for layer, edited in layers.items():
+        if prior.memory_weight > 0:
+            arrays[f"{GRAM}{layer}"] = Array(edited.memory.grams.numpy())
+        if prior.travels:
+            half = write_triangle(edited.memory.covariance)
+            arrays[f"{COVARIANCE}{layer}"] = Array(half.numpy())
+    return ArrayRecord(arrays)
+
+
+def read_grams(message: Message) -> dict[int, Float[Tensor, "d_in d_in"]]:
+    """The grams of earlier rounds, by layer; none unless a party solves alone."""
+    return _read(message, GRAM)
+
+
+def read_pooled_covariance(
+    message: Message, widths: Mapping[int, int]
+) -> dict[int, Float[Tensor, "d_in d_in"]]:
+    """``C₀`` by layer, if it was sent; `write_prior` packs it.
+
+    Args:
+        message: The server's.
+        widths: ``d_in`` of each edited layer.
+    """
+    halves = _read(message, COVARIANCE)
+    return {layer: read_triangle(half, widths[layer]) for layer, half in halves.items()}
+
+
+def _read(message: Message, kind: str) -> dict[int, Tensor]:
+    record = message.content.array_records.get("prior", ArrayRecord())
+    return {
+        int(name.removeprefix(kind)): tensor
+        for name, tensor in to_tensors(record).items()
+        if name.startswith(kind)
+    }

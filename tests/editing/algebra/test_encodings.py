@@ -1,0 +1,255 @@
+"""Laws of the encodings: the same statistics, and nothing but them."""
+
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from editing.algebra.encodings import (
+    EncodedStatistics,
+    Encoding,
+    decode,
+    draw_rotation,
+    encode,
+)
+from editing.algebra.statistics import LayerStatistics, NormBounds, StatisticsError
+from tests.laws import (
+    ALGEBRA,
+    D_IN,
+    D_OUT,
+    assert_same,
+    assert_same_statistics,
+    draw_pairs,
+)
+
+SEEDS = st.integers(0, 2**16)
+ENCODINGS = st.sampled_from(get_args(Encoding))
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Make randomness that repeats."""
+    return torch.Generator().manual_seed(seed)
+
+
+def send(encoding: Encoding = "factors", edits: int = 3) -> EncodedStatistics:
+    """Encode a few random edits."""
+    return encode(*draw_pairs(edits), encoding, seeded(0))
+
+
+def count_bytes(sent: EncodedStatistics) -> int:
+    """Measure what travels, names aside."""
+    return sum(tensor.nbytes for tensor in sent.tensors.values())
+
+
+@given(encoding=ENCODINGS, edits=st.integers(1, 12), seed=SEEDS)
+def test_decoding_gives_the_statistics(
+    encoding: Encoding, edits: int, seed: int
+) -> None:
+    """One edit, as many as the keys are wide, and more."""
+    keys, residuals = draw_pairs(edits, seed)
+    received = decode(encode(keys, residuals, encoding, seeded(seed)), D_IN, D_OUT)
+    assert_same_statistics(received, LayerStatistics.of_pairs(keys, residuals))
+
+
+@given(encoding=ENCODINGS, repeats=st.integers(2, 4), seed=SEEDS)
+def test_repeated_requests_decode_to_the_statistics(
+    encoding: Encoding, repeats: int, seed: int
+) -> None:
+    """The same key with different residuals: the count is of edits, not of rows."""
+    keys = draw_pairs(2, seed)[0].repeat(repeats, 1)
+    residuals = draw_pairs(2 * repeats, seed)[1]
+    sent = encode(keys, residuals, encoding, seeded(seed))
+    expected = LayerStatistics.of_pairs(keys, residuals)
+    assert_same_statistics(decode(sent, D_IN, D_OUT), expected)
+    if encoding == "factors":
+        assert len(sent.tensors["keys"]) == len(sent.tensors["residuals"]) == 2
+
+
+def test_no_more_rows_travel_than_the_keys_are_wide() -> None:
+    """Whatever the number of edits."""
+    sent = send(edits=12)
+    assert sent.tensors["keys"].shape == (D_IN, D_IN)
+    assert sent.count == 12
+
+
+def test_keys_of_zero_travel() -> None:
+    """The rank may be nothing at all."""
+    keys, residuals = torch.zeros(2, D_IN), torch.ones(2, D_OUT)
+    received = decode(encode(keys, residuals, "factors", seeded(0)), D_IN, D_OUT)
+    assert_same_statistics(received, LayerStatistics.of_pairs(keys, residuals))
+
+
+@pytest.mark.parametrize("encoding", get_args(Encoding))
+def test_no_edits_are_not_sent(encoding: Encoding) -> None:
+    """A party without requests has nothing to say."""
+    with pytest.raises(StatisticsError, match="count of 0"):
+        send(encoding, 0)
+
+
+@given(edits=st.integers(1, 9))
+def test_factors_are_smaller_than_dense(edits: int) -> None:
+    """While there are fewer edits than the keys are wide, and never larger."""
+    factors, dense = (
+        count_bytes(send("factors", edits)),
+        count_bytes(send("dense", edits)),
+    )
+    assert factors < dense if edits < D_IN else factors == dense
+
+
+def test_bytes_are_those_of_the_tensors() -> None:
+    """Float64 rows of both widths, or two matrices."""
+    assert count_bytes(send("factors", 3)) == 8 * 3 * (D_IN + D_OUT)
+    assert count_bytes(send("dense", 3)) == 8 * D_IN * (D_IN + D_OUT)
+
+
+def unrotated(keys: Tensor, residuals: Tensor) -> Tensor:
+    """Undo the rotation, as only the party could, and align the signs of the rows."""
+    sent = encode(keys, residuals, "factors", seeded(3))
+    rows = torch.cat([sent.tensors["keys"], sent.tensors["residuals"]], dim=1)
+    rows = draw_rotation(len(rows), seeded(3)).mT @ rows
+    return rows * rows[:, :1].sign()
+
+
+@given(edits=st.integers(1, 8), repeats=st.integers(1, 2), seed=SEEDS)
+def test_factors_hold_nothing_but_the_statistics(
+    edits: int, repeats: int, seed: int
+) -> None:
+    """Beside the rotation they are a function of gram and cross, whatever the edits.
+
+    The other batch has the same gram and cross and shares no row: it is turned, and its
+    residuals differ where no combination of the keys' columns reaches.
+    """
+    keys, residuals = draw_pairs(edits, seed)
+    keys = keys.repeat(repeats, 1)
+    residuals = draw_pairs(len(keys), seed)[1]
+    turn = draw_rotation(len(keys), seeded(seed))
+    noise = draw_pairs(len(keys), seed + 1)[1]
+    unseen = noise - keys @ torch.linalg.pinv(keys) @ noise
+    other = unrotated(turn @ keys, turn @ (residuals + unseen))
+    assert_same(other, unrotated(keys, residuals), 1e-6)
+
+
+def test_factors_hide_the_rows() -> None:
+    """No key and no residual of an edit is among what travels."""
+    keys, residuals = draw_pairs(3)
+    sent = encode(keys, residuals, "factors", seeded(0))
+    for name, rows in (("keys", keys), ("residuals", residuals)):
+        gaps = torch.cdist(sent.tensors[name], rows)
+        assert gaps.min() > 0.1
+    assert torch.cdist(keys, keys).diagonal().max() < 0.1
+
+
+@pytest.mark.parametrize("source", ["seed", "system"])
+def test_rotations_are_orthogonal_and_favour_no_direction(source: str) -> None:
+    """Haar: entries and trace have mean 0, squares of entries have mean 1/rank."""
+    generator = seeded(0) if source == "seed" else None
+    draws = torch.stack([draw_rotation(3, generator) for _ in range(4000)])
+    eye = torch.eye(3, dtype=torch.float64).expand_as(draws)
+    assert_same(draws.mT @ draws, eye)
+    five_sigma = 5 / len(draws) ** 0.5
+    assert draws.mean(dim=0).abs().max() < five_sigma * 3**-0.5
+    assert (draws.square().mean(dim=0) - 1 / 3).abs().max() < five_sigma * 0.3
+    traces = draws.diagonal(dim1=1, dim2=2).sum(dim=1)
+    assert traces.mean().abs() < five_sigma
+    assert (traces.square().mean() - 1).abs() < five_sigma * 2**0.5
+
+
+def test_a_seed_repeats_and_the_system_does_not() -> None:
+    """A simulation runs again bit for bit; a deployment never."""
+    assert torch.equal(draw_rotation(4, seeded(7)), draw_rotation(4, seeded(7)))
+    assert not torch.allclose(draw_rotation(4, seeded(7)), draw_rotation(4, seeded(8)))
+    torch.manual_seed(0)
+    first = draw_rotation(4)
+    torch.manual_seed(0)
+    assert not torch.allclose(first, draw_rotation(4))
+
+
+def spoilt(encoding: Encoding, count: int = 3, **tensors: Tensor) -> EncodedStatistics:
+    """Encode three edits and replace what a test is about."""
+    sent = send(encoding)
+    return EncodedStatistics(encoding, {**sent.tensors, **tensors}, count)
+
+
+NOT_A_NUMBER = torch.full((3, D_IN), torch.nan, dtype=torch.float64)
+NEGATIVE = -torch.eye(D_IN, dtype=torch.float64)
+SLANTED = torch.eye(D_IN, dtype=torch.float64) + torch.ones(D_IN, D_IN).triu(1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "complaint"),
+    [
+        (spoilt("factors", keys=NOT_A_NUMBER), "`keys` must be finite"),
+        (
+            spoilt("factors", residuals=NOT_A_NUMBER[:, :D_OUT]),
+            "`residuals` must be fin",
+        ),
+        (spoilt("factors", keys=torch.zeros(3, 4)), r"`keys` of shape \(3, 5\)"),
+        (
+            spoilt("factors", residuals=torch.zeros(2, 3)),
+            r"`residuals` of shape \(3, 3",
+        ),
+        (spoilt("factors", keys=torch.zeros(5)), "`keys` of shape"),
+        (spoilt("factors", keys=torch.tensor(1.0)), "`keys` of shape"),
+        (spoilt("factors", count=0), "count of 0"),
+        (spoilt("factors", count=2), "Factors of 2 edits have at most 2 rows, got 3"),
+        (spoilt("dense", gram=torch.eye(4)), r"`gram` of shape \(5, 5\)"),
+        (spoilt("dense", cross=NOT_A_NUMBER), "`cross` must be finite"),
+        (spoilt("dense", gram=NEGATIVE), "no negative eigenvalue"),
+        (spoilt("dense", gram=SLANTED), "must be symmetric"),
+        (spoilt("dense", count=-1), "count of -1"),
+        (spoilt("dense", gram=0 * SLANTED), "the same edits as `gram`"),
+        (
+            EncodedStatistics("dense", send("factors").tensors, 3),
+            "`gram`, got only 'keys, residuals'",
+        ),
+        (
+            EncodedStatistics("dense", {"a\nb" * 99: torch.zeros(1)}, 3),
+            r"got only 'a\\nba.{,80}\.$",
+        ),
+        (EncodedStatistics("zip\n" * 999, {}, 3), r"wanted, got 'zip\\nzip.{,80}\. "),
+        (
+            spoilt("dense", cross=torch.full((3, 5), 1e200, dtype=torch.float64)),
+            "residuals of norm inf",
+        ),
+        (EncodedStatistics("factors", {}, 3), "`keys`, got only nothing"),
+        (
+            EncodedStatistics("zip", send().tensors, 3),
+            "factors, dense were wanted.*'zip'",
+        ),
+    ],
+)
+def test_what_no_edits_can_have_is_refused(
+    sent: EncodedStatistics, complaint: str
+) -> None:
+    """Before any arithmetic, with the reason."""
+    with pytest.raises(StatisticsError, match=complaint):
+        decode(sent, D_IN, D_OUT)
+
+
+@pytest.mark.parametrize("encoding", get_args(Encoding))
+@pytest.mark.parametrize(
+    ("bounds", "named"),
+    [(NormBounds(key=1e-3), "max-key-ratio"), (NormBounds(residual=1e-3), "residuals")],
+)
+def test_bounds_hold_in_every_encoding(
+    encoding: Encoding, bounds: NormBounds, named: str
+) -> None:
+    """What travels is another thing than what it says."""
+    sent = send(encoding)
+    assert decode(sent, D_IN, D_OUT, NormBounds(1e3, 1e3)).count == 3
+    with pytest.raises(StatisticsError, match=named):
+        decode(sent, D_IN, D_OUT, bounds)
+
+
+@pytest.mark.parametrize("encoding", get_args(Encoding))
+def test_single_precision_pairs_are_encoded_in_double(encoding: Encoding) -> None:
+    """One cast at the border, so that the merge stays exact to `ALGEBRA`."""
+    keys, residuals = (side.float() for side in draw_pairs(3))
+    sent = encode(keys, residuals, encoding, seeded(0))
+    assert {tensor.dtype for tensor in sent.tensors.values()} == {torch.float64}
+    expected = LayerStatistics.of_pairs(keys.double(), residuals.double())
+    gap = decode(sent, D_IN, D_OUT).gram - expected.gram
+    assert gap.norm() <= ALGEBRA * expected.gram.norm()

@@ -1,0 +1,230 @@
+"""Laws of the statistics: a commutative monoid, and what cannot be an element of it."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from editing.algebra.statistics import (
+    LayerStatistics,
+    NormBounds,
+    StatisticsError,
+    check_count,
+    check_matrix,
+    check_norms,
+    check_semidefinite,
+    pool,
+)
+from tests.laws import assert_same_statistics, draw_pairs, draw_statistics
+
+SEEDS = st.integers(0, 2**16)
+
+
+def test_statistics_are_the_sums_over_edits() -> None:
+    """The definition, one edit at a time."""
+    keys, residuals = draw_pairs(4)
+    gram = sum(torch.outer(key, key) for key in keys)
+    cross = sum(torch.outer(r, k) for r, k in zip(residuals, keys, strict=True))
+    assert isinstance(gram, torch.Tensor)
+    assert isinstance(cross, torch.Tensor)
+    ours = LayerStatistics.of_pairs(keys, residuals)
+    assert_same_statistics(ours, LayerStatistics(gram, cross, 4))
+
+
+def test_half_precision_pairs_are_summed_in_double() -> None:
+    """One cast at the border, before the product and not after it."""
+    keys, residuals = (side.bfloat16() for side in draw_pairs(4))
+    ours = LayerStatistics.of_pairs(keys, residuals)
+    expected = LayerStatistics.of_pairs(keys.double(), residuals.double())
+    assert_same_statistics(ours, expected)
+
+
+@given(cuts=st.sets(st.integers(0, 10)), seed=SEEDS)
+def test_statistics_of_a_union_are_the_sum(cuts: set[int], seed: int) -> None:
+    """However ten edits are split, empty parts included, every field adds up."""
+    keys, residuals = draw_pairs(10, seed)
+    bounds = [0, *sorted(cuts), 10]
+    parts = [
+        LayerStatistics.of_pairs(keys[a:b], residuals[a:b]) for a, b in pairwise(bounds)
+    ]
+    whole = LayerStatistics.of_pairs(keys, residuals)
+    assert_same_statistics(pool(parts), whole)
+
+
+@given(seed=SEEDS)
+def test_addition_is_associative_and_commutative(seed: int) -> None:
+    """So replies may be added as they arrive, to rounding."""
+    a, b, c = (draw_statistics(n, seed + n) for n in (1, 2, 6))
+    assert_same_statistics((a + b) + c, a + (b + c))
+    assert_same_statistics(a + b, b + a)
+
+
+def test_no_edits_are_the_zero() -> None:
+    """The monoid's neutral element."""
+    some, none = draw_statistics(3), draw_statistics(0)
+    assert_same_statistics(some + none, some)
+    assert_same_statistics(none + some, some)
+
+
+def test_pooling_changes_no_part() -> None:
+    """What travels is a value."""
+    first, second = draw_statistics(2, 1), draw_statistics(3, 2)
+    pool([first, second])
+    assert_same_statistics(first, draw_statistics(2, 1))
+
+
+def test_pool_reads_replies_one_at_a_time() -> None:
+    """So a server need not hold them all."""
+    replies = iter([draw_statistics(2, seed) for seed in range(3)])
+    assert pool(replies).count == 6
+    assert next(replies, None) is None
+
+
+def test_nothing_to_pool_is_an_error() -> None:
+    """Say what was needed."""
+    with pytest.raises(StatisticsError, match="at least one party"):
+        pool([])
+
+
+def test_different_widths_do_not_pool() -> None:
+    """Say which shapes disagree."""
+    narrow = LayerStatistics.of_pairs(torch.randn(2, 4), torch.randn(2, 3))
+    with pytest.raises(
+        StatisticsError, match=r"\(3, 4\) and \(3, 5\).*same base model"
+    ):
+        _ = narrow + draw_statistics(2)
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_a_batch_without_edits_is_refused(count: int) -> None:
+    """Say how many came."""
+    with pytest.raises(StatisticsError, match=f"got a count of {count}"):
+        check_count(count)
+
+
+def test_one_edit_is_enough() -> None:
+    """The smallest batch there is."""
+    check_count(1)
+    check_matrix("gram", draw_statistics(1).gram, (5, 5))
+    check_semidefinite(draw_statistics(1).gram)
+
+
+def test_a_matrix_of_another_layer_is_refused() -> None:
+    """Say both shapes."""
+    with pytest.raises(StatisticsError, match=r"`cross` of shape \(5, 3\).*\(3, 5\)"):
+        check_matrix("cross", torch.zeros(3, 5), (5, 3))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_number_that_is_not_finite_is_refused(bad: float) -> None:
+    """Say how many there are."""
+    matrix = torch.zeros(3, 5)
+    matrix[1, 2] = bad
+    with pytest.raises(StatisticsError, match="1 of 15 entries NaN or infinite"):
+        check_matrix("cross", matrix, (3, 5))
+
+
+@given(edits=st.integers(0, 12), scale=st.sampled_from([1e-6, 1.0, 1e6]), seed=SEEDS)
+def test_every_honest_gram_is_semidefinite(edits: int, scale: float, seed: int) -> None:
+    """Singular ones too, at any scale."""
+    keys, residuals = draw_pairs(edits, seed)
+    check_semidefinite(LayerStatistics.of_pairs(scale * keys, residuals).gram)
+
+
+def test_a_gram_that_is_not_symmetric_is_refused() -> None:
+    """Even if its lower triangle, all that Cholesky reads, is well."""
+    gram = draw_statistics(8).gram
+    gram[0, 3] += 1e-3
+    with pytest.raises(StatisticsError, match="symmetric"):
+        check_semidefinite(gram)
+
+
+@pytest.mark.parametrize("entry", [1e160, -1e300])
+def test_entries_whose_squares_are_no_numbers_are_refused(entry: float) -> None:
+    """No rounding is a share of their norm, so nothing would be too far off."""
+    gram = draw_statistics(8).gram
+    gram[0, 3] = gram[3, 0] = entry
+    with pytest.raises(StatisticsError, match="norm that is a number"):
+        check_semidefinite(gram)
+
+
+@given(depth=st.sampled_from([1e-6, 1e-3, 1.0]), edits=st.integers(1, 8), seed=SEEDS)
+def test_a_negative_eigenvalue_is_refused(depth: float, edits: int, seed: int) -> None:
+    """Beyond rounding, however small beside the others, and as large as they."""
+    values, vectors = torch.linalg.eigh(draw_statistics(edits, seed).gram)
+    values[0] = -depth * values.sum()
+    with pytest.raises(StatisticsError, match="no negative eigenvalue"):
+        check_semidefinite(vectors @ values.diag() @ vectors.mT)
+
+
+def norms_of(edits: int, scale: float, seed: int) -> tuple[LayerStatistics, NormBounds]:
+    """Draw statistics, and the root mean squares of their very edits."""
+    keys, residuals = draw_pairs(edits, seed)
+    keys = scale * keys
+    return LayerStatistics.of_pairs(keys, residuals), NormBounds(
+        *(float(side.square().sum(dim=1).mean()) ** 0.5 for side in (keys, residuals))
+    )
+
+
+@given(edits=st.integers(1, 12), scale=st.sampled_from([1e-6, 1.0, 1e6]), seed=SEEDS)
+def test_no_honest_edit_is_beyond_its_own_norms(
+    edits: int, scale: float, seed: int
+) -> None:
+    """The inequality is no guess: bounds a hair above the truth refuse nobody."""
+    statistics, exact = norms_of(edits, scale, seed)
+    check_norms(statistics, NormBounds(1.001 * exact.key, 1.001 * exact.residual))
+    check_norms(statistics, NormBounds())
+
+
+@given(edits=st.integers(1, 12), factor=st.floats(1.01, 1e6), seed=SEEDS)
+def test_keys_beyond_their_bound_are_refused(
+    edits: int, factor: float, seed: int
+) -> None:
+    """The trace of the gram tells their mean square exactly."""
+    statistics, exact = norms_of(edits, 1.0, seed)
+    with pytest.raises(StatisticsError, match=r"run\.max-key-ratio"):
+        check_norms(statistics, NormBounds(key=exact.key / factor))
+
+
+@given(seed=SEEDS)
+def test_residuals_of_one_edit_are_known_exactly(seed: int) -> None:
+    """Cauchy and Schwarz hold with equality there, so no slack is left."""
+    statistics, exact = norms_of(1, 1.0, seed)
+    with pytest.raises(StatisticsError, match=r"run\.max-residual-ratio"):
+        check_norms(statistics, NormBounds(residual=0.999 * exact.residual))
+
+
+@given(edits=st.integers(2, 12), seed=SEEDS)
+def test_an_absurd_cross_is_refused_beside_any_gram(edits: int, seed: int) -> None:
+    """However many edits share it."""
+    statistics, exact = norms_of(edits, 1.0, seed)
+    bound = NormBounds(residual=10 * exact.residual)
+    check_norms(statistics, bound)
+    absurd = LayerStatistics(statistics.gram, 1e4 * statistics.cross, edits)
+    with pytest.raises(StatisticsError, match="residuals of norm"):
+        check_norms(absurd, bound)
+
+
+def test_a_cross_whose_squares_are_no_numbers_is_refused() -> None:
+    """Each column has a norm, and all of them together have none."""
+    keys = torch.eye(200, dtype=torch.float64)
+    honest = LayerStatistics.of_pairs(keys, torch.ones(200, 3, dtype=torch.float64))
+    check_norms(honest, NormBounds(2.0, 2.0))
+    absurd = LayerStatistics(honest.gram, 1e153 * honest.cross, 200)
+    with pytest.raises(StatisticsError, match="residuals of norm"):
+        check_norms(absurd, NormBounds(2.0, 2.0))
+
+
+def test_a_cross_where_no_key_has_an_entry_is_refused_without_any_bound() -> None:
+    """A gram of zeros, which would leave the weight to the cross alone, included."""
+    keys, residuals = draw_pairs(3)
+    keys[:, 2] = 0
+    honest = LayerStatistics.of_pairs(keys, residuals)
+    check_norms(honest, NormBounds())
+    for gram, column in ((honest.gram, 2), (torch.zeros_like(honest.gram), 0)):
+        cross = honest.cross.clone()
+        cross[:, column] = 1.0
+        with pytest.raises(StatisticsError, match="the same edits as `gram`"):
+            check_norms(LayerStatistics(gram, cross, 3), NormBounds())

@@ -1,0 +1,122 @@
+"""Laws of accuracies by token, and the published samples."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.likelihoods import Judgement
+from editing.evaluation.token_accuracy import (
+    asks_questions,
+    hits_of,
+    question_metrics,
+    same_tokens,
+)
+from editing.models.loading import load_editable_model
+from editing.requests.edit_request import EditRequest, Question, read_requests
+from tests.trees import ROOT
+
+SHARED = ROOT.parent / "shared"
+
+
+def judgement(*hits: bool) -> Judgement:
+    """Make a judgement of these hits."""
+    return Judgement(0.0, tuple(range(len(hits))), hits)
+
+
+def test_of_several_answers_the_best_counts() -> None:
+    """By its share, and not by its number of tokens."""
+    some, whole = judgement(True, True, False), judgement(True)
+    assert hits_of([some, whole]) == [True]
+    assert hits_of([some, judgement(False)]) == [True, True, False]
+
+
+def test_shares_are_taken_inside_a_prompt_first() -> None:
+    """A long answer counts as much as a short one; what is missing gives none."""
+    post = {
+        "rewrite_prompts_token_correct": [[True, False], [True]],
+        "locality_questions_correct": [[False, False, False, True]],
+        "locality_questions_unchanged": [[True] * 4],
+        "portability_questions_correct": [],
+    }
+    assert question_metrics(post) == {
+        "rewrite_token_acc": 0.75,
+        "locality_acc": 0.25,
+        "locality_unchanged": 1.0,
+    }
+
+
+def test_tokens_are_compared_in_their_places() -> None:
+    """Of two predictions of equal length."""
+    assert same_tokens((1, 2, 3), (1, 3, 3)) == [True, False, True]
+
+
+def test_questions_are_told_from_counterfact() -> None:
+    """By questions of their own, or by a missing true object."""
+    request = EditRequest(
+        case_id=0, prompt="{} is", subject="Ada", target_new="a", target_true="b"
+    )
+    asked = (Question(prompt="the", answers=("a",)),)
+    assert not asks_questions(request)
+    assert asks_questions(request.model_copy(update={"target_true": None}))
+    assert asks_questions(request.model_copy(update={"locality": asked}))
+    assert asks_questions(request.model_copy(update={"portability": asked}))
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the published samples are not here")
+def test_published_zsre_is_judged_token_for_token() -> None:
+    """Every record, against one forward pass for each token of each answer."""
+    model = load_editable_model(str(SHARED / "golden" / "model"))
+    requests = read_requests(SHARED / "data" / "zsre_mend_sample.json")
+    cases: list[Any] = evaluate_requests(model, requests)
+    assert len(cases) == 8
+
+    def ask(prompt: str, answer: str) -> list[bool]:
+        ids, hits = list(model.tokenizer(prompt)["input_ids"]), []
+        for token in model.tokenizer(f" {answer.strip()}")["input_ids"]:
+            scores = model.model(input_ids=torch.tensor([ids])).logits[0, -1]
+            hits.append(int(scores.argmax()) == token)
+            ids.append(token)
+        return hits
+
+    for request, case in zip(requests, cases, strict=True):
+        post, new = case["post"], request.target_new
+        (question,) = request.locality
+        assert post["rewrite_prompts_token_correct"] == [
+            ask(request.rewrite_prompt, new)
+        ]
+        assert post["paraphrase_prompts_token_correct"] == [
+            ask(prompt, new) for prompt in request.paraphrase_prompts
+        ]
+        assert post["locality_questions_correct"] == [
+            ask(question.prompt, question.answers[0])
+        ]
+    assert {"rewrite_token_acc", "paraphrase_token_acc", "locality_acc"} <= (
+        sum_cases(cases).means().keys()
+    )
+
+
+def samples(name: str) -> Path:
+    """Find a published sample."""
+    return SHARED / "data" / name
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the published samples are not here")
+def test_published_counterfact_is_judged_whole() -> None:
+    """All 46 records, each prompt of each kind."""
+    model = load_editable_model(str(SHARED / "golden" / "model"))
+    requests = read_requests(samples("multi_counterfact_sample.json"))
+    cases: list[Any] = evaluate_requests(model, requests)
+    assert len(cases) == 46
+    for request, case in zip(requests, cases, strict=True):
+        post = case["post"]
+        assert len(post["neighborhood_prompts_probs"]) == len(
+            request.neighborhood_prompts
+        )
+        assert len(post["paraphrase_prompts_correct"]) == len(
+            request.paraphrase_prompts
+        )
+        assert "rewrite_prompts_token_correct" not in post
+    assert {"rewrite_success", "score"} <= sum_cases(cases).means().keys()

@@ -1,0 +1,184 @@
+"""Laws of readings: what a whole forward pass of one row shows, however batched."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from editing.models.activations import (
+    at_positions,
+    by_rows,
+    hidden_state,
+    module_inputs,
+    read_activations,
+    stopping_after,
+)
+from editing.models.loading import EditableModel
+from editing.models.token_rows import TokenRow, pad_rows, tokenize_prompt
+from tests.laws import assert_same, holding
+from tests.tiny import (
+    TEMPLATES,
+    tiny_model,
+    tiny_model_of_tuples,
+    tiny_requests,
+    with_linear_projections,
+)
+
+ROUNDING = 1e-12
+"""Relative difference that another batch may leave in float64."""
+
+MODEL = tiny_model()
+
+
+def rows_of(model: EditableModel) -> list[TokenRow]:
+    """Put every request into every template."""
+    return [
+        tokenize_prompt(model.tokenizer, template, request.prompt, request.subject)
+        for template in TEMPLATES
+        for request in tiny_requests()
+    ]
+
+
+def naive_reading(model: EditableModel, row: TokenRow, layer: int) -> list[Tensor]:
+    """Run one row by itself, to the end, and read one layer's key and hidden state."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...], __: Tensor) -> None:
+        seen["key"] = args[0][0, row.subject]
+
+    handle = model.down_projection(layer).register_forward_hook(keep)
+    found = model.model(input_ids=torch.tensor([row.ids]), output_hidden_states=True)
+    handle.remove()
+    return [seen["key"], found.hidden_states[layer + 1][0, row.subject]]
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_readings_are_those_of_a_whole_pass_of_one_row(layer: int) -> None:
+    """The definition; the last block is left out, whose output HF norms."""
+    rows = rows_of(MODEL)
+    found = read_activations(MODEL, rows, [layer], [layer])
+    for index, row in enumerate(rows):
+        key, hidden = naive_reading(MODEL, row, layer)
+        assert_same(found.keys[layer][index], key, ROUNDING)
+        assert_same(found.hidden[layer][index], hidden, ROUNDING)
+
+
+@settings(max_examples=10)
+@given(batch_size=st.integers(1, 30), order=st.permutations(range(24)))
+def test_no_batch_and_no_order_changes_a_reading(
+    batch_size: int, order: list[int]
+) -> None:
+    """Rows beside a row, and their padding, do not reach it."""
+    rows = rows_of(MODEL)
+    expected = read_activations(MODEL, rows, [0, 2], [3])
+    found = read_activations(
+        MODEL, [rows[index] for index in order], [0, 2], [3], batch_size
+    )
+    for layer in (0, 2):
+        assert_same(found.keys[layer], expected.keys[layer][order], ROUNDING)
+    assert_same(found.hidden[3], expected.hidden[3][order], ROUNDING)
+
+
+@pytest.mark.parametrize("other", [tiny_model_of_tuples, tiny_model])
+def test_blocks_may_return_tuples_and_projections_be_linear(other: object) -> None:
+    """The same numbers, whatever the modules are."""
+    model = (
+        tiny_model_of_tuples()
+        if other is tiny_model_of_tuples
+        else with_linear_projections(tiny_model())
+    )
+    expected = read_activations(MODEL, rows_of(MODEL), [1, 2], [2])
+    found = read_activations(model, rows_of(model), [1, 2], [2])
+    for layer in (1, 2):
+        assert_same(found.keys[layer], expected.keys[layer], ROUNDING)
+    assert_same(found.hidden[2], expected.hidden[2], ROUNDING)
+
+
+def test_blocks_behind_the_last_one_read_are_not_run() -> None:
+    """They are what a pass costs most."""
+    ran: list[int] = []
+    handles = [
+        MODEL.block(number).register_forward_hook(
+            lambda *_, number=number: ran.append(number)
+        )
+        for number in range(4)
+    ]
+    read_activations(MODEL, rows_of(MODEL)[:2], [0], [1])
+    for handle in handles:
+        handle.remove()
+    assert ran == [0, 1]
+
+
+def test_hooks_are_gone_after_a_reading_and_after_a_failure() -> None:
+    """A model is lent."""
+    model, beyond = tiny_model(), TokenRow((1,) * 65, 0)
+    read_activations(model, rows_of(model)[:2], [0], [1])
+    with pytest.raises((IndexError, RuntimeError)):
+        read_activations(model, [beyond], [0], [1])
+    for module in model.model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_stopping_swallows_nothing_but_its_own_stop() -> None:
+    """A fault of the model stays a fault."""
+    layer = nn.Linear(2, 2)
+    with stopping_after(layer):
+        layer(torch.zeros(2))
+        pytest.fail("the block goes on after the module has run")
+    with pytest.raises(RuntimeError), stopping_after(layer):
+        layer(torch.zeros(3))
+    assert not layer._forward_hooks
+
+
+def test_inputs_of_modules_are_collected_by_number() -> None:
+    """The first argument of the last call of each."""
+    modules: dict[int, nn.Module] = {3: nn.ReLU(), 5: nn.Identity()}
+    with module_inputs(modules) as seen:
+        modules[3](torch.tensor([-1.0]))
+        modules[5](torch.tensor([2.0]))
+        modules[5](torch.tensor([4.0]))
+    modules[5](torch.tensor([8.0]))
+    assert {number: each.item() for number, each in seen.items()} == {3: -1, 5: 4}
+
+
+def test_a_hidden_state_is_a_tensor_or_the_first_of_a_tuple() -> None:
+    """As releases of transformers differ."""
+    state = torch.ones(2)
+    assert hidden_state(state) is state
+    assert hidden_state((state, torch.zeros(2))) is state
+
+
+def test_what_a_module_was_given_is_read_by_rows() -> None:
+    """Also where a family puts all tokens of a batch in one row, as OPT does."""
+    batch = pad_rows([TokenRow((1, 2, 3), 0), TokenRow((4,), 0)], torch.device("cpu"))
+    states = torch.arange(24.0).view(2, 3, 4)
+    assert torch.equal(by_rows(states, batch), states)
+    assert torch.equal(by_rows(states.view(6, 4), batch), states)
+    model = tiny_model("opt")
+    with module_inputs({1: model.down_projection(1)}) as seen:
+        model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    assert seen[1].shape == (6, 24)
+    found = read_activations(model, [TokenRow((1, 2, 3), 1)], [1]).keys[1]
+    assert_same(by_rows(seen[1], batch)[0, 1], found[0], ROUNDING)
+
+
+def test_one_position_of_each_row_is_picked() -> None:
+    """The definition."""
+    states = torch.arange(24.0).view(3, 4, 2)
+    picked = at_positions(states, torch.tensor([3, 0, 2]))
+    expected = torch.stack([states[0, 3], states[1, 0], states[2, 2]])
+    assert torch.equal(picked, expected)
+
+
+def test_a_batch_that_memory_cannot_hold_is_halved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The readings are the same."""
+    rows = rows_of(MODEL)
+    whole = read_activations(MODEL, rows, [1], [2])
+    monkeypatch.setattr("editing.models.activations.pad_rows", holding(pad_rows, 5))
+    halved = read_activations(MODEL, rows, [1], [2])
+    assert_same(halved.keys[1], whole.keys[1], ROUNDING)
+    assert_same(halved.hidden[2], whole.hidden[2], ROUNDING)

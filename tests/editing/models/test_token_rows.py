@@ -1,0 +1,228 @@
+"""Laws of prompts: the subject's last token is found, and rows keep their tokens."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
+from transformers import PreTrainedTokenizerFast
+
+from editing.base.errors import InputError
+from editing.models.token_rows import (
+    BARE,
+    TokenRow,
+    check_length,
+    order_by_length,
+    pad_rows,
+    tokenize_prompt,
+    tokenize_target,
+    tokenize_text,
+)
+from tests.tiny import TEMPLATES, WORDS, tiny_model, tiny_requests, tiny_tokenizer
+
+ROWS = st.lists(
+    st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=12
+)
+SENTENCES = st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join)
+NAMES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer with one token a byte, words' leading blanks included."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {sign: number for number, sign in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def opening_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer that puts a special token before every text."""
+    tokenizer = tiny_tokenizer()
+    inner = tokenizer.backend_tokenizer
+    inner.add_special_tokens(["<s>"])
+    number = inner.token_to_id("<s>")
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", number)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
+
+
+def closing_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer that puts special tokens before and behind every text."""
+    inner = opening_tokenizer().backend_tokenizer
+    inner.add_special_tokens(["</s>"])
+    ends = [(sign, inner.token_to_id(sign)) for sign in ("<s>", "</s>")]
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=ends
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
+
+
+def spaced_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer that puts a blank before any text, as Llama 2's does."""
+    vocabulary = {"[UNK]": 0, "▁": 1}
+    vocabulary |= {f"▁{word}": number for number, word in enumerate(WORDS, start=2)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+@given(before=SENTENCES, left=SENTENCES, name=NAMES, right=SENTENCES)
+def test_the_subject_ends_where_the_text_up_to_it_ends(
+    before: str, left: str, name: str, right: str
+) -> None:
+    """The definition, for words: whatever stands around, the same name included."""
+    tokenizer = tiny_tokenizer()
+    template, prompt = f"{before} {{}} {right}", f"{left} {{}} {right}"
+    row = tokenize_prompt(tokenizer, template, prompt, name)
+    until = f"{before} {left} {name}"
+    assert list(row.ids) == tokenizer(f"{until} {right} {right}")["input_ids"]
+    assert row.subject == len(tokenizer(until)["input_ids"]) - 1
+
+
+@pytest.mark.parametrize("subject", ["Ada", "Zoë", "Łódź", "東京", "A. B.-C"])
+@pytest.mark.parametrize("template", ["{}", "Łow. {}", "Ada, {} Ada"])
+@pytest.mark.parametrize("prompt", ["{}", "{}'s name", "of {} is"])
+def test_a_subject_of_several_tokens_ends_at_its_last(
+    subject: str, template: str, prompt: str
+) -> None:
+    """By bytes, several of which can be one sign."""
+    row = tokenize_prompt(byte_tokenizer(), template, prompt, subject)
+    until = template[: template.index("{}")] + prompt[: prompt.index("{}")] + subject
+    assert row.subject == len(until.encode()) - 1
+
+
+def test_special_tokens_move_the_subject_and_enter_no_target() -> None:
+    """A model that wants a first token gets it once, at the start."""
+    plain, opening = tiny_tokenizer(), opening_tokenizer()
+    first = opening.bos_token_id
+    row = tokenize_prompt(plain, BARE, "{} works for", "Ada Stone")
+    moved = tokenize_prompt(opening, BARE, "{} works for", "Ada Stone")
+    assert moved == TokenRow((first, *row.ids), row.subject + 1)
+    text = tokenize_text(opening, "Ada works")
+    assert text.ids == (first, *tokenize_text(plain, "Ada works").ids)
+    assert text.subject == len(text.ids) - 1
+    assert tokenize_target(opening, "Acme") == tokenize_target(plain, "Acme")
+
+
+def test_special_tokens_behind_a_text_stand_before_no_target() -> None:
+    """What ends a text would end it before its answer."""
+    opening, closing = opening_tokenizer(), closing_tokenizer()
+    assert closing("Ada")["input_ids"][-1] == closing.convert_tokens_to_ids("</s>")
+    for template in TEMPLATES:
+        row = tokenize_prompt(closing, template, "{} works for", "Ada Stone")
+        prompt = tokenize_prompt(opening, template, "{} works for", "Ada Stone")
+        assert len(row.ids) == len(prompt.ids)
+        assert row.subject == prompt.subject
+    assert len(tokenize_text(closing, "Ada works").ids) == 3
+    assert len(tokenize_target(closing, "Acme")) == 1
+
+
+def test_a_target_has_no_blank_of_the_tokenizers_own() -> None:
+    """It stands behind a prompt, where there is none."""
+    tokenizer = spaced_tokenizer()
+    alone = tokenizer(" French music", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("Ada speaks French music")["input_ids"]
+    assert alone == [1, *whole[2:]]
+    assert tokenize_target(tokenizer, "French music") == tuple(whole[2:])
+    row = tokenize_prompt(tokenizer, BARE, "{} speaks", "Ada")
+    assert row.followed_by(tokenize_target(tokenizer, "French music")).ids == tuple(
+        whole
+    )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_tokenizers_own_padding_and_cutting_change_nothing(side: str) -> None:
+    """Nor does it take a token to pad with."""
+    plain, set_up = opening_tokenizer(), opening_tokenizer()
+    assert plain.pad_token is None
+    set_up.padding_side = set_up.truncation_side = side
+    set_up.model_max_length = 3
+    set_up.pad_token = "."
+    set_up.backend_tokenizer.enable_truncation(3, direction=side)
+    set_up.backend_tokenizer.enable_padding(direction=side, length=32, pad_token=".")
+    for request in tiny_requests():
+        prompts = [
+            tokenize_prompt(each, TEMPLATES[1], request.prompt, request.subject)
+            for each in (plain, set_up)
+        ]
+        assert prompts[0] == prompts[1]
+        text = request.rewrite_prompt
+        assert tokenize_text(plain, text) == tokenize_text(set_up, text)
+        answer = request.target_new
+        assert tokenize_target(plain, answer) == tokenize_target(set_up, answer)
+
+
+def test_a_subject_that_the_tokenizer_drops_is_refused() -> None:
+    """No position could be edited."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("@", "")
+    with pytest.raises(InputError, match="leaves nothing of the subject '@@'"):
+        tokenize_prompt(tokenizer, BARE, "of {} is", "@@")
+
+
+@pytest.mark.parametrize("target", ["Ada", " Ada", "Ada "])
+def test_a_target_begins_with_one_blank(target: str) -> None:
+    """Blanks around it are the file's, not the text's."""
+    assert tokenize_target(byte_tokenizer(), target) == tuple(
+        byte_tokenizer()(" Ada")["input_ids"]
+    )
+
+
+def test_a_row_is_followed_by_tokens_as_they_are() -> None:
+    """Where the subject ends does not change."""
+    assert TokenRow((3, 4), 0).followed_by([5, 6]) == TokenRow((3, 4, 5, 6), 0)
+
+
+def to_rows(texts: list[list[int]]) -> list[TokenRow]:
+    """Make rows of token numbers, with subjects here and there."""
+    return [TokenRow(tuple(ids), ids[0] % len(ids)) for ids in texts]
+
+
+@given(texts=ROWS)
+def test_padding_is_behind_and_masked(texts: list[list[int]]) -> None:
+    """Every row comes back from the batch."""
+    rows = to_rows(texts)
+    batch = pad_rows(rows, torch.device("cpu"))
+    assert batch.lengths.tolist() == [len(row.ids) for row in rows]
+    assert batch.subjects.tolist() == [row.subject for row in rows]
+    for row, ids, mask in zip(rows, batch.input_ids, batch.attention_mask, strict=True):
+        assert tuple(ids[: len(row.ids)].tolist()) == row.ids
+        assert mask.tolist() == [1] * len(row.ids) + [0] * (len(ids) - len(row.ids))
+
+
+@given(texts=ROWS)
+def test_every_row_has_one_place_by_length(texts: list[list[int]]) -> None:
+    """No later one is shorter, and equal ones keep their order."""
+    rows = to_rows(texts)
+    order = order_by_length(rows)
+    assert sorted(order) == list(range(len(rows)))
+    places = [(len(rows[index].ids), index) for index in order]
+    assert places == sorted(places)
+
+
+def test_a_row_longer_than_the_context_is_refused() -> None:
+    """One that fills it is not."""
+    model, request = tiny_model(), tiny_requests(1)[0]
+    check_length(model, TokenRow((1,) * 64, 0), request)
+    with pytest.raises(InputError, match=r"Request 10: .* 65 tokens .* reads 64"):
+        check_length(model, TokenRow((1,) * 65, 0), request)
+
+
+def test_templates_of_the_tests_are_of_several_lengths() -> None:
+    """Or the laws of padding would say nothing."""
+    lengths = {len(tiny_tokenizer()(text)["input_ids"]) for text in TEMPLATES}
+    assert len(lengths) == len(TEMPLATES)

@@ -1,0 +1,85 @@
+"""The word `embedded` stands for what comes with the system, wherever it was found."""
+
+from pathlib import Path
+
+import pytest
+
+import editing.sources.embedded
+from editing.base.errors import InputError
+from editing.sources.embedded import (
+    EMBEDDED,
+    file_beside,
+    locate_embedded,
+    resolve_model,
+    resolve_source,
+)
+
+
+def lay(root: Path) -> Path:
+    """Lay what looks like an embedded model under a root."""
+    folder = root / "sims" / "embedded"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Pretend that this code lies in one folder and the process is in another."""
+    code, current = tmp_path / "code", tmp_path / "current"
+    current.mkdir()
+    module = code / "editing" / "embedded.py"
+    monkeypatch.setattr(editing.sources.embedded, "__file__", str(module))
+    monkeypatch.chdir(current)
+    return code, current
+
+
+def test_a_clone_is_found_beside_its_code_and_then_in_the_current_folder(
+    roots: tuple[Path, Path],
+) -> None:
+    """A bundle that Flower unpacked elsewhere finds the clone it is started from."""
+    code, current = roots
+    there = lay(current)
+    assert locate_embedded() == there
+    here = lay(code)
+    assert locate_embedded() == here
+    assert resolve_model(EMBEDDED) == str(here)
+
+
+def test_a_bundle_alone_names_the_command_that_exports_the_model(
+    roots: tuple[Path, Path],
+) -> None:
+    """A folder without a model in it is none."""
+    (roots[1] / "sims" / "embedded").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"export-model DIR.*model\.path"):
+        resolve_model(EMBEDDED)
+
+
+@pytest.mark.parametrize("path", ["gpt2", "/models/gpt-j", "./embedded", "Embedded"])
+def test_other_models_are_left_as_they_are(path: str) -> None:
+    """Only the very word is reserved."""
+    assert resolve_model(path) == path
+
+
+def test_files_beside_a_model_are_found_if_they_are_there(tmp_path: Path) -> None:
+    """A hub id has none, and a folder is no file."""
+    file = tmp_path / "text.txt"
+    file.write_text("text")
+    (tmp_path / "requests.json").mkdir()
+    assert file_beside(str(tmp_path), "text.txt") == file
+    assert file_beside(str(tmp_path), "held_out.json") is None
+    assert file_beside(str(tmp_path), "requests.json") is None
+    assert file_beside("EleutherAI/gpt-j-6b", "text.txt") is None
+
+
+def test_an_embedded_source_is_the_model_s_own_and_a_path_is_a_path(
+    tmp_path: Path,
+) -> None:
+    """A model without that file is an error that names the setting."""
+    (tmp_path / "text.txt").write_text("text")
+    model = str(tmp_path)
+    found = resolve_source(EMBEDDED, model, "text.txt", "prior.text")
+    assert found == tmp_path / "text.txt"
+    assert resolve_source("/a/b", model, "text.txt", "prior.text") == Path("/a/b")
+    with pytest.raises(InputError, match=r"`requests\.source`.*requests\.json"):
+        resolve_source(EMBEDDED, model, "requests.json", "requests.source")

@@ -1,0 +1,95 @@
+"""What carries a run, and what it cannot carry."""
+
+from pathlib import Path
+
+import pytest
+
+from editing.base.errors import InputError
+from server.config import MergeChoice, RunConfig, ScheduleConfig
+from sims.errors import RunFailedError
+from sims.runs.engines import (
+    CONNECTION,
+    DEPLOYMENT,
+    IN_PROCESS,
+    advising,
+    check_engine,
+    choose_engine,
+    has_own_nodes,
+    name_run,
+)
+from sims.runs.in_process import run_in_process
+
+OWN = f"{CONNECTION}hospital"
+POOLED = (
+    RunConfig(run=ScheduleConfig(compare=True)),
+    RunConfig(merge=MergeChoice(name="global")),
+)
+
+
+@pytest.mark.parametrize("config", POOLED, ids=["compare", "global"])
+@pytest.mark.parametrize("engine", [DEPLOYMENT, OWN])
+def test_real_nodes_are_not_asked_for_all_requests(
+    config: RunConfig, engine: str
+) -> None:
+    """The reason is given before anything is started; a simulation may."""
+    with pytest.raises(InputError, match=r"`global`.* all requests in one place"):
+        check_engine(config, engine)
+    for simulated in ("flower", IN_PROCESS):
+        check_engine(config, simulated)
+    check_engine(RunConfig(), engine)
+
+
+def test_runs_among_the_users_nodes_have_names_that_no_other_run_has() -> None:
+    """Unless one was given, as that of a run that goes on is."""
+    folder = Path("/results/night")
+    named = [name_run(RunConfig(), folder, OWN) for _ in range(20)]
+    names = {str(each.run.name) for each in named}
+    assert len(names) == 20
+    assert all(name.startswith("night-") for name in names)
+    assert name_run(named[0], folder, OWN) == named[0]
+
+
+@pytest.mark.parametrize("engine", ["flower", IN_PROCESS, DEPLOYMENT])
+def test_parties_of_our_own_share_one_folder_of_the_run(engine: str) -> None:
+    """It is in the run's own folder, so no other run can meet it."""
+    named = {name_run(RunConfig(), Path(each), engine).run.name for each in ("a", "b")}
+    assert len(named) == 1
+    assert not has_own_nodes(engine)
+
+
+def test_a_run_that_failed_after_a_round_says_how_to_go_on(tmp_path: Path) -> None:
+    """With the connection, if it had one; before a whole round there is nothing."""
+    with pytest.raises(RunFailedError) as plain, advising(tmp_path, OWN):
+        raise RunFailedError("lost")
+    assert str(plain.value) == "lost"
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "ties.safetensors").touch()
+    advice = "Go on from its last whole round with:"
+    for engine, words in ((OWN, " --connection hospital"), ("flower", "")):
+        with pytest.raises(RunFailedError) as told, advising(tmp_path, engine):
+            raise RunFailedError("lost")
+        command = f"python -m sims run --resume {tmp_path}{words}"
+        assert str(told.value) == f"lost. {advice} {command}"
+
+
+def test_who_interrupts_a_run_is_told_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once there is a whole round, by the command that began it."""
+    with pytest.raises(KeyboardInterrupt), advising(tmp_path, "flower", "compare"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == ""
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "ties.safetensors").touch()
+    with pytest.raises(KeyboardInterrupt), advising(tmp_path, "flower", "compare"):
+        raise KeyboardInterrupt
+    told = capsys.readouterr().err
+    assert f"python -m sims compare --resume {tmp_path}\n" in told
+
+
+def test_the_engine_in_this_process_is_chosen_by_name(tmp_path: Path) -> None:
+    """And others are given the run's folder, not called yet."""
+    assert choose_engine(IN_PROCESS, tmp_path, verbose=False) is run_in_process
+    for name in ("flower", DEPLOYMENT, OWN):
+        assert callable(choose_engine(name, tmp_path, verbose=False))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,65 @@
+"""What the command line checks before it starts anything."""
+
+from pathlib import Path
+
+import pytest
+
+from editing.base.errors import InputError
+from editing.models.loading import ModelError, load_tokenizer
+from editing.requests.edit_request import EditRequest
+from editing.sources.embedded import locate_embedded
+from server.config import RunConfig
+from sims.runs.jobs import check_early, check_fit
+from strategies.scenario import PriorConfig
+
+
+def ask(subject: str) -> EditRequest:
+    """A request about somebody."""
+    return EditRequest(
+        case_id=3, prompt="{} works for", subject=subject, target_new="Somebody"
+    )
+
+
+def test_a_subject_longer_than_the_context_is_named_before_the_run() -> None:
+    """And one that just fits is not."""
+    model = str(locate_embedded())
+    _, longest = load_tokenizer(model)
+    check_fit(model, [ask("Anna")])
+    with pytest.raises(InputError, match=f"Request 3: .* model reads {longest}"):
+        check_fit(model, [ask("Anna"), ask("Anna " * longest)])
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    """The message says what was wanted."""
+    with pytest.raises(ModelError, match="no causal language model can be loaded"):
+        check_fit(str(tmp_path), [ask("Anna")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("none.txt", None, "cannot be read as text.*No such file"),
+        ("empty.txt", b"", "is empty"),
+        ("blank.txt", b"\n  \n", "is empty"),
+        ("cut.jsonl", b'{"text": "one"}\n{"body": "two"}\n', "record 2.*`text` holds"),
+        ("bytes.txt", b"one\n\xff\n", "cannot be read as text"),
+    ],
+)
+def test_a_bad_text_for_all_parties_is_named_before_the_run(
+    tmp_path: Path, name: str, content: bytes | None, reason: str
+) -> None:
+    """With its setting, where each party would only say that its text is bad."""
+    text = tmp_path / name
+    if content is not None:
+        text.write_bytes(content)
+    prior = PriorConfig(covariance="federated", text=str(text))
+    with pytest.raises(InputError, match=rf"`prior\.text`: .*{name}.*{reason}"):
+        check_early(RunConfig(prior=prior), tmp_path / "results")
+
+
+def test_a_text_that_can_be_shared_out_is_not_refused(tmp_path: Path) -> None:
+    """The embedded one, and one of our own."""
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    for text in ("embedded", str(tmp_path / "a.txt")):
+        prior = PriorConfig(covariance="federated", text=text)
+        check_early(RunConfig(prior=prior), tmp_path / "results")

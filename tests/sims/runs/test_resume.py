@@ -1,0 +1,184 @@
+"""A run that was killed goes on, and ends where the uninterrupted one ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from editing.algebra.deltas import load_delta
+from server.report.data import RoundMetrics, read_report
+from tests.federation import assert_same_bits
+from tests.trees import ROOT
+
+KILLED_MIDWAY = """
+import importlib, os, signal, sys
+from sims.cli.main import main
+
+# A process that was started in the background may have been told to ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+module, name = sys.argv[1].rsplit(".", 1)
+module = importlib.import_module(module)
+calls, honest = 0, getattr(module, name)
+
+def replaced(*arguments, **named):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+    return honest(*arguments, **named)
+
+setattr(module, name, replaced)
+main(sys.argv[4:])
+"""
+"""Stopped where a function is called for the so-manieth time."""
+
+CONTRIBUTE = "clients.app.contribute"
+"""Two parties do in each exchange, and `frozen-uniform` has one a round."""
+
+GATHER = "sims.runs.jobs.gather_cases"
+"""Called once, when the server's results are in their place."""
+
+Kill = tuple[str, int, str]
+"""In which function, in which of its calls, by which signal."""
+
+
+def command(world: Path, *more: str) -> list[str]:
+    """Write the arguments of a quick run of four rounds."""
+    settings = {
+        "model.path": world,
+        "requests.source": world / "requests.json",
+        "parties.count": 2,
+        "parties.requests-per-round": 1,
+        "editing.schedule": "frozen-uniform",
+        "run.rounds": 4,
+    }
+    chosen = [f"--set={key}={value}" for key, value in settings.items()]
+    return ["--engine", "in-process", *chosen, *more]
+
+
+def call(
+    folder: Path, *arguments: str, killed: Kill | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, which may be killed midway."""
+    program = ["-m", "sims"]
+    if killed is not None:
+        program = ["-c", KILLED_MIDWAY, *map(str, killed)]
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def metrics_of(folder: Path) -> list[tuple[str, tuple[RoundMetrics, ...], float]]:
+    """All that a report says but for times."""
+    report = read_report(folder / "report.json")
+    found = [(run.merge, run.metrics, run.bytes_per_party) for run in report.runs]
+    assert report.unedited is not None
+    return [*found, ("unedited", (report.unedited,), 0.0)]
+
+
+def files_of(folder: Path) -> set[str]:
+    """All files of a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("verb", "killed"),
+    [
+        ("run", (CONTRIBUTE, 6, "SIGKILL")),  # the second party, in the third round
+        ("run", (CONTRIBUTE, 3, "SIGINT")),
+        ("compare", (CONTRIBUTE, 19, "SIGKILL")),  # the third merge's second round
+        ("compare", (GATHER, 1, "SIGKILL")),
+    ],
+    ids=["killed", "interrupted", "comparison", "gathering"],
+)
+def test_a_stopped_run_goes_on_from_its_last_whole_round_bit_for_bit(
+    world: Path, tmp_path: Path, verb: str, killed: Kill
+) -> None:
+    """By updates, metrics, cases and the files that are there."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert call(tmp_path, verb, *command(world, "--output", "whole")).returncode == 0
+    stopped = call(tmp_path, verb, *command(world, "--output", "cut"), killed=killed)
+    expected = -signal.SIGKILL if killed[-1] == "SIGKILL" else 130
+    assert stopped.returncode == expected, stopped.stderr
+    assert not cut.exists()
+    assert list((tmp_path / "cut.unfinished" / "checkpoint").iterdir())
+    resumed = call(tmp_path, verb, "--engine", "in-process", "--resume", "cut")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "round 1" not in resumed.stderr or verb == "compare"
+    for merge in [path.parent for path in whole.rglob("delta.safetensors")]:
+        theirs = cut / merge.relative_to(whole)
+        ours, _ = load_delta(merge / "delta.safetensors")
+        assert_same_bits(load_delta(theirs / "delta.safetensors")[0], ours)
+        for cases in (merge / "rounds").iterdir():
+            again = (theirs / "rounds" / cases.name).read_text()
+            assert untimed(cases.read_text()) == untimed(again)
+    assert metrics_of(cut) == metrics_of(whole)
+    assert files_of(cut) == files_of(whole)
+    assert not (tmp_path / "cut.unfinished").exists()
+
+
+def untimed(lines: str) -> list[dict[str, object]]:
+    """Read cases without the time that judging them took."""
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "time"}
+        for line in lines.splitlines()
+    ]
+
+
+def test_a_run_stopped_in_its_first_round_leaves_nothing(
+    world: Path, tmp_path: Path
+) -> None:
+    """There is nothing to go on from."""
+    arguments = command(world, "--output", "cut")
+    call(tmp_path, "run", *arguments, killed=(CONTRIBUTE, 1, "SIGINT"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_run_is_not_overwritten_and_goes_on_as_it_was_begun(
+    world: Path, tmp_path: Path
+) -> None:
+    """What is refused says what to do."""
+    arguments = command(world, "--output", "cut")
+    call(tmp_path, "run", *arguments, killed=(CONTRIBUTE, 4, "SIGKILL"))
+    again = call(tmp_path, "run", *arguments)
+    assert again.returncode == 2
+    assert "cut.unfinished" in again.stderr
+    assert "--resume" in again.stderr
+    other = call(tmp_path, "compare", "--resume", "cut")
+    assert other.returncode == 2
+    assert "was begun by `run`" in other.stderr
+    settings = tmp_path / "cut.unfinished" / "settings.json"
+    config = json.loads(settings.read_text())
+    config["prior"]["memory_weight"] = 0.5
+    settings.write_text(json.dumps(config))
+    changed = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
+    assert changed.returncode == 2
+    assert "another prior.memory_weight" in changed.stderr
+
+
+def test_a_run_does_not_go_on_with_requests_that_were_changed(
+    world: Path, tmp_path: Path
+) -> None:
+    """Later rounds would edit other requests than the ones they were begun with."""
+    source = tmp_path / "mine.json"
+    requests = json.loads((world / "requests.json").read_text())
+    source.write_text(json.dumps(requests))
+    named = f"--set=requests.source={source}"
+    arguments = command(world, named, "--output", "cut")
+    call(tmp_path, "run", *arguments, killed=(CONTRIBUTE, 4, "SIGKILL"))
+    source.write_text(json.dumps([requests[-1], *requests[:-1]]))
+    changed = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
+    assert changed.returncode == 2
+    assert "another inputs.requests;" in changed.stderr
+    source.write_text(json.dumps(requests))
+    again = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
+    assert again.returncode == 0, again.stderr

@@ -1,0 +1,169 @@
+"""Sizes that are estimated from shapes are those of real runs."""
+
+from collections.abc import Callable, Iterable, Mapping
+from math import prod
+from pathlib import Path
+
+import pytest
+from flwr.app import Array, Message
+from safetensors.torch import load_file
+
+from editing.algebra.deltas import save_delta
+from editing.covariance.files import save_covariance
+from server.checkpoints import Checkpoints, Measured, MergeProgress
+from sims.sizes.estimate import BYTES, JOB_BYTES, REPLY_BYTES, Estimate, EstimateOrder
+from sims.sizes.shapes import ModelShape, read_shape
+from strategies.wire.messages import Phase
+from tests.federation import Federation
+
+ROUND = "2"
+"""The second round: by then nodes hold what they were sent in the first."""
+
+SENT = {Phase.TARGETS, Phase.STATISTICS, Phase.EVALUATE}
+
+RUNS = [
+    ("layerwise", "factors", "float32"),
+    ("layerwise", "dense", "float64"),
+    ("frozen-uniform", "factors", "bfloat16"),
+]
+
+
+def sizes_of(message: Message) -> int:
+    """Bytes of a message's arrays, without what says how to read them."""
+    return sum(
+        prod(array.shape) * width_of(array)
+        for record in message.content.array_records.values()
+        for array in record.values()
+    )
+
+
+def width_of(array: Array) -> int:
+    """Bytes of a number; numpy's names have them in bits, or as ``<f4``."""
+    return BYTES.get(array.dtype) or int(array.dtype[-1])
+
+
+def by_node(messages: Iterable[Message], *, replies: bool) -> Mapping[int, list[int]]:
+    """Sizes of what each node was sent in the round, or of what it replied."""
+    found: dict[int, list[int]] = {}
+    for message in messages:
+        about = message.metadata
+        own = bool(about.reply_to_message_id) == replies
+        if own and about.group_id == ROUND and about.message_type in SENT:
+            node = about.src_node_id if replies else about.dst_node_id
+            found.setdefault(node, []).append(sizes_of(message))
+    return found
+
+
+@pytest.mark.parametrize(("schedule", "encoding", "dtype"), RUNS)
+def test_arrays_of_a_round_are_as_large_as_estimated(
+    federate: Callable[..., Federation],
+    world: Path,
+    schedule: str,
+    encoding: str,
+    dtype: str,
+) -> None:
+    """To the byte, each way and for each node; nor is any message larger."""
+    federation = federate(
+        model={"dtype": dtype},
+        editing={"schedule": schedule},
+        run={"rounds": 2, "encoding": encoding},
+    )
+    federation.run()
+    order = {"parties": 3, "requests": 2, "schedule": schedule}
+    found = Estimate(
+        read_shape(str(world)),
+        EstimateOrder.model_validate({**order, "encoding": encoding, "dtype": dtype}),
+    )
+    down = by_node(federation.messages, replies=False)
+    up = by_node(federation.messages, replies=True)
+    assert len(down) == len(up) == 3
+    for sizes in down.values():
+        assert len(sizes) == found.messages
+        assert sum(sizes) == found.round_down - found.messages * JOB_BYTES
+        assert max(sizes) == found.largest_down - JOB_BYTES
+    for sizes in up.values():
+        assert sum(sizes) == found.round_up - found.messages * REPLY_BYTES
+        assert max(sizes) == found.largest_up - REPLY_BYTES
+
+
+def test_what_is_beside_the_arrays_is_about_as_large_as_estimated(
+    federate: Callable[..., Federation],
+) -> None:
+    """A job and a reply are one or two kilobytes, whatever the model."""
+    federation = federate()
+    federation.run()
+    for message in federation.messages:
+        whole = sum(each.count_bytes() for each in message.content.values())
+        rest = whole - sizes_of(message)
+        assumed = REPLY_BYTES if message.metadata.reply_to_message_id else JOB_BYTES
+        assert rest < 2.5 * assumed
+
+
+def test_files_are_as_large_as_estimated(
+    federate: Callable[..., Federation], world: Path, tmp_path: Path
+) -> None:
+    """Their tensors, to the byte."""
+    federation = federate(run={"rounds": 1})
+    strategy, _ = federation.run()
+    order = EstimateOrder(parties=3, requests=2, dtype="float64")
+    found = Estimate(read_shape(str(world)), order)
+    save_covariance(federation.preparation.covariance, tmp_path / "covariance")
+    save_delta(strategy.delta, tmp_path / "delta", {})
+    checkpoints = Checkpoints(tmp_path / "checkpoints", {})
+    checkpoints.keep("one", MergeProgress(strategy.state(), Measured()))
+    sizes = {
+        "covariance": found.covariance_file,
+        "delta": found.delta_file,
+        "checkpoints/one.safetensors": found.checkpoint,
+    }
+    for name, size in sizes.items():
+        tensors = load_file(tmp_path / name)
+        assert sum(each.nbytes for each in tensors.values()) == size
+
+
+SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2))
+
+
+def test_figures_follow_their_formulas() -> None:
+    """Written out once more with numbers."""
+    found = Estimate(SHAPE, EstimateOrder(parties=4, requests=2))
+    assert found.statistics == 8 * 2 * (5 + 3)
+    assert found.update == 4 * 3 * 5
+    assert (found.weights, found.messages) == (4000, 3)
+    traffic = 4 * (2 * 128 + 3 * REPLY_BYTES + 2 * 60 + 3 * JOB_BYTES)
+    assert found.round_traffic == traffic
+    assert found.round_seconds == pytest.approx(8 * traffic / 1e9 + 3 * 6.1)
+    assert found.waiting == 3 * (128 + REPLY_BYTES)
+    assert found.server_disk == 4000 + 400 + 2 * 640 + 120 + found.waiting
+    assert found.node_disk == 4000 + 2 * 60 + 2 * 3 * (4 + 4)
+
+
+def test_a_party_sends_no_more_rows_than_its_keys_are_wide() -> None:
+    """However many requests it has; dense statistics do not depend on them."""
+    few, many = (
+        Estimate(SHAPE, EstimateOrder(requests=requests)) for requests in (5, 500)
+    )
+    assert few.statistics == many.statistics
+    dense = Estimate(SHAPE, EstimateOrder(requests=7, encoding="dense"))
+    assert dense.statistics == 8 * (25 + 15)
+
+
+def test_memory_of_the_server_grows_with_parties_only_where_each_is_needed() -> None:
+    """One party's decoded statistics more for each more."""
+    ten, eleven = (Estimate(SHAPE, EstimateOrder(parties=n)) for n in (10, 11))
+    assert ten.server_memory == eleven.server_memory
+    more = eleven.server_memory_each - ten.server_memory_each
+    assert more == 8 * (25 + 15)
+    one = Estimate(SHAPE, EstimateOrder(parties=1))
+    assert one.server_memory_each == one.server_memory
+
+
+def test_layers_that_travel_together_are_one_exchange() -> None:
+    """The same bytes in a round, in larger messages."""
+    alone = Estimate(SHAPE, EstimateOrder())
+    together = Estimate(SHAPE, EstimateOrder(schedule="frozen-uniform"))
+    assert (alone.messages, together.messages) == (3, 2)
+    assert together.largest_down - JOB_BYTES == 2 * (alone.largest_down - JOB_BYTES)
+    assert together.largest_up - REPLY_BYTES == 2 * (alone.largest_up - REPLY_BYTES)
+    assert together.round_up + REPLY_BYTES == alone.round_up
+    assert together.server_memory > alone.server_memory

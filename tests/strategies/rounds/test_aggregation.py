@@ -1,0 +1,66 @@
+"""Statistics are added up as they come, or kept apart, as the merge needs them."""
+
+from typing import Literal
+
+import pytest
+import torch
+from flwr.app import Message
+
+from editing.algebra.encodings import encode
+from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
+from strategies.rounds.aggregation import Gathering
+from strategies.rounds.memory import Memory
+from strategies.rounds.state import EditedLayer
+from strategies.wire.messages import write_statistics
+from tests.laws import ALGEBRA, assert_same, draw_pairs
+from tests.strategies.transport import over_the_wire
+
+LAYERS, PARTIES = (1, 2), 3
+
+
+def edited(layer: int) -> EditedLayer:
+    """Say how wide a layer is."""
+    keys, residuals = draw_pairs(2, seed=layer)
+    memory = Memory.of_covariance(torch.eye(keys.shape[1]), 1.0, 1.0)
+    return EditedLayer("w", residuals.shape[1], keys.shape[1], memory)
+
+
+def reply_of(party: int) -> Message:
+    """Send statistics of two layers."""
+    parts = {k: encode(*draw_pairs(2, seed=10 * party + k), "dense") for k in LAYERS}
+    return over_the_wire(write_statistics(parts, 1))
+
+
+def expected(layer: int) -> list[LayerStatistics]:
+    """Statistics of each party."""
+    return [
+        LayerStatistics.of_pairs(*draw_pairs(2, seed=10 * party + layer))
+        for party in range(PARTIES)
+    ]
+
+
+@pytest.mark.parametrize("needs", ["sum", "each"])
+def test_what_was_sent_is_there_in_order(needs: Literal["sum", "each"]) -> None:
+    """One total, or a part for each party."""
+    gathering = Gathering(1, LAYERS, {layer: edited(layer) for layer in LAYERS}, needs)
+    for party in range(PARTIES):
+        gathering.add(reply_of(party))
+    for layer in LAYERS:
+        parts = expected(layer)
+        given = [pool(parts)] if needs == "sum" else parts
+        assert len(gathering.statistics(layer)) == len(given)
+        for found, wanted in zip(gathering.statistics(layer), given, strict=True):
+            assert_same(found.cross, wanted.cross, ALGEBRA)
+        assert_same(gathering.pooled(layer).gram, pool(parts).gram, ALGEBRA)
+        assert gathering.pooled(layer).count == 2 * PARTIES
+
+
+def test_of_a_reply_with_one_bad_layer_nothing_is_taken() -> None:
+    """All layers speak of the same requests."""
+    gathering = Gathering(1, LAYERS, {layer: edited(layer) for layer in LAYERS})
+    gathering.add(reply_of(0))
+    bad = reply_of(1)
+    del bad.content.array_records["statistics"]["2.gram"]
+    with pytest.raises(StatisticsError, match="layer 2"):
+        gathering.add(bad)
+    assert gathering.pooled(1).count == 2

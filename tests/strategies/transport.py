@@ -1,0 +1,21 @@
+"""A job, and the way that a message takes over the wire."""
+
+from flwr.app import Message, RecordDict
+from flwr.common.serde import message_from_proto, message_to_proto
+
+from editing.hyperparameters.config import Plan
+from sims.runs.in_process import InProcessGrid
+from strategies.wire.messages import Job, ModelIdentity, Phase
+from tests.tiny import PARAMETERS, TEMPLATES
+
+OURS = ModelIdentity(weights="w", tokenizer="t")
+PLAN = Plan(parameters=PARAMETERS, schedule="layerwise", templates=TEMPLATES)
+JOB = Job(identity=OURS, plan=PLAN, label="ties", round=2, before="b", layers=(1, 3))
+
+
+def over_the_wire(content: RecordDict) -> Message:
+    """Send a message as Flower does: as bytes."""
+    InProcessGrid({}, lambda message, _: message)  # a message needs a run to belong to
+    message = Message(content, dst_node_id=5, message_type=Phase.TARGETS.value)
+    sent = message_to_proto(message).SerializeToString()
+    return message_from_proto(type(message_to_proto(message)).FromString(sent))
