@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     model = make_model(requests, QUICK if options.quick else SHAPE, options.device)
     ways: dict[str, Way] = {
-        "case by case": lambda asked: [judge_case(model, each) for each in asked],
+        "case by case": lambda asked: [evaluate_case(model, each) for each in asked],
         "prompt by prompt": lambda asked: [judge_singly(model, each) for each in asked],
         "together": lambda asked: judge_together(model, asked),
     }
@@ -99,7 +99,7 @@ def prompts_of(request: EditRequest) -> list[str]:
 
 
 @torch.no_grad()
-def judge_case(
+def evaluate_case(
     model: EditableModel, request: EditRequest, prompts: Sequence[str] | None = None
 ) -> list[tuple[float, float]]:
     """Judge a case's prompts with both objects in one padded batch."""
@@ -131,7 +131,7 @@ def judge_singly(
 ) -> list[tuple[float, float]]:
     """Judge a case's prompts in a batch each."""
     asked = prompts_of(request)
-    return [pair for each in asked for pair in judge_case(model, request, [each])]
+    return [pair for each in asked for pair in evaluate_case(model, request, [each])]
 
 
 def judge_together(model: EditableModel, requests: Sequence[EditRequest]) -> Costs:

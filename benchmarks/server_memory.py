@@ -23,7 +23,7 @@ from flwr.app import Message, RecordDict
 from editing.algebra.encodings import EncodedStatistics, Encoding
 from editing.algebra.statistics import LayerStatistics
 from sims.runs.in_process import InProcessGrid
-from strategies.rounds.aggregation import Gathering
+from strategies.rounds.aggregation import Aggregation
 from strategies.rounds.exchange import exchange
 from strategies.rounds.memory import Memory
 from strategies.rounds.state import EditedLayer
@@ -86,7 +86,7 @@ def measure(parties: int, edits: int, encoding: Encoding, order: str) -> None:
     torch.set_num_threads(1)
     prior = torch.eye(D_IN, dtype=torch.float64)
     memory = Memory(prior, prior, 1.0, 0.0)  # one matrix: the benchmark is of the rest
-    gathering = Gathering(
+    aggregation = Aggregation(
         ROUND, [LAYER], {LAYER: EditedLayer("w", D_OUT, D_IN, memory)}
     )
     grid = LazyGrid(edits, encoding, order)
@@ -100,8 +100,8 @@ def measure(parties: int, edits: int, encoding: Encoding, order: str) -> None:
     ]
     for arrival in exchange(grid, messages, timeout=3600.0):
         assert arrival.reply is not None
-        gathering.add(arrival.reply)
-    assert gathering.pooled(LAYER).count == parties * edits
+        aggregation.add(arrival.reply)
+    assert aggregation.pooled(LAYER).count == parties * edits
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     say(json.dumps({"peak": peak, "sent": grid.sent}))
 

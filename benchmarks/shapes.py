@@ -29,7 +29,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from benchmarks.evaluation import Costs, judge_case, judge_together
+from benchmarks.evaluation import Costs, evaluate_case, judge_together
 from editing.covariance.covariance import compute_covariance
 from editing.hyperparameters.config import Hyperparameters
 from editing.memit.keys import extract_keys
@@ -277,7 +277,7 @@ def measure_evaluation(case: Case) -> Line:
     ours, fast, memory = _best(case, lambda: judge_together(case.model, case.requests))
     some = case.requests[: max(1, len(case.requests) // 4)]
     theirs, slow, _ = _best(
-        case, lambda: [judge_case(case.model, each) for each in some]
+        case, lambda: [evaluate_case(case.model, each) for each in some]
     )
     if _largest_gap(ours[: len(some)], theirs) > _tolerance(case):
         raise SystemExit("evaluation differs")

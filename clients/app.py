@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clients.contribution import (
     contribute,
-    judge_requests,
+    evaluate_own_requests,
     leave_unedited,
     sum_by_round,
 )
@@ -21,10 +21,10 @@ from clients.moments import find_own_texts, sum_moments
 from clients.own_prior import find_own_priors
 from clients.own_requests import ClientConfig, read_client_config
 from clients.resolutions import (
+    apply_resolutions,
     blind_requests,
-    check_rulings,
+    check_resolutions,
     find_key,
-    heed_rulings,
 )
 from clients.round_requests import hold_requests
 from clients.round_targets import (
@@ -46,9 +46,9 @@ from editing.hyperparameters.config import Hyperparameters
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
 from editing.models.loading import EditableModel
 from editing.sources.embedded import resolve_model
-from strategies.conflicts.records import read_rulings, write_tokens
+from strategies.conflicts.records import read_resolutions, write_tokens
 from strategies.wire.arrays import digest_all
-from strategies.wire.handshakes import Introduction, write_introduction
+from strategies.wire.handshakes import Handshake, write_handshake
 from strategies.wire.messages import (
     PROTOCOL_VERSION,
     Job,
@@ -56,8 +56,8 @@ from strategies.wire.messages import (
     ProtocolError,
     read_job,
     write_contribution,
+    write_evaluation,
     write_failure,
-    write_judgements,
     write_metrics,
     write_statistics,
     write_targets_reply,
@@ -98,12 +98,12 @@ def describe(message: Message, context: Context) -> Message:
     No model is loaded for such a server, which names the difference in its report.
     """
     config = speak_for(message, read_client_config(context))
-    introduction = Introduction(
+    handshake = Handshake(
         protocol=PROTOCOL_VERSION,
         identity=identify_own(message, config),
         party=config.party,
     )
-    return Message(write_introduction(introduction), reply_to=message)
+    return Message(write_handshake(handshake), reply_to=message)
 
 
 @app.query("moments")
@@ -136,8 +136,8 @@ def find_round_targets(message: Message, context: Context) -> Message:
     updates = find_updates(message, folder.updates)
     asked, edited = choose(message, config, job, folder)
     so_far = asked_until(config, job.round, pooled=job.pooled)
-    rulings = read_rulings(message.content)
-    folder.keep_rulings(job, config.party, so_far, rulings)
+    resolutions = read_resolutions(message.content)
+    folder.keep_resolutions(job, config.party, so_far, resolutions)
     # Runs may share what is filed, so it goes by what the model carries in truth.
     job = job.model_copy(update={"before": digest_all(read_carried(message.content))})
     groups, cache = group_by_party(edited, config.requests), config.target_cache
@@ -216,11 +216,11 @@ def own_priors(
 
 
 @app.evaluate("requests")
-def judge(message: Message, context: Context) -> Message:
+def evaluate(message: Message, context: Context) -> Message:
     """Judge the requests of all rounds so far; sums leave, cases stay.
 
     Paraphrases that are edited with a request do not judge it. In round 0 the first
-    round's requests are judged, before any edit.
+    round's requests are evaluated, before any edit.
     """
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
@@ -232,11 +232,11 @@ def judge(message: Message, context: Context) -> Message:
     distances = folder.find_distances(job, config.party)
     before = predict_locality(model, [each.request for each in asked])
     with applied(updates, model.model):
-        cases = judge_requests(
+        cases = evaluate_own_requests(
             model, asked, distances, config.evaluation, seed=config.seed, before=before
         )
     folder.keep_cases(job, config.party, cases)
-    return Message(write_judgements(sum_by_round(cases)), reply_to=message)
+    return Message(write_evaluation(sum_by_round(cases)), reply_to=message)
 
 
 @app.query("forget")
@@ -274,10 +274,10 @@ def choose(
     """The round's requests, and those of them that the server does not rule out."""
     asked = asked_in(config, job.round, pooled=job.pooled)
     hold_requests(folder, config, job, asked, message.metadata.message_type)
-    if rulings := read_rulings(message.content):
+    if resolutions := read_resolutions(message.content):
         so_far = asked_until(config, job.round, pooled=job.pooled)
-        check_rulings(so_far, rulings, find_key(config, folder))
-    return asked, heed_rulings(asked, rulings)
+        check_resolutions(so_far, resolutions, find_key(config, folder))
+    return asked, apply_resolutions(asked, resolutions)
 
 
 def speak_for(message: Message, config: ClientConfig) -> ClientConfig:

@@ -63,7 +63,7 @@ def leave_unedited(groups: Sequence[Group]) -> list[Asked]:
     """The requests with those paraphrases alone that are not edited with them.
 
     Which these are does not depend on the round or on what becomes of a request, so
-    that all judgements of one request are of the same prompts.
+    that all likelihoods of one request are of the same prompts.
     """
     return [
         replace(
@@ -79,7 +79,7 @@ def leave_unedited(groups: Sequence[Group]) -> list[Asked]:
     ]
 
 
-def judge_requests(
+def evaluate_own_requests(
     model: EditableModel,
     asked: Sequence[Asked],
     distances: Mapping[int, Distances] | None = None,
@@ -94,7 +94,7 @@ def judge_requests(
     far its target lay from what the model had before that round.
 
     Args:
-        model: The model as it is judged.
+        model: The model as it is evaluated.
         asked: The requests.
         distances: By round, of the requests that targets were computed for.
         config: What is measured; texts that are written for it stay in the cases.

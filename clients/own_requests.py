@@ -51,7 +51,7 @@ class ClientConfig(Settings):
 
     Attributes:
         prior: What a party that solves alone takes for ``C₀``.
-        evaluation: What requests are judged by.
+        evaluation: What requests are evaluated by.
         batch_size: Requests whose targets are computed together.
         seed: Draws what a simulation draws.
         party: The node's place among the parties; −1 if it was given none.

@@ -1,4 +1,4 @@
-"""Requests of several parties that meet: tokens out, rulings in."""
+"""Requests of several parties that meet: tokens out, resolutions in."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from clients.selection import Asked
 from clients.storage import PrivateFolder
 from editing.base.errors import InputError
 from strategies.conflicts.blind_tokens import blind, keep_key, read_key
-from strategies.conflicts.records import Ruling, TokenEntry
+from strategies.conflicts.records import Resolution, TokenEntry
 
 
 def find_key(config: ClientConfig, folder: PrivateFolder) -> bytes:
@@ -45,38 +45,41 @@ def blind_requests(asked: Sequence[Asked], key: bytes) -> list[TokenEntry]:
     return entries
 
 
-def heed_rulings(asked: Sequence[Asked], rulings: Sequence[Ruling]) -> list[Asked]:
+def apply_resolutions(
+    asked: Sequence[Asked], resolutions: Sequence[Resolution]
+) -> list[Asked]:
     """Leave out of a round what the server rules out."""
     dropped = {
-        (each.round, each.party, each.place) for each in rulings if not each.kept
+        (each.round, each.party, each.place) for each in resolutions if not each.kept
     }
     return [each for each in asked if whose(each) not in dropped]
 
 
-def check_rulings(
-    asked: Sequence[Asked], rulings: Sequence[Ruling], key: bytes
+def check_resolutions(
+    asked: Sequence[Asked], resolutions: Sequence[Resolution], key: bytes
 ) -> None:
-    """Hold each ruling to the request that it is about.
+    """Hold each resolution to the request that it is about.
 
     Args:
         asked: The requests of all rounds so far.
-        rulings: What the server says of some of them.
+        resolutions: What the server says of some of them.
         key: The parties' own.
 
     Raises:
         InputError: If the request is not here, or its token is another.
     """
     by_place = {whose(each): each.request for each in asked}
-    for ruling in rulings:
-        own = by_place.get((ruling.round, ruling.party, ruling.place))
-        if own is None or blind(own, key).fact != ruling.fact:
+    for resolution in resolutions:
+        own = by_place.get((resolution.round, resolution.party, resolution.place))
+        if own is None or blind(own, key).fact != resolution.fact:
             raise InputError(
-                f"The server rules on request {ruling.place} of party {ruling.party}, "
-                f"round {ruling.round}, and this node holds another one there or none. "
-                "Did its requests or the key change while the run went on?"
+                f"The server resolves request {resolution.place} of party "
+                f"{resolution.party}, round {resolution.round}, and this node holds "
+                "another one there or none. Did its requests or the key change during "
+                "the run?"
             )
 
 
 def whose(asked: Asked) -> tuple[int, int, int]:
-    """Round, party and place, by which a ruling names a request."""
+    """Round, party and place, by which a resolution names a request."""
     return asked.round, asked.party, asked.place

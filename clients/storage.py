@@ -15,7 +15,7 @@ from clients.own_requests import Kept
 from clients.selection import Asked
 from clients.target_cache import TargetCache
 from editing.files.private import alone_in, make_private, write_private
-from strategies.conflicts.records import Ruling
+from strategies.conflicts.records import Resolution
 from strategies.wire.messages import Job
 
 Distances: TypeAlias = dict[tuple[int, int], tuple[float, float]]
@@ -24,7 +24,7 @@ Distances: TypeAlias = dict[tuple[int, int], tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class PrivateFolder:
-    """Targets, case files and rulings of one run, readable by their owner alone."""
+    """Targets, case files and resolutions of one run, readable by their owner alone."""
 
     path: Path
 
@@ -66,23 +66,27 @@ class PrivateFolder:
                 found[number] = {(p, i): (norm, ratio) for p, i, norm, ratio in lines}
         return found
 
-    def keep_rulings(
-        self, job: Job, party: int, asked: Sequence[Asked], rulings: Sequence[Ruling]
+    def keep_resolutions(
+        self,
+        job: Job,
+        party: int,
+        asked: Sequence[Asked],
+        resolutions: Sequence[Resolution],
     ) -> None:
         """Tell the party which of its requests met another one, each of them once.
 
         What was told in this round before is replaced: the round began again without
         another party, or the run from an earlier round, and requests were ruled on
-        anew. ``rulings.jsonl`` holds what is told by now.
+        anew. ``resolutions.jsonl`` holds what is told by now.
 
         Args:
             job: Says which round it is.
             party: Whose message it is.
             asked: The requests of all rounds so far.
-            rulings: What the server says of them.
+            resolutions: What the server says of them.
         """
-        lines = [line + "\n" for line in _describe(asked, rulings)]
-        told = self.path / "rulings"
+        lines = [line + "\n" for line in _describe(asked, resolutions)]
+        told = self.path / "resolutions"
         before = [
             file
             for file in told.glob(f"round_*/party_{party}.jsonl")
@@ -101,7 +105,7 @@ class PrivateFolder:
             told_by_now = "".join(file.read_text() for file in files)
             # Under `global`, one party is told of all.
             whole = "".join(dict.fromkeys(told_by_now.splitlines(keepends=True)))
-            write_private(self.path / "rulings.jsonl", whole.encode())
+            write_private(self.path / "resolutions.jsonl", whole.encode())
 
     def keep_cases(
         self, job: Job, party: int, cases: Sequence[Mapping[str, object]]
@@ -128,7 +132,7 @@ class PrivateFolder:
     def forget(self, kept: Kept = "results") -> None:
         """Remove what only the run needed; the party's own results stay for it.
 
-        These are case files, rulings and distances. What is removed are targets,
+        These are case files, resolutions and distances. What is removed are targets,
         updates and digests of requests.
 
         Args:
@@ -155,24 +159,26 @@ class PrivateFolder:
         write_private(self.path / place, data)
 
 
-def _describe(asked: Sequence[Asked], rulings: Sequence[Ruling]) -> Iterator[str]:
-    """Write each ruling for the party that can look its request up."""
+def _describe(
+    asked: Sequence[Asked], resolutions: Sequence[Resolution]
+) -> Iterator[str]:
+    """Write each resolution for the party that can look its request up."""
     by_place = {(each.round, each.party, each.place): each for each in asked}
-    for ruling in rulings:
-        own = by_place[ruling.round, ruling.party, ruling.place]
+    for resolution in resolutions:
+        own = by_place[resolution.round, resolution.party, resolution.place]
         yield json.dumps(
             {
                 "round": own.round,
-                "party": ruling.party,
+                "party": resolution.party,
                 "case_id": own.request.case_id,
-                "reason": ruling.reason,
-                "kept": ruling.kept,
+                "reason": resolution.reason,
+                "kept": resolution.kept,
             }
         )
 
 
 def _place_of(file: Path) -> tuple[int, int]:
-    """Round and party of a file of rulings."""
+    """Round and party of a file of resolutions."""
     party = int(file.stem.removeprefix("party_"))
     return int(file.parent.name.removeprefix("round_")), party
 

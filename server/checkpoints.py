@@ -34,7 +34,7 @@ class Measured(Settings):
 
     Attributes:
         rounds: Metrics of each round.
-        before: Of the model before any edit, if it was judged.
+        before: Of the model before any edit, if it was evaluated.
         seconds: Wall time.
         sent: Bytes of statistics by party.
     """

@@ -10,14 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 from editing.algebra.deltas import Delta, applied
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.evaluation.likelihoods import Continuation, judge
+from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.evaluation.metrics import KINDS, MetricSums
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_target, tokenize_text
 from server.report.data import Refusal, RoundMetrics
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
-from strategies.wire.messages import read_judgements
+from strategies.wire.messages import read_evaluation
 
 MEASURED = frozenset(
     {"score"}
@@ -49,7 +49,7 @@ def read_held_out(path: Path) -> tuple[HeldOutFact, ...]:
         ) from None
 
 
-def judge_held_out(
+def evaluate_held_out(
     model: EditableModel, facts: Sequence[HeldOutFact], delta: Delta
 ) -> float:
     """Per cent of the facts whose answer is the most likely one, token for token."""
@@ -61,8 +61,8 @@ def judge_held_out(
         for fact in facts
     ]
     with applied(delta, model.model):
-        judged = judge(model, continuations)
-    return 100 * sum(each.correct for each in judged) / len(judged)
+        evaluated = compute_likelihoods(model, continuations)
+    return 100 * sum(each.correct for each in evaluated) / len(evaluated)
 
 
 def summarise(
@@ -74,22 +74,22 @@ def summarise(
     """Turn what the parties say after a round into the metrics of a report.
 
     Args:
-        record: Sums and counts by the round that the judged requests are of.
+        record: Sums and counts by the round that the evaluated requests are of.
         outcome: What the round came to.
-        held_out_acc: What the server judged itself.
+        held_out_acc: What the server evaluated itself.
         number: The round, counted from 1; before any edit, 0, the first round's
             requests stand for all.
     """
-    judged = read_judgements(record or MetricRecord())
-    earlier = [sums for asked, sums in judged.items() if asked < number]
-    asked_so_far = range(1, number + 1) if judged else ()
-    own = average(judged.get(max(number, 1), MetricSums()))
+    evaluated = read_evaluation(record or MetricRecord())
+    earlier = [sums for asked, sums in evaluated.items() if asked < number]
+    asked_so_far = range(1, number + 1) if evaluated else ()
+    own = average(evaluated.get(max(number, 1), MetricSums()))
     return own.model_copy(
         update={
             "held_out_acc": held_out_acc,
             "retained": average(sum(earlier, MetricSums())) if earlier else None,
             "by_round": tuple(
-                average(judged.get(asked, MetricSums())) for asked in asked_so_far
+                average(evaluated.get(asked, MetricSums())) for asked in asked_so_far
             ),
             **(describe_outcome(outcome) if outcome else {}),
         }
@@ -102,7 +102,7 @@ def average(sums: MetricSums) -> RoundMetrics:
     return RoundMetrics.model_validate(
         {name: value for name, value in means.items() if name in MEASURED}
         | {"groups": {n: value for n, value in means.items() if n not in MEASURED}}
-        | {"judged": sums.counts.get("rewrite_acc")}
+        | {"evaluated": sums.counts.get("rewrite_acc")}
     )
 
 

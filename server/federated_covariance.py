@@ -24,7 +24,7 @@ from server.checkpoints import differences
 from server.config import RunConfig
 from server.inputs import digest_file, digest_source
 from strategies.rounds.exchange import OnExchange
-from strategies.rounds.registry import Report, Roster
+from strategies.rounds.registry import PartyRegistry, Report
 from strategies.scenario import FEDERATED
 from strategies.wire.messages import Job, ModelIdentity
 from strategies.wire.moments import pool_moments
@@ -104,7 +104,7 @@ class TextPool:
             self.seats(),
             Job(identity=identity, plan=plan, label=LABEL, layers=layers),
             {layer: model.widths(layer)[1] for layer in layers},
-            Roster(self.config.run.min_parties, self.report, self.on_exchange),
+            PartyRegistry(self.config.run.min_parties, self.report, self.on_exchange),
             parties=self.config.parties.count,
             timeout=self.config.run.timeout,
             bounds=bound_means(model, plan, self.config.run.max_key_ratio),

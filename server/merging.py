@@ -12,13 +12,13 @@ from torch import Tensor
 
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from server.config import RunConfig
-from server.evaluation import judge_held_out, summarise, to_delta
+from server.evaluation import evaluate_held_out, summarise, to_delta
 from server.monitoring.progress import Progress
 from server.preparation import Preparation
 from strategies.collaborative import CollaborativeEditing
 from strategies.conflicts.arbiter import Arbiter
 from strategies.merges.base import Merge
-from strategies.rounds.registry import Roster
+from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import RoundState
 
 
@@ -50,7 +50,7 @@ class MergeJob:
     def run(self, merge: Merge, *, first: bool) -> Outcome:
         """Run the rounds that are missing, on the model as the last whole one left it.
 
-        The first merge has the model judged before any edit.
+        The first merge has the model evaluated before any edit.
         """
         found = self.checkpoints.find(merge.name)
         rounds = self.config.run.rounds
@@ -64,7 +64,7 @@ class MergeJob:
             return Outcome(merge, dict(found.state.delta), found.measured)
         self.progress.begin(merge.name, found.state.number)
         ledger = Ledger(merge.name, self.checkpoints, found.measured, self.progress)
-        strategy = self.build(merge, ledger, judge_unedited=first)
+        strategy = self.build(merge, ledger, evaluate_unedited=first)
         if found.state.number > 0:
             strategy.resume(found.state)
         strategy.start(
@@ -72,12 +72,12 @@ class MergeJob:
             ArrayRecord(),
             num_rounds=rounds,
             timeout=self.config.run.timeout,
-            evaluate_fn=held_out_judge(self.preparation),
+            evaluate_fn=held_out_evaluator(self.preparation),
         )
         return Outcome(merge, strategy.delta, ledger.measured)
 
     def build(
-        self, merge: Merge, ledger: "Ledger", *, judge_unedited: bool
+        self, merge: Merge, ledger: "Ledger", *, evaluate_unedited: bool
     ) -> CollaborativeEditing:
         """Set the strategy up as the settings say."""
         config, preparation = self.config, self.preparation
@@ -89,7 +89,7 @@ class MergeJob:
             parties=config.parties.count,
             min_parties=config.run.min_parties,
             dtype=preparation.model.dtype,
-            judge_unedited=judge_unedited,
+            evaluate_unedited=evaluate_unedited,
             memory_keys=config.prior.memory_keys,
             arbiter=Arbiter(config.parties) if config.parties.compares_tokens else None,
             report=self.progress.of_merge(merge.name),
@@ -97,7 +97,7 @@ class MergeJob:
             on_round=ledger.enter,
             limits=preparation.limits(config, pooled=pooled),
         )
-        ledger.roster = strategy.roster
+        ledger.registry = strategy.registry
         return strategy
 
 
@@ -110,19 +110,19 @@ class Ledger:
         """Go on from what was measured before."""
         self.merge, self.checkpoints, self.measured = merge, checkpoints, so_far
         self.progress = progress
-        self.roster: Roster | None = None
+        self.registry: PartyRegistry | None = None
         self._started = time.monotonic() - so_far.seconds
 
     def enter(
         self, state: RoundState, found: MetricRecord | None, own: MetricRecord | None
     ) -> None:
         """Add a round; a `strategies.collaborative.OnRound`."""
-        assert self.roster is not None
-        outcome = self.roster.outcomes[state.number]
+        assert self.registry is not None
+        outcome = self.registry.outcomes[state.number]
         metrics = summarise(found, outcome, held_out_of(own), state.number)
         sent = dict(self.measured.sent)
         for node, size in outcome.bytes_up.items():
-            party = self.roster.seats[node]
+            party = self.registry.seats[node]
             sent[party] = sent.get(party, 0) + size
         self.measured = self.measured.model_copy(
             update={
@@ -140,7 +140,7 @@ class Ledger:
             self.checkpoints.keep(self.merge, MergeProgress(state, self.measured))
 
 
-def held_out_judge(
+def held_out_evaluator(
     preparation: Preparation,
 ) -> Callable[[int, ArrayRecord], MetricRecord | None] | None:
     """Judge facts that nobody edited, after each round, at the server."""
@@ -149,12 +149,12 @@ def held_out_judge(
 
     def judge(_: int, arrays: ArrayRecord) -> MetricRecord:
         delta = to_delta(arrays)
-        share = judge_held_out(preparation.model, preparation.held_out, delta)
+        share = evaluate_held_out(preparation.model, preparation.held_out, delta)
         return MetricRecord({"held_out_acc": share})
 
     return judge
 
 
 def held_out_of(record: MetricRecord | None) -> float | None:
-    """The share that `held_out_judge` found."""
+    """The share that `held_out_evaluator` found."""
     return None if record is None else float(str(record["held_out_acc"]))

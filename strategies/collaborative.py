@@ -13,13 +13,13 @@ from torch import Tensor
 
 from editing.algebra.deltas import add_deltas
 from editing.algebra.statistics import StatisticsError
-from strategies.conflicts.arbiter import Arbiter, gather_tokens, rule_round
-from strategies.conflicts.records import write_rulings
+from strategies.conflicts.arbiter import Arbiter, collect_tokens, resolve_round
+from strategies.conflicts.records import write_resolutions
 from strategies.merges.base import Merge
-from strategies.rounds.aggregation import Gathering
+from strategies.rounds.aggregation import Aggregation
 from strategies.rounds.exchange import OnExchange
 from strategies.rounds.limits import Limits, require_finite
-from strategies.rounds.registry import Report, Roster, TooFewPartiesError
+from strategies.rounds.registry import PartyRegistry, Report, TooFewPartiesError
 from strategies.rounds.state import EditedLayer, RoundState
 from strategies.wire.arrays import digest_arrays, to_tensors, write_delta
 from strategies.wire.messages import Job, Phase, read_targets_reply
@@ -57,7 +57,7 @@ class CollaborativeEditing(Strategy):
         The run stops if fewer parties than this remain.
     dtype : torch.dtype
         Precision of deltas on the wire; sums are kept in float64.
-    judge_unedited : bool
+    evaluate_unedited : bool
         Whether parties judge the first round's requests before any edit, too.
     memory_keys : str
         Which keys are remembered: those the round was ``solved`` with, or those of the
@@ -68,7 +68,7 @@ class CollaborativeEditing(Strategy):
     report : Callable, optional
         Told of progress.
     on_round : Callable, optional
-        Told of every whole round, and of round 0 if it is judged.
+        Told of every whole round, and of round 0 if it is evaluated.
     on_exchange : Callable, optional
         Told what each exchange with each node took.
     limits : Limits, optional
@@ -83,7 +83,7 @@ class CollaborativeEditing(Strategy):
         parties: int,
         min_parties: int = 1,
         dtype: torch.dtype = torch.float32,
-        judge_unedited: bool = False,
+        evaluate_unedited: bool = False,
         memory_keys: Literal["solved", "edited"] = "solved",
         arbiter: Arbiter | None = None,
         report: Report | None = None,
@@ -93,11 +93,13 @@ class CollaborativeEditing(Strategy):
     ) -> None:
         self.job, self.merge, self.layers = job, merge, dict(layers)
         self.parties, self.dtype = parties, dtype
-        self.judge_unedited, self.memory_keys = judge_unedited, memory_keys
+        self.evaluate_unedited, self.memory_keys = evaluate_unedited, memory_keys
         self.arbiter, self.on_round = arbiter, on_round
         self.limits = limits or Limits()
         # Under `global` one party stands for all.
-        self.roster = Roster(1 if job.pooled else min_parties, report, on_exchange)
+        self.registry = PartyRegistry(
+            1 if job.pooled else min_parties, report, on_exchange
+        )
         self.delta: dict[str, Tensor] = {}
         self.done = 0
         self._grams: dict[int, Tensor] = {}
@@ -112,7 +114,7 @@ class CollaborativeEditing(Strategy):
             plan.schedule,
             list(plan.parameters.layers),
             self.job.encoding,
-            self.roster.min_parties,
+            self.registry.min_parties,
         )
 
     def start(
@@ -138,10 +140,12 @@ class CollaborativeEditing(Strategy):
         if self.done == 0:
             given = to_tensors(initial_arrays)
             self.delta = {name: update.double() for name, update in given.items()}
-        self.roster.welcome(grid, self.job, self.parties, timeout, begun=self.done > 0)
+        self.registry.welcome(
+            grid, self.job, self.parties, timeout, begun=self.done > 0
+        )
         result = Result(arrays=self.to_arrays())
-        if self.judge_unedited and self.done == 0:
-            self.roster.begin_round(grid, 0, self.job)
+        if self.evaluate_unedited and self.done == 0:
+            self.registry.begin_round(grid, 0, self.job)
             self._judge_round(grid, 0, result, evaluate_config, evaluate_fn)
         for number in range(self.done + 1, num_rounds + 1):
             result.arrays = self.run_round(grid, number, result.arrays, train_config)
@@ -165,16 +169,16 @@ class CollaborativeEditing(Strategy):
         the round then begins again without it, so that all layers speak of the same
         requests. Targets that are there are not computed twice.
         """
-        self.roster.begin_round(grid, number, self.job)
+        self.registry.begin_round(grid, number, self.job)
         before = digest_arrays(arrays)
         self.job = self.job.model_copy(update={"round": number, "before": before})
         start = self.delta
         while not self._try_to_edit(grid, number, arrays, config):
             logger.warning("round %d begins again", number)
             self.delta, self._grams = start, {}
-        self.roster.outcomes[number].merged = True
+        self.registry.outcomes[number].merged = True
         if self.arbiter is not None:
-            self.arbiter.settle(self.roster.present)
+            self.arbiter.settle(self.registry.present)
         self._remember()
         self.done = number
         return self.to_arrays()
@@ -186,7 +190,7 @@ class CollaborativeEditing(Strategy):
         try:
             return self._edit(grid, number, arrays, config)
         except TooFewPartiesError:
-            if not self.roster.wait_for_return(grid, number):
+            if not self.registry.wait_for_return(grid, number):
                 raise
             return False
 
@@ -198,25 +202,25 @@ class CollaborativeEditing(Strategy):
         What a party that is lost had asked for may be what others were ruled out for,
         so then requests are ruled on again, too.
         """
-        self.roster.begin_again(number)
+        self.registry.begin_again(number)
         if self.arbiter is not None:
-            entries = gather_tokens(self.roster, grid, number, self.job, self.limits)
+            entries = collect_tokens(self.registry, grid, number, self.job, self.limits)
             pooled = self.job.pooled
-            rule_round(self.arbiter, self.roster, number, entries, pooled=pooled)
-        asked = list(self.roster.present)
+            resolve_round(self.arbiter, self.registry, number, entries, pooled=pooled)
+        asked = list(self.registry.present)
         messages = self.configure_train(number, arrays, config, grid)
-        self.aggregate_train(number, self.roster.exchange(grid, number, messages))
-        if self.arbiter is not None and self.roster.present != asked:
+        self.aggregate_train(number, self.registry.exchange(grid, number, messages))
+        if self.arbiter is not None and self.registry.present != asked:
             return False
-        merged = list(self.roster.active)
+        merged = list(self.registry.active)
         for layers in self.job.plan.exchanges[1:] if merged else ():
             asking = self.configure_statistics(number, layers)
-            replies = self.roster.exchange(grid, number, asking)
+            replies = self.registry.exchange(grid, number, asking)
             self.aggregate_statistics(number, layers, replies)
-            if self.roster.active != merged:
+            if self.registry.active != merged:
                 return False
         self._read_again(grid, number)
-        return self.roster.active == merged
+        return self.registry.active == merged
 
     def configure_train(
         self,
@@ -238,26 +242,31 @@ class CollaborativeEditing(Strategy):
 
         A party without one takes part in nothing, which is no refusal.
         """
-        outcome, layers = self.roster.outcomes[server_round], self.job.plan.exchanges[0]
-        gathering = Gathering(server_round, layers, self.layers, self.merge.needs)
+        outcome, layers = (
+            self.registry.outcomes[server_round],
+            self.job.plan.exchanges[0],
+        )
+        aggregation = Aggregation(server_round, layers, self.layers, self.merge.needs)
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
                 told = read_targets_reply(reply.content)
-                self.limits.check_targets(told, server_round, self.roster.places[node])
+                self.limits.check_targets(
+                    told, server_round, self.registry.places[node]
+                )
                 if told.requests > 0:
                     outcome.edits[node] = self.limits.count_edits(reply, told, layers)
-                    gathering.add(reply)
-                    self.roster.count_statistics(server_round, reply)
+                    aggregation.add(reply)
+                    self.registry.count_statistics(server_round, reply)
             except StatisticsError as error:
-                self.roster.refuse(server_round, node, str(error))
+                self.registry.refuse(server_round, node, str(error))
                 continue
             outcome.told[node] = told
             if told.requests == 0:
-                self.roster.active.remove(node)
-        self.roster.require_enough(server_round)
-        if self.roster.active:
-            self._merge(layers, gathering)
+                self.registry.active.remove(node)
+        self.registry.require_enough(server_round)
+        if self.registry.active:
+            self._merge(layers, aggregation)
         return None, MetricRecord({"requests": outcome.requests})
 
     def configure_statistics(
@@ -277,10 +286,10 @@ class CollaborativeEditing(Strategy):
         A party whose statistics cannot be right is left out before any arithmetic, and
         the round goes on if enough remain.
         """
-        gathering = Gathering(server_round, layers, self.layers, self.merge.needs)
-        gathering.add_all(replies, self.roster)
-        self.roster.require_contributors(server_round)
-        self._merge(layers, gathering)
+        aggregation = Aggregation(server_round, layers, self.layers, self.merge.needs)
+        aggregation.add_all(replies, self.registry)
+        self.registry.require_contributors(server_round)
+        self._merge(layers, aggregation)
 
     def configure_evaluate(
         self,
@@ -294,8 +303,8 @@ class CollaborativeEditing(Strategy):
         Those without a request in this round judge the ones they made earlier.
         """
         job = self.job.model_copy(update={"round": server_round})
-        return self.roster.address(
-            Phase.EVALUATE, job, arrays, config, to=self.roster.present
+        return self.registry.address(
+            Phase.EVALUATE, job, arrays, config, to=self.registry.present
         )
 
     def aggregate_evaluate(
@@ -309,9 +318,9 @@ class CollaborativeEditing(Strategy):
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
-                metrics = self.limits.read_metrics(reply, server_round, self.roster)
+                metrics = self.limits.read_metrics(reply, server_round, self.registry)
             except StatisticsError as error:
-                self.roster.refuse(server_round, node, str(error))
+                self.registry.refuse(server_round, node, str(error))
                 continue
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + value
@@ -321,16 +330,16 @@ class CollaborativeEditing(Strategy):
         """All updates so far, in the precision of the wire."""
         return write_delta(self.delta, self.dtype)
 
-    def _merge(self, layers: Sequence[int], gathering: Gathering) -> None:
+    def _merge(self, layers: Sequence[int], aggregation: Aggregation) -> None:
         """Solve the layers of an exchange, and remember their grams for the round."""
         solved: dict[str, Tensor] = {}
         for layer in layers:
             edited = self.layers[layer]
-            given = gathering.statistics(layer)
-            self._grams[layer] = gathering.pooled(layer).gram
+            given = aggregation.statistics(layer)
+            self._grams[layer] = aggregation.pooled(layer).gram
             solved[edited.weight] = self.merge(given, edited.memory.prior())
         self.delta = add_deltas(self.delta, solved)
-        require_finite(self.delta, self.dtype, self.roster)
+        require_finite(self.delta, self.dtype, self.registry)
 
     def state(self) -> RoundState:
         """All that the next round depends on."""
@@ -350,11 +359,11 @@ class CollaborativeEditing(Strategy):
         layers = tuple(self.layers)
         job = self.job.model_copy(update={"round": number, "layers": layers})
         asking = self._address(Phase.MEMORY, job, self.to_arrays())
-        gathering = Gathering(number, layers, self.layers)
-        gathering.add_all(self.roster.exchange(grid, number, asking), self.roster)
-        self.roster.require_contributors(number)
+        aggregation = Aggregation(number, layers, self.layers)
+        aggregation.add_all(self.registry.exchange(grid, number, asking), self.registry)
+        self.registry.require_contributors(number)
         for layer in layers:
-            self._grams[layer] = gathering.pooled(layer).gram
+            self._grams[layer] = aggregation.pooled(layer).gram
 
     def _remember(self) -> None:
         """Add the round's grams to the memory of each layer."""
@@ -373,7 +382,7 @@ class CollaborativeEditing(Strategy):
     ) -> None:
         """Have the parties judge, then the server, and tell of the round."""
         messages = self.configure_evaluate(number, result.arrays, config, grid)
-        replies = self.roster.exchange(grid, number, messages)
+        replies = self.registry.exchange(grid, number, messages)
         found = self.aggregate_evaluate(number, replies)
         own = evaluate_fn(number, result.arrays) if evaluate_fn else None
         if found is not None:
@@ -392,9 +401,11 @@ class CollaborativeEditing(Strategy):
         prior: ArrayRecord | None = None,
     ) -> list[Message]:
         """Speak to the parties of their requests, with what was ruled on them."""
-        messages = self.roster.address(phase, job, arrays, config, prior)
+        messages = self.registry.address(phase, job, arrays, config, prior)
         if self.arbiter is not None:
             for message in messages:
-                rulings = self.arbiter.rulings.get(message.metadata.dst_node_id, ())
-                message.content["rulings"] = write_rulings(rulings)
+                resolutions = self.arbiter.resolutions.get(
+                    message.metadata.dst_node_id, ()
+                )
+                message.content["resolutions"] = write_resolutions(resolutions)
         return messages

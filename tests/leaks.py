@@ -12,7 +12,7 @@ from flwr.common.serde import message_to_proto
 
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
-from strategies.conflicts.blind_tokens import normalise
+from editing.requests.normalise import normalise
 
 SHORTEST = 5
 """Characters of the shortest text that is looked for; chance finds none as long."""

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from editing.evaluation.config import EvaluationConfig
-from editing.evaluation.likelihoods import Continuation, Judgement, judge
+from editing.evaluation.likelihoods import Continuation, Likelihood, compute_likelihoods
 from editing.evaluation.metrics import GENERATED, KINDS, MetricSums
 from editing.evaluation.token_accuracy import (
     asks_questions,
@@ -61,20 +61,20 @@ def evaluate_requests(
     context is an `InputError`.
 
     Args:
-        model: What is judged.
+        model: What is evaluated.
         requests: What it was asked to say.
-        config: What it is judged by; prompts that a request lacks are passed over.
+        config: What it is evaluated by; prompts that a request lacks are passed over.
         before: For each request, what the unedited model predicts at its questions of
             locality, as `predict_locality` tells; needed for ``locality_unchanged``.
-        on_batch: Told the number of continuations judged after each batch.
+        on_batch: Told the number of continuations evaluated after each batch.
     """
     chosen = config or EvaluationConfig()
     asked = [_asked_of(request, chosen) for request in requests]
     work = _continuations(model, requests, asked)
-    judgements = iter(judge(model, work, on_batch=on_batch))
+    likelihoods = iter(compute_likelihoods(model, work, on_batch=on_batch))
     cases = []
     for number, (request, prompts) in enumerate(zip(requests, asked, strict=True)):
-        found = [[next(judgements) for _ in each.answers] for each in prompts]
+        found = [[next(likelihoods) for _ in each.answers] for each in prompts]
         old = before[number] if before is not None else None
         cases.append(_case_of(request, prompts, found, old))
     return cases
@@ -93,8 +93,8 @@ def predict_locality(
         for request in requests
     ]
     work = _continuations(model, requests, asked)
-    judgements = iter(judge(model, work))
-    return [[next(judgements).predicted for _ in prompts] for prompts in asked]
+    likelihoods = iter(compute_likelihoods(model, work))
+    return [[next(likelihoods).predicted for _ in prompts] for prompts in asked]
 
 
 def _asked_of(request: EditRequest, config: EvaluationConfig) -> list[Asked]:
@@ -156,11 +156,11 @@ def _continuations(
 def _case_of(
     request: EditRequest,
     asked: Sequence[Asked],
-    judged: Sequence[Sequence[Judgement]],
+    evaluated: Sequence[Sequence[Likelihood]],
     before: Sequence[tuple[int, ...]] | None,
 ) -> Case:
-    by_kind: dict[str, list[Sequence[Judgement]]] = {kind: [] for kind in KINDS}
-    for each, found in zip(asked, judged, strict=True):
+    by_kind: dict[str, list[Sequence[Likelihood]]] = {kind: [] for kind in KINDS}
+    for each, found in zip(asked, evaluated, strict=True):
         by_kind.setdefault(each.kind, []).append(found)
     post: Case = {}
     for kind, prompts in by_kind.items():
@@ -180,7 +180,7 @@ def _case_of(
 
 
 def _fields_of(
-    request: EditRequest, kind: str, prompts: Sequence[Sequence[Judgement]]
+    request: EditRequest, kind: str, prompts: Sequence[Sequence[Likelihood]]
 ) -> Case:
     """Write prompts that the request's objects follow."""
     objects = list(_objects_of(request))
@@ -189,9 +189,9 @@ def _fields_of(
     asked = [each[wanted] for each in named if wanted in each]
     fields: Case = {
         f"{kind}_prompts_probs": [
-            {name: judged.nll for name, judged in each.items()} for each in named
+            {name: evaluated.nll for name, evaluated in each.items()} for each in named
         ],
-        f"{kind}_prompts_correct": [judged.correct for judged in asked],
+        f"{kind}_prompts_correct": [evaluated.correct for evaluated in asked],
     }
     if kind in KINDS and asks_questions(request):
         fields[f"{kind}_prompts_token_correct"] = [list(each.hits) for each in asked]

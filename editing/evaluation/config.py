@@ -1,4 +1,4 @@
-"""What requests are judged by, beside rewrites, paraphrases and neighbourhood."""
+"""What requests are evaluated by, beside rewrites, paraphrases and neighbourhood."""
 
 from pydantic import PositiveInt
 
@@ -19,13 +19,13 @@ class GenerationConfig(Settings):
 
 
 class EvaluationConfig(GenerationConfig):
-    """What is measured on top of what every request is judged by.
+    """What is measured on top of what every request is evaluated by.
 
     Attributes:
         generation: Whether texts are written for a request's generation prompts, and
             their entropy measured.
         attribute_prompts: Whether prompts of other subjects that have the new object
-            in truth are judged, as in ROME.
+            in truth are evaluated, as in ROME.
     """
 
     generation: bool = False

@@ -1,4 +1,4 @@
-"""Judgements: how likely answers are after their prompts.
+"""Likelihoods: how likely answers are after their prompts.
 
 What several answers have in common is run once. An answer of ``n`` tokens is read off
 the row ``prompt + answer[:-1]``, at its last ``n`` positions; with causal attention
@@ -46,7 +46,7 @@ class Continuation:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Likelihood:
     """How the model takes one continuation.
 
     Attributes:
@@ -66,12 +66,12 @@ class Judgement:
         return all(self.hits)
 
 
-def judge(
+def compute_likelihoods(
     model: EditableModel,
     continuations: Sequence[Continuation],
     batch_size: int = 256,
     on_batch: Callable[[int], None] | None = None,
-) -> list[Judgement]:
+) -> list[Likelihood]:
     """Judge continuations, every distinct row once, in batches of similar length.
 
     Rows are padded on the right, where causal attention does not look, and only the
@@ -80,7 +80,7 @@ def judge(
 
     Args:
         model: What judges.
-        continuations: What is judged, in any order and with any repetitions.
+        continuations: What is evaluated, in any order and with any repetitions.
         batch_size: Rows of a batch, to begin with.
         on_batch: Told the number of continuations done after each batch.
     """
@@ -89,9 +89,9 @@ def judge(
     for index, host in enumerate(hosts):
         guests[host].append(index)
     order = sorted(range(len(rows)), key=lambda row: (len(rows[row]), row))
-    found: dict[int, Judgement] = {}
+    found: dict[int, Likelihood] = {}
 
-    def run(batch: Sequence[int]) -> list[Judgement]:
+    def run(batch: Sequence[int]) -> list[Likelihood]:
         items = [[continuations[guest] for guest in guests[row]] for row in batch]
         return _judge_batch(model, [rows[row] for row in batch], items)
 
@@ -99,9 +99,9 @@ def judge(
     budget = BATCH_TOKENS.get(model.device.type, MOST_BATCH_TOKENS)
     for start, stop in split_by_tokens(lengths, batch_size, budget):
         batch = order[start:stop]
-        for part, judgements in run_batches(batch, len(batch), run):
-            judged = [guest for row in part for guest in guests[row]]
-            found.update(zip(judged, judgements, strict=True))
+        for part, likelihoods in run_batches(batch, len(batch), run):
+            evaluated = [guest for row in part for guest in guests[row]]
+            found.update(zip(evaluated, likelihoods, strict=True))
         if on_batch is not None:
             on_batch(len(found))
     return [found[index] for index in range(len(continuations))]
@@ -155,7 +155,7 @@ def _judge_batch(
     model: EditableModel,
     rows: Sequence[tuple[int, ...]],
     guests: Sequence[Sequence[Continuation]],
-) -> list[Judgement]:
+) -> list[Likelihood]:
     states: dict[tuple[int, int], int] = {}
     wanted: list[tuple[int, int]] = []
     for row, items in enumerate(guests):
@@ -177,7 +177,7 @@ def _judge_batch(
     hits, choices = (predicted == tokens).tolist(), predicted.tolist()
     means = [float(part.mean()) for part in costs.double().cpu().split(sizes)]
     return [
-        Judgement(mean, tuple(choices[end - n : end]), tuple(hits[end - n : end]))
+        Likelihood(mean, tuple(choices[end - n : end]), tuple(hits[end - n : end]))
         for mean, (n, end) in zip(means, parts, strict=True)
     ]
 

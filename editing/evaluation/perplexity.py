@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from editing.base.errors import InputError
-from editing.evaluation.likelihoods import Continuation, judge
+from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow
 
@@ -104,6 +104,6 @@ def _windows(
 def _read_window(model: EditableModel, ids: tuple[int, ...], new: int) -> Surprise:
     """Read the tokens of a window from place `new` on."""
     context = TokenRow(ids[:new], new - 1)
-    (found,) = judge(model, [Continuation(context, ids[new:])])
+    (found,) = compute_likelihoods(model, [Continuation(context, ids[new:])])
     count = len(ids) - new
     return Surprise(found.nll * count, count)

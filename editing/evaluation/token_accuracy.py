@@ -8,7 +8,7 @@ inside or before an answer.
 
 from collections.abc import Mapping, Sequence
 
-from editing.evaluation.likelihoods import Judgement
+from editing.evaluation.likelihoods import Likelihood
 from editing.evaluation.metrics import KINDS
 from editing.requests.edit_request import EditRequest
 
@@ -24,9 +24,9 @@ def asks_questions(request: EditRequest) -> bool:
     return bool(request.target_true is None or request.locality or request.portability)
 
 
-def hits_of(judgements: Sequence[Judgement]) -> list[bool]:
+def hits_of(likelihoods: Sequence[Likelihood]) -> list[bool]:
     """Whether each token is right, of that answer of several that is most right."""
-    best = max(judgements, key=lambda each: sum(each.hits) / len(each.hits))
+    best = max(likelihoods, key=lambda each: sum(each.hits) / len(each.hits))
     return list(best.hits)
 
 

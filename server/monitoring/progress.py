@@ -217,7 +217,7 @@ class ProgressFile:
 
 
 PHASE_NAMES = {
-    "query.describe": "introduction",
+    "query.describe": "handshake",
     "query.moments": "covariance",
     "query.tokens": "tokens",
     "train.targets": "targets",

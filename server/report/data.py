@@ -35,10 +35,10 @@ class RoundMetrics(Settings):
         groups: Metrics of a part of the prompts, named ``metric.part``.
         held_out_acc: Share of facts never edited that the model still answers.
         refusals: The parties left out of the round.
-        retained: The same for the requests of all earlier rounds, judged after this
+        retained: The same for the requests of all earlier rounds, evaluated after this
             one; None in the first.
-        by_round: The same for the requests of each round up to this one.
-        judged: How many requests these metrics are of: all that were asked for by who
+        by_round: The same for the requests of each round up to this one. evaluated: How
+        many requests these metrics are of: all that were asked for by who
             is there to judge, whether they were edited or left out.
         requests: How many requests were edited in the round.
         known: How many were left out because the model held them.
@@ -65,7 +65,7 @@ class RoundMetrics(Settings):
     refusals: tuple[Refusal, ...] = ()
     retained: "RoundMetrics | None" = None
     by_round: tuple["RoundMetrics", ...] = ()
-    judged: int | None = None
+    evaluated: int | None = None
     requests: int | None = None
     known: int = 0
     left_out: int = 0

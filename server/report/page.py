@@ -128,8 +128,8 @@ RETENTION_WORDS = (
     ),
     (
         "Earlier",
-        "A metric over the requests of all earlier rounds, judged after this one; the "
-        "others are over the round's own requests.",
+        "A metric over the requests of all earlier rounds, evaluated after this one; "
+        "the others are over the round's own requests.",
     ),
 )
 REQUEST_WORDS = {

@@ -109,7 +109,7 @@ def reading(metrics: RoundMetrics, name: str) -> float | None:
 
 
 def draw_panel(axes: Axes, report: Report, name: str) -> None:
-    """Draw one metric against the round; a line has a gap where nothing was judged."""
+    """Draw one metric against the round, with a gap where nothing was evaluated."""
     for index, run in enumerate(report.runs):
         read = [reading(metrics, name) for metrics in run.metrics]
         axes.plot(

@@ -19,7 +19,7 @@ ACCURACIES = (
 )
 COSTS = ("relative_difference_to_global", "seconds", "bytes_per_party")
 EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
-JUDGED = ("judged", "judged.earlier")
+JUDGED = ("evaluated", "evaluated.earlier")
 COUNTS = ("known", "left_out", "duplicates", "conflicts")
 RESIDUALS = ("residual_norm", "residual_ratio")
 TITLES = {
@@ -48,7 +48,7 @@ TITLES = {
     "held_out_acc": "Held-out accuracy",
     "retention": "Retention",
     "requests": "Requests edited",
-    "judged": "Judged",
+    "evaluated": "Evaluated",
     "known": "Known already",
     "left_out": "Left out",
     "duplicates": "Duplicates",
@@ -118,7 +118,7 @@ def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
     retained = metrics.retained or RoundMetrics()
     earlier = {f"{name}.earlier": getattr(retained, name) for name in OVERVIEW}
     own = {"merge": merge} | plain | dict(metrics.groups)
-    held = {"retention": retained.rewrite_acc, "judged.earlier": retained.judged}
+    held = {"retention": retained.rewrite_acc, "evaluated.earlier": retained.evaluated}
     return own | held | earlier
 
 
@@ -157,8 +157,8 @@ def request_columns(report: Report) -> list[str]:
     counts = [name for name in COUNTS if frame[name].any()]
     if not counts and not has_rounds(report):
         return []
-    judged = JUDGED if has_rounds(report) else ()
-    return known(frame, ["requests", *counts, *judged, *RESIDUALS])
+    evaluated = JUDGED if has_rounds(report) else ()
+    return known(frame, ["requests", *counts, *evaluated, *RESIDUALS])
 
 
 def known(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:

@@ -114,7 +114,7 @@ def evaluate_delta(
 
     A text's perplexity and named tasks are measured before and after the delta.
     """
-    from sims.results.evaluation import judge_delta
+    from sims.results.evaluation import evaluate_with_delta
     from sims.results.measures import Measures
 
     measures = Measures(
@@ -131,7 +131,7 @@ def evaluate_delta(
         task_dir=task_dir,
         limit=limit,
     )
-    judge_delta(
+    evaluate_with_delta(
         model,
         requests,
         output,

@@ -105,7 +105,7 @@ def revert_delta(
         check_edited(edited, delta, model_path, ran_in)
     with create_output_folder(output) as draft:
         bound = restore_weights(edited, delta, kept, torch_dtype(ran_in))
-        found = judge_restoration(edited, delta, record, bound, changed=not untouched)
+        found = check_restoration(edited, delta, record, bound, changed=not untouched)
         save_whole(edited, str(model_path), draft, max_shard_size)
         words = {"name": public_name(str(model_path)), "verdict": found.say()}
         words |= {"delta": delta.fingerprint(), "dtype": found.dtype}
@@ -157,7 +157,7 @@ def restore_weights(
     return bound
 
 
-def judge_restoration(
+def check_restoration(
     model: nn.Module,
     delta: DeltaFile,
     record: EditRecord | None,

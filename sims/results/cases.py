@@ -306,5 +306,5 @@ def _measure(value: object, number: int, level: str = "") -> dict[str, float]:
         raise CaseFileError(f"`case_id` is {case.case_id}, and the name says {number}")
     metrics = case.measure()
     if not metrics:
-        raise CaseFileError("`post` holds no prompt that was judged")
+        raise CaseFileError("`post` holds no prompt that was evaluated")
     return metrics

@@ -32,7 +32,7 @@ from sims.results.measures import (
 )
 
 
-def judge_delta(
+def evaluate_with_delta(
     model_path: str,
     requests: Path,
     output: Path,
@@ -74,7 +74,7 @@ def judge_delta(
         before = predict_locality(model, asked)
         unedited = {} if delta is None else measure_beside(model, wanted, sources)
         with edited(model, delta):
-            cases = judge_cases(model, asked, wanted, sources, before, show)
+            cases = evaluate_cases(model, asked, wanted, sources, before, show)
             beside = measure_beside(model, wanted, sources)
     metrics = sum_cases(cases).means()
     result = {
@@ -93,7 +93,7 @@ def judge_delta(
     show_beside(unedited, beside, note_texts(wanted, cases))
 
 
-def judge_cases(
+def evaluate_cases(
     model: EditableModel,
     asked: Sequence[EditRequest],
     measures: Measures,

@@ -1,4 +1,4 @@
-"""What a judgement measures beside the prompts of requests."""
+"""What a likelihood measures beside the prompts of requests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +20,15 @@ class Measures(Settings):
     """What the command line asks for.
 
     Attributes:
-        attribute_prompts: Whether prompts that have the new object in truth are judged.
-        generation: Whether texts are written; snippets ask for them too.
-        greedy: Whether they are written greedily, and not drawn.
-        max_tokens: How long a text gets, its prompt counted.
-        seed: Draws the texts.
-        snippets: ROME's ``attribute_snippets.json``.
-        idf: The weights of words; looked for beside the snippets if None.
-        vocabulary: The places of these words; looked for beside the snippets if None.
-        text: A text file whose perplexity is told.
-        tasks: What lm-evaluation-harness runs, with commas between.
-        task_dir: A folder with tasks of one's own.
-        limit: Documents of each task.
+        attribute_prompts: Whether prompts that have the new object in truth are
+        evaluated. generation: Whether texts are written; snippets ask for them too.
+        greedy: Whether they are written greedily, and not drawn. max_tokens: How long a
+        text gets, its prompt counted. seed: Draws the texts. snippets: ROME's
+        ``attribute_snippets.json``. idf: The weights of words; looked for beside the
+        snippets if None. vocabulary: The places of these words; looked for beside the
+        snippets if None. text: A text file whose perplexity is told. tasks: What
+        lm-evaluation-harness runs, with commas between. task_dir: A folder with tasks
+        of one's own. limit: Documents of each task.
     """
 
     attribute_prompts: bool = False
@@ -54,7 +51,7 @@ class Measures(Settings):
 
     @property
     def evaluation(self) -> EvaluationConfig:
-        """What requests are judged by."""
+        """What requests are evaluated by."""
         drawn = {"top_k": 1} if self.greedy else {}
         return EvaluationConfig(
             attribute_prompts=self.attribute_prompts,

@@ -19,7 +19,7 @@ LINES = (BEFORE, ONE, ZERO)
 WEIGHTS = {ONE: 1.0, ZERO: 0.0}
 
 CONTEST, AROUND = "contest", "around"
-"""What is judged: right object against conflicting one, and what shall stay."""
+"""What is evaluated: right object against conflicting one, and what shall stay."""
 
 GAP = "p(right) - p(conflicting)"
 SCORES = (
@@ -44,7 +44,7 @@ READ = {
     "neighborhood_success": (AROUND, "neighborhood_success"),
     "neighborhood_acc": (AROUND, "neighborhood_acc"),
 }
-"""Where a row's columns stand among the metrics of what is judged."""
+"""Where a row's columns stand among the metrics of what is evaluated."""
 
 
 class Augmentation(Study):
@@ -85,8 +85,8 @@ class Augmentation(Study):
             "pairs": len(pairs),
             "agreeing": sum(not pair.contradicts for pair in pairs),
         }
-        judged = {
-            CONTEST: tuple(each.judged for each in contests),
+        evaluated = {
+            CONTEST: tuple(each.evaluated for each in contests),
             AROUND: tuple(each.surroundings for each in contests),
         }
         most = min(MOST, *(len(each.phrasings) for each in contests))
@@ -95,7 +95,7 @@ class Augmentation(Study):
                 name="before",
                 rounds=(first,),
                 labels={**labels, "line": BEFORE, "phrasings": 0},
-                judged=judged,
+                evaluated=evaluated,
             ),
             *(
                 Trial(
@@ -106,7 +106,7 @@ class Augmentation(Study):
                         f"requests.phrasings={count}",
                     ),
                     labels={**labels, "line": line, "phrasings": count},
-                    judged=judged,
+                    evaluated=evaluated,
                 )
                 for line, weight in WEIGHTS.items()
                 for count in (range(most + 1) if line == ONE else (0, most))
@@ -159,10 +159,10 @@ def check_phrasings(config: RunConfig) -> None:
 
 
 def scores_of(result: TrialResult) -> dict[str, float | None]:
-    """Read what a model was judged by, all in per cent."""
+    """Read what a model was evaluated by, all in per cent."""
     found: dict[str, float | None] = {}
     for column, (name, metric) in READ.items():
-        value = result.judged[name].get(metric)
+        value = result.evaluated[name].get(metric)
         scale = 100 if metric.endswith("_diff") else 1
         found[column] = None if value is None else scale * value
     return found

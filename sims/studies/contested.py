@@ -22,7 +22,7 @@ class ContestedFact:
     Attributes:
         pair: What shall win, and what is edited first.
         phrasings: Prompts that the winner's request may be sent with.
-        held_out: Texts that are never edited, only judged by.
+        held_out: Texts that are never edited, only evaluated by.
     """
 
     pair: ConflictPair
@@ -42,7 +42,7 @@ class ContestedFact:
         return bare(self.pair.right).model_copy(update={"paraphrase_prompts": texts})
 
     @property
-    def judged(self) -> EditRequest:
+    def evaluated(self) -> EditRequest:
         """The right object against the conflicting one, prompt and held-out wording."""
         changes = {
             "target_true": self.pair.conflicting.target_new,

@@ -60,7 +60,10 @@ class Forgetting(Study):
         """One trial a memory weight, and two of the contrasting kind of noise."""
         sizes = round_sizes(config)
         drawn = {
-            noise: [targets, *(without_judges(later, config) for later in rest)]
+            noise: [
+                targets,
+                *(without_evaluation_prompts(later, config) for later in rest),
+            ]
             for noise, (targets, *rest) in draw_rounds(
                 pool, [sum(each) for each in sizes], seed
             ).items()
@@ -99,12 +102,12 @@ class Forgetting(Study):
         return " ".join([*words, *map(state_contrast, others)])
 
 
-def without_judges(
+def without_evaluation_prompts(
     requests: Sequence[EditRequest], config: RunConfig
 ) -> list[EditRequest]:
-    """Leave later requests their own prompt alone to be judged by.
+    """Leave later requests their own prompt alone to be evaluated by.
 
-    All requests are judged again after every round; the later ones' paraphrases and
+    All requests are evaluated again after every round; the later ones' paraphrases and
     neighbours would take most of the time and are not read. Paraphrases stay where they
     are edited as well.
     """
@@ -176,8 +179,8 @@ def draw_price(frame: pd.DataFrame) -> Figure:
     return Figure(
         title="What remembering costs: the later rounds' own requests",
         caption=(
-            f"Each round judged right after it, under {NOISES[later['noise'].iloc[0]]}."
-            " The table shows the mean over rounds."
+            "Each round evaluated right after it, under "
+            f"{NOISES[later['noise'].iloc[0]]}. The table shows the mean over rounds."
         ),
         picture=draw_panels(
             later,
@@ -268,7 +271,7 @@ def state_price(frame: pd.DataFrame) -> str:
         for gamma in (ZERO, ONE, LAMBDA)
     ]
     return (
-        "Of the later requests themselves, judged right after their round, "
+        "Of the later requests themselves, evaluated right after their round, "
         f"{enumerate_words(parts)} per cent succeed in the mean over rounds (and in "
         "the last one)."
     )

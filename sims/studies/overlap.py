@@ -193,7 +193,7 @@ Case = dict[str, object]
 
 
 def split_cases(result: TrialResult, number: int) -> tuple[list[Case], list[Case]]:
-    """Tell the cases of the repeated request from all others judged after a round."""
+    """Separate the cases of the repeated request from all others after a round."""
     requests = result.trial.requests
     same = requests[0].model_copy(update={"case_id": 0})
     copies: list[Case] = []

@@ -95,7 +95,7 @@ def describe(result: TrialResult, folder: Path) -> dict[str, object]:
         "settings": list(result.trial.overrides),
         "folder": result.folder.relative_to(folder).as_posix(),
         "seconds": result.report.seconds,
-        "judged": {name: dict(means) for name, means in result.judged.items()},
+        "evaluated": {name: dict(means) for name, means in result.evaluated.items()},
     }
 
 

@@ -72,7 +72,7 @@ class Judge:
     """Judges further requests by a run's edited model, which is loaded once."""
 
     def __init__(self, config: ModelConfig, hyperparameters: str | None = None) -> None:
-        """Load nothing before something is to be judged.
+        """Load nothing before something is to be evaluated.
 
         Args:
             config: Which model.
@@ -207,7 +207,7 @@ class Runner:
     def _read(
         self, seed: int, trial: Trial, config: RunConfig, folder: Path
     ) -> TrialResult:
-        """Read what a trial left, and judge what it wants judged besides."""
+        """Read what a trial left, and judge what it wants evaluated besides."""
         report = read_report(folder / "report.json")
         named = config.editing.hyperparameters
         self._judge = self._judge or Judge(config.model, named)
@@ -217,7 +217,7 @@ class Runner:
             report=report.runs[0],
             unedited=report.unedited,
             folder=folder,
-            judged=self._judge(trial.judged, folder / "delta.safetensors"),
+            evaluated=self._judge(trial.evaluated, folder / "delta.safetensors"),
         )
 
     def _prepare(self, seed: int, trial: Trial) -> Run:

@@ -27,18 +27,18 @@ class Trial:
     """One run of a study.
 
     Attributes:
-        name: Names the run's folder, once among the trials of a seed.
-        rounds: What each party asks for in each round.
-        settings: What differs from the scenario, each ``table.key=value``.
-        labels: What the study reads its trials apart by.
-        judged: Further requests by name, which the model is judged by after the run.
+        name: Names the run's folder, once among the trials of a seed. rounds: What each
+        party asks for in each round. settings: What differs from the scenario, each
+        ``table.key=value``. labels: What the study reads its trials apart by.
+        evaluated: Further requests by name, which the model is evaluated by after the
+        run.
     """
 
     name: str
     rounds: tuple[Round, ...]
     settings: tuple[str, ...] = ()
     labels: Mapping[str, str | float] = field(default_factory=dict)
-    judged: Mapping[str, tuple[EditRequest, ...]] = field(default_factory=dict)
+    evaluated: Mapping[str, tuple[EditRequest, ...]] = field(default_factory=dict)
 
     @property
     def requests(self) -> tuple[EditRequest, ...]:
@@ -82,7 +82,7 @@ class TrialResult:
         report: The run's own report.
         unedited: What the model said before any edit.
         folder: The run's folder.
-        judged: Metrics of the trial's further requests, by their name.
+        evaluated: Metrics of the trial's further requests, by their name.
     """
 
     seed: int
@@ -90,10 +90,10 @@ class TrialResult:
     report: RunReport
     unedited: RoundMetrics | None
     folder: Path
-    judged: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    evaluated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def cases(self, number: int) -> list[dict[str, object]]:
-        """Read all cases judged after a round, which is counted from 1."""
+        """Read all cases evaluated after a round, which is counted from 1."""
         path = self.folder / "rounds" / f"round_{number:03d}.jsonl"
         lines = path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines if line]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from editing.evaluation.likelihoods import Continuation, judge
+from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_target, tokenize_text
 from sims.world.people import Fact, World
@@ -36,11 +36,13 @@ def measure_recall(
     and the tokens before it.
     """
     asked = list(questions(world, people))
-    judgements = judge(model, [_continuation(model, world, each) for each in asked])
+    likelihoods = compute_likelihoods(
+        model, [_continuation(model, world, each) for each in asked]
+    )
     correct: dict[str, list[bool]] = {}
-    for question, judgement in zip(asked, judgements, strict=True):
+    for question, likelihood in zip(asked, likelihoods, strict=True):
         name = f"{question.fact.relation.name}: {question.phrasing.prompt}"
-        correct.setdefault(name, []).append(judgement.correct)
+        correct.setdefault(name, []).append(likelihood.correct)
     return {name: 100 * sum(hits) / len(hits) for name, hits in correct.items()}
 
 

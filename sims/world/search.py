@@ -100,7 +100,7 @@ class Bench:
         )
         requests, targets = self.draws[draw], self._targets_of(draw, plan)
         reached = [
-            judge_merge(self.model, requests, targets, plan, merge, self.moments)
+            score_merge(self.model, requests, targets, plan, merge, self.moments)
             for merge in (GlobalMerge(), TaskArithmeticMerge())
         ]
         return reached[0], reached[1]["score"]
@@ -116,7 +116,7 @@ class Bench:
         return self._targets[key]
 
 
-def judge_merge(
+def score_merge(
     model: EditableModel,
     requests: Sequence[EditRequest],
     targets: Float[Tensor, "n d_out"],

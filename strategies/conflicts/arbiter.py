@@ -1,4 +1,4 @@
-"""The server's part when requests meet: tokens in, a ruling for each request out."""
+"""Conflict resolution at the server: tokens in, a resolution for each request out."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -7,9 +7,9 @@ from flwr.serverapp import Grid
 
 from editing.algebra.statistics import StatisticsError
 from strategies.conflicts.policies import Entry, RoundVerdict, Verdict, resolve
-from strategies.conflicts.records import Ruling, TokenEntry, read_tokens
+from strategies.conflicts.records import Resolution, TokenEntry, read_tokens
 from strategies.rounds.limits import Limits
-from strategies.rounds.registry import UNNUMBERED, Roster
+from strategies.rounds.registry import UNNUMBERED, PartyRegistry
 from strategies.scenario import PartiesConfig
 from strategies.wire.messages import Job, Phase
 
@@ -18,9 +18,9 @@ class Arbiter:
     """Compares the tokens of each round's requests, with one another and with history.
 
     Attributes:
-        parties: Says what is compared and by which policy.
-        history: Tokens of the requests that earlier rounds edited.
-        rulings: What each node is told of its requests, those of this round and those
+        parties: Says what is compared and by which policy. history: Tokens of the
+        requests that earlier rounds edited. resolutions: What each node is told of its
+        requests, those of this round and those
             that earlier rounds edited; requests that met no other one are not among
             them.
     """
@@ -29,7 +29,7 @@ class Arbiter:
         """Begin with no history."""
         self.parties = parties
         self.history: list[Entry] = []
-        self.rulings: dict[int, list[Ruling]] = {}
+        self.resolutions: dict[int, list[Resolution]] = {}
         self._kept: list[tuple[int, Entry]] = []
 
     def rule(
@@ -56,15 +56,15 @@ class Arbiter:
         }
         verdict = self.compare(claims)
         self._kept = [(claims[each][0], each) for each in verdict.kept]
-        self.rulings = {}
+        self.resolutions = {}
         conflicts = verdict.conflicts if self.resolves else ()
         disputed = {each.fact for each in conflicts}
         met = {entry for each in verdict.duplicates for entry in each.entries}
         for each in verdict.verdicts:
             if each.entry.fact in disputed or each.entry in met:
                 node, party = claims[each.entry]
-                told = ruling(each, party, disputed=each.entry.fact in disputed)
-                self.rulings.setdefault(node, []).append(told)
+                told = resolution(each, party, disputed=each.entry.fact in disputed)
+                self.resolutions.setdefault(node, []).append(told)
         earlier = [entry for each in conflicts for entry in each.entries]
         self._tell_of_earlier(number, earlier, list(entries), seats)
         repeated = sum(len(each.entries) - 1 for each in verdict.duplicates)
@@ -84,8 +84,8 @@ class Arbiter:
             for node in nodes:
                 if seats is None or seats[node] == entry.party:
                     party = entry.party if entry.party < UNNUMBERED else -1
-                    told = ruling(Verdict(entry, "kept"), party, disputed=True)
-                    self.rulings.setdefault(node, []).append(told)
+                    told = resolution(Verdict(entry, "kept"), party, disputed=True)
+                    self.resolutions.setdefault(node, []).append(told)
 
     def settle(self, nodes: Collection[int]) -> None:
         """Enter the round's requests that were edited into history.
@@ -111,28 +111,32 @@ class Arbiter:
         )
 
 
-def gather_tokens(
-    roster: Roster, grid: Grid, number: int, job: Job, limits: Limits | None = None
+def collect_tokens(
+    registry: PartyRegistry,
+    grid: Grid,
+    number: int,
+    job: Job,
+    limits: Limits | None = None,
 ) -> dict[int, tuple[TokenEntry, ...]]:
     """Ask the parties for the tokens of their requests of a round; by node."""
     limits = limits or Limits()
-    asking = roster.address(Phase.TOKENS, job, ArrayRecord())
+    asking = registry.address(Phase.TOKENS, job, ArrayRecord())
     entries = {}
-    for reply in roster.exchange(grid, number, asking):
+    for reply in registry.exchange(grid, number, asking):
         node = reply.metadata.src_node_id
         try:
             found = read_tokens(reply.content)
-            limits.check_requests(len(found), number, roster.places.get(node, -1))
+            limits.check_requests(len(found), number, registry.places.get(node, -1))
             entries[node] = found
         except StatisticsError as error:
-            roster.refuse(number, node, str(error))
-    roster.require_enough(number)
+            registry.refuse(number, node, str(error))
+    registry.require_enough(number)
     return entries
 
 
-def rule_round(
+def resolve_round(
     arbiter: Arbiter,
-    roster: Roster,
+    registry: PartyRegistry,
     number: int,
     entries: Mapping[int, Sequence[TokenEntry]],
     *,
@@ -141,14 +145,14 @@ def rule_round(
     """Rule on the requests of those who are there, and enter what met.
 
     Args:
-        arbiter: Keeps the rulings.
-        roster: Knows whose node is whose.
+        arbiter: Keeps the resolutions.
+        registry: Knows whose node is whose.
         number: The round.
         entries: Tokens by node, the nodes in the order of their parties.
         pooled: Whether one node speaks for all.
     """
-    outcome = roster.outcomes[number]
-    seats = None if pooled else roster.seats
+    outcome = registry.outcomes[number]
+    seats = None if pooled else registry.seats
     outcome.duplicates, outcome.conflicts = arbiter.rule(number, entries, seats)
 
 
@@ -162,12 +166,12 @@ def word(entry: TokenEntry) -> tuple[str, str]:
     return entry.fact, entry.target
 
 
-def ruling(verdict: Verdict, party: int, *, disputed: bool) -> Ruling:
+def resolution(verdict: Verdict, party: int, *, disputed: bool) -> Resolution:
     """Write what a party is told of one request, by the number it knows itself by."""
     reason = verdict.reason
     if reason == "kept":
         reason = "conflict" if disputed else "duplicate"
-    return Ruling(
+    return Resolution(
         round=verdict.entry.round,
         party=party,
         place=verdict.entry.place,

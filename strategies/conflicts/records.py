@@ -1,4 +1,4 @@
-"""What parties and server say of requests that meet: tokens up, rulings down.
+"""What parties and server say of requests that meet: tokens up, resolutions down.
 
 A token tells nobody without the parties' common key what a request is about
 (`strategies.conflicts.blind_tokens`). The server compares tokens and tells each
@@ -33,7 +33,7 @@ class TokenEntry(Settings):
     target: Digest
 
 
-class Ruling(Settings):
+class Resolution(Settings):
     """What becomes of a request that met another one.
 
     Attributes:
@@ -54,7 +54,7 @@ class Ruling(Settings):
 
 
 _ENTRIES = TypeAdapter(tuple[TokenEntry, ...])
-_RULINGS = TypeAdapter(tuple[Ruling, ...])
+_RULINGS = TypeAdapter(tuple[Resolution, ...])
 
 
 def write_tokens(entries: Sequence[TokenEntry]) -> RecordDict:
@@ -78,12 +78,14 @@ def read_tokens(content: RecordDict) -> tuple[TokenEntry, ...]:
     return entries
 
 
-def write_rulings(rulings: Sequence[Ruling]) -> ConfigRecord:
+def write_resolutions(resolutions: Sequence[Resolution]) -> ConfigRecord:
     """Pack what a node is told of its requests."""
-    return ConfigRecord({"rulings": _RULINGS.dump_json(tuple(rulings)).decode()})
+    return ConfigRecord(
+        {"resolutions": _RULINGS.dump_json(tuple(resolutions)).decode()}
+    )
 
 
-def read_rulings(content: RecordDict) -> tuple[Ruling, ...]:
+def read_resolutions(content: RecordDict) -> tuple[Resolution, ...]:
     """What the server says of this node's requests; nothing unless it compared them."""
-    record = content.config_records.get("rulings")
-    return _RULINGS.validate_json(str(record["rulings"])) if record else ()
+    record = content.config_records.get("resolutions")
+    return _RULINGS.validate_json(str(record["resolutions"])) if record else ()

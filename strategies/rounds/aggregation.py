@@ -8,12 +8,12 @@ from flwr.app import Message
 from editing.algebra.encodings import decode
 from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
 from strategies.rounds.limits import check_same_edits
-from strategies.rounds.registry import Roster
+from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer
 from strategies.wire.messages import read_statistics
 
 
-class Gathering:
+class Aggregation:
     """What the parties sent of some layers in one exchange.
 
     For a merge that needs their sum alone, memory does not grow with their number.
@@ -54,18 +54,18 @@ class Gathering:
             else:
                 parts.append(part)
 
-    def add_all(self, replies: Iterable[Message], roster: Roster) -> None:
+    def add_all(self, replies: Iterable[Message], registry: PartyRegistry) -> None:
         """Take in what comes, and refuse who sends what cannot be right."""
-        edits = roster.outcomes[self._number].edits
+        edits = registry.outcomes[self._number].edits
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
                 check_same_edits(reply, self._layers, edits.get(node))
                 self.add(reply)
             except StatisticsError as error:
-                roster.refuse(self._number, node, str(error))
+                registry.refuse(self._number, node, str(error))
             else:
-                roster.count_statistics(self._number, reply)
+                registry.count_statistics(self._number, reply)
 
     def statistics(self, layer: int) -> Sequence[LayerStatistics]:
         """What was sent of a layer: the sum, or each in the order of the replies."""

@@ -16,7 +16,7 @@ from flwr.serverapp.exception import AggregationError
 from torch import Tensor
 
 from editing.algebra.statistics import StatisticsError
-from strategies.rounds.registry import Roster
+from strategies.rounds.registry import PartyRegistry
 from strategies.scenario import PartiesConfig
 from strategies.wire.messages import TargetsReply, read_metrics
 
@@ -120,13 +120,13 @@ class Limits:
         return edits
 
     def read_metrics(
-        self, reply: Message, number: int, roster: Roster
+        self, reply: Message, number: int, registry: PartyRegistry
     ) -> dict[str, float]:
         """Read metrics of no more requests than the party has asked for so far.
 
         Others are a `StatisticsError`, see `strategies.wire.messages.read_metrics`.
         """
-        place = roster.places.get(reply.metadata.src_node_id, -1)
+        place = registry.places.get(reply.metadata.src_node_id, -1)
         return read_metrics(reply.content, self.asked_until(number, place))
 
 
@@ -160,14 +160,14 @@ def check_same_edits(reply: Message, layers: Iterable[int], edits: int | None) -
 
 
 def require_finite(
-    delta: Mapping[str, Tensor], dtype: torch.dtype, roster: Roster
+    delta: Mapping[str, Tensor], dtype: torch.dtype, registry: PartyRegistry
 ) -> None:
     """Stop before an update goes out that would spoil everybody's model.
 
     Args:
         delta: All updates so far, by parameter name.
         dtype: In what precision they go out.
-        roster: Knows who contributes to the last of them.
+        registry: Knows who contributes to the last of them.
 
     Raises:
         OverflowingUpdateError: Naming who contributed.
@@ -176,8 +176,8 @@ def require_finite(
         if not update.to(dtype).isfinite().all():
             kind = str(dtype).removeprefix("torch.")
             parties = [
-                f"node {node} (party {roster.places.get(node, -1)})"
-                for node in roster.active
+                f"node {node} (party {registry.places.get(node, -1)})"
+                for node in registry.active
             ]
             raise OverflowingUpdateError(
                 f"The merged update of `{name}` has entries that are no numbers in "

@@ -22,7 +22,7 @@ from strategies.rounds.exchange import (
     exchange,
 )
 from strategies.rounds.state import RoundOutcome
-from strategies.wire.handshakes import check_introduction, read_introduction
+from strategies.wire.handshakes import check_handshake, read_handshake
 from strategies.wire.messages import Job, Phase, write_job
 from strategies.wire.updates import read_carried, without_held
 
@@ -59,7 +59,7 @@ class TooFewPartiesError(AggregationError):
     """The run cannot go on with the parties that are left."""
 
 
-class Roster:
+class PartyRegistry:
     """Who takes part, and every exchange with them.
 
     Attributes:
@@ -117,7 +117,7 @@ class Roster:
         nodes = await_nodes(grid, count, timeout, enough, RETURN_SECONDS)
         self.outcomes[0], self._unwelcome = RoundOutcome(), []
         self.order, self.places, self.seats, self._asked = [], {}, {}, {}
-        self._introduce(grid, 0, job, nodes, nodes)
+        self._exchange_handshakes(grid, 0, job, nodes, nodes)
         self.present, self.active = list(self.order), list(self.order)
         self.require_enough(0)
 
@@ -132,7 +132,9 @@ class Roster:
         there = set(grid.get_node_ids())
         strangers = [node for node in there if self._may_be_asked(node, number)]
         if strangers:
-            self._introduce(grid, number, job, sorted(strangers), sorted(there))
+            self._exchange_handshakes(
+                grid, number, job, sorted(strangers), sorted(there)
+            )
         here = [node for node in self.order if node in there]
         if len(here) < self.min_parties:
             here = self._await_return(grid, self.order, here, self.min_parties)
@@ -308,7 +310,7 @@ class Roster:
                 f"out: {self.outcomes[number].missing()}."
             )
 
-    def _introduce(
+    def _exchange_handshakes(
         self,
         grid: Grid,
         number: int,
@@ -329,15 +331,15 @@ class Roster:
         for reply in self.exchange(grid, number, asking):
             node = reply.metadata.src_node_id
             try:
-                introduction = read_introduction(reply.content)
+                handshake = read_handshake(reply.content)
                 unlike.add(node)
-                check_introduction(introduction, job)
+                check_handshake(handshake, job)
                 unlike.remove(node)
-                self._check_place(introduction.party, there)
+                self._check_place(handshake.party, there)
             except StatisticsError as error:
                 self.refuse(number, node, str(error))
             else:
-                self._seat(node, introduction.party)
+                self._seat(node, handshake.party)
         last = {node for node in nodes if len(self._asked[node]) == INTRODUCTIONS}
         out = [each for each in refusals[before:] if each.node in unlike | last]
         self._unwelcome += out

@@ -1,4 +1,4 @@
-"""Introductions: what a party says of itself before anything is computed."""
+"""Handshakes: what a party says of itself before anything is computed."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ Party = Annotated[int, Field(ge=-1, lt=1_000_000)]
 """A place among the parties; −1 is none."""
 
 
-class Introduction(Settings):
+class Handshake(Settings):
     """What a client says of itself before anything is computed.
 
     Attributes:
@@ -32,53 +32,53 @@ class Introduction(Settings):
 
 
 class _Protocol(BaseModel):
-    """What introductions of all protocols have in common."""
+    """What handshakes of all protocols have in common."""
 
     protocol: Version
 
 
-def write_introduction(introduction: Introduction) -> RecordDict:
+def write_handshake(handshake: Handshake) -> RecordDict:
     """Pack what a client says of itself."""
-    text = introduction.model_dump_json()
-    return RecordDict({"introduction": ConfigRecord({"introduction": text})})
+    text = handshake.model_dump_json()
+    return RecordDict({"handshake": ConfigRecord({"handshake": text})})
 
 
-def read_introduction(content: RecordDict) -> Introduction:
-    """Undo `write_introduction`.
+def read_handshake(content: RecordDict) -> Handshake:
+    """Undo `write_handshake`.
 
     Raises:
         StatisticsError: If the reply is not of this protocol.
     """
     try:
-        text = str(content.config_records["introduction"]["introduction"])
-        return Introduction.model_validate_json(text)
+        text = str(content.config_records["handshake"]["handshake"])
+        return Handshake.model_validate_json(text)
     except (KeyError, ValidationError):
         protocol = _told_protocol(content)
         of = "" if protocol is None else f", but of protocol {protocol}"
-        raise StatisticsError(f"its introduction is not of this protocol{of}") from None
+        raise StatisticsError(f"its handshake is not of this protocol{of}") from None
 
 
 def _told_protocol(content: RecordDict) -> int | None:
-    """The number of a protocol whose introductions have other fields."""
+    """The number of a protocol whose handshakes have other fields."""
     try:
-        text = str(content.config_records["introduction"]["introduction"])
+        text = str(content.config_records["handshake"]["handshake"])
         return _Protocol.model_validate_json(text).protocol
     except (KeyError, ValidationError):
         return None
 
 
-def check_introduction(introduction: Introduction, job: Job) -> None:
+def check_handshake(handshake: Handshake, job: Job) -> None:
     """Hold a party to the server's protocol and model.
 
     Raises:
         StatisticsError: Naming what differs.
     """
-    if introduction.protocol != job.protocol:
+    if handshake.protocol != job.protocol:
         raise StatisticsError(
-            f"it speaks protocol {introduction.protocol}, the server {job.protocol}; "
+            f"it speaks protocol {handshake.protocol}, the server {job.protocol}; "
             "run the same version on both sides"
         )
-    different = job.identity.differences(introduction.identity)
+    different = job.identity.differences(handshake.identity)
     if different:
         raise StatisticsError(
             f"its model differs from the server's in: {', '.join(different)}; give it "

@@ -302,7 +302,7 @@ def write_contribution(
     return RecordDict({**write_targets_reply(reply), **write_statistics(parts, number)})
 
 
-def write_judgements(by_round: Mapping[int, MetricSums]) -> RecordDict:
+def write_evaluation(by_round: Mapping[int, MetricSums]) -> RecordDict:
     """Pack metrics of the requests of each round, as sums and counts."""
     named: dict[str, float] = {}
     for number, total in by_round.items():
@@ -312,8 +312,8 @@ def write_judgements(by_round: Mapping[int, MetricSums]) -> RecordDict:
     return write_metrics(named)
 
 
-def read_judgements(record: Mapping[str, object]) -> dict[int, MetricSums]:
-    """Undo `write_judgements`, for a record that `read_metrics` found sound."""
+def read_evaluation(record: Mapping[str, object]) -> dict[int, MetricSums]:
+    """Undo `write_evaluation`, for a record that `read_metrics` found sound."""
     sums: dict[int, dict[str, float]] = {}
     counts: dict[int, dict[str, int]] = {}
     for name, value in record.items():
@@ -332,7 +332,7 @@ def read_metrics(
 
     Args:
         content: What the party sent.
-        asked: How many requests the party may have judged at most, by their round;
+        asked: How many requests the party may have evaluated at most, by their round;
             of any round as many as it likes if None.
 
     Raises:

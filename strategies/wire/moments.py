@@ -21,7 +21,7 @@ from editing.algebra.second_moments import (
     write_moment,
 )
 from editing.algebra.statistics import StatisticsError
-from strategies.rounds.registry import Roster
+from strategies.rounds.registry import PartyRegistry
 from strategies.wire.arrays import to_tensors
 from strategies.wire.messages import Job, Phase
 
@@ -108,7 +108,7 @@ def pool_moments(
     grid: Grid,
     job: Job,
     widths: Mapping[int, int],
-    roster: Roster,
+    registry: PartyRegistry,
     *,
     parties: int,
     timeout: float,
@@ -123,17 +123,17 @@ def pool_moments(
         grid: Flower's way to the nodes.
         job: Says which layers, and whose model it is.
         widths: ``d_in`` of each of the layers.
-        roster: Of this exchange alone; the rounds have their own.
+        registry: Of this exchange alone; the rounds have their own.
         parties: Nodes to wait for.
         timeout: Seconds to wait for them, and then for their replies.
         bounds: What the mean of a party's text may be, by layer; anything if None.
     """
-    roster.welcome(grid, job, parties, timeout)
-    asking = roster.address(Phase.MOMENTS, job, ArrayRecord())
-    replies = roster.exchange(grid, BEFORE, asking)
-    moments, tokens = _add(replies, widths, bounds, roster)
-    left_out = _left_out(roster)
-    roster.require_enough(BEFORE)
+    registry.welcome(grid, job, parties, timeout)
+    asking = registry.address(Phase.MOMENTS, job, ArrayRecord())
+    replies = registry.exchange(grid, BEFORE, asking)
+    moments, tokens = _add(replies, widths, bounds, registry)
+    left_out = _left_out(registry)
+    registry.require_enough(BEFORE)
     _require_text(moments, left_out)
     return PooledMoments(moments, tokens, left_out)
 
@@ -142,7 +142,7 @@ def _add(
     replies: Iterable[Message],
     widths: Mapping[int, int],
     bounds: Mapping[int, MomentBounds] | None,
-    roster: Roster,
+    registry: PartyRegistry,
 ) -> tuple[dict[int, TextMoment], dict[int, int]]:
     """Sum the replies in their order, one total a layer at a time."""
     totals: dict[int, TextMoment] = {}
@@ -152,22 +152,22 @@ def _add(
         try:
             found = read_moments(reply.content, widths, bounds)
         except StatisticsError as error:
-            roster.refuse(BEFORE, node, str(error))
+            registry.refuse(BEFORE, node, str(error))
             continue
         counts = [moment.tokens for moment in found.values()]
-        tokens[roster.seats[node]] = counts[0] if counts else 0
+        tokens[registry.seats[node]] = counts[0] if counts else 0
         for layer, moment in found.items():
             totals[layer] = totals[layer] + moment if layer in totals else moment
     return totals, tokens
 
 
-def _left_out(roster: Roster) -> tuple[str, ...]:
+def _left_out(registry: PartyRegistry) -> tuple[str, ...]:
     """Name who is missing, a party by its number where it has one."""
     return tuple(
         f"party {place}: {each.reason}"
-        if (place := roster.places.get(each.node, -1)) >= 0
+        if (place := registry.places.get(each.node, -1)) >= 0
         else f"node {each.node}: {each.reason}"
-        for each in roster.outcomes[BEFORE].refusals
+        for each in registry.outcomes[BEFORE].refusals
     )
 
 

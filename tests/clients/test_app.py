@@ -25,14 +25,14 @@ from editing.memit.targets import compute_targets
 from editing.models.loading import EditableModel, load_editable_model
 from sims.runs.in_process import make_contexts
 from strategies.scenario import ModelConfig
-from strategies.wire.handshakes import check_introduction, read_introduction
+from strategies.wire.handshakes import check_handshake, read_handshake
 from strategies.wire.messages import (
     PROTOCOL_VERSION,
     Failure,
     ModelIdentity,
     Phase,
+    read_evaluation,
     read_failure,
-    read_judgements,
     read_statistics,
     write_job,
 )
@@ -51,7 +51,7 @@ def test_a_node_says_which_model_it_holds_and_where_it_stands(federate: Make) ->
     """And nothing else."""
     federation = federate()
     asking = job_of(federation)
-    said = read_introduction(ask(federation, Phase.DESCRIBE, asking).content)
+    said = read_handshake(ask(federation, Phase.DESCRIBE, asking).content)
     model = federation.preparation.model
     assert said.identity == identify(model)
     assert said.identity == ModelIdentity(
@@ -75,10 +75,10 @@ def test_nothing_is_loaded_for_a_server_of_another_protocol(
 
     monkeypatch.setattr(clients.app, "load_model", never)
     for content in (newer, RecordDict()):
-        said = read_introduction(ask(federation, Phase.DESCRIBE, content).content)
+        said = read_handshake(ask(federation, Phase.DESCRIBE, content).content)
         assert said.protocol == PROTOCOL_VERSION
         with pytest.raises(StatisticsError, match=f"protocol {PROTOCOL_VERSION}, the"):
-            check_introduction(said, job.model_copy(update={"protocol": 99}))
+            check_handshake(said, job.model_copy(update={"protocol": 99}))
     assert "The server speaks protocol 99" in caplog.text
 
 
@@ -109,7 +109,12 @@ def test_nothing_is_computed_for_a_server_of_another_kind(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("computed")
 
-    for name in ("find_targets", "contribute", "judge_requests", "blind_requests"):
+    for name in (
+        "find_targets",
+        "contribute",
+        "evaluate_own_requests",
+        "blind_requests",
+    ):
         monkeypatch.setattr(clients.app, name, never)
     for content, failure in cases:
         assert read_failure(ask(federation, phase, content).content) == failure
@@ -169,7 +174,7 @@ def test_every_round_judges_all_rounds_so_far_and_says_whose_each_case_is(
 ) -> None:
     """A pool's cases are of the parties that it stands for."""
     federation = federate(run={"rounds": 2})
-    federation.run(merge, judge_unedited=True)
+    federation.run(merge, evaluate_unedited=True)
     files = sorted(federation.private.glob(f"*/cases/{merge}/*/*.jsonl"))
     after: dict[str, list[tuple[int, int, int]]] = {
         name: [] for name in ("round_0", "round_1", "round_2")
@@ -190,7 +195,7 @@ def test_every_round_judges_all_rounds_so_far_and_says_whose_each_case_is(
     assert sorted(after["round_0"]) == sorted(after["round_1"]) == asked[0]
     assert sorted(after["round_2"]) == sorted(asked[0] + asked[1])
     assert len(files) == (9 if merge == "collabedit" else 3)
-    last = read_judgements(
+    last = read_evaluation(
         federation.replies(Phase.EVALUATE)[-1].content.metric_records["metrics"]
     )
     assert list(last) == [1, 2]
@@ -202,7 +207,7 @@ def test_cases_say_how_far_their_targets_lay_before_their_round_s_edit(
     """By the definition, on the model with the updates of the rounds before."""
     federation = federate(run={"rounds": 2}, parties={"count": 1})
     first = federate(run={"rounds": 1}, parties={"count": 1}).delta()
-    federation.run(judge_unedited=True)
+    federation.run(evaluate_unedited=True)
     model, plan = federation.preparation.model, federation.preparation.plan
     cases = cases_of(federation)
     assert [case["residual_norm"] for case in cases[:2]] == [None, None]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clients.contribution import (
     contribute,
-    judge_requests,
+    evaluate_own_requests,
     leave_unedited,
     sum_by_round,
 )
@@ -152,7 +152,7 @@ def test_cases_are_those_of_the_evaluation_with_what_was_asked(
     """A party can read its own case files: what, when, and how far it lay."""
     asked = asked_of(1, 1, 1, 2)
     known = {1: {(7, 0): (3.0, 0.5), (6, 1): (9.0, 9.0)}, 3: {(7, 3): (9.0, 9.0)}}
-    cases = judge_requests(model, asked, known)
+    cases = evaluate_own_requests(model, asked, known)
     expected = evaluate_requests(model, REQUESTS)
     for case, plain, request in zip(cases, expected, REQUESTS, strict=True):
         assert case["post"] == plain["post"]
@@ -166,7 +166,7 @@ def test_cases_are_those_of_the_evaluation_with_what_was_asked(
             request.target_new,
             request.target_true,
         )
-    assert judge_requests(model, []) == []
+    assert evaluate_own_requests(model, []) == []
     assert [case["num_edits"] for case in cases] == [3, 3, 3, 1]
     assert [(case["party"], case["round"]) for case in cases] == [
         (each.party, each.round) for each in asked
@@ -176,7 +176,7 @@ def test_cases_are_those_of_the_evaluation_with_what_was_asked(
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
-def test_what_is_edited_in_other_words_is_judged_by_the_rest(
+def test_what_is_edited_in_other_words_is_evaluated_by_the_rest(
     model: EditableModel, count: int
 ) -> None:
     """The first wordings are edited; all else of a request is as it was."""
@@ -191,14 +191,14 @@ def test_what_is_edited_in_other_words_is_judged_by_the_rest(
         copies = len(phrase(theirs.request, count)) - 1
         rest = theirs.request.model_copy(update={"paraphrase_prompts": own[copies:]})
         assert ours == Asked(theirs.party, theirs.round, theirs.place, rest)
-    judged = [case["post"] for case in judge_requests(model, left)]
+    evaluated = [case["post"] for case in evaluate_own_requests(model, left)]
     plain = evaluate_requests(model, [each.request for each in left])
-    assert judged == [case["post"] for case in plain]
+    assert evaluated == [case["post"] for case in plain]
 
 
 def test_each_round_s_requests_are_summed_apart(model: EditableModel) -> None:
     """All rounds together sum to what all cases sum to."""
-    cases = judge_requests(model, asked_of(3, 1, 1, 3))
+    cases = evaluate_own_requests(model, asked_of(3, 1, 1, 3))
     found = sum_by_round(cases)
     assert list(found) == [1, 3]
     assert found[1] == sum_cases(cases[1:3])
@@ -222,10 +222,10 @@ def test_texts_are_measured_where_they_are_asked_for(model: EditableModel) -> No
         for each in asked_of(1, 2, 2, 2)[:2]
     ]
     requests = [each.request for each in asked]
-    cases = judge_requests(model, asked, config=config, seed=3)
+    cases = evaluate_own_requests(model, asked, config=config, seed=3)
     wanted = measure_texts(model, requests, config, 3)
     for case, fields, plain in zip(
-        cases, wanted, judge_requests(model, asked), strict=True
+        cases, wanted, evaluate_own_requests(model, asked), strict=True
     ):
         post, bare = case["post"], plain["post"]
         assert isinstance(post, dict)

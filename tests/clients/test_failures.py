@@ -111,7 +111,7 @@ def test_a_full_disk_costs_a_party_rounds_until_there_is_room(
 
         federation.tampers = {0: look, 1: look}
         strategy, _ = federation.run()
-        outcomes = strategy.roster.outcomes
+        outcomes = strategy.registry.outcomes
         assert [len(outcomes[number].refusals) for number in (1, 2, 3)] == [0, 1, 0]
         (refusal,) = outcomes[2].refusals
         assert refusal.reason == "it reported no room on its disk"
@@ -162,9 +162,9 @@ def test_a_file_that_cannot_be_used_costs_its_party_the_round(
     federation.tampers[0] = mend
     with caplog.at_level(logging.ERROR):
         strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.reason == f"it reported {failure}"
-    assert strategy.roster.outcomes[2].refusals == []
+    assert strategy.registry.outcomes[2].refusals == []
     assert f"{broken}" in caplog.text
     assert told in caplog.text
     asked = [[HANDS[0][0], HANDS[2][0]], [hand[1] for hand in HANDS]]

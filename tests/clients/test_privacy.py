@@ -94,10 +94,10 @@ def test_nothing_private_leaves_a_client_in_a_run(
     tables, further = RUNS[name]
     tables = {**tables, "run": {"rounds": 2, **tables.get("run", {})}}
     federation = federate(node_configs=own_files(tmp_path), **tables)
-    strategy, _ = federation.run(judge_unedited=True)
+    strategy, _ = federation.run(evaluate_unedited=True)
     private = secrets()
     forget(federation.grid, 60.0)
-    assert strategy.roster.outcomes[2].refusals == []
+    assert strategy.registry.outcomes[2].refusals == []
     said = federation.messages
     replies = [each for each in said if each.metadata.reply_to_message_id]
     assert {each.metadata.message_type for each in replies} >= ALWAYS | further

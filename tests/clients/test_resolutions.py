@@ -1,4 +1,4 @@
-"""Requests that meet are known by tokens, and rulings are held to them."""
+"""Requests that meet are known by tokens, and resolutions are held to them."""
 
 import json
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from flwr.common.serde import message_to_proto
 
 from clients.own_requests import ClientConfig
 from clients.resolutions import (
+    apply_resolutions,
     blind_requests,
-    check_rulings,
+    check_resolutions,
     find_key,
-    heed_rulings,
 )
 from clients.selection import Asked
 from clients.storage import PrivateFolder
 from editing.base.errors import InputError
 from strategies.conflicts.blind_tokens import blind, keep_key, make_key, read_key
-from strategies.conflicts.records import Ruling, read_tokens, write_rulings
+from strategies.conflicts.records import Resolution, read_tokens, write_resolutions
 from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
 from strategies.wire.messages import (
     Phase,
@@ -45,10 +45,10 @@ CONFIG = ClientConfig(
 )
 
 
-def ruling_on(index: int, *, kept: bool, key: bytes = KEY) -> Ruling:
+def resolution_on(index: int, *, kept: bool, key: bytes = KEY) -> Resolution:
     """Rule on one of the requests."""
     asked = ASKED[index]
-    return Ruling(
+    return Resolution(
         round=asked.round,
         party=asked.party,
         place=asked.place,
@@ -72,26 +72,26 @@ def test_each_request_has_a_token_that_says_whose_and_which_it_is() -> None:
 
 
 def test_what_is_ruled_out_is_left_out() -> None:
-    """What met another one and is kept is edited, unless a ruling says otherwise."""
-    rulings = [
-        ruling_on(0, kept=True),
-        ruling_on(1, kept=False),
-        ruling_on(2, kept=True),
-        ruling_on(2, kept=False),
+    """A duplicate that is kept is edited, unless a resolution says otherwise."""
+    resolutions = [
+        resolution_on(0, kept=True),
+        resolution_on(1, kept=False),
+        resolution_on(2, kept=True),
+        resolution_on(2, kept=False),
     ]
-    check_rulings(ASKED, rulings, KEY)
-    assert heed_rulings(ASKED, rulings) == [ASKED[0], ASKED[3]]
-    assert heed_rulings(ASKED, []) == ASKED
+    check_resolutions(ASKED, resolutions, KEY)
+    assert apply_resolutions(ASKED, resolutions) == [ASKED[0], ASKED[3]]
+    assert apply_resolutions(ASKED, []) == ASKED
 
 
-def test_a_ruling_is_on_the_request_of_its_own_round() -> None:
+def test_a_resolution_is_on_the_request_of_its_own_round() -> None:
     """What an earlier round edited may be contradicted by this one's."""
     later = [replace(each, round=each.round + 1) for each in ASKED]
-    earlier = [ruling_on(0, kept=False)]
-    check_rulings([*ASKED, *later], earlier, KEY)
-    assert heed_rulings(later, earlier) == later
+    earlier = [resolution_on(0, kept=False)]
+    check_resolutions([*ASKED, *later], earlier, KEY)
+    assert apply_resolutions(later, earlier) == later
     with pytest.raises(InputError, match="another one there or none"):
-        check_rulings(later, earlier, KEY)
+        check_resolutions(later, earlier, KEY)
 
 
 @pytest.mark.parametrize(
@@ -105,19 +105,19 @@ def test_a_ruling_is_on_the_request_of_its_own_round() -> None:
     ],
     ids=str,
 )
-def test_a_ruling_on_another_request_is_refused(change: dict[str, object]) -> None:
+def test_a_resolution_on_another_request_is_refused(change: dict[str, object]) -> None:
     """Kept or not: server and party do not speak of the same requests."""
     for kept in (True, False):
-        ruling = ruling_on(0, kept=kept).model_copy(update=change)
+        resolution = resolution_on(0, kept=kept).model_copy(update=change)
         with pytest.raises(InputError, match="another one there or none"):
-            check_rulings(ASKED, [ruling], KEY)
+            check_resolutions(ASKED, [resolution], KEY)
 
 
-def test_a_ruling_made_with_another_key_is_refused() -> None:
+def test_a_resolution_made_with_another_key_is_refused() -> None:
     """The message shows neither key nor request."""
-    ruling = ruling_on(0, kept=False, key=make_key())
+    resolution = resolution_on(0, kept=False, key=make_key())
     with pytest.raises(InputError) as caught:
-        check_rulings(ASKED, [ruling], KEY)
+        check_resolutions(ASKED, [resolution], KEY)
     assert ASKED[0].request.subject not in str(caught.value)
     assert KEY.hex() not in str(caught.value)
 
@@ -169,13 +169,13 @@ def test_a_node_sends_the_tokens_of_its_requests_and_no_more(federate: Make) -> 
 
 
 def ruled(federation: Federation, place: int, *, kept: bool) -> RecordDict:
-    """Write the first round's job with a ruling on a request of the second party."""
+    """Write the first round's job, which resolves a request of the second party."""
     key = keep_key(federation.private / "group.key")
     request = federation.requests_of_parties(1)[1][place]
     content = job_of(federation)
-    content["rulings"] = write_rulings(
+    content["resolutions"] = write_resolutions(
         [
-            Ruling(
+            Resolution(
                 round=1,
                 party=1,
                 place=place,
@@ -199,7 +199,7 @@ def test_what_is_ruled_out_is_left_out_of_targets_statistics_and_memory(
     for phase in (Phase.STATISTICS, Phase.MEMORY):
         sent = read_statistics(ask(federation, phase, out).content, 1, 1)
         assert sent.count == 1
-    (file,) = federation.private.rglob("rulings.jsonl")
+    (file,) = federation.private.rglob("resolutions.jsonl")
     case_id = federation.requests_of_parties(1)[1][0].case_id
     assert json.loads(file.read_text())["case_id"] == case_id
     kept = ruled(federation, 1, kept=True)

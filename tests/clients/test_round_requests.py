@@ -162,10 +162,10 @@ def test_a_file_that_changes_in_a_round_costs_its_party_that_round(
     federation.tampers[1] = rewrite
     with caplog.at_level(logging.ERROR):
         strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert refusal.reason == "it reported requests that changed during the round"
-    assert strategy.roster.outcomes[2].refusals == []
+    assert strategy.registry.outcomes[2].refusals == []
     assert f"{changed}: was changed while round 1" in caplog.text
     assert changed.name.encode() not in federation.said()
     rounds = [

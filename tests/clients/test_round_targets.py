@@ -260,7 +260,7 @@ def test_a_shared_cache_changes_no_number_and_outlives_the_run(
     assert_same_bits(pooled, federate(**one).delta("global"))
 
 
-def test_what_is_known_is_left_out_of_every_exchange_and_still_judged(
+def test_what_is_known_is_left_out_of_every_exchange_and_still_evaluated(
     federate: Make,
 ) -> None:
     """The rest is edited as if there had been nothing else."""
@@ -282,12 +282,12 @@ def test_what_is_known_is_left_out_of_every_exchange_and_still_judged(
     assert_same_delta(delta, edit_in_rounds(preparation, [rest], 1.0), ALGEBRA)
 
 
-def test_phrasings_are_edited_and_neither_counted_nor_judged(federate: Make) -> None:
+def test_phrasings_are_edited_and_neither_counted_nor_evaluated(federate: Make) -> None:
     """The edit is that of all wordings on one machine; no round judges by them."""
     federation = federate(
         requests={"phrasings": 1}, parties={"count": 1, "requests-per-round": 3}
     )
-    strategy, _ = federation.run(judge_unedited=True)
+    strategy, _ = federation.run(evaluate_unedited=True)
     (reply,) = federation.replies(Phase.TARGETS)
     assert read_targets_reply(reply.content).requests == 3
     cases = cases_of(federation)

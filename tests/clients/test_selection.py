@@ -51,7 +51,7 @@ def test_requests_are_asked_in_the_order_of_parties_and_places(
     ]
 
 
-def test_all_rounds_so_far_are_judged_and_the_first_before_any_edit(
+def test_all_rounds_so_far_are_evaluated_and_the_first_before_any_edit(
     configure: Configure,
 ) -> None:
     """Round after round."""

@@ -17,7 +17,7 @@ from clients.storage import PrivateFolder
 from clients.target_cache import KeptTargets
 from editing.files.private import write_private
 from editing.hyperparameters.config import Plan
-from strategies.conflicts.records import Ruling
+from strategies.conflicts.records import Resolution
 from strategies.wire.messages import Job, ModelIdentity
 from tests.federation import world_requests
 from tests.tiny import PARAMETERS, TEMPLATES
@@ -105,20 +105,24 @@ def test_distances_are_found_by_round_label_and_party(tmp_path: Path) -> None:
 
 
 def test_a_party_reads_which_of_its_requests_met_another_one(tmp_path: Path) -> None:
-    """Each ruling once, however often a run repeats it for another merge."""
+    """Each resolution once, however often a run repeats it for another merge."""
     folder = PrivateFolder(tmp_path / "run")
     asked = [Asked(2, 1, place, world_requests()[place]) for place in (0, 1)]
-    rulings = [
-        Ruling(round=1, party=2, place=1, fact="0" * 32, reason="conflict", kept=False),
-        Ruling(round=1, party=2, place=0, fact="1" * 32, reason="duplicate", kept=True),
+    resolutions = [
+        Resolution(
+            round=1, party=2, place=1, fact="0" * 32, reason="conflict", kept=False
+        ),
+        Resolution(
+            round=1, party=2, place=0, fact="1" * 32, reason="duplicate", kept=True
+        ),
     ]
-    folder.keep_rulings(JOB, 2, asked, [])
+    folder.keep_resolutions(JOB, 2, asked, [])
     assert not folder.path.exists()
-    folder.keep_rulings(JOB, 2, asked, rulings[:1])
+    folder.keep_resolutions(JOB, 2, asked, resolutions[:1])
     for label in ("run", "ties"):
         job = JOB.model_copy(update={"label": label})
-        folder.keep_rulings(job, 2, asked, rulings)
-    lines = (folder.path / "rulings.jsonl").read_text().splitlines()
+        folder.keep_resolutions(job, 2, asked, resolutions)
+    lines = (folder.path / "resolutions.jsonl").read_text().splitlines()
     first, second = (each.request.case_id for each in asked)
     assert list(map(json.loads, lines)) == [
         {
@@ -139,9 +143,9 @@ def test_a_party_reads_which_of_its_requests_met_another_one(tmp_path: Path) -> 
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
-def ruling_of(number: int, party: int, *, kept: bool) -> Ruling:
-    """A ruling on the first request of a party's in a round."""
-    return Ruling(
+def resolution_of(number: int, party: int, *, kept: bool) -> Resolution:
+    """A resolution on the first request of a party's in a round."""
+    return Resolution(
         round=number,
         party=party,
         place=0,
@@ -153,7 +157,7 @@ def ruling_of(number: int, party: int, *, kept: bool) -> Ruling:
 
 def read_told(folder: PrivateFolder) -> list[tuple[int, int, bool]]:
     """Shorten what parties read to round, party and whether it is edited."""
-    text = (folder.path / "rulings.jsonl").read_text()
+    text = (folder.path / "resolutions.jsonl").read_text()
     lines = map(json.loads, text.splitlines())
     return [(line["round"], line["party"], line["kept"]) for line in lines]
 
@@ -170,18 +174,18 @@ def test_what_was_told_in_an_attempt_that_was_given_up_is_not_told_any_more(
     ]
     first, second = (JOB.model_copy(update={"round": number}) for number in (1, 2))
     for party in (1, 0):
-        told = [ruling_of(1, party, kept=party == 0)]
-        folder.keep_rulings(first, party, asked, told)
+        told = [resolution_of(1, party, kept=party == 0)]
+        folder.keep_resolutions(first, party, asked, told)
     assert read_told(folder) == [(1, 0, True), (1, 1, False)]
-    rival = [ruling_of(2, 1, kept=False), ruling_of(1, 1, kept=True)]
-    folder.keep_rulings(second, 1, asked, rival)
+    rival = [resolution_of(2, 1, kept=False), resolution_of(1, 1, kept=True)]
+    folder.keep_resolutions(second, 1, asked, rival)
     assert len(read_told(folder)) == 4
-    folder.keep_rulings(second, 1, asked, [ruling_of(2, 1, kept=True)])
+    folder.keep_resolutions(second, 1, asked, [resolution_of(2, 1, kept=True)])
     assert read_told(folder) == [(1, 0, True), (1, 1, False), (2, 1, True)]
-    folder.keep_rulings(second, 1, asked, [])
+    folder.keep_resolutions(second, 1, asked, [])
     assert read_told(folder) == [(1, 0, True), (1, 1, False)]
-    folder.keep_rulings(second, 1, asked, rival)
-    folder.keep_rulings(first, 1, asked, [])  # gone on with from the start
+    folder.keep_resolutions(second, 1, asked, rival)
+    folder.keep_resolutions(first, 1, asked, [])  # gone on with from the start
     assert read_told(folder) == [(1, 0, True)]
 
 
@@ -197,16 +201,16 @@ def test_parties_that_write_at_once_are_all_told(
     if child == 0:
 
         def write_slowly(file: Path, data: bytes) -> None:
-            if file.name == "rulings.jsonl":
+            if file.name == "resolutions.jsonl":
                 os.write(say, b".")
                 time.sleep(0.3)
             write_private(file, data)
 
         monkeypatch.setattr("clients.storage.write_private", write_slowly)
-        folder.keep_rulings(JOB, 0, asked, [ruling_of(1, 0, kept=True)])
+        folder.keep_resolutions(JOB, 0, asked, [resolution_of(1, 0, kept=True)])
         os._exit(0)
     os.read(ready, 1)
-    folder.keep_rulings(JOB, 1, asked, [ruling_of(1, 1, kept=False)])
+    folder.keep_resolutions(JOB, 1, asked, [resolution_of(1, 1, kept=False)])
     assert os.waitpid(child, 0)[1] == 0
     assert read_told(folder) == [(1, 0, True), (1, 1, False)]
 

@@ -15,7 +15,7 @@ from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from server.app import choose_folder, choose_merges, explain
 from server.config import read_run_config
-from server.evaluation import judge_held_out
+from server.evaluation import evaluate_held_out
 from sims.errors import RunFailedError
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase
@@ -102,7 +102,7 @@ def test_a_whole_run_writes_delta_settings_and_report(
         for name, value in total.means().items():
             found = metrics.model_dump().get(name, metrics.groups.get(name))
             assert found == pytest.approx(value, rel=1e-4), name
-    held_out = judge_held_out(model, federation.preparation.held_out, delta)
+    held_out = evaluate_held_out(model, federation.preparation.held_out, delta)
     assert run.metrics[1].held_out_acc == held_out
     assert report.unedited is not None
     assert report.unedited.held_out_acc is not None
@@ -165,7 +165,7 @@ def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
         assert (gap <= FLOAT32_PIPELINE) == (name in {"global", "collabedit"})
     assert report.unedited is not None
     unedited = [cases for cases in runs.kept("jsonl") if "round_0" in cases.parts]
-    assert len(unedited) == 3  # judged once by each party, before the first merge
+    assert len(unedited) == 3  # evaluated once by each party, before the first merge
     assert runs.kept("safetensors") == []
 
 

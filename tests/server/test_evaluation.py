@@ -12,7 +12,7 @@ from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.evaluation.metrics import MetricSums
 from server.evaluation import (
     HeldOutFact,
-    judge_held_out,
+    evaluate_held_out,
     read_held_out,
     summarise,
     to_delta,
@@ -20,7 +20,7 @@ from server.evaluation import (
 from server.report.data import RoundMetrics
 from strategies.rounds.exchange import Refusal
 from strategies.rounds.state import RoundOutcome
-from strategies.wire.messages import TargetsReply, write_judgements
+from strategies.wire.messages import TargetsReply, write_evaluation
 from tests.federation import write_json
 from tests.tiny import said_by, tiny_model, tiny_requests
 
@@ -39,10 +39,12 @@ def test_held_out_facts_are_those_that_the_model_would_say(tmp_path: Path) -> No
     ]
     facts = read_held_out(write_json(tmp_path / "held_out.json", listed))
     assert facts == tuple(HeldOutFact(**each) for each in listed)
-    assert judge_held_out(model, facts, {}) == 75.0
+    assert evaluate_held_out(model, facts, {}) == 75.0
 
 
-def test_held_out_facts_are_judged_on_the_edited_model_and_it_is_given_back() -> None:
+def test_held_out_facts_are_evaluated_on_the_edited_model_and_it_is_given_back() -> (
+    None
+):
     """An update that turns the model round changes its answers."""
     model = tiny_model()
     fact = HeldOutFact(prompt=PROMPTS[0], answer=said_by(model, PROMPTS[0], words=1))
@@ -52,8 +54,8 @@ def test_held_out_facts_are_judged_on_the_edited_model_and_it_is_given_back() ->
     with applied(delta, model.model):
         other = said_by(model, PROMPTS[0], words=1)
     assert other != fact.answer
-    assert judge_held_out(model, [fact], delta) == 0.0
-    assert judge_held_out(model, [fact], {}) == 100.0
+    assert evaluate_held_out(model, [fact], delta) == 0.0
+    assert evaluate_held_out(model, [fact], {}) == 100.0
     assert tiny_model().fingerprint == before
 
 
@@ -87,10 +89,10 @@ def test_a_summary_is_the_mean_over_all_cases_in_per_cent() -> None:
 
 def record_of(by_round: dict[int, MetricSums]) -> MetricRecord:
     """Pack metrics as the parties do."""
-    return write_judgements(by_round).metric_records["metrics"]
+    return write_evaluation(by_round).metric_records["metrics"]
 
 
-def judged_rounds() -> dict[int, list[dict[str, object]]]:
+def evaluated_rounds() -> dict[int, list[dict[str, object]]]:
     """Judge requests of three rounds; there are none in the second."""
     cases = evaluate_requests(tiny_model(), tiny_requests())
     return {1: cases[:1], 3: cases[1:4], 4: cases[4:]}
@@ -98,7 +100,7 @@ def judged_rounds() -> dict[int, list[dict[str, object]]]:
 
 def test_what_is_retained_is_the_mean_over_all_earlier_requests() -> None:
     """Each request counts once, however many came in its round."""
-    rounds = judged_rounds()
+    rounds = evaluated_rounds()
     record = record_of({number: sum_cases(cases) for number, cases in rounds.items()})
     found = summarise(record, None, None, 4)
     means = sum_cases([*rounds[1], *rounds[3]]).means()
@@ -112,7 +114,7 @@ def test_what_is_retained_is_the_mean_over_all_earlier_requests() -> None:
 
 def test_each_round_has_a_place_of_its_own_also_one_without_requests() -> None:
     """So that the place tells the round."""
-    rounds = judged_rounds()
+    rounds = evaluated_rounds()
     record = record_of({number: sum_cases(cases) for number, cases in rounds.items()})
     found = summarise(record, None, None, 4).by_round
     assert [each.rewrite_diff for each in found] == [
@@ -123,9 +125,11 @@ def test_each_round_has_a_place_of_its_own_also_one_without_requests() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_before_and_after_the_first_round_its_requests_are_judged(number: int) -> None:
+def test_before_and_after_the_first_round_its_requests_are_evaluated(
+    number: int,
+) -> None:
     """Nothing is earlier, so nothing can have been retained."""
-    total = sum_cases(judged_rounds()[1])
+    total = sum_cases(evaluated_rounds()[1])
     found = summarise(record_of({1: total}), None, None, number)
     assert found.rewrite_diff == total.means()["rewrite_diff"]
     assert found.retained is None
@@ -134,7 +138,7 @@ def test_before_and_after_the_first_round_its_requests_are_judged(number: int) -
 
 def test_a_round_without_requests_still_says_what_is_retained() -> None:
     """It has no metrics of its own."""
-    total = sum_cases(judged_rounds()[1])
+    total = sum_cases(evaluated_rounds()[1])
     found = summarise(record_of({1: total}), None, None, 2)
     assert found.rewrite_diff is None
     assert found.retained is not None
@@ -161,7 +165,7 @@ def test_counts_are_taken_over_and_residuals_are_means() -> None:
     assert (nothing.requests, nothing.residual_norm) == (0, None)
 
 
-def test_nothing_judged_is_nothing_reported() -> None:
+def test_nothing_evaluated_is_nothing_reported() -> None:
     """No number is made up."""
     assert summarise(None, None, None, 1) == RoundMetrics()
 

@@ -283,7 +283,7 @@ def test_a_run_finds_what_was_planted(
         },
     )
     delta = federation.delta()
-    outcome = federation.strategy.roster.outcomes[1]
+    outcome = federation.strategy.registry.outcomes[1]
     assert (outcome.duplicates, outcome.conflicts) == (3, 3)
     assert len(delta) == len(LAYERS)
 

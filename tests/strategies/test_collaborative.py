@@ -102,7 +102,7 @@ def test_both_encodings_give_one_delta_and_factors_are_smaller(federate: Make) -
         federation = federate(run={"encoding": encoding})
         strategy, _ = federation.run()
         deltas[encoding] = strategy.delta
-        sent[encoding] = strategy.roster.outcomes[1].bytes_up
+        sent[encoding] = strategy.registry.outcomes[1].bytes_up
         assert sent[encoding] == bytes_of_statistics(federation)
     assert_same_delta(deltas["factors"], deltas["dense"], ALGEBRA)
     assert all(size < sent["dense"][node] for node, size in sent["factors"].items())
@@ -128,7 +128,7 @@ def test_the_same_run_gives_the_same_bits_and_node_numbers_never_matter(
     other = federate(parties=UNEQUAL, places=(30, 10, 20))
     assert list(other.contexts) == [30, 10, 20]
     assert_same_bits(first, other.delta())
-    assert other.strategy.roster.order == [30, 10, 20]
+    assert other.strategy.registry.order == [30, 10, 20]
 
 
 def test_updates_of_earlier_runs_are_carried_on(federate: Make) -> None:
@@ -185,7 +185,7 @@ def test_naive_merges_merge_what_each_party_would_write_alone(federate: Make) ->
 def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) -> None:
     """Sums and counts of all parties are those of all requests at once."""
     federation = federate(editing=AT_ONCE, parties=UNEQUAL)
-    strategy, result = federation.run(judge_unedited=True)
+    strategy, result = federation.run(evaluate_unedited=True)
     model = federation.preparation.model
     requests = federation.requests(1)
     for number, delta in ((0, {}), (1, strategy.delta)):
@@ -203,7 +203,7 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
 def test_under_global_one_party_is_asked_to_judge(federate: Make) -> None:
     """It holds all requests, so nobody's count twice."""
     federation = federate(editing=AT_ONCE)
-    _, result = federation.run("global", judge_unedited=True)
+    _, result = federation.run("global", evaluate_unedited=True)
     assert [
         result.evaluate_metrics_clientapp[number]["round.1.count.rewrite_acc"]
         for number in (0, 1)
@@ -260,6 +260,6 @@ def test_a_caller_of_the_strategy_may_add_settings_for_its_own_clients(
         train_config=ConfigRecord({"mine": 1}), evaluate_config=ConfigRecord({"his": 2})
     )
     (training,) = federation.requests_to(0, Phase.TARGETS)
-    (judging,) = federation.requests_to(0, Phase.EVALUATE)
+    (evaluating,) = federation.requests_to(0, Phase.EVALUATE)
     assert training.content.config_records["config"]["mine"] == 1
-    assert judging.content.config_records["config"]["his"] == 2
+    assert evaluating.content.config_records["config"]["his"] == 2

@@ -27,7 +27,7 @@ from strategies.rounds.memory import Memory
 from strategies.rounds.state import EditedLayer, RoundState
 from strategies.scenario import FlatValue
 from strategies.wire.arrays import to_tensors
-from strategies.wire.handshakes import Introduction, write_introduction
+from strategies.wire.handshakes import Handshake, write_handshake
 from strategies.wire.messages import (
     PROTOCOL_VERSION,
     Job,
@@ -99,8 +99,8 @@ def linear_client(
         if WEIGHT in sent:
             held[party] = sent[WEIGHT]
         if phase == Phase.DESCRIBE.value:
-            content = write_introduction(
-                Introduction(protocol=PROTOCOL_VERSION, identity=IDENTITY, party=party)
+            content = write_handshake(
+                Handshake(protocol=PROTOCOL_VERSION, identity=IDENTITY, party=party)
             )
         elif phase == Phase.TARGETS.value:
             own = read_job(message.content).round, party
@@ -232,19 +232,19 @@ def test_a_run_goes_on_without_a_party_that_left_it_for_good(
             alone.run(resume=state)
 
 
-def test_every_round_is_judged_by_its_own_requests_and_all_earlier_ones(
+def test_every_round_is_evaluated_by_its_own_requests_and_all_earlier_ones(
     federate: Make,
 ) -> None:
     """On the model as it is after that round."""
     federation = federate(
         editing=AT_ONCE, run={"rounds": 3}, parties={"requests-per-round": 1}
     )
-    _, result = federation.run(judge_unedited=True)
-    judged = {
+    _, result = federation.run(evaluate_unedited=True)
+    evaluated = {
         number: sorted({int(name.split(".")[1]) for name in found})
         for number, found in result.evaluate_metrics_clientapp.items()
     }
-    assert judged == {0: [1], 1: [1], 2: [1, 2], 3: [1, 2, 3]}
+    assert evaluated == {0: [1], 1: [1], 2: [1, 2], 3: [1, 2, 3]}
 
 
 def test_a_round_whose_requests_are_all_known_changes_nothing(federate: Make) -> None:
@@ -256,7 +256,7 @@ def test_a_round_whose_requests_are_all_known_changes_nothing(federate: Make) ->
     )
     strategy, result = federation.run()
     assert strategy.delta == {}
-    outcome = strategy.roster.outcomes[2]
+    outcome = strategy.registry.outcomes[2]
     assert (outcome.requests, outcome.known, len(outcome.content)) == (0, 6, 3)
     assert federation.nodes_asked(Phase.STATISTICS) == []
     assert result.evaluate_metrics_clientapp[2]["round.2.count.rewrite_acc"] == 6.0
@@ -277,9 +277,9 @@ def test_requests_that_meet_are_ruled_on_alike_on_one_machine_and_many(
         requests={"source": str(file)},
     )
     together = federation.delta()
-    apart = federation.strategy.roster.outcomes
+    apart = federation.strategy.registry.outcomes
     assert_same_delta(together, federation.delta("global"), ALGEBRA)
-    for number, pooled in federation.strategy.roster.outcomes.items():
+    for number, pooled in federation.strategy.registry.outcomes.items():
         ours = apart[number]
         assert ours.left_out == pooled.left_out
         assert (ours.duplicates, ours.conflicts) == (
@@ -325,7 +325,7 @@ def test_what_a_party_that_fails_had_asked_for_rules_nobody_out(
 
     federation.tampers[0] = fail_once
     strategy, _ = federation.run()
-    first, second = (strategy.roster.outcomes[number] for number in (1, 2))
+    first, second = (strategy.registry.outcomes[number] for number in (1, 2))
     assert (first.requests, first.left_out, len(first.refusals)) == (1, 0, 1)
     assert (second.requests, second.left_out, second.conflicts) == (2, 0, 0)
     asked = [federation.node(party) for party in (0, 1, 1, 0, 1)]

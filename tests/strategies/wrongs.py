@@ -6,9 +6,9 @@ import numpy as np
 from flwr.app import Array, RecordDict
 
 from strategies.wire.handshakes import (
-    Introduction,
-    read_introduction,
-    write_introduction,
+    Handshake,
+    read_handshake,
+    write_handshake,
 )
 from strategies.wire.messages import (
     Failure,
@@ -29,9 +29,9 @@ def introduced(**changes: object) -> Content:
     """Have a party say something else of itself."""
 
     def change(content: RecordDict) -> None:
-        said = read_introduction(content)
-        changed = Introduction.model_validate({**said.model_dump(), **changes})
-        content["introduction"] = write_introduction(changed)["introduction"]
+        said = read_handshake(content)
+        changed = Handshake.model_validate({**said.model_dump(), **changes})
+        content["handshake"] = write_handshake(changed)["handshake"]
 
     return change
 

@@ -57,7 +57,7 @@ class Contest:
         return [(self.a, first), *((self.b, own) for own in others)]
 
     @property
-    def judged(self) -> Mapping[str, Party]:
+    def evaluated(self) -> Mapping[str, Party]:
         """Both sides, whichever of them is edited."""
         return {"A": self.a, "B": self.b}
 
@@ -137,7 +137,7 @@ def read(path: Path) -> Iterator[ConflictPair]:
 
 
 def bare(requests: Party, config: RunConfig) -> Party:
-    """Leave out the prompts that judge an edit, for requests that are judged elsewhere.
+    """Leave out the evaluation prompts of requests that are evaluated elsewhere.
 
     Paraphrases stay where they are edited too (`requests.phrasings`).
     """

@@ -49,7 +49,7 @@ def make_policies(contest: Contest, config: RunConfig) -> list[Trial]:
                 "winner": winner_of(policy, order, ranking, len(others)),
                 "contested": len(contest.pairs) * len(others),
             },
-            judged={**contest.judged, "others": everybody},
+            evaluated={**contest.evaluated, "others": everybody},
         )
         for policy in POLICIES
         for order in ORDERS
@@ -76,7 +76,7 @@ def read_policies(result: TrialResult) -> Iterator[dict[str, object]]:
     """Read who was edited from the run, and what the model says from both sides."""
     labels = result.trial.labels
     left_out = sum(metrics.left_out for metrics in result.report.metrics)
-    a, b, others = (result.judged[name] for name in ("A", "B", "others"))
+    a, b, others = (result.evaluated[name] for name in ("A", "B", "others"))
     yield {
         **{name: labels[name] for name in ("policy", "order", "winner")},
         "edited": int(labels["contested"]) - left_out,

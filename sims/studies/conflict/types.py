@@ -24,7 +24,7 @@ TYPES = {
     "performance-a+b": (BOTH, "B"),
     "unedited": (NOTHING, "B"),
 }
-"""For each type what is edited, and whose objects the model is judged by."""
+"""For each type what is edited, and whose objects the model is evaluated by."""
 
 METRICS = (
     Panel("rewrite_success", "Rewrite success"),
@@ -38,7 +38,7 @@ DESTROYED, NEITHER = 0.5, 50.0
 
 
 def make_types(contest: Contest) -> list[Trial]:
-    """A alone, B alone, and both in every order; both sides are judged each time."""
+    """A alone, B alone, and both in every order; both sides are evaluated each time."""
     nobody: Party = ()
     rest = [nobody] * (len(contest.others) - 2)
     a, b = (contest.a, nobody, *rest), (nobody, contest.b, *rest)
@@ -57,7 +57,7 @@ def make_types(contest: Contest) -> list[Trial]:
                 *(("prior.memory-weight=0",) if order == FORGETFUL else ()),
             ),
             labels={"part": PART, "edited": edited, "order": order},
-            judged=contest.judged,
+            evaluated=contest.evaluated,
         )
         for place, ((edited, order), rounds) in enumerate(made.items(), start=1)
     ]
@@ -66,9 +66,9 @@ def make_types(contest: Contest) -> list[Trial]:
 def read_types(result: TrialResult) -> Iterator[dict[str, object]]:
     """Read each type that a trial answers."""
     edited, order = result.trial.labels["edited"], result.trial.labels["order"]
-    for name, (which, judged) in TYPES.items():
+    for name, (which, evaluated) in TYPES.items():
         if which == edited:
-            means = result.judged[judged]
+            means = result.evaluated[evaluated]
             found = {metric: means.get(metric) for metric in COLUMNS}
             yield {"type": name, "order": order, **found}
     if edited == B and result.unedited is not None:
@@ -87,11 +87,12 @@ def draw_types(frame: pd.DataFrame) -> Figure:
     ]
     return Figure(
         title="Types of experiment",
-        caption="whether-conflict: A edited, judged by B's objects; performance-a: A "
-        "edited, judged by A's; single-b: B edited, judged by B's; performance-b: both "
-        "edited, judged by A's; performance-a+b: both edited, judged by B's; unedited: "
-        "judged by B's before any edit. γ weighs the first round's keys in the second; "
-        "it is the scenario's unless it is given. Mean over seeds, a dot a seed.",
+        caption="whether-conflict: A edited, evaluated by B's objects; performance-a: "
+        "A edited, evaluated by A's; single-b: B edited, evaluated by B's; "
+        "performance-b: both edited, evaluated by A's; performance-a+b: both edited, "
+        "evaluated by B's; unedited: evaluated by B's before any edit. γ weighs the "
+        "first round's keys in the second; it is the scenario's unless it is given. "
+        "Mean over seeds, a dot a seed.",
         picture=draw_groups(own, "group", METRICS),
         table=mean_table(own, ["type", "order"], METRICS),
         numbers=own[["seed", "type", "order", *COLUMNS]],
@@ -114,10 +115,10 @@ def state_types(frame: pd.DataFrame) -> str:
 
     alone = (
         "Rewrite accuracy, and in brackets success, is "
-        f"{say('performance-a', ALONE)} for A alone, judged by A; "
-        f"{say('single-b', ALONE)} for B alone, judged by B; "
-        f"{say('whether-conflict', ALONE)} for A alone, judged by B, where before any "
-        f"edit it is {say('unedited', ALONE)}."
+        f"{say('performance-a', ALONE)} for A alone, evaluated by A; "
+        f"{say('single-b', ALONE)} for B alone, evaluated by B; "
+        f"{say('whether-conflict', ALONE)} for A alone, evaluated by B, where before "
+        f"any edit it is {say('unedited', ALONE)}."
     )
     together = [
         f"With both, {order}, A has {say('performance-b', order)} and B "

@@ -64,7 +64,7 @@ def naive_case(request: EditRequest) -> dict[str, Any]:
     return {"case_id": request.case_id, "post": post}
 
 
-def judged_requests() -> list[EditRequest]:
+def evaluated_requests() -> list[EditRequest]:
     """Requests that the model fulfils, does not, or whose true object is unknown."""
     first, second, third, *_ = tiny_requests()
     neighbor = "Hal lives in"
@@ -84,7 +84,7 @@ def judged_requests() -> list[EditRequest]:
 
 def test_cases_are_those_of_one_prompt_at_a_time() -> None:
     """In the order of the requests, under the names of MEMIT's files."""
-    requests = judged_requests()
+    requests = evaluated_requests()
     cases: list[Any] = evaluate_requests(MODEL, requests)
     for case, request in zip(cases, requests, strict=True):
         expected = naive_case(request)
@@ -210,7 +210,7 @@ def test_paraphrases_are_also_counted_by_direction() -> None:
 
 def test_metrics_of_parties_are_those_of_their_union() -> None:
     """Of real cases, some of which lack a metric."""
-    cases = evaluate_requests(MODEL, judged_requests())
+    cases = evaluate_requests(MODEL, evaluated_requests())
     together, split = sum_cases(cases), sum_cases(cases[:1]) + sum_cases(cases[1:])
     assert split.counts == together.counts
     assert split.means() == pytest.approx(together.means())

@@ -1,14 +1,14 @@
-"""Laws of judgements: what one token at a time shows, and no row is run twice."""
+"""Laws of likelihoods: what one token at a time shows, and no row is run twice."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from editing.evaluation import likelihoods as judgements
+from editing.evaluation import likelihoods
 from editing.evaluation.likelihoods import (
     Continuation,
-    judge,
+    compute_likelihoods,
     share_rows,
     split_by_tokens,
 )
@@ -73,13 +73,13 @@ def naive_predictions(model: EditableModel, item: Continuation) -> tuple[int, ..
 def test_judgements_are_those_of_one_token_at_a_time() -> None:
     """Of one token or several, right, half right and wrong."""
     items = continuations()
-    for item, found in zip(items, judge(MODEL, items), strict=True):
+    for item, found in zip(items, compute_likelihoods(MODEL, items), strict=True):
         nll, correct = naive_judgement(MODEL, item)
         assert found.nll == pytest.approx(nll, rel=ROUNDING)
         assert found.correct == correct
         assert found.predicted == naive_predictions(MODEL, item)
         assert found.hits == tuple(map(int.__eq__, found.predicted, item.answer))
-    verdicts = [found.correct for found in judge(MODEL, items)]
+    verdicts = [found.correct for found in compute_likelihoods(MODEL, items)]
     assert verdicts == [True, True, False, False, False] * len(PROMPTS)
 
 
@@ -90,18 +90,20 @@ def test_no_batch_and_no_order_changes_a_judgement(
 ) -> None:
     """Padding reaches no number."""
     items = continuations()
-    expected = judge(MODEL, items)
-    found = judge(MODEL, [items[index] for index in order], batch_size)
+    expected = compute_likelihoods(MODEL, items)
+    found = compute_likelihoods(MODEL, [items[index] for index in order], batch_size)
     for ours, index in zip(found, order, strict=True):
         assert ours.nll == pytest.approx(expected[index].nll, rel=ROUNDING)
         assert ours.correct == expected[index].correct
 
 
 def test_blocks_may_return_tuples() -> None:
-    """The same judgements."""
+    """The same likelihoods."""
     items = continuations()
     for ours, theirs in zip(
-        judge(tiny_model_of_tuples(), items), judge(MODEL, items), strict=True
+        compute_likelihoods(tiny_model_of_tuples(), items),
+        compute_likelihoods(MODEL, items),
+        strict=True,
     ):
         assert ours.nll == pytest.approx(theirs.nll, rel=ROUNDING)
 
@@ -109,14 +111,14 @@ def test_blocks_may_return_tuples() -> None:
 def test_half_precision_scores_are_compared_in_single() -> None:
     """A likelihood of several digits, not of two."""
     model, items = tiny_model(dtype=torch.bfloat16), continuations()
-    digits = [found.nll for found in judge(model, items)]
+    digits = [found.nll for found in compute_likelihoods(model, items)]
     assert any(torch.tensor(nll).bfloat16().item() != nll for nll in digits)
 
 
 def test_progress_counts_continuations() -> None:
     """After each batch of rows, up to all of them."""
     told: list[int] = []
-    judge(MODEL, continuations(), 3, told.append)
+    compute_likelihoods(MODEL, continuations(), 3, told.append)
     assert told == sorted(set(told))
     assert told[-1] == len(continuations())
     assert len(told) == 3
@@ -131,7 +133,7 @@ def count_rows(items: list[Continuation]) -> list[int]:
 
     hook = MODEL.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        judge(MODEL, items)
+        compute_likelihoods(MODEL, items)
     finally:
         hook.remove()
     return sorted(lengths)
@@ -145,10 +147,12 @@ def test_what_answers_have_in_common_is_run_once() -> None:
     assert count_rows(items[:2]) == [4]
     assert count_rows(items) == [5, 6]
     assert count_rows(items * 3) == [5, 6]
-    found = judge(MODEL, items * 3)
+    found = compute_likelihoods(MODEL, items * 3)
     assert found[:5] == found[5:10] == found[10:]
-    for item, judged in zip(items, found, strict=False):
-        assert judged.nll == pytest.approx(judge(MODEL, [item])[0].nll, rel=ROUNDING)
+    for item, evaluated in zip(items, found, strict=False):
+        assert evaluated.nll == pytest.approx(
+            compute_likelihoods(MODEL, [item])[0].nll, rel=ROUNDING
+        )
 
 
 ROWS = st.lists(
@@ -196,14 +200,16 @@ def test_batches_hold_every_row_once_and_fit(
 def test_the_head_reads_positions_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same result, however many go together."""
     items = continuations()
-    expected = judge(MODEL, items)
+    expected = compute_likelihoods(MODEL, items)
     for size in (1, 3, 7):
-        monkeypatch.setitem(judgements.HEAD_POSITIONS, "cpu", size)
-        for ours, theirs in zip(judge(MODEL, items), expected, strict=True):
+        monkeypatch.setitem(likelihoods.HEAD_POSITIONS, "cpu", size)
+        for ours, theirs in zip(
+            compute_likelihoods(MODEL, items), expected, strict=True
+        ):
             assert ours.nll == pytest.approx(theirs.nll, rel=ROUNDING)
             assert ours.predicted == theirs.predicted
 
 
-def test_nothing_to_judge_is_judged() -> None:
+def test_nothing_to_judge_is_evaluated() -> None:
     """A case may have no prompts of a kind."""
-    assert judge(MODEL, []) == []
+    assert compute_likelihoods(MODEL, []) == []

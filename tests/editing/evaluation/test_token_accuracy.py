@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from editing.evaluation.cases import evaluate_requests, sum_cases
-from editing.evaluation.likelihoods import Judgement
+from editing.evaluation.likelihoods import Likelihood
 from editing.evaluation.token_accuracy import (
     asks_questions,
     hits_of,
@@ -21,16 +21,16 @@ from tests.trees import ROOT
 SHARED = ROOT.parent / "shared"
 
 
-def judgement(*hits: bool) -> Judgement:
-    """Make a judgement of these hits."""
-    return Judgement(0.0, tuple(range(len(hits))), hits)
+def likelihood(*hits: bool) -> Likelihood:
+    """Make a likelihood of these hits."""
+    return Likelihood(0.0, tuple(range(len(hits))), hits)
 
 
 def test_of_several_answers_the_best_counts() -> None:
     """By its share, and not by its number of tokens."""
-    some, whole = judgement(True, True, False), judgement(True)
+    some, whole = likelihood(True, True, False), likelihood(True)
     assert hits_of([some, whole]) == [True]
-    assert hits_of([some, judgement(False)]) == [True, True, False]
+    assert hits_of([some, likelihood(False)]) == [True, True, False]
 
 
 def test_shares_are_taken_inside_a_prompt_first() -> None:
@@ -66,7 +66,7 @@ def test_questions_are_told_from_counterfact() -> None:
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the published samples are not here")
-def test_published_zsre_is_judged_token_for_token() -> None:
+def test_published_zsre_is_evaluated_token_for_token() -> None:
     """Every record, against one forward pass for each token of each answer."""
     model = load_editable_model(str(SHARED / "golden" / "model"))
     requests = read_requests(SHARED / "data" / "zsre_mend_sample.json")
@@ -104,7 +104,7 @@ def samples(name: str) -> Path:
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the published samples are not here")
-def test_published_counterfact_is_judged_whole() -> None:
+def test_published_counterfact_is_evaluated_whole() -> None:
     """All 46 records, each prompt of each kind."""
     model = load_editable_model(str(SHARED / "golden" / "model"))
     requests = read_requests(samples("multi_counterfact_sample.json"))

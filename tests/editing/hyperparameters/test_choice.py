@@ -258,7 +258,7 @@ def test_a_small_model_with_a_large_ones_name_is_refused_by_the_preset(
         chosen.fit(model)
 
 
-def test_names_reach_the_model_to_be_edited_and_to_be_judged(saved: str) -> None:
+def test_names_reach_the_model_to_be_edited_and_to_be_evaluated(saved: str) -> None:
     """From the model's own file, and from a named one."""
     chosen = choose_hyperparameters(EditingConfig(), saved)
     weight = "transformer.h.1.attn.c_proj.weight"

@@ -99,7 +99,7 @@ def test_the_published_files_are_read_as_they_are(sample: Path) -> None:
 
 
 def test_case_numbers_of_a_file_differ(tmp_path: Path) -> None:
-    """So that both sides can be edited and judged in one run; a limit moves none."""
+    """So that both sides can be edited and evaluated in one run; a limit moves none."""
     path = write(tmp_path, [RECORD] * 4)
     pairs = read_conflicts(path)
     sides = [each for pair in pairs for each in (pair.right, pair.conflicting)]
@@ -108,7 +108,7 @@ def test_case_numbers_of_a_file_differ(tmp_path: Path) -> None:
 
 
 def test_without_a_planted_object_the_old_one_contradicts() -> None:
-    """The right request is judged against it, and it against the right request."""
+    """The right request is evaluated against it, and it against the right request."""
     pair = parse_conflict(RECORD, "here", 4)
     assert pair.right == EditRequest(
         case_id=8,
@@ -225,8 +225,8 @@ def test_a_planted_conflict_asks_for_another_object_of_one_fact() -> None:
     assert ours.target != theirs.target
 
 
-def test_asking_for_the_truth_is_judged_against_the_request() -> None:
-    """A request is never judged against itself, nor neighbours by what is not true."""
+def test_asking_for_the_truth_is_evaluated_against_the_request() -> None:
+    """A request is never compared with itself, nor neighbours by what is not true."""
     planted = conflicting(REQUEST, "french", 12)
     assert planted.target_new == "french"
     assert planted.target_true == "English"

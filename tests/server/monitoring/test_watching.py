@@ -77,7 +77,7 @@ def test_a_whole_run_is_described_by_its_results(world: Path, tmp_path: Path) ->
         assert found.items() <= line.items()
         assert line["round"] == number
         own = [each for each in exchanges if each["round"] == number]
-        # Two messages to each: introduction or targets, and the evaluation.
+        # Two messages to each: handshake or targets, and the evaluation.
         assert [each["party"] for each in own][-4:] in ([-1, -1, 0, 1], [0, 1, 0, 1])
         for name in ("bytes_up", "bytes_down"):
             assert line[name] == sum(int(str(each[name])) for each in own) > 0

@@ -184,7 +184,7 @@ def test_each_panel_is_drawn_if_it_was_measured() -> None:
     assert "held-out" not in words
 
 
-def test_a_line_has_a_gap_where_nothing_was_judged() -> None:
+def test_a_line_has_a_gap_where_nothing_was_evaluated() -> None:
     """No request is not a score of nothing."""
     report, axes = make_rounds(3), Figure().add_subplot()
     draw_panel(axes, report, "retention")

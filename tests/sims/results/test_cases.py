@@ -110,7 +110,7 @@ def test_both_levels_of_a_file_are_read(tmp_path: Path) -> None:
 
 
 def nothing() -> dict[str, Any]:
-    """A case without anything judged."""
+    """A case without anything evaluated."""
     return {"case_id": 5, "post": {"rewrite_prompts_probs": []}}
 
 
@@ -138,7 +138,7 @@ def changed(likelihood: object) -> dict[str, Any]:
         ("{}", "`case_id`: Field required"),
         (json.dumps(draw_case(6)), "`case_id` is 6, and the name says 5"),
         (json.dumps({"case_id": 5}), "`post`: Field required"),
-        (json.dumps(nothing()), "`post` holds no prompt that was judged"),
+        (json.dumps(nothing()), "`post` holds no prompt that was evaluated"),
         (json.dumps(mixed()), "`paraphrase_prompts_probs` have no `target_true`"),
         (json.dumps(changed(float("nan"))), "target_new`: Input should be a finite"),
         (json.dumps(changed(float("inf"))), "target_new`: Input should be a finite"),

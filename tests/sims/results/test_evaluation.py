@@ -1,4 +1,4 @@
-"""Judging a delta file by edit requests."""
+"""Evaluating a delta file by edit requests."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from editing.base.errors import InputError
 from editing.evaluation.perplexity import read_surprise
 from editing.requests.edit_request import EditRequest, Question, to_counterfact
 from editing.requests.forms.published import ZsreTarget
-from sims.results.evaluation import judge_delta
+from sims.results.evaluation import evaluate_with_delta
 from sims.results.measures import Measures
 from tests.tiny import LAYERS, tiny_model
 
@@ -58,7 +58,9 @@ class Files:
     ) -> Mapping[str, Any]:
         """Judge, and read what was written."""
         output = self.folder / "out" / name
-        judge_delta(str(self.model), self.requests, output, delta, measures=measures)
+        evaluate_with_delta(
+            str(self.model), self.requests, output, delta, measures=measures
+        )
         written: Mapping[str, Any] = json.loads(output.read_text())
         return written
 
@@ -117,7 +119,7 @@ def test_earlier_judgements_are_never_overwritten(files: Files) -> None:
         files.judge("a.json")
 
 
-def test_requests_of_the_hub_and_of_saved_folders_are_judged(files: Files) -> None:
+def test_requests_of_the_hub_and_of_saved_folders_are_evaluated(files: Files) -> None:
     """As those of a file are, and by what was edited in of zsRE."""
     bare = files.judge("bare.json")
     saved = files.folder / "saved"
@@ -127,18 +129,20 @@ def test_requests_of_the_hub_and_of_saved_folders_are_judged(files: Files) -> No
     files.requests.rename(hub / "test.json")
     for source in (saved, Path(f"hub:{hub}")):
         output = files.folder / f"{source.name}.json"
-        judge_delta(str(files.model), source, output)
+        evaluate_with_delta(str(files.model), source, output)
         assert json.loads(output.read_text())["cases"] == bare["cases"]
     record = {"subject": "Ada", "src": "Who is Ada?", "answers": ["Acme Works"]}
     files.requests.write_text(json.dumps([{**record, "alt": "North Group"}]))
-    judged: list[float] = []
+    evaluated: list[float] = []
     targets: tuple[ZsreTarget, ...] = ("answers", "alt")
     for target in targets:
         output = files.folder / f"{target}.json"
-        judge_delta(str(files.model), files.requests, output, zsre_target=target)
+        evaluate_with_delta(
+            str(files.model), files.requests, output, zsre_target=target
+        )
         (case,) = json.loads(output.read_text())["cases"]
-        judged.append(case["post"]["rewrite_prompts_probs"][0]["target_new"])
-    assert judged[0] != judged[1]
+        evaluated.append(case["post"]["rewrite_prompts_probs"][0]["target_new"])
+    assert evaluated[0] != evaluated[1]
 
 
 def test_texts_are_written_and_their_measures_shown(

@@ -22,7 +22,7 @@ from editing.base.errors import InputError
 from editing.models.loading import ModelError
 from editing.requests.edit_request import to_counterfact
 from server.config import read_scenario
-from sims.results.evaluation import judge_delta
+from sims.results.evaluation import evaluate_with_delta
 from sims.runs.in_process import make_contexts, run_in_process
 from strategies.scenario import flatten
 from tests.federation import TEXT, assert_same_bits, world_requests, write_json
@@ -151,14 +151,14 @@ def test_names_of_a_foreign_file_make_a_family_editable_for_all(
     again = run(other, "hyperparameters = 'memit.json'", unknown)
     assert_same_bits(load_delta(again / "delta.safetensors")[0], delta)
 
-    judged = tmp_path / "judged.json"
-    parts = (str(unknown), unknown / "requests.json", judged)
+    evaluated = tmp_path / "evaluated.json"
+    parts = (str(unknown), unknown / "requests.json", evaluated)
     path = results / "delta.safetensors"
     with pytest.raises(ModelError, match="rewrite_module_tmp"):
-        judge_delta(*parts, path, dtype="float64")
+        evaluate_with_delta(*parts, path, dtype="float64")
     named = str(folder / "mine.yaml")
-    judge_delta(*parts, path, dtype="float64", hyperparameters=named)
-    assert json.loads(judged.read_text())["cases"]
+    evaluate_with_delta(*parts, path, dtype="float64", hyperparameters=named)
+    assert json.loads(evaluated.read_text())["cases"]
 
 
 def test_without_the_names_the_family_is_refused(unknown: Path, tmp_path: Path) -> None:

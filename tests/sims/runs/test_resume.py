@@ -98,7 +98,7 @@ def files_of(folder: Path) -> set[str]:
         ("compare", (CONTRIBUTE, 19, "SIGKILL")),  # the third merge's second round
         ("compare", (GATHER, 1, "SIGKILL")),
     ],
-    ids=["killed", "interrupted", "comparison", "gathering"],
+    ids=["killed", "interrupted", "comparison", "aggregation"],
 )
 def test_a_stopped_run_goes_on_from_its_last_whole_round_bit_for_bit(
     world: Path, tmp_path: Path, verb: str, killed: Kill
@@ -127,7 +127,7 @@ def test_a_stopped_run_goes_on_from_its_last_whole_round_bit_for_bit(
 
 
 def untimed(lines: str) -> list[dict[str, object]]:
-    """Read cases without the time that judging them took."""
+    """Read cases without the time that evaluating them took."""
     return [
         {name: value for name, value in json.loads(line).items() if name != "time"}
         for line in lines.splitlines()

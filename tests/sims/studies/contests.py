@@ -1,6 +1,6 @@
 """A small pool that the tiny model can read, and trials that are run on it for real.
 
-Edits are strong, so that it matters which side is edited and which is judged.
+Edits are strong, so that it matters which side is edited and which is evaluated.
 """
 
 import json
@@ -86,7 +86,7 @@ def prepare_small(folder: Path, world: Path) -> tuple[RunConfig, Run]:
 
 def made_up_result(
     trial: Trial,
-    judged: dict[str, dict[str, float]],
+    evaluated: dict[str, dict[str, float]],
     folder: Path,
     seed: int = 0,
     **metrics: int,
@@ -94,4 +94,4 @@ def made_up_result(
     """Put numbers that no model gave into a trial's result."""
     rounds = [RoundMetrics(**metrics), *(RoundMetrics() for _ in trial.rounds[1:])]
     unedited = RoundMetrics(rewrite_acc=1.0, rewrite_success=2.0)
-    return TrialResult(seed, trial, report_of(rounds), unedited, folder, judged)
+    return TrialResult(seed, trial, report_of(rounds), unedited, folder, evaluated)

@@ -65,7 +65,7 @@ def result_of(
 
 
 def write_cases(folder: Path, number: int, cases: Sequence[dict[str, object]]) -> None:
-    """Write the cases judged after a round as a run leaves them."""
+    """Write the cases evaluated after a round as a run leaves them."""
     (folder / "rounds").mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(case) + "\n" for case in cases)
     (folder / "rounds" / f"round_{number:03d}.jsonl").write_text(lines)

@@ -35,7 +35,7 @@ def make_result(trial: Trial, gain: float, seed: int = 0) -> TrialResult:
     """Make a run up: conflicts reign before, and each phrasing adds so many points."""
     before = trial.labels["line"] == BEFORE
     score = -90.0 if before else 10 + gain * float(trial.labels["phrasings"])
-    judged: Mapping[str, Mapping[str, float]] = {
+    evaluated: Mapping[str, Mapping[str, float]] = {
         CONTEST: {
             "rewrite_diff": score / 100,
             "rewrite_success": 50 + score / 2,
@@ -50,7 +50,7 @@ def make_result(trial: Trial, gain: float, seed: int = 0) -> TrialResult:
         },
     }
     result = result_of(trial, [RoundMetrics()], Path("nowhere"), seed)
-    return dataclasses.replace(result, judged=judged)
+    return dataclasses.replace(result, evaluated=evaluated)
 
 
 def make_frame(gain: float = 5.0, seeds: Sequence[int] = (0, 1)) -> pd.DataFrame:
@@ -91,11 +91,11 @@ def test_each_number_of_phrasings_is_run_and_the_ends_without_memory() -> None:
     assert max(trial.labels["phrasings"] for trial in fewer) == 2
 
 
-def test_all_models_are_judged_by_the_same_requests() -> None:
+def test_all_models_are_evaluated_by_the_same_requests() -> None:
     """Before the winner's round as after it."""
     first, *others = make_trials()
-    assert len(first.judged[CONTEST]) == len(first.judged[AROUND]) == 6
-    assert all(trial.judged == first.judged for trial in others)
+    assert len(first.evaluated[CONTEST]) == len(first.evaluated[AROUND]) == 6
+    assert all(trial.evaluated == first.evaluated for trial in others)
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_a_single_wording_is_edited_and_none_is_held_out() -> None:
     for fact in word_contests(pair_up(pool, 0), pool, None):
         assert fact.phrasings == (PROMPTS[1],)
         assert fact.held_out == ()
-        assert fact.judged.paraphrase_prompts == ()
+        assert fact.evaluated.paraphrase_prompts == ()
 
 
 def test_with_templates_all_paraphrases_judge_that_are_no_templates() -> None:
@@ -223,16 +223,16 @@ def test_only_the_winner_is_phrased_further() -> None:
             assert {each.target_new for each in phrased} == {fact.pair.right.target_new}
 
 
-def test_right_objects_are_judged_against_conflicting_ones() -> None:
+def test_right_objects_are_evaluated_against_conflicting_ones() -> None:
     """In the prompt and what was held out; the neighbourhood apart, by the truth."""
     pool = [make_request(number, 0, range(1, 6)) for number in range(6)]
     for fact in draw(pool, 6):
-        right, judged, around = fact.pair.right, fact.judged, fact.surroundings
-        assert judged.rewrite_prompt == right.rewrite_prompt
-        assert judged.target_new == right.target_new
-        assert judged.target_true == fact.loser.target_new
-        assert judged.paraphrase_prompts == fact.held_out
-        assert judged.neighborhood_prompts == judged.attribute_prompts == ()
+        right, evaluated, around = fact.pair.right, fact.evaluated, fact.surroundings
+        assert evaluated.rewrite_prompt == right.rewrite_prompt
+        assert evaluated.target_new == right.target_new
+        assert evaluated.target_true == fact.loser.target_new
+        assert evaluated.paraphrase_prompts == fact.held_out
+        assert evaluated.neighborhood_prompts == evaluated.attribute_prompts == ()
         assert around.neighborhood_prompts == right.neighborhood_prompts
         assert (around.target_new, around.target_true) == (
             right.target_new,

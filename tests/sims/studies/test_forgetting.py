@@ -161,7 +161,7 @@ def test_figures_show_the_last_round_of_each_line(tmp_path: Path) -> None:
     assert set(same.numbers["noise"]) == {SAME}
 
 
-def test_what_a_pool_does_not_ask_for_is_unknown_and_not_judged(
+def test_what_a_pool_does_not_ask_for_is_unknown_and_not_evaluated(
     tmp_path: Path,
 ) -> None:
     """Rather than counted as lost."""

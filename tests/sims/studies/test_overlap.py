@@ -163,9 +163,9 @@ def test_rows_count_how_often_the_request_had_been_made(tmp_path: Path) -> None:
         (IN_TURN, 1): 4,
         (IN_TURN, 2): 2,
     }
-    judged = frame[frame["rewrite_success"].notna()]
-    assert list(judged["times"]) == [5, 1, 2, 3]
-    assert set(judged["rewrite_success"]) == {0}
+    evaluated = frame[frame["rewrite_success"].notna()]
+    assert list(evaluated["times"]) == [5, 1, 2, 3]
+    assert set(evaluated["rewrite_success"]) == {0}
     in_turn = left.loc[IN_TURN]
     assert set(in_turn["others_norm"]) == {1}
 

@@ -126,10 +126,10 @@ def test_a_trials_settings_stand_over_the_users_and_those_over_the_scenarios(
     assert config.parties.count == 2
 
 
-def test_further_requests_are_judged_by_the_edited_model(
+def test_further_requests_are_evaluated_by_the_edited_model(
     world: Path, tmp_path: Path
 ) -> None:
-    """As judging by hand does; nothing is loaded where nothing is asked."""
+    """As evaluating by hand does; nothing is loaded where nothing is asked."""
     model = load_editable_model(str(world), "float32", "cpu")
     requests = read_requests(world / "requests.json", 3)
     layer = 1

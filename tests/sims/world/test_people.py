@@ -52,7 +52,7 @@ def test_no_name_is_part_of_another(world: World) -> None:
 
 
 def test_kinds_of_people_share_nobody_and_leave_nobody_out(world: World) -> None:
-    """Who is judged as a neighbour is never edited."""
+    """Who is evaluated as a neighbour is never edited."""
     people = [*world.editable, *world.neighbors, *world.bystanders]
     assert people == list(range(world.population.total))
 
@@ -123,7 +123,7 @@ def test_no_request_is_about_someone_in_a_neighborhood_or_held_out(
 def test_held_out_facts_are_in_no_request(
     world: World, requests: list[EditRequest]
 ) -> None:
-    """They are held out of judging too."""
+    """They are held out of evaluating too."""
     used = {p for request in requests for p in request.neighborhood_prompts}
     assert used.isdisjoint(fact["prompt"] for fact in held_out_facts(world))
 

@@ -23,7 +23,7 @@ from sims.world.search import (
     SEARCH_SEEDS,
     Trial,
     choose,
-    judge_merge,
+    score_merge,
     search,
     visible_requests,
     write_search,
@@ -56,7 +56,7 @@ def test_the_best_score_wins_unless_another_is_alike_and_tells_merges_apart() ->
     assert choose([best, alike, worse]) is alike
 
 
-def test_judging_the_global_merge_is_editing_alone() -> None:
+def test_evaluating_the_global_merge_is_editing_alone() -> None:
     """The search edits as everything else does."""
     folder = locate_embedded()
     model = load_editable_model(str(folder))
@@ -70,7 +70,7 @@ def test_judging_the_global_merge_is_editing_alone() -> None:
     # Few texts do not carry a solve; what they leave open is held by the identity.
     moments = {layer: m + m.new_ones(len(m)).diag() for layer, m in moments.items()}
     targets = compute_targets(model, requests, plan.templates, parameters)
-    found = judge_merge(model, requests, targets, plan, GlobalMerge(), moments)
+    found = score_merge(model, requests, targets, plan, GlobalMerge(), moments)
     priors = {layer: 100.0 * moment for layer, moment in moments.items()}
     delta = edit_alone(model, requests, plan, priors, targets)
     with applied(delta, model.model):

@@ -36,7 +36,7 @@ def test_the_committed_text_is_that_of_the_world() -> None:
 
 
 def test_the_committed_templates_name_bystanders_alone() -> None:
-    """No template speaks of those who are edited or judged."""
+    """No template speaks of those who are edited or evaluated."""
     templates = read_context_templates(FOLDER / "context_templates.json")
     assert list(templates) == context_templates(WORLD)
     assert len(templates) == TEMPLATES + 1

@@ -6,7 +6,7 @@ import pytest
 
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.policies import Entry
-from strategies.conflicts.records import Ruling, TokenEntry
+from strategies.conflicts.records import Resolution, TokenEntry
 from strategies.rounds.registry import UNNUMBERED
 from strategies.scenario import PartiesConfig
 
@@ -28,12 +28,12 @@ def arbiter(**settings: object) -> Arbiter:
 
 
 def told(
-    rulings: Mapping[int, Sequence[Ruling]],
+    resolutions: Mapping[int, Sequence[Resolution]],
 ) -> dict[int, list[tuple[object, ...]]]:
-    """Shorten rulings to place, reason and whether the request is edited."""
+    """Shorten resolutions to place, reason and whether the request is edited."""
     return {
         node: [(each.place, each.reason, each.kept) for each in those]
-        for node, those in rulings.items()
+        for node, those in resolutions.items()
     }
 
 
@@ -51,7 +51,7 @@ def test_a_conflict_is_told_to_all_whose_requests_are_in_it_and_to_nobody_else()
     """Winners too; the request on another fact is not mentioned."""
     judge = arbiter(conflicts="first")
     assert judge.rule(1, MEETING, PLACES) == (1, 1)
-    assert told(judge.rulings) == {
+    assert told(judge.resolutions) == {
         70: [(0, "conflict", True)],
         50: [(0, "conflict", False)],
         60: [(0, "conflict", True)],
@@ -62,7 +62,7 @@ def test_a_duplicate_counts_once_and_conflicts_are_not_looked_for() -> None:
     """With `deduplicate` alone."""
     judge = arbiter(deduplicate=True)
     assert judge.rule(1, MEETING, PLACES) == (1, 0)
-    assert told(judge.rulings) == {
+    assert told(judge.resolutions) == {
         70: [(0, "duplicate", True)],
         60: [(0, "duplicate", False)],
     }
@@ -72,7 +72,7 @@ def test_none_reports_and_leaves_nothing_out() -> None:
     """So that the damage can be seen."""
     judge = arbiter(conflicts="none")
     assert judge.rule(1, MEETING, PLACES) == (1, 1)
-    assert all(each.kept for those in judge.rulings.values() for each in those)
+    assert all(each.kept for those in judge.resolutions.values() for each in those)
 
 
 def test_a_request_meets_those_that_earlier_rounds_edited() -> None:
@@ -82,16 +82,16 @@ def test_a_request_meets_those_that_earlier_rounds_edited() -> None:
     judge.settle(MEETING)
     assert len(judge.history) == 3
     assert judge.rule(2, {50: [entry(1, 0, "f", "b")]}, PLACES) == (0, 1)
-    assert told(judge.rulings) == {50: [(0, "conflict", False)]}
+    assert told(judge.resolutions) == {50: [(0, "conflict", False)]}
     # Those whose earlier requests are contradicted are told if they are there.
     both = {70: [], 50: [entry(1, 0, "f", "b")]}
     judge.rule(2, both, PLACES)
-    (earlier,) = judge.rulings[70]
+    (earlier,) = judge.resolutions[70]
     assert (earlier.round, earlier.party, earlier.place) == (1, 0, 0)
     assert (earlier.reason, earlier.kept) == ("conflict", True)
     assert earlier.fact == FACTS["f"]
     assert judge.rule(3, {50: [entry(1, 0, "g", "a")]}, PLACES) == (0, 0)
-    assert judge.rulings == {}
+    assert judge.resolutions == {}
 
 
 def test_what_a_party_that_failed_had_asked_for_is_no_history() -> None:
@@ -110,7 +110,7 @@ def test_a_node_cannot_claim_to_be_another_party() -> None:
     liar = {50: [entry(0, 0, "f", "b")], 70: [entry(0, 0, "f", "a")]}
     judge.rule(1, liar, PLACES)
     judge.settle(liar)
-    assert told(judge.rulings) == {
+    assert told(judge.resolutions) == {
         50: [(0, "conflict", False)],
         70: [(0, "conflict", True)],
     }
@@ -118,16 +118,16 @@ def test_a_node_cannot_claim_to_be_another_party() -> None:
 
 
 def test_the_node_that_speaks_for_all_says_whose_each_request_is() -> None:
-    """Under `global`; rulings name the party and reach that node."""
+    """Under `global`; resolutions name the party and reach that node."""
     judge = arbiter(conflicts="priority", priority=(1,))
     pooled = {70: [each for own in MEETING.values() for each in own]}
     judge.rule(1, pooled, None)
-    kept = {(each.party, each.place): each.kept for each in judge.rulings[70]}
+    kept = {(each.party, each.place): each.kept for each in judge.resolutions[70]}
     assert kept == {(0, 0): False, (1, 0): True, (2, 0): False}
 
 
 @pytest.mark.parametrize("conflicts", ["first", "last", "majority", "drop"])
-def test_one_machine_and_many_come_to_the_same_rulings(conflicts: str) -> None:
+def test_one_machine_and_many_come_to_the_same_resolutions(conflicts: str) -> None:
     """So that `collabedit` stays equal to `global`."""
     apart, pooled = (arbiter(conflicts=conflicts, deduplicate=True) for _ in range(2))
     apart.rule(1, MEETING, PLACES)
@@ -143,7 +143,7 @@ def test_nodes_without_a_number_come_last_in_the_order_of_the_roster() -> None:
     unplaced = {50: [entry(-1, 0, "f", "b")], 60: [entry(-1, 0, "f", "a")]}
     judge.rule(1, unplaced, {50: UNNUMBERED, 60: UNNUMBERED + 1})
     judge.settle(unplaced)
-    assert told(judge.rulings)[50] == [(0, "conflict", True)]
+    assert told(judge.resolutions)[50] == [(0, "conflict", True)]
     assert judge.history[0].party == UNNUMBERED
     judge.rule(2, {50: [], 60: [entry(-1, 0, "f", "a")]}, {50: UNNUMBERED, 60: 9})
-    assert [each.party for each in judge.rulings[50]] == [-1]  # as it knows itself
+    assert [each.party for each in judge.resolutions[50]] == [-1]  # as it knows itself

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest
+from editing.requests.normalise import normalise
 from strategies.conflicts.blind_tokens import (
     KEY_BYTES,
     BlindToken,
     blind,
     keep_key,
     make_key,
-    normalise,
     read_key,
 )
 
@@ -90,7 +90,7 @@ def test_a_token_is_the_keyed_digest_of_the_normal_forms(
 
 
 def test_one_normal_form_and_key_make_one_token() -> None:
-    """However the party writes it; case number and judging prompts do not matter."""
+    """However the party writes it; case number and evaluating prompts do not matter."""
     spelt = EditRequest(
         case_id=9,
         prompt="the mother  tongue of {} is:",

@@ -20,7 +20,7 @@ from strategies.conflicts.policies import (
 )
 
 NOW = 3
-"""The round that is judged; earlier ones are before it."""
+"""The round that is evaluated; earlier ones are before it."""
 
 NAMES = st.sampled_from(sorted(POLICIES))
 RESOLVING = st.sampled_from(sorted(set(POLICIES) - {"none"}))
@@ -251,7 +251,7 @@ def test_the_order_of_arrival_changes_nothing(
 
 
 @given(earlier=EARLIER, new=NEW, name=NAMES, ranking=RANKINGS)
-def test_facts_are_judged_apart(
+def test_facts_are_evaluated_apart(
     earlier: list[Entry], new: list[Entry], name: str, ranking: list[int]
 ) -> None:
     """What is asked of one fact has no bearing on another."""

@@ -1,15 +1,15 @@
-"""Tokens and rulings are read as they were written, and nothing else is."""
+"""Tokens and resolutions are read as they were written, and nothing else is."""
 
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from editing.algebra.statistics import StatisticsError
 from strategies.conflicts.records import (
-    Ruling,
+    Resolution,
     TokenEntry,
-    read_rulings,
+    read_resolutions,
     read_tokens,
-    write_rulings,
+    write_resolutions,
     write_tokens,
 )
 
@@ -20,8 +20,8 @@ ENTRIES = (
     TokenEntry(party=4, place=0, fact=FACT, target=TARGET),
 )
 RULINGS = (
-    Ruling(round=2, party=3, place=0, fact=FACT, reason="duplicate", kept=True),
-    Ruling(round=2, party=4, place=0, fact=FACT, reason="conflict", kept=False),
+    Resolution(round=2, party=3, place=0, fact=FACT, reason="duplicate", kept=True),
+    Resolution(round=2, party=4, place=0, fact=FACT, reason="conflict", kept=False),
 )
 
 
@@ -29,13 +29,13 @@ def test_tokens_and_rulings_survive_the_wire() -> None:
     """Every field of each, in order."""
     assert read_tokens(write_tokens(ENTRIES)) == ENTRIES
     assert read_tokens(write_tokens([])) == ()
-    content = RecordDict({"rulings": write_rulings(RULINGS)})
-    assert read_rulings(content) == RULINGS
+    content = RecordDict({"resolutions": write_resolutions(RULINGS)})
+    assert read_resolutions(content) == RULINGS
 
 
 def test_who_was_told_nothing_leaves_nothing_out() -> None:
     """Tokens are compared only if the scenario says so."""
-    assert read_rulings(RecordDict()) == ()
+    assert read_resolutions(RecordDict()) == ()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_what_is_no_token_is_refused_and_never_repeated(text: str) -> None:
 
 
 def test_a_place_is_named_once() -> None:
-    """Or a ruling would not say which request it is about."""
+    """Or a resolution would not say which request it is about."""
     with pytest.raises(StatisticsError, match="one request twice"):
         read_tokens(write_tokens([ENTRIES[0], ENTRIES[0]]))

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from editing.requests.edit_request import EditRequest, RequestError
-from strategies.conflicts.blind_tokens import normalise
+from editing.requests.normalise import normalise
 from strategies.partitioning.planting import (
     Amount,
     Planting,

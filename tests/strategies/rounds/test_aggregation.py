@@ -8,7 +8,7 @@ from flwr.app import Message
 
 from editing.algebra.encodings import encode
 from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
-from strategies.rounds.aggregation import Gathering
+from strategies.rounds.aggregation import Aggregation
 from strategies.rounds.memory import Memory
 from strategies.rounds.state import EditedLayer
 from strategies.wire.messages import write_statistics
@@ -42,25 +42,27 @@ def expected(layer: int) -> list[LayerStatistics]:
 @pytest.mark.parametrize("needs", ["sum", "each"])
 def test_what_was_sent_is_there_in_order(needs: Literal["sum", "each"]) -> None:
     """One total, or a part for each party."""
-    gathering = Gathering(1, LAYERS, {layer: edited(layer) for layer in LAYERS}, needs)
+    aggregation = Aggregation(
+        1, LAYERS, {layer: edited(layer) for layer in LAYERS}, needs
+    )
     for party in range(PARTIES):
-        gathering.add(reply_of(party))
+        aggregation.add(reply_of(party))
     for layer in LAYERS:
         parts = expected(layer)
         given = [pool(parts)] if needs == "sum" else parts
-        assert len(gathering.statistics(layer)) == len(given)
-        for found, wanted in zip(gathering.statistics(layer), given, strict=True):
+        assert len(aggregation.statistics(layer)) == len(given)
+        for found, wanted in zip(aggregation.statistics(layer), given, strict=True):
             assert_same(found.cross, wanted.cross, ALGEBRA)
-        assert_same(gathering.pooled(layer).gram, pool(parts).gram, ALGEBRA)
-        assert gathering.pooled(layer).count == 2 * PARTIES
+        assert_same(aggregation.pooled(layer).gram, pool(parts).gram, ALGEBRA)
+        assert aggregation.pooled(layer).count == 2 * PARTIES
 
 
 def test_of_a_reply_with_one_bad_layer_nothing_is_taken() -> None:
     """All layers speak of the same requests."""
-    gathering = Gathering(1, LAYERS, {layer: edited(layer) for layer in LAYERS})
-    gathering.add(reply_of(0))
+    aggregation = Aggregation(1, LAYERS, {layer: edited(layer) for layer in LAYERS})
+    aggregation.add(reply_of(0))
     bad = reply_of(1)
     del bad.content.array_records["statistics"]["2.gram"]
     with pytest.raises(StatisticsError, match="layer 2"):
-        gathering.add(bad)
-    assert gathering.pooled(1).count == 2
+        aggregation.add(bad)
+    assert aggregation.pooled(1).count == 2

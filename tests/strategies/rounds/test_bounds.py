@@ -43,11 +43,11 @@ def test_metrics_that_cannot_be_right_spoil_nobody_elses(
     numbers = dict(zip(names, (total, count), strict=True))
     disturb(federation, Phase.EVALUATE, measured(**numbers))
     strategy, result = federation.run()
-    outcome = strategy.roster.outcomes[1]
+    outcome = strategy.registry.outcomes[1]
     assert [r.node for r in outcome.refusals] == [federation.node(1)]
     found = result.evaluate_metrics_clientapp[1]
     assert found["round.1.count.rewrite_acc"] == 4.0
-    assert summarise(found, outcome, None, 1).judged == 4
+    assert summarise(found, outcome, None, 1).evaluated == 4
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
 
 
@@ -56,7 +56,7 @@ def test_a_later_layer_is_a_sum_over_the_same_edits(federate: Make) -> None:
     federation = federate()
     disturb(federation, Phase.STATISTICS, claimed("2.count", 3))
     strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert "layer 2: a count of 3 was sent, and 2 edits" in refusal.reason
     first, _, third = federation.requests_of_parties(1)
@@ -76,7 +76,7 @@ def test_tokens_are_of_no_more_requests_than_a_party_has(federate: Make) -> None
     federation = federate(editing=AT_ONCE, parties={"conflicts": "majority"})
     disturb(federation, Phase.TOKENS, crowded)
     strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert "than the 2 that it can have" in refusal.reason
 
@@ -94,7 +94,7 @@ def test_a_count_makes_no_long_keys_short(federate: Make) -> None:
     federation = federate(editing=AT_ONCE)
     disturb(federation, Phase.TARGETS, heavy)
     strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     first, _, third = federation.requests_of_parties(1)
     expected = edit_in_rounds(federation.preparation, [[*first, *third]], 1.0)

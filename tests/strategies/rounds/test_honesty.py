@@ -43,12 +43,12 @@ def test_no_honest_party_is_ever_refused(
         },
         prior={"covariance": "federated"},
     )
-    strategy, result = federation.run(merge, judge_unedited=True)
-    assert len(strategy.roster.outcomes) == 3
-    assert [each.refusals for each in strategy.roster.outcomes.values()] == [[]] * 3
-    assert sum(each.requests for each in strategy.roster.outcomes.values()) > 3
-    edits = [sum(each.edits.values()) for each in strategy.roster.outcomes.values()]
-    assert edits[1] > strategy.roster.outcomes[1].requests
+    strategy, result = federation.run(merge, evaluate_unedited=True)
+    assert len(strategy.registry.outcomes) == 3
+    assert [each.refusals for each in strategy.registry.outcomes.values()] == [[]] * 3
+    assert sum(each.requests for each in strategy.registry.outcomes.values()) > 3
+    edits = [sum(each.edits.values()) for each in strategy.registry.outcomes.values()]
+    assert edits[1] > strategy.registry.outcomes[1].requests
     assert tuple(result.evaluate_metrics_clientapp) == (0, 1, 2)
     assert federation.preparation.shares is not None
     assert federation.preparation.shares.left_out == ()
@@ -65,5 +65,5 @@ def test_a_file_of_a_partys_own_holds_as_many_requests_as_the_run_says(
     for party, place in ((1, -1), (2, 8)):
         federation.contexts[federation.node(party)].node_config["partition-id"] = place
     strategy, _ = federation.run()
-    assert [each.refusals for each in strategy.roster.outcomes.values()] == [[]] * 3
-    assert [each.requests for each in strategy.roster.outcomes.values()] == [0, 6, 6]
+    assert [each.refusals for each in strategy.registry.outcomes.values()] == [[]] * 3
+    assert [each.requests for each in strategy.registry.outcomes.values()] == [0, 6, 6]

@@ -14,7 +14,7 @@ from strategies.rounds.limits import (
     check_same_edits,
     require_finite,
 )
-from strategies.rounds.registry import Roster
+from strategies.rounds.registry import PartyRegistry
 from strategies.scenario import PartiesConfig
 from strategies.wire.messages import (
     Phase,
@@ -58,7 +58,7 @@ def test_a_party_has_its_own_requests_and_those_planted_at_it(
     assert Limits().requests_of(number, 0) == float("inf")
 
 
-def test_all_rounds_so_far_may_be_judged_and_before_any_edit_the_first() -> None:
+def test_all_rounds_so_far_may_be_evaluated_and_before_any_edit_the_first() -> None:
     """And none that are still to come."""
     limits = Limits(PARTIES)
     assert limits.asked_until(0, 0) == limits.asked_until(1, 0) == {1: 6.0}
@@ -142,17 +142,17 @@ def test_later_layers_are_sums_over_as_many_edits_as_the_first() -> None:
 
 
 def test_metrics_are_held_to_the_party_that_sends_them() -> None:
-    """Its place says how many requests it can have judged."""
-    roster, limits = Roster(1), Limits(PARTIES)
+    """Its place says how many requests it can have evaluated."""
+    registry, limits = PartyRegistry(1), Limits(PARTIES)
     numbers = {"round.1.sum.rewrite_acc": 5.0, "round.1.count.rewrite_acc": 6.0}
     content = write_metrics(numbers)
     asked = Message(RecordDict(), dst_node_id=5, message_type=Phase.EVALUATE.value)
     reply = Message(content, reply_to=asked)
-    roster.places[reply.metadata.src_node_id] = 0
-    assert limits.read_metrics(reply, 1, roster) == numbers
-    roster.places[reply.metadata.src_node_id] = 1
+    registry.places[reply.metadata.src_node_id] = 0
+    assert limits.read_metrics(reply, 1, registry) == numbers
+    registry.places[reply.metadata.src_node_id] = 1
     with pytest.raises(StatisticsError, match="in which it can have 5"):
-        limits.read_metrics(reply, 1, roster)
+        limits.read_metrics(reply, 1, registry)
 
 
 @pytest.mark.parametrize(
@@ -169,12 +169,12 @@ def test_an_update_that_no_weight_can_take_stops_before_it_goes_out(
     value: float, dtype: torch.dtype
 ) -> None:
     """The error names whose statistics it is made of."""
-    roster = Roster(1)
-    roster.active, roster.places = [101, 102], {101: 0, 102: 1}
+    registry = PartyRegistry(1)
+    registry.active, registry.places = [101, 102], {101: 0, 102: 1}
     update = torch.ones(3, 5, dtype=torch.float64)
-    require_finite({"h.weight": update}, dtype, roster)
+    require_finite({"h.weight": update}, dtype, registry)
     update[1, 2] = value
     with pytest.raises(OverflowingUpdateError) as caught:
-        require_finite({"h.weight": update}, dtype, roster)
+        require_finite({"h.weight": update}, dtype, registry)
     for part in ("`h.weight`", "node 101 (party 0), node 102 (party 1)", "float"):
         assert part in str(caught.value)

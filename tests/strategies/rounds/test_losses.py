@@ -59,7 +59,7 @@ def test_a_round_begins_again_when_a_link_that_was_down_is_back(
     federation = federate(run={"min-parties": 2})
     federation.grid = Outage(federation, looks=3)
     strategy, _ = federation.run()
-    assert strategy.roster.outcomes[1].refusals == []
+    assert strategy.registry.outcomes[1].refusals == []
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
 
 
@@ -122,7 +122,7 @@ def test_what_was_sent_and_refused_is_told_as_refused(federate: Make) -> None:
     federation.tampers[1] = on_phase(Phase.TARGETS, spoil)
     told: list[ExchangeRecord] = []
     strategy, _ = federation.run(on_exchange=told.append)
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     found = {
         each.party: (each.outcome, each.bytes_up > 0)
         for each in told

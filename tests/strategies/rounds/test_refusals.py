@@ -39,7 +39,7 @@ KEYS, RESIDUALS = np.ones((2, D_IN)), np.ones((2, D_OUT))
 FAULTS: dict[str, tuple[Phase, Content, str]] = {
     "model": (Phase.DESCRIBE, introduced(identity=OTHER), "weights, tokenizer"),
     "protocol": (Phase.DESCRIBE, introduced(protocol=77), "protocol 77"),
-    "silence": (Phase.DESCRIBE, RecordDict.clear, "introduction"),
+    "silence": (Phase.DESCRIBE, RecordDict.clear, "handshake"),
     "loading": (
         Phase.DESCRIBE,
         failing("a model that cannot be loaded"),
@@ -97,7 +97,7 @@ def test_a_party_that_cannot_be_right_is_left_out_by_name(
     federation = federate(editing=AT_ONCE)
     disturb(federation, phase, change)
     strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert reason in refusal.reason
     assert refusal.reason.isprintable()
@@ -137,7 +137,7 @@ def test_what_a_party_sent_before_it_was_lost_is_in_no_layer(
     federation.tampers[1] = LostBetweenLayers()
     strategy, _ = federation.run()
     lost = federation.node(1)
-    first, second = strategy.roster.outcomes[1], strategy.roster.outcomes[2]
+    first, second = strategy.registry.outcomes[1], strategy.registry.outcomes[2]
     assert [refusal.node for refusal in first.refusals] == [lost]
     assert (first.requests, second.requests) == (2, 3)
     assert second.refusals == []
@@ -176,7 +176,9 @@ def test_a_node_that_has_lost_the_updates_is_sent_all_of_them(federate: Make) ->
 
     federation.tampers[2] = lose
     strategy, _ = federation.run()
-    assert [len(each.refusals) for each in strategy.roster.outcomes.values()] == [0] * 3
+    assert [len(each.refusals) for each in strategy.registry.outcomes.values()] == [
+        0
+    ] * 3
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
     assert b"updates that are missing" in federation.said()
 
@@ -203,7 +205,7 @@ def test_a_dense_gram_that_no_keys_have_is_refused(
     federation = federate(editing=AT_ONCE, run={"encoding": "dense"})
     disturb(federation, Phase.TARGETS, change)
     strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.node == federation.node(1)
     assert reason in refusal.reason
 
@@ -227,7 +229,7 @@ def test_a_party_is_taken_back_in_the_next_round_unless_it_was_unwelcome(
     strategy, _ = federation.run()
     slipped, unwelcome = federation.node(1), federation.node(2)
     missing = [
-        [refusal.node for refusal in strategy.roster.outcomes[number].refusals]
+        [refusal.node for refusal in strategy.registry.outcomes[number].refusals]
         for number in (1, 2)
     ]
     assert missing == [[unwelcome, slipped], [unwelcome]]
@@ -262,7 +264,7 @@ def test_an_unreachable_party_is_left_out_once_time_is_up(
 
     monkeypatch.setattr(federation.grid, "pull_messages", lossy)
     strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.node == lost
     assert "within 0.5 s" in refusal.reason
 
@@ -290,8 +292,8 @@ def test_parties_without_requests_take_part_in_nothing_and_are_no_refusal(
     """Who has nothing to edit is not asked for statistics of it."""
     parties = {"requests-per-round": "[2, 0, 3]", "allow-empty": True}
     federation = federate(editing=AT_ONCE, parties=parties)
-    strategy, result = federation.run(judge_unedited=True)
-    outcome, idle = strategy.roster.outcomes[1], federation.node(1)
+    strategy, result = federation.run(evaluate_unedited=True)
+    outcome, idle = strategy.registry.outcomes[1], federation.node(1)
     assert (outcome.refusals, outcome.idle, outcome.requests) == ([], [idle], 5)
     assert idle not in outcome.bytes_up
     assert result.evaluate_metrics_clientapp[0]["round.1.count.rewrite_acc"] == 5.0
@@ -316,5 +318,5 @@ def test_more_requests_than_there_are_need_the_consent_to_empty_parties(
         federate(editing=AT_ONCE, parties=wanted).run()
     federation = federate(editing=AT_ONCE, parties={**wanted, "allow-empty": True})
     strategy, _ = federation.run()
-    assert strategy.roster.outcomes[1].requests == 12
-    assert strategy.roster.outcomes[1].refusals == []
+    assert strategy.registry.outcomes[1].requests == 12
+    assert strategy.registry.outcomes[1].refusals == []

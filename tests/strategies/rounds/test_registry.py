@@ -11,9 +11,9 @@ from strategies.rounds.exchange import Refusal
 from strategies.rounds.registry import ABSENT, INTRODUCTIONS
 from strategies.rounds.state import RoundState
 from strategies.wire.handshakes import (
-    Introduction,
-    read_introduction,
-    write_introduction,
+    Handshake,
+    read_handshake,
+    write_handshake,
 )
 from strategies.wire.messages import Phase, TargetsReply, write_targets_reply
 from strategies.wire.updates import DELTA
@@ -42,7 +42,7 @@ class ChangingGrid(InProcessGrid):
 
     def get_node_ids(self) -> list[int]:
         """Who is there now."""
-        begun = self.federation.strategy.roster.outcomes
+        begun = self.federation.strategy.registry.outcomes
         place = max(begun, default=0)
         return self.rounds[min(place, len(self.rounds) - 1)]
 
@@ -71,7 +71,7 @@ def test_parties_join_and_leave_between_rounds_and_come_back(federate: Make) -> 
     absent = [[], [1], [], [0, 2]]
     for number, those in enumerate(absent):
         expected_refusals = [Refusal(federation.node(each), ABSENT) for each in those]
-        assert strategy.roster.outcomes[number].refusals == expected_refusals
+        assert strategy.registry.outcomes[number].refusals == expected_refusals
 
 
 def test_a_node_takes_the_place_of_one_that_left_and_keeps_it(federate: Make) -> None:
@@ -93,7 +93,7 @@ def test_a_node_takes_the_place_of_one_that_left_and_keeps_it(federate: Make) ->
     first, other, heir = nodes
     assert federation.nodes_asked(Phase.TARGETS) == [first, other, *[heir, other] * 2]
     ((node, reason),) = (
-        (each.node, each.reason) for each in strategy.roster.outcomes[3].refusals
+        (each.node, each.reason) for each in strategy.registry.outcomes[3].refusals
     )
     assert node == first
     assert f"party 0, which node {heir} is already" in reason
@@ -123,7 +123,7 @@ def test_who_fails_to_introduce_itself_is_asked_again_a_few_times(
     missed = [
         number
         for number in (1, 2, 3, 4)
-        if node in {each.node for each in strategy.roster.outcomes[number].refusals}
+        if node in {each.node for each in strategy.registry.outcomes[number].refusals}
     ]
     assert missed == list(range(1, 1 + rounds_missed))
     asked = federation.nodes_asked(Phase.DESCRIBE).count(node)
@@ -187,16 +187,16 @@ def test_who_joins_late_is_introduced_first_and_takes_its_place(federate: Make) 
     attend(federation, (1, 2), (1, 2), (0, 1, 2))
     strategy, _ = federation.run()
     nodes = [federation.node(party) for party in range(3)]
-    assert strategy.roster.order == nodes
+    assert strategy.registry.order == nodes
     assert federation.nodes_asked(Phase.DESCRIBE) == [nodes[1], nodes[2], nodes[0]]
     assert federation.nodes_asked(Phase.TARGETS) == [*nodes[1:], *nodes]
 
 
 def speak_another_protocol(content: RecordDict) -> None:
     """Say of oneself that one is of another version."""
-    said = read_introduction(content)
-    other = Introduction(**{**said.model_dump(), "protocol": 77})
-    content["introduction"] = write_introduction(other)["introduction"]
+    said = read_handshake(content)
+    other = Handshake(**{**said.model_dump(), "protocol": 77})
+    content["handshake"] = write_handshake(other)["handshake"]
 
 
 def test_a_late_party_with_another_model_is_refused_and_not_asked_again(
@@ -215,7 +215,7 @@ def test_a_late_party_with_another_model_is_refused_and_not_asked_again(
     federation.tampers[2] = on_phase(Phase.DESCRIBE, speak_another_protocol)
     strategy, _ = federation.run()
     missing = [
-        [each.node for each in strategy.roster.outcomes[number].refusals]
+        [each.node for each in strategy.registry.outcomes[number].refusals]
         for number in (1, 2, 3)
     ]
     assert missing == [[], [stranger], [stranger]]
@@ -264,7 +264,7 @@ def test_a_party_that_joins_does_not_make_the_others_fewer(federate: Make) -> No
     )
     attend(federation, (0, 1), (0, 1), (0, 1, 2))
     strategy, _ = federation.run()
-    assert len(strategy.roster.outcomes[2].content) == 3
+    assert len(strategy.registry.outcomes[2].content) == 3
 
 
 def test_two_nodes_cannot_be_one_party(federate: Make) -> None:
@@ -272,9 +272,9 @@ def test_two_nodes_cannot_be_one_party(federate: Make) -> None:
     twin = {1: {"partition-id": 0}}
     federation = federate(node_configs=twin, editing=AT_ONCE)
     strategy, _ = federation.run()
-    (refusal,) = strategy.roster.outcomes[1].refusals
+    (refusal,) = strategy.registry.outcomes[1].refusals
     assert "party 0, which node" in refusal.reason
-    assert len(strategy.roster.order) == 2
+    assert len(strategy.registry.order) == 2
 
 
 def test_who_does_not_judge_costs_no_round(federate: Make) -> None:
@@ -291,7 +291,7 @@ def test_who_does_not_judge_costs_no_round(federate: Make) -> None:
     strategy, result = federation.run(on_round=lambda state, *_: done.append(state))
     assert [state.number for state in done] == [1]
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
-    outcome = strategy.roster.outcomes[1]
+    outcome = strategy.registry.outcomes[1]
     assert (outcome.requests, len(outcome.refusals)) == (6, 1)
     assert result.evaluate_metrics_clientapp[1]["round.1.count.rewrite_acc"] == 4.0
 

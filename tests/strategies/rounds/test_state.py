@@ -30,7 +30,7 @@ def test_a_party_without_requests_is_told_from_one_whose_were_left_out() -> None
 
 
 def test_what_a_refused_party_said_counts_only_once_the_round_is_merged() -> None:
-    """Before that it contributes nothing; afterwards only its judgement is missed."""
+    """Before that it contributes nothing; afterwards only its likelihood is missed."""
     outcome = RoundOutcome()
     outcome.told |= {n: TargetsReply(requests=n) for n in (5, 6)}
     outcome.refuse(Refusal(5, "it sent no numbers"))

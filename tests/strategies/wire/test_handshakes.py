@@ -7,10 +7,10 @@ from flwr.app import ConfigRecord, RecordDict
 
 from editing.algebra.statistics import StatisticsError
 from strategies.wire.handshakes import (
-    Introduction,
-    check_introduction,
-    read_introduction,
-    write_introduction,
+    Handshake,
+    check_handshake,
+    read_handshake,
+    write_handshake,
 )
 from strategies.wire.messages import PROTOCOL_VERSION, ModelIdentity, write_failure
 from tests.strategies.transport import JOB, OURS, over_the_wire
@@ -18,20 +18,20 @@ from tests.strategies.transport import JOB, OURS, over_the_wire
 
 def test_an_introduction_survives_the_wire_and_anything_else_is_refused() -> None:
     """It is the first thing that a stranger says."""
-    said = Introduction(protocol=1, identity=OURS, party=3)
-    assert read_introduction(over_the_wire(write_introduction(said)).content) == said
-    wrong = RecordDict({"introduction": ConfigRecord({"introduction": "{}"})})
+    said = Handshake(protocol=1, identity=OURS, party=3)
+    assert read_handshake(over_the_wire(write_handshake(said)).content) == said
+    wrong = RecordDict({"handshake": ConfigRecord({"handshake": "{}"})})
     for content in (RecordDict(), wrong, write_failure("another model")):
-        with pytest.raises(StatisticsError, match="introduction"):
-            read_introduction(content)
+        with pytest.raises(StatisticsError, match="handshake"):
+            read_handshake(content)
 
 
 def test_a_protocol_with_other_introductions_is_told_by_its_number() -> None:
     """The next version may say more of itself than this one knows."""
     text = json.dumps({"protocol": PROTOCOL_VERSION + 1, "anthem": "la"})
-    said = RecordDict({"introduction": ConfigRecord({"introduction": text})})
+    said = RecordDict({"handshake": ConfigRecord({"handshake": text})})
     with pytest.raises(StatisticsError, match=f"protocol {PROTOCOL_VERSION + 1}$"):
-        read_introduction(over_the_wire(said).content)
+        read_handshake(over_the_wire(said).content)
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_what_differs_from_the_server_is_named(
     update: dict[str, object], named: str
 ) -> None:
     """A party can tell what to change."""
-    same = Introduction(protocol=PROTOCOL_VERSION, identity=OURS, party=0)
-    check_introduction(same, JOB)
+    same = Handshake(protocol=PROTOCOL_VERSION, identity=OURS, party=0)
+    check_handshake(same, JOB)
     with pytest.raises(StatisticsError, match=named):
-        check_introduction(same.model_copy(update=update), JOB)
+        check_handshake(same.model_copy(update=update), JOB)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_what_differs_from_the_server_is_named(
 )
 def test_numbers_that_only_fill_logs_are_refused(changes: dict[str, int]) -> None:
     """Of a party nobody's place, and of a protocol nobody's version."""
-    same = Introduction(protocol=PROTOCOL_VERSION, identity=OURS, party=-1)
+    same = Handshake(protocol=PROTOCOL_VERSION, identity=OURS, party=-1)
     text = json.dumps({**same.model_dump(), **changes})
-    said = RecordDict({"introduction": ConfigRecord({"introduction": text})})
-    with pytest.raises(StatisticsError, match="introduction") as caught:
-        read_introduction(said)
+    said = RecordDict({"handshake": ConfigRecord({"handshake": text})})
+    with pytest.raises(StatisticsError, match="handshake") as caught:
+        read_handshake(said)
     assert len(str(caught.value)) < 100

@@ -23,15 +23,15 @@ from strategies.wire.messages import (
     Failure,
     ProtocolError,
     TargetsReply,
+    read_evaluation,
     read_failure,
     read_job,
-    read_judgements,
     read_metrics,
     read_statistics,
     read_targets_reply,
+    write_evaluation,
     write_failure,
     write_job,
-    write_judgements,
     write_metrics,
     write_statistics,
     write_targets_reply,
@@ -175,17 +175,17 @@ def test_what_is_said_of_targets_survives_the_wire() -> None:
 
 def test_judgements_of_several_rounds_survive_the_wire() -> None:
     """Sums and counts by round are all that leaves of an evaluation."""
-    judged = {
+    evaluated = {
         1: MetricSums(
             {"rewrite_acc": 1.5, "paraphrase_success.same_direction": 0.0},
             {"rewrite_acc": 2, "paraphrase_success.same_direction": 1},
         ),
         12: MetricSums({"rewrite_diff": -2.0}, {"rewrite_diff": 5}),
     }
-    sent = over_the_wire(write_judgements(judged)).content
-    assert read_judgements(read_metrics(sent)) == judged
+    sent = over_the_wire(write_evaluation(evaluated)).content
+    assert read_evaluation(read_metrics(sent)) == evaluated
     assert (
-        read_judgements(read_metrics(over_the_wire(write_judgements({})).content)) == {}
+        read_evaluation(read_metrics(over_the_wire(write_evaluation({})).content)) == {}
     )
     assert read_metrics(RecordDict()) == {}
 

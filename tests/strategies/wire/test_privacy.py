@@ -11,7 +11,7 @@ from torch import Tensor
 
 from editing.evaluation.metrics import MetricSums
 from editing.requests.edit_request import to_counterfact
-from strategies.wire.messages import Phase, read_judgements
+from strategies.wire.messages import Phase, read_evaluation
 from tests.clients.nodes import cases_of
 from tests.federation import Federation, world_requests
 
@@ -25,7 +25,7 @@ def test_no_request_is_ever_in_a_message(federate: Make, encoding: str) -> None:
     """Neither from a party nor to one, under `global` least of all."""
     federation = federate(run={"encoding": encoding, "rounds": 2})
     for merge in ("collabedit", "global"):
-        federation.run(merge, judge_unedited=True)
+        federation.run(merge, evaluate_unedited=True)
     said = federation.said()
     assert b"the old map" in said  # a context template: the search finds what is there
     for request in [*federation.requests(1), *federation.requests(2)]:
@@ -80,11 +80,11 @@ def test_texts_that_a_model_writes_stay_with_the_party(
     said = federation.said()
     for text in texts:
         assert text.partition("lives in")[2].strip().encode() not in said
-    judged = [
-        read_judgements(reply.content.metric_records["metrics"])[1]
+    evaluated = [
+        read_evaluation(reply.content.metric_records["metrics"])[1]
         for reply in federation.replies(Phase.EVALUATE)
     ]
-    total = sum(judged, MetricSums())
+    total = sum(evaluated, MetricSums())
     assert total.counts["ngram_entropy"] == 6
     entropies = [post["ngram_entropy"] for post in posts]
     assert total.sums["ngram_entropy"] == pytest.approx(sum(entropies))

@@ -131,7 +131,7 @@ def test_zsre_is_read_as_memit_does() -> None:
 
 
 def test_zsre_can_edit_in_what_mend_does() -> None:
-    """The made-up answer as it is, judged against the truth; nothing else differs."""
+    """The made-up answer as it is, compared with the truth; nothing else differs."""
     records = published("zsre_mend_sample.json")
     truths = read_requests(find("zsre_mend_sample.json"))
     made_up = read_requests(find("zsre_mend_sample.json"), zsre_target="alt")

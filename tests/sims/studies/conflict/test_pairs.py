@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from editing.base.errors import InputError
+from editing.requests.normalise import normalise
 from server.config import RunConfig
 from sims.studies.conflict.pairs import (
     NEXT,
@@ -18,7 +19,6 @@ from sims.studies.conflict.pairs import (
 )
 from sims.studies.conflict.study import Conflict
 from sims.studies.pools import fact_of
-from strategies.conflicts.blind_tokens import normalise
 from tests.sims.studies.made_up import configure, make_pool
 
 SMALL = ("parties.count=3", "parties.requests-per-round=4")

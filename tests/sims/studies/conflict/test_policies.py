@@ -117,7 +117,7 @@ def make_frame(trials: list[Trial]) -> pd.DataFrame:
     rows = []
     for trial in trials:
         winner = trial.labels["winner"]
-        judged = {
+        evaluated = {
             side: {
                 "rewrite_acc": 80.0 if side == winner else 15.0,
                 "rewrite_success": 90.0 if side == winner else 20.0,
@@ -125,8 +125,8 @@ def make_frame(trials: list[Trial]) -> pd.DataFrame:
             }
             for side in "AB"
         }
-        judged["others"] = {"rewrite_success": 99.0}
-        result = made_up_result(trial, judged, Path(), left_out=2, conflicts=3)
+        evaluated["others"] = {"rewrite_success": 99.0}
+        result = made_up_result(trial, evaluated, Path(), left_out=2, conflicts=3)
         rows += [
             {"seed": 0, "part": "policies", **row} for row in read_policies(result)
         ]

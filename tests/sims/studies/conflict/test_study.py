@@ -32,7 +32,7 @@ def make_trials() -> list[Trial]:
 
 def make_result(trial: Trial, folder: Path) -> TrialResult:
     """Make a run up, of which every request was edited."""
-    return made_up_result(trial, dict.fromkeys(trial.judged, MEANS), folder)
+    return made_up_result(trial, dict.fromkeys(trial.evaluated, MEANS), folder)
 
 
 def test_trials_have_names_and_parts_of_their_own() -> None:

@@ -37,7 +37,7 @@ MEANING = [
     ("performance-a+b", NEXT, IN_TURN, "B"),
     ("performance-a+b", FORGETFUL, IN_TURN, "B"),
 ]
-"""Who is edited, in which round and by which party, and by whose objects is judged."""
+"""Who is edited, in which round, by which party, and evaluated by whose objects."""
 
 Found = tuple[Contest, dict[tuple[str, str], tuple[TrialResult, dict[str, object]]]]
 
@@ -106,16 +106,16 @@ def test_a_type_edits_what_it_says(
 
 
 @pytest.mark.parametrize(
-    ("name", "order", "judged"), [(*each[:2], each[3]) for each in MEANING]
+    ("name", "order", "evaluated"), [(*each[:2], each[3]) for each in MEANING]
 )
-def test_a_type_is_judged_by_the_objects_it_says(
-    name: str, order: str, judged: str, found: Found, world: Path
+def test_a_type_is_evaluated_by_the_objects_it_says(
+    name: str, order: str, evaluated: str, found: Found, world: Path
 ) -> None:
     """On the model after the last round."""
     contest, rows = found
     result, row = rows[name, order]
     delta = result.folder / "delta.safetensors"
-    success, accuracy = said_first(world, delta, side_of(contest, judged))
+    success, accuracy = said_first(world, delta, side_of(contest, evaluated))
     assert row["rewrite_success"] == pytest.approx(success)
     assert row["rewrite_acc"] == pytest.approx(accuracy)
 
@@ -139,7 +139,7 @@ def make_frame(
     a_after: float, together: tuple[float, float], contest: Contest
 ) -> pd.DataFrame:
     """Write what types would come to if A and B were kept so well."""
-    judged = {
+    evaluated = {
         ("A", ALONE): (90.0, 10.0),
         ("B", ALONE): (20.0, 80.0),
         ("A and B", SAME): together,
@@ -148,7 +148,7 @@ def make_frame(
     }
     results = []
     for trial in make_types(contest):
-        kept = judged[str(trial.labels["edited"]), str(trial.labels["order"])]
+        kept = evaluated[str(trial.labels["edited"]), str(trial.labels["order"])]
         means = {
             side: dict.fromkeys(COLUMNS, value)
             for side, value in zip("AB", kept, strict=True)
@@ -166,10 +166,10 @@ def make_frame(
 def test_the_finding_takes_its_numbers_from_the_run(found: Found) -> None:
     """Each type's own."""
     said = state_types(make_frame(5.0, (30.0, 15.0), found[0]))
-    assert "90.0 (90.0) for A alone, judged by A" in said
-    assert "80.0 (80.0) for B alone, judged by B" in said
+    assert "90.0 (90.0) for A alone, evaluated by A" in said
+    assert "80.0 (80.0) for B alone, evaluated by B" in said
     assert (
-        "10.0 (10.0) for A alone, judged by B, where before any edit it is 1.0 (2.0)"
+        "10.0 (10.0) for A alone, evaluated by B, where before any edit it is 1.0 (2.0)"
         in said
     )
     assert "With both, same round, A has 30.0 (30.0) and B 15.0 (15.0)" in said
