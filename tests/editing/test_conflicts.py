@@ -10,7 +10,7 @@ import pytest
 from editing.conflicts import conflicting, parse_conflict, read_conflicts
 from editing.requests import EditRequest, RequestError
 from editing.tokens import blind, normalise
-from tests.trees import ROOT
+from tests.editing.records import both, find
 
 RECORD: dict[str, Any] = {
     "type": "1-2@P69",
@@ -31,14 +31,14 @@ PLANTED = {"id": "Q-2", "label": "the West School"}
 REQUEST = EditRequest(
     case_id=7,
     prompt="The mother tongue of {} is",
-    subject="Danielle Darrieux",
+    subject="Tilda Varnmoor",
     target_new="English",
     target_true="French",
     relation_id="P103",
-    paraphrase_prompts=("Danielle Darrieux, a native",),
-    neighborhood_prompts=("Michel Rocard is a native speaker of",),
-    attribute_prompts=("J.R.R. Tolkien is a native speaker of",),
-    generation_prompts=("Danielle Darrieux was born in",),
+    paraphrase_prompts=("Tilda Varnmoor, a native",),
+    neighborhood_prompts=("Osric Pell is a native speaker of",),
+    attribute_prompts=("M.T. Brandle is a native speaker of",),
+    generation_prompts=("Tilda Varnmoor was born in",),
 )
 
 
@@ -63,15 +63,10 @@ def write(folder: Path, value: object) -> Path:
     return path
 
 
-@pytest.fixture(
-    params=["conflict_edit_sample.json", "conflict_edit_planted_sample.json"]
-)
+@pytest.fixture(params=both("conflict_edit", "conflict_edit_planted"))
 def sample(request: pytest.FixtureRequest) -> Path:
-    """Find a file of published records."""
-    path: Path = ROOT.parent / "shared" / "data" / str(request.param)
-    if not path.is_file():
-        pytest.skip(f"no sample of ConflictEdit at {path}")
-    return path
+    """Find a file of records in ConflictEdit's form."""
+    return find(str(request.param))
 
 
 def label(value: Any) -> str:  # noqa: ANN401 - a JSON value
@@ -79,7 +74,7 @@ def label(value: Any) -> str:  # noqa: ANN401 - a JSON value
     return str(value if isinstance(value, str) else value["label"])
 
 
-def test_the_published_files_are_read_as_they_are(sample: Path) -> None:
+def test_files_are_read_as_they_are(sample: Path) -> None:
     """With and without a planted object, which may be a text or an object."""
     records = json.loads(sample.read_text(encoding="utf-8"))
     pairs = read_conflicts(sample)
