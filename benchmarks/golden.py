@@ -56,14 +56,14 @@ class Line:
 
     def __str__(self) -> str:
         """A row of the table."""
-        held = "" if self.difference <= self.tolerance else " **over**"
+        mark = "" if self.difference <= self.tolerance else " **over**"
         shown = f"{self.difference:.1e}" if self.difference else "0"
         wanted = f"{self.tolerance:.0e}" if self.tolerance else "0"
-        return f"| {self.what} | {wanted} | {shown}{held} |"
+        return f"| {self.what} | {wanted} | {shown}{mark} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure everything and write the table; 1 if a tolerance is not held."""
+    """Measure all, and write the table; 1 if a difference is over its tolerance."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.golden")
     parser.add_argument("--golden", type=Path, default=FOLDER, help="golden folder")
     folder: Path = parser.parse_args(arguments).golden
@@ -72,11 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     case = load_golden(folder)
     sys.stdout.write("| what | tolerance | measured |\n|---|---|---|\n")
-    held = True
+    passed = True
     for line in measure(case):
         sys.stdout.write(f"{line}\n")
-        held = held and line.difference <= line.tolerance
-    return 0 if held else 1
+        passed = passed and line.difference <= line.tolerance
+    return 0 if passed else 1
 
 
 def measure(case: Golden) -> Iterator[Line]:

@@ -81,14 +81,14 @@ def test_files_are_read_as_they_are(sample: Path) -> None:
     assert len(pairs) == len(records) > 0
     for pair, record in zip(pairs, records, strict=True):
         edit = record["edit"]
-        rival = label(edit.get("conflict_object", edit["object"]))
+        planted = label(edit.get("conflict_object", edit["object"]))
         for side in (pair.right, pair.conflicting):
             assert side.subject == label(edit["subject"])
             assert side.prompt == edit["relation"]["prompt"]
             assert side.relation_id == edit["relation"]["id"]
         assert pair.right.target_new == label(edit["new_object"])
-        assert pair.right.target_true == pair.conflicting.target_new == rival
-        same = normalise(rival) == normalise(label(edit["new_object"]))
+        assert pair.right.target_true == pair.conflicting.target_new == planted
+        same = normalise(planted) == normalise(label(edit["new_object"]))
         assert pair.contradicts != same
 
 

@@ -179,5 +179,5 @@ def test_evaluation_is_the_published_one(case: Golden, run: str) -> None:
 
 
 def prefers_new(likelihoods: dict[str, float]) -> bool:
-    """Tell which object the model finds likelier."""
+    """Return whether the model finds the new object likelier."""
     return likelihoods["target_new"] < likelihoods["target_true"]

@@ -151,7 +151,7 @@ def test_zsre_is_read_as_memit_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", both("zsre_mend"))
 def test_zsre_can_edit_in_what_mend_does(name: str) -> None:
-    """The made-up answer as it is, judged against the truth; nothing else differs."""
+    """The made-up answer as it is, compared with the truth; nothing else differs."""
     records, path = records_of(name), find(name)
     truths = read_requests(path)
     made_up = read_requests(path, zsre_target="alt")
