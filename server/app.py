@@ -16,7 +16,8 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
-from editing.files.disk import flush_all, has_no_room
+from editing.files.atomic import flush_all
+from editing.files.disk import has_no_room
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept

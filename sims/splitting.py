@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from clients.own_requests import shared_requests
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.files.atomic import write_private
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.forms.published import ZsreTarget
 from editing.sources.embedded import EMBEDDED
@@ -280,13 +280,6 @@ def write_lines(requests: Sequence[EditRequest]) -> str:
     """Write requests in CounterFact's form, one a line."""
     lines = (json.dumps(to_counterfact(r), ensure_ascii=False) for r in requests)
     return "".join(f"{line}\n" for line in lines)
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a new file that its owner alone can read, from its first byte on."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(text)
 
 
 def show(summary: SplitSummary, console: Console) -> None:
