@@ -23,11 +23,11 @@ from pydantic import (
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF
-from server.validation_errors import complain
 from strategies.methods import Method, read_method
 from strategies.scenario import (
     COMPUTE,
@@ -236,7 +236,8 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
     try:
         config = RunConfig.model_validate_json(json.dumps(tables), strict=True)
     except ValidationError as error:
-        raise ConfigurationError(complain(error, RunConfig, origin)) from None
+        faults = find_faults(error, RunConfig, SETTINGS)
+        raise ConfigurationError(explain_all(faults, origin)) from None
     except TypeError:
         raise ConfigurationError(
             f"{origin('')}: dates and times are no settings; write a text, a number, "
@@ -246,7 +247,8 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
         config.merge.build()
     except ValidationError as error:
         chosen = type(read_method(config.merge.name).merge)
-        raise ConfigurationError(complain(error, chosen, origin, "merge")) from None
+        faults = find_faults(error, chosen, SETTINGS, within="merge")
+        raise ConfigurationError(explain_all(faults, origin)) from None
     except InputError as error:
         raise ConfigurationError(f"{origin('merge.name')}: {error}") from None
     return config
