@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from editing.files.atomic import write_whole
+from editing.files.json_text import dump_json
 from server.monitoring.progress import Event, MergeStart, NodeExchange, RoundEnd
 from server.monitoring.status import now_utc
 
@@ -30,7 +31,7 @@ class LineFile:
 
     def append(self, line: Line) -> None:
         """Add a line at once and whole."""
-        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        data = (dump_json(line) + "\n").encode()
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             written = os.write(handle, data)

@@ -4,7 +4,6 @@ All that happens is an `Event`. Whoever wants to know of it is an `Observer`: th
 that a console follows, and the files of `server.monitoring.watching`.
 """
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TypeAlias
 from flwr.common.logger import log
 
 from editing.base.errors import InputError
+from editing.files.json_text import dump_json
 from server.report.data import RoundMetrics
 from strategies.rounds.exchange import ExchangeRecord, OnExchange
 from strategies.rounds.registry import Report
@@ -213,7 +213,7 @@ class ProgressFile:
 
     def _append(self, line: dict[str, object]) -> None:
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+            stream.write(dump_json(line) + "\n")
 
 
 PHASE_NAMES = {
