@@ -19,6 +19,7 @@ from editing.hyperparameters.presets import (
     read_preset,
     suggest_preset,
 )
+from editing.models.families import ModelFilesError
 from editing.models.loading import EditableModel, ModelError, load_editable_model
 from editing.models.module_names import ModuleNames
 from editing.sources.embedded import file_beside
@@ -157,6 +158,8 @@ def _load(
 ) -> EditableModel:
     try:
         return load_editable_model(path, dtype, device, naming)
+    except ModelFilesError:
+        raise
     except ModelError as error:
         if naming is None:
             raise
