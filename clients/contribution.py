@@ -1,4 +1,4 @@
-"""What a client computes beside its party's requests."""
+"""What a client computes from its party's requests."""
 
 import hashlib
 import time
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clients.round_targets import RoundTargets
 from clients.selection import Asked, Group
 from clients.storage import Distances
 from editing.algebra.encodings import EncodedStatistics, encode
@@ -18,10 +19,12 @@ from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
 from editing.memit.pipeline import read_pairs, walk_layers
+from editing.memit.residuals import read_hidden
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.paraphrases import unedited_paraphrases
 from strategies.wire.messages import Job
+from strategies.wire.metrics import EvaluationSums
 
 
 def contribute(
@@ -60,10 +63,10 @@ def contribute(
 
 
 def leave_unedited(groups: Sequence[Group]) -> list[Asked]:
-    """The requests with those paraphrases alone that are not edited with them.
+    """Return the requests with only those paraphrases that are not edited with them.
 
-    Which these are does not depend on the round or on what becomes of a request, so
-    that all likelihoods of one request are of the same prompts.
+    Which these are does not depend on the round or on resolutions, so that all
+    likelihoods of one request are of the same prompts.
     """
     return [
         replace(
@@ -90,7 +93,7 @@ def evaluate_own_requests(
 ) -> list[dict[str, object]]:
     """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
 
-    Beside MEMIT's fields a case says whose request it is and of which round, and how
+    Besides MEMIT's fields a case says whose request it is and of which round, and how
     far its target lay from what the model had before that round.
 
     Args:
@@ -121,13 +124,50 @@ def evaluate_own_requests(
     ]
 
 
-def sum_by_round(cases: Sequence[dict[str, object]]) -> dict[int, MetricSums]:
-    """Reduce cases to sums of their metrics, those of each round's requests apart."""
+def sum_by_round(cases: Sequence[dict[str, object]]) -> EvaluationSums:
+    """Reduce cases to sums of their metrics, by the round of their requests."""
     rounds = {int(str(case["round"])) for case in cases}
-    return {
-        number: sum_cases([case for case in cases if case["round"] == number])
-        for number in sorted(rounds)
-    }
+    return EvaluationSums(
+        {
+            number: sum_cases([case for case in cases if case["round"] == number])
+            for number in sorted(rounds)
+        }
+    )
+
+
+def diagnose_edits(
+    model: EditableModel,
+    found: Sequence[RoundTargets],
+    skip_known: float | None,
+    layer: int,
+) -> MetricSums:
+    """Sum the diagnostics of a round's edited requests, on the edited model.
+
+    ``residual_left`` is ``‖z − h'‖ / ‖z − h‖``, with ``h`` and ``h'`` the hidden states
+    before and after the round: 0 if the edit reached its target, 1 if it moved nothing
+    towards it. A target that is its hidden state has none.
+
+    Args:
+        model: The model with the round's merged update.
+        found: The round's targets, with the hidden states from before it.
+        skip_known: The residual ratio below which a request is not edited.
+        layer: The last edited layer, at which targets are hidden states.
+    """
+    total = MetricSums()
+    for each in found:
+        edited = each.unknown(skip_known)
+        if not edited:
+            continue
+        rows = [each.group.rows[place][0] for place in edited]
+        requests = [each.group.requests[row] for row in rows]
+        targets, before = each.kept.targets[rows].double(), each.kept.hidden[rows]
+        wanted = (targets - before.double()).norm(dim=1)
+        after = read_hidden(model, requests, layer).cpu()
+        left = ((targets - after).norm(dim=1) / wanted)[wanted > 0]
+        if len(left) > 0:
+            sums = {"residual_left": float(left.sum())}
+            total += MetricSums(sums, {"residual_left": len(left)})
+    return total
 
 
 def _residual_of(

@@ -20,7 +20,7 @@ from editing.files.disk import flush_all, has_no_room
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
-from server.merging import MergeJob, Outcome
+from server.merging import MergeJob, Outcome, ProgressCallbacks
 from server.monitoring.progress import Progress
 from server.monitoring.watching import watch_run
 from server.preparation import Preparation, prepare
@@ -87,8 +87,7 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
             TextPool(
                 seats,
                 config,
-                progress.of_merge(FEDERATED),
-                progress.of_exchanges(FEDERATED),
+                ProgressCallbacks(progress, FEDERATED),
             ),
         )
         checkpoints = checkpoints_of(config, preparation)

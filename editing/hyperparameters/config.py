@@ -123,6 +123,10 @@ class Plan(Settings):
         return self.parameters.exchanges(self.schedule)
 
 
+BATCH_SIZE = 128
+"""Requests whose targets are computed together, unless a setting says otherwise."""
+
+
 class EditingConfig(Settings):
     """The ``[editing]`` table: what differs from a hyperparameter file, and the rest.
 
@@ -137,7 +141,7 @@ class EditingConfig(Settings):
     schedule: Schedule = "layerwise"
     context_templates: Path | None = None
     context_seed: int = 0
-    batch_size: PositiveInt = 128
+    batch_size: PositiveInt = BATCH_SIZE
     layers: tuple[int, ...] | None = None
     v_num_grad_steps: PositiveInt | None = None
     v_lr: PositiveFloat | None = None

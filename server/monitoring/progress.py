@@ -15,8 +15,7 @@ from flwr.common.logger import log
 
 from editing.base.errors import InputError
 from server.report.data import RoundMetrics
-from strategies.rounds.exchange import ExchangeRecord, OnExchange
-from strategies.rounds.registry import Report
+from strategies.rounds.exchange import ExchangeRecord
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +131,7 @@ class Progress:
         if total is not None and done == total:
             log(logging.INFO, "%s, round %s: %s, %d done", merge, number, phase, done)
 
-    def of_merge(self, merge: str) -> Report:
+    def of_merge(self, merge: str) -> Callable[[str, int, int, int], None]:
         """What a strategy tells its progress to."""
 
         def tell(phase: str, number: int, done: int, total: int) -> None:
@@ -140,7 +139,7 @@ class Progress:
 
         return tell
 
-    def of_exchanges(self, merge: str) -> OnExchange:
+    def of_exchanges(self, merge: str) -> Callable[[ExchangeRecord], None]:
         """What a strategy tells its exchanges to."""
         return lambda record: self._tell(NodeExchange(merge, record))
 

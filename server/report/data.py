@@ -23,6 +23,7 @@ class Refusal(Settings):
 
     node: int | str
     reason: str
+    name: str = ""
 
 
 class RoundMetrics(Settings):
@@ -48,6 +49,11 @@ class RoundMetrics(Settings):
         conflicts: Facts that were given different objects.
         residual_norm: Mean of ``‖z − h‖`` over the round's requests, before the edit.
         residual_ratio: Mean of ``‖z − h‖ / ‖h‖``.
+        target_loss: Mean loss of the targets ``z``: −log p(target_new) by token.
+        target_probability: Mean of ``exp(−loss)``.
+        target_stopped: Share of targets that reached the stop, from 0 to 1.
+        target_clamped: Share of targets at the clamp, from 0 to 1.
+        residual_left: Mean of ``‖z − h'‖ / ‖z − h‖``, ``h'`` on the edited model.
     """
 
     score: float | None = None
@@ -73,6 +79,11 @@ class RoundMetrics(Settings):
     conflicts: int = 0
     residual_norm: float | None = None
     residual_ratio: float | None = None
+    target_loss: float | None = None
+    target_probability: float | None = None
+    target_stopped: float | None = None
+    target_clamped: float | None = None
+    residual_left: float | None = None
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(

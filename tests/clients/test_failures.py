@@ -11,8 +11,8 @@ import pytest
 import torch
 from flwr.app import Message
 
+from clients.covariance.own_prior import OtherCovarianceError
 from clients.failures import OtherModelError, classify
-from clients.own_prior import OtherCovarianceError
 from clients.own_requests import ChangedRequestsError, MalformedRequestsError
 from clients.updates import MissingUpdatesError
 from editing.algebra.solving import IllConditionedError
@@ -21,7 +21,8 @@ from editing.covariance.texts import TextError
 from editing.memit.targets import DivergedTargetError
 from editing.models.loading import ModelError
 from editing.requests.edit_request import RequestError, to_counterfact
-from strategies.wire.messages import LACKING, Failure, Phase, ProtocolError
+from strategies.wire.failures import MISSING_UPDATES, Failure
+from strategies.wire.messages import Phase, ProtocolError
 from tests.clients.nodes import HANDS, own_files
 from tests.disks import fill, small_disk
 from tests.federation import Federation, assert_same_delta, edit_in_rounds
@@ -31,7 +32,7 @@ FAILURES: list[tuple[Exception, Failure]] = [
     (ProtocolError("x"), "another protocol version"),
     (OtherModelError("x"), "another model"),
     (OtherCovarianceError("x"), "another covariance"),
-    (MissingUpdatesError("x"), LACKING),
+    (MissingUpdatesError("x"), MISSING_UPDATES),
     (ModelError("x"), "a model that cannot be loaded"),
     (TextError("x"), "texts that cannot be used"),
     (MissingSourceError("x"), "requests that are missing"),

@@ -9,15 +9,13 @@ from editing.algebra.deltas import applied
 from editing.algebra.statistics import LayerStatistics
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from strategies.merges.choice import known_names, read_merge
-from strategies.wire.messages import (
-    Phase,
-    read_job,
-)
+from strategies.wire.messages import Phase, read_job
 from strategies.wire.updates import DELTA, read_carried
 from tests.federation import (
     AT_ONCE,
     FLOAT32_PIPELINE,
     Federation,
+    Recorder,
     assert_same_bits,
     assert_same_delta,
     count_targets,
@@ -128,7 +126,7 @@ def test_the_same_run_gives_the_same_bits_and_node_numbers_never_matter(
     other = federate(parties=UNEQUAL, places=(30, 10, 20))
     assert list(other.contexts) == [30, 10, 20]
     assert_same_bits(first, other.delta())
-    assert other.strategy.registry.order == [30, 10, 20]
+    assert other.strategy.registry.parties.joined == [30, 10, 20]
 
 
 def test_updates_of_earlier_runs_are_carried_on(federate: Make) -> None:
@@ -212,14 +210,14 @@ def test_under_global_one_party_is_asked_to_judge(federate: Make) -> None:
     assert federation.nodes_asked(Phase.TARGETS) == [federation.node(0)]
 
 
-def test_progress_is_told_phase_by_phase(federate: Make) -> None:
+def test_progress_is_reported_phase_by_phase(federate: Make) -> None:
     """From none of the replies to all of them, in every exchange."""
     federation = federate(parties={"count": 2})
-    told: list[tuple[str, int, int, int]] = []
-    federation.run(report=lambda *event: told.append(event))
+    recorder = Recorder()
+    federation.run(callbacks=recorder)
     phases = [Phase.DESCRIBE, Phase.TARGETS, Phase.STATISTICS, Phase.EVALUATE]
     rounds = [0, 1, 1, 1]
-    assert told == [
+    assert recorder.progress == [
         (phase.value, number, done, 2)
         for phase, number in zip(phases, rounds, strict=True)
         for done in (0, 1, 2)

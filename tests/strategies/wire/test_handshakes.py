@@ -6,13 +6,14 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from editing.algebra.statistics import StatisticsError
+from strategies.wire.failures import write_failure
 from strategies.wire.handshakes import (
     Handshake,
-    check_handshake,
     read_handshake,
+    validate_handshake,
     write_handshake,
 )
-from strategies.wire.messages import PROTOCOL_VERSION, ModelIdentity, write_failure
+from strategies.wire.messages import PROTOCOL_VERSION, ModelIdentity
 from tests.strategies.transport import JOB, OURS, over_the_wire
 
 
@@ -52,9 +53,9 @@ def test_what_differs_from_the_server_is_named(
 ) -> None:
     """A party can tell what to change."""
     same = Handshake(protocol=PROTOCOL_VERSION, identity=OURS, party=0)
-    check_handshake(same, JOB)
+    validate_handshake(same, JOB)
     with pytest.raises(StatisticsError, match=named):
-        check_handshake(same.model_copy(update=update), JOB)
+        validate_handshake(same.model_copy(update=update), JOB)
 
 
 @pytest.mark.parametrize(
