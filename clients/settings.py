@@ -1,6 +1,7 @@
 """The settings of a client: the run's, and over them those of its node."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from pydantic import PositiveInt, ValidationError
 from clients.target_cache import cache_folder
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.base.validation import SETTINGS, find_faults
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.config import BATCH_SIZE
 from strategies.scenario import (
@@ -20,6 +22,14 @@ from strategies.scenario import (
     nest,
 )
 from strategies.wire.handshakes import PartyName
+
+NODE_KEYS = {
+    "party": "partition-id",
+    "own-requests": "requests-path",
+    "own-text": "text-path",
+    "key": "key-path",
+}
+"""Keys of the node config that are not called as the settings are."""
 
 Kept = Literal["results", "all", "nothing"]
 """What stays of a run's private folder."""
@@ -104,9 +114,9 @@ def read_client_config(context: Context) -> ClientConfig:
     try:
         return ClientConfig.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise NodeSettingsError(f"`{place}`: {first['msg']}") from None
+        fault = find_faults(error, ClientConfig, SETTINGS)[0]
+        named = replace(fault, key=NODE_KEYS.get(fault.key, fault.key))
+        raise NodeSettingsError(named.sentence) from None
 
 
 def _table(value: object) -> dict[str, object]:

@@ -15,7 +15,7 @@ from server.evaluation import evaluate_held_out, summarise, to_delta
 from server.monitoring.progress import Progress
 from server.preparation import Preparation
 from strategies.collaborative import CollaborativeEditing, ServerEvaluation
-from strategies.merges.base import Merge
+from strategies.methods import Method
 from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
 from strategies.rounds.exchange import ExchangeRecord
 from strategies.rounds.settings import EditingSettings
@@ -23,9 +23,9 @@ from strategies.rounds.settings import EditingSettings
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one merge."""
+    """The result of one method."""
 
-    merge: Merge
+    method: Method
     delta: dict[str, Tensor]
     measured: Measured
 
@@ -46,24 +46,24 @@ class MergeJob:
     progress: Progress
     checkpoints: Checkpoints
 
-    def run(self, merge: Merge, *, first: bool) -> Outcome:
+    def run(self, method: Method, *, first: bool) -> Outcome:
         """Run the missing rounds, after the last completed one.
 
         The first merge has the model evaluated before any edit.
         """
-        found = self.checkpoints.find(merge.name)
+        found = self.checkpoints.find(method.name)
         rounds = self.config.run.rounds
         if found.state.number >= rounds:
             log(
                 logging.INFO,
                 "%s: all %d rounds were completed before; their results are reported",
-                merge.name,
+                method.name,
                 rounds,
             )
-            return Outcome(merge, dict(found.state.delta), found.measured)
-        self.progress.begin(merge.name, found.state.number)
-        ledger = Ledger(merge.name, self.checkpoints, found.measured, self.progress)
-        strategy = self.build(merge, ledger, evaluate_unedited=first)
+            return Outcome(method, dict(found.state.delta), found.measured)
+        self.progress.begin(method.name, found.state.number)
+        ledger = Ledger(method.name, self.checkpoints, found.measured, self.progress)
+        strategy = self.build(method, ledger, evaluate_unedited=first)
         if found.state.number > 0:
             strategy.resume(found.state)
         strategy.start(
@@ -73,17 +73,16 @@ class MergeJob:
             timeout=self.config.run.timeout,
             evaluate_fn=held_out_evaluator(self.preparation),
         )
-        return Outcome(merge, strategy.delta, ledger.measured)
+        return Outcome(method, strategy.delta, ledger.measured)
 
     def build(
-        self, merge: Merge, callbacks: RoundCallbacks, *, evaluate_unedited: bool
+        self, method: Method, callbacks: RoundCallbacks, *, evaluate_unedited: bool
     ) -> CollaborativeEditing:
         """Set the strategy up as the settings say."""
         config, preparation = self.config, self.preparation
-        pooled = merge.name == "global"
         settings = EditingSettings(
-            job=preparation.job(config, merge.name, pooled=pooled),
-            merge=merge,
+            job=preparation.job(config, method.name, pooled=method.pooled),
+            merge=method.merge,
             layers=preparation.layers(
                 preparation.memory_weight(config.prior), config.run
             ),
@@ -93,7 +92,7 @@ class MergeJob:
             evaluate_unedited=evaluate_unedited,
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
-            limits=preparation.limits(config, pooled=pooled),
+            limits=preparation.limits(config, pooled=method.pooled),
         )
         return CollaborativeEditing(settings, callbacks)
 

@@ -27,7 +27,7 @@ from server.federated_covariance import TextPool
 from server.preparation import Preparation, prepare
 from sims.runs.in_process import InProcessGrid, make_contexts
 from strategies.collaborative import CollaborativeEditing
-from strategies.merges.choice import read_merge
+from strategies.methods import read_method
 from strategies.partitioning.partitions import order_requests
 from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
 from strategies.rounds.exchange import ExchangeRecord
@@ -188,10 +188,10 @@ class Federation:
         evaluate_config: ConfigRecord | None = None,
     ) -> tuple[CollaborativeEditing, Result]:
         """Run all rounds with one merge."""
-        preparation = self.preparation
+        preparation, method = self.preparation, read_method(merge)
         settings = EditingSettings(
-            job=preparation.job(self.config, merge, pooled=merge == "global"),
-            merge=read_merge(merge),
+            job=preparation.job(self.config, merge, pooled=method.pooled),
+            merge=method.merge,
             layers=preparation.layers(
                 preparation.memory_weight(self.config.prior), self.config.run
             ),
@@ -201,7 +201,7 @@ class Federation:
             evaluate_unedited=evaluate_unedited,
             memory_keys=self.config.prior.memory_keys,
             conflicts=self.config.parties.conflict_rules,
-            limits=preparation.limits(self.config, pooled=merge == "global"),
+            limits=preparation.limits(self.config, pooled=method.pooled),
         )
         self.strategy = CollaborativeEditing(settings, callbacks)
         if resume is not None:
