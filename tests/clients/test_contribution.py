@@ -8,23 +8,30 @@ from torch import Tensor
 
 from clients.contribution import (
     contribute,
+    diagnose_edits,
     evaluate_own_requests,
     leave_unedited,
     sum_by_round,
 )
+from clients.round_targets import RoundTargets
 from clients.selection import Asked, Group
+from clients.target_cache import KeptTargets
+from editing.algebra.deltas import applied
 from editing.algebra.encodings import decode
 from editing.algebra.solving import solve_delta
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import measure_texts
+from editing.evaluation.metrics import MetricSums
 from editing.hyperparameters.config import Plan
 from editing.memit.pipeline import edit_alone, read_pairs
+from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import parse_request
 from editing.requests.paraphrases import phrase
 from strategies.wire.messages import Job, ModelIdentity
+from strategies.wire.metrics import EvaluationSums
 from tests.federation import QUICK
 from tests.laws import (
     ALGEBRA,
@@ -200,13 +207,58 @@ def test_each_round_s_requests_are_summed_apart(model: EditableModel) -> None:
     """All rounds together sum to what all cases sum to."""
     cases = evaluate_own_requests(model, asked_of(3, 1, 1, 3))
     found = sum_by_round(cases)
-    assert list(found) == [1, 3]
-    assert found[1] == sum_cases(cases[1:3])
-    assert found[3] == sum_cases([cases[0], cases[3]])
-    total = found[1] + found[3]
+    assert list(found.by_round) == [1, 3]
+    assert found.of_round(1) == sum_cases(cases[1:3])
+    assert found.of_round(3) == sum_cases([cases[0], cases[3]])
+    total = found.of_round(1) + found.of_round(3)
     assert total.counts == sum_cases(cases).counts
     assert total.sums == pytest.approx(sum_cases(cases).sums)
-    assert sum_by_round([]) == {}
+    assert sum_by_round([]) == EvaluationSums()
+
+
+def round_targets(model: EditableModel, targets: Tensor) -> RoundTargets:
+    """Put requests and a further phrasing of the first one together."""
+    asked = asked_of(1, 1, 1, 1)
+    first, *others = [each.request for each in asked]
+    group = Group(tuple(asked), ((first, first), *((each,) for each in others)))
+    rows = [0, 0, 1, 2, 3]
+    hidden = read_hidden(model, group.requests, LAYERS[-1])
+    return RoundTargets(group, KeptTargets(targets[rows], hidden))
+
+
+def test_the_residual_left_is_that_of_the_edited_model(
+    model: EditableModel, targets: Tensor
+) -> None:
+    """By the definition, over requests and not over their phrasings."""
+    found = round_targets(model, targets)
+    layer = LAYERS[-1]
+    before = read_hidden(model, REQUESTS, layer)
+    priors = {each: draw_prior(each) for each in LAYERS}
+    delta = edit_alone(model, REQUESTS, PLAN, priors, targets)
+    with applied(delta, model.model):
+        diagnosis = diagnose_edits(model, [found], None, layer)
+        after = read_hidden(model, REQUESTS, layer)
+    wanted, left = (targets - before).norm(dim=1), (targets - after).norm(dim=1)
+    assert diagnosis.counts["residual_left"] == len(REQUESTS)
+    assert diagnosis.sums["residual_left"] == pytest.approx(
+        float((left / wanted).sum())
+    )
+    unedited = diagnose_edits(model, [found], None, layer)
+    assert unedited.means()["residual_left"] == pytest.approx(1.0)
+
+
+def test_only_edited_requests_are_diagnosed(
+    model: EditableModel, targets: Tensor
+) -> None:
+    """Neither those that the model knows, nor a target that asks for nothing."""
+    found = round_targets(model, targets)
+    layer = LAYERS[-1]
+    assert diagnose_edits(model, [found], 1e9, layer) == MetricSums()
+    assert diagnose_edits(model, [], None, layer) == MetricSums()
+    nothing = RoundTargets(
+        found.group, KeptTargets(found.kept.hidden, found.kept.hidden)
+    )
+    assert diagnose_edits(model, [nothing], None, layer) == MetricSums()
 
 
 def test_texts_are_measured_where_they_are_asked_for(model: EditableModel) -> None:
@@ -232,4 +284,4 @@ def test_texts_are_measured_where_they_are_asked_for(model: EditableModel) -> No
         assert isinstance(bare, dict)
         assert post == bare | fields
         assert len(post["text"]) == 2
-    assert sum_by_round(cases)[2].counts["ngram_entropy"] == 1
+    assert sum_by_round(cases).of_round(2).counts["ngram_entropy"] == 1

@@ -8,8 +8,12 @@ from flwr.app import ConfigRecord
 from editing.algebra.deltas import applied
 from editing.algebra.statistics import LayerStatistics
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.memit.residuals import read_hidden
+from editing.memit.targets import compute_targets
+from server.evaluation import summarise
 from strategies.merges.choice import read_merge
 from strategies.methods import known_methods
+from strategies.wire.arrays import digest_arrays
 from strategies.wire.messages import Phase, read_job
 from strategies.wire.updates import DELTA, read_carried
 from tests.federation import (
@@ -262,3 +266,52 @@ def test_a_caller_of_the_strategy_may_add_settings_for_its_own_clients(
     (evaluating,) = federation.requests_to(0, Phase.EVALUATE)
     assert training.content.config_records["config"]["mine"] == 1
     assert evaluating.content.config_records["config"]["his"] == 2
+
+
+def test_the_residual_left_of_all_parties_arrives_with_the_round(
+    federate: Make,
+) -> None:
+    """As a sum over the edited requests of every party, on the merged model."""
+    federation = federate(editing=AT_ONCE, run={"rounds": 2})
+    recorder = Recorder()
+    federation.run(callbacks=recorder, evaluate_unedited=True)
+    before, first, second = (each.evaluation for each in recorder.rounds)
+    assert "residual_left" not in before.of_round(1).counts
+    assert first.of_round(1).counts["residual_left"] == 6
+    # Edits of an earlier round are evaluated again, and diagnosed once.
+    assert "residual_left" not in second.of_round(1).counts
+    assert second.of_round(2).counts["residual_left"] == 6
+    metrics = summarise(first, None, None, 1)
+    assert metrics.residual_left == first.of_round(1).means()["residual_left"]
+    model, plan = federation.preparation.model, federation.preparation.plan
+    requests, layer = federation.requests(1), LAYERS[-1]
+    targets = compute_targets(model, requests, plan.templates, plan.parameters)
+    hidden = read_hidden(model, requests, layer)
+    alone = federate(editing=AT_ONCE).delta()
+    with applied(alone, model.model):
+        after = read_hidden(model, requests, layer)
+    left = (targets - after).norm(dim=1) / (targets - hidden).norm(dim=1)
+    assert metrics.residual_left == pytest.approx(float(left.mean()), rel=1e-6)
+
+
+def test_messages_are_written_and_replies_merged_apart(federate: Make) -> None:
+    """As Flower's contract says: `configure_*` writes, `aggregate_*` validates."""
+    federation = federate(editing=AT_ONCE)
+    strategy, result = federation.run()
+    asked = len(federation.messages)
+    config, arrays = ConfigRecord(), strategy.to_arrays()
+    training = strategy.configure_train(2, arrays, config, federation.grid)
+    evaluating = strategy.configure_evaluate(2, arrays, config, federation.grid)
+    for messages in (training, evaluating):
+        nodes = [message.metadata.dst_node_id for message in messages]
+        assert nodes == list(federation.contexts)
+    assert len(federation.messages) == asked
+    assert result.train_metrics_clientapp[1]["requests"] == 6
+    strategy.delta = {}
+    strategy.registry.restart_round(1)
+    merged, metrics = strategy.aggregate_train(1, federation.replies(Phase.TARGETS))
+    assert merged is not None
+    assert digest_arrays(merged) == digest_arrays(strategy.to_arrays())
+    assert sorted(merged) == sorted(arrays)
+    assert metrics is not None
+    assert metrics["requests"] == 6
