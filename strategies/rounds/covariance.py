@@ -26,13 +26,13 @@ BEFORE_FIRST_ROUND = 0
 
 @dataclass(frozen=True, slots=True)
 class PooledMoments:
-    """What the parties' texts came to.
+    """The pooled moments of the parties' texts.
 
     Attributes:
         moments: Of all texts together, by layer.
         tokens: Number of tokens of each party, in the order of the sum; a party without
             a text of its own has 0.
-        left_out: Who was asked and is not in the sum, and why; nothing private.
+        left_out: Parties that are not in the sum, and why; it quotes nothing private.
     """
 
     moments: Mapping[int, TextMoment]
@@ -56,11 +56,11 @@ def pool_moments(
 ) -> PooledMoments:
     """Ask all parties, and add up what they send, in the order of the parties.
 
-    A party whose moment cannot be right is left out before any arithmetic, and takes
-    part in the rounds all the same.
+    A party whose moment is invalid is left out before any arithmetic, and takes part in
+    the rounds all the same.
 
     Args:
-        grid: Flower's way to the nodes.
+        grid: Flower's connection to the nodes.
         job: Says which layers, and whose model it is.
         widths: ``d_in`` of each of the layers.
         registry: Of this exchange alone; the rounds have their own.
@@ -72,7 +72,8 @@ def pool_moments(
     asking = registry.address(Phase.MOMENTS, job, ArrayRecord())
     replies = registry.exchange(grid, BEFORE_FIRST_ROUND, asking)
     moments, tokens = _add(replies, widths, bounds, registry)
-    left_out = _left_out(registry)
+    refusals = registry.outcomes[BEFORE_FIRST_ROUND].refusals
+    left_out = tuple(f"{each.name}: {each.reason}" for each in refusals)
     registry.require_enough(BEFORE_FIRST_ROUND)
     _require_text(moments, left_out)
     return PooledMoments(moments, tokens, left_out)
@@ -95,20 +96,10 @@ def _add(
             registry.refuse(BEFORE_FIRST_ROUND, node, str(error))
             continue
         counts = [moment.tokens for moment in found.values()]
-        tokens[registry.seats[node]] = counts[0] if counts else 0
+        tokens[registry.parties.id_of(node)] = counts[0] if counts else 0
         for layer, moment in found.items():
             totals[layer] = totals[layer] + moment if layer in totals else moment
     return totals, tokens
-
-
-def _left_out(registry: PartyRegistry) -> tuple[str, ...]:
-    """Name who is missing, a party by its number where it has one."""
-    return tuple(
-        f"party {place}: {each.reason}"
-        if (place := registry.places.get(each.node, -1)) >= 0
-        else f"node {each.node}: {each.reason}"
-        for each in registry.outcomes[BEFORE_FIRST_ROUND].refusals
-    )
 
 
 def _require_text(moments: Mapping[int, TextMoment], left_out: tuple[str, ...]) -> None:
