@@ -20,6 +20,7 @@ from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
 from editing.memit.pipeline import read_pairs, walk_layers
 from editing.memit.residuals import read_hidden
+from editing.memit.targets import Targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.paraphrases import unedited_paraphrases
@@ -30,10 +31,11 @@ from strategies.wire.metrics import EvaluationSums
 def contribute(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    targets: Float[Tensor, "n d_out"],
+    targets: Targets,
     job: Job,
     seed: str | None,
     priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
+    hidden: Float[Tensor, "n d_out"] | None = None,
 ) -> dict[int, EncodedStatistics]:
     """Encode the statistics of the layers that the job asks for.
 
@@ -45,9 +47,10 @@ def contribute(
         seed: Draws the rotation in a simulation; None takes the system's randomness.
         priors: What a party that solves alone solves against, by layer. It edits its
             own copy layer by layer and sends what it solved from.
+        hidden: As in `editing.memit.pipeline.read_pairs`; not for `priors`.
     """
     if priors is None:
-        pairs = read_pairs(model, requests, targets, job.plan, job.layers)
+        pairs = read_pairs(model, requests, targets, job.plan, job.layers, hidden)
     else:
         steps = walk_layers(model, requests, targets, job.plan, priors)
         pairs = {layer: pair for step in steps for layer, pair in step.pairs.items()}
@@ -143,31 +146,54 @@ def diagnose_edits(
 ) -> MetricSums:
     """Sum the diagnostics of a round's edited requests, on the edited model.
 
+    Args:
+        model: The model with the round's merged update.
+        found: The round's targets, with the hidden states from before it.
+        skip_known: The residual ratio up to which a request is not edited.
+        layer: The last edited layer, at which targets are hidden states.
+    """
+    total = MetricSums()
+    for each in found:
+        requests = each.group.requests
+        rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
+        if rows:
+            edited = [requests[row] for row in rows]
+            after = read_hidden(model, edited, layer).cpu()
+            total += sum_diagnostics(each.targets, rows, after)
+    return total
+
+
+def sum_diagnostics(
+    targets: Targets, rows: Sequence[int], after: Float[Tensor, "n d_out"]
+) -> MetricSums:
+    """Sum the diagnostics of some targets.
+
     ``residual_left`` is ``‖z − h'‖ / ‖z − h‖``, with ``h`` and ``h'`` the hidden states
     before and after the round: 0 if the edit reached its target, 1 if it moved nothing
     towards it. A target that is its hidden state has none.
 
     Args:
-        model: The model with the round's merged update.
-        found: The round's targets, with the hidden states from before it.
-        skip_known: The residual ratio below which a request is not edited.
-        layer: The last edited layer, at which targets are hidden states.
+        targets: With the hidden states before the round.
+        rows: Those of the edited requests.
+        after: The hidden states of these after the round.
     """
-    total = MetricSums()
-    for each in found:
-        edited = each.unknown(skip_known)
-        if not edited:
-            continue
-        rows = [each.group.rows[place][0] for place in edited]
-        requests = [each.group.requests[row] for row in rows]
-        targets, before = each.kept.targets[rows].double(), each.kept.hidden[rows]
-        wanted = (targets - before.double()).norm(dim=1)
-        after = read_hidden(model, requests, layer).cpu()
-        left = ((targets - after).norm(dim=1) / wanted)[wanted > 0]
-        if len(left) > 0:
-            sums = {"residual_left": float(left.sum())}
-            total += MetricSums(sums, {"residual_left": len(left)})
-    return total
+    chosen = list(rows)
+    shift = targets.shift[chosen].double()
+    wanted = shift.norm(dim=1)
+    missing = (targets.hidden[chosen].double() + shift - after).norm(dim=1)
+    loss = targets.loss[chosen].double().clamp(min=0)
+    values = {
+        "target_loss": loss,
+        "target_probability": (-loss).exp(),
+        "target_stopped": targets.stopped[chosen].double(),
+        "target_clamped": targets.clamped[chosen].double(),
+        "residual_left": (missing / wanted)[wanted > 0],
+    }
+    known = {name: each for name, each in values.items() if len(each) > 0}
+    return MetricSums(
+        {name: float(each.sum()) for name, each in known.items()},
+        {name: len(each) for name, each in known.items()},
+    )
 
 
 def _residual_of(

@@ -8,6 +8,7 @@ from flwr.app import ConfigRecord
 from editing.algebra.deltas import applied
 from editing.algebra.statistics import LayerStatistics
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.metrics import DIAGNOSIS
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
 from server.evaluation import summarise
@@ -268,7 +269,7 @@ def test_a_caller_of_the_strategy_may_add_settings_for_its_own_clients(
     assert evaluating.content.config_records["config"]["his"] == 2
 
 
-def test_the_residual_left_of_all_parties_arrives_with_the_round(
+def test_the_diagnosis_of_all_parties_arrives_with_the_round(
     federate: Make,
 ) -> None:
     """As a sum over the edited requests of every party, on the merged model."""
@@ -276,13 +277,13 @@ def test_the_residual_left_of_all_parties_arrives_with_the_round(
     recorder = Recorder()
     federation.run(callbacks=recorder, evaluate_unedited=True)
     before, first, second = (each.evaluation for each in recorder.rounds)
-    assert "residual_left" not in before.of_round(1).counts
-    assert first.of_round(1).counts["residual_left"] == 6
+    assert not before.of_round(1).counts.keys() & DIAGNOSIS.keys()
     # Edits of an earlier round are evaluated again, and diagnosed once.
-    assert "residual_left" not in second.of_round(1).counts
-    assert second.of_round(2).counts["residual_left"] == 6
+    assert not second.of_round(1).counts.keys() & DIAGNOSIS.keys()
     metrics = summarise(first, None, None, 1)
-    assert metrics.residual_left == first.of_round(1).means()["residual_left"]
+    for name in DIAGNOSIS:
+        assert first.of_round(1).counts[name] == second.of_round(2).counts[name] == 6
+        assert getattr(metrics, name) == first.of_round(1).means()[name]
     model, plan = federation.preparation.model, federation.preparation.plan
     requests, layer = federation.requests(1), LAYERS[-1]
     targets = compute_targets(model, requests, plan.templates, plan.parameters)
@@ -290,7 +291,8 @@ def test_the_residual_left_of_all_parties_arrives_with_the_round(
     alone = federate(editing=AT_ONCE).delta()
     with applied(alone, model.model):
         after = read_hidden(model, requests, layer)
-    left = (targets - after).norm(dim=1) / (targets - hidden).norm(dim=1)
+    wanted = (targets.states - hidden).norm(dim=1)
+    left = (targets.states - after).norm(dim=1) / wanted
     assert metrics.residual_left == pytest.approx(float(left.mean()), rel=1e-6)
 
 
