@@ -21,8 +21,8 @@ from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
 from server.merging import MergeJob, Outcome
-from server.monitoring.progress import Progress
-from server.monitoring.watching import watch_run
+from server.monitoring.stream import Cause, EventStream
+from server.monitoring.watching import open_stream, watch_run
 from server.preparation import Preparation, prepare
 from server.report.data import (
     Report,
@@ -49,19 +49,19 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Read the settings, run, and say where the report is."""
     started = time.monotonic()
-    progress = Progress(str(context.run_config.get("output.progress", "")) or None)
+    stream = open_stream(str(context.run_config.get("output.watch", "")))
     try:
-        folder = run(grid, read_run_config({**context.run_config}), progress)
+        folder = run(grid, read_run_config({**context.run_config}), stream)
     except BaseException as error:
-        progress.fail(*explain(error))
+        stream.fail(*explain(error))
         raise
     seconds = time.monotonic() - started
     log(logging.INFO, "Report after %.0f s: %s", seconds, folder / "report.html")
-    progress.finish(folder)
+    stream.finish(folder)
 
 
-def explain(error: BaseException) -> tuple[str, str]:
-    """Say what stopped the run, and of which kind it is, see `RunEnd`."""
+def explain(error: BaseException) -> tuple[str, Cause]:
+    """Return why the run failed and the cause, as in `RunEnded`."""
     if isinstance(error, InputError):
         return str(error), "input"
     if isinstance(error, AggregationError):
@@ -73,26 +73,26 @@ def explain(error: BaseException) -> tuple[str, str]:
     return f"{type(error).__name__}: {error}", "program"
 
 
-def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
+def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     """Run the merge that the settings name, or all of them, and write the report."""
     # The parties are idle while the server computes, so all processors are its own.
     torch.set_num_threads(os.cpu_count() or 1)
     folder = choose_folder(config)
     with create_output_folder(folder) as draft:
-        watch_run(progress, config, folder)
+        watch_run(stream, config, folder)
         seats = cache(partial(seat_parties, grid, config.parties.count))
         preparation = prepare(
             config,
-            lambda done: progress.tell("covariance", done),
+            lambda done: stream.report_progress("covariance", done),
             TextPool(
                 seats,
                 config,
-                progress.of_merge(FEDERATED),
-                progress.of_exchanges(FEDERATED),
+                stream.of_merge(FEDERATED),
+                stream.of_exchanges(FEDERATED),
             ),
         )
         checkpoints = checkpoints_of(config, preparation)
-        job = MergeJob(seats(), config, preparation, progress, checkpoints)
+        job = MergeJob(seats(), config, preparation, stream, checkpoints)
         outcomes = run_merges(job, choose_merges(config))
         write_outcomes(config, preparation, outcomes, draft)
     settle(config, checkpoints, outcomes, folder)

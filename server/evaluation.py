@@ -14,7 +14,7 @@ from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.evaluation.metrics import KINDS, MetricSums
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_target, tokenize_text
-from server.report.data import Refusal, RoundMetrics
+from server.report.data import LeftOutParty, RoundMetrics
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
 from strategies.wire.messages import read_evaluation
@@ -111,7 +111,8 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
     examined = outcome.examined
     return {
         "refusals": tuple(
-            Refusal(node=r.node, reason=r.reason) for r in outcome.refusals
+            LeftOutParty(node=r.node, reason=r.reason, name=getattr(r, "name", ""))
+            for r in outcome.refusals
         ),
         "requests": outcome.requests,
         "known": outcome.known,

@@ -13,7 +13,7 @@ from torch import Tensor
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from server.config import RunConfig
 from server.evaluation import evaluate_held_out, summarise, to_delta
-from server.monitoring.progress import Progress
+from server.monitoring.stream import EventStream
 from server.preparation import Preparation
 from strategies.collaborative import CollaborativeEditing
 from strategies.conflicts.arbiter import Arbiter
@@ -44,7 +44,7 @@ class MergeJob:
     grid: Grid
     config: RunConfig
     preparation: Preparation
-    progress: Progress
+    stream: EventStream
     checkpoints: Checkpoints
 
     def run(self, merge: Merge, *, first: bool) -> Outcome:
@@ -62,8 +62,8 @@ class MergeJob:
                 rounds,
             )
             return Outcome(merge, dict(found.state.delta), found.measured)
-        self.progress.begin(merge.name, found.state.number)
-        ledger = Ledger(merge.name, self.checkpoints, found.measured, self.progress)
+        self.stream.begin_merge(merge.name, found.state.number)
+        ledger = Ledger(merge.name, self.checkpoints, found.measured, self.stream)
         strategy = self.build(merge, ledger, evaluate_unedited=first)
         if found.state.number > 0:
             strategy.resume(found.state)
@@ -92,8 +92,8 @@ class MergeJob:
             evaluate_unedited=evaluate_unedited,
             memory_keys=config.prior.memory_keys,
             arbiter=Arbiter(config.parties) if config.parties.compares_tokens else None,
-            report=self.progress.of_merge(merge.name),
-            on_exchange=self.progress.of_exchanges(merge.name),
+            report=self.stream.of_merge(merge.name),
+            on_exchange=self.stream.of_exchanges(merge.name),
             on_round=ledger.enter,
             limits=preparation.limits(config, pooled=pooled),
         )
@@ -105,11 +105,15 @@ class Ledger:
     """Enters what each round came to, and keeps a checkpoint of every whole one."""
 
     def __init__(
-        self, merge: str, checkpoints: Checkpoints, so_far: Measured, progress: Progress
+        self,
+        merge: str,
+        checkpoints: Checkpoints,
+        so_far: Measured,
+        stream: EventStream,
     ) -> None:
         """Go on from what was measured before."""
         self.merge, self.checkpoints, self.measured = merge, checkpoints, so_far
-        self.progress = progress
+        self.stream = stream
         self.registry: PartyRegistry | None = None
         self._started = time.monotonic() - so_far.seconds
 
@@ -135,7 +139,7 @@ class Ledger:
             }
         )
         # First, so that no round is kept as finished without its line.
-        self.progress.enter(self.merge, state.number, metrics)
+        self.stream.end_round(self.merge, state.number, metrics)
         if state.number > 0:
             self.checkpoints.keep(self.merge, MergeProgress(state, self.measured))
 

@@ -103,6 +103,11 @@ class PhaseProgress(RunEvent):
     round: NonNegativeInt | None = None
 
     @property
+    def is_begin(self) -> bool:
+        """Return whether work begins that cannot be divided, such as loading."""
+        return self.done == 0 and self.total == 1
+
+    @property
     def is_last(self) -> bool:
         """Return whether the phase is done."""
         return self.done == self.total
@@ -262,11 +267,7 @@ class EventReader:
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read all whole lines of a file of events; a line cut off by a kill is skipped.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
+    """Read all whole lines of a file of events; a line cut off by a kill is skipped."""
     lines = path.read_bytes().split(b"\n")
     return [event for line in lines if (event := parse_event(line)) is not None]
 

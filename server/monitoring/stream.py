@@ -199,11 +199,7 @@ class EventFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Continue a file after its last whole line; the file need not exist.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Continue a file after its last whole line; the file need not exist."""
         self._path = path
         repair_end(path)
         path.touch()
@@ -215,9 +211,6 @@ class EventFile:
         """Append an event as one line.
 
         The file is opened for each line, so it may be moved at any time.
-
-        Raises:
-            OSError: If it cannot be written whole.
         """
         append_line(self._path, write_event(event))
         if isinstance(event, RunEnded):

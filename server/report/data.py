@@ -18,11 +18,23 @@ if sys.platform != "win32":
     import fcntl
 
 
-class Refusal(Settings):
-    """A party whose contribution was left out of a round, and why."""
+class LeftOutParty(Settings):
+    """A party whose contribution was left out of a round.
+
+    Attributes:
+        node: Flower's number of the node.
+        reason: Why; it quotes nothing private.
+        name: What log and report call the party; empty if it is not known.
+    """
 
     node: int | str
     reason: str
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """Return the party's name, or words for a party without one."""
+        return self.name or "a party without a name"
 
 
 class RoundMetrics(Settings):
@@ -62,7 +74,7 @@ class RoundMetrics(Settings):
     neighborhood_diff: float | None = None
     held_out_acc: float | None = None
     groups: dict[str, float] = Field(default_factory=dict)
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[LeftOutParty, ...] = ()
     retained: "RoundMetrics | None" = None
     by_round: tuple["RoundMetrics", ...] = ()
     evaluated: int | None = None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from editing.base.errors import InputError
 from server.config import RunConfig
+from server.monitoring.events import EVENTS
 from server.monitoring.watching import UNFINISHED as UNFINISHED
-from server.monitoring.watching import WATCHED
 from server.report.data import refuse_existing, write_whole
 from sims.errors import RunLostError
 
@@ -24,7 +24,7 @@ CONNECTED = "connection.json"
 """Which run of which SuperLink writes into it, if that is not one of ours."""
 
 RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK, CONNECTED})
-"""What a run goes on from; all but that and `WATCHED` is made again."""
+"""What a run resumes from; all but that and `EVENTS` is made again."""
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def locked(draft: Path) -> Iterator[None]:
 
 def clear_drafts(draft: Path) -> None:
     """Remove results that were half written or gathered when the run was stopped."""
-    kept = RESUMABLE | WATCHED
+    kept = RESUMABLE | {EVENTS}
     remove(path for path in draft.glob("*") if path.name not in kept)
 
 
