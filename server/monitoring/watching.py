@@ -1,13 +1,12 @@
 """Where a run records its events, and who else observes them."""
 
-import os
 import shutil
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from editing.base.errors import InputError
+from editing.files.lock import locked
 from server.config import RunConfig
 from server.monitoring.events import (
     EVENTS,
@@ -19,9 +18,6 @@ from server.monitoring.events import (
 )
 from server.monitoring.stream import EventFile, EventStream, WarningEvents
 from server.monitoring.tensorboard_log import TensorBoardLog
-
-if sys.platform != "win32":
-    import fcntl
 
 UNFINISHED = ".unfinished"
 """The ending of the name of a run's folder until the run is over."""
@@ -48,8 +44,9 @@ def open_stream(folder: str | None) -> EventStream:
                 "run, or name a folder that is there"
             )
         with _naming_place(place):
-            stream.subscribe(occupy(place, "watch"))
+            occupancy = occupy(place, "watch")
             stream.subscribe(EventFile(place / EVENTS))
+            stream.subscribe(occupancy)  # it is released once the end is recorded
     return stream
 
 
@@ -70,16 +67,15 @@ def watch_run(stream: EventStream, config: RunConfig, folder: Path) -> None:
     with _naming_place(place):
         if output.checkpoint:
             stream.subscribe(occupy(Path(output.checkpoint), "checkpoint"))
-        if output.watch is None:
-            stream.subscribe(occupy(place, "directory"))
+        occupancy = None if output.watch else occupy(place, "directory")
         if output.checkpoint is None:  # there is nothing to resume
             (place / EVENTS).unlink(missing_ok=True)
-        if output.watch is None:
+        if occupancy is not None:
             stream.subscribe(EventFile(place / EVENTS))
+            stream.subscribe(occupancy)
+            stream.subscribe(MoveToResults(place, folder))
         if output.tensorboard:
             stream.subscribe(TensorBoardLog(Path(output.tensorboard) / name))
-    if output.watch is None:
-        stream.subscribe(MoveToResults(place, folder))
     WarningEvents(stream)
     stream.publish(
         RunStarted(run=name, rounds=config.run.rounds, parties=config.parties.count)
@@ -109,35 +105,24 @@ class Occupancy:
     """Holds the lock of a folder until the run ends; an observer."""
 
     def __init__(self, place: Path, setting: str) -> None:
-        """Lock the folder, where the system has such locks.
+        """Lock the folder, where the file system has locks.
 
         Args:
             place: The folder.
-            setting: The key that names it, of `server.config.OutputConfig`.
-
-        Raises:
-            InputError: If another process has locked it.
+            setting: The key that names it in `output`, for the error that
+                `editing.files.lock.locked` raises if another process holds it.
         """
-        self._handle: int | None = None
-        if sys.platform == "win32":
-            return
-        self._handle = os.open(place, os.O_RDONLY)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._handle)
-            raise InputError(
-                f"{place}: another run uses this folder; wait until it has ended, or "
-                f"name another `output.{setting}`"
-            ) from None
-        except OSError:  # a file system without locks
-            return
+        self._held = ExitStack()
+        busy = (
+            f"{place}: another run uses this folder; wait until it has ended, or name "
+            f"another `output.{setting}`"
+        )
+        self._held.enter_context(locked(place / ".lock", busy))
 
     def __call__(self, event: Event) -> None:
         """Release the folder when the run is over."""
-        if isinstance(event, RunEnded) and self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        if isinstance(event, RunEnded):
+            self._held.close()
 
 
 class MoveToResults:

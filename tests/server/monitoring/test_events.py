@@ -96,9 +96,10 @@ def test_a_line_that_is_not_an_event_is_skipped(tmp_path: Path, line: str) -> No
 @pytest.mark.parametrize("completed", [0, 1, 2])
 def test_each_round_counts_once_in_a_resumed_run(completed: int) -> None:
     """Whether it was stopped before or after its last round was saved."""
-    first = [merging(), *(ended(number) for number in range(3))]
+    first: list[Event] = [merging(), *map(ended, range(3))]
     rest = range(completed + 1 if completed else 0, 4)
-    again = [merging(completed=completed), *(ended(n, score=1.0) for n in rest)]
+    again: list[Event] = [merging(completed=completed)]
+    again += [ended(number, score=1.0) for number in rest]
     found = [
         (each.round, each.metrics.score)
         for each in drop_repeated_rounds([*first, *again])
@@ -110,7 +111,7 @@ def test_each_round_counts_once_in_a_resumed_run(completed: int) -> None:
 
 def test_the_rounds_of_other_merges_stay() -> None:
     """Each merge of a comparison resumes after its own rounds."""
-    other = [exchanged(0, number=3, merge="ties"), ended(3, merge="ties")]
+    other: list[Event] = [exchanged(0, number=3, merge="ties"), ended(3, merge="ties")]
     events: list[Event] = [
         *other,
         exchanged(0, number=1),

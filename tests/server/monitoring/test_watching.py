@@ -16,7 +16,6 @@ from server.monitoring.events import (
     NodeExchange,
     RoundEnded,
     RunEnded,
-    RunStarted,
     drop_repeated_rounds,
     read_events,
 )
@@ -286,7 +285,7 @@ def test_an_early_failure_is_recorded_where_the_run_is_followed(tmp_path: Path) 
     stream = watched(tmp_path, watch=str(tmp_path / "watch"))
     stream.fail("x", "run")
     events = read_events(tmp_path / "watch" / EVENTS)
-    assert [type(each) for each in events] == [RunStarted, RunEnded]
+    assert [each.kind for each in events] == ["run_started", "run_ended"]
 
 
 def test_without_a_folder_nothing_is_written(
