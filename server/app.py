@@ -24,14 +24,12 @@ from server.federated_covariance import TextPool, describe_shares, remove_kept
 from server.merging import MergeJob, Outcome
 from server.monitoring.stream import Cause, EventStream
 from server.monitoring.watching import open_stream, watch_run
+from server.output import create_output_folder, next_folder
 from server.preparation import Preparation, prepare
-from server.report.data import (
-    Report,
-    RunReport,
-    create_output_folder,
-    next_folder,
-    write_report,
-)
+from server.report.data import Report, RunReport
+from server.report.diagnosis import diagnose, relative_norms
+from server.report.tables import list_warnings
+from server.report.writing import write_report
 from server.shared_nodes import seat_parties
 from strategies.methods import GLOBAL, Method, known_methods, read_method
 from strategies.rounds.exchange import forget
@@ -188,20 +186,26 @@ def write_outcomes(
         metadata = describe_delta(config, preparation, outcome)
         save_delta(outcome.delta, place / "delta.safetensors", metadata)
         gap = relative_difference(outcome.delta, reference) if reference else None
-        runs.append(
-            RunReport(
-                merge=outcome.method.name,
-                schedule=preparation.plan.schedule,
-                rounds=config.run.rounds,
-                metrics=outcome.measured.rounds,
-                relative_difference_to_global=gap,
-                seconds=outcome.measured.seconds,
-                bytes_per_party=outcome.bytes_per_party,
-                settings={**settings, "merge": outcome.method.settings()},
-            )
+        result = RunReport(
+            merge=outcome.method.name,
+            schedule=preparation.plan.schedule,
+            rounds=config.run.rounds,
+            metrics=outcome.measured.rounds,
+            relative_difference_to_global=gap,
+            seconds=outcome.measured.seconds,
+            bytes_per_party=outcome.bytes_per_party,
+            settings={**settings, "merge": outcome.method.settings()},
+            update_ratios=relative_norms(
+                outcome.delta, preparation.model.model.get_parameter
+            ),
         )
+        warnings = tuple(diagnose(result))
+        runs.append(result.model_copy(update={"warnings": warnings}))
     (draft / "params.json").write_text(json.dumps(settings, indent=2) + "\n")
-    write_report(Report(runs=tuple(runs), unedited=outcomes[0].measured.before), draft)
+    report = Report(runs=tuple(runs), unedited=outcomes[0].measured.before)
+    for warning in list_warnings(report):
+        logger.warning("%s", warning)
+    write_report(report, draft)
 
 
 def describe_delta(

@@ -23,11 +23,8 @@ from editing.sources.embedded import locate_embedded, resolve_model
 from server.app import choose_folder
 from server.config import RunConfig, read_scenario
 from server.monitoring.events import EVENTS
-from server.report.data import (
-    create_output_folder,
-    read_report,
-    refuse_existing,
-)
+from server.output import create_output_folder, refuse_existing
+from server.report.data import read_report
 from server.report.tables import write_bytes
 from sims.console import (
     Follower,

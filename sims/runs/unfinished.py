@@ -11,7 +11,7 @@ from editing.files.lock import locked
 from server.config import RunConfig
 from server.monitoring.events import EVENTS
 from server.monitoring.watching import UNFINISHED as UNFINISHED
-from server.report.data import refuse_existing
+from server.output import refuse_existing
 from sims.errors import RunLostError
 
 # What lies in it meanwhile: results as the server writes them, its checkpoints, what

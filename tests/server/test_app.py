@@ -40,7 +40,7 @@ FLOAT32 = 1e-7
 def plain_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the seconds that plots take, where they do not matter."""
     if "whole" not in request.node.name:
-        monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
+        monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from editing.base.errors import InputError
 from editing.sources.embedded import locate_embedded
 from server.config import read_run_config
 from server.monitoring.events import EVENTS, RunEnded, write_event
-from server.report.data import write_report
+from server.report.writing import write_report
 from sims.cli.main import main
 from sims.errors import RunFailedError
 from sims.runs import jobs
