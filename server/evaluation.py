@@ -14,7 +14,7 @@ from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.evaluation.metrics import MetricSums
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_target, tokenize_text
-from server.report.data import Refusal, RoundMetrics
+from server.report.data import LeftOutParty, RoundMetrics
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
 from strategies.wire.metrics import EvaluationSums
@@ -108,7 +108,7 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
     examined = outcome.examined
     return {
         "refusals": tuple(
-            Refusal(node=each.node, reason=each.reason, name=each.name)
+            LeftOutParty(node=each.node, reason=each.reason, name=each.name)
             for each in outcome.refusals
         ),
         "requests": outcome.requests,

@@ -12,7 +12,7 @@ from torch import Tensor
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from server.config import RunConfig
 from server.evaluation import evaluate_held_out, summarise, to_delta
-from server.monitoring.progress import Progress
+from server.monitoring.stream import EventStream
 from server.preparation import Preparation
 from strategies.collaborative import CollaborativeEditing, ServerEvaluation
 from strategies.methods import Method
@@ -43,7 +43,7 @@ class MergeJob:
     grid: Grid
     config: RunConfig
     preparation: Preparation
-    progress: Progress
+    stream: EventStream
     checkpoints: Checkpoints
 
     def run(self, method: Method, *, first: bool) -> Outcome:
@@ -61,8 +61,8 @@ class MergeJob:
                 rounds,
             )
             return Outcome(method, dict(found.state.delta), found.measured)
-        self.progress.begin(method.name, found.state.number)
-        ledger = Ledger(method.name, self.checkpoints, found.measured, self.progress)
+        self.stream.begin_merge(method.name, found.state.number)
+        ledger = Ledger(method.name, self.checkpoints, found.measured, self.stream)
         strategy = self.build(method, ledger, evaluate_unedited=first)
         if found.state.number > 0:
             strategy.resume(found.state)
@@ -97,32 +97,36 @@ class MergeJob:
         return CollaborativeEditing(settings, callbacks)
 
 
-class ProgressCallbacks(RoundCallbacks):
-    """Pass progress and exchanges on to the run's observers."""
+class StreamCallbacks(RoundCallbacks):
+    """Publish progress and exchanges in the run's event stream."""
 
-    def __init__(self, progress: Progress, merge: str) -> None:
-        """Name the merge in what is passed on."""
-        self.progress, self.merge = progress, merge
-        self._on_progress = progress.of_merge(merge)
-        self._on_exchange = progress.of_exchanges(merge)
+    def __init__(self, stream: EventStream, merge: str) -> None:
+        """Name the merge in its events."""
+        self.stream, self.merge = stream, merge
+        self._on_progress = stream.of_merge(merge)
+        self._on_exchange = stream.of_exchanges(merge)
 
     def on_progress(self, phase: str, number: int, arrived: int, expected: int) -> None:
-        """Pass progress on."""
+        """Publish progress."""
         self._on_progress(phase, number, arrived, expected)
 
     def on_exchange(self, record: ExchangeRecord) -> None:
-        """Pass the cost of an exchange on."""
+        """Publish an exchange."""
         self._on_exchange(record)
 
 
-class Ledger(ProgressCallbacks):
+class Ledger(StreamCallbacks):
     """Record the metrics of each round, and keep a checkpoint of completed ones."""
 
     def __init__(
-        self, merge: str, checkpoints: Checkpoints, so_far: Measured, progress: Progress
+        self,
+        merge: str,
+        checkpoints: Checkpoints,
+        so_far: Measured,
+        stream: EventStream,
     ) -> None:
         """Continue after what was measured before."""
-        super().__init__(progress, merge)
+        super().__init__(stream, merge)
         self.checkpoints, self.measured = checkpoints, so_far
         self._started = time.monotonic() - so_far.seconds
 
@@ -149,7 +153,7 @@ class Ledger(ProgressCallbacks):
             }
         )
         # First, so that no round is kept as completed without its line.
-        self.progress.enter(self.merge, state.number, metrics)
+        self.stream.end_round(self.merge, state.number, metrics)
         if state.number > 0:
             self.checkpoints.keep(self.merge, MergeProgress(state, self.measured))
 

@@ -20,8 +20,9 @@ from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests
 from editing.requests.forms.published import ZsreTarget
 from editing.sources.embedded import resolve_model, resolve_source
+from server.monitoring.events import PhaseProgress
 from server.report.tables import headings, write_number
-from sims.console import ProgressEvent, Show, hush_libraries, open_console, showing
+from sims.console import Show, hush_libraries, open_console, showing
 from sims.deltas.files import check_shapes, find_delta
 from sims.results.measures import (
     Measures,
@@ -107,7 +108,7 @@ def evaluate_cases(
         asked,
         measures.evaluation,
         before=before,
-        on_batch=lambda done: show(ProgressEvent(phase="evaluation", done=done)),
+        on_batch=lambda done: show(PhaseProgress(phase="evaluation", done=done)),
     )
     if not measures.writes:
         return cases
@@ -120,7 +121,7 @@ def evaluate_cases(
         references=sources.references,
         target_ids=sources.target_ids,
         on_batch=lambda done: show(
-            ProgressEvent(phase="generation", done=done, total=total)
+            PhaseProgress(phase="generation", done=done, total=total)
         ),
     )
     return add_texts(cases, texts)

@@ -20,12 +20,8 @@ from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.sources.embedded import resolve_model
 from server.config import RunConfig, read_scenario
-from server.report.data import (
-    create_output_folder,
-    next_folder,
-    read_report,
-    refuse_existing,
-)
+from server.output import create_output_folder, next_folder, refuse_existing
+from server.report.data import read_report
 from sims.console import hush_libraries, open_console
 from sims.processes.superlink import interruptible
 from sims.results.evaluation import edited

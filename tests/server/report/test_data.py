@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
 from editing.files.disk import has_no_room
+from server.output import create_output_folder
 from server.report.data import (
-    Refusal,
+    LeftOutParty,
     Report,
     RoundMetrics,
     RunReport,
-    create_output_folder,
     read_report,
-    write_report,
 )
 from server.report.page import render_page
 from server.report.tables import (
@@ -29,6 +28,7 @@ from server.report.tables import (
     write_bytes,
     write_number,
 )
+from server.report.writing import write_report
 from tests.disks import SIZE, leave_room, read_only, small_disk
 from tests.server.runs import Runs
 
@@ -70,7 +70,7 @@ def make_report(rounds: int = 1, **scores: float) -> Report:
 def refused(reason: str) -> Report:
     """Make a report with one party left out."""
     run = make_report().runs[0]
-    refusal = Refusal(node=17, reason=reason)
+    refusal = LeftOutParty(node=17, reason=reason)
     metrics = run.metrics[0].model_copy(update={"refusals": (refusal,)})
     return Report(runs=(run.model_copy(update={"metrics": (metrics,)}),))
 
@@ -312,7 +312,7 @@ def test_a_disk_that_fills_up_stops_a_run_with_a_plain_word(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing half-written has the results' name, and earlier ones are whole."""
-    monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
+    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
     with small_disk(tmp_path / "disk") as disk:
         runs = Runs(world, tmp_path)
         runs.output = disk / "results" / "two"
@@ -323,9 +323,9 @@ def test_a_disk_that_fills_up_stops_a_run_with_a_plain_word(
         with pytest.raises(Exception, match="No space left") as caught:
             runs.run()
         assert has_no_room(caught.value)
-        event = runs.last_event()
-        assert event["kind"] == "run"
-        assert "no room left on a disk of the server" in event["error"]
+        end = runs.end()
+        assert end.cause == "run"
+        assert "no room left on a disk of the server" in str(end.error)
         assert not runs.output.exists()
         assert not list(disk.rglob("*partial*"))
         assert earlier.read_text() == "{}"

@@ -14,7 +14,8 @@ from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.models.loading import load_editable_model
 from editing.requests.edit_request import read_requests
 from server.config import RunConfig
-from server.report.data import Report, RoundMetrics, write_report
+from server.report.data import Report, RoundMetrics
+from server.report.writing import write_report
 from sims.runs.jobs import execute, execute_quietly
 from sims.studies.forgetting import Forgetting
 from sims.studies.running import Judge, Order, Runner, run_study
