@@ -25,7 +25,7 @@ from server.config import RunConfig, read_scenario
 from server.monitoring.events import EVENTS
 from server.output import create_output_folder, refuse_existing
 from server.report.data import read_report
-from server.report.tables import write_bytes
+from server.report.tables import list_warnings, write_bytes
 from sims.console import (
     Follower,
     following,
@@ -327,7 +327,11 @@ def chosen_cache() -> Path:
 def show_results(folder: Path, console: Console) -> None:
     """Print the comparison, who is missing from it, and where the whole report lies."""
     report = read_report(folder / "report.json")
-    console.print(tabulate(report))
+    console.print(tabulate(report, console.width))
+    for warning in list_warnings(report):
+        console.print(
+            f"Warning: {warning}", soft_wrap=True, highlight=False, markup=False
+        )
     for run in report.runs:
         for number, metrics in enumerate(run.metrics, start=1):
             missing = [f"{each.label}: {each.reason}" for each in metrics.refusals]
