@@ -30,6 +30,7 @@ from sims.deltas.model_folders import (
     share_files,
     torch_dtype,
 )
+from sims.deltas.published import find_published
 from sims.deltas.record import EditRecord, WeightChange, public_facts, write_record
 from sims.deltas.reversal_files import enter_reversal, save_reversals
 
@@ -63,13 +64,14 @@ def apply_delta(
     check_shard_size(max_shard_size)
     delta = find_delta(delta_path)
     base, unedited = load_base(model_path, delta, dtype, force=force_base)
+    whole = find_published(base, model_path, delta.shapes)
     written, ran_in = torch_dtype(dtype or dtype_of(delta)), base.dtype
     as_written = unedited if written == ran_in else fingerprint_model(base, written)
     with create_output_folder(output) as draft:
         kept: dict[str, Tensor] | None = {} if reversible else None
         changes = tuple(edit_weights(base, delta, written, kept))
         nn.Module.to(base, written)
-        save_whole(base, model_path, draft, max_shard_size)
+        save_whole(base, model_path, draft, max_shard_size, whole)
         record = EditRecord(
             base_name=public_name(model_path),
             base=unedited,
@@ -81,6 +83,8 @@ def apply_delta(
             dtype=dtype_name(written),
             facts=public_facts(delta.metadata),
             changes=changes,
+            model_class=type(base).__name__ if whole is None else whole.architecture,
+            tensors=None if whole is None else len(whole.checkpoint.shapes),
             reversal_bytes=None if kept is None else save_reversals(kept, draft),
         )
         write_record(record, draft, "model.md.j2", hub_name=hub_name(model_path))

@@ -24,6 +24,7 @@ from sims.deltas.model_folders import (
     stored_dtype,
     torch_dtype,
 )
+from sims.deltas.published import find_published
 from sims.deltas.record import EditRecord, read_record, render_card
 from sims.deltas.reversal_files import find_reversal, load_reversals
 
@@ -99,6 +100,7 @@ def revert_delta(
     dtype = record.dtype if record is not None else stored_dtype(model_path)
     edited = load_whole(str(model_path), dtype)
     check_shapes(delta, edited)
+    whole = find_published(edited, str(model_path), delta.shapes)
     untouched = record is None or record.edited == fingerprint_model(edited)
     kept = load_reversals(model_path) if record is not None and untouched else {}
     ran_in = dtype_of(delta, dtype) if record is None else record.run_dtype
@@ -107,7 +109,7 @@ def revert_delta(
     with create_output_folder(output) as draft:
         bound = restore_weights(edited, delta, kept, torch_dtype(ran_in))
         found = check_restoration(edited, delta, record, bound, changed=not untouched)
-        save_whole(edited, str(model_path), draft, max_shard_size)
+        save_whole(edited, str(model_path), draft, max_shard_size, whole)
         words = {"name": public_name(str(model_path)), "verdict": found.say()}
         words |= {"delta": delta.fingerprint(), "dtype": found.dtype}
         write_whole(draft / "README.md", render_card("reverted.md.j2", **words))
