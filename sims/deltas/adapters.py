@@ -180,15 +180,22 @@ def lora_config(
     model: nn.Module,
     changes: tuple[WeightChange, ...],
     model_path: str,
-    names: Mapping[str, str],
+    names: Mapping[str, str] | None = None,
 ) -> LoraConfig:
     """Describe the adapter to PEFT: full names, so that no other layer is touched.
+
+    Args:
+        model: The base, as the delta names its weights.
+        changes: The edited weights, each with its rank.
+        model_path: Where the base was loaded from.
+        names: What the class that PEFT adapts calls each weight, if otherwise.
 
     Raises:
         InputError: If edited modules keep their weights different ways round.
     """
     ranks = {
-        names[change.name].removesuffix(".weight"): change.rank or 1
+        (names or {}).get(change.name, change.name).removesuffix(".weight"): change.rank
+        or 1
         for change in changes
     }
     ways = {

@@ -12,6 +12,7 @@ from editing.algebra.fingerprints import fingerprint_model
 from editing.algebra.reversal import Missed, plan_reversal
 from editing.base.errors import InputError
 from server.report.data import create_output_folder, refuse_existing
+from sims.deltas.earlier import EARLIER, carry_edits, explain_earlier
 from sims.deltas.files import (
     check_base,
     check_shapes,
@@ -31,7 +32,13 @@ from sims.deltas.model_folders import (
     torch_dtype,
 )
 from sims.deltas.published import find_published
-from sims.deltas.record import EditRecord, WeightChange, public_facts, write_record
+from sims.deltas.record import (
+    FOLDER,
+    EditRecord,
+    WeightChange,
+    public_facts,
+    write_record,
+)
 from sims.deltas.reversal_files import enter_reversal, save_reversals
 
 
@@ -72,6 +79,7 @@ def apply_delta(
         changes = tuple(edit_weights(base, delta, written, kept))
         nn.Module.to(base, written)
         save_whole(base, model_path, draft, max_shard_size, whole)
+        earlier = carry_edits(Path(model_path), as_written, draft)
         record = EditRecord(
             base_name=public_name(model_path),
             base=unedited,
@@ -85,9 +93,13 @@ def apply_delta(
             changes=changes,
             model_class=type(base).__name__ if whole is None else whole.architecture,
             tensors=None if whole is None else len(whole.checkpoint.shapes),
+            earlier=None if earlier is None else earlier.delta,
+            earlier_dtype=None if earlier is None else earlier.dtype,
+            carried=(draft / FOLDER / EARLIER).is_dir(),
             reversal_bytes=None if kept is None else save_reversals(kept, draft),
         )
-        write_record(record, draft, "model.md.j2", hub_name=hub_name(model_path))
+        words = {"hub_name": hub_name(model_path), "earlier": explain_earlier(record)}
+        write_record(record, draft, "model.md.j2", **words)
         share_files(draft)
     return record
 

@@ -12,6 +12,7 @@ from editing.algebra.reversal import bound_of_rounding, subtract, undo
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
 from server.report.data import create_output_folder, refuse_existing
+from sims.deltas.earlier import check_order, restore_edits
 from sims.deltas.files import check_shapes, dtype_of, find_delta, public_name
 from sims.deltas.model_folders import (
     SHARD_SIZE,
@@ -83,20 +84,15 @@ def revert_delta(
     """Write the model as it was before a delta was added.
 
     Exact where the folder holds what `apply_delta` kept; elsewhere the delta is
-    subtracted, and what that comes to is said.
-
-    Raises:
-        InputError: If an input cannot be read, or the delta is not the one applied.
+    subtracted, and what that comes to is said. An `InputError` says so if an input
+    cannot be read, or the delta is not the latest one applied.
     """
     refuse_existing(output)
     check_shard_size(max_shard_size)
     delta = find_delta(delta_path)
     record = read_record(model_path)
-    if record is not None and record.delta != delta.fingerprint():
-        raise InputError(
-            f"{delta.path} is not the delta in {model_path} (fingerprint "
-            f"{record.delta[:12]}…); give the one that was applied"
-        )
+    if record is not None:
+        check_order(record, delta.fingerprint(), delta.path, model_path)
     dtype = record.dtype if record is not None else stored_dtype(model_path)
     edited = load_whole(str(model_path), dtype)
     check_shapes(delta, edited)
@@ -110,7 +106,9 @@ def revert_delta(
         bound = restore_weights(edited, delta, kept, torch_dtype(ran_in))
         found = check_restoration(edited, delta, record, bound, changed=not untouched)
         save_whole(edited, str(model_path), draft, max_shard_size, whole)
-        words = {"name": public_name(str(model_path)), "verdict": found.say()}
+        earlier = restore_edits(model_path, draft)
+        words: dict[str, object] = {"earlier": earlier}
+        words |= {"name": public_name(str(model_path)), "verdict": found.say()}
         words |= {"delta": delta.fingerprint(), "dtype": found.dtype}
         write_whole(draft / "README.md", render_card("reverted.md.j2", **words))
         share_files(draft)
