@@ -7,6 +7,7 @@ be computed, to the bit, and a cache changes no number.
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -25,6 +26,8 @@ from editing.files.atomic import write_private
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 from strategies.wire.messages import Job
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _DRAFT = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")
@@ -73,9 +76,22 @@ class TargetCache:
     def keep(self, name: str, kept: KeptTargets) -> None:
         """File targets, unless they are there."""
         if self.behind is not None:
-            self.behind.keep(name, kept)
+            self.behind.keep_if_possible(name, kept)
         if self._read(name) is None:
             self._write(name, kept)
+
+    def keep_if_possible(self, name: str, kept: KeptTargets) -> None:
+        """File targets; a folder that cannot be written costs time and no run."""
+        try:
+            self.keep(name, kept)
+        except OSError as error:
+            logger.warning(
+                "Targets cannot be kept in %s (%s), so every run computes them anew. "
+                "Name a folder that can be written with COLLABEDIT_CACHE or the node's "
+                "`target-cache`.",
+                self.path,
+                error.strerror,
+            )
 
     def _read(self, name: str) -> KeptTargets | None:
         try:

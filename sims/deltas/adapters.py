@@ -15,7 +15,7 @@ from editing.algebra.low_rank import Spectrum, decompose
 from editing.base.errors import InputError
 from server.report.data import create_output_folder, refuse_existing
 from sims.deltas.export import frobenius, load_base
-from sims.deltas.files import find_delta, public_name
+from sims.deltas.files import find_delta, public_name, read_update
 from sims.deltas.model_folders import (
     dtype_name,
     follow,
@@ -150,7 +150,7 @@ def factorise(
         What was kept of each update.
     """
     for name, (d_out, d_in) in follow_shapes(delta):
-        update = delta.read(name)
+        update = read_update(delta, name)
         spectrum = decompose(update)
         kept = rank.of(spectrum)
         up, down = spectrum.factors(kept)

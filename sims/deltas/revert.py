@@ -13,7 +13,13 @@ from editing.base.errors import InputError
 from editing.files.atomic import write_whole
 from server.report.data import create_output_folder, refuse_existing
 from sims.deltas.earlier import check_order, restore_edits
-from sims.deltas.files import check_shapes, dtype_of, find_delta, public_name
+from sims.deltas.files import (
+    check_shapes,
+    dtype_of,
+    find_delta,
+    public_name,
+    read_update,
+)
 from sims.deltas.model_folders import (
     SHARD_SIZE,
     check_shard_size,
@@ -148,7 +154,7 @@ def restore_weights(
     bound = 0.0
     for name in follow(delta.shapes, "restoring"):
         weight = model.get_parameter(name)
-        update = stored_way(name, delta.read(name), model).to(ran_in)
+        update = stored_way(name, read_update(delta, name), model).to(ran_in)
         bound = max(bound, bound_of_rounding(weight, update))
         reversal = find_reversal(kept, name)
         if reversal is None:
