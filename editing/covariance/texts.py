@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from editing.base.errors import InputError
@@ -186,13 +187,13 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _read_lines(file: Path) -> Iterator[Document]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:  # with a byte order mark, or none
         while line := lines.readline(LONGEST_DOCUMENT):
             yield line.rstrip("\n")
 
 
 def _read_json_lines(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -205,13 +206,16 @@ def _read_json_lines(file: Path) -> Iterator[dict[str, Any]]:
 def _read_parquet(file: Path) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
-    yield from load_dataset(
-        # Read by a pattern of names, in which brackets would have a meaning.
-        "parquet",
-        data_files=glob.escape(str(file.resolve())),
-        split="train",
-        streaming=True,
-    )
+    # The library makes its cache folder even where it writes nothing into it.
+    with TemporaryDirectory() as cache:
+        yield from load_dataset(
+            # Read by a pattern of names, in which brackets would have a meaning.
+            "parquet",
+            data_files=glob.escape(str(file.resolve())),
+            split="train",
+            streaming=True,
+            cache_dir=cache,
+        )
 
 
 def _load_saved(folder: Path, split: str | None) -> Iterator[dict[str, Any]]:
