@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from editing.base.errors import InputError
-from server.report.data import refuse_existing, write_whole
+from editing.files.atomic import write_whole
+from editing.files.lock import locked
+from server.report.data import refuse_existing
 from sims.errors import RunFailedError
-from sims.runs.unfinished import LOCK, locked, remove
+from sims.runs.unfinished import LOCK, remove
 from sims.studies.running.record import (
     RECORD,
     UNFINISHED,
@@ -38,7 +40,11 @@ def unfinished_study(
     refuse_existing(folder)
     draft = folder.with_name(folder.name + UNFINISHED)
     make_draft(draft, record.study, resume=resume)
-    with locked(draft):
+    busy = (
+        f"{draft}: another process runs this study; wait until it has ended, or name "
+        "another folder with --output"
+    )
+    with locked(draft / LOCK, busy):
         if resume:
             begun = read_record(draft)
             refuse_differences(draft, begun, record)

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from editing.algebra.deltas import load_delta
 from editing.base.errors import InputError
+from editing.files.atomic import write_whole
 from editing.requests.edit_request import to_counterfact
 from server.config import RunConfig, read_scenario
 from server.report.data import (
     next_folder,
     read_report,
     refuse_existing,
-    write_whole,
 )
 from sims.console import open_console
 from sims.studies.page import Account, write_page

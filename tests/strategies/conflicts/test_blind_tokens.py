@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from editing.requests.edit_request.normalise import normalise
+from editing.requests.normalise import normalise
 from hypothesis import given
 from hypothesis import strategies as st
 
