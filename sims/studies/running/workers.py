@@ -101,6 +101,8 @@ def termination_as_interrupt() -> Iterator[None]:
 
 
 def _leave(*_: object) -> NoReturn:
+    """Exit, and let no second request break off the clean-up; the pool makes one."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(ENDED_BY_SIGTERM)
 
 
