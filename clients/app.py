@@ -152,7 +152,7 @@ def find_round_targets(message: Message, context: Context) -> Message:
         )
         if reply.requests == 0:
             return Message(write_targets_reply(reply), reply_to=message)
-        parts = sum_statistics(model, config, job, found, priors)
+        parts = sum_statistics(model, config, job, found, priors, unedited=True)
     return Message(write_contribution(reply, parts, job.round), reply_to=message)
 
 
@@ -183,8 +183,9 @@ def answer_statistics(
     found = kept_targets(model, groups, job, folder.targets(cache), config.batch_size)
     # Keys that are read again are those of the model as it is.
     priors = None if again else own_priors(message, model, config, job)
+    unedited = digest_all(read_carried(message.content)) == job.before
     with applied(updates, model.model):
-        parts = sum_statistics(model, config, job, found, priors)
+        parts = sum_statistics(model, config, job, found, priors, unedited=unedited)
     return Message(write_statistics(parts, job.round), reply_to=message)
 
 
@@ -194,12 +195,19 @@ def sum_statistics(
     job: Job,
     found: Sequence[RoundTargets],
     priors: Priors | None,
+    *,
+    unedited: bool,
 ) -> dict[int, EncodedStatistics]:
-    """Sum the statistics of the layers asked for, on the model as it is."""
+    """Sum the statistics of the layers asked for, on the model as it is.
+
+    If the round has not edited the model yet, its hidden states are those of the
+    targets and are not read again.
+    """
     requests, targets = choose_edits(found, config.parties.skip_known)
     # Requests from a common source mean a simulation: it repeats, rotations included.
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
-    return contribute(model, requests, targets, job, seed, priors)
+    hidden = targets.hidden if unedited else None
+    return contribute(model, requests, targets, job, seed, priors, hidden)
 
 
 def own_priors(

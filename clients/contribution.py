@@ -1,4 +1,4 @@
-"""What a client computes beside its party's requests."""
+"""What a client computes of its party's requests."""
 
 import hashlib
 import time
@@ -18,6 +18,7 @@ from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
 from editing.memit.pipeline import read_pairs, walk_layers
+from editing.memit.targets import Targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.paraphrases import unedited_paraphrases
@@ -27,10 +28,11 @@ from strategies.wire.messages import Job
 def contribute(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    targets: Float[Tensor, "n d_out"],
+    targets: Targets,
     job: Job,
     seed: str | None,
     priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
+    hidden: Float[Tensor, "n d_out"] | None = None,
 ) -> dict[int, EncodedStatistics]:
     """Encode the statistics of the layers that the job asks for.
 
@@ -42,9 +44,10 @@ def contribute(
         seed: Draws the rotation in a simulation; None takes the system's randomness.
         priors: What a party that solves alone solves against, by layer. It edits its
             own copy layer by layer and sends what it solved from.
+        hidden: As in `editing.memit.pipeline.read_pairs`; not for `priors`.
     """
     if priors is None:
-        pairs = read_pairs(model, requests, targets, job.plan, job.layers)
+        pairs = read_pairs(model, requests, targets, job.plan, job.layers, hidden)
     else:
         steps = walk_layers(model, requests, targets, job.plan, priors)
         pairs = {layer: pair for step in steps for layer, pair in step.pairs.items()}

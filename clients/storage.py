@@ -49,8 +49,8 @@ class PrivateFolder:
         So whoever clears the shared folder stops no run.
         """
         self._make()
-        behind = None if shared is None else TargetCache(shared)
-        return TargetCache(self.path / "targets", behind)
+        second = None if shared is None else TargetCache(shared)
+        return TargetCache(self.path / "targets", second)
 
     def keep_distances(self, job: Job, party: int, found: Distances) -> None:
         """File how far a round's targets lay before its edit, for the case files."""

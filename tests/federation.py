@@ -19,7 +19,7 @@ from editing.algebra.deltas import add_deltas, applied
 from editing.algebra.statistics import LayerStatistics
 from editing.hyperparameters.config import Plan
 from editing.memit.pipeline import edit_alone, read_pairs
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests, to_counterfact
 from server.config import RunConfig, read_run_config
@@ -325,7 +325,7 @@ def _edit_in_rounds(
 def _grams(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    targets: Tensor,
+    targets: Targets,
     plan: Plan,
     update: Mapping[str, Tensor],
 ) -> dict[int, Tensor]:
@@ -346,9 +346,9 @@ def count_targets(patch: pytest.MonkeyPatch) -> list[str]:
     """Note the subjects that parties compute targets for, from now on."""
     computed: list[str] = []
 
-    def count(model: object, requests: list[EditRequest], *more: object) -> Tensor:
+    def count(model: object, requests: list[EditRequest], *more: object) -> Targets:
         computed.extend(request.subject for request in requests)
-        found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
+        found: Targets = compute_targets(model, requests, *more)  # type: ignore[arg-type]
         return found
 
     patch.setattr("clients.round_targets.compute_targets", count)

@@ -216,7 +216,9 @@ def test_cases_say_how_far_their_targets_lay_before_their_round_s_edit(
         with applied(delta, model.model):
             targets = compute_targets(model, requests, plan.templates, plan.parameters)
             hidden = read_hidden(model, requests, LAYERS[-1])
-        for request, target, before in zip(requests, targets, hidden, strict=True):
+        for request, target, before in zip(
+            requests, targets.states, hidden, strict=True
+        ):
             norm = float((target - before).norm())
             mine = [case for case in cases[2:] if case["case_id"] == request.case_id]
             assert len(mine) == 3 - number

@@ -20,7 +20,7 @@ from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import measure_texts
 from editing.hyperparameters.config import Plan
 from editing.memit.pipeline import edit_alone, read_pairs
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import parse_request
 from editing.requests.paraphrases import phrase
@@ -56,14 +56,14 @@ def model() -> EditableModel:
 
 
 @pytest.fixture(scope="module")
-def targets(model: EditableModel) -> Tensor:
+def targets(model: EditableModel) -> Targets:
     """Compute all targets at once."""
     return compute_targets(model, REQUESTS, PLAN.templates, PLAN.parameters)
 
 
 @pytest.mark.parametrize("encoding", ["factors", "dense"])
 def test_what_is_sent_decodes_to_the_statistics_of_keys_and_residuals(
-    model: EditableModel, targets: Tensor, encoding: str
+    model: EditableModel, targets: Targets, encoding: str
 ) -> None:
     """Of each layer that was asked for, and of no other."""
     pairs = read_pairs(model, REQUESTS, targets, PLAN, LAYERS)
@@ -80,7 +80,7 @@ def test_what_is_sent_decodes_to_the_statistics_of_keys_and_residuals(
 
 
 def test_a_simulation_repeats_its_rotations_and_nothing_else_does(
-    model: EditableModel, targets: Tensor
+    model: EditableModel, targets: Targets
 ) -> None:
     """Seed, round and layer draw another one each; without a seed, the system does."""
 
@@ -103,7 +103,7 @@ def test_a_simulation_repeats_its_rotations_and_nothing_else_does(
 
 @pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:]])
 def test_a_party_that_solves_alone_sends_what_it_solved_from(
-    model: EditableModel, targets: Tensor, layers: tuple[int, ...]
+    model: EditableModel, targets: Targets, layers: tuple[int, ...]
 ) -> None:
     """So the server comes to the party's own delta."""
     plan = PLAN.model_copy(update={"schedule": "alone"})
@@ -119,7 +119,7 @@ def test_a_party_that_solves_alone_sends_what_it_solved_from(
 
 
 def test_alone_a_later_layer_is_read_on_the_party_s_own_updates(
-    model: EditableModel, targets: Tensor
+    model: EditableModel, targets: Targets
 ) -> None:
     """Keys are read again on the model as it stands only where nothing is solved."""
     job = JOB.model_copy(update={"plan": PLAN.model_copy(update={"schedule": "alone"})})

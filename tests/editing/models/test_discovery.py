@@ -56,7 +56,7 @@ def test_a_family_that_is_not_in_the_table_gets_its_targets(variant: str) -> Non
     assert not model.architecture.windows
     requests = tiny_requests(2)
     found = compute_targets(model, requests, TEMPLATES[:2], PARAMETERS)
-    for each, request in zip(found, requests, strict=True):
+    for each, request in zip(found.states, requests, strict=True):
         expected = naive_target(model, request, TEMPLATES[:2], PARAMETERS)
         assert_same(each, expected.target, 1e-6)
 

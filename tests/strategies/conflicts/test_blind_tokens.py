@@ -9,12 +9,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from editing.requests.normalise import normalise
 from hypothesis import given
 from hypothesis import strategies as st
 
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest
+from editing.requests.normalise import normalise
 from strategies.conflicts.blind_tokens import (
     KEY_BYTES,
     BlindToken,
