@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -124,6 +124,7 @@ def execute(
     *,
     resume: bool = False,
     verbose: bool = False,
+    advise: bool = True,
     console: Console | None = None,
 ) -> None:
     """Run a scenario and leave a whole folder of results, or one to resume.
@@ -141,7 +142,9 @@ def execute(
         with (
             following(draft / EVENTS, console or open_console(stderr=True)) as follower,
             environment(places),
-            advising(draft, engine, "compare" if config.run.compare else "run"),
+            advising(draft, engine, "compare" if config.run.compare else "run")
+            if advise
+            else nullcontext(),
         ):
             carry_out(run, flat, config.parties.count, follower)
         take_results(draft / WRITTEN)
@@ -171,9 +174,14 @@ def carry_out(
         raise RunFailedError(end.error)
 
 
+def execute_trial(config: RunConfig, folder: Path, engine: str) -> None:
+    """Run a trial of a study, which says itself how it is resumed."""
+    execute(config, folder, engine, advise=False)
+
+
 def execute_quietly(config: RunConfig, folder: Path, engine: str) -> None:
-    """Run a scenario beside others, whose progress would be mixed up with its own."""
-    execute(config, folder, engine, console=Console(quiet=True))
+    """Run a trial at the same time as others, without showing its progress."""
+    execute(config, folder, engine, advise=False, console=Console(quiet=True))
 
 
 @contextmanager
