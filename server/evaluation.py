@@ -1,6 +1,5 @@
 """What the server makes of the parties' metrics, and what it judges itself."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.evaluation.metrics import KINDS, MetricSums
+from editing.files.text import parse_json, read_text
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_target, tokenize_text
 from server.report.data import Refusal, RoundMetrics
@@ -40,8 +40,8 @@ def read_held_out(path: Path) -> tuple[HeldOutFact, ...]:
         InputError: If it is no list of objects with `prompt` and `answer`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return tuple(TypeAdapter(list[HeldOutFact]).validate_python(json.loads(text)))
+        text = read_text(path)
+        return tuple(TypeAdapter(list[HeldOutFact]).validate_python(parse_json(text)))
     except (OSError, ValueError, ValidationError) as error:
         raise InputError(
             f"{path}: wanted a JSON list of objects with `prompt` and `answer` "

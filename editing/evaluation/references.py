@@ -7,7 +7,6 @@ pickle: ``attribute_snippets.json``, and for the weights of words ``idf.npy`` an
 ``tfidf_vocab.json``.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from editing.base.errors import InputError
+from editing.files.text import parse_json, read_text
 from editing.requests.forms.fields import complain
 from editing.requests.records import read_records
 
@@ -152,7 +152,7 @@ def _read_entries(path: Path) -> list[_Entry]:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

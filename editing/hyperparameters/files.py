@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from editing.base.errors import InputError
+from editing.files.text import parse_json, read_text
 from editing.hyperparameters.config import Hyperparameters
 
 METHODS = ("MEMIT",)
@@ -207,7 +208,7 @@ def _wanted(fault: ErrorDetails) -> str:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(_read_text(path), object_pairs_hook=_without_repeats)
+        return parse_json(_read_text(path), object_pairs_hook=_without_repeats)
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}).") from None
 
@@ -238,7 +239,7 @@ def _read_yaml(path: Path) -> object:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:

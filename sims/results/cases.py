@@ -4,7 +4,6 @@ Three writers are understood: this project, MEMIT (``<n>_edits-case_<id>.json``)
 CollabEdit, which puts MEMIT's object under ``global_edit`` or ``collaborative_edit``.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from editing.base.errors import InputError
 from editing.evaluation.cases import sum_cases
+from editing.files.text import parse_json, read_text
 
 CASE_NAME = re.compile(r"(?:\d+_edits-)?case_(\d+)\.json")
 RUN_NAME = re.compile(r"run_(\d+)")
@@ -273,7 +273,7 @@ def read_case(path: Path) -> dict[str, dict[str, float]]:
         CaseFileError: If the file is not JSON or a field is missing or wrong.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_text(path))
     except OSError as error:
         raise CaseFileError(f"cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:

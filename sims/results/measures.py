@@ -12,6 +12,7 @@ from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.fluency import find_splitter
 from editing.evaluation.perplexity import read_surprise
 from editing.evaluation.references import References, read_references, read_target_ids
+from editing.files.text import read_text
 from editing.models.loading import EditableModel
 from sims.results.harness import TaskOptions, find_tasks, run_tasks
 
@@ -109,7 +110,7 @@ def read_sources(measures: Measures, requests: Path | str) -> Sources:
     text = None
     if measures.text is not None:
         try:
-            text = measures.text.read_text(encoding="utf-8")
+            text = read_text(measures.text)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"--perplexity {measures.text}: cannot be read as UTF-8 text "

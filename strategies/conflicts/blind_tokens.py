@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from editing.base.errors import InputError
+from editing.files.text import read_text
 from editing.requests.edit_request import EditRequest
 from editing.requests.normalise import normalise
 
@@ -84,7 +85,7 @@ def read_key(path: Path) -> bytes:
             refused in the same way.
     """
     try:
-        (text,) = path.read_text(encoding="ascii").split()
+        (text,) = read_text(path).split()
         key = bytes.fromhex(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
