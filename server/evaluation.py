@@ -13,7 +13,7 @@ from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.evaluation.metrics import KINDS, MetricSums
 from editing.files.text import parse_json, read_text
 from editing.models.loading import EditableModel
-from editing.models.token_rows import tokenize_target, tokenize_text
+from editing.models.token_rows import tokenize_continuation
 from server.report.data import Refusal, RoundMetrics
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
@@ -54,10 +54,7 @@ def evaluate_held_out(
 ) -> float:
     """Per cent of the facts whose answer is the most likely one, token for token."""
     continuations = [
-        Continuation(
-            tokenize_text(model.tokenizer, fact.prompt),
-            tokenize_target(model.tokenizer, fact.answer),
-        )
+        Continuation(*tokenize_continuation(model.tokenizer, fact.prompt, fact.answer))
         for fact in facts
     ]
     with applied(delta, model.model):

@@ -15,7 +15,7 @@ from clients.own_requests import shared_requests
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.requests.edit_request import EditRequest, to_counterfact
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
 from editing.sources.embedded import EMBEDDED
 from server.report.data import create_output_folder
 from server.validation_errors import describe

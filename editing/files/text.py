@@ -1,7 +1,7 @@
-"""Text files that users write, read alike everywhere.
+r"""Text files that users write, read alike everywhere.
 
 A byte order mark at the beginning is not part of the text. JSON can spell half of a
-surrogate pair (``\\ud83d``), as a text cut inside an emoji leaves it; no tokenizer and
+surrogate pair (``\ud83d``), as a text cut inside an emoji leaves it; no tokenizer and
 no file takes such a text, so it is found here.
 """
 
@@ -22,9 +22,7 @@ MAX_DEPTH = 64
 def read_text(path: Path) -> str:
     """Read a UTF-8 file without its byte order mark, if it has one.
 
-    Raises:
-        OSError: If it cannot be read.
-        UnicodeDecodeError: If it is not UTF-8.
+    An `OSError` or `UnicodeDecodeError` is left to the caller, who names the file.
     """
     return path.read_text(encoding=UTF8)
 
@@ -34,9 +32,8 @@ def parse_json(
 ) -> object:
     """Parse a JSON value whose texts are all sound.
 
-    Raises:
-        ValueError: If it is not JSON, or a text holds half a surrogate pair.
-        RecursionError: If it nests too deeply.
+    What is not JSON, or holds half a surrogate pair, is a `ValueError`; what nests too
+    deeply a `RecursionError`.
     """
     value: object = json.loads(text, object_pairs_hook=object_pairs_hook)
     refuse_broken_text(value)

@@ -67,6 +67,7 @@ class Post(_Written):
     locality_questions_correct: list[Tokens] = []
     locality_questions_unchanged: list[Tokens] = []
     portability_questions_correct: list[Tokens] = []
+    objects_agree: bool = False
     ngram_entropy: float | None = None
     reference_score: float | None = None
     essence_score: float | None = None

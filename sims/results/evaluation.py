@@ -8,7 +8,7 @@ from pathlib import Path
 from editing.algebra.deltas import applied
 from editing.base.errors import InputError
 from editing.evaluation.cases import (
-    Case,
+    CaseRecord,
     evaluate_requests,
     predict_locality,
     sum_cases,
@@ -17,7 +17,7 @@ from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.hyperparameters.choice import load_named
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
 from editing.sources.embedded import resolve_model, resolve_source
 from server.report.data import write_whole
 from server.report.tables import headings, write_number
@@ -100,7 +100,7 @@ def evaluate_cases(
     sources: Sources,
     before: Sequence[Sequence[tuple[int, ...]]],
     show: Show,
-) -> list[Case]:
+) -> list[CaseRecord]:
     """Judge the requests' prompts, and the texts written for them if there shall be."""
     cases = evaluate_requests(
         model,

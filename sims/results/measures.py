@@ -7,7 +7,7 @@ from typing import Any
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.evaluation.cases import Case, sum_cases
+from editing.evaluation.cases import CaseRecord, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.fluency import find_splitter
 from editing.evaluation.perplexity import read_surprise
@@ -138,7 +138,7 @@ def measure_beside(
     return found
 
 
-def note_texts(measures: Measures, cases: Sequence[Case]) -> list[str]:
+def note_texts(measures: Measures, cases: Sequence[CaseRecord]) -> list[str]:
     """Say with what entropies were counted, and what was left out."""
     if not measures.writes:
         return []

@@ -1,7 +1,7 @@
 """The kinds of fields that published requests have, and what is said of bad ones."""
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, TypeAlias, TypeVar, get_args, get_origin
 
@@ -143,6 +143,42 @@ def _check_template(text: str) -> str:
     return text
 
 
+def number(case_id: object) -> Fields:
+    """Give a record's case number, or nothing if it has none."""
+    return {} if case_id is None else {"case_id": case_id}
+
+
+def want_list(example: str) -> Callable[[object], object]:
+    """Refuse what is not a list, and show one that is wanted."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, list | tuple):
+            raise ValueError(
+                f"wants a list of objects such as {example}, got {shorten(value)}"
+            )
+        return value
+
+    return check
+
+
+def want_object(holding: str, example: str) -> Callable[[object], object]:
+    """Refuse what is not an object, and show one that is wanted.
+
+    Args:
+        holding: How it holds its values, such as ``by kind``.
+        example: A value that would do, as JSON.
+    """
+
+    def check(value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                f"wants an object {holding} such as {example}, got {shorten(value)}"
+            )
+        return value
+
+    return check
+
+
 def _read_object(value: object) -> object:
     text = value.get("str") if isinstance(value, Mapping) else None
     if not isinstance(text, str):
@@ -152,7 +188,9 @@ def _read_object(value: object) -> object:
 
 def _read_label(value: object) -> object:
     label = value.get("label") if isinstance(value, Mapping) else value
-    if not isinstance(label, str) or not label.strip():
+    if isinstance(label, str) and not label.strip():
+        raise ValueError("is empty")
+    if not isinstance(label, str):
         raise ValueError(f'wants a text or {{"label": "..."}}, got {shorten(value)}')
     return label
 
@@ -171,14 +209,16 @@ def _read_spellings(value: object) -> tuple[str, ...]:
         flat.extend(each if isinstance(each, list | tuple) else [each])
     texts = [each for each in flat if isinstance(each, str)]
     if len(texts) < len(flat):
-        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+        odd = next(each for each in flat if not isinstance(each, str))
+        within = " in it" if isinstance(value, list | tuple) else ""
+        raise ValueError(f"wants a text or a list of texts, got {shorten(odd)}{within}")
     return tuple(dict.fromkeys(each for each in texts if each.strip()))
 
 
 def _read_answers(value: object) -> tuple[str, ...]:
     found = _read_spellings(value)
     if not found:
-        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+        raise ValueError("is empty; wants a text or a list of texts")
     return found
 
 

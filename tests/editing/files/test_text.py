@@ -52,5 +52,5 @@ def test_half_a_pair_is_found_by_its_field(
     assert find_broken_text(broken) == ""
     assert find_broken_text({"k": {broken: 1}}) == "k"
     assert is_unicode(json.loads('"\\ud83d\\ude00"'))
-    with pytest.raises(ValueError, match="^`z`: wants a text in Unicode, got half a"):
+    with pytest.raises(ValueError, match=r"^`z`: wants a text in Unicode, got half a"):
         refuse_broken_text({**value, "z": broken})

@@ -9,7 +9,7 @@ import pytest
 
 from editing.base.errors import RequestError
 from editing.requests.edit_request import parse_request
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
 from tests.editing.records import MADE, PUBLISHED, Record, published
 
 FREE = re.compile(

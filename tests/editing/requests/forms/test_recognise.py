@@ -16,17 +16,12 @@ from editing.requests.edit_request import (
     read_requests,
     to_counterfact,
 )
+from editing.requests.forms.conflictedit import from_conflict_edit
 from editing.requests.forms.counterfact import from_counterfact
-from editing.requests.forms.published import (
-    ZsreTarget,
-    from_conflict_edit,
-    from_flat,
-    from_knowedit,
-    from_zsre,
-    read_form,
-    recognise,
-    take_subject_out,
-)
+from editing.requests.forms.knowedit import from_knowedit
+from editing.requests.forms.recognise import from_flat, read_form, recognise
+from editing.requests.forms.subjects import take_subject_out
+from editing.requests.forms.zsre import ZsreTarget, from_zsre
 from tests.editing.records import (
     CONFLICT,
     COUNTERFACT,
@@ -293,7 +288,7 @@ def test_objects_of_conflictedit_are_texts_or_have_one() -> None:
 def test_the_flat_form_is_the_fields_by_name() -> None:
     """Nothing is renamed."""
     assert from_flat(FLAT) == FLAT
-    assert read_form(FLAT, "answers") == FLAT
+    assert read_form(FLAT, "answers") == (FLAT,)
     assert parse_request(FLAT, "here").locality[0].answers == ("Italy", "Latium")
 
 
