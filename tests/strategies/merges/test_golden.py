@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics
 from strategies.merges.choice import read_merge
+from tests.golden import read_tensors
 from tests.laws import GOLDEN_DELTA, assert_same
 
 LAYERS = (1, 2, 3)
@@ -18,7 +18,7 @@ CLIENTS = tuple(f"frozen.client{index}" for index in range(4))
 @pytest.fixture(scope="module")
 def tensors(golden: Path) -> dict[str, Tensor]:
     """Read all golden tensors."""
-    return load_file(golden / "golden.safetensors")
+    return read_tensors(golden)
 
 
 @pytest.fixture(scope="module")
