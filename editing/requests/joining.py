@@ -87,9 +87,9 @@ def wants_space(prompt: str, target: str) -> bool:
 
 
 def _is_mostly_unspaced(text: str) -> bool:
-    letters = [each for each in text if each.isalpha()]
-    unspaced = sum(_UNSPACED.match(each) is not None for each in letters)
-    return 2 * unspaced >= len(letters)
+    unspaced = len(_UNSPACED.findall(text))
+    words = re.findall(r"\w+", _UNSPACED.sub(" ", text))
+    return unspaced >= len(words)
 
 
 def _ends_open(prompt: str) -> bool:
@@ -99,17 +99,23 @@ def _ends_open(prompt: str) -> bool:
         return True
     if last in "-\u2010\u2011\u2013\u2014/_":  # joined only if nothing is before it
         return bool(before) and not before.isspace()
+    if unicodedata.category(last) == "Sc":  # before a number, not after one
+        return re.search(r"\d\s?.$", prompt) is None
+    return last in "#@\\\u00a1\u00bf" or _ends_in_opening_mark(prompt)
+
+
+def _ends_in_opening_mark(prompt: str) -> bool:
+    """Whether a prompt ends in a bracket or quotation mark that opens."""
+    last, before = prompt[-1], prompt[-2:-1]
     if last in "'\u2019":
         return _ends_in_open_apostrophe(prompt)
     if last == '"':
         return _is_outside(before) or _after_unspaced(prompt, '"')
-    if unicodedata.category(last) == "Sc" or last in "#@\\":
-        return True
     if unicodedata.category(last) in _CLOSING_CATEGORIES:
         return last in "\u00bb\u201d" and _is_outside(before)  # as in »Wort«
     if last == "\u201c" and "\u201e" in prompt:  # closes a German quotation
         return prompt.rindex("\u201e") < prompt[:-1].rfind("\u201c")
-    return unicodedata.category(last) in _OPENING_CATEGORIES or last in "\u00a1\u00bf"
+    return unicodedata.category(last) in _OPENING_CATEGORIES
 
 
 def _ends_in_open_apostrophe(prompt: str) -> bool:
@@ -126,7 +132,7 @@ def _is_outside(before: str) -> bool:
     return (
         not before
         or before.isspace()
-        or before in "=\u2014\u2013"
+        or before in ":=\u2014\u2013"
         or unicodedata.category(before) in _OPENING_CATEGORIES
     )
 

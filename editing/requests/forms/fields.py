@@ -148,6 +148,12 @@ def number(case_id: object) -> Fields:
     return {} if case_id is None else {"case_id": case_id}
 
 
+def _read_case_name(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"wants a number or a text, got {shorten(value)}")
+    return str(value)
+
+
 def want_list(example: str) -> Callable[[object], object]:
     """Refuse what is not a list, and show one that is wanted."""
 
@@ -233,6 +239,7 @@ Single = Annotated[Text, BeforeValidator(_read_single)]
 Template = Annotated[Text, AfterValidator(_check_template)]
 StrObject = Annotated[Text, BeforeValidator(_read_object)]
 Label = Annotated[str, BeforeValidator(_read_label)]
+CaseName = Annotated[Text, BeforeValidator(_read_case_name)]
 Answers = Annotated[tuple[str, ...], BeforeValidator(_read_answers)]
 Spellings = Annotated[tuple[str, ...], BeforeValidator(_read_spellings)]
 

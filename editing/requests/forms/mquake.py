@@ -7,6 +7,7 @@ from pydantic import Field
 from editing.base.settings import Settings
 from editing.requests.forms.fields import (
     Answers,
+    CaseName,
     Fields,
     Spellings,
     StrObject,
@@ -35,7 +36,7 @@ class _Mquake(Settings):
     questions: Spellings = ()
     new_answer: Answers = ()
     new_answer_alias: Spellings = ()
-    case_id: object = None
+    case_id: CaseName | None = None
     answer: object = None
     answer_alias: object = None
     single_hops: object = None
@@ -57,7 +58,7 @@ def from_mquake(record: Mapping[str, object], index: int = 0) -> tuple[Fields, .
         {"prompt": text, "answers": answers} for text in read.questions if answers
     )
     last = len(read.requested_rewrite) - 1
-    name = str(index if read.case_id is None else read.case_id)
+    name = str(index) if read.case_id is None else read.case_id
     return tuple(
         {
             "case_id": REWRITES * index + place,
