@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from editing.base.errors import InputError
 from editing.files.text import parse_json, read_text
-from editing.requests.forms.fields import complain
+from editing.requests.forms.fields import complain, spelled_number
 from editing.requests.records import read_records
 
 SNIPPETS = "attribute_snippets.json"
@@ -139,7 +139,8 @@ def read_target_ids(source: Path | str) -> dict[int, str]:
         target = rewrite.get("target_new") if isinstance(rewrite, Mapping) else None
         name = target.get("id") if isinstance(target, Mapping) else None
         if name is not None:
-            found[int(str(fields.get("case_id", index)))] = str(name)
+            number = spelled_number(fields.get("case_id"))
+            found[index if number is None else number] = str(name)
     return found
 
 

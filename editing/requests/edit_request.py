@@ -14,7 +14,13 @@ from editing.base.errors import EmptySourceError
 from editing.base.errors import RequestError as RequestError
 from editing.base.settings import Settings
 from editing.files.text import find_broken_text
-from editing.requests.forms.fields import Text, check_fields, shorten, want_list
+from editing.requests.forms.fields import (
+    Text,
+    check_fields,
+    shorten,
+    spelled_number,
+    want_list,
+)
 from editing.requests.forms.recognise import read_form
 from editing.requests.forms.zsre import ZsreTarget
 from editing.requests.joining import TargetSpace
@@ -271,8 +277,9 @@ def check_record(record: object) -> None:
 def _number(fields: Mapping[str, object], index: int) -> dict[str, object]:
     """Give a request its case number, and the name of a case that is a text."""
     given = fields.get("case_id")
-    if isinstance(given, str) and re.fullmatch(r"[+-]?\d{1,19}", given.strip()):
-        return {"case_id": int(given)}
+    spelled = spelled_number(given) if isinstance(given, str) else None
+    if spelled is not None:
+        return {"case_id": spelled}
     if isinstance(given, str) and given.strip():
         return {"case_id": index, "case_name": given}
     return {"case_id": index} if given is None else {}

@@ -1,5 +1,6 @@
 """The kinds of fields that published requests have, and what is said of bad ones."""
 
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -146,6 +147,14 @@ def _check_template(text: str) -> str:
 def number(case_id: object) -> Fields:
     """Give a record's case number, or nothing if it has none."""
     return {} if case_id is None else {"case_id": case_id}
+
+
+def spelled_number(case_id: object) -> int | None:
+    """The number that a record's case id is, or spells in digits; None for a text."""
+    if isinstance(case_id, str):
+        text = case_id.strip()
+        return int(text) if re.fullmatch(r"[+-]?[0-9]{1,19}", text) else None
+    return case_id if isinstance(case_id, int) else None
 
 
 def _read_case_name(value: object) -> object:
