@@ -16,7 +16,8 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
-from editing.files.disk import flush_all, has_no_room
+from editing.files.atomic import flush_all
+from editing.files.disk import has_no_room
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
@@ -32,8 +33,7 @@ from server.report.data import (
     write_report,
 )
 from server.shared_nodes import seat_parties
-from strategies.merges.base import Merge
-from strategies.merges.choice import known_names, read_merge
+from strategies.methods import GLOBAL, Method, known_methods, read_method
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
 
@@ -93,7 +93,7 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
         )
         checkpoints = checkpoints_of(config, preparation)
         job = MergeJob(seats(), config, preparation, progress, checkpoints)
-        outcomes = run_merges(job, choose_merges(config))
+        outcomes = run_methods(job, choose_methods(config))
         write_outcomes(config, preparation, outcomes, draft)
     settle(config, checkpoints, outcomes, folder)
     return folder
@@ -124,7 +124,7 @@ def settle(
     try:
         flush_all(folder)
         if watch is None or not Path(chosen).is_relative_to(watch):
-            checkpoints.remove(outcome.merge.name for outcome in outcomes)
+            checkpoints.remove(outcome.method.name for outcome in outcomes)
             remove_kept(Path(chosen))
     except OSError as error:
         logger.warning(
@@ -135,12 +135,12 @@ def settle(
         )
 
 
-def run_merges(job: MergeJob, merges: Sequence[Merge]) -> list[Outcome]:
-    """Run merge after merge on the same targets, and have the parties forget them."""
+def run_methods(job: MergeJob, methods: Sequence[Method]) -> list[Outcome]:
+    """Run method after method on the same targets, and have the parties forget them."""
     outcomes: list[Outcome] = []
     try:
-        for merge in merges:
-            outcomes.append(job.run(merge, first=not outcomes))
+        for method in methods:
+            outcomes.append(job.run(method, first=not outcomes))
     finally:
         forget_run(job.grid)
     return outcomes
@@ -154,16 +154,15 @@ def forget_run(grid: Grid) -> None:
         logger.warning("the parties were not asked to forget", exc_info=error)
 
 
-def choose_merges(config: RunConfig) -> list[Merge]:
-    """The merge that is named; to compare, all of the tree.
-
-    `global` runs last: the parties have computed all targets by then, side by side.
-    """
-    if not config.run.compare:
-        return [config.merge.build()]
-    names = sorted(known_names(), key=lambda name: name == "global")
+def choose_methods(config: RunConfig) -> list[Method]:
+    """The method that is named; to compare, all that the tree knows."""
     own = config.merge
-    return [own.build() if name == own.name else read_merge(name) for name in names]
+    if not config.run.compare:
+        return [own.build()]
+    return [
+        own.build() if name == own.name else read_method(name)
+        for name in known_methods()
+    ]
 
 
 def choose_folder(config: RunConfig) -> Path:
@@ -180,25 +179,25 @@ def write_outcomes(
     draft: Path,
 ) -> None:
     """Write deltas, settings and the report."""
-    reference = next((o.delta for o in outcomes if o.merge.name == "global"), None)
+    reference = next((o.delta for o in outcomes if o.method.name == GLOBAL), None)
     settings = describe(config, preparation)
     runs = []
     for outcome in outcomes:
-        place = draft / outcome.merge.name if config.run.compare else draft
+        place = draft / outcome.method.name if config.run.compare else draft
         place.mkdir(exist_ok=True)
         metadata = describe_delta(config, preparation, outcome)
         save_delta(outcome.delta, place / "delta.safetensors", metadata)
         gap = relative_difference(outcome.delta, reference) if reference else None
         runs.append(
             RunReport(
-                merge=outcome.merge.name,
+                merge=outcome.method.name,
                 schedule=preparation.plan.schedule,
                 rounds=config.run.rounds,
                 metrics=outcome.measured.rounds,
                 relative_difference_to_global=gap,
                 seconds=outcome.measured.seconds,
                 bytes_per_party=outcome.bytes_per_party,
-                settings={**settings, "merge": outcome.merge.model_dump(mode="json")},
+                settings={**settings, "merge": outcome.method.settings()},
             )
         )
     (draft / "params.json").write_text(json.dumps(settings, indent=2) + "\n")
@@ -215,7 +214,7 @@ def describe_delta(
         "model": path.resolve().name if path.exists() else config.model.path,
         "dtype": str(model.dtype).removeprefix("torch."),
         "layers": list(preparation.plan.parameters.layers),
-        "merge": outcome.merge.name,
+        "merge": outcome.method.name,
         "schedule": preparation.plan.schedule,
         "rounds": config.run.rounds,
         "parties": config.parties.count,

@@ -8,6 +8,7 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,14 +23,13 @@ from pydantic import (
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
 from editing.files.text import read_text
 from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF
-from server.validation_errors import complain
-from strategies.merges.base import Merge
-from strategies.merges.choice import read_merge
+from strategies.methods import Method, read_method
 from strategies.scenario import (
     COMPUTE,
     FEDERATED,
@@ -70,8 +70,14 @@ class ConfigurationError(InputError):
 class MergeChoice(Settings):
     """Which merge, by name or import path, and its own settings.
 
-    In a scenario the merge's settings stand beside its name; in Flower's flat form
-    they are one JSON object, for Flower admits no key it was not told of.
+    A scenario writes the merge's settings next to its name. Flower's flat form has
+    them as one JSON object, because Flower admits only keys that it knows.
+
+    Attributes:
+        name: The name of a merge, the import path of one from outside the tree
+            (``package.module:ClassName``), or ``global``, which lays all requests at
+            one party.
+        settings: The merge's own settings.
     """
 
     name: str = "collabedit"
@@ -80,18 +86,19 @@ class MergeChoice(Settings):
     @model_validator(mode="before")
     @classmethod
     def gather_settings(cls, table: object) -> object:
-        """Move the keys beside the name into `settings`."""
+        """Move the keys next to the name into `settings`."""
         if not isinstance(table, dict) or "settings" in table:
             return table
-        beside = {key: value for key, value in table.items() if key != "name"}
+        own = {key: value for key, value in table.items() if key != "name"}
         named = {key: value for key, value in table.items() if key == "name"}
-        return {**named, "settings": beside}
+        return {**named, "settings": own}
 
-    def build(self) -> Merge:
-        """Make the merge that is named here; an unknown name is an `InputError`."""
-        merge = read_merge({"name": self.name, **self.settings})
-        exact = json.dumps({**self.settings, "name": merge.name})
-        return type(merge).model_validate_json(exact, strict=True)
+    def build(self) -> Method:
+        """Make the method that is named here; an unknown name is an `InputError`."""
+        method = read_method({"name": self.name, **self.settings})
+        exact = json.dumps({**self.settings, "name": method.merge.name})
+        merge = type(method.merge).model_validate_json(exact, strict=True)
+        return replace(method, merge=merge)
 
 
 class ScheduleConfig(Settings):
@@ -103,7 +110,8 @@ class ScheduleConfig(Settings):
         min_parties: A round stops the run if fewer parties than this remain.
         encoding: How statistics travel.
         timeout: Seconds to wait for the replies of one exchange.
-        compare: Whether to run all five merges on the same requests and targets.
+        compare: Whether to run every merge, and ``global``, on the same requests and
+            targets.
         name: What parties call their folders of the run, so that a run that goes on
             finds them; Flower's number of the run if unset.
         max_key_ratio: A party is refused whose keys are longer than so many times those
@@ -229,7 +237,8 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
     try:
         config = RunConfig.model_validate_json(json.dumps(tables), strict=True)
     except ValidationError as error:
-        raise ConfigurationError(complain(error, RunConfig, origin)) from None
+        faults = find_faults(error, RunConfig, SETTINGS)
+        raise ConfigurationError(explain_all(faults, origin)) from None
     except TypeError:
         raise ConfigurationError(
             f"{origin('')}: dates and times are no settings; write a text, a number, "
@@ -238,8 +247,9 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
     try:
         config.merge.build()
     except ValidationError as error:
-        chosen = type(read_merge(config.merge.name))
-        raise ConfigurationError(complain(error, chosen, origin, "merge")) from None
+        chosen = type(read_method(config.merge.name).merge)
+        faults = find_faults(error, chosen, SETTINGS, within="merge")
+        raise ConfigurationError(explain_all(faults, origin)) from None
     except InputError as error:
         raise ConfigurationError(f"{origin('merge.name')}: {error}") from None
     return config

@@ -13,11 +13,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from editing.base.errors import EmptySourceError
 from editing.base.errors import RequestError as RequestError
 from editing.base.settings import Settings
+from editing.base.validation import shorten
 from editing.files.text import find_broken_text
 from editing.requests.forms.fields import (
     Text,
     check_fields,
-    shorten,
     spelled_number,
     want_list,
 )

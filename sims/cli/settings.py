@@ -207,7 +207,7 @@ def _bounds(schema: dict[str, object]) -> str:
     }
     said = [
         f"{sign} {schema[word]:g}" for word, sign in signs.items() if word in schema
-    ]  # type: ignore[str-bytes-safe]
+    ]
     return f" {', '.join(said)}" if said else ""
 
 

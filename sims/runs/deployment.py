@@ -15,9 +15,9 @@ from clients.own_requests import find_shares
 from editing.algebra.deltas import load_delta, relative_difference
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.files.atomic import write_private, write_whole
 from editing.requests.edit_request import EditRequest
 from server.config import RunConfig, read_run_config, read_scenario
-from server.report.data import write_whole
 from sims.console import open_console
 from sims.errors import RunFailedError
 from sims.processes.federation import deployed
@@ -25,7 +25,7 @@ from sims.processes.superlink import follow_to_end, interruptible, scratch_folde
 from sims.runs.engines import DEPLOYMENT, IN_PROCESS
 from sims.runs.jobs import execute, show_results
 from sims.runs.unfinished import PARTIES
-from sims.splitting import write_lines, write_private
+from sims.splitting import write_lines
 from strategies.scenario import FEDERATED, FlatValue, RequestsConfig, flatten
 
 TOLERANCE = 1e-5

@@ -111,7 +111,7 @@ def check_engine(config: RunConfig, engine: str) -> None:
     if engine != DEPLOYMENT and not has_own_nodes(engine):
         return
     pooled = "`compare` runs `global`, which" if config.run.compare else "`global`"
-    if config.run.compare or config.merge.name == "global":
+    if config.run.compare or config.merge.build().pooled:
         raise InputError(
             f"{pooled} needs all requests in one place, and each real node keeps its "
             "own. Choose another merge (merge.name), or simulate: leave --connection "

@@ -7,13 +7,12 @@ from importlib import import_module
 from editing.base.errors import InputError
 from strategies.merges.average import SimpleAverageMerge
 from strategies.merges.base import Merge
-from strategies.merges.pooled import CollabEditMerge, GlobalMerge
+from strategies.merges.pooled import CollabEditMerge
 from strategies.merges.task_arithmetic import TaskArithmeticMerge
 from strategies.merges.ties import TiesMerge
 
 MERGES: tuple[type[Merge], ...] = (
     CollabEditMerge,
-    GlobalMerge,
     SimpleAverageMerge,
     TaskArithmeticMerge,
     TiesMerge,
@@ -22,7 +21,7 @@ MERGES: tuple[type[Merge], ...] = (
 
 
 def known_names() -> list[str]:
-    """List the names a scenario may give, in the order of `MERGES`."""
+    """List the merges of this tree by name, in the order of `MERGES`."""
     return [merge.model_fields["name"].default for merge in MERGES]
 
 
@@ -51,8 +50,9 @@ def find_merge(name: object) -> type[Merge]:
         if name == word:
             return merge
     raise InputError(
-        f"Unknown merge {name!r}. Known are {', '.join(known_names())}; a merge from "
-        "outside the tree is named `package.module:ClassName`."
+        f"Unknown merge {name!r}. Known are {', '.join(known_names())}; `global` lays "
+        "all requests at one party, and a merge from outside the tree is named "
+        "`package.module:ClassName`."
     )
 
 

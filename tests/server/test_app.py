@@ -13,10 +13,11 @@ import server.app
 from editing.algebra.deltas import applied, load_delta
 from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests, sum_cases
-from server.app import choose_folder, choose_merges, explain
+from server.app import choose_folder, choose_methods, explain
 from server.config import read_run_config
 from server.evaluation import evaluate_held_out
 from sims.errors import RunFailedError
+from strategies.methods import known_methods
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase
 from tests.federation import (
@@ -314,11 +315,11 @@ def test_a_comparison_keeps_the_settings_of_the_merge_that_is_named(
     """The others have their defaults."""
     settings = {"name": "ties", "settings": '{"density": 0.5}'}
     config = read_run_config(settings_of(world, merge=settings, run={"compare": True}))
-    merges = {merge.name: merge for merge in choose_merges(config)}
-    assert list(merges)[-1] == "global"
-    assert merges["ties"].model_dump()["density"] == 0.5
+    methods = {method.name: method for method in choose_methods(config)}
+    assert list(methods) == known_methods()
+    assert methods["ties"].settings()["density"] == 0.5
     alone = read_run_config(settings_of(world, merge=settings))
-    assert choose_merges(alone) == [merges["ties"]]
+    assert choose_methods(alone) == [methods["ties"]]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import re
 
 from editing.base.errors import RequestError
-from editing.requests.forms.fields import shorten
+from editing.base.validation import shorten
 
 
 def take_subject_out(text: str, subject: str, field: str) -> tuple[str, str]:

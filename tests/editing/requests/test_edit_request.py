@@ -167,11 +167,11 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
         (flat(paraphrase_prompt=["a"]), "did you mean `paraphrase_prompts`"),
         (
             flat(paraphrase_prompts="a"),
-            "there:3: `paraphrase_prompts`: wants a list of texts, got 'a'",
+            "there:3: `paraphrase_prompts`: wanted a list of texts, got 'a'",
         ),
         ({**nested(), "paraphrase_prompt": "a"}, "mean `paraphrase_prompts`"),
-        (flat(target_new=7), "there:3: `target_new`: wants a text, got 7"),
-        (flat(case_id=["x"]), "there:3: `case_id`: wants a whole number, got"),
+        (flat(target_new=7), "there:3: `target_new`: wanted a text, got 7"),
+        (flat(case_id=["x"]), "there:3: `case_id`: wanted a whole number, got"),
         (flat(paraphrase_prompts="x"), "there:3: `paraphrase_prompts`: "),
         (flat(paraphrase_prompts=["x", 1]), r"there:3: `paraphrase_prompts\.1`: "),
         (
@@ -192,7 +192,7 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
             nested(prompt="no place"),
             "there:3: `requested_rewrite.prompt`: must hold exactly one {}",
         ),
-        ({"requested_rewrite": "x"}, "there:3: `requested_rewrite`: wants an object"),
+        ({"requested_rewrite": "x"}, "there:3: `requested_rewrite`: wanted an object"),
         (["x"], r"there:3: wanted a JSON object, got \['x'\]"),
     ],
 )
