@@ -19,6 +19,7 @@ from editing.hyperparameters.choice import load_named
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests
 from editing.requests.forms.zsre import ZsreTarget
+from editing.requests.joining import TargetSpace
 from editing.sources.embedded import resolve_model, resolve_source
 from server.report.tables import headings, write_number
 from sims.console import ProgressEvent, Show, hush_libraries, open_console, showing
@@ -42,6 +43,7 @@ def evaluate_with_delta(
     device: str = "cpu",
     hyperparameters: str | None = None,
     zsre_target: ZsreTarget = "answers",
+    target_space: TargetSpace = "auto",
     measures: Measures | None = None,
 ) -> None:
     """Write the metrics and cases of a model, with a delta if one is given, to a file.
@@ -56,6 +58,7 @@ def evaluate_with_delta(
         hyperparameters: A file or preset that names the model's modules, where its
             folder has none and its family is not known.
         zsre_target: Which field of zsRE's records was edited in.
+        target_space: Whether a space is put between prompts and targets.
         measures: What is measured beside the requests' prompts.
 
     Raises:
@@ -65,7 +68,7 @@ def evaluate_with_delta(
         raise InputError(f"{output} exists and is never overwritten; name another file")
     place = resolve_model(model_path)
     source = resolve_source(str(requests), place, "requests.json", "--requests")
-    asked = read_requests(source, zsre_target=zsre_target)
+    asked = read_requests(source, zsre_target=zsre_target, target_space=target_space)
     wanted = measures or Measures()
     sources = read_sources(wanted, source)
     hush_libraries()

@@ -275,8 +275,8 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     planted = [
         request
         for number in range(1, config.run.rounds + 1)
-        for hand in shares.in_round(number)
-        for request in hand.rivals
+        for own in shares.in_round(number)
+        for request in own.contradictions
     ]
     check_fit(resolve_model(config.model.path), [*shares.pool, *planted])
 

@@ -58,7 +58,7 @@ def spelled_number(case_id: object) -> int | None:
 
 def _read_case_name(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"wants a number or a text, got {shorten(value)}")
+        raise ValueError(f"wanted a number or a text, got {shorten(value)}")
     return str(value)
 
 
@@ -68,7 +68,7 @@ def want_list(example: str) -> Callable[[object], object]:
     def check(value: object) -> object:
         if not isinstance(value, list | tuple):
             raise ValueError(
-                f"wants a list of objects such as {example}, got {shorten(value)}"
+                f"wanted a list of objects such as {example}, got {shorten(value)}"
             )
         return value
 
@@ -86,7 +86,7 @@ def want_object(holding: str, example: str) -> Callable[[object], object]:
     def check(value: object) -> object:
         if not isinstance(value, Mapping):
             raise ValueError(
-                f"wants an object {holding} such as {example}, got {shorten(value)}"
+                f"wanted an object {holding} such as {example}, got {shorten(value)}"
             )
         return value
 

@@ -94,11 +94,11 @@ def test_cknowedit_lists_its_probes() -> None:
     [
         (
             {"locality": "x"},
-            r"^here: `locality`: wants an object by kind such as \{\"Reason.*'x'",
+            r"^here: `locality`: wanted an object by kind such as \{\"Reason.*'x'",
         ),
         (
             {"locality": [], "portability": {"Reasoning": []}},
-            r"^here: `portability`: wants a list of objects such as \[\{\"prompt\": .*"
+            r"^here: `portability`: wanted a list of objects such as \[\{\"prompt\": .*"
             r"\}\], got \{'Reasoning': \[\]\}",
         ),
         (

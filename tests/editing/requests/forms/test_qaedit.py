@@ -37,7 +37,7 @@ def test_every_question_of_a_file_can_be_put_back(name: str) -> None:
 def test_a_locality_of_another_shape_is_shown_the_right_one(locality: Record) -> None:
     """With an example, by the names that QAEdit has."""
     wanted = (
-        r"^here: `locality`: wants a list of objects such as "
+        r"^here: `locality`: wanted a list of objects such as "
         r"\[\{\"loc\": \"\.\.\.\", \"loc_ans\": \"\.\.\.\"\}\], got "
     )
     with pytest.raises(RequestError, match=wanted):
