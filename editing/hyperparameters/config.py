@@ -1,6 +1,5 @@
 """What an editor may set: MEMIT's hyperparameters and how a run chooses them."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.files.text import parse_json, read_text
 
 Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
 
@@ -186,7 +186,7 @@ def read_context_templates(path: Path) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except ValueError as error:
