@@ -1,6 +1,5 @@
 """Judge a model, edited or not, by the prompts of edit requests."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from editing.evaluation.cases import (
 )
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.files.atomic import write_whole
+from editing.files.json_text import dump_json
 from editing.hyperparameters.choice import load_named
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests
@@ -92,7 +92,7 @@ def evaluate_with_delta(
         "cases": cases,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, json.dumps(result, indent=2) + "\n")
+    write_whole(output, dump_json(result, 2) + "\n")
     show_metrics(metrics, output)
     show_beside(unedited, beside, note_texts(wanted, cases))
 

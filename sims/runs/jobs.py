@@ -15,6 +15,7 @@ from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.base.errors import InputError
 from editing.covariance.cache import user_cache
 from editing.covariance.texts import check_local_text
+from editing.files.json_text import dump_json
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
 from editing.models.token_rows import BARE, tokenize_rewrite
@@ -232,7 +233,7 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
                 file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
             for line in lines if number == rounds else ():
                 case = json.loads(line)
-                text = json.dumps(case, indent=1, ensure_ascii=False)
+                text = dump_json(case, 1)
                 (place / f"case_{case['case_id']}.json").write_text(text, "utf-8")
     if (private / RULINGS).is_file():
         shutil.copy(private / RULINGS, folder / RULINGS)
