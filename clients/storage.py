@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from flwr.app import Context
 
-from clients.own_requests import Kept
 from clients.selection import Asked
+from clients.settings import Kept
 from clients.target_cache import TargetCache
 from editing.files.atomic import make_private, write_private
 from editing.files.json_text import dump_json
