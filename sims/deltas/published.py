@@ -22,7 +22,7 @@ from transformers.utils import cached_file
 
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
-from editing.hyperparameters.config import read_json_object
+from editing.files.text import read_json_object
 from editing.sources.embedded import resolve_model
 
 WEIGHTS = "model.safetensors"

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from editing.base.errors import InputError
 from editing.files.text import (
     find_broken_text,
     is_unicode,
+    read_json_object,
     read_text,
     refuse_broken_text,
 )
@@ -54,3 +56,26 @@ def test_half_a_pair_is_found_by_its_field(
     assert is_unicode(json.loads('"\\ud83d\\ude00"'))
     with pytest.raises(ValueError, match=r"^`z`: wants a text in Unicode, got half a"):
         refuse_broken_text({**value, "z": broken})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1]", "wanted a JSON object, got list"),
+        ("{", "not JSON"),
+        ('{"a": "\\ud83d"}', "half a surrogate pair"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_what_is_not_a_json_object_is_refused_by_file(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    """And one with a byte order mark is read."""
+    file = tmp_path / "some.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"some\.json: .*{said}"):
+        read_json_object(file)
+    file.write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json_object(file) == {"a": 1}
+    with pytest.raises(InputError, match=r"none\.json: cannot be read"):
+        read_json_object(tmp_path / "none.json")

@@ -28,7 +28,7 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """Pretend that this code lies in one folder and the process is in another."""
     code, current = tmp_path / "code", tmp_path / "current"
     current.mkdir()
-    module = code / "editing" / "embedded.py"
+    module = code / "editing" / "sources" / "embedded.py"
     monkeypatch.setattr(editing.sources.embedded, "__file__", str(module))
     monkeypatch.chdir(current)
     return code, current
