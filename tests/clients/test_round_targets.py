@@ -75,7 +75,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def assert_same_targets(ours: list[RoundTargets], theirs: list[RoundTargets]) -> None:
-    """Hold targets and hidden states to the last bit."""
+    """Compare targets to the last bit."""
     assert [each.group for each in ours] == [each.group for each in theirs]
     for found, expected in zip(ours, theirs, strict=True):
         assert_same_fields(found.targets, expected.targets)
@@ -102,7 +102,7 @@ def test_targets_are_those_of_the_engine_and_each_party_s_are_its_own(
 def test_a_cache_changes_no_number(
     model: EditableModel, tmp_path: Path, computed: list[int]
 ) -> None:
-    """Warm or cold, and whoever filled it: a pool finds what the parties computed."""
+    """Warm or cold, and by any process: a pool finds what the parties computed."""
     shared = TargetCache(tmp_path / "shared")
     parties = [find_targets(model, [group], JOB, shared)[0] for group in GROUPS]
     assert computed == [2, 3]
@@ -280,7 +280,7 @@ def test_what_is_known_is_left_out_of_every_exchange_and_still_evaluated(
 
 
 def test_phrasings_are_edited_and_neither_counted_nor_evaluated(federate: Make) -> None:
-    """The edit is that of all wordings on one machine; no round judges by them."""
+    """The edit is that of all wordings on one machine; no evaluation uses them."""
     federation = federate(
         requests={"phrasings": 1}, parties={"count": 1, "requests-per-round": 3}
     )

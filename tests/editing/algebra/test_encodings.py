@@ -179,7 +179,7 @@ SLANTED = torch.eye(D_IN, dtype=torch.float64) + torch.ones(D_IN, D_IN).triu(1)
 
 
 @pytest.mark.parametrize(
-    ("sent", "complaint"),
+    ("sent", "message"),
     [
         (spoilt("factors", keys=NOT_A_NUMBER), "`keys` must be finite"),
         (
@@ -222,10 +222,10 @@ SLANTED = torch.eye(D_IN, dtype=torch.float64) + torch.ones(D_IN, D_IN).triu(1)
     ],
 )
 def test_what_no_edits_can_have_is_refused(
-    sent: EncodedStatistics, complaint: str
+    sent: EncodedStatistics, message: str
 ) -> None:
     """Before any arithmetic, with the reason."""
-    with pytest.raises(StatisticsError, match=complaint):
+    with pytest.raises(StatisticsError, match=message):
         decode(sent, D_IN, D_OUT)
 
 

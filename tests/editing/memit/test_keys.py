@@ -1,4 +1,4 @@
-"""Laws of keys: half the bare prompt's, half the mean behind the contexts."""
+"""Laws of keys: half the bare prompt's, half the mean after the contexts."""
 
 import pytest
 import torch

@@ -45,7 +45,7 @@ def shifts_for(batch: PromptBatch, seed: int = 0) -> Tensor:
 def whole_pass(
     model: EditableModel, batch: PromptBatch, layer: int, shift: Tensor, read: int
 ) -> Tensor:
-    """Run everything, with the shift put in behind `layer`; give a block's output."""
+    """Run everything, with the shift added after `layer`; return a block's output."""
     seen: list[Tensor] = []
 
     def add(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> object:
@@ -197,7 +197,7 @@ def test_running_again_changes_nothing() -> None:
 
 
 def test_hooks_are_gone_even_after_a_failure() -> None:
-    """A model is lent."""
+    """The model is unchanged afterwards."""
     model = tiny_model()
     batch = pad_rows(
         [tokenize_prompt(model.tokenizer, "{}", "{}", "the " * 70)], model.device

@@ -60,7 +60,7 @@ def test_a_folder_is_loaded_as_it_was_saved(folder: Path) -> None:
 def test_a_tokenizer_is_loaded_without_the_weights(
     folder: Path, tmp_path: Path
 ) -> None:
-    """With the longest input, for a family that only its structure tells, too."""
+    """With the longest input, for a family that is found by its structure, too."""
     assert load_tokenizer(str(folder))[1] == 64
     for path in folder.glob("tokenizer*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
