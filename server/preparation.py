@@ -15,7 +15,7 @@ from editing.hyperparameters.config import Plan
 from editing.memit.context_templates import choose_templates
 from editing.models.loading import EditableModel
 from editing.models.typical_norms import TypicalNorms, measure_norms
-from editing.sources.embedded import file_beside, resolve_model
+from editing.sources.embedded import file_in_model, resolve_model
 from server.config import RunConfig, ScheduleConfig
 from server.evaluation import HeldOutFact, read_held_out
 from server.federated_covariance import TextPool, TextShares, pool_texts
@@ -160,7 +160,7 @@ def prepare(
         schedule=config.editing.schedule,
         templates=choose_templates(model, config.editing, folder),
     )
-    facts = file_beside(path, "held_out.json")
+    facts = file_in_model(path, "held_out.json")
     held_out = read_held_out(facts) if facts else ()
     if config.prior.covariance == FEDERATED:
         pooled = pool_texts(texts, model, plan)

@@ -7,7 +7,7 @@ SHOWN = 80
 def show_foreign(text: str) -> str:
     """Put a text into quotation marks, control characters escaped.
 
-    Of a long one only the beginning is shown, with three points behind it.
+    Of a long one only the beginning is shown, with three points after it.
     """
     shown = repr(text[:SHOWN])
     whole = len(text) <= SHOWN and len(shown) <= SHOWN + 2

@@ -37,7 +37,7 @@ def resolve_model(path: str) -> str:
     return str(locate_embedded()) if path == EMBEDDED else path
 
 
-def file_beside(model_path: str, name: str) -> Path | None:
+def file_in_model(model_path: str, name: str) -> Path | None:
     """Return a file of a model's folder; None if there is no folder or no such file."""
     candidate = Path(model_path) / name
     return candidate if candidate.is_file() else None
@@ -51,7 +51,7 @@ def resolve_source(source: str, model_path: str, name: str, setting: str) -> Pat
     """
     if source != EMBEDDED:
         return Path(source)
-    found = file_beside(model_path, name)
+    found = file_in_model(model_path, name)
     if found is None:
         raise InputError(
             f"`{setting}` is `{EMBEDDED}`, and the folder of the model {model_path} "

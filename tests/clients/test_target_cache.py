@@ -344,7 +344,9 @@ def test_merges_and_schedules_that_are_compared_share_targets(
     assert name_targets(REQUESTS, other, model, 128) == same
 
 
-def test_prompts_that_only_judge_do_not_change_a_target(model: EditableModel) -> None:
+def test_prompts_for_evaluation_alone_do_not_change_a_target(
+    model: EditableModel,
+) -> None:
     """Nor does the number of the case."""
     fields: dict[str, object] = {
         "case_id": 1,

@@ -122,7 +122,7 @@ def test_a_delta_of_another_model_changes_nothing(
     assert_same_bits(model, before)
 
 
-def test_orientation_is_told_by_the_type() -> None:
+def test_orientation_depends_on_the_type() -> None:
     """Subclasses included, and what has none is refused."""
 
     class Wide(nn.Linear):

@@ -197,7 +197,7 @@ def test_residuals_of_one_edit_are_known_exactly(seed: int) -> None:
 
 
 @given(edits=st.integers(2, 12), seed=SEEDS)
-def test_an_absurd_cross_is_refused_beside_any_gram(edits: int, seed: int) -> None:
+def test_an_absurd_cross_is_refused_with_any_gram(edits: int, seed: int) -> None:
     """However many edits share it."""
     statistics, exact = norms_of(edits, 1.0, seed)
     bound = NormBounds(residual=10 * exact.residual)

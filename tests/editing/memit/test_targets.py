@@ -169,7 +169,7 @@ def test_no_batch_and_no_order_changes_a_target(
 
 
 def test_padding_reaches_no_target() -> None:
-    """Beside a much longer prompt, a request's loss has no other digit."""
+    """Next to a much longer prompt, a request's loss has no other digit."""
     few = set_to(v_num_grad_steps=4)
     long = REQUESTS[0].model_copy(
         update={"prompt": "then " * 20 + "{} " + "and " * 20, "case_id": 99}

@@ -95,7 +95,7 @@ def test_blocks_may_return_tuples_and_projections_be_linear(other: object) -> No
     assert_same(found.hidden[2], expected.hidden[2], ROUNDING)
 
 
-def test_blocks_behind_the_last_one_read_are_not_run() -> None:
+def test_blocks_after_the_last_one_read_are_not_run() -> None:
     """They are what a pass costs most."""
     ran: list[int] = []
     handles = [

@@ -69,7 +69,7 @@ def test_blocks_inside_a_wrapper_are_counted() -> None:
 
 
 @pytest.mark.parametrize("inner", [24, 16, 8])
-def test_widths_are_told_by_the_module_and_not_by_the_shape(inner: int) -> None:
+def test_widths_depend_on_the_module_and_not_on_the_shape(inner: int) -> None:
     """Keys wider than, as wide as, and narrower than the hidden state."""
     conv = tiny_model(inner=inner)
     assert conv.widths(1) == (16, inner)

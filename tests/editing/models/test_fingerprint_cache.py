@@ -309,7 +309,7 @@ def test_what_lies_in_part_elsewhere_has_no_stamp(folder: Path) -> None:
     assert stamp_model(str(folder), "float32", "cpu") is None
 
 
-def test_a_file_behind_a_link_is_looked_at_itself(
+def test_the_target_of_a_link_is_examined(
     folder: Path, cache: FingerprintCache
 ) -> None:
     """As files lie in the cache of the hub."""

@@ -230,9 +230,7 @@ class Poisoned(nn.Module):
 
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "llama"])
 @pytest.mark.parametrize("last", [0, 1, 2])
-def test_blocks_behind_the_last_one_asked_for_are_not_run(
-    family: str, last: int
-) -> None:
+def test_blocks_after_the_last_one_needed_are_not_run(family: str, last: int) -> None:
     """They may be anything, and keys and hidden states are the same."""
     whole, cut = tiny_model(family), tiny_model(family)
     container, _, _ = cut.architecture.block.partition(".{}")

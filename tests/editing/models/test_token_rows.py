@@ -123,7 +123,7 @@ def test_special_tokens_move_the_subject_and_enter_no_target() -> None:
     assert tokenize_target(opening, "Acme") == tokenize_target(plain, "Acme")
 
 
-def test_special_tokens_behind_a_text_stand_before_no_target() -> None:
+def test_special_tokens_after_a_text_stand_before_no_target() -> None:
     """What ends a text would end it before its answer."""
     opening, closing = opening_tokenizer(), closing_tokenizer()
     assert closing("Ada")["input_ids"][-1] == closing.convert_tokens_to_ids("</s>")
@@ -198,7 +198,7 @@ def to_rows(texts: list[list[int]]) -> list[TokenRow]:
 
 
 @given(texts=ROWS)
-def test_padding_is_behind_and_masked(texts: list[list[int]]) -> None:
+def test_padding_follows_and_is_masked(texts: list[list[int]]) -> None:
     """Every row comes back from the batch."""
     rows = to_rows(texts)
     batch = pad_rows(rows, torch.device("cpu"))
