@@ -26,7 +26,7 @@ from clients.resolutions import (
     check_resolutions,
     find_key,
 )
-from clients.round_requests import hold_requests
+from clients.round_requests import validate_unchanged
 from clients.round_targets import (
     RoundTargets,
     choose_edits,
@@ -121,7 +121,7 @@ def send_tokens(message: Message, context: Context) -> Message:
     config, _, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
     asked = asked_in(config, job.round, pooled=job.pooled)
-    hold_requests(folder, config, job, asked, message.metadata.message_type)
+    validate_unchanged(folder, config, job, asked, message.metadata.message_type)
     key = find_key(config, folder)
     return Message(write_tokens(blind_requests(asked, key)), reply_to=message)
 
@@ -236,7 +236,7 @@ def evaluate(message: Message, context: Context) -> Message:
     updates = find_updates(message, folder.updates)
     asked = asked_until(config, job.round, pooled=job.pooled)
     new = [each for each in asked if each.round == job.round]
-    hold_requests(folder, config, job, new, message.metadata.message_type)
+    validate_unchanged(folder, config, job, new, message.metadata.message_type)
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
     before = predict_locality(model, [each.request for each in asked])
@@ -307,7 +307,7 @@ def choose(
 ) -> tuple[list[Asked], list[Asked]]:
     """Return the round's requests, and those that the resolutions keep."""
     asked = asked_in(config, job.round, pooled=job.pooled)
-    hold_requests(folder, config, job, asked, message.metadata.message_type)
+    validate_unchanged(folder, config, job, asked, message.metadata.message_type)
     if resolutions := read_resolutions(message.content):
         so_far = asked_until(config, job.round, pooled=job.pooled)
         check_resolutions(so_far, resolutions, find_key(config, folder))

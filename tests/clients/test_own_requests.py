@@ -155,7 +155,7 @@ def test_a_node_beyond_the_parties_has_no_requests(
 def test_a_node_without_a_place_does_not_take_another_party_s_requests(
     configure: Callable[..., ClientConfig],
 ) -> None:
-    """It is told what to set."""
+    """The error says what to set."""
     with pytest.raises(InputError, match="requests-path"):
         requests_of_round(configure({}), 1, pooled=False)
 
@@ -218,7 +218,7 @@ def test_nobody_hands_a_private_file_to_the_pool(
         requests_of_round(config, 1, pooled=True)
 
 
-def test_the_embedded_word_draws_from_the_pool_beside_the_model(
+def test_the_embedded_word_draws_from_the_pool_next_to_the_model(
     configure: Callable[..., ClientConfig], world: Path
 ) -> None:
     """A seed draws another order; a file that is named is taken as it stands."""
@@ -338,7 +338,7 @@ def test_the_run_says_what_is_edited_in_of_zsre(
             assert [each.target_new for each in found[0]] == [wanted]
 
 
-def test_nothing_behind_the_limit_is_read(
+def test_nothing_after_the_limit_is_read(
     configure: Callable[..., ClientConfig], tmp_path: Path
 ) -> None:
     """Of a common source and of a party's own file; what lies there may be broken."""

@@ -1,4 +1,4 @@
-"""A run goes on from its own checkpoint, alone, and leaves none with its results."""
+"""A run resumes after its own checkpoint, alone, and leaves none with its results."""
 
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def test_a_checkpoint_is_of_one_run_at_a_time(
 
     monkeypatch.setattr(server.app, "checkpoints_of", meet)
     runs.run(output={"checkpoint": kept})
-    (told,) = refused
-    assert told.startswith(f"{kept}: ")
-    assert "another `output.checkpoint`" in told
+    (line,) = refused
+    assert line.startswith(f"{kept}: ")
+    assert "another `output.checkpoint`" in line
     assert list(runs.output.parent.iterdir()) == [runs.output]
