@@ -212,8 +212,8 @@ def test_an_existing_folder_is_never_overwritten(runs: Runs) -> None:
         ({"editing": {"layers": "[9]"}}, InputError, "input", "outside the model"),
         (
             {"parties": {"requests-per-round": 5}},
-            RunFailedError,
-            "run",
+            InputError,
+            "input",
             "requests that cannot be used",
         ),
     ],
