@@ -43,9 +43,9 @@ from editing.algebra.deltas import applied
 from editing.algebra.encodings import EncodedStatistics
 from editing.covariance.cache import user_cache
 from editing.evaluation.cases import predict_locality
-from editing.hyperparameters.config import Hyperparameters
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
 from editing.models.loading import EditableModel
+from editing.models.module_names import ModuleNames
 from editing.sources.embedded import resolve_model
 from strategies.conflicts.records import read_resolutions, write_tokens
 from strategies.wire.arrays import digest_all
@@ -336,7 +336,7 @@ def identify_own(message: Message, config: ClientConfig) -> ModelIdentity:
 
 
 def load_model(
-    config: ClientConfig, naming: Hyperparameters | None = None
+    config: ClientConfig, naming: ModuleNames | None = None
 ) -> EditableModel:
     """Load the model once in a process, with the number of threads that is set.
 
@@ -357,7 +357,7 @@ def load_model(
 
 @lru_cache(maxsize=1)
 def _load(
-    path: str, dtype: str, device: str, naming: Hyperparameters | None
+    path: str, dtype: str, device: str, naming: ModuleNames | None
 ) -> EditableModel:
     known = FingerprintCache(user_cache() / "fingerprints")
     return load_known_model(path, dtype, device, naming, known)

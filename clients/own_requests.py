@@ -11,7 +11,6 @@ from editing.base.errors import (
     RequestError,
 )
 from editing.requests.edit_request import EditRequest, read_requests
-from editing.requests.forms.published import ZsreTarget
 from editing.sources.embedded import EMBEDDED, resolve_model, resolve_source
 from strategies.partitioning.partitions import (
     check_supply,
@@ -76,7 +75,7 @@ def shared_requests(
     )
     draw = requests.source == EMBEDDED
     limit = None if draw else requests.limit
-    pool = _read(source, limit, requests.zsre_target, requests.skip)
+    pool = _read(source, limit, requests)
     return order_requests(pool, requests, parties.split, draw=draw)
 
 
@@ -92,7 +91,7 @@ def _slice_own(config: ClientConfig, file: Path, number: int) -> list[EditReques
             "has a file of its own: take the records out of it, and unset `skip`."
         )
     sizes = [_own_size(config, each) for each in range(1, number + 1)]
-    mine = _read(file, config.requests.limit, config.requests.zsre_target, ())
+    mine = _read(file, config.requests.limit, config.requests)
     return mine[sum(sizes[:-1]) : sum(sizes)]
 
 
@@ -118,16 +117,14 @@ def _own_size(config: ClientConfig, number: int) -> int:
     return sizes[config.party]
 
 
-def _read(
-    path: Path, limit: int | None, zsre_target: ZsreTarget, skip: tuple[int, ...]
-) -> list[EditRequest]:
+def _read(path: Path, limit: int | None, config: RequestsConfig) -> list[EditRequest]:
     """Read requests; what was read stays in memory for as long as the file stays.
 
     Raises:
         MalformedRequestsError: If a record is none; the text names file and line.
     """
     try:
-        return _read_once(path, _state_of(path), limit, zsre_target, skip)
+        return _read_once(path, _state_of(path), limit, config)
     except (MissingSourceError, EmptySourceError):
         raise
     except RequestError as error:
@@ -139,10 +136,11 @@ def _read_once(
     path: Path,
     state: tuple[int, ...],  # noqa: ARG001 - tells one file from the next at its path
     limit: int | None,
-    zsre_target: ZsreTarget,
-    skip: tuple[int, ...],
+    config: RequestsConfig,
 ) -> list[EditRequest]:
-    return read_requests(path, limit, zsre_target, skip)
+    return read_requests(
+        path, limit, config.zsre_target, config.skip, config.target_space
+    )
 
 
 def _state_of(path: Path) -> tuple[int, ...]:

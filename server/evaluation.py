@@ -1,6 +1,5 @@
 """The parties' metrics as a report has them, and the server's own evaluation."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.evaluation.metrics import MetricSums
+from editing.files.text import parse_json, read_text
 from editing.models.loading import EditableModel
-from editing.models.token_rows import tokenize_target, tokenize_text
+from editing.models.token_rows import tokenize_continuation
 from server.report.data import LeftOutParty, RoundMetrics
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
@@ -37,8 +37,8 @@ def read_held_out(path: Path) -> tuple[HeldOutFact, ...]:
         InputError: If it is no list of objects with `prompt` and `answer`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return tuple(TypeAdapter(list[HeldOutFact]).validate_python(json.loads(text)))
+        text = read_text(path)
+        return tuple(TypeAdapter(list[HeldOutFact]).validate_python(parse_json(text)))
     except (OSError, ValueError, ValidationError) as error:
         raise InputError(
             f"{path}: wanted a JSON list of objects with `prompt` and `answer` "
@@ -51,10 +51,7 @@ def evaluate_held_out(
 ) -> float:
     """Return the per cent of facts whose answer is predicted, token for token."""
     continuations = [
-        Continuation(
-            tokenize_text(model.tokenizer, fact.prompt),
-            tokenize_target(model.tokenizer, fact.answer),
-        )
+        Continuation(*tokenize_continuation(model.tokenizer, fact.prompt, fact.answer))
         for fact in facts
     ]
     with applied(delta, model.model):

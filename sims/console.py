@@ -8,8 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TypeAlias
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -19,7 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.text import Text
 
 from server.monitoring.events import (
     OK,
@@ -206,26 +205,23 @@ def hush_libraries() -> None:
     set_verbosity_error()
 
 
-def tabulate(report: Report) -> Table:
-    """Lay out a report's comparison for a terminal."""
-    from server.report.tables import best_merges, caption_overview, lay_out
-
-    overview = lay_out(report, "overview")
-    table = Table(
-        title=caption_overview(report),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
+def tabulate(report: Report, width: int = PIPE_WIDTH) -> Group:
+    """Lay out a report's comparison for a terminal of a width in columns."""
+    from server.report.tables import (
+        SUCCESS_LEGEND,
+        best_merges,
+        caption_overview,
+        headline,
+        lay_out,
     )
-    name, *headings = overview.heads
-    table.add_column(name, no_wrap=True)
-    _, *columns = zip(*overview.rows, strict=True)
-    for heading, column in zip(headings, columns, strict=True):
-        # By itself, the library breaks inside a word before it breaks between two.
-        width = max(len(heading) // 2 + 1, *map(len, [*heading.split(), *column]))
-        table.add_column(heading, justify="right", overflow="fold", max_width=width)
+    from sims.tables import fit_tables
+
     best = best_merges(report)
-    for row in overview.rows:
-        table.add_row(*row, style="bold" if row[0] in best else None)
-    return table
+    tables = fit_tables(
+        lay_out(report, "overview", short=True),
+        width,
+        caption_overview(report),
+        lambda row: "bold" if row[0] in best else None,
+    )
+    scored = "score" in headline(report)
+    return Group(*tables, *([Text(f"{SUCCESS_LEGEND}.")] if scored else []))

@@ -23,7 +23,8 @@ from pydantic import (
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
+from editing.requests.joining import TargetSpace
 from editing.sources.embedded import EMBEDDED, HUB, SELF
 from strategies.conflicts.policies import ConflictRules, PolicyName
 from strategies.partitioning.planting import planted_number, planted_sizes
@@ -78,6 +79,8 @@ class RequestsConfig(Settings):
         zsre_target: Which field of zsRE's records is edited in: the first of
             ``answers``, as in MEMIT, or ``alt``, as in MEND.
         skip: Records of the source to leave out, by the numbers that messages give.
+        target_space: Whether a space is put between a prompt and its target: ``auto``
+            joins them as running text does, by script and by what the prompt ends with.
     """
 
     source: str = EMBEDDED
@@ -87,6 +90,7 @@ class RequestsConfig(Settings):
     templates: str | None = None
     zsre_target: ZsreTarget = "answers"
     skip: tuple[PositiveInt, ...] = ()
+    target_space: TargetSpace = "auto"
 
 
 class PartiesConfig(Settings):

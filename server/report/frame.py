@@ -33,6 +33,8 @@ li { overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .6rem; }
+caption span { display: inline-block; position: sticky; left: 0;
+  max-width: min(46rem, calc(100vw - 3.5rem)); }
 th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
   border-bottom: 1px solid var(--line); }
 thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
@@ -60,8 +62,7 @@ pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
   h1 { font-size: 1.45rem; }
   th, td { padding: .4rem .5rem; }
   table { font-size: .9rem; }
-  tbody th:first-child { white-space: normal; overflow-wrap: anywhere;
-    min-width: 6rem; max-width: 9rem; }
+  tbody th:first-child { white-space: normal; }
   .scroll img { max-width: none; width: 40rem; } }
 @media print { body { background: none; } section { break-inside: avoid; } }
 </style>

@@ -32,7 +32,7 @@ CONTENT = """\
 {%- macro figures(caption, table) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">\
 <table{% if table.labels > 1 %} class="dense"{% endif %}>
-<caption>{{ caption }}</caption>
+<caption><span>{{ caption }}</span></caption>
 <thead><tr>\
 {% for head in table.heads %}<th scope="col">{{ head }}</th>{% endfor %}\
 </tr></thead>

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from server.monitoring.events import Event, PhaseProgress, RunEnded, write_event
+from server.report.data import Report
 from sims.console import (
     PIPE_WIDTH,
     SHOWN_BARS,
@@ -177,35 +178,38 @@ def test_an_error_is_handed_over_and_not_shown(tmp_path: Path) -> None:
     assert "no such file" not in text_of(console)
 
 
-def test_the_table_names_everything_in_full() -> None:
-    """Every merge and heading, in the width of a pipe."""
-    console = piped()
-    console.print(tabulate(make_report()))
-    written = text_of(console)
+def shown_at(report: Report, width: int) -> str:
+    """Print a report's comparison to a terminal of a width."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(tabulate(report, width))
+    return text_of(console)
+
+
+@pytest.mark.parametrize("width", [80, PIPE_WIDTH])
+def test_the_table_names_everything_in_full(width: int) -> None:
+    """Every merge, number and heading, and what the short headings mean."""
+    written = shown_at(make_report(), width)
     assert "…" not in written
-    for word in (*MERGES, "(unedited)", "Neighbourhood", "Paraphrase", "2.5e-15"):
+    assert max(map(len, written.splitlines())) <= width
+    for word in (*MERGES, "(unedited)", "Score", "ES", "PS", "NS", "2.5e-15"):
+        assert word in written.split()
+    for word in ("efficacy", "generalization", "specificity"):
         assert word in written
 
 
-def test_the_table_of_several_rounds_names_retention_and_breaks_no_word() -> None:
-    """In the width of a pipe; after one round there is no such column."""
-    console = piped()
-    console.print(tabulate(make_rounds(2)))
-    written = text_of(console).split()
-    for word in ("Retention", "Neighbourhood", "Paraphrase", "Difference", *MERGES):
-        assert word in written
-    row = next(line for line in text_of(console).splitlines() if "ties" in line)
+@pytest.mark.parametrize("width", [80, PIPE_WIDTH])
+def test_the_table_of_several_rounds_has_the_retention(width: int) -> None:
+    """In one table; after one round there is no such column."""
+    written = shown_at(make_rounds(2), width)
+    assert "Retention" in written.split()
+    (row,) = [line for line in written.splitlines() if "ties" in line]
     assert "61.0" in row.split()
-    console = piped()
-    console.print(tabulate(make_rounds(1)))
-    assert "Retention" not in text_of(console)
+    assert "Retention" not in shown_at(make_rounds(1), width)
 
 
 def test_the_table_of_requests_without_true_targets_has_their_accuracies() -> None:
     """No column of dashes alone but the costs that nobody counted."""
-    console = piped()
-    console.print(tabulate(without_true_targets()))
-    written = text_of(console)
+    written = shown_at(without_true_targets(), 80)
     row = next(line for line in written.splitlines() if "ties" in line).split()
     assert row[1:4] == ["91.5", "82.5", "73.5"]
     assert "Locality" in written
