@@ -124,7 +124,7 @@ def test_a_misspelt_key_of_a_node_is_refused(
     configure: Callable[..., ClientConfig],
 ) -> None:
     """It would be a default, in silence: here requests of the common source."""
-    with pytest.raises(NodeSettingsError, match="`request-path`.*`requests-path`"):
+    with pytest.raises(NodeSettingsError, match=r"`request-path`.*`requests-path`"):
         configure({"request-path": "/mine.json"})
 
 
