@@ -108,6 +108,7 @@ def test_a_checkpoint_is_of_one_run_at_a_time(
                 output={
                     "directory": str(runs.output.with_name("second")),
                     "checkpoint": kept,
+                    "watch": str(tmp_path / "second-watch"),
                 }
             )
         refused.append(str(caught.value))
