@@ -36,7 +36,7 @@ from clients.round_targets import (
     summarise_targets,
 )
 from clients.selection import Asked, asked_in, asked_until, group_by_party
-from clients.settings import ClientConfig, read_client_config
+from clients.settings import ClientConfig, name_of_node, read_client_config
 from clients.storage import PrivateFolder
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
@@ -75,7 +75,7 @@ Priors = Mapping[int, Float[Tensor, "d_in d_in"]]
 def keep_private(
     message: Message, context: Context, call_next: Callable[[Message, Context], Message]
 ) -> Message:
-    """Answer a failure with its class alone; the details stay in this node's log.
+    """Answer a failure with its class and the party's name; the log has the details.
 
     Flower would send an exception's text to the server, with paths and prompts in it.
     For a client that exits it would send nothing, and its node would wait for ever.
@@ -85,7 +85,9 @@ def keep_private(
     except (Exception, SystemExit) as error:
         kind = message.metadata.message_type
         logger.error("%s failed: %s", kind, error, exc_info=error)
-        return Message(write_failure(classify(error)), reply_to=message)
+        shared = "party" in message.content.config_records  # its node has many parties
+        name = "" if shared else name_of_node(context)
+        return Message(write_failure(classify(error), name), reply_to=message)
 
 
 app = ClientApp(mods=[keep_private])

@@ -137,6 +137,16 @@ def read_node_config(context: Context) -> NodeConfig:
     return _validate(NodeConfig, given)
 
 
+def name_of_node(context: Context) -> str:
+    """Return what a node's party is called; empty if its settings are invalid."""
+    try:
+        node = read_node_config(context)
+    except NodeSettingsError:
+        return ""
+    numbered = f"party {node.partition_id}" if node.partition_id >= 0 else ""
+    return node.name or numbered
+
+
 def _validate(model: type[Config], values: Mapping[str, object]) -> Config:
     """Validate settings that came as JSON values.
 

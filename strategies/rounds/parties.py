@@ -95,9 +95,10 @@ class Parties:
         place = asked.index(node) if node in asked else len(asked)
         return f"unidentified node {place + 1}"
 
-    def introduce(self, node: int, handshake: Handshake) -> None:
+    def introduce(self, node: int, name: str) -> None:
         """Keep the name of a node that may be refused."""
-        self._names[node] = handshake.name
+        if name:
+            self._names[node] = name
 
     def join(self, node: int, handshake: Handshake) -> None:
         """Register a node's party, in the place of a node that has left it."""

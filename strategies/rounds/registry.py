@@ -180,6 +180,7 @@ class PartyRegistry:
         ):
             record = self._record(number, arrival)
             if arrival.reply is None:
+                self.parties.introduce(arrival.node, arrival.name)
                 self.refuse(number, arrival.node, str(arrival.reason))
             else:
                 self._record_held(phase, arrival.node, whole[arrival.node])
@@ -353,7 +354,7 @@ class PartyRegistry:
             node = reply.metadata.src_node_id
             try:
                 handshake = read_handshake(reply.content)
-                self.parties.introduce(node, handshake)
+                self.parties.introduce(node, handshake.name)
                 unlike.add(node)
                 validate_handshake(handshake, job)
                 unlike.remove(node)
