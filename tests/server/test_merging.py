@@ -103,7 +103,7 @@ def test_a_checkpoint_is_of_one_run_at_a_time(
 
     def meet(config: RunConfig, preparation: Preparation) -> Checkpoints:
         monkeypatch.setattr(server.app, "prepare", fail_with(AssertionError("works")))
-        with pytest.raises(InputError, match="another run is at work") as caught:
+        with pytest.raises(InputError, match="another run uses this folder") as caught:
             runs.run(
                 output={
                     "directory": str(runs.output.with_name("second")),
