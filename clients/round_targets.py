@@ -7,6 +7,7 @@ from operator import itemgetter
 from clients.selection import Asked, Group
 from clients.storage import Distances
 from clients.target_cache import TargetCache, name_targets
+from editing.hyperparameters.config import BATCH_SIZE
 from editing.memit.targets import Targets, compute_targets, concatenate_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
@@ -59,7 +60,7 @@ def find_targets(
     groups: Sequence[Group],
     job: Job,
     cache: TargetCache,
-    batch_size: int = 128,
+    batch_size: int = BATCH_SIZE,
 ) -> list[RoundTargets]:
     """Take targets from the cache and compute the others, each party's together.
 
@@ -87,7 +88,7 @@ def kept_targets(
     groups: Sequence[Group],
     job: Job,
     cache: TargetCache,
-    batch_size: int = 128,
+    batch_size: int = BATCH_SIZE,
 ) -> list[RoundTargets]:
     """Take targets from the cache; see `find_targets` for arguments.
 

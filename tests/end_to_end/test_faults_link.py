@@ -53,11 +53,12 @@ def test_a_run_goes_on_after_its_server_app_and_its_link_were_killed(
 def test_a_killed_link_takes_its_server_app_along_and_the_status_says_how_to_go_on(
     world: Path, tmp_path: Path
 ) -> None:
-    """A party's mistake stands there by its class; its operator reads all of it."""
+    """A party's failure stands there by its class; its operator reads all of it."""
     sites = lay_out(world, tmp_path, world_requests(), 2, 1)
     nodes = sites.node_configs()
-    broken = Path(str(nodes[0]["requests-path"]))
-    broken.write_text('[{"prompt": "{} works for"', encoding="utf-8")
+    broken = tmp_path / "no_folder"
+    broken.write_text("a file", encoding="utf-8")
+    nodes[0]["private-folder"] = str(broken)
     events = sites.events_file
     with deployed(tmp_path / "processes", nodes, database=True) as programs:
         run = programs.link.submit(sites.flat)
@@ -73,7 +74,7 @@ def test_a_killed_link_takes_its_server_app_along_and_the_status_says_how_to_go_
     assert not sites.results.exists()
     found = read_status(events)
     assert found.state == "running"
-    assert error_of(events) == "it reported requests that are malformed"
+    assert error_of(events) == "it reported files that it cannot use"
     advice = advise(found, events.parent, datetime.now(UTC) + timedelta(hours=1))
     assert "start it again with the same settings" in advice[1]
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from flwr.app import Message
 from flwr.serverapp.exception import AggregationError
 
+import clients.app
 import server.app
+from clients.settings import ClientConfig
 from editing.algebra.deltas import applied, load_delta
 from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests, sum_cases
@@ -19,7 +22,7 @@ from server.evaluation import evaluate_held_out
 from sims.errors import RunFailedError
 from strategies.methods import known_methods
 from strategies.scenario import FlatValue
-from strategies.wire.messages import Phase
+from strategies.wire.messages import ModelIdentity, Phase
 from tests.federation import (
     AT_ONCE,
     FLOAT32_PIPELINE,
@@ -168,28 +171,22 @@ def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
 
 
 def test_refusals_are_in_the_report_of_every_round(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was not welcome has no other place to read why."""
-    monkeypatch.setattr(
-        "sims.runs.in_process.make_contexts", contexts_with_a_strange_node(tmp_path)
-    )
+    """A party that could not join has no other place to read why."""
+    honest = clients.app.identify_own
+
+    def identify(message: Message, config: ClientConfig) -> ModelIdentity:
+        if config.party == 1:
+            raise MemoryError
+        return honest(message, config)
+
+    monkeypatch.setattr("clients.app.identify_own", identify)
     report = runs.run(run={"rounds": 2}, parties={"requests-per-round": 1})
     for metrics in report.runs[0].metrics:
         (refusal,) = metrics.refusals
-        assert "a model that cannot be loaded" in refusal.reason
-
-
-def contexts_with_a_strange_node(folder: Path) -> Callable[..., object]:
-    """Give the second node a model of its own that is none."""
-    from sims.runs.in_process import make_contexts
-
-    def make(flat: dict[str, FlatValue], parties: int, configs: object) -> object:
-        made = make_contexts(flat, parties, configs)  # type: ignore[arg-type]
-        list(made.values())[1].node_config["model-path"] = str(folder / "nothing")
-        return made
-
-    return make
+        assert refusal.name == "party 1"
+        assert "not enough memory" in refusal.reason
 
 
 def test_an_existing_folder_is_never_overwritten(runs: Runs) -> None:
@@ -212,8 +209,8 @@ def test_an_existing_folder_is_never_overwritten(runs: Runs) -> None:
         ({"editing": {"layers": "[9]"}}, InputError, "input", "outside the model"),
         (
             {"parties": {"requests-per-round": 5}},
-            RunFailedError,
-            "run",
+            InputError,
+            "input",
             "requests that cannot be used",
         ),
     ],
