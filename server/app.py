@@ -1,6 +1,5 @@
 """The composition root: settings, strategy and report of a run."""
 
-import json
 import logging
 import os
 import time
@@ -18,10 +17,11 @@ from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
 from editing.files.atomic import flush_all
 from editing.files.disk import has_no_room
+from editing.files.json_text import dump_json
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
-from server.merging import MergeJob, Outcome
+from server.merging import MergeJob, Outcome, StreamCallbacks
 from server.monitoring.stream import Cause, EventStream
 from server.monitoring.watching import open_stream, watch_run
 from server.output import create_output_folder, next_folder
@@ -85,8 +85,7 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
             TextPool(
                 seats,
                 config,
-                stream.of_merge(FEDERATED),
-                stream.of_exchanges(FEDERATED),
+                StreamCallbacks(stream, FEDERATED),
             ),
         )
         checkpoints = checkpoints_of(config, preparation)
@@ -201,7 +200,7 @@ def write_outcomes(
         )
         warnings = tuple(diagnose(result))
         runs.append(result.model_copy(update={"warnings": warnings}))
-    (draft / "params.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (draft / "params.json").write_text(dump_json(settings, 2) + "\n")
     report = Report(runs=tuple(runs), unedited=outcomes[0].measured.before)
     for warning in list_warnings(report):
         logger.warning("%s", warning)

@@ -25,6 +25,7 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
+from editing.files.text import read_text
 from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF
@@ -252,7 +253,7 @@ def read_tables(path: Path) -> Table:
         ConfigurationError: If there is no such file or it is no TOML.
     """
     try:
-        return underscored(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+        return underscored(tomllib.loads(read_text(path)), str(path))
     except OSError as error:
         raise ConfigurationError(
             f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -15,9 +15,10 @@ from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.base.errors import InputError
 from editing.covariance.cache import user_cache
 from editing.covariance.texts import check_local_text
+from editing.files.json_text import dump_json
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
-from editing.models.token_rows import tokenize_target, tokenize_text
+from editing.models.token_rows import BARE, tokenize_rewrite
 from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import locate_embedded, resolve_model
 from server.app import choose_folder
@@ -124,6 +125,7 @@ def execute(
     *,
     resume: bool = False,
     verbose: bool = False,
+    advise: bool = True,
     console: Console | None = None,
 ) -> None:
     """Run a scenario and leave a whole folder of results, or one to resume.
@@ -141,7 +143,9 @@ def execute(
         with (
             following(draft / EVENTS, console or open_console(stderr=True)) as follower,
             environment(places),
-            advising(draft, engine, "compare" if config.run.compare else "run"),
+            advising(draft, engine, "compare" if config.run.compare else "run")
+            if advise
+            else nullcontext(),
         ):
             carry_out(run, flat, config.parties.count, follower)
         take_results(draft / WRITTEN)
@@ -171,9 +175,14 @@ def carry_out(
         raise RunFailedError(end.error)
 
 
+def execute_trial(config: RunConfig, folder: Path, engine: str) -> None:
+    """Run a trial of a study, which says itself how it is resumed."""
+    execute(config, folder, engine, advise=False)
+
+
 def execute_quietly(config: RunConfig, folder: Path, engine: str) -> None:
-    """Run a scenario beside others, whose progress would be mixed up with its own."""
-    execute(config, folder, engine, console=Console(quiet=True))
+    """Run a trial at the same time as others, without showing its progress."""
+    execute(config, folder, engine, advise=False, console=Console(quiet=True))
 
 
 @contextmanager
@@ -224,7 +233,7 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
                 file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
             for line in lines if number == rounds else ():
                 case = json.loads(line)
-                text = json.dumps(case, indent=1, ensure_ascii=False)
+                text = dump_json(case, 1)
                 (place / f"case_{case['case_id']}.json").write_text(text, "utf-8")
     if (private / RULINGS).is_file():
         shutil.copy(private / RULINGS, folder / RULINGS)
@@ -262,8 +271,8 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     planted = [
         request
         for number in range(1, config.run.rounds + 1)
-        for hand in shares.in_round(number)
-        for request in hand.rivals
+        for own in shares.in_round(number)
+        for request in own.contradictions
     ]
     check_fit(resolve_model(config.model.path), [*shares.pool, *planted])
 
@@ -276,8 +285,8 @@ def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
     """
     tokenizer, longest = load_tokenizer(model_path)
     for request in requests:
-        row = tokenize_text(tokenizer, request.rewrite_prompt)
-        length = len(row.ids) + len(tokenize_target(tokenizer, request.target_new))
+        row, target = tokenize_rewrite(tokenizer, BARE, request)
+        length = len(row.ids) + len(target)
         if length > longest:
             raise InputError(
                 f"Request {request.case_id}: subject, prompt and target take {length} "

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from editing.files.atomic import write_whole
+from editing.files.json_text import dump_json
 from server.report.frame import fill_frame
 from server.report.tables import (
     SUCCESS_LEGEND,
@@ -86,7 +87,7 @@ def write_page(
         "trials": [describe(result, folder) for result in results],
         "rows": json.loads(frame.to_json(orient="records")),
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
+    text = dump_json(record, 2)
     write_whole(folder / "study.json", text + "\n")
     write_whole(folder / "report.md", render_markdown(study, figures, finding, account))
     write_whole(folder / "report.html", render_html(study, figures, finding, account))
