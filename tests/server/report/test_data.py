@@ -129,7 +129,7 @@ def test_the_page_needs_nothing_but_itself() -> None:
 
 
 def test_the_page_can_be_read_aloud() -> None:
-    """Pictures have words, tables name their rows and columns, the language is named."""
+    """Pictures have words, tables name rows and columns, the language is named."""
     page = render_page(make_report(rounds=2))
     assert '<html lang="en">' in page
     assert all('alt="' in tag for tag in re.findall(r"<img[^>]*>", page))
