@@ -19,6 +19,8 @@ from editing.evaluation.cases import evaluate_requests, sum_cases
 from server.app import choose_folder, choose_methods, explain
 from server.config import read_run_config
 from server.evaluation import evaluate_held_out
+from server.monitoring.events import EVENTS, WarningLogged, read_events
+from server.report.tables import list_warnings
 from sims.errors import RunFailedError
 from strategies.methods import known_methods
 from strategies.scenario import FlatValue
@@ -124,6 +126,28 @@ def test_a_run_leaves_case_files_with_the_parties_and_no_targets(runs: Runs) -> 
     lines = [line for file in runs.kept("jsonl") for line in file.open()]
     assert len(lines) == 6 + 6
     assert list(runs.output.parent.iterdir()) == [runs.output]
+
+
+def test_what_may_keep_edits_from_working_is_reported_and_logged_once(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After one step no target is reached; the report says what to try."""
+    report = runs.run(editing={**AT_ONCE, "v-num-grad-steps": 1})
+    (run,) = report.runs
+    (metrics,) = run.metrics
+    assert metrics.target_stopped == 0
+    assert metrics.target_loss is not None
+    assert metrics.residual_left is not None
+    delta, _ = load_delta(runs.output / "delta.safetensors")
+    assert run.update_ratios.keys() == delta.keys()
+    assert all(ratio > 0 for ratio in run.update_ratios.values())
+    assert any("`editing.v-num-grad-steps`" in each for each in run.warnings)
+    expected = list_warnings(report)
+    logged = [each.getMessage() for each in caplog.records]
+    events = read_events(runs.watch / EVENTS)
+    recorded = [each.message for each in events if isinstance(each, WarningLogged)]
+    for warning in expected:
+        assert logged.count(warning) == recorded.count(warning) == 1
 
 
 def test_the_same_command_twice_gives_the_same_bits(runs: Runs) -> None:
