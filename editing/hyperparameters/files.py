@@ -25,6 +25,7 @@ from editing.base.validation import (
     shorten,
     suggest,
 )
+from editing.files.text import parse_json, read_text
 from editing.hyperparameters.config import Hyperparameters
 
 METHOD = "MEMIT"
@@ -219,7 +220,7 @@ def _explain(error: ValidationError, values: Mapping[str, object]) -> str:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(
+        return parse_json(
             _read_text(path),
             object_pairs_hook=_without_repeats,
             parse_constant=_refuse_constant,
@@ -254,7 +255,7 @@ def _read_yaml(path: Path) -> object:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from editing.algebra.deltas import DeltaFile, stores_transposed
 from editing.algebra.low_rank import Spectrum, decompose
 from editing.base.errors import InputError
-from server.report.data import create_output_folder, refuse_existing
+from server.output import create_output_folder, refuse_existing
 from sims.deltas.export import frobenius, load_base
 from sims.deltas.files import find_delta, public_name, read_update
 from sims.deltas.model_folders import (

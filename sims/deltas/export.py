@@ -11,7 +11,7 @@ from editing.algebra.deltas import DeltaFile, stored_way
 from editing.algebra.fingerprints import fingerprint_model
 from editing.algebra.reversal import Missed, plan_reversal
 from editing.base.errors import InputError
-from server.report.data import create_output_folder, refuse_existing
+from server.output import create_output_folder, refuse_existing
 from sims.deltas.earlier import EARLIER, carry_edits, explain_earlier
 from sims.deltas.files import (
     check_base,

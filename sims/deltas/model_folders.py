@@ -10,12 +10,12 @@ from rich.progress import track
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
 )
 
 from editing.base.errors import InputError
+from editing.models.loading import ModelError, load_weights
 from editing.sources.embedded import file_beside, resolve_model
 from sims.console import hush_libraries, open_console
 from sims.deltas.published import Published
@@ -49,9 +49,9 @@ def load_whole(path: str, dtype: str) -> PreTrainedModel:
     hush_libraries()
     place = resolve_model(path)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch_dtype(dtype)
-        )
+        model = load_weights(place, dtype=torch_dtype(dtype))
+    except ModelError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise InputError(
             f"--model {path}: no causal language model can be loaded "

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, ValidationError
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.files.atomic import write_whole
+from editing.files.text import read_text
 
 # A folder of its own: some servers load every *.safetensors next to a model.
 FOLDER = Path("edit")
@@ -165,7 +166,7 @@ def read_record(folder: Path) -> EditRecord | None:
     if not path.is_file():
         return None
     try:
-        return EditRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return EditRecord.model_validate_json(read_text(path))
     except (OSError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

@@ -11,7 +11,7 @@ from editing.algebra.fingerprints import fingerprint_model
 from editing.algebra.reversal import bound_of_rounding, subtract, undo
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
-from server.report.data import create_output_folder, refuse_existing
+from server.output import create_output_folder, refuse_existing
 from sims.deltas.earlier import check_order, restore_edits
 from sims.deltas.files import (
     check_shapes,
