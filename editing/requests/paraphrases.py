@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from editing.base.errors import InputError
-from editing.hyperparameters.config import read_json_object
+from editing.files.json_text import read_json_object
 from editing.requests.edit_request import EditRequest
 
 ANY_RELATION = "*"
