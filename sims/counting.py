@@ -16,8 +16,8 @@ from editing.base.errors import InputError
 from editing.covariance.covariance import (
     Covariance,
     Provenance,
-    count_covariance,
     default_tokens,
+    estimate_covariance,
     with_ridge,
 )
 from editing.covariance.estimation import BATCH_TOKENS, CHECKPOINT_TOKENS, Checkpoints
@@ -101,7 +101,7 @@ def count_to_file(options: CountOptions, output: Path) -> Covariance:
     console = open_console(stderr=True)
     resumed = state if state.exists() else None
     with counting(console, tokens, resumed) as tell:
-        counted = count_covariance(
+        counted = estimate_covariance(
             model,
             text,
             layers,

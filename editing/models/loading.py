@@ -22,6 +22,7 @@ from editing.models.editable import check_finite
 from editing.models.families import ARCHITECTURES, ModelFilesError, longest_input
 from editing.models.families import ModelError as ModelError
 from editing.models.module_names import ModuleNames
+from editing.models.published_class import without_published
 
 AUTO = "auto"
 """The device that has a model spread over all that there are."""
@@ -91,7 +92,8 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
     """Load a causal language model whose files hold its weights and no others.
 
     The library draws missing weights at random and leaves surplus ones out. Tied
-    weights may be missing, and buffers and what the family ignores may be surplus.
+    weights may be missing, and buffers and what the family ignores may be surplus, as
+    may the other parts of a checkpoint of which the text model alone is loaded.
 
     Args:
         path: A folder or a hub name.
@@ -104,7 +106,7 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
     model, report = AutoModelForCausalLM.from_pretrained(
         path, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )
-    if fault := _describe_report(model, report):
+    if fault := _describe_report(model, report, path):
         raise ModelFilesError(
             f"`model.path` {path!r}: the weights are not those of the model that "
             f"config.json describes: {fault}. Wanted the files as `save_pretrained` "
@@ -115,7 +117,9 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
     return loaded
 
 
-def _describe_report(model: PreTrainedModel, report: Mapping[str, Any]) -> str:
+def _describe_report(
+    model: PreTrainedModel, report: Mapping[str, Any], path: str
+) -> str:
     """Name the first weight of each fault in the library's report; empty if none."""
     own = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     buffers = {name for name, _ in model.named_buffers()}
@@ -125,6 +129,7 @@ def _describe_report(model: PreTrainedModel, report: Mapping[str, Any]) -> str:
         for name in set(report["unexpected_keys"]) - buffers
         if not _FORMER_BUFFERS.search(name)
     )
+    surplus = without_published(path, type(model).__name__, surplus)
     faults = []
     if missing:
         faults.append(f"{len(missing)} missing, first {missing[0]}")

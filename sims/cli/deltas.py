@@ -130,7 +130,7 @@ def revert_model(
     from sims.deltas.revert import revert_delta
 
     found = revert_delta(model, delta, output, max_shard_size=max_shard_size)
-    typer.echo(found.say())
+    typer.echo(found.describe())
     typer.echo(f"Written: {output}")
 
 

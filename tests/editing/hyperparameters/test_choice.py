@@ -22,7 +22,7 @@ from editing.models.loading import ModelError
 from tests.tiny import tiny_model
 
 ATTENTION = {"rewrite_module_tmp": "transformer.h.{}.attn.c_proj"}
-"""A module that nobody would edit unless told to."""
+"""A module that is edited only if it is named."""
 
 
 def write(folder: Path, value: object, name: str = "file.json") -> Path:
@@ -134,7 +134,7 @@ def test_what_is_not_followed_is_said_in_the_log_and_kept(
     path.write_text("layers: [1]\nfp16: true\nstats_dir: ./data/stats")
     config = EditingConfig(hyperparameters=str(path))
     chosen = choose_hyperparameters(config, "gpt2")
-    assert "kept and not followed: fp16 = True (see model.dtype)" in caplog.text
+    assert "recorded and not used: fp16 = True (see model.dtype)" in caplog.text
     assert "stats_dir = './data/stats' (see prior.covariance)" in caplog.text
     kept = {"fp16": True, "stats_dir": "./data/stats"}
     assert chosen.describe() == {"origin": str(path), "bookkeeping": kept}
