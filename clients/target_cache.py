@@ -7,6 +7,7 @@ what would be computed, to the bit.
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -25,6 +26,8 @@ from editing.memit.targets import Targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 from strategies.wire.messages import Job
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _PARTIAL = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")
@@ -62,9 +65,22 @@ class TargetCache:
     def keep(self, name: str, targets: Targets) -> None:
         """Keep targets under a name, unless there are some."""
         if self.shared is not None:
-            self.shared.keep(name, targets)
+            self.shared.keep_if_possible(name, targets)
         if self._read(name) is None:
             self._write(name, targets)
+
+    def keep_if_possible(self, name: str, targets: Targets) -> None:
+        """Keep targets; a folder that cannot be written costs time and no run."""
+        try:
+            self.keep(name, targets)
+        except OSError as error:
+            logger.warning(
+                "Targets cannot be kept in %s (%s), so every run computes them anew. "
+                "Name a folder that can be written with COLLABEDIT_CACHE or the node's "
+                "`target-cache`.",
+                self.path,
+                error.strerror,
+            )
 
     def _read(self, name: str) -> Targets | None:
         try:

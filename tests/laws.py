@@ -113,5 +113,7 @@ def holding(
 def make_targets(hidden: Tensor, states: Tensor) -> Targets:
     """Make targets whose search neither stopped early nor was clamped."""
     count = len(hidden)
-    flags = torch.zeros(count, dtype=torch.bool)
-    return Targets(hidden, states - hidden, torch.zeros(count), flags, flags)
+    stopped, clamped = torch.zeros(2, count, dtype=torch.bool).unbind()
+    return Targets(
+        hidden, states - hidden, torch.zeros(count), stopped.clone(), clamped.clone()
+    )

@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from editing.models.chat_prompts import warn_of_chat_prompts
 from editing.models.loading import EditableModel
 from editing.models.token_rows import (
     BARE,
     TokenRow,
     check_length,
     tokenize_prompt,
-    tokenize_target,
+    tokenize_rewrite,
 )
 from editing.requests.edit_request import EditRequest
 
@@ -68,13 +69,11 @@ def build_rows(
 
     A row that with its answer is longer than the model's context is an `InputError`.
     """
+    warn_of_chat_prompts(model.tokenizer, requests, templates)
     built = TargetRows([], [], [], len(templates))
     for owner, request in enumerate(requests):
-        answer = tokenize_target(model.tokenizer, request.target_new)
         for template in templates:
-            row = tokenize_prompt(
-                model.tokenizer, template, request.prompt, request.subject
-            )
+            row, answer = tokenize_rewrite(model.tokenizer, template, request)
             check_length(model, row.followed_by(answer), request)
             _append(built, row.followed_by(answer[:-1]), owner, answer)
         essence = tokenize_prompt(

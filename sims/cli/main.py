@@ -255,7 +255,7 @@ def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
 
 def refuse_existing_folder(path: Path) -> None:
     """Keep what is there from being overwritten."""
-    from server.report.data import refuse_existing
+    from server.output import refuse_existing
 
     refuse_existing(path)
 

@@ -72,7 +72,7 @@ def search_hyperparameters(
     decides between the best three. DIR receives all trials (search.md, search.json)
     and the chosen hyperparameters.json, which `editing.hyperparameters` reads.
     """
-    from server.report.data import refuse_existing
+    from server.output import refuse_existing
     from sims.search.candidates import split_budget
 
     split_budget(max_trials)

@@ -285,7 +285,7 @@ def validate(name: str, order: Order, output: Path | None) -> None:
         if word in order.own and not Path(order.own[word]).is_file():
             raise InputError(f"{word} {order.own[word]}: there is no such file")
     if output is not None:
-        from server.report.data import refuse_existing
+        from server.output import refuse_existing
 
         refuse_existing(output)
 

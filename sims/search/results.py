@@ -6,7 +6,7 @@ from pathlib import Path
 
 from editing.files.atomic import write_whole
 from editing.hyperparameters.config import Hyperparameters
-from server.report.data import create_output_folder
+from server.output import create_output_folder
 from sims.search.bench import Trial
 from sims.search.search import Outcome
 

@@ -16,6 +16,7 @@ from editing.algebra.deltas import add_deltas, applied
 from editing.algebra.statistics import LayerStatistics
 from editing.covariance.covariance import compute_covariance
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.files.json_text import dump_json
 from editing.hyperparameters.config import Hyperparameters, Plan, read_context_templates
 from editing.memit.pipeline import read_pairs
 from editing.memit.targets import Targets, compute_targets
@@ -243,7 +244,7 @@ def write_search(
         "requests": PARTIES * REQUESTS_PER_PARTY,
         "trials": rows,
     }
-    (folder / "search.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "search.json").write_text(dump_json(record, 1) + "\n")
     (folder / "search.md").write_text(render_table(rows))
     values = json.dumps(chosen.model_dump(), indent=2)
     (folder / "hyperparameters.json").write_text(values + "\n")

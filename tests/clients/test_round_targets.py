@@ -27,12 +27,7 @@ from editing.memit.residuals import read_hidden
 from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.paraphrases import phrase
-from strategies.wire.messages import (
-    Job,
-    ModelIdentity,
-    Phase,
-    read_targets_reply,
-)
+from strategies.wire.messages import Job, ModelIdentity, Phase, read_targets_reply
 from tests.clients.nodes import ask, cases_of
 from tests.federation import (
     QUICK,

@@ -189,6 +189,19 @@ def test_a_cache_gives_what_the_second_one_has_and_keeps_in_both(
     assert second.find(NAMES[1]) is None
 
 
+def test_a_shared_cache_that_cannot_be_written_costs_time_and_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run keeps what it needs; a warning names the folder."""
+    (tmp_path / "file").write_text("no folder")
+    shared = TargetCache(tmp_path / "file" / "cache")
+    cache = TargetCache(tmp_path / "run", shared)
+    cache.keep(NAMES[0], kept_of(0))
+    assert_same_kept(cache.find(NAMES[0]), kept_of(0))
+    assert f"cannot be kept in {shared.path}" in caplog.text
+    assert cache.find(NAMES[1]) is None
+
+
 def test_the_environment_names_the_folder_that_runs_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
 from editing.files.lock import locked
-from server.report.data import refuse_existing
+from server.output import refuse_existing
 from sims.errors import RunFailedError
 from sims.runs.unfinished import LOCK, remove
 from sims.studies.running.record import (

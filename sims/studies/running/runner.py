@@ -16,11 +16,8 @@ from editing.base.errors import InputError
 from editing.files.atomic import write_whole
 from editing.requests.edit_request import to_counterfact
 from server.config import RunConfig, read_scenario
-from server.report.data import (
-    next_folder,
-    read_report,
-    refuse_existing,
-)
+from server.output import next_folder, refuse_existing
+from server.report.data import read_report
 from sims.console import open_console
 from sims.studies.page import Account, write_page
 from sims.studies.pools import read_pool

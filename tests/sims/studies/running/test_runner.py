@@ -10,7 +10,8 @@ from rich.console import Console
 from editing.base.errors import InputError
 from editing.requests.edit_request import read_requests
 from server.config import RunConfig
-from server.report.data import Report, RoundMetrics, write_report
+from server.report.data import Report, RoundMetrics
+from server.report.writing import write_report
 from sims.runs.jobs import execute, execute_quietly
 from sims.studies.forgetting import Forgetting
 from sims.studies.running.order import Order
