@@ -55,7 +55,7 @@ def test_a_trial_is_an_edit_with_all_requests_at_once(world: Path) -> None:
     assert trial.score == pytest.approx(score_of(wanted))
     names = [model.weight_name(layer) for layer in (0, 1)]
     ratios = [delta[n].norm() / model.model.get_parameter(n).norm() for n in names]
-    assert trial.diagnosis["relative_norm"] == pytest.approx(float(max(ratios)))
+    assert trial.diagnosis["update_ratio"] == pytest.approx(float(max(ratios)))
 
 
 def test_a_larger_prior_weight_leaves_more_of_the_residual(world: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_larger_prior_weight_leaves_more_of_the_residual(world: Path) -> None:
         for weight in (1.0, 1e6)
     )
     assert weak["residual_left"] < 0.9 < strong["residual_left"] <= 1.0001
-    assert strong["relative_norm"] < weak["relative_norm"]
+    assert strong["update_ratio"] < weak["update_ratio"]
 
 
 def test_a_choice_that_cannot_be_solved_fails_alone(

@@ -92,7 +92,7 @@ def test_the_validation_part_decides_among_the_best() -> None:
 
 def trial(score: float, norm: float, failure: str = "") -> Trial:
     """Make a trial that reached a score with an update of some norm."""
-    return Trial(BASE, SEARCH, score, {}, {"relative_norm": norm}, failure=failure)
+    return Trial(BASE, SEARCH, score, {}, {"update_ratio": norm}, failure=failure)
 
 
 def test_of_equal_scores_the_smallest_update_is_chosen() -> None:
