@@ -48,7 +48,7 @@ def evaluate_delta(
         bool,
         typer.Option(
             "--attribute-prompts",
-            help="Evaluate prompts of other subjects that have the new object in truth.",
+            help="Evaluate prompts of other subjects that truly have the new object.",
         ),
     ] = False,
     generation: Annotated[
