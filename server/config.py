@@ -55,10 +55,8 @@ PATH_KEYS = (
     ("prior", "covariance"),
     ("prior", "text"),
     ("output", "directory"),
-    ("output", "progress"),
     ("output", "checkpoint"),
     ("output", "watch"),
-    ("output", "log"),
     ("output", "tensorboard"),
 )
 
@@ -145,26 +143,19 @@ class OutputConfig(Settings):
 
     Attributes:
         directory: The folder to make; a numbered one under ``results`` if unset.
-        progress: A file to which progress is appended, one JSON object a line.
-        checkpoint: A folder that holds the run as it was after the last whole round;
-            a run that finds one there goes on from it. It is for one run at a time,
-            and emptied once the results are whole, unless it lies in `watch`.
-        watch: The folder, of this run alone, in which it is described while it goes
-            on: ``status.json``, ``metrics.jsonl`` and ``exchanges.jsonl``. If unset,
-            that is `directory` with ``.unfinished`` behind its name, and they are moved
-            to the results in the end.
-        metrics: Whether metrics of each round and costs of each exchange are written.
-        log: A file to which each event is appended as one JSON object a line; the
-            environment's ``COLLABEDIT_LOG`` if unset, and none if that is, too.
+        checkpoint: A folder that holds the run's state after the last completed round;
+            a run that finds one there resumes from it. It is for one run at a time,
+            and emptied once the results are complete, unless it lies in `watch`.
+        watch: A folder, of this run alone, in which ``events.jsonl`` records what
+            happens while the run goes on. If unset, that is `directory` with
+            ``.unfinished`` appended to its name, and the file is moved to the results
+            in the end.
         tensorboard: A folder for TensorBoard's files of metrics.
     """
 
     directory: str | None = None
-    progress: str | None = None
     checkpoint: str | None = None
     watch: str | None = None
-    metrics: bool = True
-    log: str | None = None
     tensorboard: str | None = None
 
 

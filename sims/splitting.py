@@ -19,7 +19,7 @@ from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.forms.zsre import ZsreTarget
 from editing.requests.joining import TargetSpace
 from editing.sources.embedded import EMBEDDED
-from server.report.data import create_output_folder
+from server.output import create_output_folder
 from sims.console import open_console
 from strategies.partitioning.partitions import share_requests
 from strategies.partitioning.planting import Amount, PartyRequests, Planting, Shares

@@ -26,7 +26,7 @@ from editing.base.settings import Settings
 from editing.requests.forms.zsre import ZsreTarget
 from editing.requests.joining import TargetSpace
 from editing.sources.embedded import EMBEDDED, HUB, SELF
-from strategies.conflicts.policies import PolicyName
+from strategies.conflicts.policies import ConflictRules, PolicyName
 from strategies.partitioning.planting import planted_number, planted_sizes
 from strategies.partitioning.splits import SplitName
 
@@ -160,6 +160,13 @@ class PartiesConfig(Settings):
     def compares_tokens(self) -> bool:
         """Whether blind tokens of the requests are exchanged."""
         return self.deduplicate or self.conflicts != "ignore"
+
+    @property
+    def conflict_rules(self) -> ConflictRules | None:
+        """The rules of conflict resolution; None if no tokens are compared."""
+        if not self.compares_tokens:
+            return None
+        return ConflictRules(self.conflicts, self.deduplicate, self.priority)
 
     @model_validator(mode="after")
     def check_sizes(self) -> "PartiesConfig":

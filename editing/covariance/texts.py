@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from editing.base.errors import InputError
@@ -206,13 +207,16 @@ def _read_json_lines(file: Path) -> Iterator[dict[str, Any]]:
 def _read_parquet(file: Path) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
-    yield from load_dataset(
-        # Read by a pattern of names, in which brackets would have a meaning.
-        "parquet",
-        data_files=glob.escape(str(file.resolve())),
-        split="train",
-        streaming=True,
-    )
+    # The library makes its cache folder even where it writes nothing into it.
+    with TemporaryDirectory() as cache:
+        yield from load_dataset(
+            # Read by a pattern of names, in which brackets would have a meaning.
+            "parquet",
+            data_files=glob.escape(str(file.resolve())),
+            split="train",
+            streaming=True,
+            cache_dir=cache,
+        )
 
 
 def _load_saved(folder: Path, split: str | None) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Metrics as sums over cases, so that those of several parties add up."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -45,6 +46,16 @@ RANGES: Mapping[str, tuple[float, float]] = {
 """
 
 
+DIAGNOSIS: Mapping[str, tuple[float, float]] = {
+    "target_loss": (0.0, math.inf),
+    "target_probability": (0.0, 1.0),
+    "target_stopped": (0.0, 1.0),
+    "target_clamped": (0.0, 1.0),
+    "residual_left": (0.0, math.inf),
+}
+"""Diagnostics of the edited requests of a round, and their ranges for one request."""
+
+
 @dataclass(frozen=True, slots=True)
 class MetricSums:
     """Metrics as sums over cases, so that parties' metrics add up.
@@ -88,8 +99,11 @@ class MetricSums:
 
 
 def is_unscaled(name: str) -> bool:
-    """Whether a metric is shown as it is: a difference, or a perplexity."""
-    return name.endswith("_diff") or name == "essence_score"
+    """Return whether a metric is shown as it is.
+
+    So are differences, perplexities and diagnostics.
+    """
+    return name.endswith("_diff") or name == "essence_score" or name in DIAGNOSIS
 
 
 def harmonic_mean(values: Sequence[float]) -> float:

@@ -28,14 +28,18 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(
-    text: str, object_pairs_hook: Callable[[list[tuple[str, object]]], object] = dict
+    text: str,
+    object_pairs_hook: Callable[[list[tuple[str, object]]], object] = dict,
+    parse_constant: Callable[[str], object] | None = None,
 ) -> object:
     """Parse a JSON value whose texts are all sound.
 
     What is not JSON, or holds half a surrogate pair, is a `ValueError`; what nests too
     deeply a `RecursionError`.
     """
-    value: object = json.loads(text, object_pairs_hook=object_pairs_hook)
+    value: object = json.loads(
+        text, object_pairs_hook=object_pairs_hook, parse_constant=parse_constant
+    )
     refuse_broken_text(value)
     return value
 

@@ -48,7 +48,7 @@ def evaluate_delta(
         bool,
         typer.Option(
             "--attribute-prompts",
-            help="Evaluate prompts of other subjects that truly have the new object.",
+            help="Evaluate prompts of other subjects whose true object is the new one.",
         ),
     ] = False,
     generation: Annotated[

@@ -76,6 +76,12 @@ class EditRecord(Settings):
         dtype: Precision of what is written.
         facts: What the delta's file tells of its run.
         changes: What became of each weight.
+        model_class: The class of transformers that the weights are named for.
+        tensors: How many tensors of the base's files are written as they were, edited
+            ones counted, where the text model is a part of them; None elsewhere.
+        earlier: Fingerprint of the delta that the base held already; None if none.
+        earlier_dtype: The precision that the earlier edit was written in.
+        carried: Whether the folder holds what undoes that earlier edit too.
         reversal_bytes: Size of what undoes the edit; None if it was not written.
     """
 
@@ -89,6 +95,11 @@ class EditRecord(Settings):
     dtype: str
     facts: dict[str, JsonValue] = Field(default_factory=dict)
     changes: tuple[WeightChange, ...]
+    model_class: str | None = None
+    tensors: int | None = None
+    earlier: str | None = None
+    earlier_dtype: str | None = None
+    carried: bool = False
     reversal_bytes: int | None = None
 
     @property

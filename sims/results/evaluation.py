@@ -1,6 +1,5 @@
 """Judge a model, edited or not, by the prompts of edit requests."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +14,16 @@ from editing.evaluation.cases import (
 )
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.files.atomic import write_whole
+from editing.files.json_text import dump_json
 from editing.hyperparameters.choice import load_named
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests
 from editing.requests.forms.zsre import ZsreTarget
 from editing.requests.joining import TargetSpace
 from editing.sources.embedded import resolve_model, resolve_source
+from server.monitoring.events import PhaseProgress
 from server.report.tables import headings, write_number
-from sims.console import ProgressEvent, Show, hush_libraries, open_console, showing
+from sims.console import Show, hush_libraries, open_console, showing
 from sims.deltas.files import check_shapes, find_delta
 from sims.results.measures import (
     Measures,
@@ -91,7 +92,7 @@ def evaluate_with_delta(
         "cases": cases,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, json.dumps(result, indent=2) + "\n")
+    write_whole(output, dump_json(result, 2) + "\n")
     show_metrics(metrics, output)
     show_beside(unedited, beside, note_texts(wanted, cases))
 
@@ -110,7 +111,7 @@ def evaluate_cases(
         asked,
         measures.evaluation,
         before=before,
-        on_batch=lambda done: show(ProgressEvent(phase="evaluation", done=done)),
+        on_batch=lambda done: show(PhaseProgress(phase="evaluation", done=done)),
     )
     if not measures.writes:
         return cases
@@ -123,7 +124,7 @@ def evaluate_cases(
         references=sources.references,
         target_ids=sources.target_ids,
         on_batch=lambda done: show(
-            ProgressEvent(phase="generation", done=done, total=total)
+            PhaseProgress(phase="generation", done=done, total=total)
         ),
     )
     return add_texts(cases, texts)

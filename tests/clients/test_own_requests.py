@@ -7,12 +7,8 @@ from typing import Any
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.own_requests import (
-    ClientConfig,
-    read_client_config,
-    requests_of_round,
-    shared_requests,
-)
+from clients.own_requests import requests_of_round, shared_requests
+from clients.settings import ClientConfig, read_client_config
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest, to_counterfact
 from strategies.scenario import FlatValue, PartiesConfig, PriorConfig

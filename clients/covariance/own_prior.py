@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from clients.own_requests import ClientConfig
+from clients.settings import ClientConfig
 from editing.base.errors import InputError
 from editing.covariance.cache import digest_covariance, find_covariance
 from editing.covariance.covariance import Covariance, Provenance

@@ -5,21 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
-from editing.algebra.deltas import save_delta
 from editing.base.errors import InputError
-from editing.evaluation.cases import evaluate_requests, sum_cases
-from editing.models.loading import load_editable_model
 from editing.requests.edit_request import read_requests
 from server.config import RunConfig
-from server.report.data import Report, RoundMetrics, write_report
+from server.report.data import Report, RoundMetrics
+from server.report.writing import write_report
 from sims.runs.jobs import execute, execute_quietly
 from sims.studies.forgetting import Forgetting
-from sims.studies.running import Judge, Order, Runner, run_study
+from sims.studies.running.order import Order
+from sims.studies.running.runner import Runner, run_study
 from sims.studies.study import Trial, TrialResult
-from strategies.scenario import ModelConfig
 from tests.sims.studies.made_up import make_pool, report_of
 
 POOL = make_pool(6)
@@ -124,35 +121,6 @@ def test_a_trials_settings_stand_over_the_users_and_those_over_the_scenarios(
     (config,) = fake.configs
     assert (config.prior.memory_weight, config.prior.weight) == (2, 7)
     assert config.parties.count == 2
-
-
-def test_further_requests_are_evaluated_by_the_edited_model(
-    world: Path, tmp_path: Path
-) -> None:
-    """As evaluating by hand does; nothing is loaded where nothing is asked."""
-    model = load_editable_model(str(world), "float32", "cpu")
-    requests = read_requests(world / "requests.json", 3)
-    layer = 1
-    update = torch.randn(
-        model.widths(layer), generator=torch.Generator().manual_seed(0)
-    )
-    path = tmp_path / "delta.safetensors"
-    save_delta({model.weight_name(layer): update}, path, {"base": model.fingerprint})
-    found = Judge(ModelConfig(path=str(world)))({"some": requests}, path)
-    before = sum_cases(evaluate_requests(model, requests)).means()
-    model.down_projection(layer).get_parameter("weight").data += update.mT
-    assert found == {"some": sum_cases(evaluate_requests(model, requests)).means()}
-    assert found["some"] != before
-    assert Judge(ModelConfig(path="nowhere"))({}, path) == {}
-
-
-def test_the_command_runs_the_study_again() -> None:
-    """With all that was given."""
-    order = Order(Path("my file.toml"), ("run.rounds=3",), (0, 2), "flower")
-    assert order.command("overlap") == (
-        "python -m sims study overlap --seeds 0,2 --scenario 'my file.toml' "
-        "--set run.rounds=3 --engine flower"
-    )
 
 
 def study_world(world: Path, output: Path, *overrides: str) -> Mapping[str, object]:

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from editing.models.folder_files import missing_files
-from editing.models.loading import ModelError, load_editable_model, load_tokenizer
+from editing.models.loading import (
+    ModelError,
+    load_editable_model,
+    load_tokenizer,
+    missing_files,
+)
 from tests.tiny import tiny_model
 
 SAVED = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")

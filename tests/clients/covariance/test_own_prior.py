@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import editing.covariance.cache
-from clients.own_prior import OtherCovarianceError, find_own_priors
-from clients.own_requests import ClientConfig, read_client_config
+from clients.covariance.own_prior import OtherCovarianceError, find_own_priors
+from clients.settings import ClientConfig, read_client_config
 from editing.algebra.encodings import decode
 from editing.algebra.solving import solve_delta
 from editing.covariance.cache import digest_covariance
@@ -24,12 +24,8 @@ from server.config import read_run_config
 from server.preparation import Preparation, prepare
 from sims.runs.in_process import make_contexts
 from strategies.rounds.memory import Memory
-from strategies.wire.messages import (
-    OwnPrior,
-    Phase,
-    read_failure,
-    read_statistics,
-)
+from strategies.wire.failures import read_failure
+from strategies.wire.messages import OwnPrior, Phase, read_statistics
 from tests.clients.nodes import ask, job_of
 from tests.federation import (
     TEXT,

@@ -15,14 +15,15 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from clients.moments import find_own_texts, share_of, sum_moments
-from clients.own_requests import ClientConfig, read_client_config
+from clients.covariance.moments import find_own_texts, share_of, sum_moments
+from clients.settings import ClientConfig, read_client_config
 from editing.algebra.second_moments import TextMoment
 from editing.covariance.estimation import KeyOverflowError
 from editing.covariance.texts import TextError, text_of
 from editing.models.loading import EditableModel
 from sims.runs.in_process import make_contexts
-from strategies.wire.messages import Phase, read_failure
+from strategies.wire.failures import read_failure
+from strategies.wire.messages import Phase
 from strategies.wire.moments import read_moments
 from tests.clients.nodes import ask, job_of
 from tests.federation import TEXT, Federation, settings_of

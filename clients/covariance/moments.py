@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from clients.own_requests import ClientConfig
+from clients.settings import ClientConfig
 from editing.algebra.second_moments import TextMoment
 from editing.covariance.covariance import NoTokenError, compute_covariance
 from editing.covariance.sums import SINGLE
