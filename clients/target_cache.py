@@ -118,7 +118,10 @@ def name_targets(
     Prompts for evaluation are left out, and so are schedule, merge and encoding.
     """
     parts = {
-        "requests": [[each.prompt, each.subject, each.target_new] for each in requests],
+        "requests": [
+            [each.prompt, each.subject, each.target_new, each.target_space]
+            for each in requests
+        ],
         "parameters": job.plan.parameters.model_dump(mode="json"),
         "templates": job.plan.templates,
         "model": job.identity.model_dump(mode="json"),

@@ -78,7 +78,7 @@ class References:
 def read_references(
     snippets: Path, weights: Path | None = None, vocabulary: Path | None = None
 ) -> References:
-    """Read the published files; the weights are looked for beside the snippets.
+    """Read the published files; the weights are looked for next to the snippets.
 
     Without weights, they are counted on all snippets, as the published program does
     when it has none.

@@ -297,6 +297,7 @@ def test_targets_are_filed_under_all_that_their_bits_depend_on(
             ("prompt", "{} speaks"),
             ("subject", "Hal"),
             ("target_new", "viola"),
+            ("target_space", "never"),
         )
     ]
     lists = [REQUESTS, REQUESTS[::-1], REQUESTS[:2], *changed]
