@@ -33,7 +33,7 @@ from server.report.data import (
 )
 from server.shared_nodes import seat_parties
 from strategies.merges.base import Merge
-from strategies.merges.choice import known_names, read_merge
+from strategies.merges.choice import read_merge
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
 
@@ -155,15 +155,24 @@ def forget_run(grid: Grid) -> None:
 
 
 def choose_merges(config: RunConfig) -> list[Merge]:
-    """The merge that is named; to compare, all of the tree.
+    """The merge that is named; to compare, all that `RunConfig.compared` lists.
 
     `global` runs last: the parties have computed all targets by then, side by side.
+
+    Raises:
+        InputError: If two merges have one name, and so one folder of results.
     """
-    if not config.run.compare:
-        return [config.merge.build()]
-    names = sorted(known_names(), key=lambda name: name == "global")
+    names = sorted(config.compared, key=lambda name: name == "global")
     own = config.merge
-    return [own.build() if name == own.name else read_merge(name) for name in names]
+    merges = [own.build() if name == own.name else read_merge(name) for name in names]
+    called = [merge.name for merge in merges]
+    for number, name in enumerate(called):
+        if name in called[:number]:
+            raise InputError(
+                f"two of the merges {', '.join(names)} call themselves {name!r}; give "
+                "the class from outside the tree a name of its own, or leave one out"
+            )
+    return merges
 
 
 def choose_folder(config: RunConfig) -> Path:

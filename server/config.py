@@ -9,7 +9,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import (
     Field,
@@ -17,6 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -27,8 +28,7 @@ from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF
 from server.validation_errors import complain
-from strategies.merges.base import Merge
-from strategies.merges.choice import read_merge
+from strategies.merges.choice import check_name, known_names, read_merge
 from strategies.scenario import (
     COMPUTE,
     FEDERATED,
@@ -42,6 +42,9 @@ from strategies.scenario import (
     flatten,
     nest,
 )
+
+if TYPE_CHECKING:
+    from strategies.merges.base import Merge
 
 Table = dict[str, object]
 
@@ -86,7 +89,12 @@ class MergeChoice(Settings):
         named = {key: value for key, value in table.items() if key == "name"}
         return {**named, "settings": beside}
 
-    def build(self) -> Merge:
+    @property
+    def is_plain(self) -> bool:
+        """Whether the name says it all, so that no class need be loaded to check it."""
+        return self.name in known_names() and not self.settings
+
+    def build(self) -> "Merge":
         """Make the merge that is named here; an unknown name is an `InputError`."""
         merge = read_merge({"name": self.name, **self.settings})
         exact = json.dumps({**self.settings, "name": merge.name})
@@ -102,7 +110,9 @@ class ScheduleConfig(Settings):
         min_parties: A round stops the run if fewer parties than this remain.
         encoding: How statistics travel.
         timeout: Seconds to wait for the replies of one exchange.
-        compare: Whether to run all five merges on the same requests and targets.
+        compare: Whether to run several merges on the same requests and targets.
+        merges: Which merges `compare` runs, by name or import path. If empty, all that
+            the tree knows by name, and the one of the table ``merge``.
         name: What parties call their folders of the run, so that a run that goes on
             finds them; Flower's number of the run if unset.
         max_key_ratio: A party is refused whose keys are longer than so many times those
@@ -125,10 +135,28 @@ class ScheduleConfig(Settings):
     encoding: Literal["factors", "dense"] = "factors"
     timeout: Positive = 3600.0
     compare: bool = False
+    merges: tuple[str, ...] = ()
     name: str | None = None
     max_key_ratio: Positive = 100.0
     max_residual_ratio: Positive = 1000.0
     max_residual_norm: Positive | None = None
+
+    @field_validator("merges")
+    @classmethod
+    def check_merges(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse a merge that is named twice or unknown.
+
+        Raises:
+            ValueError: Naming the first such merge.
+        """
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise ValueError(f"{name!r} is named twice; name each merge once")
+            try:
+                check_name(name)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return names
 
 
 class OutputConfig(Settings):
@@ -171,6 +199,19 @@ class RunConfig(Settings):
     run: ScheduleConfig = ScheduleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The names of the merges that the run compares, or of its only one.
+
+        `merge` counts as well where no list is given: a merge from outside the tree
+        can be named nowhere else.
+        """
+        if not self.run.compare:
+            return (self.merge.name,)
+        return self.run.merges or tuple(
+            dict.fromkeys([*known_names(), self.merge.name])
+        )
 
 
 def default_run_config() -> dict[str, FlatValue]:
@@ -234,14 +275,35 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
             f"{origin('')}: dates and times are no settings; write a text, a number, "
             "true or false, or a list of them"
         ) from None
+    check_merges(config, origin)
+    return config
+
+
+def check_merges(config: RunConfig, origin: Callable[[str], str]) -> None:
+    """Validate the chosen merge with its settings, and load those from outside.
+
+    A known merge without settings is not loaded: that takes as long as torch does.
+
+    Raises:
+        ConfigurationError: If a merge is unknown, or a setting of it is wrong.
+    """
     try:
-        config.merge.build()
+        check_name(config.merge.name)
+        if not config.merge.is_plain:
+            config.merge.build()
     except ValidationError as error:
         chosen = type(read_merge(config.merge.name))
         raise ConfigurationError(complain(error, chosen, origin, "merge")) from None
     except InputError as error:
         raise ConfigurationError(f"{origin('merge.name')}: {error}") from None
-    return config
+    for name in config.run.merges:
+        try:
+            if MergeChoice(name=name).is_plain or name == config.merge.name:
+                continue
+            read_merge(name)
+        except (InputError, ValidationError) as error:
+            said = " ".join(str(error).split())
+            raise ConfigurationError(f"{origin('run.merges')}: {said}") from None
 
 
 def read_tables(path: Path) -> Table:

@@ -17,6 +17,7 @@ from server.app import choose_folder, choose_merges, explain
 from server.config import read_run_config
 from server.evaluation import evaluate_held_out
 from sims.errors import RunFailedError
+from strategies.merges.choice import known_names
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase
 from tests.federation import (
@@ -319,6 +320,28 @@ def test_a_comparison_keeps_the_settings_of_the_merge_that_is_named(
     assert merges["ties"].model_dump()["density"] == 0.5
     alone = read_run_config(settings_of(world, merge=settings))
     assert choose_merges(alone) == [merges["ties"]]
+
+
+OUTSIDE = "tests.strategies.merges.test_choice"
+
+
+def test_a_merge_named_by_import_path_is_compared_too(runs: Runs) -> None:
+    """With all known ones where it is the run's merge, or as the list says."""
+    path = f"{OUTSIDE}:FirstParty"
+    settings = settings_of(runs.world, merge={"name": path}, run={"compare": True})
+    names = [merge.name for merge in choose_merges(read_run_config(settings))]
+    assert path in names
+    assert {*known_names()} < {*names}
+    report = runs.run(run={"compare": True, "merges": f'["ties", "{path}"]'})
+    assert [run.merge for run in report.runs] == ["ties", path]
+
+
+def test_two_merges_of_one_name_are_refused(world: Path) -> None:
+    """The second would write over the results of the first."""
+    merges = f'["{OUTSIDE}:NamedFirstParty", "{OUTSIDE}:SameName"]'
+    settings = settings_of(world, run={"compare": True, "merges": merges})
+    with pytest.raises(InputError, match="call themselves 'first'"):
+        choose_merges(read_run_config(settings))
 
 
 @pytest.mark.parametrize(
