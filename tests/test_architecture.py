@@ -22,28 +22,26 @@ from packaging.utils import canonicalize_name
 from tests.trees import (
     BUNDLED,
     FOLDERS,
+    PRODUCT,
     ROOT,
+    between_rooms,
+    circles,
     functions,
+    import_graph,
     imported,
     modules,
     name_of,
     parse,
     public,
+    rooms,
 )
 
 LONGEST_FUNCTION, LONG_FUNCTION, LONGEST_MODULE = 60, 30, 400
 
-LAYOUT = {
-    "editing": "settings requests config architectures activations prompts targets "
-    "keys residuals covariance statistics solving deltas pipeline evaluation",
-    "strategies": "scenario messages memory collaborative",
-    "strategies/merges": "base pooled average task_arithmetic ties choice",
-    "clients": "app requests partitions contribution",
-    "server": "app config evaluation report",
-}
-"""The nouns that the architecture names; a folder may hold more."""
+LARGEST_ROOM = 12
+"""Modules that a folder may hold: one subject, read in one go."""
 
-PRESETS = sorted((ROOT / "editing" / "presets").glob("*.toml"))
+PRESETS = sorted((ROOT / "editing" / "hyperparameters" / "presets").glob("*.toml"))
 """The data that travels with the code."""
 
 TESTED_ELSEWHERE = {
@@ -118,11 +116,36 @@ def test_bundled_folders_hold_python_and_presets_alone() -> None:
     assert sorted(others) == PRESETS != []
 
 
-@pytest.mark.parametrize("folder", LAYOUT)
-def test_every_noun_of_the_layout_has_its_module(folder: str) -> None:
-    """A reader finds what the documents name."""
-    present = {path.stem for path in (ROOT / folder).glob("*.py")}
-    assert set(LAYOUT[folder].split()) - present == set()
+@pytest.mark.parametrize("room", rooms(*PRODUCT), ids=name_of)
+def test_every_room_holds_at_most_a_dozen_modules(room: Path) -> None:
+    """A larger room holds more than one subject."""
+    held = [path for path in room.glob("*.py") if path.name != "__init__.py"]
+    assert len(held) <= LARGEST_ROOM, [path.name for path in held]
+
+
+def test_the_page_on_the_architecture_names_every_room() -> None:
+    """The house on one screen, each room with what it holds."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    names = [f"`{name_of(room)}`" for room in rooms(*PRODUCT)]
+    assert [name for name in names if name not in page] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Nor do rooms; imports inside functions count as well."""
+    graph = import_graph(*PRODUCT)
+    assert circles(graph) == []
+    assert circles(between_rooms(graph)) == []
+
+
+def test_planted_circles_are_found() -> None:
+    """Of two, of three, and none where there is none."""
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [
+        ["a", "b", "c"]
+    ]
+    shared = {"x.a.one": {"x.b.two"}, "x.b.two": set(), "x.b.three": {"x.a.one"}}
+    assert circles(shared) == []
+    assert circles(between_rooms(shared)) == [["x.a", "x.b"]]
 
 
 def test_every_folder_is_a_package_and_holds_no_code_in_its_init() -> None:

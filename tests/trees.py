@@ -9,7 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ("editing", "strategies", "clients", "server")
 """The folders that travel to every node, from the inside out."""
 
-FOLDERS = (*BUNDLED, "sims", "deploy", "tests")
+PRODUCT = (*BUNDLED, "sims", "deploy")
+"""The folders that hold the system."""
+
+FOLDERS = (*PRODUCT, "tests")
 
 
 def modules(*folders: str) -> list[Path]:
@@ -58,3 +61,73 @@ def public(path: Path) -> set[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         and not node.name.startswith("_")
     }
+
+
+def rooms(*folders: str) -> list[Path]:
+    """List the folders that hold modules, in a stable order."""
+    return sorted({path.parent for path in modules(*folders)})
+
+
+def import_graph(*folders: str) -> dict[str, set[str]]:
+    """Map each module to those of the same folders that it imports, even in functions."""
+    paths = {
+        name_of(path).removesuffix(".py").replace("/", "."): path
+        for path in modules(*folders)
+        if path.name != "__init__.py"
+    }
+    return {
+        name: {each for each in _targets(parse(path)) if each in paths}
+        for name, path in paths.items()
+    }
+
+
+def _targets(tree: ast.AST) -> set[str]:
+    """Name what is imported, and what is imported from it."""
+    found = imported(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def between_rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Contract a graph of modules to one of rooms.
+
+    A module directly below a top-level folder stands for itself.
+    """
+
+    def room_of(module: str) -> str:
+        return module.rpartition(".")[0] if module.count(".") > 1 else module
+
+    joined: dict[str, set[str]] = {}
+    for module, targets in graph.items():
+        own = joined.setdefault(room_of(module), set())
+        own.update({room_of(each) for each in targets} - {room_of(module)})
+    return joined
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """List the sets of nodes that reach each other, sorted."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for each in graph.get(waiting.pop(), set()) - seen:
+                seen.add(each)
+                waiting.append(each)
+        return seen
+
+    reach = {node: reached(node) for node in graph}
+    found = {
+        tuple(
+            sorted(
+                other
+                for other in graph
+                if other in reach[node] and node in reach[other]
+            )
+        )
+        for node in graph
+        if node in reach[node]
+    }
+    return [list(each) for each in sorted(found)]
