@@ -1,6 +1,7 @@
 """What a run shows while it goes on and when it is done."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,20 +28,24 @@ from server.report.data import Report
 POLL_SECONDS = 0.1
 LINE_SECONDS = 5.0
 PIPE_WIDTH = 110
-MOST_BARS = 12
+SHOWN_BARS = 12
+"""Bars on the screen at once; older finished ones are hidden."""
+
+LIBRARIES = ("torch", "transformers", "flwr")
+"""What takes long to load, and what a run cannot do without."""
 
 
 class ProgressEvent(BaseModel):
     """One line of a run's progress file.
 
     Attributes:
-        phase: What is going on: targets, an exchange, an evaluation, …
-        merge: For which merge, if for one alone.
-        round: In which round, if in one.
+        phase: What is in progress: targets, an exchange, an evaluation, …
+        merge: The merge that it belongs to, if only one.
+        round: The round that it belongs to, if any.
         done: How much of `total` is done; None if it cannot be counted.
-        message: Something to tell.
+        message: A line for the user.
         error: Why the run ended without a result.
-        kind: ``input`` if the error lies in what the run was given.
+        kind: ``input`` if the error lies in the input of the run.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -62,7 +67,7 @@ class ProgressEvent(BaseModel):
 
     @property
     def count(self) -> str:
-        """Say how much is done, of how much if that is known."""
+        """How much is done, of how much if that is known."""
         if self.done is None:
             return ""
         return f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
@@ -71,6 +76,11 @@ class ProgressEvent(BaseModel):
     def is_last(self) -> bool:
         """Whether its piece of work is done."""
         return self.done is not None and self.done == self.total
+
+    @property
+    def is_begin(self) -> bool:
+        """Whether a piece of work begins that cannot be divided, such as loading."""
+        return self.done == 0 and self.total == 1
 
 
 Show: TypeAlias = Callable[[ProgressEvent], None]
@@ -117,10 +127,12 @@ class LinePrinter:
             return
         now = time.monotonic()
         since = now - self._printed.setdefault(event.title, now)
-        if not (event.is_last or event.message or since >= self._seconds):
+        due = event.is_last or event.is_begin or since >= self._seconds
+        if not (due or event.message):
             return
         self._printed[event.title] = now
-        parts = [time.strftime("%H:%M:%S"), event.title, event.count, event.message]
+        count = "…" if event.is_begin else event.count
+        parts = [time.strftime("%H:%M:%S"), event.title, count, event.message]
         line = "  ".join(part for part in parts if part)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -134,7 +146,7 @@ class BarPrinter:
         self._tasks: dict[str, TaskID] = {}
 
     def show(self, event: ProgressEvent) -> None:
-        """Advance the bar of an event's work; a message stands above the bars."""
+        """Advance the bar of an event's work; print a message above the bars."""
         if event.message:
             self._progress.console.print(escape(event.message), highlight=False)
         if event.done is None:
@@ -143,15 +155,16 @@ class BarPrinter:
             self._make_room()
             title = escape(event.title)
             self._tasks[event.title] = self._progress.add_task(title, total=None)
+        total = None if event.is_begin else event.total
         self._progress.update(
-            self._tasks[event.title], completed=event.done, total=event.total
+            self._tasks[event.title], completed=event.done, total=total
         )
 
     def _make_room(self) -> None:
-        """Take away the oldest bars of finished work, lest the newest be cut off."""
+        """Hide the oldest bars of finished work, so that the newest has a line."""
         shown = [task for task in self._progress.tasks if task.visible]
         finished = [task for task in shown if task.finished]
-        for task in finished[: max(0, len(shown) + 1 - MOST_BARS)]:
+        for task in finished[: max(0, len(shown) + 1 - SHOWN_BARS)]:
             self._progress.update(task.id, visible=False)
 
 
@@ -171,42 +184,59 @@ def showing(console: Console) -> Iterator[Show]:
         yield BarPrinter(progress).show
 
 
-@contextmanager
-def following(
-    path: Path, console: Console
-) -> Iterator[Callable[[], ProgressEvent | None]]:
-    """Show a progress file's events while the block runs.
+class Follower:
+    """Shows the events that a run appends to a file, until it is finished."""
 
-    The block is lent a function that gives the event that told of an error, if one
-    did, of all lines written until it is called.
-    """
-    file, done = ProgressFile(path), Event()
-    errors: list[ProgressEvent] = []
+    def __init__(self, path: Path, show: Show) -> None:
+        """Start to follow a file, which need not exist yet."""
+        self.show = show
+        self._file, self._done = ProgressFile(path), Event()
+        self._errors: list[ProgressEvent] = []
+        self._poller = Thread(target=self._poll, daemon=True)
+        self._poller.start()
 
-    def show_new(show: Show) -> None:
-        for event in file.read_new():
+    def finish(self) -> ProgressEvent | None:
+        """Show all that is written by now, and return the last error event, if any."""
+        self._done.set()
+        self._poller.join()
+        self._show_new()
+        return self._errors[-1] if self._errors else None
+
+    def _poll(self) -> None:
+        while not self._done.wait(POLL_SECONDS):
+            self._show_new()
+
+    def _show_new(self) -> None:
+        for event in self._file.read_new():
             if event.error is None:
-                show(event)
+                self.show(event)
             else:
-                errors.append(event)
+                self._errors.append(event)
 
-    def poll(show: Show) -> None:
-        while not done.wait(POLL_SECONDS):
-            show_new(show)
 
-    def finish() -> ProgressEvent | None:
-        done.set()
-        poller.join()
-        show_new(show)
-        return errors[-1] if errors else None
-
+@contextmanager
+def following(path: Path, console: Console) -> Iterator[Follower]:
+    """Show a progress file's events while the block runs."""
     with showing(console) as show:
-        poller = Thread(target=poll, args=(show,), daemon=True)
-        poller.start()
+        follower = Follower(path, show)
         try:
-            yield finish
+            yield follower
         finally:
-            finish()
+            follower.finish()
+
+
+def announce_loading() -> None:
+    """Print at once what the first seconds of a command are spent on.
+
+    Call it once the options are validated and before the libraries are imported.
+    Nothing is printed if they are loaded already.
+    """
+    if all(name in sys.modules for name in LIBRARIES):
+        return
+    names = f"{', '.join(LIBRARIES[:-1])} and Flower"
+    line = f"{time.strftime('%H:%M:%S')}  Starting: loading {names} …"
+    console = open_console(stderr=True)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -216,7 +246,7 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 def hush_libraries() -> None:
-    """Keep transformers from drawing bars of its own among ours."""
+    """Turn off the progress bars and remarks of transformers."""
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     disable_progress_bar()
@@ -239,7 +269,7 @@ def tabulate(report: Report) -> Table:
     table.add_column(name, no_wrap=True)
     _, *columns = zip(*overview.rows, strict=True)
     for heading, column in zip(headings, columns, strict=True):
-        # Left to itself the library breaks inside a word before it breaks between two.
+        # By itself, the library breaks inside a word before it breaks between two.
         width = max(len(heading) // 2 + 1, *map(len, [*heading.split(), *column]))
         table.add_column(heading, justify="right", overflow="fold", max_width=width)
     best = best_merges(report)

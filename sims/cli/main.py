@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,11 +80,19 @@ ScheduleOption = Annotated[
         show_default="the scenario's",
     ),
 ]
+MergesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MERGE,…",
+        help="Compare these alone: names, or package.module:Class.",
+        show_default="all known ones, and the scenario's",
+    ),
+]
 ResumeOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Go on with the stopped run in DIR, from its last whole round.",
+        help="Resume the stopped run in DIR after its last completed round.",
     ),
 ]
 
@@ -98,18 +107,16 @@ def run_scenario(
     resume: ResumeOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run one scenario with its merge and report what the edited model says.
+    """Run one scenario with its merge, and evaluate the edited model.
 
-    SCENARIO.toml says what to run; sims/scenarios has examples.
+    SCENARIO.toml describes the run; sims/scenarios has examples.
     """
-    from sims.runs.jobs import resume_job, run_job
-
     carrier = name_engine(engine, connection)
     if resume is not None:
         refuse_settings(scenario, settings)
-        resume_job(resume, carrier, output, verbose=verbose)
+        resume_run(resume, carrier, output, compare=False, verbose=verbose)
         return
-    run_job(scenario, settings or [], carrier, output, verbose=verbose)
+    start_run(scenario, settings or [], carrier, output, verbose=verbose)
 
 
 @app.command("compare")
@@ -120,24 +127,22 @@ def compare_merges(
     connection: ConnectionOption = None,
     output: OutputOption = None,
     schedule: ScheduleOption = None,
+    merges: MergesOption = None,
     resume: ResumeOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run all five merges on the same requests and compare them in one report.
+    """Run all merges on the same requests and compare them in one report.
 
-    SCENARIO.toml says what to run; sims/scenarios has examples.
+    SCENARIO.toml describes the run; sims/scenarios has examples.
     """
-    from sims.runs.jobs import resume_job, run_job
-
     carrier = name_engine(engine, connection)
+    chosen = compare_settings(schedule, merges)
     if resume is not None:
-        refuse_settings(scenario, settings)
-        resume_job(resume, carrier, output, compare=True, verbose=verbose)
+        refuse_settings(scenario, [*(settings or []), *chosen])
+        resume_run(resume, carrier, output, compare=True, verbose=verbose)
         return
-    chosen = [*(settings or []), "run.compare=true"]
-    if schedule is not None:
-        chosen.append(f'editing.schedule="{schedule}"')
-    run_job(scenario, chosen, carrier, output, verbose=verbose)
+    chosen = [*(settings or []), "run.compare=true", *chosen]
+    start_run(scenario, chosen, carrier, output, verbose=verbose)
 
 
 @app.command("summarize")
@@ -233,26 +238,79 @@ def search_hyperparameters(
     typer.echo(f"Trials: {output}")
 
 
+def start_run(
+    scenario: Path,
+    settings: Sequence[str],
+    engine: str,
+    output: Path | None,
+    *,
+    verbose: bool,
+) -> None:
+    """Validate the settings, then load the libraries, which takes much longer."""
+    from server.config import read_scenario
+    from sims.console import announce_loading
+
+    config = read_scenario(scenario, settings)
+    if output is not None:
+        refuse_existing_folder(output)
+    announce_loading()
+    from sims.runs.jobs import run_job
+
+    run_job(config, engine, output, verbose=verbose)
+
+
+def resume_run(
+    folder: Path, engine: str, output: Path | None, *, compare: bool, verbose: bool
+) -> None:
+    """Resume a stopped run by the command that began it."""
+    from sims.console import announce_loading
+
+    announce_loading()
+    from sims.runs.jobs import resume_job
+
+    resume_job(folder, engine, output, compare=compare, verbose=verbose)
+
+
+def compare_settings(schedule: str | None, merges: str | None) -> list[str]:
+    """Write the options of `compare` as settings.
+
+    Raises:
+        InputError: If a list of merges has an empty name.
+    """
+    settings = []
+    if schedule is not None:
+        settings.append(f"editing.schedule={json.dumps(schedule)}")
+    if merges is not None:
+        names = [name.strip() for name in merges.split(",")]
+        if not all(names):
+            raise InputError(
+                f"--merges {merges}: wanted names between the commas, such as "
+                "`--merges collabedit,ties,package.module:Class`"
+            )
+        settings.append(f"run.merges={json.dumps(names)}")
+    return settings
+
+
 def name_engine(engine: Engine, connection: str | None) -> str:
-    """Name what carries the run as `sims.runs.engines` does."""
+    """Name the engine as `sims.runs.engines` does."""
     return engine.value if connection is None else f"connection:{connection}"
 
 
 def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
-    """Keep a resumed run to the settings it was begun with.
+    """Refuse settings for a resumed run, which keeps those it was begun with.
 
     Raises:
-        InputError: If it is given others.
+        InputError: If there are any.
     """
     if settings or scenario != DEFAULT_SCENARIO:
         raise InputError(
-            "--resume goes on with the settings that the run was begun with; leave "
-            "the scenario and --set out"
+            "--resume keeps the settings that the run was begun with; leave the "
+            "scenario, --set, --schedule and --merges out"
         )
 
 
 def refuse_existing_folder(path: Path) -> None:
-    """Keep what is there from being overwritten."""
+    """Refuse to overwrite a folder."""
     from server.report.data import refuse_existing
 
     refuse_existing(path)
@@ -269,6 +327,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def fail(error: Exception, code: int) -> None:
-    """Say in one line what is wrong and leave."""
+    """Print the error in one line and exit."""
     typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
     sys.exit(code)

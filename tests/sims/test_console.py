@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sims.console import (
-    MOST_BARS,
     PIPE_WIDTH,
+    SHOWN_BARS,
     BarPrinter,
     LinePrinter,
     ProgressEvent,
@@ -100,6 +100,16 @@ def test_lines_are_few_and_the_last_is_among_them() -> None:
     ]
 
 
+def test_work_that_cannot_be_divided_is_announced_when_it_begins() -> None:
+    """Loading a model takes a minute in which nothing else could be printed."""
+    console = piped()
+    printer = LinePrinter(console, seconds=60)
+    for done in (0, 1):
+        printer.show(ProgressEvent(phase="loading the model", done=done, total=1))
+    lines = [line.split("  ", 1)[1] for line in text_of(console).splitlines()]
+    assert lines == ["loading the model  …", "loading the model  1/1"]
+
+
 def test_long_work_is_heard_of_before_it_ends() -> None:
     """Once in a while."""
     console = piped()
@@ -133,11 +143,11 @@ def test_bars_never_fill_the_screen_and_work_is_never_hidden() -> None:
     progress = Progress(console=piped())
     printer = BarPrinter(progress)
     printer.show(ProgressEvent(phase="slow", done=1, total=9))
-    for number in range(3 * MOST_BARS):
+    for number in range(3 * SHOWN_BARS):
         for done in (1, 2):
             printer.show(ProgressEvent(phase=f"work {number}", done=done, total=2))
         shown = [task.description for task in progress.tasks if task.visible]
-        assert len(shown) <= MOST_BARS
+        assert len(shown) <= SHOWN_BARS
         assert {"slow", f"work {number}"} <= set(shown)
 
 
@@ -150,11 +160,11 @@ def test_all_that_is_written_is_shown_before_the_end(
     console = Console(
         file=io.StringIO(), width=PIPE_WIDTH, force_terminal=terminal, color_system=None
     )
-    with following(path, console) as finish:
+    with following(path, console) as follower:
         append(path, {"phase": "targets", "merge": "ties", "done": 4, "total": 4})
         wait_for(lambda: "targets" in text_of(console))
         append(path, {"phase": "covariance", "done": 7, "total": 7})
-        assert finish() is None
+        assert follower.finish() is None
     assert "ties · targets" in text_of(console)
     assert "covariance" in text_of(console)
     assert "7/7" in text_of(console)
@@ -170,11 +180,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 def test_an_error_is_handed_over_and_not_shown(tmp_path: Path) -> None:
     """The command line says it once, as the last thing."""
     path, console = tmp_path / "progress.jsonl", piped()
-    with following(path, console) as finish:
+    with following(path, console) as follower:
         append(path, {"error": "no such file", "kind": "input"})
-        told = finish()
-    assert told is not None
-    assert (told.error, told.kind) == ("no such file", "input")
+        last = follower.finish()
+    assert last is not None
+    assert (last.error, last.kind) == ("no such file", "input")
     assert "no such file" not in text_of(console)
 
 
