@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 FORGET_SECONDS = 60.0
 """How long parties are waited for once the run is over."""
 
+LOADING, WRITING = "loading the model", "writing the report"
+"""Phases in which no party takes part."""
+
 app = ServerApp()
 
 
@@ -80,6 +83,7 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
     folder = choose_folder(config)
     with create_output_folder(folder) as draft:
         watch_run(progress, config, folder)
+        progress.tell(LOADING, 0, 1)
         seats = cache(partial(seat_parties, grid, config.parties.count))
         preparation = prepare(
             config,
@@ -90,11 +94,14 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
                 progress.of_merge(FEDERATED),
                 progress.of_exchanges(FEDERATED),
             ),
+            on_model=lambda: progress.tell(LOADING, 1, 1),
         )
         checkpoints = checkpoints_of(config, preparation)
         job = MergeJob(seats(), config, preparation, progress, checkpoints)
         outcomes = run_merges(job, choose_merges(config))
+        progress.tell(WRITING, 0, 1)
         write_outcomes(config, preparation, outcomes, draft)
+        progress.tell(WRITING, 1, 1)
     settle(config, checkpoints, outcomes, folder)
     return folder
 

@@ -129,7 +129,7 @@ class Progress:
     ) -> None:
         """Say how far a phase has come; `total` is None while nobody knows."""
         self._tell(Step(phase, done, total, merge, number))
-        if total is not None and done == total:
+        if merge is not None and total is not None and done == total:
             log(logging.INFO, "%s, round %s: %s, %d done", merge, number, phase, done)
 
     def of_merge(self, merge: str) -> Report:

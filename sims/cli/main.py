@@ -16,6 +16,7 @@ from sims.cli.covariance import app as covariances
 from sims.cli.deltas import app as deltas
 from sims.cli.deployment import app as deployments
 from sims.cli.evaluate import app as evaluations
+from sims.cli.flower import app as flower
 from sims.cli.operations import app as operations
 from sims.cli.options import (
     DEFAULT_SCENARIO,
@@ -51,6 +52,7 @@ app.add_typer(covariances)
 app.add_typer(deltas)
 app.add_typer(deployments)
 app.add_typer(evaluations)
+app.add_typer(flower)
 app.add_typer(operations)
 app.add_typer(presets)
 app.add_typer(splits)
