@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.client_process import write_model
+from editing.files.atomic import write_private
 from editing.requests.edit_request import read_requests
 from editing.sources.embedded import locate_embedded
 from server.config import RunConfig, read_scenario
@@ -30,7 +31,7 @@ from sims.processes.credentials import make_credentials
 from sims.processes.federation import Federation, clean_environment, deployed, describe
 from sims.processes.programs import Program
 from sims.processes.superlink import APP, SuperLink, follow_to_end
-from sims.splitting import write_lines, write_private
+from sims.splitting import write_lines
 from strategies.scenario import FlatValue, flatten
 
 SCENARIO = APP / "sims" / "scenarios" / "default.toml"

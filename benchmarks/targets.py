@@ -24,13 +24,12 @@ from editing.memit.context_templates import choose_templates
 from editing.memit.targets import compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests, sample_requests
-from tests.golden import load_golden
+from tests.golden import FOLDER, load_golden
 from tests.naive import naive_target
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "sims" / "embedded"
 REPEATS = 3
-GOLDEN = ROOT.parent / "shared" / "golden"
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _load_case(folder: Path | None, requests: Path | None, count: int) -> Case:
     if folder is None and not (EMBEDDED / "config.json").is_file():
-        if not GOLDEN.is_dir():
-            raise InputError("No model is here: name a folder with --model.")
-        found = load_golden(GOLDEN)
+        found = load_golden(FOLDER)
         some = found.requests[:count]
         return Case("golden", found.model, some, found.templates, found.parameters)
     folder = folder or EMBEDDED

@@ -1,6 +1,7 @@
 """The private requests of the party that this client speaks for."""
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from editing.base.errors import (
     RequestError,
 )
 from editing.base.settings import Settings
+from editing.base.validation import SETTINGS, find_faults
 from editing.evaluation.config import EvaluationConfig
 from editing.requests.edit_request import EditRequest, read_requests
 from editing.requests.forms.published import ZsreTarget
@@ -33,6 +35,14 @@ from strategies.scenario import (
     RequestsConfig,
     nest,
 )
+
+NODE_KEYS = {
+    "party": "partition-id",
+    "own-requests": "requests-path",
+    "own-text": "text-path",
+    "key": "key-path",
+}
+"""Keys of the node config that are not called as the settings are."""
 
 Kept = Literal["results", "all", "nothing"]
 """What may stay of a run's private folder."""
@@ -117,9 +127,9 @@ def read_client_config(context: Context) -> ClientConfig:
     try:
         return ClientConfig.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"`{place}`: {first['msg']}") from None
+        fault = find_faults(error, ClientConfig, SETTINGS)[0]
+        named = replace(fault, key=NODE_KEYS.get(fault.key, fault.key))
+        raise InputError(named.sentence) from None
 
 
 def requests_of_round(

@@ -14,7 +14,8 @@ from flwr.app import Context
 from clients.own_requests import Kept
 from clients.selection import Asked
 from clients.target_cache import TargetCache
-from editing.files.private import alone_in, make_private, write_private
+from editing.files.atomic import make_private, write_private
+from editing.files.lock import locked
 from strategies.conflicts.records import Resolution
 from strategies.wire.messages import Job
 
@@ -95,7 +96,8 @@ class PrivateFolder:
         if not lines and not before:
             return
         self._make()
-        with alone_in(told):  # nodes of a simulation share the folder
+        make_private(told)
+        with locked(told / ".lock"):  # nodes of a simulation share the folder
             for file in before:
                 file.unlink(missing_ok=True)
             if lines:

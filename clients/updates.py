@@ -3,8 +3,6 @@
 In deployment each message meets a new process, so what was sent once lies on disk.
 """
 
-import os
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from editing.files.atomic import write_private
 from strategies.wire.arrays import digest_array, to_array, to_tensor
 from strategies.wire.updates import DELTA, read_carried
 
@@ -61,16 +60,7 @@ def _keep(folder: Path, digest: str, array: Array) -> None:
     held = _read(folder, digest)
     if held is not None and digest_array(held) == digest:
         return
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Nodes of a simulation share the folder: each draws a name for its draft.
-    handle, draft = tempfile.mkstemp(".partial", ".", folder)
-    beside = Path(draft)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(save({"update": to_tensor(array)}))
-        beside.replace(folder / f"{digest}{_ENDING}")
-    finally:
-        beside.unlink(missing_ok=True)
+    write_private(folder / f"{digest}{_ENDING}", save({"update": to_tensor(array)}))
 
 
 def _remove_others(folder: Path, digests: Collection[str]) -> None:

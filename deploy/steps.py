@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from editing.files.atomic import partial_file
+
 VOLUMES = Path("/volumes")
 PUBLIC = Path("/public")
 SUPERLINK = "superlink:8000"
@@ -73,12 +75,8 @@ def deliver(file: Path, place: Path) -> None:
 def put(data: bytes, mode: int, place: Path) -> None:
     """Write a file with its mode, whole or not at all."""
     place.parent.mkdir(exist_ok=True)
-    beside = place.with_name(f".{place.name}.partial")
-    beside.unlink(missing_ok=True)
-    beside.touch(mode=0o600)
-    beside.write_bytes(data)
-    beside.chmod(mode)
-    beside.replace(place)
+    with partial_file(place, mode) as partial:
+        partial.write_bytes(data)
 
 
 def write_example_requests(volumes: Path, scratch: Path, nodes: int) -> None:

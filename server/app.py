@@ -16,7 +16,8 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
-from editing.files.disk import flush_all, has_no_room
+from editing.files.atomic import flush_all
+from editing.files.disk import has_no_room
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
@@ -32,8 +33,7 @@ from server.report.data import (
     write_report,
 )
 from server.shared_nodes import seat_parties
-from strategies.merges.base import Merge
-from strategies.merges.choice import read_merge
+from strategies.methods import GLOBAL, Method, read_method
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
 
@@ -98,7 +98,7 @@ def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
         )
         checkpoints = checkpoints_of(config, preparation)
         job = MergeJob(seats(), config, preparation, progress, checkpoints)
-        outcomes = run_merges(job, choose_merges(config))
+        outcomes = run_methods(job, choose_methods(config))
         progress.tell(WRITING, 0, 1)
         write_outcomes(config, preparation, outcomes, draft)
         progress.tell(WRITING, 1, 1)
@@ -131,7 +131,7 @@ def settle(
     try:
         flush_all(folder)
         if watch is None or not Path(chosen).is_relative_to(watch):
-            checkpoints.remove(outcome.merge.name for outcome in outcomes)
+            checkpoints.remove(outcome.method.name for outcome in outcomes)
             remove_kept(Path(chosen))
     except OSError as error:
         logger.warning(
@@ -142,12 +142,12 @@ def settle(
         )
 
 
-def run_merges(job: MergeJob, merges: Sequence[Merge]) -> list[Outcome]:
-    """Run merge after merge on the same targets, and have the parties forget them."""
+def run_methods(job: MergeJob, methods: Sequence[Method]) -> list[Outcome]:
+    """Run method after method on the same targets, and have the parties forget them."""
     outcomes: list[Outcome] = []
     try:
-        for merge in merges:
-            outcomes.append(job.run(merge, first=not outcomes))
+        for method in methods:
+            outcomes.append(job.run(method, first=not outcomes))
     finally:
         forget_run(job.grid)
     return outcomes
@@ -161,25 +161,22 @@ def forget_run(grid: Grid) -> None:
         logger.warning("the parties were not asked to forget", exc_info=error)
 
 
-def choose_merges(config: RunConfig) -> list[Merge]:
-    """The merge that is named; to compare, all that `RunConfig.compared` lists.
-
-    `global` runs last: the parties have computed all targets by then, side by side.
+def choose_methods(config: RunConfig) -> list[Method]:
+    """The method that is named; to compare, all that `RunConfig.compared` lists.
 
     Raises:
-        InputError: If two merges have one name, and so one folder of results.
+        InputError: If two methods have one name, and so one folder of results.
     """
-    names = sorted(config.compared, key=lambda name: name == "global")
-    own = config.merge
-    merges = [own.build() if name == own.name else read_merge(name) for name in names]
-    called = [merge.name for merge in merges]
+    own, names = config.merge, config.compared
+    methods = [own.build() if name == own.name else read_method(name) for name in names]
+    called = [method.name for method in methods]
     for number, name in enumerate(called):
         if name in called[:number]:
             raise InputError(
-                f"two of the merges {', '.join(names)} call themselves {name!r}; give "
-                "the class from outside the tree a name of its own, or leave one out"
+                f"two of the merges {', '.join(names)} have the name {name!r}; give "
+                "the class from outside the tree its own name, or leave one out"
             )
-    return merges
+    return methods
 
 
 def choose_folder(config: RunConfig) -> Path:
@@ -196,25 +193,25 @@ def write_outcomes(
     draft: Path,
 ) -> None:
     """Write deltas, settings and the report."""
-    reference = next((o.delta for o in outcomes if o.merge.name == "global"), None)
+    reference = next((o.delta for o in outcomes if o.method.name == GLOBAL), None)
     settings = describe(config, preparation)
     runs = []
     for outcome in outcomes:
-        place = draft / outcome.merge.name if config.run.compare else draft
+        place = draft / outcome.method.name if config.run.compare else draft
         place.mkdir(exist_ok=True)
         metadata = describe_delta(config, preparation, outcome)
         save_delta(outcome.delta, place / "delta.safetensors", metadata)
         gap = relative_difference(outcome.delta, reference) if reference else None
         runs.append(
             RunReport(
-                merge=outcome.merge.name,
+                merge=outcome.method.name,
                 schedule=preparation.plan.schedule,
                 rounds=config.run.rounds,
                 metrics=outcome.measured.rounds,
                 relative_difference_to_global=gap,
                 seconds=outcome.measured.seconds,
                 bytes_per_party=outcome.bytes_per_party,
-                settings={**settings, "merge": outcome.merge.model_dump(mode="json")},
+                settings={**settings, "merge": outcome.method.settings()},
             )
         )
     (draft / "params.json").write_text(json.dumps(settings, indent=2) + "\n")
@@ -231,7 +228,7 @@ def describe_delta(
         "model": path.resolve().name if path.exists() else config.model.path,
         "dtype": str(model.dtype).removeprefix("torch."),
         "layers": list(preparation.plan.parameters.layers),
-        "merge": outcome.merge.name,
+        "merge": outcome.method.name,
         "schedule": preparation.plan.schedule,
         "rounds": config.run.rounds,
         "parties": config.parties.count,

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from uuid import uuid4
 
 from pydantic import JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.files.disk import put_in_place
+from editing.files.atomic import partial_file
 from server.report.data import RoundMetrics
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
@@ -91,16 +90,12 @@ class Checkpoints:
             }
         )
         file = self._file(self.folder, merge)
-        beside = file.with_name(f".{file.name}.{uuid4().hex[:8]}.partial")
-        try:
+        with partial_file(file) as partial:
             save_file(
                 {name: each.contiguous() for name, each in tensors.items()},
-                beside,
+                partial,
                 {RECORD: record},
             )
-            put_in_place(beside, file)
-        finally:
-            beside.unlink(missing_ok=True)
 
     def find(self, merge: str) -> MergeProgress:
         """What is kept of a merge; of one that has not begun, nothing.

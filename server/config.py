@@ -8,8 +8,9 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import (
     Field,
@@ -23,12 +24,18 @@ from pydantic import (
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF
-from server.validation_errors import complain
-from strategies.merges.choice import check_name, known_names, read_merge
+from strategies.methods import (
+    GLOBAL,
+    Method,
+    check_method,
+    known_methods,
+    read_method,
+)
 from strategies.scenario import (
     COMPUTE,
     FEDERATED,
@@ -42,9 +49,6 @@ from strategies.scenario import (
     flatten,
     nest,
 )
-
-if TYPE_CHECKING:
-    from strategies.merges.base import Merge
 
 Table = dict[str, object]
 
@@ -72,8 +76,14 @@ class ConfigurationError(InputError):
 class MergeChoice(Settings):
     """Which merge, by name or import path, and its own settings.
 
-    In a scenario the merge's settings stand beside its name; in Flower's flat form
-    they are one JSON object, for Flower admits no key it was not told of.
+    A scenario writes the merge's settings next to its name. Flower's flat form has
+    them as one JSON object, because Flower admits only keys that it knows.
+
+    Attributes:
+        name: The name of a merge, the import path of one from outside the tree
+            (``package.module:ClassName``), or ``global``, which lays all requests at
+            one party.
+        settings: The merge's own settings.
     """
 
     name: str = "collabedit"
@@ -82,23 +92,24 @@ class MergeChoice(Settings):
     @model_validator(mode="before")
     @classmethod
     def gather_settings(cls, table: object) -> object:
-        """Move the keys beside the name into `settings`."""
+        """Move the keys next to the name into `settings`."""
         if not isinstance(table, dict) or "settings" in table:
             return table
-        beside = {key: value for key, value in table.items() if key != "name"}
+        own = {key: value for key, value in table.items() if key != "name"}
         named = {key: value for key, value in table.items() if key == "name"}
-        return {**named, "settings": beside}
+        return {**named, "settings": own}
 
     @property
     def is_plain(self) -> bool:
         """Whether the name says it all, so that no class need be loaded to check it."""
-        return self.name in known_names() and not self.settings
+        return self.name in known_methods() and not self.settings
 
-    def build(self) -> "Merge":
-        """Make the merge that is named here; an unknown name is an `InputError`."""
-        merge = read_merge({"name": self.name, **self.settings})
-        exact = json.dumps({**self.settings, "name": merge.name})
-        return type(merge).model_validate_json(exact, strict=True)
+    def build(self) -> Method:
+        """Make the method that is named here; an unknown name is an `InputError`."""
+        method = read_method({"name": self.name, **self.settings})
+        exact = json.dumps({**self.settings, "name": method.merge.name})
+        merge = type(method.merge).model_validate_json(exact, strict=True)
+        return replace(method, merge=merge)
 
 
 class ScheduleConfig(Settings):
@@ -111,8 +122,8 @@ class ScheduleConfig(Settings):
         encoding: How statistics travel.
         timeout: Seconds to wait for the replies of one exchange.
         compare: Whether to run several merges on the same requests and targets.
-        merges: Which merges `compare` runs, by name or import path. If empty, all that
-            the tree knows by name, and the one of the table ``merge``.
+        merges: Which merges `compare` runs, by name or import path. If empty, every
+            merge of the tree, the one of the table ``merge``, and ``global``.
         name: What parties call their folders of the run, so that a run that goes on
             finds them; Flower's number of the run if unset.
         max_key_ratio: A party is refused whose keys are longer than so many times those
@@ -153,7 +164,7 @@ class ScheduleConfig(Settings):
             if name in names[:number]:
                 raise ValueError(f"{name!r} is named twice; name each merge once")
             try:
-                check_name(name)
+                check_method(name)
             except InputError as error:
                 raise ValueError(str(error)) from None
         return names
@@ -209,9 +220,9 @@ class RunConfig(Settings):
         """
         if not self.run.compare:
             return (self.merge.name,)
-        return self.run.merges or tuple(
-            dict.fromkeys([*known_names(), self.merge.name])
-        )
+        known = dict.fromkeys([*known_methods(), self.merge.name])
+        # `global` comes last: the targets are computed by then, at all parties at once.
+        return self.run.merges or tuple(sorted(known, key=lambda name: name == GLOBAL))
 
 
 def default_run_config() -> dict[str, FlatValue]:
@@ -269,7 +280,8 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
     try:
         config = RunConfig.model_validate_json(json.dumps(tables), strict=True)
     except ValidationError as error:
-        raise ConfigurationError(complain(error, RunConfig, origin)) from None
+        faults = find_faults(error, RunConfig, SETTINGS)
+        raise ConfigurationError(explain_all(faults, origin)) from None
     except TypeError:
         raise ConfigurationError(
             f"{origin('')}: dates and times are no settings; write a text, a number, "
@@ -288,22 +300,23 @@ def check_merges(config: RunConfig, origin: Callable[[str], str]) -> None:
         ConfigurationError: If a merge is unknown, or a setting of it is wrong.
     """
     try:
-        check_name(config.merge.name)
+        check_method(config.merge.name)
         if not config.merge.is_plain:
             config.merge.build()
     except ValidationError as error:
-        chosen = type(read_merge(config.merge.name))
-        raise ConfigurationError(complain(error, chosen, origin, "merge")) from None
+        chosen = type(read_method(config.merge.name).merge)
+        faults = find_faults(error, chosen, SETTINGS, within="merge")
+        raise ConfigurationError(explain_all(faults, origin)) from None
     except InputError as error:
         raise ConfigurationError(f"{origin('merge.name')}: {error}") from None
     for name in config.run.merges:
         try:
             if MergeChoice(name=name).is_plain or name == config.merge.name:
                 continue
-            read_merge(name)
+            read_method(name)
         except (InputError, ValidationError) as error:
-            said = " ".join(str(error).split())
-            raise ConfigurationError(f"{origin('run.merges')}: {said}") from None
+            reason = " ".join(str(error).split())
+            raise ConfigurationError(f"{origin('run.merges')}: {reason}") from None
 
 
 def read_tables(path: Path) -> Table:

@@ -15,7 +15,7 @@ from editing.covariance.covariance import Covariance, Provenance, name_dtype, wi
 from editing.covariance.files import load_covariance, save_covariance
 from editing.covariance.sums import DOUBLE, SINGLE
 from editing.covariance.texts import split_name
-from editing.files.disk import flush, put_in_place
+from editing.files.atomic import write_whole
 from editing.hyperparameters.config import Plan
 from editing.models.loading import EditableModel
 from editing.models.typical_norms import measure_norms
@@ -194,11 +194,8 @@ def keep(file: Path, made_of: Mapping[str, JsonValue], found: PooledCovariance) 
     """Write a pooled covariance, then beside it what it was made of."""
     save_covariance(found.covariance, file)
     record = Record(made_of=made_of, shares=found.shares)
-    beside = record_of(file).with_suffix(".partial")
-    beside.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    flush(file)
     # The last step: without a record, the covariance is as if it were not there.
-    put_in_place(beside, record_of(file))
+    write_whole(record_of(file), record.model_dump_json(indent=2) + "\n")
 
 
 def read_kept(

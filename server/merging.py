@@ -17,16 +17,16 @@ from server.monitoring.progress import Progress
 from server.preparation import Preparation
 from strategies.collaborative import CollaborativeEditing
 from strategies.conflicts.arbiter import Arbiter
-from strategies.merges.base import Merge
+from strategies.methods import Method
 from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import RoundState
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one merge came to."""
+    """What one method came to."""
 
-    merge: Merge
+    method: Method
     delta: dict[str, Tensor]
     measured: Measured
 
@@ -47,24 +47,24 @@ class MergeJob:
     progress: Progress
     checkpoints: Checkpoints
 
-    def run(self, merge: Merge, *, first: bool) -> Outcome:
+    def run(self, method: Method, *, first: bool) -> Outcome:
         """Run the rounds that are missing, on the model as the last whole one left it.
 
         The first merge has the model evaluated before any edit.
         """
-        found = self.checkpoints.find(merge.name)
+        found = self.checkpoints.find(method.name)
         rounds = self.config.run.rounds
         if found.state.number >= rounds:
             log(
                 logging.INFO,
                 "%s: all %d rounds were finished before, and are reported as they were",
-                merge.name,
+                method.name,
                 rounds,
             )
-            return Outcome(merge, dict(found.state.delta), found.measured)
-        self.progress.begin(merge.name, found.state.number)
-        ledger = Ledger(merge.name, self.checkpoints, found.measured, self.progress)
-        strategy = self.build(merge, ledger, evaluate_unedited=first)
+            return Outcome(method, dict(found.state.delta), found.measured)
+        self.progress.begin(method.name, found.state.number)
+        ledger = Ledger(method.name, self.checkpoints, found.measured, self.progress)
+        strategy = self.build(method, ledger, evaluate_unedited=first)
         if found.state.number > 0:
             strategy.resume(found.state)
         strategy.start(
@@ -74,17 +74,16 @@ class MergeJob:
             timeout=self.config.run.timeout,
             evaluate_fn=held_out_evaluator(self.preparation),
         )
-        return Outcome(merge, strategy.delta, ledger.measured)
+        return Outcome(method, strategy.delta, ledger.measured)
 
     def build(
-        self, merge: Merge, ledger: "Ledger", *, evaluate_unedited: bool
+        self, method: Method, ledger: "Ledger", *, evaluate_unedited: bool
     ) -> CollaborativeEditing:
         """Set the strategy up as the settings say."""
         config, preparation = self.config, self.preparation
-        pooled = merge.name == "global"
         strategy = CollaborativeEditing(
-            preparation.job(config, merge.name, pooled=pooled),
-            merge,
+            preparation.job(config, method.name, pooled=method.pooled),
+            method.merge,
             preparation.layers(preparation.memory_weight(config.prior), config.run),
             parties=config.parties.count,
             min_parties=config.run.min_parties,
@@ -92,10 +91,10 @@ class MergeJob:
             evaluate_unedited=evaluate_unedited,
             memory_keys=config.prior.memory_keys,
             arbiter=Arbiter(config.parties) if config.parties.compares_tokens else None,
-            report=self.progress.of_merge(merge.name),
-            on_exchange=self.progress.of_exchanges(merge.name),
+            report=self.progress.of_merge(method.name),
+            on_exchange=self.progress.of_exchanges(method.name),
             on_round=ledger.enter,
-            limits=preparation.limits(config, pooled=pooled),
+            limits=preparation.limits(config, pooled=method.pooled),
         )
         ledger.registry = strategy.registry
         return strategy

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from rich.table import Table
 from clients.own_requests import shared_requests
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.base.validation import SETTINGS, find_faults
+from editing.files.atomic import write_private
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.forms.published import ZsreTarget
 from editing.sources.embedded import EMBEDDED
 from server.report.data import create_output_folder
-from server.validation_errors import describe
 from sims.console import open_console
 from strategies.partitioning.partitions import share_requests
 from strategies.partitioning.planting import Amount, Hand, Planting, Shares
@@ -282,13 +282,6 @@ def write_lines(requests: Sequence[EditRequest]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def write_private(file: Path, text: str) -> None:
-    """Write a new file that its owner alone can read, from its first byte on."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(text)
-
-
 def show(summary: SplitSummary, console: Console) -> None:
     """Print what each party has; which relations these are stands in the summary."""
     table = Table(box=SIMPLE_HEAD)
@@ -364,12 +357,6 @@ def read_amount(text: str, option: str) -> Amount:
 
 def explain(error: ValidationError) -> str:
     """Say in one line which option was refused and why."""
-    first, *_ = faults = error.errors()
-    if first["type"] == "value_error":
-        return first["msg"].removeprefix("Value error, ")
-    field = str(first["loc"][0])
-    option = OPTIONS.get(field, field).replace("_", "-")
-    of_field = [fault for fault in faults if fault["loc"][0] == field]
-    return describe(option, of_field, SplitOrder).replace(
-        f"`{option}`", f"--{option}", 1
-    )
+    fault = find_faults(error, SplitOrder, SETTINGS)[0]
+    option = OPTIONS.get(fault.key.replace("-", "_"), fault.key)
+    return f"--{option}: {fault.reason}" if option else fault.reason

@@ -28,7 +28,7 @@ from server.preparation import Preparation, prepare
 from sims.runs.in_process import InProcessGrid, make_contexts
 from strategies.collaborative import CollaborativeEditing, OnRound
 from strategies.conflicts.arbiter import Arbiter
-from strategies.merges.choice import read_merge
+from strategies.methods import read_method
 from strategies.partitioning.partitions import order_requests
 from strategies.rounds.exchange import OnExchange
 from strategies.rounds.registry import Report
@@ -191,9 +191,10 @@ class Federation:
     ) -> tuple[CollaborativeEditing, Result]:
         """Run all rounds with one merge."""
         preparation, parties = self.preparation, self.config.parties
+        method = read_method(merge)
         self.strategy = CollaborativeEditing(
-            preparation.job(self.config, merge, pooled=merge == "global"),
-            read_merge(merge),
+            preparation.job(self.config, merge, pooled=method.pooled),
+            method.merge,
             preparation.layers(
                 preparation.memory_weight(self.config.prior), self.config.run
             ),
@@ -206,7 +207,7 @@ class Federation:
             report=report,
             on_round=on_round,
             on_exchange=on_exchange,
-            limits=preparation.limits(self.config, pooled=merge == "global"),
+            limits=preparation.limits(self.config, pooled=method.pooled),
         )
         if resume is not None:
             self.strategy.resume(resume)

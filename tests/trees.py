@@ -69,7 +69,7 @@ def rooms(*folders: str) -> list[Path]:
 
 
 def import_graph(*folders: str) -> dict[str, set[str]]:
-    """Map each module to those of the same folders that it imports, even in functions."""
+    """Map each module to those of the same folders that it imports."""
     paths = {
         name_of(path).removesuffix(".py").replace("/", "."): path
         for path in modules(*folders)

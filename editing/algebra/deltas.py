@@ -1,7 +1,6 @@
 """Lend a model with a delta added, and keep deltas in files."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from editing.algebra.fingerprints import fingerprint_tensors
+from editing.files.atomic import write_whole
 
 Delta = Mapping[str, Tensor]
 """Updates by parameter name, each ``d_out × d_in`` whatever the module stores."""
@@ -87,12 +87,7 @@ def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None
     """
     tensors = {k: v.detach().cpu().float().contiguous() for k, v in delta.items()}
     texts = {key: json.dumps(value) for key, value in metadata.items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        beside.write_bytes(save(tensors, texts))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, save(tensors, texts))
 
 
 def load_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -1,7 +1,6 @@
 """Count the second moments of a model's keys over a text, and go on after a stop."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from editing.base.errors import InputError
 from editing.covariance.sums import DOUBLE, SINGLE, MomentSums, product_precision
 from editing.covariance.texts import TextSource
 from editing.covariance.windows import Place, Window, batch_rows, read_windows
+from editing.files.atomic import partial_file
 from editing.models.activations import by_rows, module_inputs, stopping_after
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
@@ -235,12 +235,8 @@ def _write_state(
     }
     file = checkpoints.file
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        save_file(tensors, beside, metadata)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    with partial_file(file) as partial:
+        save_file(tensors, partial, metadata)
 
 
 def _read_state(

@@ -6,10 +6,8 @@ ROME and MEMIT write the model's hub name with ``_`` for ``/``, EasyEdit its las
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from torch import Tensor
 
 from editing.covariance.covariance import Covariance, CovarianceError, Provenance
 from editing.covariance.published import check_names, find_files
+from editing.files.atomic import partial_file
 from editing.models.loading import EditableModel
 
 ASYMMETRY = 1e-3
@@ -41,19 +40,15 @@ def save_covariance(covariance: Covariance, path: Path) -> None:
     """
     tensors = {f"moment.{k}": v.contiguous() for k, v in covariance.moments.items()}
     metadata = {"provenance": json.dumps(asdict(covariance.provenance))}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, beside, metadata)
-        beside.replace(path)
+        with partial_file(path) as partial:
+            save_file(tensors, partial, metadata)
     except (OSError, SafetensorError) as error:
         raise CovarianceError(
             f"{path}: the covariance cannot be written ({error}). Wanted a place with "
             "room for it, in which files may be made."
         ) from None
-    finally:
-        with suppress(OSError):
-            beside.unlink()
 
 
 def load_covariance(

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from editing.base.errors import InputError
-from editing.requests.forms.fields import complain
+from editing.base.validation import explain
 from editing.requests.records import read_records
 
 SNIPPETS = "attribute_snippets.json"
@@ -147,7 +147,7 @@ def _read_entries(path: Path) -> list[_Entry]:
     try:
         return TypeAdapter(list[_Entry]).validate_python(_read_json(path))
     except ValidationError as error:
-        raise InputError(f"{path}: {complain(error)}") from None
+        raise InputError(f"{path}: {explain(error)}") from None
 
 
 def _read_json(path: Path) -> object:

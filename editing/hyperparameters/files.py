@@ -10,15 +10,21 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from editing.base.errors import InputError
+from editing.base.validation import (
+    HYPERPARAMETERS,
+    Fault,
+    explain_all,
+    find_faults,
+    shorten,
+    suggest,
+)
 from editing.hyperparameters.config import Hyperparameters
 
 METHODS = ("MEMIT",)
@@ -49,15 +55,6 @@ NUMBERS = frozenset(
     and name != "layers"
 )
 PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-MOST = 3
-"""Unknown keys that one message names."""
-PLAIN_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "string": "a text",
-    "tuple": "a list",
-}
-"""What a field wants, by how pydantic's kinds of faults begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +151,12 @@ def parse_hyperparameters(
     for field in sorted(NUMBERS & values.keys()):
         if isinstance(as_number(field, values[field]), bool | str):
             raise InputError(
-                f"{where}`{field}`: wanted a number, got {values[field]!r}."
+                f"{where}`{field}`: wanted a number, got {shorten(values[field])}."
             )
     try:
         found = Hyperparameters.model_validate(dict(values))
     except ValidationError as error:
-        raise InputError(where + _complain(error.errors())) from None
+        raise InputError(where + _explain(error, values)) from None
     if list(found.layers) != sorted(set(found.layers)) or found.layers[0] < 0:
         raise InputError(
             f"{where}`layers` must be ascending block numbers without repeats, got "
@@ -170,39 +167,20 @@ def parse_hyperparameters(
 
 def describe_unknown(keys: Sequence[str]) -> str:
     """Name unknown keys, each with the nearest known one."""
-    known = (*FIELDS, *BOOKKEEPING)
-    said = []
-    for key in keys[:MOST]:
-        close = get_close_matches(key, known, n=1)
-        said.append(f"`{key}`" + (f" (did you mean `{close[0]}`?)" if close else ""))
-    more = f" and {len(keys) - MOST} more" if len(keys) > MOST else ""
+    known = {name: name for name in (*FIELDS, *BOOKKEEPING)}
+    faults = [Fault(key, f"unknown key{suggest(key, known)}") for key in keys]
+    return f"{explain_all(faults)}; wanted the keys of a MEMIT hyperparameter file"
+
+
+def _explain(error: ValidationError, values: Mapping[str, object]) -> str:
+    faults = find_faults(error, Hyperparameters, HYPERPARAMETERS)
+    said = explain_all(faults)
+    if faults[0].key != "layers" or "layers" in values:
+        return f"{said}."
     return (
-        f"unknown {'key' if len(keys) == 1 else 'keys'} {', '.join(said)}{more}; "
-        "wanted the fields of a MEMIT hyperparameter file"
+        f"{said}; name a file or a preset with `editing.hyperparameters`, or set "
+        "`editing.layers`."
     )
-
-
-def _complain(faults: Sequence[ErrorDetails]) -> str:
-    unknown = [str(f["loc"][0]) for f in faults if f["type"] == "extra_forbidden"]
-    if unknown:
-        return f"{describe_unknown(unknown)}."
-    first = faults[0]
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":  # `layers`, which alone has no default
-        return (
-            f"`{field}` is missing: it has no default, so name a file or a preset with "
-            f"`editing.hyperparameters` or set `editing.{field}`."
-        )
-    return f"`{field}`: wanted {_wanted(first)}, got {first['input']!r:.80}."
-
-
-def _wanted(fault: ErrorDetails) -> str:
-    kind, message = fault["type"], fault["msg"].removeprefix("Input should be ")
-    if kind == "too_short":
-        return "at least one entry"
-    if message.startswith(("greater", "less")):
-        return f"a number {message}"
-    return PLAIN_WORDS.get(kind.partition("_")[0], message)
 
 
 def _read_json(path: Path) -> object:

@@ -19,13 +19,13 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from editing.algebra.fingerprints import Fingerprints
+from editing.files.atomic import write_private
 from editing.hyperparameters.config import Hyperparameters
 from editing.models.loading import EditableModel, load_editable_model
 
@@ -142,7 +142,8 @@ class FingerprintCache:
         if young or not before.agrees_with(after):
             return False
         try:
-            self._write(self._file(before), json.dumps(_record(before, found)))
+            # Private: nobody else may say which model this is.
+            write_private(self._file(before), json.dumps(_record(before, found)))
         except OSError as error:
             logger.warning(
                 "Fingerprints cannot be kept in %s (%s), so every new process reads "
@@ -153,18 +154,6 @@ class FingerprintCache:
             )
             return False
         return True
-
-    def _write(self, file: Path, text: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Made for its owner alone: nobody else may say which model this is.
-        number, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=self.path)
-        beside = Path(name)
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as opened:
-                opened.write(text)
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
 
     def _file(self, stamp: Stamp) -> Path:
         return self.path / f"{stamp.model}.json"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from editing.base.validation import shorten
 from editing.requests.edit_request import EditRequest, RequestError
-from editing.requests.forms.fields import check_fields, shorten, without_nulls
+from editing.requests.forms.fields import check_fields, without_nulls
 from editing.requests.forms.published import from_conflict_edit
 from editing.requests.normalise import normalise
 from editing.requests.records import read_records

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from editing.base.errors import EmptySourceError
 from editing.base.errors import RequestError as RequestError
 from editing.base.settings import Settings
-from editing.requests.forms.fields import Text, check_fields, shorten
+from editing.base.validation import shorten
+from editing.requests.forms.fields import Text, check_fields
 from editing.requests.forms.published import ZsreTarget, read_form
 from editing.requests.records import read_records
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from editing.files.atomic import write_whole
 from server.monitoring.progress import Event, MergeStart, NodeExchange, RoundEnd
 from server.monitoring.status import now_utc
-from server.report.data import write_whole
 
 METRICS, EXCHANGES = "metrics.jsonl", "exchanges.jsonl"
 

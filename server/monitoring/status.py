@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, NonNegativeInt, ValidationError
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.files.atomic import write_whole
 from server.monitoring.progress import (
     PHASE_NAMES,
     Event,
@@ -26,7 +27,7 @@ from server.monitoring.progress import (
     RunEnd,
     Step,
 )
-from server.report.data import Refusal, write_whole
+from server.report.data import Refusal
 
 logger = logging.getLogger(__name__)
 

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from editing.base.errors import InputError
+from editing.files.lock import locked
 from server.config import RunConfig
 from server.monitoring.logs import EventLog
 from server.monitoring.metrics_log import EXCHANGES, METRICS, ExchangeLog, MetricsLog
@@ -21,9 +21,6 @@ from server.monitoring.progress import (
 )
 from server.monitoring.status import STATUS, RunStatus, StatusFile, now_utc
 from server.monitoring.tensorboard_log import TensorBoardLog
-
-if sys.platform != "win32":
-    import fcntl
 
 UNFINISHED = ".unfinished"
 """What the name of a run's folder ends in until all is there."""
@@ -101,35 +98,24 @@ class Occupancy:
     """Keeps a second run from writing to the same folder."""
 
     def __init__(self, place: Path, setting: str) -> None:
-        """Lock the folder, where the system has such locks.
+        """Lock the folder, where the file system has locks.
 
         Args:
             place: The folder.
-            setting: What it is named by, of `server.config.OutputConfig`.
-
-        Raises:
-            InputError: If another process has locked it.
+            setting: The key that names it in `output`, for the error that
+                `editing.files.lock.locked` raises if another process holds it.
         """
-        self._handle: int | None = None
-        if sys.platform == "win32":
-            return
-        self._handle = os.open(place, os.O_RDONLY)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._handle)
-            raise InputError(
-                f"{place}: another run is at work here; wait until it has ended, or "
-                f"name another `output.{setting}`"
-            ) from None
-        except OSError:  # a file system without locks
-            return
+        self._held = ExitStack()
+        busy = (
+            f"{place}: another run is at work here; wait until it has ended, or name "
+            f"another `output.{setting}`"
+        )
+        self._held.enter_context(locked(place / ".lock", busy))
 
     def __call__(self, event: Event) -> None:
-        """Give the folder back when the run is over."""
-        if isinstance(event, RunEnd) and self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        """Release the folder when the run is over."""
+        if isinstance(event, RunEnd):
+            self._held.close()
 
 
 class Settling:

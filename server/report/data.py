@@ -1,11 +1,9 @@
 """The report of a run, as data, and the folder it is written to."""
 
-import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,9 +11,8 @@ from pydantic import Field, JsonValue, field_serializer
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-
-if sys.platform != "win32":
-    import fcntl
+from editing.files.atomic import write_whole
+from editing.files.lock import locked
 
 
 class Refusal(Settings):
@@ -148,16 +145,6 @@ def read_report(path: Path) -> Report:
     return Report.model_validate_json(path.read_text(encoding="utf-8"))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there, so that no half is ever seen."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 @contextmanager
 def create_output_folder(path: Path) -> Iterator[Path]:
     """Lend a folder beside `path` that becomes `path` when the block ends well.
@@ -170,6 +157,11 @@ def create_output_folder(path: Path) -> Iterator[Path]:
     """
     refuse_existing(path)
     beside = path.with_name(f".{path.name}.partial-{uuid4().hex[:8]}")
+    lock = path.with_name(f".{path.name}.lock")
+    busy = (
+        f"Another process is writing to the output folder {path}; wait until it has "
+        "ended, or name another with --output"
+    )
     try:
         beside.mkdir(parents=True)
     except OSError as error:
@@ -178,42 +170,12 @@ def create_output_folder(path: Path) -> Iterator[Path]:
             "with --output"
         ) from None
     try:
-        with claimed(path):
+        with locked(lock, busy):
             yield beside
             refuse_existing(path)
             beside.rename(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Keep other processes from a place, where the system has locks on files.
-
-    The system lets go of the lock of a process that is killed.
-
-    Raises:
-        InputError: If another process writes there.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    file = path.with_name(f".{path.name}.lock")
-    mine = False
-    with file.open("w") as lock:
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may have removed the file since it was opened.
-            mine = os.fstat(lock.fileno()).st_nlink > 0
-        if not mine:
-            raise InputError(
-                f"Another process is writing to the output folder {path}; wait until "
-                "it has ended, or name another with --output"
-            )
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
 
 
 _NUMBERED = re.compile(r"\.?run_(\d+)(?:\.unfinished|\.lock|\.partial-\w+)?")

@@ -17,14 +17,14 @@ app = typer.Typer()
 INTRODUCTION = """\
 # Settings
 
-Every setting with its type, its default and its meaning. This page is generated from the
-settings classes by `python -m sims settings --markdown docs/settings.md`; a test compares
-it with them.
+Every setting with its type, its default and its meaning. This page is generated from
+the settings classes by `python -m sims settings --markdown docs/settings.md`; a test
+compares it with them.
 
 A scenario is a TOML file with the tables below. Set a key on the command line with
 `python -m sims run --set TABLE.KEY=VALUE`, or with `flwr run . --run-config
-'TABLE.KEY=VALUE'`. Flower's form takes lists as JSON texts, and the settings of a merge as
-one JSON object: `merge.settings='{"density": 0.3}'`. A default of – means unset.
+'TABLE.KEY=VALUE'`. Flower's form takes lists as JSON texts, and the settings of a merge
+as one JSON object: `merge.settings='{"density": 0.3}'`. A default of – means unset.
 """
 
 ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -207,7 +207,7 @@ def _bounds(schema: dict[str, object]) -> str:
     }
     said = [
         f"{sign} {schema[word]:g}" for word, sign in signs.items() if word in schema
-    ]  # type: ignore[str-bytes-safe]
+    ]
     return f" {', '.join(said)}" if said else ""
 
 

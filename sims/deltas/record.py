@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from server.report.data import write_whole
+from editing.files.atomic import write_whole
 
 # A folder of its own: some servers load every *.safetensors beside a model.
 FOLDER = Path("edit")

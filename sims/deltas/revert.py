@@ -10,7 +10,8 @@ from editing.algebra.deltas import DeltaFile, stored_way
 from editing.algebra.fingerprints import fingerprint_model
 from editing.algebra.reversal import bound_of_rounding, subtract, undo
 from editing.base.errors import InputError
-from server.report.data import create_output_folder, refuse_existing, write_whole
+from editing.files.atomic import write_whole
+from server.report.data import create_output_folder, refuse_existing
 from sims.deltas.files import check_shapes, dtype_of, find_delta, public_name
 from sims.deltas.model_folders import (
     SHARD_SIZE,

@@ -13,14 +13,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock
 from pydantic import ValidationError
 
 from editing.base.settings import Settings
+from editing.files.lock import locked
 from sims.errors import RunFailedError
 from sims.processes.guard import children
 from sims.processes.programs import command_line
@@ -37,7 +37,7 @@ from sims.processes.superlink import (
 
 HOME = APP / ".flwr"
 CONNECTION = "local"
-RECORD, DATABASE = "superlink.json", "state.db"
+RECORD, DATABASE, LOCK = "superlink.json", "state.db", "lock"
 
 FIRST_PORT, PORTS = 20_000, 10_000
 """The ports of clones: below those that systems give to outgoing connections."""
@@ -75,7 +75,7 @@ def ensure_superlink(home: Path = HOME) -> int:
     One that does not start is a `RunFailedError`.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(home):
+    with locked(home / LOCK):  # two commands must not start two
         known = find_superlink(home)
         if known is None:
             known = _start(home, choose_port(home))
@@ -106,7 +106,7 @@ def stop_superlink(home: Path = HOME) -> int | None:
     """
     if not home.is_dir():
         return None
-    with _locked(home):
+    with locked(home / LOCK):
         known = find_superlink(home)
         if known is not None:
             _end(known.process)
@@ -184,10 +184,3 @@ def _command_of(process: int) -> str:
 def _environment(home: Path) -> dict[str, str]:
     own = {**os.environ, **QUIET, "FLWR_HOME": str(home)}
     return {**own, "PATH": search_path()}
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    """Keep two commands from starting two SuperLinks for one home."""
-    with FileLock(home / "lock"):
-        yield

@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from editing.base.errors import InputError
+from editing.base.validation import find_faults
 from editing.evaluation.cases import sum_cases
 
 CASE_NAME = re.compile(r"(?:\d+_edits-)?case_(\d+)\.json")
@@ -298,10 +299,8 @@ def _measure(value: object, number: int, level: str = "") -> dict[str, float]:
     try:
         case = Case.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in (level, *first["loc"]) if part != "")
-        reason = first["msg"].removeprefix("Value error, ")
-        raise CaseFileError(f"`{field}`: {reason}" if field else reason) from None
+        fault = find_faults(error, Case, within=level)[0]
+        raise CaseFileError(str(fault)) from None
     if case.case_id != number:
         raise CaseFileError(f"`case_id` is {case.case_id}, and the name says {number}")
     metrics = case.measure()

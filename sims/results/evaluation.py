@@ -14,12 +14,12 @@ from editing.evaluation.cases import (
     sum_cases,
 )
 from editing.evaluation.generated_texts import add_texts, measure_texts
+from editing.files.atomic import write_whole
 from editing.hyperparameters.choice import load_named
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests
 from editing.requests.forms.published import ZsreTarget
 from editing.sources.embedded import resolve_model, resolve_source
-from server.report.data import write_whole
 from server.report.tables import headings, write_number
 from sims.console import ProgressEvent, Show, hush_libraries, open_console, showing
 from sims.deltas.files import check_shapes, find_delta

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from editing.algebra.deltas import load_delta, relative_difference
 from editing.base.settings import Settings
+from editing.files.atomic import write_whole
 from server.config import RunConfig
-from server.report.data import write_whole
 from sims.console import open_console
 from sims.errors import RunFailedError
 from sims.processes.superlink import scratch_folder

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-from server.report.data import write_whole
 from sims.errors import RunFailedError
 from sims.runs.unfinished import RULINGS
 
@@ -39,11 +38,11 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
             if rounds > 1:
                 (place / "rounds").mkdir(exist_ok=True)
                 file = place / "rounds" / f"round_{number:03d}.jsonl"
-                write_whole(file, "".join(f"{line}\n" for line in lines))
+                file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
             for line in lines if number == rounds else ():
                 case = json.loads(line)
                 text = json.dumps(case, indent=1, ensure_ascii=False)
-                write_whole(place / f"case_{case['case_id']}.json", text)
+                (place / f"case_{case['case_id']}.json").write_text(text, "utf-8")
     if (private / RULINGS).is_file():
         shutil.copy(private / RULINGS, folder / RULINGS)
 

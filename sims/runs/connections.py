@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from server.report.data import write_whole
+from editing.files.atomic import write_whole
 from sims.errors import RunFailedError
 from sims.processes.federation import OWN_VARIABLES
 from sims.processes.superlink import (

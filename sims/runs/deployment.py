@@ -11,12 +11,13 @@ from secrets import token_hex
 
 from clients.own_requests import find_shares
 from editing.base.errors import InputError
+from editing.files.atomic import write_private
 from editing.requests.edit_request import EditRequest
 from server.config import RunConfig, read_run_config
 from sims.processes.federation import deployed
 from sims.processes.superlink import follow_to_end, interruptible, scratch_folder
 from sims.runs.unfinished import PARTIES
-from sims.splitting import write_lines, write_private
+from sims.splitting import write_lines
 from strategies.scenario import FEDERATED, FlatValue, RequestsConfig, flatten
 
 

@@ -17,6 +17,7 @@ from server.config import RunConfig
 from sims.console import hush_libraries
 from sims.errors import RunFailedError, RunLostError
 from sims.runs.unfinished import CHECKPOINT, PARTIES
+from strategies.methods import GLOBAL
 from strategies.scenario import FlatValue
 
 IN_PROCESS, DEPLOYMENT = "in-process", "deployment"
@@ -123,7 +124,7 @@ def check_engine(config: RunConfig, engine: str) -> None:
     """
     if engine != DEPLOYMENT and not has_own_nodes(engine):
         return
-    if "global" in config.compared:
+    if GLOBAL in config.compared:
         pooled = "`compare` runs `global`, which" if config.run.compare else "`global`"
         others = "others (--merges)" if config.run.compare else "another (merge.name)"
         raise InputError(

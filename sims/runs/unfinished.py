@@ -1,20 +1,18 @@
 """The folder of a run under way, which stays if the run is stopped."""
 
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from editing.base.errors import InputError
+from editing.files.atomic import write_whole
+from editing.files.lock import locked
 from server.config import RunConfig
 from server.monitoring.watching import UNFINISHED as UNFINISHED
 from server.monitoring.watching import WATCHED
-from server.report.data import refuse_existing, write_whole
+from server.report.data import refuse_existing
 from sims.errors import RunLostError
-
-if sys.platform != "win32":
-    import fcntl
 
 # What lies in it meanwhile: results as the server writes them, its checkpoints, what
 # the parties keep, the settings, and the lock of the process that is at work.
@@ -52,7 +50,11 @@ def unfinished_folder(
             f"Cannot make the output folder {folder} ({error.strerror}); name another "
             "with --output"
         ) from None
-    with locked(draft):
+    busy = (
+        f"{draft}: another process is running this; wait until it has ended, or name "
+        "another folder with --output"
+    )
+    with locked(draft / LOCK, busy):
         try:
             refuse_existing(folder)  # who held the lock before may have finished
             clear_drafts(draft)
@@ -67,27 +69,6 @@ def unfinished_folder(
                 shutil.rmtree(draft, ignore_errors=True)
             raise
         remove(folder / name for name in sorted(RESUMABLE))
-
-
-@contextmanager
-def locked(draft: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder, where the system has such locks.
-
-    Raises:
-        InputError: If one is at work in it.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    with (draft / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{draft}: another process is running this; wait until it has ended, "
-                "or name another folder with --output"
-            ) from None
-        yield
 
 
 def clear_drafts(draft: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from server.report.data import write_whole
+from editing.files.atomic import write_whole
 from server.report.frame import fill_frame
 from server.report.tables import TableText, headings, markdown_table, write_number
 from sims.studies.study import Figure, Study, TrialResult

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from rich.console import Console
 
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.files.atomic import write_whole
 from editing.hyperparameters.choice import load_named
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
@@ -24,7 +25,6 @@ from server.report.data import (
     next_folder,
     read_report,
     refuse_existing,
-    write_whole,
 )
 from sims.console import hush_libraries, open_console
 from sims.processes.superlink import interruptible

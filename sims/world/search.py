@@ -23,7 +23,7 @@ from editing.models.loading import EditableModel, load_editable_model
 from editing.requests.edit_request import EditRequest, read_requests, sample_requests
 from editing.sources.embedded import resolve_model
 from strategies.merges.base import Merge
-from strategies.merges.pooled import GlobalMerge
+from strategies.merges.pooled import CollabEditMerge
 from strategies.merges.task_arithmetic import TaskArithmeticMerge
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Bench:
         requests, targets = self.draws[draw], self._targets_of(draw, plan)
         reached = [
             score_merge(self.model, requests, targets, plan, merge, self.moments)
-            for merge in (GlobalMerge(), TaskArithmeticMerge())
+            for merge in (CollabEditMerge(), TaskArithmeticMerge())
         ]
         return reached[0], reached[1]["score"]
 

@@ -12,13 +12,12 @@ conflicts go unseen, and two targets that could both be true count as a conflict
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from editing.base.errors import InputError
+from editing.files.atomic import create_private
 from editing.requests.edit_request import EditRequest
 from editing.requests.normalise import normalise
 
@@ -108,28 +107,13 @@ def keep_key(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            _make_file(path, make_key().hex() + "\n")
+            create_private(path, make_key().hex() + "\n")
     except OSError as error:
         raise InputError(
             f"{path}: the key cannot be made here ({error.strerror}). Name a file "
             "in a folder of your own, on a file system with hard links."
         ) from None
     return read_key(path)
-
-
-def _make_file(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # `mkstemp` gives each caller a file of its own that its owner alone can read.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(text)
-        path.hardlink_to(beside)  # unlike `replace`, refuses when another was first
-    except FileExistsError:
-        pass
-    finally:
-        beside.unlink()
 
 
 def _digest(key: bytes, kind: str, *parts: str) -> str:

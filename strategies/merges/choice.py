@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 MERGES: dict[str, str] = {
     "collabedit": "strategies.merges.pooled:CollabEditMerge",
-    "global": "strategies.merges.pooled:GlobalMerge",
     "simple-average": "strategies.merges.average:SimpleAverageMerge",
     "task-arithmetic": "strategies.merges.task_arithmetic:TaskArithmeticMerge",
     "ties": "strategies.merges.ties:TiesMerge",
@@ -24,7 +23,7 @@ MERGES: dict[str, str] = {
 
 
 def known_names() -> list[str]:
-    """List the names a scenario may give, in the order of `MERGES`."""
+    """List the merges of this tree by name, in the order of `MERGES`."""
     return list(MERGES)
 
 
@@ -58,8 +57,9 @@ def check_name(name: object) -> None:
     """
     if not isinstance(name, str) or not (name in MERGES or ":" in name):
         raise InputError(
-            f"Unknown merge {name!r}. Known are {', '.join(known_names())}; a merge "
-            "from outside the tree is named `package.module:ClassName`."
+            f"Unknown merge {name!r}. Known are {', '.join(known_names())}; `global` "
+            "lays all requests at one party, and a merge from outside the tree is "
+            "named `package.module:ClassName`."
         )
 
 

@@ -28,22 +28,3 @@ class CollabEditMerge(Merge):
     ) -> Float[Tensor, "d_out d_in"]:
         """Solve the pooled normal equations."""
         return solve_delta(pool(statistics), prior)
-
-
-class GlobalMerge(Merge):
-    """The upper bound: a run that names it lays all requests at one party.
-
-    The algebra is that of `CollabEditMerge`; what differs is who holds the requests.
-    """
-
-    name: Literal["global"] = "global"
-    paper: ClassVar[str] = "arXiv:2210.07229"
-    needs: ClassVar[Literal["sum", "each"]] = "sum"
-
-    def __call__(
-        self,
-        statistics: Sequence[LayerStatistics],
-        prior: Float[Tensor, "d_in d_in"],
-    ) -> Float[Tensor, "d_out d_in"]:
-        """Solve the normal equations of the one party there is."""
-        return solve_delta(pool(statistics), prior)

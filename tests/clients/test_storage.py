@@ -15,7 +15,7 @@ from flwr.app import Context, RecordDict
 from clients.selection import Asked
 from clients.storage import PrivateFolder
 from clients.target_cache import KeptTargets
-from editing.files.private import write_private
+from editing.files.atomic import write_private
 from editing.hyperparameters.config import Plan
 from strategies.conflicts.records import Resolution
 from strategies.wire.messages import Job, ModelIdentity

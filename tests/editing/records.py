@@ -1,6 +1,7 @@
-"""Records in every published form: made up here, and found beside the project."""
+"""Records in every published form: made up for tests, and published ones."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ Record = dict[str, Any]
 FLAT: Record = {
     "case_id": 3,
     "prompt": "The mother tongue of {} is",
-    "subject": "Danielle Darrieux",
+    "subject": "Tilda Varnmoor",
     "target_new": "English",
     "target_true": "French",
     "relation_id": "P103",
-    "paraphrase_prompts": ["Danielle Darrieux, a native"],
+    "paraphrase_prompts": ["Tilda Varnmoor, a native"],
     "locality": [{"prompt": "Rome is in", "answers": ["Italy", "Latium"]}],
 }
 COUNTERFACT: Record = {
@@ -25,15 +26,15 @@ COUNTERFACT: Record = {
     "pararel_idx": 2796,
     "requested_rewrite": {
         "prompt": "The mother tongue of {} is",
-        "subject": "Danielle Darrieux",
+        "subject": "Tilda Varnmoor",
         "target_new": {"str": "English", "id": "Q1860"},
         "target_true": {"str": "French", "id": "Q150"},
         "relation_id": "P103",
     },
-    "paraphrase_prompts": ["Danielle Darrieux, a native"],
-    "neighborhood_prompts": ["Michel Rocard is a native speaker of"],
-    "attribute_prompts": ["J.R.R. Tolkien is a native speaker of"],
-    "generation_prompts": ["Danielle Darrieux was born in"],
+    "paraphrase_prompts": ["Tilda Varnmoor, a native"],
+    "neighborhood_prompts": ["Osric Pell is a native speaker of"],
+    "attribute_prompts": ["M.T. Brandle is a native speaker of"],
+    "generation_prompts": ["Tilda Varnmoor was born in"],
 }
 ZSRE: Record = {
     "subject": "USS Quill (Q-5)",
@@ -116,24 +117,59 @@ MADE: dict[str, list[Record]] = {
     "KnowEdit": [RECENT, KNOW_ZSRE, WIKIBIO, EASY],
     "ConflictEdit": [CONFLICT],
 }
-PUBLISHED = {
-    "multi_counterfact_sample.json": ("CounterFact", 46),
-    "zsre_mend_sample.json": ("zsRE", 8),
-    "conflict_edit_sample.json": ("ConflictEdit", 100),
-    "conflict_edit_planted_sample.json": ("ConflictEdit", 100),
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """A file of records in one form.
+
+    Attributes:
+        path: Where the file is, or would be.
+        form: As `recognise` names it.
+        count: The number of records.
+    """
+
+    path: Path
+    form: str
+    count: int
+
+
+MADE_UP_FOLDER = ROOT / "tests" / "data" / "records"
+PUBLISHED_FOLDER = ROOT.parent / "shared" / "data"
+
+
+def _both(name: str, form: str, made_up: int, published: int) -> dict[str, RecordFile]:
+    sample = f"{name}_sample"
+    return {
+        name: RecordFile(MADE_UP_FOLDER / f"{name}.json", form, made_up),
+        sample: RecordFile(PUBLISHED_FOLDER / f"{sample}.json", form, published),
+    }
+
+
+FILES = {
+    **_both("multi_counterfact", "CounterFact", 12, 46),
+    **_both("easyedit_counterfact", "KnowEdit", 10, 40),
+    **_both("zsre_mend", "zsRE", 8, 8),
+    **_both("conflict_edit", "ConflictEdit", 12, 100),
+    **_both("conflict_edit_planted", "ConflictEdit", 12, 100),
 }
+"""Made-up records of each form, which are always there, and published ones."""
 
 
-def published(name: str) -> list[Record]:
-    """Read a file of published records."""
-    path = find(name)
-    records: list[Record] = json.loads(path.read_text("utf-8"))
-    return records
+def both(*names: str) -> tuple[str, ...]:
+    """Name the made-up file and the published one of each form."""
+    return tuple(each for name in names for each in (name, f"{name}_sample"))
 
 
 def find(name: str) -> Path:
-    """Find a file of published records."""
-    path = ROOT.parent / "shared" / "data" / name
-    if not path.is_file():
+    """Find a file of records; skip the test if published ones are not there."""
+    path = FILES[name].path
+    if path.parent == PUBLISHED_FOLDER and not path.is_file():
         pytest.skip(f"no published records at {path}")
     return path
+
+
+def records_of(name: str) -> list[Record]:
+    """Read the records of a file as they are."""
+    records: list[Record] = json.loads(find(name).read_text("utf-8"))
+    return records

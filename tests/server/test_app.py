@@ -13,11 +13,11 @@ import server.app
 from editing.algebra.deltas import applied, load_delta
 from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests, sum_cases
-from server.app import choose_folder, choose_merges, explain
+from server.app import choose_folder, choose_methods, explain
 from server.config import read_run_config
 from server.evaluation import evaluate_held_out
 from sims.errors import RunFailedError
-from strategies.merges.choice import known_names
+from strategies.methods import known_methods
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase
 from tests.federation import (
@@ -315,11 +315,11 @@ def test_a_comparison_keeps_the_settings_of_the_merge_that_is_named(
     """The others have their defaults."""
     settings = {"name": "ties", "settings": '{"density": 0.5}'}
     config = read_run_config(settings_of(world, merge=settings, run={"compare": True}))
-    merges = {merge.name: merge for merge in choose_merges(config)}
-    assert list(merges)[-1] == "global"
-    assert merges["ties"].model_dump()["density"] == 0.5
+    methods = {method.name: method for method in choose_methods(config)}
+    assert list(methods) == known_methods()
+    assert methods["ties"].settings()["density"] == 0.5
     alone = read_run_config(settings_of(world, merge=settings))
-    assert choose_merges(alone) == [merges["ties"]]
+    assert choose_methods(alone) == [methods["ties"]]
 
 
 OUTSIDE = "tests.strategies.merges.test_choice"
@@ -329,9 +329,10 @@ def test_a_merge_named_by_import_path_is_compared_too(runs: Runs) -> None:
     """With all known ones where it is the run's merge, or as the list says."""
     path = f"{OUTSIDE}:FirstParty"
     settings = settings_of(runs.world, merge={"name": path}, run={"compare": True})
-    names = [merge.name for merge in choose_merges(read_run_config(settings))]
+    names = [each.name for each in choose_methods(read_run_config(settings))]
     assert path in names
-    assert {*known_names()} < {*names}
+    assert {*known_methods()} < {*names}
+    assert names[-1] == "global"
     report = runs.run(run={"compare": True, "merges": f'["ties", "{path}"]'})
     assert [run.merge for run in report.runs] == ["ties", path]
 
@@ -340,8 +341,8 @@ def test_two_merges_of_one_name_are_refused(world: Path) -> None:
     """The second would write over the results of the first."""
     merges = f'["{OUTSIDE}:NamedFirstParty", "{OUTSIDE}:SameName"]'
     settings = settings_of(world, run={"compare": True, "merges": merges})
-    with pytest.raises(InputError, match="call themselves 'first'"):
-        choose_merges(read_run_config(settings))
+    with pytest.raises(InputError, match="have the name 'first'"):
+        choose_methods(read_run_config(settings))
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,9 @@ from sims.splitting import (
     split_source,
 )
 from strategies.scenario import FlatValue
+from tests.editing.records import both, find
 from tests.federation import Federation, settings_of, write_json
 from tests.tiny import LAYERS
-from tests.trees import ROOT
-
-SAMPLE = ROOT.parent / "shared" / "data" / "multi_counterfact_sample.json"
 
 
 def pool_of(count: int) -> list[EditRequest]:
@@ -242,15 +240,15 @@ def test_the_embedded_source_can_be_split(tmp_path: Path) -> None:
     assert len({request.subject for request in found}) == len(found) == 18
 
 
-def test_published_requests_can_be_split(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", both("multi_counterfact"))
+def test_requests_in_counterfact_form_can_be_split(tmp_path: Path, name: str) -> None:
     """CounterFact's relations stay whole; what is planted speaks of the same facts."""
-    if not SAMPLE.is_file():
-        pytest.skip(f"no sample of MultiCounterFact at {SAMPLE}")
-    order = order_of(SAMPLE, split="relation", overlap=1, conflicts=1)
+    source = find(name)
+    order = order_of(source, split="relation", overlap=1, conflicts=1)
     split_source(order, tmp_path / "out")
     assert read_summary(tmp_path / "out").broken == 0
     files = written(tmp_path / "out")
-    numbers = {request.case_id for request in read_requests(SAMPLE)}
+    numbers = {request.case_id for request in read_requests(source)}
     for party, own in enumerate(files):
         facts = {(request.subject, request.prompt) for request in files[party - 1]}
         planted = [request for request in own if request.case_id not in numbers]

@@ -8,7 +8,8 @@ from flwr.app import ConfigRecord
 from editing.algebra.deltas import applied
 from editing.algebra.statistics import LayerStatistics
 from editing.evaluation.cases import evaluate_requests, sum_cases
-from strategies.merges.choice import known_names, read_merge
+from strategies.merges.choice import read_merge
+from strategies.methods import known_methods
 from strategies.wire.messages import (
     Phase,
     read_job,
@@ -146,10 +147,10 @@ def test_updates_of_earlier_runs_are_carried_on(federate: Make) -> None:
 def test_targets_are_computed_once_when_merges_are_compared(
     federate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five merges read what the first one left in the parties' folders."""
+    """Every merge reads what the first one left in the parties' folders."""
     computed = count_targets(monkeypatch)
     federation = federate(editing=AT_ONCE)
-    deltas = {name: federation.delta(name) for name in known_names()}
+    deltas = {name: federation.delta(name) for name in known_methods()}
     assert sorted(computed) == sorted(r.subject for r in federation.requests(1))
     assert_same_delta(deltas["collabedit"], deltas["global"], ALGEBRA)
     with pytest.raises(AssertionError, match="differ"):

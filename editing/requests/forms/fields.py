@@ -1,41 +1,21 @@
 """The kinds of fields that published requests have, and what is said of bad ones."""
 
-import reprlib
 from collections.abc import Mapping
-from difflib import get_close_matches
-from typing import Annotated, TypeAlias, TypeVar, get_args, get_origin
+from typing import Annotated, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from editing.base.errors import RequestError
+from editing.base.validation import explain, shorten
 
 Fields: TypeAlias = dict[str, object]
 """Fields of a request or a question by name, not checked yet."""
 
 Form = TypeVar("Form", bound=BaseModel)
 
-_WANTED = {
-    "string_type": "a text",
-    "string_unicode": "a text in Unicode",
-    "int_type": "a whole number",
-    "tuple_type": "a list",
-    "model_type": "an object",
-    "dict_type": "an object",
-    "mapping_type": "an object",
-    "too_short": "at least one entry",
-}
-"""What pydantic's complaints wanted, in words that JSON has."""
-
-
-def shorten(value: object) -> str:
-    """Write a value for a message: one line, never long."""
-    return f"{reprlib.repr(value):.60}"
-
 
 def check_fields(form: type[Form], record: Mapping[str, object]) -> Form:
-    """Hold a record to its form.
+    """Validate a record.
 
     Raises:
         RequestError: If a field is missing, unknown or of the wrong kind; names it,
@@ -44,88 +24,7 @@ def check_fields(form: type[Form], record: Mapping[str, object]) -> Form:
     try:
         return form.model_validate(record)
     except ValidationError as error:
-        raise RequestError(complain(error, form)) from None
-
-
-def complain(error: ValidationError, form: type[BaseModel] | None = None) -> str:
-    """Say in one line which field is wrong, what was wanted and what came.
-
-    An unknown field comes before a missing one, for it may be that one, misspelt.
-
-    Args:
-        error: What pydantic found.
-        form: The class that refused, whose fields are known.
-    """
-    faults = error.errors(include_url=False)
-    first = next((each for each in faults if each["type"] != "missing"), faults[0])
-    path = ".".join(str(part) for part in first["loc"])
-    field = " ".join(f"{path:.80}".split())
-    reason = _explain(first, _fields_beside(form, first["loc"]))
-    said = f"`{field}`: {reason}" if field else reason
-    return said if said.endswith("?") else f"{said}."
-
-
-def _explain(fault: ErrorDetails, known: Mapping[str, FieldInfo]) -> str:
-    name = str(fault["loc"][-1]) if fault["loc"] else ""
-    if fault["type"] == "extra_forbidden":
-        return f"is no known field{_suggest(name, list(known))}"
-    if fault["type"] == "value_error":
-        return fault["msg"].removeprefix("Value error, ")
-    declared = _kind_of(known[name]) if name in known else None
-    if fault["type"] == "missing":
-        return f"is missing or null; wanted {declared or 'a value'}"
-    wanted = _WANTED.get(fault["type"])
-    if declared and fault["type"].endswith("_type"):
-        wanted = declared
-    wanted = wanted or fault["msg"].removeprefix("Input should be ")
-    return f"wants {wanted}, got {shorten(fault['input'])}"
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean `{close[0]}`?"
-    return f"; known are {', '.join(f'`{each}`' for each in known)}" if known else ""
-
-
-def _fields_beside(
-    form: type[BaseModel] | None, place: tuple[int | str, ...]
-) -> dict[str, FieldInfo]:
-    """The fields of the object that the place's last step is in, as records spell them.
-
-    Steps that are no field, such as a place in a list, lead to no other object.
-    """
-    known = _fields_of(form)
-    for step in place[:-1]:
-        inner = (
-            _form_within(known[str(step)].annotation) if str(step) in known else None
-        )
-        known = _fields_of(inner) if inner else known
-    return known
-
-
-def _fields_of(form: type[BaseModel] | None) -> dict[str, FieldInfo]:
-    fields = form.model_fields if form else {}
-    return {field.alias or name: field for name, field in fields.items()}
-
-
-def _form_within(annotation: object) -> type[BaseModel] | None:
-    """The class of the objects that a field is, or holds."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_form_within(each) for each in get_args(annotation))
-    return next((each for each in found if each), None)
-
-
-def _kind_of(field: FieldInfo) -> str | None:
-    """Say in words what a field holds; None if it may be anything."""
-    within = (field.annotation, *get_args(field.annotation))
-    if any(get_origin(each) is tuple for each in within):
-        return f"a list of {'objects' if _form_within(field.annotation) else 'texts'}"
-    if _form_within(field.annotation):
-        return "an object"
-    words = {str: "a text", int: "a whole number"}
-    return next((words[each] for each in within if each in words), None)
+        raise RequestError(explain(error, form)) from None
 
 
 def _check_text(text: str) -> str:

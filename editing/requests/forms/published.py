@@ -13,6 +13,7 @@ from pydantic import Field
 
 from editing.base.errors import RequestError
 from editing.base.settings import Settings
+from editing.base.validation import shorten
 from editing.requests.forms.counterfact import from_counterfact
 from editing.requests.forms.easyedit import (
     NewQuestion,
@@ -29,7 +30,6 @@ from editing.requests.forms.fields import (
     Template,
     Text,
     check_fields,
-    shorten,
     without_nulls,
 )
 

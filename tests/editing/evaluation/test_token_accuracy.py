@@ -1,4 +1,4 @@
-"""Laws of accuracies by token, and the published samples."""
+"""Laws of accuracies by token, and records in the published forms."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,7 @@ from editing.evaluation.token_accuracy import (
 )
 from editing.models.loading import load_editable_model
 from editing.requests.edit_request import EditRequest, Question, read_requests
-from tests.trees import ROOT
-
-SHARED = ROOT.parent / "shared"
+from tests.editing.records import FILES, both, find
 
 
 def likelihood(*hits: bool) -> Likelihood:
@@ -65,13 +63,13 @@ def test_questions_are_told_from_counterfact() -> None:
     assert asks_questions(request.model_copy(update={"portability": asked}))
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published samples are not here")
-def test_published_zsre_is_evaluated_token_for_token() -> None:
+@pytest.mark.parametrize("name", both("zsre_mend"))
+def test_zsre_is_evaluated_token_for_token(golden: Path, name: str) -> None:
     """Every record, against one forward pass for each token of each answer."""
-    model = load_editable_model(str(SHARED / "golden" / "model"))
-    requests = read_requests(SHARED / "data" / "zsre_mend_sample.json")
+    model = load_editable_model(str(golden / "model"))
+    requests = read_requests(find(name))
     cases: list[Any] = evaluate_requests(model, requests)
-    assert len(cases) == 8
+    assert len(cases) == FILES[name].count
 
     def ask(prompt: str, answer: str) -> list[bool]:
         ids, hits = list(model.tokenizer(prompt)["input_ids"]), []
@@ -98,18 +96,13 @@ def test_published_zsre_is_evaluated_token_for_token() -> None:
     )
 
 
-def samples(name: str) -> Path:
-    """Find a published sample."""
-    return SHARED / "data" / name
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="the published samples are not here")
-def test_published_counterfact_is_evaluated_whole() -> None:
-    """All 46 records, each prompt of each kind."""
-    model = load_editable_model(str(SHARED / "golden" / "model"))
-    requests = read_requests(samples("multi_counterfact_sample.json"))
+@pytest.mark.parametrize("name", both("multi_counterfact"))
+def test_counterfact_is_evaluated_whole(golden: Path, name: str) -> None:
+    """All records, each prompt of each kind."""
+    model = load_editable_model(str(golden / "model"))
+    requests = read_requests(find(name))
     cases: list[Any] = evaluate_requests(model, requests)
-    assert len(cases) == 46
+    assert len(cases) == FILES[name].count
     for request, case in zip(requests, cases, strict=True):
         post = case["post"]
         assert len(post["neighborhood_prompts_probs"]) == len(

@@ -1,7 +1,6 @@
 """A disk without room is known by the system's number, whoever tells of it."""
 
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from safetensors.torch import save_file
 
 from editing.covariance.covariance import Covariance, CovarianceError, Provenance
 from editing.covariance.files import save_covariance
-from editing.files.disk import flush_all, has_no_room, put_in_place, system_number
+from editing.files.disk import has_no_room, system_number
 from tests.disks import SIZE, small_disk
 
 NUMBERS = torch.zeros(SIZE)
@@ -65,55 +64,3 @@ def test_only_the_system_has_numbers(error: Exception, number: int | None) -> No
     """A text that looks like one is none."""
     assert system_number(error) == number
     assert has_no_room(error) == (number == errno.EDQUOT)
-
-
-def test_what_is_put_in_place_is_whole_or_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disk that fails when it is told to flush keeps the earlier file."""
-    draft, file = tmp_path / "draft", tmp_path / "file"
-    file.write_text("before")
-    draft.write_text("after")
-
-    def fail(_: int) -> None:
-        raise OSError(errno.EIO, "the disk is broken")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        with pytest.raises(OSError, match="broken"):
-            put_in_place(draft, file)
-    assert file.read_text() == "before"
-    put_in_place(draft, file)
-    assert file.read_text() == "after"
-    assert not draft.exists()
-
-
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-def test_a_file_system_that_flushes_nothing_is_written_to_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    """Such as some that lie in a network."""
-
-    def refuse(_: int) -> None:
-        raise OSError(number, "not here")
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    (tmp_path / "draft").write_text("after")
-    put_in_place(tmp_path / "draft", tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "after"
-
-
-def test_a_folder_is_flushed_with_all_that_lies_in_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And with its own name, which is its parent's."""
-    file = tmp_path / "results" / "deep" / "file"
-    file.parent.mkdir(parents=True)
-    file.write_text("x")
-    flushed: list[int] = []
-    monkeypatch.setattr(
-        os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino)
-    )
-    flush_all(tmp_path / "results")
-    places = [file, file.parent, file.parent.parent, tmp_path]
-    assert sorted(flushed) == sorted(place.stat().st_ino for place in places)

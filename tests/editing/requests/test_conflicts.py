@@ -11,7 +11,7 @@ from editing.requests.conflicts import conflicting, parse_conflict, read_conflic
 from editing.requests.edit_request import EditRequest, RequestError
 from editing.requests.normalise import normalise
 from strategies.conflicts.blind_tokens import blind
-from tests.trees import ROOT
+from tests.editing.records import both, find
 
 RECORD: dict[str, Any] = {
     "type": "1-2@P69",
@@ -32,14 +32,14 @@ PLANTED = {"id": "Q-2", "label": "the West School"}
 REQUEST = EditRequest(
     case_id=7,
     prompt="The mother tongue of {} is",
-    subject="Danielle Darrieux",
+    subject="Tilda Varnmoor",
     target_new="English",
     target_true="French",
     relation_id="P103",
-    paraphrase_prompts=("Danielle Darrieux, a native",),
-    neighborhood_prompts=("Michel Rocard is a native speaker of",),
-    attribute_prompts=("J.R.R. Tolkien is a native speaker of",),
-    generation_prompts=("Danielle Darrieux was born in",),
+    paraphrase_prompts=("Tilda Varnmoor, a native",),
+    neighborhood_prompts=("Osric Pell is a native speaker of",),
+    attribute_prompts=("M.T. Brandle is a native speaker of",),
+    generation_prompts=("Tilda Varnmoor was born in",),
 )
 
 
@@ -64,15 +64,10 @@ def write(folder: Path, value: object) -> Path:
     return path
 
 
-@pytest.fixture(
-    params=["conflict_edit_sample.json", "conflict_edit_planted_sample.json"]
-)
+@pytest.fixture(params=both("conflict_edit", "conflict_edit_planted"))
 def sample(request: pytest.FixtureRequest) -> Path:
-    """Find a file of published records."""
-    path: Path = ROOT.parent / "shared" / "data" / str(request.param)
-    if not path.is_file():
-        pytest.skip(f"no sample of ConflictEdit at {path}")
-    return path
+    """Find a file of records in ConflictEdit's form."""
+    return find(str(request.param))
 
 
 def label(value: Any) -> str:  # noqa: ANN401 - a JSON value
@@ -80,21 +75,21 @@ def label(value: Any) -> str:  # noqa: ANN401 - a JSON value
     return str(value if isinstance(value, str) else value["label"])
 
 
-def test_the_published_files_are_read_as_they_are(sample: Path) -> None:
+def test_files_are_read_as_they_are(sample: Path) -> None:
     """With and without a planted object, which may be a text or an object."""
     records = json.loads(sample.read_text(encoding="utf-8"))
     pairs = read_conflicts(sample)
     assert len(pairs) == len(records) > 0
     for pair, record in zip(pairs, records, strict=True):
         edit = record["edit"]
-        rival = label(edit.get("conflict_object", edit["object"]))
+        planted = label(edit.get("conflict_object", edit["object"]))
         for side in (pair.right, pair.conflicting):
             assert side.subject == label(edit["subject"])
             assert side.prompt == edit["relation"]["prompt"]
             assert side.relation_id == edit["relation"]["id"]
         assert pair.right.target_new == label(edit["new_object"])
-        assert pair.right.target_true == pair.conflicting.target_new == rival
-        same = normalise(rival) == normalise(label(edit["new_object"]))
+        assert pair.right.target_true == pair.conflicting.target_new == planted
+        same = normalise(planted) == normalise(label(edit["new_object"]))
         assert pair.contradicts != same
 
 
@@ -178,7 +173,7 @@ def test_what_no_editor_reads_may_be_missing() -> None:
         (change("edit.new_object", 3), r"`edit\.new_object`: wants a text.*got 3"),
         (change("edit.object"), r"record 2: `edit\.object`: is missing or null"),
         (change("edit.conflict_object", {}), r"`edit\.conflict_object.*: wants"),
-        (change("edit.conflict_objct", "x"), r"mean `conflict_object`\?$"),
+        (change("edit.conflict_objct", "x"), r"mean `edit\.conflict_object`\?$"),
         (change("edit.relation"), r"record 2: `edit\.relation`: is missing or null"),
         (
             change("edit.relation.prompt"),

@@ -15,17 +15,11 @@ from editing.requests.edit_request import (
     sample_requests,
     to_counterfact,
 )
-
-SAMPLE = (
-    Path(__file__).resolve().parents[4]
-    / "shared"
-    / "data"
-    / "multi_counterfact_sample.json"
-)
+from tests.editing.records import both, find, records_of
 
 FLAT: dict[str, object] = {
     "prompt": "The mother tongue of {} is",
-    "subject": "Danielle Darrieux",
+    "subject": "Tilda Varnmoor",
     "target_new": "English",
 }
 TEXTS = st.text(min_size=1).filter(str.strip)
@@ -95,29 +89,29 @@ def test_json_lines_and_a_json_list_say_the_same(
 def test_a_counterfact_record_is_read_field_by_field() -> None:
     """As the published files have it; identifiers that no editor reads are left."""
     record = nested(target_true={"str": "French"}, relation_id="P103") | {
-        "paraphrase_prompts": ["Danielle Darrieux, a native"],
-        "neighborhood_prompts": ["Michel Rocard is a native speaker of"],
-        "attribute_prompts": ["J.R.R. Tolkien is a native speaker of"],
-        "generation_prompts": ["Danielle Darrieux was born in"],
+        "paraphrase_prompts": ["Tilda Varnmoor, a native"],
+        "neighborhood_prompts": ["Osric Pell is a native speaker of"],
+        "attribute_prompts": ["M.T. Brandle is a native speaker of"],
+        "generation_prompts": ["Tilda Varnmoor was born in"],
     }
     assert parse_request(record, "here") == EditRequest(
         case_id=7,
         prompt="The mother tongue of {} is",
-        subject="Danielle Darrieux",
+        subject="Tilda Varnmoor",
         target_new="English",
         target_true="French",
         relation_id="P103",
-        paraphrase_prompts=("Danielle Darrieux, a native",),
-        neighborhood_prompts=("Michel Rocard is a native speaker of",),
-        attribute_prompts=("J.R.R. Tolkien is a native speaker of",),
-        generation_prompts=("Danielle Darrieux was born in",),
+        paraphrase_prompts=("Tilda Varnmoor, a native",),
+        neighborhood_prompts=("Osric Pell is a native speaker of",),
+        attribute_prompts=("M.T. Brandle is a native speaker of",),
+        generation_prompts=("Tilda Varnmoor was born in",),
     )
 
 
 def test_the_rewrite_prompt_holds_the_subject() -> None:
     """In the place of the braces."""
     request = parse_request(FLAT, "here")
-    assert request.rewrite_prompt == "The mother tongue of Danielle Darrieux is"
+    assert request.rewrite_prompt == "The mother tongue of Tilda Varnmoor is"
 
 
 def test_records_without_a_number_are_counted(tmp_path: Path) -> None:
@@ -173,11 +167,11 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
         (flat(paraphrase_prompt=["a"]), "did you mean `paraphrase_prompts`"),
         (
             flat(paraphrase_prompts="a"),
-            "there:3: `paraphrase_prompts`: wants a list of texts, got 'a'",
+            "there:3: `paraphrase_prompts`: wanted a list of texts, got 'a'",
         ),
         ({**nested(), "paraphrase_prompt": "a"}, "mean `paraphrase_prompts`"),
-        (flat(target_new=7), "there:3: `target_new`: wants a text, got 7"),
-        (flat(case_id="x"), "there:3: `case_id`: wants a whole number, got"),
+        (flat(target_new=7), "there:3: `target_new`: wanted a text, got 7"),
+        (flat(case_id="x"), "there:3: `case_id`: wanted a whole number, got"),
         (flat(paraphrase_prompts="x"), "there:3: `paraphrase_prompts`: "),
         (flat(paraphrase_prompts=["x", 1]), r"there:3: `paraphrase_prompts\.1`: "),
         (
@@ -198,7 +192,7 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
             nested(prompt="no place"),
             "there:3: `requested_rewrite.prompt`: must hold exactly one {}",
         ),
-        ({"requested_rewrite": "x"}, "there:3: `requested_rewrite`: wants an object"),
+        ({"requested_rewrite": "x"}, "there:3: `requested_rewrite`: wanted an object"),
         (["x"], r"there:3: wanted a JSON object, got \['x'\]"),
     ],
 )
@@ -249,12 +243,10 @@ def test_what_is_no_file_or_no_text_is_refused(tmp_path: Path) -> None:
         read_requests(tmp_path / "latin.json")
 
 
-def test_the_published_file_is_read_as_it_is() -> None:
-    """Real records, edge cases included."""
-    if not SAMPLE.is_file():
-        pytest.skip(f"no sample of MultiCounterFact at {SAMPLE}")
-    records = json.loads(SAMPLE.read_text(encoding="utf-8"))
-    requests = read_requests(SAMPLE)
+@pytest.mark.parametrize("name", both("multi_counterfact"))
+def test_a_file_is_read_as_it_is(name: str) -> None:
+    """Edge cases included."""
+    records, requests = records_of(name), read_requests(find(name))
     assert len(requests) == len(records)
     for request, record in zip(requests, records, strict=True):
         rewrite = record["requested_rewrite"]

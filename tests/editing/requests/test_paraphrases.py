@@ -14,22 +14,22 @@ from editing.requests.paraphrases import phrase, read_templates, unedited_paraph
 REQUEST = EditRequest(
     case_id=7,
     prompt="The mother tongue of {} is",
-    subject="Danielle Darrieux",
+    subject="Tilda Varnmoor",
     target_new="English",
     target_true="French",
     relation_id="P103",
     paraphrase_prompts=(
-        "It rained. Danielle Darrieux, a native",
-        "Danielle Darrieux spoke the language",
+        "It rained. Tilda Varnmoor, a native",
+        "Tilda Varnmoor spoke the language",
     ),
-    neighborhood_prompts=("Michel Rocard is a native speaker of",),
-    attribute_prompts=("J.R.R. Tolkien is a native speaker of",),
-    generation_prompts=("Danielle Darrieux was born in",),
+    neighborhood_prompts=("Osric Pell is a native speaker of",),
+    attribute_prompts=("M.T. Brandle is a native speaker of",),
+    generation_prompts=("Tilda Varnmoor was born in",),
 )
 PROMPTS = st.lists(st.sampled_from([f"{n} of {{}} is" for n in range(6)]), max_size=8)
 
 
-def with_paraphrases(*texts: str, subject: str = "Danielle Darrieux") -> EditRequest:
+def with_paraphrases(*texts: str, subject: str = "Tilda Varnmoor") -> EditRequest:
     """Give the request other paraphrases, and maybe another subject."""
     changes = {"paraphrase_prompts": texts, "subject": subject}
     return REQUEST.model_copy(update=changes)
@@ -55,7 +55,7 @@ def test_a_copy_asks_the_same_in_other_words() -> None:
         EditRequest(
             case_id=7,
             prompt=prompt,
-            subject="Danielle Darrieux",
+            subject="Tilda Varnmoor",
             target_new="English",
             target_true="French",
             relation_id="P103",
@@ -121,7 +121,7 @@ def test_a_paraphrase_judges_or_is_edited_and_never_both(
 ) -> None:
     """Whether copies come from paraphrases or from templates that say the same."""
     request = with_paraphrases(
-        "Of Danielle Darrieux, Danielle Darrieux said",
+        "Of Tilda Varnmoor, Tilda Varnmoor said",
         *(each.replace("{}", REQUEST.subject) for each in own),
     )
     phrasings = phrase(request, count, None if bare else {"*": listed})

@@ -12,14 +12,8 @@ import pytest
 from editing.base.errors import RequestError
 from editing.requests.edit_request import read_requests, to_counterfact
 from editing.requests.records import hub_revision, read_records, saved_dataset
-from tests.trees import ROOT
+from tests.editing.records import FILES, find
 
-SAMPLES = (
-    "multi_counterfact_sample.json",
-    "zsre_mend_sample.json",
-    "conflict_edit_sample.json",
-    "conflict_edit_planted_sample.json",
-)
 RECORDS: list[dict[str, object]] = [
     {"prompt": "{} is", "subject": f"Ada {number}", "target_new": "a poet"}
     for number in range(6)
@@ -34,13 +28,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets.disable_progress_bars()
 
 
-@pytest.fixture(params=SAMPLES)
+@pytest.fixture(params=FILES)
 def sample(request: pytest.FixtureRequest) -> Path:
-    """Find a file of published records."""
-    path: Path = ROOT.parent / "shared" / "data" / str(request.param)
-    if not path.is_file():
-        pytest.skip(f"no published records at {path}")
-    return path
+    """Find a file of records in a published form."""
+    return find(str(request.param))
 
 
 def write_list(records: list[dict[str, object]]) -> str:
@@ -108,9 +99,7 @@ Writer = Callable[[list[dict[str, object]]], str]
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_published_records_are_the_same_in_every_container(
-    sample: Path, write: Writer
-) -> None:
+def test_records_are_the_same_in_every_container(sample: Path, write: Writer) -> None:
     """Every field of every request, as they are and in our own form."""
     requests = read_requests(sample)
     records = json.loads(sample.read_text("utf-8"))
@@ -236,7 +225,7 @@ def test_a_number_that_is_given_twice_is_refused_by_both_places() -> None:
 def test_a_case_number_is_a_whole_number_that_a_column_holds(number: object) -> None:
     """A larger one would be lost on the way, and a text or a truth is none."""
     write_list([{**RECORDS[0], "case_id": number}])
-    with pytest.raises(RequestError, match=r"^a\.json: record 1: `case_id`: wants "):
+    with pytest.raises(RequestError, match=r"^a\.json: record 1: `case_id`: wanted "):
         read_requests("a.json")
 
 

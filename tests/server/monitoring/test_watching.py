@@ -216,7 +216,7 @@ def test_metrics_may_be_left_out(tmp_path: Path) -> None:
     """The status is always there."""
     progress = watched(tmp_path, metrics=False)
     progress.enter("collabedit", 1, ended(1).metrics)
-    assert names_in(tmp_path / "one.unfinished") == {STATUS}
+    assert names_in(tmp_path / "one.unfinished") == {STATUS, ".lock"}
     progress.fail("x", "run")
 
 

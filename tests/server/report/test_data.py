@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editing.base.errors import InputError
+from editing.files.atomic import write_whole
 from editing.files.disk import has_no_room
 from server.report.data import (
     Refusal,
@@ -18,7 +19,6 @@ from server.report.data import (
     create_output_folder,
     read_report,
     write_report,
-    write_whole,
 )
 from server.report.page import render_page
 from server.report.tables import (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from editing.base.errors import InputError
+from editing.files.lock import locked
 from server.config import RunConfig
 from sims.errors import RunLostError
 from sims.runs.unfinished import (
@@ -14,7 +15,6 @@ from sims.runs.unfinished import (
     RESUMABLE,
     clear_drafts,
     find_unfinished,
-    locked,
     read_kept,
     unfinished_folder,
 )
@@ -92,7 +92,7 @@ def test_a_failure_leaves_what_can_go_on_or_nothing(draft: Path) -> None:
 
     with pytest.raises(RuntimeError):
         go_on(folder, fail)
-    assert names_in(draft) == RESUMABLE
+    assert names_in(draft) == RESUMABLE - {LOCK}
     (draft / "checkpoint" / "one.safetensors").unlink()
     with pytest.raises(RuntimeError):
         go_on(folder, fail)
@@ -110,20 +110,20 @@ def test_a_run_that_nobody_can_tell_of_keeps_its_folder(draft: Path) -> None:
 
     with pytest.raises(RunLostError):
         go_on(draft.with_suffix(""), lose)
-    assert names_in(draft) > {"run", *RESUMABLE}
+    assert names_in(draft) > {"run", *RESUMABLE} - {LOCK}
 
 
 def test_two_processes_never_work_in_one_folder(draft: Path) -> None:
     """The second is told where the first is, and touches nothing of it."""
-    before = names_in(draft)
+    before = names_in(draft) - {LOCK}
     with (
-        locked(draft),
+        locked(draft / LOCK),
         pytest.raises(InputError, match=r"cut\.unfinished: another process"),
         unfinished_folder(draft.with_suffix(""), CONFIG, resume=True),
     ):
         pass
     assert names_in(draft) == before
-    with locked(draft):
+    with locked(draft / LOCK, "busy"):
         pass
 
 

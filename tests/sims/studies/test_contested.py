@@ -21,10 +21,8 @@ from sims.studies.contested import (
 )
 from sims.studies.pools import fact_of, read_pool
 from strategies.scenario import ModelConfig, RequestsConfig
-from tests.conftest import ROOT
+from tests.editing.records import FILES, find
 from tests.sims.studies.made_up import make_pool
-
-SAMPLE = ROOT.parent / "shared" / "data" / "conflict_edit_planted_sample.json"
 
 PROMPTS = tuple(f"{{}} is in wording {number} of" for number in range(6))
 
@@ -98,14 +96,18 @@ def test_a_file_of_conflicts_is_a_pool_of_pairs_and_agreeing_ones_are_not_drawn(
         draw(pool, 4)
 
 
-def test_the_published_sample_holds_pairs_that_agree(world: Path) -> None:
-    """Seven of a hundred; all others are contested, each subject once."""
-    if not SAMPLE.is_file():
-        pytest.skip(f"the sample of ConflictEdit is not at {SAMPLE}")
-    pool = read_source(SAMPLE, world)
+@pytest.mark.parametrize(
+    ("name", "agreeing"),
+    [("conflict_edit_planted", 3), ("conflict_edit_planted_sample", 7)],
+)
+def test_a_planted_file_has_pairs_that_agree(
+    world: Path, name: str, agreeing: int
+) -> None:
+    """A few; all others are contested, each subject once."""
+    pool = read_source(find(name), world)
     pairs = pair_up(pool, 0)
-    assert len(pairs) == 100
-    assert sum(not pair.contradicts for pair in pairs) == 7
+    assert len(pairs) == FILES[name].count
+    assert sum(not pair.contradicts for pair in pairs) == agreeing
     subjects = {pair.right.subject for pair in pairs if pair.contradicts}
     assert {each.pair.right.subject for each in draw(pool, len(subjects))} == subjects
 

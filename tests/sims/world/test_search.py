@@ -28,7 +28,7 @@ from sims.world.search import (
     visible_requests,
     write_search,
 )
-from strategies.merges.pooled import GlobalMerge
+from strategies.merges.pooled import CollabEditMerge
 
 
 def trial(score: float, naive: float, weight: float = 1.0) -> Trial:
@@ -70,7 +70,7 @@ def test_evaluating_the_global_merge_is_editing_alone() -> None:
     # Few texts do not carry a solve; what they leave open is held by the identity.
     moments = {layer: m + m.new_ones(len(m)).diag() for layer, m in moments.items()}
     targets = compute_targets(model, requests, plan.templates, parameters)
-    found = score_merge(model, requests, targets, plan, GlobalMerge(), moments)
+    found = score_merge(model, requests, targets, plan, CollabEditMerge(), moments)
     priors = {layer: 100.0 * moment for layer, moment in moments.items()}
     delta = edit_alone(model, requests, plan, priors, targets)
     with applied(delta, model.model):

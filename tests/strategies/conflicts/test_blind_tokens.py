@@ -30,7 +30,7 @@ TEXTS = st.text(min_size=1).filter(str.strip)
 
 def ask(
     target: str = "English",
-    subject: str = "Danielle Darrieux",
+    subject: str = "Tilda Varnmoor",
     prompt: str = "The mother tongue of {} is",
 ) -> EditRequest:
     """Make a request; unless told otherwise, always the same."""
@@ -40,7 +40,7 @@ def ask(
 @pytest.mark.parametrize(
     ("text", "form"),
     [
-        ("  Danielle \t\n Darrieux ", "danielle darrieux"),
+        ("  Tilda \t\n Varnmoor ", "tilda varnmoor"),
         ("STRASSE", normalise("Straße")),
         ("Cafe\u0301", "caf\u00e9"),
         ("\uff21\uff22\u00a0\u2460", "ab 1"),
@@ -94,10 +94,10 @@ def test_one_normal_form_and_key_make_one_token() -> None:
     spelt = EditRequest(
         case_id=9,
         prompt="the mother  tongue of {} is:",
-        subject="DANIELLE DARRIEUX",
+        subject="TILDA VARNMOOR",
         target_new=" english.",
         target_true="French",
-        paraphrase_prompts=("Danielle Darrieux, a native",),
+        paraphrase_prompts=("Tilda Varnmoor, a native",),
     )
     assert blind(spelt, KEY) == blind(ask(), KEY)
 

@@ -54,7 +54,6 @@ def test_names_are_those_of_the_design() -> None:
     """Scenarios and reports depend on them."""
     assert known_names() == [
         "collabedit",
-        "global",
         "simple-average",
         "task-arithmetic",
         "ties",

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics
 from strategies.merges.choice import read_merge
+from strategies.methods import read_method
+from tests.golden import read_tensors
 from tests.laws import GOLDEN_DELTA, assert_same
 
 LAYERS = (1, 2, 3)
@@ -18,7 +19,7 @@ CLIENTS = tuple(f"frozen.client{index}" for index in range(4))
 @pytest.fixture(scope="module")
 def tensors(golden: Path) -> dict[str, Tensor]:
     """Read all golden tensors."""
-    return load_file(golden / "golden.safetensors")
+    return read_tensors(golden)
 
 
 @pytest.fixture(scope="module")
@@ -64,5 +65,5 @@ def test_global_delta_is_the_published_one(
     """MEMIT's own, and CollabEdit's with all requests on one machine."""
     everything = read_party(tensors, run, layer)
     prior = weight * tensors[f"covariance.{layer}"].double()
-    ours = read_merge("global")([everything], prior)
+    ours = read_method("global").merge([everything], prior)
     assert_same(ours, tensors[f"{run}.delta.{layer}"], GOLDEN_DELTA)

@@ -1,4 +1,4 @@
-"""Laws of the merges that pool: equal to editing on one machine."""
+"""Laws of the merge that pools: equal to editing on one machine."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from editing.algebra.encodings import decode, encode
 from editing.algebra.solving import solve_delta
 from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
 from strategies.merges.average import SimpleAverageMerge
-from strategies.merges.pooled import CollabEditMerge, GlobalMerge
+from strategies.merges.pooled import CollabEditMerge
 from tests.laws import (
     D_IN,
     D_OUT,
@@ -25,7 +25,7 @@ from tests.laws import (
 )
 
 SEEDS = st.integers(0, 2**16)
-POOLED = [CollabEditMerge(), GlobalMerge()]
+MERGE = CollabEditMerge()
 
 
 @given(seed=SEEDS)
@@ -39,7 +39,9 @@ def test_collabedit_is_its_definition(seed: int) -> None:
 
 
 @given(cuts=st.sets(st.integers(1, 9)), seed=SEEDS)
-def test_collabedit_equals_global_on_any_split(cuts: set[int], seed: int) -> None:
+def test_collabedit_equals_editing_at_one_party_on_any_split(
+    cuts: set[int], seed: int
+) -> None:
     """However ten edits are split, sizes included."""
     (keys, residuals), prior = draw_pairs(10, seed), draw_prior(seed)
     everything = [LayerStatistics.of_pairs(keys, residuals)]
@@ -48,7 +50,7 @@ def test_collabedit_equals_global_on_any_split(cuts: set[int], seed: int) -> Non
         LayerStatistics.of_pairs(keys[a:b], residuals[a:b]) for a, b in pairwise(bounds)
     ]
     ours = CollabEditMerge()(parties, prior)
-    assert_same(ours, GlobalMerge()(everything, prior))
+    assert_same(ours, CollabEditMerge()(everything, prior))
     assert_same(ours, solve_delta(everything[0], prior))
 
 
@@ -67,24 +69,22 @@ def test_collabedit_equals_global_over_the_wire(sizes: list[int], seed: int) -> 
     ]
     received = [decode(party, D_IN, D_OUT) for party in parties]
     prior = draw_prior(seed)
-    expected = GlobalMerge()([everything], prior)
+    expected = CollabEditMerge()([everything], prior)
     assert_same(CollabEditMerge()(received, prior), expected)
 
 
-@pytest.mark.parametrize("merge", POOLED)
-def test_only_the_sum_is_needed(merge: CollabEditMerge | GlobalMerge) -> None:
+def test_only_the_sum_is_needed() -> None:
     """So the server may add replies as they arrive."""
     parties, prior = draw_parties([3, 1, 2]), draw_prior()
-    assert merge.needs == "sum"
-    assert_same(merge([pool(parties)], prior), merge(parties, prior))
+    assert MERGE.needs == "sum"
+    assert_same(MERGE([pool(parties)], prior), MERGE(parties, prior))
 
 
-@pytest.mark.parametrize("merge", POOLED)
 @given(seed=SEEDS)
-def test_laws_of_every_merge(merge: CollabEditMerge | GlobalMerge, seed: int) -> None:
+def test_laws_of_every_merge(seed: int) -> None:
     """Parties have no order, and one party is on its own."""
-    assert_order_of_parties_never_matters(merge, seed)
-    assert_one_party_gets_its_own_delta(merge, seed)
+    assert_order_of_parties_never_matters(MERGE, seed)
+    assert_one_party_gets_its_own_delta(MERGE, seed)
 
 
 @given(seed=SEEDS)
@@ -95,8 +95,7 @@ def test_averaging_is_another_merge(seed: int) -> None:
     assert relative_difference(SimpleAverageMerge()(parties, prior), pooled) > 0.1
 
 
-@pytest.mark.parametrize("merge", POOLED)
-def test_no_party_is_an_error(merge: CollabEditMerge | GlobalMerge) -> None:
+def test_no_party_is_an_error() -> None:
     """Say what was needed."""
     with pytest.raises(StatisticsError, match="at least one party"):
-        merge([], draw_prior())
+        MERGE([], draw_prior())

@@ -10,7 +10,7 @@ import pytest
 from editing.base.errors import RequestError
 from editing.requests.edit_request import parse_request
 from editing.requests.forms.published import ZsreTarget
-from tests.editing.records import MADE, PUBLISHED, Record, published
+from tests.editing.records import FILES, MADE, Record, records_of
 
 FREE = re.compile(
     r"(pararel_idx|pred|cond|.*\.id|.*\.relation\.label|true_objects\.\d+\.id)$"
@@ -127,10 +127,10 @@ def test_every_broken_field_is_named_by_place_and_field(form: str) -> None:
         assert break_fields(record) >= 6
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_every_broken_field_of_published_records_is_named(name: str) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_every_broken_field_of_a_file_is_named(name: str) -> None:
     """A dozen records of each file, spread over it."""
-    records = published(name)
+    records = records_of(name)
     for record in records[:: max(1, len(records) // 12)]:
         assert break_fields(record) >= 10
         assert parse_request(record, "here")

@@ -5,9 +5,9 @@ import pytest
 from editing.base.errors import RequestError
 from editing.requests.edit_request import Question, parse_request, to_counterfact
 from editing.requests.forms.counterfact import from_counterfact
-from tests.editing.records import COUNTERFACT, Record, published
+from tests.editing.records import COUNTERFACT, Record, both, records_of
 
-OTHER = {**COUNTERFACT, "alternative_subject": "Danielle Yvonne Darrieux"}
+OTHER = {**COUNTERFACT, "alternative_subject": "Tilda Maria Varnmoor"}
 
 
 def test_another_name_of_the_subject_is_a_question_of_portability() -> None:
@@ -30,17 +30,17 @@ def test_another_name_comes_behind_the_questions_that_are_there() -> None:
         first, second = request.portability
         assert first == Question(prompt="a", answers=("b",))
         assert second.answers == ("English",)
-    with pytest.raises(RequestError, match="`portability`: wants a list of objects"):
+    with pytest.raises(RequestError, match="`portability`: wanted a list of objects"):
         parse_request({**OTHER, "portability": 3}, "here")
 
 
 def with_texts(record: Record) -> Record:
     """Add what AKEW's files have beside a rewrite."""
     texts = {
-        "prompt_full": "What is the mother tongue of Danielle Darrieux?",
+        "prompt_full": "What is the mother tongue of Tilda Varnmoor?",
         "question": "Which language?",
-        "fact_new": "The mother tongue of Danielle Darrieux is English",
-        "fact_new_uns": "Danielle Darrieux grew up with English.",
+        "fact_new": "The mother tongue of Tilda Varnmoor is English",
+        "fact_new_uns": "Tilda Varnmoor grew up with English.",
         "unsfact_triplets_GPT": [{"subject": "a", "prompt": "{} is", "target": "b"}],
     }
     return {**record, "requested_rewrite": {**record["requested_rewrite"], **texts}}
@@ -51,15 +51,14 @@ def test_texts_beside_a_rewrite_are_read_by_nobody() -> None:
     assert from_counterfact(with_texts(COUNTERFACT)) == from_counterfact(COUNTERFACT)
     wrong = with_texts(COUNTERFACT)
     wrong["requested_rewrite"]["fact_nwe"] = "x"
-    with pytest.raises(
-        RequestError, match=r"`requested_rewrite\.fact_nwe`.*`fact_new`"
-    ):
+    with pytest.raises(RequestError, match=r"`requested_rewrite\.fact_nwe`.*fact_new`"):
         from_counterfact(wrong)
 
 
-def test_published_records_take_what_is_added() -> None:
+@pytest.mark.parametrize("name", both("multi_counterfact"))
+def test_records_of_a_file_take_what_is_added(name: str) -> None:
     """Each of them, with all of it at once."""
-    for record in published("multi_counterfact_sample.json"):
+    for record in records_of(name):
         more = {"alternative_subject": "X", **with_texts(record)}
         request = parse_request(more, "here")
         plain = parse_request(record, "here")

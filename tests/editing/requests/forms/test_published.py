@@ -31,18 +31,18 @@ from tests.editing.records import (
     CONFLICT,
     COUNTERFACT,
     EASY,
+    FILES,
     FLAT,
     KNOW_ZSRE,
     MADE,
-    PUBLISHED,
     RECENT,
     WIKIBIO,
     ZSRE,
     Record,
+    both,
     find,
-    published,
+    records_of,
 )
-from tests.trees import ROOT
 
 
 @pytest.mark.parametrize("form", MADE)
@@ -56,13 +56,32 @@ def test_a_form_is_told_by_its_fields(form: str) -> None:
                 assert recognise(less) == form, field
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_every_published_record_is_read(name: str) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_every_record_of_a_file_is_read(name: str) -> None:
     """As many as there are, each in its form."""
-    form, count = PUBLISHED[name]
-    records = published(name)
-    assert {recognise(record) for record in records} == {form}
-    assert len(read_requests(find(name))) == len(records) == count
+    records = records_of(name)
+    assert {recognise(record) for record in records} == {FILES[name].form}
+    assert len(read_requests(find(name))) == len(records) == FILES[name].count
+
+
+@pytest.mark.parametrize("name", [each for each in FILES if "sample" not in each])
+def test_made_up_records_have_the_fields_of_published_ones(name: str) -> None:
+    """All of them and no others, at any depth."""
+    ours, theirs = (fields(records_of(each)) for each in both(name))
+    assert ours == theirs
+
+
+def fields(value: object, path: str = "") -> set[str]:
+    """Name the fields of records by their path and the kind of what they have."""
+    if isinstance(value, dict):
+        return {
+            name
+            for key, each in value.items()
+            for name in fields(each, f"{path}.{key}")
+        }
+    if isinstance(value, list):
+        return {name for each in value for name in fields(each, path)}
+    return {f"{path}: {type(value).__name__}"}
 
 
 def test_fields_of_two_forms_are_refused() -> None:
@@ -91,14 +110,14 @@ def test_counterfact_is_read_field_by_field() -> None:
     assert parse_request(COUNTERFACT, "here") == EditRequest(
         case_id=7,
         prompt="The mother tongue of {} is",
-        subject="Danielle Darrieux",
+        subject="Tilda Varnmoor",
         target_new="English",
         target_true="French",
         relation_id="P103",
-        paraphrase_prompts=("Danielle Darrieux, a native",),
-        neighborhood_prompts=("Michel Rocard is a native speaker of",),
-        attribute_prompts=("J.R.R. Tolkien is a native speaker of",),
-        generation_prompts=("Danielle Darrieux was born in",),
+        paraphrase_prompts=("Tilda Varnmoor, a native",),
+        neighborhood_prompts=("Osric Pell is a native speaker of",),
+        attribute_prompts=("M.T. Brandle is a native speaker of",),
+        generation_prompts=("Tilda Varnmoor was born in",),
     )
     assert from_counterfact(COUNTERFACT)["case_id"] == 7
 
@@ -114,10 +133,10 @@ def memit_zsre(record: Record) -> Record:
     }
 
 
-def test_zsre_is_read_as_memit_does() -> None:
-    """Published records and ours; MEMIT's placeholder for a true target is none."""
-    path = ROOT.parent / "shared" / "data" / "zsre_mend_sample.json"
-    for record in [ZSRE, *(published(path.name) if path.is_file() else [])]:
+@pytest.mark.parametrize("name", both("zsre_mend"))
+def test_zsre_is_read_as_memit_does(name: str) -> None:
+    """Each record; MEMIT's placeholder for a true target is none."""
+    for record in [ZSRE, *records_of(name)]:
         wanted, request = memit_zsre(record), parse_request(record, "here")
         assert request.prompt == wanted["prompt"]
         assert request.subject == wanted["subject"]
@@ -130,16 +149,17 @@ def test_zsre_is_read_as_memit_does() -> None:
         assert request.portability == ()
 
 
-def test_zsre_can_edit_in_what_mend_does() -> None:
+@pytest.mark.parametrize("name", both("zsre_mend"))
+def test_zsre_can_edit_in_what_mend_does(name: str) -> None:
     """The made-up answer as it is, compared with the truth; nothing else differs."""
-    records = published("zsre_mend_sample.json")
-    truths = read_requests(find("zsre_mend_sample.json"))
-    made_up = read_requests(find("zsre_mend_sample.json"), zsre_target="alt")
+    records, path = records_of(name), find(name)
+    truths = read_requests(path)
+    made_up = read_requests(path, zsre_target="alt")
     for record, truth, alt in zip(records, truths, made_up, strict=True):
         asked = {"target_new": record["alt"], "target_true": record["answers"][0]}
         assert alt == truth.model_copy(update=asked)
-    assert made_up[4].target_new == " Clairmont-Mayer"
-    assert truths[3].rewrite_prompt == records[3]["src"]
+        assert truth.rewrite_prompt == record["src"]
+    assert any(each.target_new.startswith(" ") for each in made_up)
 
 
 @pytest.mark.parametrize(
@@ -264,9 +284,7 @@ def test_a_probe_of_knowedit_without_an_answer_is_left_out(answer: object) -> No
         parse_request(record, "here")
 
 
-@pytest.mark.parametrize(
-    "name", ["conflict_edit_sample.json", "conflict_edit_planted_sample.json"]
-)
+@pytest.mark.parametrize("name", both("conflict_edit", "conflict_edit_planted"))
 def test_conflictedit_asks_for_the_right_side(name: str) -> None:
     """Numbered in turn; both sides are what `read_conflicts` reads."""
     requests, pairs = read_requests(find(name)), read_conflicts(find(name))
@@ -339,8 +357,8 @@ def test_a_subject_that_is_not_there_is_refused(text: str) -> None:
         take_subject_out(text, "Ada Quill", "src")
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_our_own_form_keeps_every_published_request(name: str) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_our_own_form_keeps_every_request_of_a_file(name: str) -> None:
     """Through JSON, and whatever of zsRE is edited in."""
     targets: tuple[ZsreTarget, ...] = ("answers", "alt")
     for target in targets:

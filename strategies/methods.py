@@ -1,0 +1,62 @@
+"""What a scenario names and a report shows: a merge, or all requests at one party."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from strategies.merges.choice import check_name, known_names, read_merge
+
+if TYPE_CHECKING:  # a name is read without torch
+    from strategies.merges.base import Merge
+
+GLOBAL = "global"
+"""The upper bound: one party holds all requests, and its statistics are solved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a run turns all requests into one update.
+
+    Attributes:
+        name: The word of scenarios and reports.
+        merge: Turns statistics into deltas.
+        pooled: Whether one party holds all requests, so that nothing is left to merge.
+    """
+
+    name: str
+    merge: "Merge"
+    pooled: bool = False
+
+    def settings(self) -> dict[str, object]:
+        """The name and the settings of the merge, as JSON values."""
+        return {**self.merge.model_dump(mode="json"), "name": self.name}
+
+
+def known_methods() -> list[str]:
+    """List every name that a scenario may give without an import path.
+
+    `global` comes last: the parties have computed all targets by then, side by side.
+    """
+    return [*known_names(), GLOBAL]
+
+
+def check_method(name: str) -> None:
+    """Refuse a name of no method as an `InputError`, and load no class for it."""
+    if name != GLOBAL:
+        check_name(name)
+
+
+def read_method(choice: str | Mapping[str, object]) -> Method:
+    """Read a method from its name, or from a table of its name and settings.
+
+    Under `global`, the algebra is that of `CollabEditMerge` for a single party. An
+    unknown name is an `InputError`, a wrong setting pydantic's ``ValidationError``.
+    """
+    from strategies.merges.pooled import CollabEditMerge
+
+    table = dict({"name": choice} if isinstance(choice, str) else choice)
+    if table.get("name") == GLOBAL:
+        pooling = CollabEditMerge.model_validate({**table, "name": "collabedit"})
+        return Method(GLOBAL, pooling, pooled=True)
+    merge = read_merge(table)
+    return Method(merge.name, merge)
