@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sims.cli.options import Precision, parse_layers, refuse_existing_file
+from sims.cli.options import Precision, check_new_file, parse_layers
 
 app = typer.Typer()
 
@@ -72,7 +72,7 @@ def estimate_covariance(
     from sims.console import announce_loading
 
     chosen = parse_layers(layers) if layers else None
-    refuse_existing_file(output)
+    check_new_file(output)
     announce_loading()
     from sims.runs.covariance import EstimationOptions, estimate_to_file
 

@@ -10,9 +10,13 @@ from sims.cli.options import (
     ScenarioArgument,
     SetOption,
     VerboseOption,
+    check_new_folder,
 )
 
 app = typer.Typer()
+
+MAX_DAYS = 36_500
+"""The longest validity of a certificate: a century."""
 
 
 @app.command("credentials")
@@ -35,7 +39,10 @@ def make_credentials(
         ),
     ] = None,
     days: Annotated[
-        int, typer.Option(min=1, help="For how long the certificates are valid.")
+        int,
+        typer.Option(
+            min=1, max=MAX_DAYS, help="For how long the certificates are valid."
+        ),
     ] = 365,
     add: Annotated[
         bool,
@@ -104,12 +111,12 @@ def deploy_locally(
     same run in one process.
     """
     from server.config import read_scenario
-    from server.report.data import next_folder, refuse_existing
+    from server.report.data import next_folder
     from sims.console import announce_loading
 
     config = read_scenario(scenario, [f"parties.count={parties}", *(settings or [])])
     folder = (output or next_folder("deploy-local")).absolute()
-    refuse_existing(folder)
+    check_new_folder(folder)
     announce_loading()
     from sims.runs.agreement import deploy_locally as deploy
 

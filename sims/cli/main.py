@@ -25,11 +25,21 @@ from sims.cli.options import (
     ScenarioArgument,
     SetOption,
     VerboseOption,
+    check_new_folder,
 )
 from sims.cli.presets import app as presets
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
 from sims.errors import RunFailedError
+
+FILE_ERRORS = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""What a path that a user named may raise where nobody checked it before."""
 
 BAD_INPUT = 2
 FAILED = 1
@@ -62,7 +72,7 @@ EngineOption = Annotated[
     Engine,
     typer.Option(
         help="flower starts Flower's simulation and ends it afterwards; in-process "
-        "runs the same apps in this process, for a quick look and for debugging."
+        "runs the same apps in this process, for short runs and for debugging."
     ),
 ]
 OutputOption = Annotated[
@@ -152,11 +162,11 @@ def summarize_results(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS…")],
     runs: Annotated[
         str | None,
-        typer.Option(metavar="RUN,…", help="Take these alone, as run_003 or 3."),
+        typer.Option(metavar="RUN,…", help="Average these runs only, as run_003 or 3."),
     ] = None,
     first: Annotated[
         int | None,
-        typer.Option(min=1, help="Take this many cases of each run, by number."),
+        typer.Option(min=1, help="Average this many cases of each run, by number."),
     ] = None,
     output: Annotated[
         list[Path] | None,
@@ -178,12 +188,12 @@ def summarize_results(
 @app.command("cache")
 def show_target_cache(
     clear: Annotated[
-        bool, typer.Option("--clear", help="Remove the targets that are kept.")
+        bool, typer.Option("--clear", help="Remove the cached targets.")
     ] = False,
 ) -> None:
-    """Show the targets that are kept between runs, or remove them.
+    """Show the targets that are cached between runs, or remove them.
 
-    A target is found again only where everything that determines it is the same.
+    A cached target is used only if everything that determines it is the same.
     """
     from sims.runs.jobs import clear_target_cache, describe_target_cache
 
@@ -195,16 +205,19 @@ def train_embedded_model(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to make.")
     ] = Path("results/world"),
-    seed: Annotated[int, typer.Option(help="Draws the world and the weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the world and the weights.")] = 0,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Training steps; the recipe's if left out."),
     ] = None,
 ) -> None:
-    """Train the embedded model anew, on a world of made-up facts."""
+    """Train the embedded model again, on a world of made-up facts."""
+    from sims.console import announce_loading
+
+    check_new_folder(output)
+    announce_loading()
     from sims.world.training import train_world
 
-    refuse_existing_folder(output)
     train_world(output, seed, steps)
     typer.echo(f"Model: {output}")
 
@@ -232,10 +245,13 @@ def search_hyperparameters(
         str, typer.Option(help="A model folder or `embedded`.")
     ] = "embedded",
 ) -> None:
-    """Search the embedded model's hyperparameters and record every trial."""
+    """Search a model's hyperparameters and record every trial."""
+    from sims.console import announce_loading
+
+    check_new_folder(output)
+    announce_loading()
     from sims.world.search import search
 
-    refuse_existing_folder(output)
     search(output, model)
     typer.echo(f"Trials: {output}")
 
@@ -251,10 +267,13 @@ def start_run(
     """Validate the settings, then load the libraries, which takes much longer."""
     from server.config import read_scenario
     from sims.console import announce_loading
+    from sims.processes.superlink import check_connection
 
     config = read_scenario(scenario, settings)
     if output is not None:
-        refuse_existing_folder(output)
+        check_new_folder(output)
+    if engine.startswith("connection:"):
+        check_connection(engine.removeprefix("connection:"))
     announce_loading()
     from sims.runs.jobs import run_job
 
@@ -311,13 +330,6 @@ def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
         )
 
 
-def refuse_existing_folder(path: Path) -> None:
-    """Refuse to overwrite a folder."""
-    from server.report.data import refuse_existing
-
-    refuse_existing(path)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
     try:
@@ -326,6 +338,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(error, BAD_INPUT)
     except RunFailedError as error:
         fail(error, FAILED)
+    except FILE_ERRORS as error:
+        fail(explain_file_error(error), BAD_INPUT)
+
+
+def explain_file_error(error: OSError) -> InputError:
+    """Name the file or folder that could not be read or written, and the reason."""
+    return InputError(
+        f"{error.filename}: cannot be read or written ({error.strerror}); name another "
+        "path, or change who may use it"
+    )
 
 
 def fail(error: Exception, code: int) -> None:

@@ -4,11 +4,13 @@ Heavy libraries are imported inside the commands, so that ``--help`` answers at 
 """
 
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from editing.base.errors import InputError
 from sims.cli.options import Precision, parse_layers
 
 app = typer.Typer()
@@ -101,7 +103,8 @@ def estimate_sizes(
         Precision, typer.Option(help="The model's precision.")
     ] = Precision.FLOAT32,
     bandwidth: Annotated[
-        float, typer.Option(min=0.001, help="The server's connection, in Mbit/s.")
+        float,
+        typer.Option(min=0.001, max=1e9, help="The server's connection, in Mbit/s."),
     ] = 1000.0,
     layout: Annotated[
         Layout, typer.Option("--format", help="The output format.")
@@ -116,6 +119,8 @@ def estimate_sizes(
     from sims.sizes.shapes import read_shape
     from sims.sizes.tables import to_json, to_markdown, to_table
 
+    if not isfinite(bandwidth):
+        raise InputError(f"--bandwidth {bandwidth}: wanted a number of Mbit/s")
     shape = read_shape(model, parse_layers(layers) if layers else None)
     found = [
         Estimate(

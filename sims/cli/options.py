@@ -1,12 +1,21 @@
 """Options of several commands, and how they are read."""
 
+import os
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from enum import StrEnum
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_type_hints
 
 import typer
 
 from editing.base.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 DEFAULT_SCENARIO = SCENARIOS / "default.toml"
@@ -59,6 +68,37 @@ ConnectionOption = Annotated[
 ]
 
 
+def takes(
+    options: type[Options],
+) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Turn a function of one options value into a command with an option a field.
+
+    Args:
+        options: A dataclass whose fields are annotated as typer's parameters are.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    parameters = [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            annotation=hints[field.name],
+            default=Parameter.empty if field.default is MISSING else field.default,
+        )
+        for field in fields(options)
+    ]
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        def command(**values: object) -> None:
+            function(options(**values))
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        command.__annotations__ = hints
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
 def parse_layers(layers: str) -> tuple[int, ...]:
     """Read ``3,4,5``.
 
@@ -74,11 +114,40 @@ def parse_layers(layers: str) -> tuple[int, ...]:
     return numbers
 
 
-def refuse_existing_file(output: Path) -> None:
-    """Refuse to overwrite a file, before anything takes long.
+def check_new_file(path: Path, option: str = "--output") -> None:
+    """Validate that a new file can be made, before anything takes long.
 
     Raises:
-        InputError: If it exists.
+        InputError: If it exists, or its place admits no new file.
     """
-    if output.exists():
-        raise InputError(f"{output} exists and is never overwritten; name another file")
+    if path.exists():
+        raise InputError(f"{path} exists and is never overwritten; name another file")
+    check_place(path, option)
+
+
+def check_new_folder(path: Path, option: str = "--output") -> None:
+    """Validate that a new folder can be made, before anything takes long.
+
+    Raises:
+        InputError: If it exists, or its place admits no new folder.
+    """
+    if path.exists():
+        raise InputError(
+            f"The output folder {path} exists and is never overwritten; name another "
+            f"with {option}, or move it away"
+        )
+    check_place(path, option)
+
+
+def check_place(path: Path, option: str) -> None:
+    """Validate that the nearest folder that exists may be written to.
+
+    Raises:
+        InputError: If it is a file, or may not be written to.
+    """
+    place = next(each for each in path.absolute().parents if each.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "may not be written to" if place.is_dir() else "is a file"
+        raise InputError(
+            f"{option} {path}: cannot be made, for {place} {reason}; name another place"
+        )

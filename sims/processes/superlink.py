@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from editing.base.errors import InputError
 from sims.errors import RunFailedError, RunLostError
 from strategies.scenario import FlatValue
 
@@ -205,6 +207,30 @@ def ask_status(link: SuperLink, run_id: str, patience: float) -> tuple[str, str]
             if time.monotonic() >= deadline:
                 raise RunLostError(str(error)) from None
         time.sleep(AGAIN_SECONDS)
+
+
+def check_connection(name: str) -> None:
+    """Refuse a SuperLink that the user's Flower configuration does not name.
+
+    Raises:
+        InputError: Naming those that it names.
+    """
+    home = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr")
+    file = home / "config.toml"
+    try:
+        links = tomllib.loads(file.read_text(encoding="utf-8-sig")).get("superlink")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--connection {name}: Flower's configuration {file} cannot be read "
+            f"({type(error).__name__}); name the SuperLink's address there"
+        ) from None
+    tables = links if isinstance(links, dict) else {}
+    known = [key for key, table in tables.items() if isinstance(table, dict)]
+    if name not in known:
+        raise InputError(
+            f"--connection {name}: {file} has no table [superlink.{name}]; it has "
+            f"{', '.join(known) or 'none'}"
+        )
 
 
 @contextmanager

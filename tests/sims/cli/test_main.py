@@ -120,6 +120,8 @@ def test_help_waits_for_no_heavy_library() -> None:
     assert not HEAVY & set(done.stdout.split())
 
 
+EMBEDDED = ("--model", "embedded", "--requests", "embedded")
+DELTA = ("--model", "embedded", "--delta", "delta.safetensors")
 BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
 
 
@@ -141,6 +143,18 @@ BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
             "did you mean 'gpt2-xl'?",
         ),
         (["export-model", "."], "never overwritten"),
+        (["run", "--output", "pool.json/x"], "pool.json is a file"),
+        (["run", "--connection", "nowhere"], "no table [superlink.nowhere]"),
+        (["evaluate", *EMBEDDED, "--output", "pool.json/x"], "pool.json is a file"),
+        (["evaluate", *EMBEDDED, "--output", "lent"], "never overwritten"),
+        (["apply", *DELTA, "--output", "pool.json/x"], "pool.json is a file"),
+        (["apply", *DELTA, "--output", "x", "--rank", "3"], "add --as lora"),
+        (["revert", *DELTA, "--output", "lent"], "never overwritten"),
+        (["train-world", "--output", "pool.json/x"], "pool.json is a file"),
+        (["search", "--output", "pool.json/x"], "pool.json is a file"),
+        (["estimate", "--bandwidth", "nan"], "--bandwidth nan: wanted a number"),
+        (["flower"], "wanted a command of `flwr`"),
+        (["flower", "--stop", "run"], "wanted a command of `flwr`"),
         (["run", "--resume", "nowhere"], "no unfinished run lies in"),
         (["run", "--resume", "x", "--set", "run.rounds=2"], "leave the scenario"),
         (["compare", "--schedule", "then"], "'alone', got"),
@@ -158,9 +172,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
     words: str,
     use_engine: Callable[[Engine], None],
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Before anything is started, and without a traceback."""
     use_engine(never)
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_text('[superlink.local]\naddress = ":local:"\n')
     Path("bad.json").write_text(BAD_REQUESTS)
     assert exit_code(*arguments) == 2
     written = capsys.readouterr()
@@ -218,6 +236,22 @@ def test_a_command_prints_a_line_before_heavy_libraries_load(tmp_path: Path) -> 
     assert "Starting: loading torch, transformers and Flower" in first
     assert last.startswith("Error: ")
     assert done.returncode == 2
+
+
+def test_a_path_that_nobody_validated_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """A command may meet a path that it cannot read in the middle of its work."""
+    gone = tmp_path / "gone"
+    monkeypatch.setattr("sims.runs.jobs.describe_target_cache", gone.read_text)
+        "sims.runs.jobs.describe_target_cache", lambda: Path(gone).open()
+    )
+    assert exit_code("cache") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: {gone}: cannot be read or written (No such file")
+    assert error.count("\n") == 1
 
 
 def test_an_unknown_option_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
