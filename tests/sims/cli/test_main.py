@@ -246,8 +246,6 @@ def test_a_path_that_nobody_validated_is_one_line_and_exit_code_2(
     """A command may meet a path that it cannot read in the middle of its work."""
     gone = tmp_path / "gone"
     monkeypatch.setattr("sims.runs.jobs.describe_target_cache", gone.read_text)
-        "sims.runs.jobs.describe_target_cache", lambda: Path(gone).open()
-    )
     assert exit_code("cache") == 2
     error = capsys.readouterr().err
     assert error.startswith(f"Error: {gone}: cannot be read or written (No such file")
