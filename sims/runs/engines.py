@@ -6,9 +6,11 @@ Flower configuration.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 
@@ -114,6 +116,22 @@ def name_run(config: RunConfig, folder: Path, engine: str) -> RunConfig:
         name = config.run.name or f"{folder.name}-{token_hex(4)}"
     named = config.run.model_copy(update={"name": name})
     return config.model_copy(update={"run": named})
+
+
+def search_path_of(config: RunConfig) -> str:
+    """PYTHONPATH for the server: where the merges from outside the tree were found.
+
+    Flower starts the server in another folder, from which they cannot be imported.
+    """
+    places = [os.environ.get("PYTHONPATH", "")]
+    for name in config.compared:
+        if ":" in name:
+            spec = find_spec(name.partition(":")[0].partition(".")[0])
+            assert spec is not None, "the settings are validated"
+            packages = spec.submodule_search_locations
+            file = next(iter(packages), None) if packages else spec.origin
+            places.append(str(Path(str(file)).absolute().parent))
+    return os.pathsep.join(filter(None, dict.fromkeys(places)))
 
 
 def check_engine(config: RunConfig, engine: str) -> None:

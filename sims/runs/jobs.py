@@ -31,6 +31,7 @@ from sims.runs.engines import (
     describe_start,
     has_own_nodes,
     name_run,
+    search_path_of,
 )
 from sims.runs.unfinished import (
     CHECKPOINT,
@@ -124,6 +125,7 @@ def execute(
         flat = flatten(complete(config, draft, progress))
         run = choose_engine(engine, draft, verbose=verbose)
         places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
+        places["PYTHONPATH"] = search_path_of(config)
         with (
             following(progress, console or open_console(stderr=True)) as follower,
             environment(places),

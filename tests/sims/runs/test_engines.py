@@ -1,5 +1,7 @@
 """What carries a run, and what it cannot carry."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from sims.runs.engines import (
     choose_engine,
     has_own_nodes,
     name_run,
+    search_path_of,
 )
 from sims.runs.in_process import run_in_process
 
@@ -72,6 +75,22 @@ def test_a_run_that_failed_after_a_round_says_how_to_resume_it(
             raise RunFailedError("lost")
         command = f"python -m sims run --resume {tmp_path}{words}"
         assert str(failed.value) == f"lost. {advice} {command}"
+
+
+def test_a_server_elsewhere_finds_the_merges_from_outside_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules and packages, wherever they were imported from; known ones need none."""
+    assert search_path_of(RunConfig()) == os.environ.get("PYTHONPATH", "")
+    (tmp_path / "alone.py").write_text("")
+    (tmp_path / "deep" / "package").mkdir(parents=True)
+    (tmp_path / "deep" / "package" / "__init__.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", "/first")
+    monkeypatch.setattr("sys.path", [str(tmp_path), str(tmp_path / "deep"), *sys.path])
+    merges = ("ties", "alone:Merge", "package.inner:Merge", "package.other:Merge")
+    config = RunConfig(run=ScheduleConfig(compare=True, merges=merges))
+    found = search_path_of(config).split(os.pathsep)
+    assert found == ["/first", str(tmp_path), str(tmp_path / "deep")]
 
 
 def test_an_interrupted_run_says_what_is_kept_of_it(
