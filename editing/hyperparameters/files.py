@@ -25,9 +25,22 @@ from editing.base.validation import (
     shorten,
     suggest,
 )
+from editing.files.text import parse_json, read_text
 from editing.hyperparameters.config import Hyperparameters
 
-METHODS = ("MEMIT",)
+METHOD = "MEMIT"
+
+OTHER_METHODS = {
+    "nullspace_threshold": "AlphaEdit",
+    "L2": "AlphaEdit",
+    "P_loc": "AlphaEdit",
+    "emmet_lambda": "EMMET",
+    "update_norm_lambda": "EMMET",
+    "nll_loss_factor": "PMET",
+    "rewrite_module_tmps": "PMET",
+    "neuron_threshold": "NSE",
+}
+"""Keys that only the files of another method have, most of which do not name it."""
 
 BOOKKEEPING = {
     "alg": "",
@@ -91,13 +104,30 @@ def read_hyperparameter_file(path: Path) -> HyperparameterFile:
     table = reader(path)
     if not isinstance(table, dict):
         raise InputError(f"{path}: wanted a table of keys, got {_kind(table)}.")
-    method = table.get("alg_name", table.get("alg", METHODS[0]))
-    if method not in METHODS:
-        raise InputError(
-            f"{path}: `alg_name` is {method!r}, and these are the hyperparameters of "
-            "another method; wanted those of MEMIT."
-        )
+    _refuse_other_methods(table, path)
     return split_fields({str(key): value for key, value in table.items()}, path)
+
+
+def _refuse_other_methods(table: Mapping[str, object], path: Path) -> None:
+    """Refuse the hyperparameters of a method that computes another update.
+
+    Raises:
+        InputError: Naming the method, and the key that tells.
+    """
+    named = str(table.get("alg_name", table.get("alg", METHOD)))
+    theirs = [key for key in table if key in OTHER_METHODS]
+    if named.upper() != METHOD:
+        raise InputError(
+            f"{path}: `alg_name` is {named!r}; wanted the hyperparameters of {METHOD}. "
+            f"Name a file for {METHOD}."
+        )
+    if theirs:
+        keys = " and ".join(f"`{key}`" for key in theirs)
+        raise InputError(
+            f"{path}: {keys} set up {OTHER_METHODS[theirs[0]]}; wanted the "
+            f"hyperparameters of {METHOD}. Name a file for {METHOD}, or remove "
+            f"{keys} to edit by {METHOD} with the other values."
+        )
 
 
 def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
@@ -118,8 +148,13 @@ def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
         raise InputError(f"{path}: {describe_unknown(unknown)}.")
     kept = {key: value for key, value in fields.items() if key in BOOKKEEPING}
     values = {k: as_number(k, v) for k, v in fields.items() if k in FIELDS}
-    # A report is JSON, and YAML and TOML know dates besides.
-    plain = json.loads(json.dumps(told | kept, default=str))
+    # A report is JSON; YAML and TOML also have dates and numbers that are not finite.
+    try:
+        plain = json.loads(json.dumps(told | kept, default=str, allow_nan=False))
+    except ValueError:
+        raise InputError(
+            f"{path}: wanted finite numbers, got NaN or infinity."
+        ) from None
     return HyperparameterFile(values, plain)
 
 
@@ -185,7 +220,11 @@ def _explain(error: ValidationError, values: Mapping[str, object]) -> str:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(_read_text(path), object_pairs_hook=_without_repeats)
+        return parse_json(
+            _read_text(path),
+            object_pairs_hook=_without_repeats,
+            parse_constant=_refuse_constant,
+        )
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}).") from None
 
@@ -216,11 +255,15 @@ def _read_yaml(path: Path) -> object:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text in UTF-8 ({error.reason}).") from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a finite number")
 
 
 def _without_repeats(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:

@@ -111,7 +111,7 @@ def deploy_locally(
     same run in one process.
     """
     from server.config import read_scenario
-    from server.report.data import next_folder
+    from server.output import next_folder
     from sims.console import announce_loading
 
     config = read_scenario(scenario, [f"parties.count={parties}", *(settings or [])])

@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from sims.cli.options import Precision, check_new_file, takes
+from sims.cli.options import (
+    Precision,
+    TargetSpace,
+    TargetSpaceOption,
+    check_new_file,
+    takes,
+)
 
 app = typer.Typer()
 
@@ -56,6 +62,7 @@ class EvaluationOptions:
             help="Names of the model's modules, if its family is not known.",
         ),
     ] = None
+    target_space: TargetSpaceOption = TargetSpace.AUTO
     zsre_target: Annotated[
         Literal["answers", "alt"],
         typer.Option(help="The field of zsRE's records that holds the edited target."),
@@ -64,7 +71,7 @@ class EvaluationOptions:
         bool,
         typer.Option(
             "--attribute-prompts",
-            help="Evaluate prompts of other subjects for which the new object is true.",
+            help="Evaluate prompts of other subjects whose true object is the new one.",
         ),
     ] = False
     generation: Annotated[
@@ -158,5 +165,6 @@ def evaluate_delta(options: EvaluationOptions) -> None:
         device=options.device,
         hyperparameters=options.hyperparameters,
         zsre_target=options.zsre_target,
+        target_space=options.target_space.value,
         measures=Measures.model_validate(options.measures),
     )

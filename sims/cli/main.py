@@ -28,6 +28,7 @@ from sims.cli.options import (
     check_new_folder,
 )
 from sims.cli.presets import app as presets
+from sims.cli.search import app as searches
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
 from sims.errors import RunFailedError
@@ -65,6 +66,7 @@ app.add_typer(evaluations)
 app.add_typer(flower)
 app.add_typer(operations)
 app.add_typer(presets)
+app.add_typer(searches)
 app.add_typer(splits)
 
 
@@ -236,16 +238,16 @@ def export_embedded_model(
     )
 
 
-@app.command("search")
-def search_hyperparameters(
+@app.command("search-world")
+def search_embedded_hyperparameters(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to make.")
-    ] = Path("results/search"),
+    ] = Path("results/search-world"),
     model: Annotated[
-        str, typer.Option(help="A model folder or `embedded`.")
+        str, typer.Option(help="A folder made by train-world, or `embedded`.")
     ] = "embedded",
 ) -> None:
-    """Search a model's hyperparameters and record every trial."""
+    """Repeat the recorded search for the embedded model's hyperparameters."""
     from sims.console import announce_loading
 
     check_new_folder(output)

@@ -97,7 +97,6 @@ def render_markdown() -> str:
 def tables() -> Iterator[Table]:
     """Yield the tables of a scenario, then what merges, nodes and editors take."""
     from clients.settings import NodeConfig
-
     from editing.hyperparameters.config import Hyperparameters
     from server.config import RunConfig
     from strategies.merges.choice import known_names, read_merge

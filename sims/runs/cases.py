@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from editing.files.json_text import dump_json
 from sims.errors import RunFailedError
 from sims.runs.unfinished import RULINGS
 
@@ -41,7 +42,7 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
                 file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
             for line in lines if number == rounds else ():
                 case = json.loads(line)
-                text = json.dumps(case, indent=1, ensure_ascii=False)
+                text = dump_json(case, 1)
                 (place / f"case_{case['case_id']}.json").write_text(text, "utf-8")
     if (private / RULINGS).is_file():
         shutil.copy(private / RULINGS, folder / RULINGS)

@@ -8,11 +8,11 @@ from editing.base.errors import InputError
 from editing.covariance.texts import check_local_text
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
-from editing.models.token_rows import tokenize_target, tokenize_text
+from editing.models.token_rows import BARE, tokenize_rewrite
 from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import resolve_model
 from server.config import RunConfig
-from server.report.data import refuse_existing
+from server.output import refuse_existing
 from sims.runs.engines import check_engine, has_own_nodes
 from strategies.partitioning.partitions import check_supply
 from strategies.scenario import FEDERATED
@@ -36,8 +36,8 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     planted = [
         request
         for number in range(1, config.run.rounds + 1)
-        for hand in shares.in_round(number)
-        for request in hand.rivals
+        for own in shares.in_round(number)
+        for request in own.contradictions
     ]
     check_fit(resolve_model(config.model.path), [*shares.pool, *planted])
 
@@ -50,8 +50,8 @@ def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
     """
     tokenizer, longest = load_tokenizer(model_path)
     for request in requests:
-        row = tokenize_text(tokenizer, request.rewrite_prompt)
-        length = len(row.ids) + len(tokenize_target(tokenizer, request.target_new))
+        row, target = tokenize_rewrite(tokenizer, BARE, request)
+        length = len(row.ids) + len(target)
         if length > longest:
             raise InputError(
                 f"Request {request.case_id}: subject, prompt and target take {length} "

@@ -2,10 +2,9 @@
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -16,9 +15,11 @@ from editing.covariance.cache import user_cache
 from editing.sources.embedded import locate_embedded, resolve_model
 from server.app import choose_folder
 from server.config import RunConfig
-from server.report.data import create_output_folder, read_report
-from server.report.tables import write_bytes
-from sims.console import Follower, ProgressEvent, following, open_console, tabulate
+from server.monitoring.events import EVENTS
+from server.output import create_output_folder
+from server.report.data import read_report
+from server.report.tables import list_warnings, write_bytes
+from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
 from sims.runs.cases import gather_cases, take_results
 from sims.runs.checks import check_early
@@ -46,7 +47,6 @@ from sims.runs.unfinished import (
 from strategies.scenario import FlatValue, flatten
 
 PRIVATE_HOME, CACHE = "COLLABEDIT_HOME", "COLLABEDIT_CACHE"
-PROGRESS = "progress.jsonl"
 
 
 def run_job(
@@ -106,6 +106,7 @@ def execute(
     *,
     resume: bool = False,
     verbose: bool = False,
+    advise: bool = True,
     console: Console | None = None,
 ) -> None:
     """Run a scenario and leave a complete folder of results, or one to resume.
@@ -116,32 +117,28 @@ def execute(
     """
     check_early(config, folder, engine)
     config = name_run(config, folder, engine)
-    with (
-        unfinished_folder(folder, config, resume=resume) as draft,
-        tempfile.TemporaryDirectory(prefix="collabedit-") as scratch,
-    ):
-        # The server of a connection may not see this machine's temporary files.
-        progress = (draft if has_own_nodes(engine) else Path(scratch)) / PROGRESS
-        flat = flatten(complete(config, draft, progress))
+    with unfinished_folder(folder, config, resume=resume) as draft:
+        flat = flatten(complete(config, draft))
         run = choose_engine(engine, draft, verbose=verbose)
         places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
         places["PYTHONPATH"] = search_path_of(config)
         with (
-            following(progress, console or open_console(stderr=True)) as follower,
+            following(draft / EVENTS, console or open_console(stderr=True)) as follower,
             environment(places),
-            advising(draft, engine, "compare" if config.run.compare else "run"),
+            advising(draft, engine, "compare" if config.run.compare else "run")
+            if advise
+            else nullcontext(),
         ):
-            follower.show(ProgressEvent(message=describe_start(engine, config)))
+            follower.show(describe_start(engine, config))
             carry_out(run, flat, config.parties.count, follower)
         take_results(draft / WRITTEN)
         gather_cases(draft / PARTIES, draft, config.run.rounds)
-        (draft / PROGRESS).unlink(missing_ok=True)
 
 
 def carry_out(
     run: Run, flat: Mapping[str, FlatValue], parties: int, follower: Follower
 ) -> None:
-    """Run, and raise an error that the server reported as one of ours.
+    """Run, and raise the error with which the server ended the run.
 
     Raises:
         InputError: If the server refused the run's input.
@@ -150,20 +147,25 @@ def carry_out(
     try:
         run(flat, parties)
     except RunFailedError as failure:
-        last = follower.finish()
-        if last is None or last.error is None:
+        end = follower.finish()
+        if end is None or end.error is None:
             raise
-        if last.kind == "input":
-            raise InputError(last.error) from None
-        raise RunFailedError(f"{last.error} ({failure})") from None
-    last = follower.finish()
-    if last is not None and last.error is not None:
-        raise RunFailedError(last.error)
+        if end.cause == "input":
+            raise InputError(end.error) from None
+        raise RunFailedError(f"{end.error} ({failure})") from None
+    end = follower.finish()
+    if end is not None and end.error is not None:
+        raise RunFailedError(end.error)
+
+
+def execute_trial(config: RunConfig, folder: Path, engine: str) -> None:
+    """Run a trial of a study, which says itself how it is resumed."""
+    execute(config, folder, engine, advise=False)
 
 
 def execute_quietly(config: RunConfig, folder: Path, engine: str) -> None:
-    """Run one of several scenarios at once, without their progress on the screen."""
-    execute(config, folder, engine, console=Console(quiet=True))
+    """Run a trial at the same time as others, without showing its progress."""
+    execute(config, folder, engine, advise=False, console=Console(quiet=True))
 
 
 @contextmanager
@@ -181,14 +183,13 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def complete(config: RunConfig, draft: Path, progress: Path) -> RunConfig:
+def complete(config: RunConfig, draft: Path) -> RunConfig:
     """Fill in the model's folder, and the places of all that the run writes."""
     model = config.model.model_copy(update={"path": resolve_model(config.model.path)})
     output = config.output.model_copy(
         update={
             "directory": str(draft / WRITTEN),
             "checkpoint": str(draft / CHECKPOINT),
-            "progress": str(progress),
             "watch": str(draft),
         }
     )
@@ -224,10 +225,14 @@ def chosen_cache() -> Path:
 def show_results(folder: Path, console: Console) -> None:
     """Print the comparison, the parties missing from it, and the report's place."""
     report = read_report(folder / "report.json")
-    console.print(tabulate(report))
+    console.print(tabulate(report, console.width))
+    for warning in list_warnings(report):
+        console.print(
+            f"Warning: {warning}", soft_wrap=True, highlight=False, markup=False
+        )
     for run in report.runs:
         for number, metrics in enumerate(run.metrics, start=1):
-            missing = [f"node {each.node}, {each.reason}" for each in metrics.refusals]
+            missing = [f"{each.label}: {each.reason}" for each in metrics.refusals]
             if missing:
                 line = f"{run.merge}, round {number} without: {'; '.join(missing)}"
                 console.print(line, soft_wrap=True, highlight=False, markup=False)

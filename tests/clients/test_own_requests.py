@@ -7,12 +7,8 @@ from typing import Any
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.own_requests import (
-    ClientConfig,
-    read_client_config,
-    requests_of_round,
-    shared_requests,
-)
+from clients.own_requests import requests_of_round, shared_requests
+from clients.settings import ClientConfig, read_client_config
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest, to_counterfact
 from strategies.scenario import FlatValue, PartiesConfig, PriorConfig
@@ -363,7 +359,7 @@ def test_named_records_of_the_common_source_are_left_out(
 ) -> None:
     """A party's own file has other numbers, so that its node refuses."""
     records = [to_counterfact(each) for each in world_requests()[:7]]
-    records[2] = {**records[2], "case_id": "bad"}
+    records[2] = {**records[2], "case_id": ["bad"]}
     file = write_json(tmp_path / "some.json", records)
     settings = {"source": str(file), "skip": "[3]"}
     parties = {"requests-per-round": 2, "count": 3}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.monitoring.status import STATUS, read_status
+from server.monitoring.status import read_status
 from sims.processes.federation import deployed
 from sims.runs.status import advise
 from tests.federation import assert_same_delta, world_requests
@@ -58,11 +58,11 @@ def test_a_killed_link_takes_its_server_app_along_and_the_status_says_how_to_go_
     nodes = sites.node_configs()
     broken = Path(str(nodes[0]["requests-path"]))
     broken.write_text('[{"prompt": "{} works for"', encoding="utf-8")
-    place = sites.results.with_name("results.unfinished")
+    events = sites.events_file
     with deployed(tmp_path / "processes", nodes, database=True) as programs:
         run = programs.link.submit(sites.flat)
         sites.wait_for("targets", 1)
-        wait_until(lambda: error_of(place) is not None, "the party to be left out")
+        wait_until(lambda: error_of(events) is not None, "the party to be left out")
         programs.server.kill()
         programs.restart_server()
         status, _ = wait_for_end(programs, run)
@@ -71,13 +71,13 @@ def test_a_killed_link_takes_its_server_app_along_and_the_status_says_how_to_go_
     assert status == "finished:failed"
     assert [str(broken) in log for log in logs] == [False, True]
     assert not sites.results.exists()
-    found = read_status(place / STATUS)
+    found = read_status(events)
     assert found.state == "running"
-    assert error_of(place) == "it reported requests that are malformed"
-    advice = advise(found, place, datetime.now(UTC) + timedelta(hours=1))
+    assert error_of(events) == "it reported requests that are malformed"
+    advice = advise(found, events.parent, datetime.now(UTC) + timedelta(hours=1))
     assert "start it again with the same settings" in advice[1]
 
 
-def error_of(place: Path) -> str | None:
+def error_of(events: Path) -> str | None:
     """What the status says of the first party."""
-    return read_status(place / STATUS).parties[0].error
+    return read_status(events).parties[0].error

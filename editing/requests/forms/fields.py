@@ -1,6 +1,7 @@
 """The kinds of fields that published requests have, and what is said of bad ones."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
@@ -42,6 +43,56 @@ def _check_template(text: str) -> str:
     return text
 
 
+def number(case_id: object) -> Fields:
+    """Give a record's case number, or nothing if it has none."""
+    return {} if case_id is None else {"case_id": case_id}
+
+
+def spelled_number(case_id: object) -> int | None:
+    """The number that a record's case id is, or spells in digits; None for a text."""
+    if isinstance(case_id, str):
+        text = case_id.strip()
+        return int(text) if re.fullmatch(r"[+-]?[0-9]{1,19}", text) else None
+    return case_id if isinstance(case_id, int) else None
+
+
+def _read_case_name(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"wanted a number or a text, got {shorten(value)}")
+    return str(value)
+
+
+def want_list(example: str) -> Callable[[object], object]:
+    """Refuse what is not a list, and show one that is wanted."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, list | tuple):
+            raise ValueError(
+                f"wanted a list of objects such as {example}, got {shorten(value)}"
+            )
+        return value
+
+    return check
+
+
+def want_object(holding: str, example: str) -> Callable[[object], object]:
+    """Refuse what is not an object, and show one that is wanted.
+
+    Args:
+        holding: How it holds its values, such as ``by kind``.
+        example: A value that would do, as JSON.
+    """
+
+    def check(value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                f"wanted an object {holding} such as {example}, got {shorten(value)}"
+            )
+        return value
+
+    return check
+
+
 def _read_object(value: object) -> object:
     text = value.get("str") if isinstance(value, Mapping) else None
     if not isinstance(text, str):
@@ -51,7 +102,9 @@ def _read_object(value: object) -> object:
 
 def _read_label(value: object) -> object:
     label = value.get("label") if isinstance(value, Mapping) else value
-    if not isinstance(label, str) or not label.strip():
+    if isinstance(label, str) and not label.strip():
+        raise ValueError("is empty")
+    if not isinstance(label, str):
         raise ValueError(f'wants a text or {{"label": "..."}}, got {shorten(value)}')
     return label
 
@@ -70,14 +123,16 @@ def _read_spellings(value: object) -> tuple[str, ...]:
         flat.extend(each if isinstance(each, list | tuple) else [each])
     texts = [each for each in flat if isinstance(each, str)]
     if len(texts) < len(flat):
-        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+        odd = next(each for each in flat if not isinstance(each, str))
+        within = " in it" if isinstance(value, list | tuple) else ""
+        raise ValueError(f"wants a text or a list of texts, got {shorten(odd)}{within}")
     return tuple(dict.fromkeys(each for each in texts if each.strip()))
 
 
 def _read_answers(value: object) -> tuple[str, ...]:
     found = _read_spellings(value)
     if not found:
-        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+        raise ValueError("is empty; wants a text or a list of texts")
     return found
 
 
@@ -92,6 +147,7 @@ Single = Annotated[Text, BeforeValidator(_read_single)]
 Template = Annotated[Text, AfterValidator(_check_template)]
 StrObject = Annotated[Text, BeforeValidator(_read_object)]
 Label = Annotated[str, BeforeValidator(_read_label)]
+CaseName = Annotated[Text, BeforeValidator(_read_case_name)]
 Answers = Annotated[tuple[str, ...], BeforeValidator(_read_answers)]
 Spellings = Annotated[tuple[str, ...], BeforeValidator(_read_spellings)]
 

@@ -1,7 +1,7 @@
 """Laws of hyperparameter files: published ones are read as they are, no key is lost."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -145,9 +145,116 @@ def test_numbers_are_the_fields_that_hold_one() -> None:
     assert frozenset(fields) == NUMBERS
 
 
+EASYEDIT: dict[str, object] = {
+    "alg_name": "MEMIT",
+    "model_name": "./hugging_cache/some-model",
+    "stats_dir": "./data/stats",
+    "device": 1,
+    **PUBLISHED,
+    "lm_head_module": "transformer.wte",
+    "model_parallel": False,
+}
+"""What a file of EasyEdit's for MEMIT looks like; a tied head goes by the embedding."""
+
+OTHERS: dict[str, tuple[dict[str, object], str]] = {
+    "AlphaEdit of its authors": (
+        {"model_name": "m", **PUBLISHED, "nullspace_threshold": 0.02, "L2": 10},
+        r"`nullspace_threshold` and `L2` set up AlphaEdit; .*Name a file for MEMIT, or",
+    ),
+    "AlphaEdit of EasyEdit": (
+        {"alg_name": "AlphaEdit", "P_loc": "p.pt", **PUBLISHED, "L2": 10},
+        "`alg_name` is 'AlphaEdit'; wanted the hyperparameters of MEMIT",
+    ),
+    "EMMET of EasyEdit": (
+        {**PUBLISHED, "update_norm_lambda": 0, "emmet_lambda": 0.1},
+        "`update_norm_lambda` and `emmet_lambda` set up EMMET",
+    ),
+    "PMET of EasyEdit": (
+        {
+            "alg_name": "PMET",
+            **PUBLISHED,
+            "rewrite_module_tmps": ["model.layers.{}.mlp.down_proj"],
+            "nll_loss_factor": 1,
+        },
+        "`alg_name` is 'PMET'; wanted",
+    ),
+    "NSE": (
+        {**PUBLISHED, "alpha": 2.5, "upper_bound": 50, "neuron_threshold": 1.0},
+        "`neuron_threshold` set up NSE",
+    ),
+    "ROME of EasyEdit": (
+        {"alg_name": "ROME", **PUBLISHED, "layers": [5]},
+        "`alg_name` is 'ROME'; wanted",
+    ),
+    "ROME of its authors": (
+        {
+            **{k: v for k, v in PUBLISHED.items() if k != "mom2_update_weight"},
+            "layers": [17],
+            "mom2_adjustment": False,
+            "context_template_length_params": [[5, 10], [10, 10]],
+        },
+        "`mom2_adjustment`: wanted true, got false",
+    ),
+}
+"""Files of other methods, as their programs write them, and what is said of each."""
+
+
+@pytest.mark.parametrize("make", [to_json, to_yaml])
+def test_files_for_memit_of_every_program_are_read(
+    tmp_path: Path, make: Callable[[Path, Mapping[str, object]], Path]
+) -> None:
+    """MEMIT's own, which CollabEdit has too, AlphaEdit's with a name, EasyEdit's."""
+    files = [PUBLISHED, {"model_name": "m", **PUBLISHED}, MACHINE | PUBLISHED, EASYEDIT]
+    for values in files:
+        read = read_hyperparameters(make(tmp_path, values))
+        wanted = {key: values[key] for key in PUBLISHED}
+        assert read.model_dump(mode="json") == wanted
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("make", [to_json, to_yaml])
+def test_a_file_of_another_method_is_refused_by_the_method(
+    tmp_path: Path, name: str, make: Callable[[Path, Mapping[str, object]], Path]
+) -> None:
+    """Most do not name it; read as MEMIT's, it would edit in another way in silence."""
+    values, said = OTHERS[name]
+    with pytest.raises(InputError, match=said) as caught:
+        read_hyperparameters(make(tmp_path, values))
+    assert "unknown key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [to_json, to_yaml, to_toml])
+def test_a_byte_order_mark_is_no_part_of_a_file(
+    tmp_path: Path, make: Callable[[Path, Mapping[str, object]], Path]
+) -> None:
+    """Editors of Windows write one."""
+    path = make(tmp_path, PUBLISHED)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert read_hyperparameters(path).model_dump(mode="json") == PUBLISHED
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", '{"layers": [1], "batch_size": NaN}'),
+        ("a.json", '{"layers": [1], "v_lr": Infinity}'),
+        ("a.yaml", "layers: [1]\nbatch_size: .nan"),
+        ("a.toml", "layers = [1]\nbatch_size = inf"),
+    ],
+)
+def test_no_number_that_is_not_finite_reaches_a_report(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    """What is kept of a file is written as JSON, which has none."""
+    path = write(tmp_path, text, name)
+    with pytest.raises(InputError, match="finite number"):
+        read_hyperparameter_file(path)
+
+
 @pytest.mark.parametrize("suffix", ["json", "yaml", "toml"])
 @pytest.mark.parametrize(
-    ("key", "nearest"), [("v_lrr", "v_lr"), ("stat_dir", "stats_dir"), ("L2", None)]
+    ("key", "nearest"), [("v_lrr", "v_lr"), ("stat_dir", "stats_dir"), ("Q7", None)]
 )
 def test_an_unknown_key_is_named_with_the_nearest_known_one(
     tmp_path: Path, suffix: str, key: str, nearest: str | None
@@ -190,7 +297,7 @@ def test_several_unknown_keys_are_one_message(tmp_path: Path) -> None:
         ("a.yaml", "- 1", r"a\.yaml: wanted a table of keys, got list"),
         ("a.toml", "v_lr = ", r"a\.toml: not TOML \(Invalid value \(at end"),
         ("a.txt", "", r"a\.txt: wanted a hyperparameter file that ends in \.json, "),
-        ("a.yaml", "alg_name: ROME", r"a\.yaml: `alg_name` is 'ROME'.* MEMIT\."),
+        ("a.yaml", "alg_name: ROME", r"a\.yaml: `alg_name` is 'ROME'; .* MEMIT\."),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_file_and_line(
