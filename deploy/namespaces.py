@@ -7,7 +7,7 @@ name and with node authentication, and the operator works on the SuperLink's hos
 
     sudo .venv/bin/python -m deploy.namespaces --nodes 2
 
-It needs root and the program ``ip`` (Linux's iproute2), and leaves nothing behind.
+It needs root and the program ``ip`` (Linux's iproute2), and removes all that it made.
 """
 
 import argparse
@@ -219,7 +219,7 @@ def federate(folder: Path, nodes: int, output: Path, settings: Sequence[str]) ->
 
     Args:
         folder: For all that is written on the way.
-        nodes: How many hosts beside the SuperLink's.
+        nodes: How many hosts apart from the SuperLink's.
         output: The folder to make for the results.
         settings: What is put over the scenario, as ``table.key=value``.
 

@@ -320,8 +320,8 @@ def interruptible() -> Iterator[None]:
 
 def search_path() -> str:
     """Put this Python's programs first: Flower starts its own by their bare names."""
-    beside = str(Path(sys.executable).parent)
-    return os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
+    programs = str(Path(sys.executable).parent)
+    return os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
 
 
 def executable(name: str) -> str:
@@ -330,8 +330,8 @@ def executable(name: str) -> str:
     Raises:
         RunFailedError: If Flower is not installed.
     """
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    own = Path(sys.executable).parent / name
+    found = str(own) if own.exists() else shutil.which(name)
     if found is None:
         raise RunFailedError(f"`{name}` is not installed; `make demo` installs it")
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from editing.files.json_text import dump_json
 from sims.errors import RunFailedError
-from sims.runs.unfinished import RULINGS
+from sims.runs.unfinished import RESOLUTIONS
 
 
 def take_results(written: Path) -> None:
@@ -44,8 +44,8 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
                 case = json.loads(line)
                 text = dump_json(case, 1)
                 (place / f"case_{case['case_id']}.json").write_text(text, "utf-8")
-    if (private / RULINGS).is_file():
-        shutil.copy(private / RULINGS, folder / RULINGS)
+    if (private / RESOLUTIONS).is_file():
+        shutil.copy(private / RESOLUTIONS, folder / RESOLUTIONS)
 
 
 def find_cases(private: Path) -> dict[str, dict[int, list[str]]]:

@@ -241,5 +241,5 @@ def show_results(folder: Path, console: Console) -> None:
 
 def export_model(folder: Path) -> None:
     """Copy the embedded model to a new folder."""
-    with create_output_folder(folder.absolute()) as beside:
-        shutil.copytree(locate_embedded(), beside, dirs_exist_ok=True)
+    with create_output_folder(folder.absolute()) as draft:
+        shutil.copytree(locate_embedded(), draft, dirs_exist_ok=True)

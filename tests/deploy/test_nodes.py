@@ -29,7 +29,7 @@ def test_the_nodes_of_the_file_are_renumbered_copies_of_the_first(node: int) -> 
     assert renumber_all(services["node-0"], node) == services[f"node-{node}"]
 
 
-def test_as_many_nodes_are_in_the_file_as_its_steps_are_told() -> None:
+def test_as_many_nodes_are_in_the_file_as_its_steps_count() -> None:
     """The count, and the first number that is free."""
     nodes = [name for name in raw()["services"] if name.startswith("node-")]
     assert len(nodes) == FIRST_NEW

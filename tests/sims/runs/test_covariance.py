@@ -1,4 +1,4 @@
-"""The commands that count a covariance and show one, on a model on disk."""
+"""The commands that estimate a covariance and show one, on a model on disk."""
 
 import io
 import re
@@ -287,7 +287,7 @@ def test_layers_are_numbers() -> None:
 
 
 def test_speed_and_time_left_leave_out_what_an_earlier_call_counted() -> None:
-    """They begin with the first batch that is told of."""
+    """They begin with the first batch that is done."""
     now = [0.0]
     pace = Pace(10_000, clock=lambda: now[0])
     assert pace.left == "unknown"
