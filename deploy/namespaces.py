@@ -7,7 +7,7 @@ name and with node authentication, and the operator works on the SuperLink's hos
 
     sudo .venv/bin/python -m deploy.namespaces --nodes 2
 
-It needs root and the program ``ip`` (Linux's iproute2), and leaves nothing behind.
+It needs root and the program ``ip`` (Linux's iproute2), and removes all that it made.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from editing.base.errors import InputError
 from server.output import refuse_existing
 from sims.errors import RunFailedError
 from sims.processes.credentials import Credentials, make_credentials
-from sims.processes.federation import clean_environment, make_place
+from sims.processes.federation import clean_environment, make_place, party_name
 from sims.processes.programs import Program
 from sims.processes.superlink import (
     APP,
@@ -166,17 +166,18 @@ def node_program(
 ) -> Program:
     """Describe the SuperNode of one party."""
     place = make_place(folder / f"node_{number}", clean_environment())
-    told = place.folder / "node.toml"
+    settings = place.folder / "node.toml"
     config: dict[str, FlatValue] = {
+        "name": party_name(number),
         "partition-id": number,
         "requests-path": str(requests),
         "model-path": str(MODEL),
     }
-    told.write_text(write_toml(config), encoding="utf-8")
+    settings.write_text(write_toml(config), encoding="utf-8")
     command = [executable("flower-supernode"), "--superlink", f"{SERVER}:{PORT}"]
     command += ["--root-certificates", str(made.authority)]
     command += ["--auth-supernode-private-key", str(made.node_key(number))]
-    command += ["--node-config", str(told)]
+    command += ["--node-config", str(settings)]
     return place.program(f"node {number}", host.command(command))
 
 
@@ -218,7 +219,7 @@ def federate(folder: Path, nodes: int, output: Path, settings: Sequence[str]) ->
 
     Args:
         folder: For all that is written on the way.
-        nodes: How many hosts beside the SuperLink's.
+        nodes: How many hosts apart from the SuperLink's.
         output: The folder to make for the results.
         settings: What is put over the scenario, as ``table.key=value``.
 

@@ -139,6 +139,7 @@ def prepare(
     config: RunConfig,
     on_tokens: Callable[[int], None] | None = None,
     texts: TextPool | None = None,
+    on_model: Callable[[], None] = lambda: None,
 ) -> Preparation:
     """Load and check everything that a run needs, before a client is asked for more.
 
@@ -148,11 +149,13 @@ def prepare(
         config: What the run may set.
         on_tokens: Told the number of tokens that the covariance has counted.
         texts: Asks the parties for theirs; wanted if the covariance is federated.
+        on_model: Called once the model is loaded.
     """
     path = resolve_model(config.model.path)
     chosen = choose_hyperparameters(config.editing, path)
     log(logging.INFO, "Hyperparameters: %s", chosen.origin)
     model = chosen.load(path, config.model.dtype, config.model.device)
+    on_model()
     folder = Path(path) if Path(path).is_dir() else None
     parameters = chosen.fit(model)
     plan = Plan(

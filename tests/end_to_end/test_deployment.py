@@ -12,7 +12,7 @@ from editing.algebra.deltas import load_delta
 from editing.requests.edit_request import to_counterfact
 from sims.processes.federation import Federation, deployed
 from sims.processes.superlink import CONNECTION
-from sims.runs.deployment import AGREEMENT
+from sims.runs.agreement import AGREEMENT
 from tests.federation import assert_same_bits, world_requests, write_json
 from tests.processes import is_gone, needs_proc, processes_of
 from tests.sites import wait_until

@@ -341,6 +341,29 @@ def test_a_comparison_keeps_the_settings_of_the_merge_that_is_named(
     assert choose_methods(alone) == [methods["ties"]]
 
 
+OUTSIDE = "tests.strategies.merges.test_choice"
+
+
+def test_a_merge_named_by_import_path_is_compared_too(runs: Runs) -> None:
+    """With all known ones where it is the run's merge, or as the list says."""
+    path = f"{OUTSIDE}:FirstParty"
+    settings = settings_of(runs.world, merge={"name": path}, run={"compare": True})
+    names = [each.name for each in choose_methods(read_run_config(settings))]
+    assert path in names
+    assert {*known_methods()} < {*names}
+    assert names[-1] == "global"
+    report = runs.run(run={"compare": True, "merges": f'["ties", "{path}"]'})
+    assert [run.merge for run in report.runs] == ["ties", path]
+
+
+def test_two_merges_of_one_name_are_refused(world: Path) -> None:
+    """The second would write over the results of the first."""
+    merges = f'["{OUTSIDE}:NamedFirstParty", "{OUTSIDE}:SameName"]'
+    settings = settings_of(world, run={"compare": True, "merges": merges})
+    with pytest.raises(InputError, match="have the name 'first'"):
+        choose_methods(read_run_config(settings))
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
