@@ -4,10 +4,9 @@
 
 A SuperLink and one SuperNode a party run on this machine, as
 `sims.processes.federation` starts them, and merge `collabedit` over one or more rounds.
-Seconds and bytes are what the server writes to `exchanges.jsonl` and `metrics.jsonl`:
-an exchange takes as long as its slowest party, and its bytes are of the content of all
-parties' messages. With `--clients warm` the processes of clients are forked by
-`sims.processes.warm_clients`.
+Seconds and bytes are those in the server's `events.jsonl`: an exchange takes as long as
+its slowest party, and its bytes are of the content of all parties' messages. With
+`--clients warm` the processes of clients are forked by `sims.processes.warm_clients`.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from editing.files.atomic import write_private
 from editing.requests.edit_request import read_requests
 from editing.sources.embedded import locate_embedded
 from server.config import RunConfig, read_scenario
-from server.monitoring.metrics_log import EXCHANGES, METRICS
+from server.monitoring.events import EVENTS, NodeExchange, RoundEnded, read_events
 from sims.processes.credentials import make_credentials
 from sims.processes.federation import Federation, clean_environment, deployed, describe
 from sims.processes.programs import Program
@@ -179,23 +178,25 @@ def end_all(federation: Federation, keepers: Sequence[Program]) -> None:
 
 
 def read_exchanges(results: Path) -> list[Exchange]:
-    """Sum the server's lines over parties, in the order of the run."""
-    found: dict[tuple[int, str, int], list[Mapping[str, float]]] = {}
+    """Sum the exchanges over parties, in the order of the run."""
+    found: dict[tuple[int, str, int], list[NodeExchange]] = {}
     seen: dict[tuple[int, str, int], int] = {}
-    for text in (results / EXCHANGES).read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        whose = (line["round"], line["phase"], line["node"])
+    for event in read_events(results / EVENTS):
+        if not isinstance(event, NodeExchange):
+            continue
+        whose = (event.round, event.phase, event.node)
         seen[whose] = seen.get(whose, 0) + 1
-        found.setdefault((line["round"], line["phase"], seen[whose]), []).append(line)
+        key = (event.round, event.phase, seen[whose])
+        found.setdefault(key, []).append(event)
     return [
         Exchange(
             number,
             phase,
-            max(line["seconds"] for line in lines),
-            sum(int(line["bytes_down"]) for line in lines),
-            sum(int(line["bytes_up"]) for line in lines),
+            max(each.seconds for each in events),
+            sum(each.bytes_down for each in events),
+            sum(each.bytes_up for each in events),
         )
-        for (number, phase, _), lines in found.items()
+        for (number, phase, _), events in found.items()
     ]
 
 
@@ -215,11 +216,11 @@ def table(exchanges: Sequence[Exchange], options: argparse.Namespace) -> str:
 
 def round_table(results: Path, seconds: float) -> str:
     """Write one row a round, and the seconds of the whole run."""
-    lines = (results / METRICS).read_text(encoding="utf-8").splitlines()
     rows = "".join(
-        f"| {line['round']} | {line['seconds']:.1f} "
-        f"| {line['bytes_down'] / KB:.1f} | {line['bytes_up'] / KB:.1f} |\n"
-        for line in map(json.loads, lines)
+        f"| {each.round} | {each.seconds:.1f} "
+        f"| {each.bytes_down / KB:.1f} | {each.bytes_up / KB:.1f} |\n"
+        for each in read_events(results / EVENTS)
+        if isinstance(each, RoundEnded)
     )
     return (
         f"\n| round | s | kB down | kB up |\n|---|---|---|---|\n{rows}"

@@ -22,7 +22,7 @@ from editing.hyperparameters.config import Plan, Schedule
 from editing.memit.keys import extract_keys
 from editing.memit.pipeline import edit_alone
 from editing.memit.residuals import compute_residuals, read_hidden
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets
 from strategies.merges.choice import read_merge
 from tests.golden import (
     CLIENTS,
@@ -84,7 +84,7 @@ def measure(case: Golden) -> Iterator[Line]:
     targets = compute_targets(
         case.model, case.requests, case.templates, case.parameters
     )
-    yield from _target_lines(case, targets)
+    yield from _target_lines(case, targets.states)
     yield from _pair_lines(case)
     yield from _delta_lines(case, targets)
     yield from _merge_lines(case)
@@ -120,7 +120,7 @@ def _pair_lines(case: Golden) -> Iterator[Line]:
     yield Line(what, GOLDEN_PAIRS, _largest(residuals))
 
 
-def _delta_lines(case: Golden, targets: Tensor) -> Iterator[Line]:
+def _delta_lines(case: Golden, targets: Targets) -> Iterator[Line]:
     for given, tolerance in ((True, delta_tolerance(case)), (False, GOLDEN_END_TO_END)):
         for run, schedule in SCHEDULES.items():
             plan = Plan(

@@ -227,7 +227,7 @@ def _tolerance(case: Case) -> float:
 
 
 def _ours(case: Case, requests: Sequence[EditRequest]) -> Tensor:
-    return compute_targets(case.model, requests, case.templates, case.parameters)
+    return compute_targets(case.model, requests, case.templates, case.parameters).states
 
 
 def _naively(case: Case, requests: Sequence[EditRequest]) -> Tensor:

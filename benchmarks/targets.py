@@ -135,7 +135,7 @@ def _compute_naively(case: Case, requests: Sequence[EditRequest]) -> Tensor:
 
 
 def _compute_together(case: Case, requests: Sequence[EditRequest]) -> Tensor:
-    return compute_targets(case.model, requests, case.templates, case.parameters)
+    return compute_targets(case.model, requests, case.templates, case.parameters).states
 
 
 def _best(work: Callable[[], Tensor]) -> Timed:

@@ -1,1 +1,1 @@
-"""What runs beside a party's private requests."""
+"""The client app, which runs next to a party's private requests."""

@@ -1,4 +1,4 @@
-"""The program beside private requests; it answers with statistics of them."""
+"""The client app next to private requests; it answers with statistics of them."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from clients.contribution import (
     contribute,
+    diagnose_edits,
     evaluate_own_requests,
     leave_unedited,
     sum_by_round,
 )
+from clients.covariance.moments import find_own_texts, sum_moments
+from clients.covariance.own_prior import find_own_priors
 from clients.failures import OtherModelError, classify
-from clients.moments import find_own_texts, sum_moments
-from clients.own_prior import find_own_priors
-from clients.own_requests import ClientConfig, read_client_config
 from clients.resolutions import (
     apply_resolutions,
     blind_requests,
@@ -36,18 +36,20 @@ from clients.round_targets import (
     summarise_targets,
 )
 from clients.selection import Asked, asked_in, asked_until, group_by_party
+from clients.settings import ClientConfig, read_client_config
 from clients.storage import PrivateFolder
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import EncodedStatistics
 from editing.covariance.cache import user_cache
 from editing.evaluation.cases import predict_locality
-from editing.hyperparameters.config import Hyperparameters
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
 from editing.models.loading import EditableModel
+from editing.models.module_names import ModuleNames
 from editing.sources.embedded import resolve_model
 from strategies.conflicts.records import read_resolutions, write_tokens
 from strategies.wire.arrays import digest_all
+from strategies.wire.failures import write_failure
 from strategies.wire.handshakes import Handshake, write_handshake
 from strategies.wire.messages import (
     PROTOCOL_VERSION,
@@ -56,12 +58,10 @@ from strategies.wire.messages import (
     ProtocolError,
     read_job,
     write_contribution,
-    write_evaluation,
-    write_failure,
-    write_metrics,
     write_statistics,
     write_targets_reply,
 )
+from strategies.wire.metrics import EvaluationSums, write_evaluation
 from strategies.wire.moments import write_moments
 from strategies.wire.priors import read_grams, read_pooled_covariance
 from strategies.wire.updates import read_carried
@@ -69,16 +69,16 @@ from strategies.wire.updates import read_carried
 logger = logging.getLogger(__name__)
 
 Priors = Mapping[int, Float[Tensor, "d_in d_in"]]
-"""What a party solves against, by layer."""
+"""The matrix that a party solves with, by layer."""
 
 
 def keep_private(
     message: Message, context: Context, call_next: Callable[[Message, Context], Message]
 ) -> Message:
-    """Answer a failure with its class alone; what it says stays in this node's log.
+    """Answer a failure with its class alone; the details stay in this node's log.
 
     Flower would send an exception's text to the server, with paths and prompts in it.
-    Of a client that exits it would say nothing, and its node would wait for ever.
+    For a client that exits it would send nothing, and its node would wait for ever.
     """
     try:
         return call_next(message, context)
@@ -93,15 +93,16 @@ app = ClientApp(mods=[keep_private])
 
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
-    """Say which model this node holds; to a server of another protocol, only its own.
+    """Answer with this node's handshake.
 
-    No model is loaded for such a server, which names the difference in its report.
+    No model is loaded for a server of another protocol, which reports the difference.
     """
     config = speak_for(message, read_client_config(context))
     handshake = Handshake(
         protocol=PROTOCOL_VERSION,
         identity=identify_own(message, config),
         party=config.party,
+        name=config.name,
     )
     return Message(write_handshake(handshake), reply_to=message)
 
@@ -152,7 +153,7 @@ def find_round_targets(message: Message, context: Context) -> Message:
         )
         if reply.requests == 0:
             return Message(write_targets_reply(reply), reply_to=message)
-        parts = sum_statistics(model, config, job, found, priors)
+        parts = sum_statistics(model, config, job, found, priors, unedited=True)
     return Message(write_contribution(reply, parts, job.round), reply_to=message)
 
 
@@ -183,8 +184,9 @@ def answer_statistics(
     found = kept_targets(model, groups, job, folder.targets(cache), config.batch_size)
     # Keys that are read again are those of the model as it is.
     priors = None if again else own_priors(message, model, config, job)
+    unedited = digest_all(read_carried(message.content)) == job.before
     with applied(updates, model.model):
-        parts = sum_statistics(model, config, job, found, priors)
+        parts = sum_statistics(model, config, job, found, priors, unedited=unedited)
     return Message(write_statistics(parts, job.round), reply_to=message)
 
 
@@ -194,18 +196,25 @@ def sum_statistics(
     job: Job,
     found: Sequence[RoundTargets],
     priors: Priors | None,
+    *,
+    unedited: bool,
 ) -> dict[int, EncodedStatistics]:
-    """Sum the statistics of the layers asked for, on the model as it is."""
+    """Sum the statistics of the layers asked for, on the model as it is.
+
+    If the round has not edited the model yet, its hidden states are those of the
+    targets and are not read again.
+    """
     requests, targets = choose_edits(found, config.parties.skip_known)
     # Requests from a common source mean a simulation: it repeats, rotations included.
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
-    return contribute(model, requests, targets, job, seed, priors)
+    hidden = targets.hidden if unedited else None
+    return contribute(model, requests, targets, job, seed, priors, hidden)
 
 
 def own_priors(
     message: Message, model: EditableModel, config: ClientConfig, job: Job
 ) -> Priors | None:
-    """What a party that solves alone solves against, made on the unedited model."""
+    """Return the priors of a party that solves alone, made on the unedited model."""
     if job.prior is None:
         return None
     layers = job.plan.parameters.layers
@@ -217,10 +226,10 @@ def own_priors(
 
 @app.evaluate("requests")
 def evaluate(message: Message, context: Context) -> Message:
-    """Judge the requests of all rounds so far; sums leave, cases stay.
+    """Evaluate the requests of all rounds so far; sums leave, cases stay.
 
-    Paraphrases that are edited with a request do not judge it. In round 0 the first
-    round's requests are evaluated, before any edit.
+    A request is not evaluated on paraphrases that are edited with it. In round 0 the
+    first round's requests are evaluated, before any edit.
     """
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
@@ -231,20 +240,45 @@ def evaluate(message: Message, context: Context) -> Message:
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
     before = predict_locality(model, [each.request for each in asked])
+    found = find_edited(message, config, model, job, folder)
+    layer, skip_known = job.plan.parameters.layers[-1], config.parties.skip_known
     with applied(updates, model.model):
         cases = evaluate_own_requests(
             model, asked, distances, config.evaluation, seed=config.seed, before=before
         )
+        diagnosis = diagnose_edits(model, found, skip_known, layer)
     folder.keep_cases(job, config.party, cases)
-    return Message(write_evaluation(sum_by_round(cases)), reply_to=message)
+    evaluation = sum_by_round(cases) + EvaluationSums({job.round: diagnosis})
+    return Message(write_evaluation(evaluation), reply_to=message)
+
+
+def find_edited(
+    message: Message,
+    config: ClientConfig,
+    model: EditableModel,
+    job: Job,
+    folder: PrivateFolder,
+) -> list[RoundTargets]:
+    """Return the targets of the round's edits; none before any edit, or if lost."""
+    if job.round == 0:
+        return []
+    _, edited = choose(message, config, job, folder)
+    groups, cache = group_by_party(edited, config.requests), config.target_cache
+    try:
+        return kept_targets(
+            model, groups, job, folder.targets(cache), config.batch_size
+        )
+    except LookupError:  # the evaluation itself does not need them
+        logger.warning("the round's targets are gone, so its edits are not diagnosed")
+        return []
 
 
 @app.query("forget")
 def forget(message: Message, context: Context) -> Message:
-    """Remove the run's targets and updates from this node, or what its owner says."""
+    """Remove the run's targets and updates, or what the node's settings say."""
     kept = read_client_config(context).keep_private
     PrivateFolder.of_run(context).forget(kept)
-    return Message(write_metrics({}), reply_to=message)
+    return Message(write_evaluation(EvaluationSums()), reply_to=message)
 
 
 def prepare(
@@ -271,7 +305,7 @@ def prepare(
 def choose(
     message: Message, config: ClientConfig, job: Job, folder: PrivateFolder
 ) -> tuple[list[Asked], list[Asked]]:
-    """The round's requests, and those of them that the server does not rule out."""
+    """Return the round's requests, and those that the resolutions keep."""
     asked = asked_in(config, job.round, pooled=job.pooled)
     hold_requests(folder, config, job, asked, message.metadata.message_type)
     if resolutions := read_resolutions(message.content):
@@ -281,9 +315,9 @@ def choose(
 
 
 def speak_for(message: Message, config: ClientConfig) -> ClientConfig:
-    """Take the party that a simulation's message names, where nodes are shared.
+    """Return the settings of the party that a simulation's message names, if any.
 
-    A node with requests of its own speaks for nobody else.
+    A node with requests of its own speaks for no other party.
     """
     place = message.content.config_records.get("party")
     if place is None or config.own_requests is not None:
@@ -292,7 +326,7 @@ def speak_for(message: Message, config: ClientConfig) -> ClientConfig:
 
 
 def identify_own(message: Message, config: ClientConfig) -> ModelIdentity:
-    """What this node's model is; nothing for a server of another protocol."""
+    """Return the identity of this node's model; empty for another protocol."""
     try:
         naming = read_job(message.content).plan.parameters.naming
     except ProtocolError as error:
@@ -302,19 +336,19 @@ def identify_own(message: Message, config: ClientConfig) -> ModelIdentity:
 
 
 def load_model(
-    config: ClientConfig, naming: Hyperparameters | None = None
+    config: ClientConfig, naming: ModuleNames | None = None
 ) -> EditableModel:
-    """Load the model once in a process, and take only the threads that are allowed.
+    """Load the model once in a process, with the number of threads that is set.
 
     A process that was started for one message finds the model's fingerprints among the
-    user's caches, so that of weights that are mapped it reads only what it needs.
+    user's caches, so that of mapped weights it reads only what it needs.
 
-    Sums depend on the number of threads, so it is a setting and no matter of the
-    machine: the same run gives the same bits in any engine.
+    Sums depend on the number of threads, so it is a setting: the same run gives the
+    same bits on any machine.
 
     Args:
         config: The node's settings.
-        naming: Where the model's modules lie, as `Hyperparameters.naming` has it.
+        naming: Names of the model's modules, see `Hyperparameters.naming`.
     """
     torch.set_num_threads(config.model.threads)
     path = resolve_model(config.model.path)
@@ -323,14 +357,14 @@ def load_model(
 
 @lru_cache(maxsize=1)
 def _load(
-    path: str, dtype: str, device: str, naming: Hyperparameters | None
+    path: str, dtype: str, device: str, naming: ModuleNames | None
 ) -> EditableModel:
     known = FingerprintCache(user_cache() / "fingerprints")
     return load_known_model(path, dtype, device, naming, known)
 
 
 def identify(model: EditableModel) -> ModelIdentity:
-    """What must be equal at all nodes."""
+    """Return what must be equal at all nodes."""
     return ModelIdentity(
         weights=model.fingerprint,
         tokenizer=model.tokenizer_fingerprint,

@@ -1,4 +1,4 @@
-"""What a client computes beside its party's requests."""
+"""What a client computes from its party's requests."""
 
 import hashlib
 import time
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clients.round_targets import RoundTargets
 from clients.selection import Asked, Group
 from clients.storage import Distances
 from editing.algebra.encodings import EncodedStatistics, encode
@@ -18,19 +19,23 @@ from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
 from editing.memit.pipeline import read_pairs, walk_layers
+from editing.memit.residuals import read_hidden
+from editing.memit.targets import Targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.paraphrases import unedited_paraphrases
 from strategies.wire.messages import Job
+from strategies.wire.metrics import EvaluationSums
 
 
 def contribute(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    targets: Float[Tensor, "n d_out"],
+    targets: Targets,
     job: Job,
     seed: str | None,
     priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
+    hidden: Float[Tensor, "n d_out"] | None = None,
 ) -> dict[int, EncodedStatistics]:
     """Encode the statistics of the layers that the job asks for.
 
@@ -42,9 +47,10 @@ def contribute(
         seed: Draws the rotation in a simulation; None takes the system's randomness.
         priors: What a party that solves alone solves against, by layer. It edits its
             own copy layer by layer and sends what it solved from.
+        hidden: As in `editing.memit.pipeline.read_pairs`; not for `priors`.
     """
     if priors is None:
-        pairs = read_pairs(model, requests, targets, job.plan, job.layers)
+        pairs = read_pairs(model, requests, targets, job.plan, job.layers, hidden)
     else:
         steps = walk_layers(model, requests, targets, job.plan, priors)
         pairs = {layer: pair for step in steps for layer, pair in step.pairs.items()}
@@ -60,10 +66,10 @@ def contribute(
 
 
 def leave_unedited(groups: Sequence[Group]) -> list[Asked]:
-    """The requests with those paraphrases alone that are not edited with them.
+    """Return the requests with only those paraphrases that are not edited with them.
 
-    Which these are does not depend on the round or on what becomes of a request, so
-    that all likelihoods of one request are of the same prompts.
+    Which these are does not depend on the round or on resolutions, so that all
+    likelihoods of one request are of the same prompts.
     """
     return [
         replace(
@@ -90,7 +96,7 @@ def evaluate_own_requests(
 ) -> list[dict[str, object]]:
     """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
 
-    Beside MEMIT's fields a case says whose request it is and of which round, and how
+    Besides MEMIT's fields a case says whose request it is and of which round, and how
     far its target lay from what the model had before that round.
 
     Args:
@@ -121,13 +127,73 @@ def evaluate_own_requests(
     ]
 
 
-def sum_by_round(cases: Sequence[dict[str, object]]) -> dict[int, MetricSums]:
-    """Reduce cases to sums of their metrics, those of each round's requests apart."""
+def sum_by_round(cases: Sequence[dict[str, object]]) -> EvaluationSums:
+    """Reduce cases to sums of their metrics, by the round of their requests."""
     rounds = {int(str(case["round"])) for case in cases}
-    return {
-        number: sum_cases([case for case in cases if case["round"] == number])
-        for number in sorted(rounds)
+    return EvaluationSums(
+        {
+            number: sum_cases([case for case in cases if case["round"] == number])
+            for number in sorted(rounds)
+        }
+    )
+
+
+def diagnose_edits(
+    model: EditableModel,
+    found: Sequence[RoundTargets],
+    skip_known: float | None,
+    layer: int,
+) -> MetricSums:
+    """Sum the diagnostics of a round's edited requests, on the edited model.
+
+    Args:
+        model: The model with the round's merged update.
+        found: The round's targets, with the hidden states from before it.
+        skip_known: The residual ratio up to which a request is not edited.
+        layer: The last edited layer, at which targets are hidden states.
+    """
+    total = MetricSums()
+    for each in found:
+        requests = each.group.requests
+        rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
+        if rows:
+            edited = [requests[row] for row in rows]
+            after = read_hidden(model, edited, layer).cpu()
+            total += sum_diagnostics(each.targets, rows, after)
+    return total
+
+
+def sum_diagnostics(
+    targets: Targets, rows: Sequence[int], after: Float[Tensor, "n d_out"]
+) -> MetricSums:
+    """Sum the diagnostics of some targets.
+
+    ``residual_left`` is ``‖z − h'‖ / ‖z − h‖``, with ``h`` and ``h'`` the hidden states
+    before and after the round: 0 if the edit reached its target, 1 if it moved nothing
+    towards it. A target that is its hidden state has none.
+
+    Args:
+        targets: With the hidden states before the round.
+        rows: Those of the edited requests.
+        after: The hidden states of these after the round.
+    """
+    chosen = list(rows)
+    shift = targets.shift[chosen].double()
+    wanted = shift.norm(dim=1)
+    missing = (targets.hidden[chosen].double() + shift - after).norm(dim=1)
+    loss = targets.loss[chosen].double().clamp(min=0)
+    values = {
+        "target_loss": loss,
+        "target_probability": (-loss).exp(),
+        "target_stopped": targets.stopped[chosen].double(),
+        "target_clamped": targets.clamped[chosen].double(),
+        "residual_left": (missing / wanted)[wanted > 0],
     }
+    known = {name: each for name, each in values.items() if len(each) > 0}
+    return MetricSums(
+        {name: float(each.sum()) for name, each in known.items()},
+        {name: len(each) for name, each in known.items()},
+    )
 
 
 def _residual_of(

@@ -1,6 +1,6 @@
-"""What went wrong at a node: its class to the server, all of it to its operator.
+"""Failures at a node: the class goes to the server, the details to the node's log.
 
-An exception may tell of paths, prompts and subjects. So the server is told one of a few
+An exception may quote paths, prompts and subjects. So the server receives one of a few
 fixed texts, and the node's own log has the message and the trace.
 """
 
@@ -8,16 +8,18 @@ import errno
 
 import torch
 
-from clients.own_prior import OtherCovarianceError
+from clients.covariance.own_prior import OtherCovarianceError
 from clients.own_requests import ChangedRequestsError, MalformedRequestsError
+from clients.settings import NodeSettingsError
 from clients.updates import MissingUpdatesError
 from editing.base.errors import EmptySourceError, InputError, MissingSourceError
 from editing.covariance.texts import TextError
 from editing.files.disk import causes, has_no_room, system_number
 from editing.models.loading import ModelError
-from strategies.wire.messages import LACKING, Failure, ProtocolError
+from strategies.wire.failures import MISSING_UPDATES, Failure
+from strategies.wire.messages import ProtocolError
 
-_NO_MEMORY = "can't allocate memory"
+_TORCH_OUT_OF_MEMORY = "can't allocate memory"
 
 
 class OtherModelError(InputError):
@@ -29,7 +31,8 @@ KINDS: tuple[tuple[type[Exception], Failure], ...] = (
     (OtherModelError, "another model"),
     (OtherCovarianceError, "another covariance"),
     (ModelError, "a model that cannot be loaded"),
-    (MissingUpdatesError, LACKING),
+    (MissingUpdatesError, MISSING_UPDATES),
+    (NodeSettingsError, "settings that cannot be used"),
     (MissingSourceError, "requests that are missing"),
     (EmptySourceError, "a file of requests that holds none"),
     (MalformedRequestsError, "requests that are malformed"),
@@ -39,11 +42,11 @@ KINDS: tuple[tuple[type[Exception], Failure], ...] = (
     (InputError, "requests that cannot be used"),
     (OSError, "files that it cannot use"),
 )
-"""What the server may know of an exception; the first that fits is told."""
+"""What the server may know of an exception; the first class that fits counts."""
 
 
 def classify(error: BaseException) -> Failure:
-    """Say of a failure what the server may know."""
+    """Return the class of a failure, which is all that the server may know."""
     if has_no_room(error):
         return "no room on its disk"
     if any(_is_of_memory(each) for each in causes(error)):
@@ -55,8 +58,8 @@ def classify(error: BaseException) -> Failure:
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; torch has no class for that of the processor."""
-    if isinstance(error, RuntimeError) and _NO_MEMORY in str(error):
+    """Return whether memory ran out; torch has no class for that on a CPU."""
+    if isinstance(error, RuntimeError) and _TORCH_OUT_OF_MEMORY in str(error):
         return True
     kinds = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or system_number(error) == errno.ENOMEM

@@ -1,24 +1,16 @@
 """The private requests of the party that this client speaks for."""
 
-import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
-from flwr.app import Context
-from pydantic import ValidationError
-
-from clients.target_cache import cache_folder
+from clients.settings import ClientConfig
 from editing.base.errors import (
     EmptySourceError,
     InputError,
     MissingSourceError,
     RequestError,
 )
-from editing.base.settings import Settings
-from editing.evaluation.config import EvaluationConfig
 from editing.requests.edit_request import EditRequest, read_requests
-from editing.requests.forms.published import ZsreTarget
 from editing.sources.embedded import EMBEDDED, resolve_model, resolve_source
 from strategies.partitioning.partitions import (
     check_supply,
@@ -26,16 +18,7 @@ from strategies.partitioning.partitions import (
     share_requests,
 )
 from strategies.partitioning.planting import Shares
-from strategies.scenario import (
-    ModelConfig,
-    PartiesConfig,
-    PriorConfig,
-    RequestsConfig,
-    nest,
-)
-
-Kept = Literal["results", "all", "nothing"]
-"""What may stay of a run's private folder."""
+from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
 
 
 class MalformedRequestsError(RequestError):
@@ -44,82 +27,6 @@ class MalformedRequestsError(RequestError):
 
 class ChangedRequestsError(RequestError):
     """A file of requests that was changed while a round was under way."""
-
-
-class ClientConfig(Settings):
-    """What a client reads of the run's settings and of its node's.
-
-    Attributes:
-        prior: What a party that solves alone takes for ``C₀``.
-        evaluation: What requests are evaluated by.
-        batch_size: Requests whose targets are computed together.
-        seed: Draws what a simulation draws.
-        party: The node's place among the parties; −1 if it was given none.
-        own_requests: A file that this party alone holds; None in a simulation, where
-            all parties share one source.
-        own_text: A file of texts, one a line, for a covariance of all parties' texts;
-            None in a simulation, where `prior.text` is shared out.
-        key: The file of the key that the parties share; not needed in a simulation.
-        target_cache: A folder of targets that runs share; None keeps them with the run.
-        keep_private: What stays of the run's private folder when it ends: the party's
-            own ``results``, or ``all``, or ``nothing``.
-    """
-
-    model: ModelConfig
-    requests: RequestsConfig
-    parties: PartiesConfig
-    prior: PriorConfig = PriorConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    batch_size: int = 128
-    seed: int = 0
-    party: int = -1
-    own_requests: Path | None = None
-    own_text: Path | None = None
-    key: Path | None = None
-    target_cache: Path | None = None
-    keep_private: Kept = "results"
-
-
-def read_client_config(context: Context) -> ClientConfig:
-    """Read Flower's run settings, and over them the node's own.
-
-    A node may set ``model-path``, ``device``, ``requests-path``, ``text-path``,
-    ``key-path``, ``covariance-path``, ``target-cache`` and ``keep-private``.
-
-    Raises:
-        InputError: If a setting is refused.
-    """
-    nested, node = nest({**context.run_config}), context.node_config
-    model = {**_table(nested.get("model"))}
-    for key, field in (("model-path", "path"), ("device", "device")):
-        if key in node:
-            model[field] = str(node[key])
-    prior = {**_table(nested.get("prior"))}
-    if "covariance-path" in node:
-        prior["covariance"] = str(node["covariance-path"])
-    run = _table(nested.get("run"))
-    shared = cache_folder()
-    values = {
-        "model": model,
-        "prior": prior,
-        "evaluation": nested.get("evaluation", {}),
-        "requests": nested.get("requests", {}),
-        "parties": nested.get("parties", {}),
-        "batch_size": _table(nested.get("editing")).get("batch_size", 128),
-        "seed": run.get("seed", 0),
-        "party": node.get("partition-id", -1),
-        "own_requests": node.get("requests-path"),
-        "own_text": node.get("text-path"),
-        "key": node.get("key-path"),
-        "target_cache": node.get("target-cache", str(shared) if shared else None),
-        "keep_private": node.get("keep-private", "results"),
-    }
-    try:
-        return ClientConfig.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"`{place}`: {first['msg']}") from None
 
 
 def requests_of_round(
@@ -168,7 +75,7 @@ def shared_requests(
     )
     draw = requests.source == EMBEDDED
     limit = None if draw else requests.limit
-    pool = _read(source, limit, requests.zsre_target, requests.skip)
+    pool = _read(source, limit, requests)
     return order_requests(pool, requests, parties.split, draw=draw)
 
 
@@ -184,7 +91,7 @@ def _slice_own(config: ClientConfig, file: Path, number: int) -> list[EditReques
             "has a file of its own: take the records out of it, and unset `skip`."
         )
     sizes = [_own_size(config, each) for each in range(1, number + 1)]
-    mine = _read(file, config.requests.limit, config.requests.zsre_target, ())
+    mine = _read(file, config.requests.limit, config.requests)
     return mine[sum(sizes[:-1]) : sum(sizes)]
 
 
@@ -210,16 +117,14 @@ def _own_size(config: ClientConfig, number: int) -> int:
     return sizes[config.party]
 
 
-def _read(
-    path: Path, limit: int | None, zsre_target: ZsreTarget, skip: tuple[int, ...]
-) -> list[EditRequest]:
+def _read(path: Path, limit: int | None, config: RequestsConfig) -> list[EditRequest]:
     """Read requests; what was read stays in memory for as long as the file stays.
 
     Raises:
         MalformedRequestsError: If a record is none; the text names file and line.
     """
     try:
-        return _read_once(path, _state_of(path), limit, zsre_target, skip)
+        return _read_once(path, _state_of(path), limit, config)
     except (MissingSourceError, EmptySourceError):
         raise
     except RequestError as error:
@@ -231,10 +136,11 @@ def _read_once(
     path: Path,
     state: tuple[int, ...],  # noqa: ARG001 - tells one file from the next at its path
     limit: int | None,
-    zsre_target: ZsreTarget,
-    skip: tuple[int, ...],
+    config: RequestsConfig,
 ) -> list[EditRequest]:
-    return read_requests(path, limit, zsre_target, skip)
+    return read_requests(
+        path, limit, config.zsre_target, config.skip, config.target_space
+    )
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
@@ -243,7 +149,3 @@ def _state_of(path: Path) -> tuple[int, ...]:
     except OSError:  # whoever reads it says why
         return ()
     return (found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def _table(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from clients.own_requests import ClientConfig
 from clients.selection import Asked
+from clients.settings import ClientConfig
 from clients.storage import PrivateFolder
 from editing.base.errors import InputError
 from strategies.conflicts.blind_tokens import blind, keep_key, read_key

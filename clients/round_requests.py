@@ -9,8 +9,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from clients.own_requests import ChangedRequestsError, ClientConfig
+from clients.own_requests import ChangedRequestsError
 from clients.selection import Asked
+from clients.settings import ClientConfig
 from clients.storage import PrivateFolder
 from strategies.wire.messages import Job, Phase
 

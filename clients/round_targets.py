@@ -1,40 +1,23 @@
-"""Targets of a round's requests, and which requests the model already holds."""
+"""Targets of a round's requests, and which requests the model already knows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from operator import itemgetter
 
 from clients.selection import Asked, Group
 from clients.storage import Distances
-from clients.target_cache import KeptTargets, TargetCache, name_targets
+from clients.target_cache import TargetCache, name_targets
+from editing.evaluation.metrics import MetricSums
 from editing.memit.residuals import read_hidden
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets, concatenate_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 from strategies.wire.messages import Job, TargetsReply
 
-SUMMED = 16 * torch.finfo(torch.float32).eps
-"""A residual ratio below this is none at all, in any model.
-
-A target that asks for nothing is the hidden state itself, but read in another batch.
-Attention may run in float32 whatever the model's precision, and five units in its last
-place were seen of it.
-"""
-
-ROUNDED = 2
-"""Nor is one below so many units in the last place of a coarser model.
-
-Such a model sums finer than it stores, and less than one unit was seen of it. Each unit
-more would be a real request that is left out: in bfloat16 these are a ratio of 0.016.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far a target lies from what the model has before the round's edit.
+    """The distance of a target from the hidden state before the round's edit.
 
     Attributes:
         norm: ``‖z − h‖``.
@@ -50,27 +33,27 @@ class RoundTargets:
     """A party's requests of a round with their targets."""
 
     group: Group
-    kept: KeptTargets
+    targets: Targets
 
     @property
     def distances(self) -> list[tuple[Asked, Distance]]:
-        """Of the requests themselves, whatever further phrasings they have."""
-        hidden = self.kept.hidden.double()
-        norms = (self.kept.targets.double() - hidden).norm(dim=1)
-        ratios = norms / hidden.norm(dim=1)
+        """Return the distance of each request; its further phrasings have none."""
+        norms = self.targets.shift.double().norm(dim=1)
+        ratios = norms / self.targets.hidden.double().norm(dim=1)
         return [
             (asked, Distance(float(norms[rows[0]]), float(ratios[rows[0]])))
             for asked, rows in zip(self.group.asked, self.group.rows, strict=True)
         ]
 
     def unknown(self, skip_known: float | None) -> list[int]:
-        """Places in the group of the requests that the model does not hold yet."""
+        """Return the places in the group of requests that the model does not know yet.
+
+        A request is known if its ratio is at most `skip_known`; without it, none is.
+        """
         ratios = [distance.ratio for _, distance in self.distances]
         if skip_known is None:
             return list(range(len(ratios)))
-        rounded = ROUNDED * torch.finfo(self.kept.hidden.dtype).eps
-        known = max(skip_known, SUMMED, rounded)
-        return [i for i, each in enumerate(ratios) if not each <= known]
+        return [i for i, each in enumerate(ratios) if not each <= skip_known]
 
 
 def find_targets(
@@ -92,12 +75,12 @@ def find_targets(
     found = []
     for group in groups:
         name = name_targets(group.requests, job, model, batch_size)
-        kept = cache.find(name)
-        if kept is None:
-            kept = _compute(model, group.requests, job, batch_size)
+        targets = cache.find(name)
+        if targets is None:
+            targets = _compute(model, group.requests, job, batch_size)
         # Also if it was found: the run's own folder may not have it yet.
-        cache.keep(name, kept)
-        found.append(RoundTargets(group, kept))
+        cache.keep(name, targets)
+        found.append(RoundTargets(group, targets))
     return found
 
 
@@ -115,36 +98,37 @@ def kept_targets(
     """
     found = []
     for group in groups:
-        kept = cache.find(name_targets(group.requests, job, model, batch_size))
-        if kept is None:
+        targets = cache.find(name_targets(group.requests, job, model, batch_size))
+        if targets is None:
             raise LookupError(
                 f"{len(group.asked)} targets of round {job.round} are not in "
                 f"{cache.path}. Was the folder emptied while the run went on?"
             )
-        found.append(RoundTargets(group, kept))
+        found.append(RoundTargets(group, targets))
     return found
 
 
 def choose_edits(
     found: Sequence[RoundTargets], skip_known: float | None
-) -> tuple[list[EditRequest], Float[Tensor, "n d_out"]]:
-    """All phrasings that are edited in the round, and their targets.
+) -> tuple[list[EditRequest], Targets]:
+    """Return all phrasings that are edited in the round, and their targets.
 
-    What is left out is decided by the state before the round, so that all its layers
-    speak of the same requests.
+    Which requests are left out depends on the state before the round, so that the
+    statistics of all layers are of the same requests.
 
     Raises:
         LookupError: If there are none.
     """
-    requests, targets = [], []
+    requests: list[EditRequest] = []
+    targets: list[Targets] = []
     for each in found:
         all_rows, all_requests = each.group.rows, each.group.requests
         rows = [row for i in each.unknown(skip_known) for row in all_rows[i]]
         requests += [all_requests[row] for row in rows]
-        targets.append(each.kept.targets[rows])
+        targets.append(each.targets.map(itemgetter(rows)))
     if not requests:
         raise LookupError("Statistics were asked for, and no request is left to edit.")
-    return requests, torch.cat(targets)
+    return requests, concatenate_targets(targets)
 
 
 def summarise_targets(
@@ -163,7 +147,7 @@ def summarise_targets(
 
 
 def distances_of(found: Sequence[RoundTargets]) -> Distances:
-    """How far the targets of the requests lie, by party and place."""
+    """Return the distance of each request's target, by party and place."""
     return {
         (asked.party, asked.place): (distance.norm, distance.ratio)
         for each in found
@@ -171,13 +155,70 @@ def distances_of(found: Sequence[RoundTargets]) -> Distances:
     }
 
 
+def diagnose_targets(
+    found: Sequence[RoundTargets], skip_known: float | None
+) -> MetricSums:
+    """Sum the diagnosis of the target search over the requests that are edited.
+
+    The metrics are ``target_loss``, ``target_probability``, ``target_stopped`` and
+    ``target_clamped``, see `editing.memit.targets.Targets`; a flag counts as 0 or 1.
+    """
+    total = MetricSums()
+    for each in found:
+        rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
+        targets = each.targets.map(itemgetter(rows))
+        sums = {
+            "target_loss": targets.loss,
+            "target_probability": targets.probability,
+            "target_stopped": targets.stopped,
+            "target_clamped": targets.clamped,
+        }
+        if rows:
+            total += MetricSums(
+                {name: float(values.double().sum()) for name, values in sums.items()},
+                dict.fromkeys(sums, len(rows)),
+            )
+    return total
+
+
+def measure_residual_left(
+    model: EditableModel,
+    found: Sequence[RoundTargets],
+    layer: int,
+    skip_known: float | None,
+) -> MetricSums:
+    """Sum ``residual_left``, ``‖z − h_after‖ / ‖z − h‖``, over the edited requests.
+
+    A request whose target is the hidden state itself has nothing left and is left out.
+
+    Args:
+        model: The model with the round's merged delta.
+        found: The round's targets.
+        layer: The last edited layer.
+        skip_known: As in `RoundTargets.unknown`.
+    """
+    requests, chosen = [], []
+    for each in found:
+        rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
+        requests += [each.group.requests[row] for row in rows]
+        chosen.append(each.targets.map(itemgetter(rows)))
+    if not requests:
+        return MetricSums()
+    targets = concatenate_targets(chosen)
+    after = read_hidden(model, requests, layer).cpu()
+    before = targets.shift.double().norm(dim=1)
+    left = (targets.states - after).norm(dim=1)[before > 0] / before[before > 0]
+    if len(left) == 0:
+        return MetricSums()
+    return MetricSums(
+        {"residual_left": float(left.sum())}, {"residual_left": len(left)}
+    )
+
+
 def _compute(
     model: EditableModel, requests: Sequence[EditRequest], job: Job, batch_size: int
-) -> KeptTargets:
-    parameters = job.plan.parameters
+) -> Targets:
     targets = compute_targets(
-        model, requests, job.plan.templates, parameters, batch_size
+        model, requests, job.plan.templates, job.plan.parameters, batch_size
     )
-    hidden = read_hidden(model, requests, parameters.layers[-1])
-    # They were read in the model's precision, so that nothing is lost in it.
-    return KeptTargets(targets.detach().cpu(), hidden.detach().cpu().to(model.dtype))
+    return targets.map(lambda each: each.detach().cpu())

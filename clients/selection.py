@@ -6,7 +6,8 @@ from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from clients.own_requests import ClientConfig, requests_of_round
+from clients.own_requests import requests_of_round
+from clients.settings import ClientConfig
 from editing.requests.edit_request import EditRequest
 from editing.requests.paraphrases import phrase, read_templates
 from strategies.scenario import RequestsConfig

@@ -11,10 +11,11 @@ from typing import TypeAlias
 
 from flwr.app import Context
 
-from clients.own_requests import Kept
 from clients.selection import Asked
+from clients.settings import Kept
 from clients.target_cache import TargetCache
 from editing.files.atomic import make_private, write_private
+from editing.files.json_text import dump_json
 from editing.files.lock import locked
 from strategies.conflicts.records import Resolution
 from strategies.wire.messages import Job
@@ -49,13 +50,13 @@ class PrivateFolder:
         So whoever clears the shared folder stops no run.
         """
         self._make()
-        behind = None if shared is None else TargetCache(shared)
-        return TargetCache(self.path / "targets", behind)
+        second = None if shared is None else TargetCache(shared)
+        return TargetCache(self.path / "targets", second)
 
     def keep_distances(self, job: Job, party: int, found: Distances) -> None:
         """File how far a round's targets lay before its edit, for the case files."""
         lines = [[*whose, norm, ratio] for whose, (norm, ratio) in found.items()]
-        self._write(self._distances(job, job.round, party), json.dumps(lines).encode())
+        self._write(self._distances(job, job.round, party), dump_json(lines).encode())
 
     def find_distances(self, job: Job, party: int) -> dict[int, Distances]:
         """What was filed in the rounds so far, by round."""
@@ -114,7 +115,7 @@ class PrivateFolder:
     ) -> None:
         """File one JSON object a line, each a case as MEMIT's evaluation has them."""
         folder = Path("cases") / _plain(job.label) / f"round_{job.round}"
-        lines = [json.dumps(case, ensure_ascii=False) + "\n" for case in cases]
+        lines = [dump_json(case) + "\n" for case in cases]
         self._write(folder / f"party_{party}.jsonl", "".join(lines).encode())
 
     @property

@@ -1,103 +1,100 @@
 """Targets on disk, under a digest of all that their bits depend on.
 
 The last bits of a batch in floating point depend on the requests that are in it, so
-requests that are computed together are filed together. What is found is then what would
-be computed, to the bit, and a cache changes no number.
+requests that are computed together are kept together. What is found is then equal to
+what would be computed, to the bit.
 """
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from editing.files.atomic import write_private
+from editing.memit.targets import Targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 from strategies.wire.messages import Job
 
+logger = logging.getLogger(__name__)
+
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
-_DRAFT = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")
+_PARTIAL = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")
 
 
-METHOD = 2
-"""Changes when the same requests come to have targets of other bits."""
+METHOD = 3
+"""Changes when the bits of targets change, or the tensors of a file."""
 
-
-@dataclass(frozen=True, slots=True)
-class KeptTargets:
-    """Targets of requests that were computed together; rows are requests.
-
-    Attributes:
-        targets: ``z``, in single precision or, if that is finer, the model's.
-        hidden: ``h`` at the same place before the round's edit, in the model's
-            precision.
-    """
-
-    targets: Float[Tensor, "n d_out"]
-    hidden: Float[Tensor, "n d_out"]
+_FIELDS = tuple(each.name for each in fields(Targets))
 
 
 @dataclass(frozen=True, slots=True)
 class TargetCache:
     """A folder of targets that runs and processes may share.
 
-    Files are readable by their owner alone, are written beside their place and renamed,
-    and stay as they are once they are whole.
+    Files are readable by their owner alone, are written whole or not at all, and never
+    change afterwards.
 
     Attributes:
-        path: The folder; what is kept is kept here, too, if another one has it.
-        behind: Asked for what is not here, and given all that is kept.
+        path: The folder; it holds everything that is kept, even if `shared` does too.
+        shared: A second folder, searched for what is not in the first, and given
+            everything that is kept.
     """
 
     path: Path
-    behind: "TargetCache | None" = None
+    shared: "TargetCache | None" = None
 
-    def find(self, name: str) -> KeptTargets | None:
-        """What was kept under a name; nothing if the file is broken."""
-        kept = self._read(name)
-        if kept is None and self.behind is not None:
-            return self.behind.find(name)
-        return kept
+    def find(self, name: str) -> Targets | None:
+        """Return what was kept under a name; None if nothing was, or it is broken."""
+        targets = self._read(name)
+        if targets is None and self.shared is not None:
+            return self.shared.find(name)
+        return targets
 
-    def keep(self, name: str, kept: KeptTargets) -> None:
-        """File targets, unless they are there."""
-        if self.behind is not None:
-            self.behind.keep(name, kept)
+    def keep(self, name: str, targets: Targets) -> None:
+        """Keep targets under a name, unless there are some."""
+        if self.shared is not None:
+            self.shared.keep_if_possible(name, targets)
         if self._read(name) is None:
-            self._write(name, kept)
+            self._write(name, targets)
 
-    def _read(self, name: str) -> KeptTargets | None:
+    def keep_if_possible(self, name: str, targets: Targets) -> None:
+        """Keep targets; a folder that cannot be written costs time and no run."""
+        try:
+            self.keep(name, targets)
+        except OSError as error:
+            logger.warning(
+                "Targets cannot be kept in %s (%s), so every run computes them anew. "
+                "Name a folder that can be written with COLLABEDIT_CACHE or the node's "
+                "`target-cache`.",
+                self.path,
+                error.strerror,
+            )
+
+    def _read(self, name: str) -> Targets | None:
         try:
             with safe_open(self._file(name), framework="pt") as file:
-                kept = KeptTargets(
-                    file.get_tensor("targets"), file.get_tensor("hidden")
-                )
+                targets = Targets(*(file.get_tensor(each) for each in _FIELDS))
                 told = file.metadata()["sum"]
         except (OSError, SafetensorError, TypeError, KeyError, RuntimeError):
             # The library opens a file twice, and torch raises the last of these if
             # another process has removed it in between.
             return None
-        return kept if told == _check_sum(kept) else None
+        return targets if told == _check_sum(targets) else None
 
-    def _write(self, name: str, kept: KeptTargets) -> None:
-        data = save(
-            {
-                "targets": kept.targets.detach().cpu().contiguous(),
-                "hidden": kept.hidden.detach().cpu().contiguous(),
-            },
-            {"sum": _check_sum(kept)},
-        )
+    def _write(self, name: str, targets: Targets) -> None:
+        data = save(_tensors_of(targets), {"sum": _check_sum(targets)})
         try:
             write_private(self._file(name), data)
         except FileNotFoundError:  # the cache was cleared at this moment
@@ -108,7 +105,7 @@ class TargetCache:
 
 
 def cache_folder() -> Path | None:
-    """The folder that all runs on this machine share, if the environment names one."""
+    """Return the folder that all runs of this machine share, if one is named."""
     named = os.environ.get("COLLABEDIT_CACHE")
     return Path(named) if named else None
 
@@ -118,7 +115,7 @@ def name_targets(
 ) -> str:
     """Digest all that the targets of these requests depend on, computed in this order.
 
-    Prompts that only judge are left out, and so are schedule, merge and encoding.
+    Prompts for evaluation are left out, and so are schedule, merge and encoding.
     """
     parts = {
         "requests": [[each.prompt, each.subject, each.target_new] for each in requests],
@@ -134,7 +131,7 @@ def name_targets(
 
 
 def describe_cache(path: Path) -> tuple[int, int, float | None, float | None]:
-    """Number of files, bytes, and the times of the oldest and the newest one."""
+    """Return the number of files, their bytes, and the oldest and newest times."""
     found = [file.stat() for file in _files(path)]
     times = [each.st_mtime for each in found]
     total = sum(each.st_size for each in found)
@@ -142,13 +139,13 @@ def describe_cache(path: Path) -> tuple[int, int, float | None, float | None]:
 
 
 def clear_cache(path: Path) -> int:
-    """Remove the targets that are kept, and nothing else; gives their number.
+    """Remove all targets, and nothing else; return their number.
 
-    Drafts of a process that was killed go with them. Whoever is writing one now writes
-    it again.
+    Partial files of a killed process are removed too. A process that is writing one at
+    this moment writes it again.
     """
     files = _files(path)
-    for file in (*files, *_files(path, _DRAFT)):
+    for file in (*files, *_files(path, _PARTIAL)):
         file.unlink(missing_ok=True)
     return len(files)
 
@@ -173,10 +170,15 @@ def _describe_machine(model: EditableModel) -> list[object]:
     ]
 
 
-def _check_sum(kept: KeptTargets) -> str:
+def _tensors_of(targets: Targets) -> dict[str, Tensor]:
+    return {
+        name: getattr(targets, name).detach().cpu().contiguous() for name in _FIELDS
+    }
+
+
+def _check_sum(targets: Targets) -> str:
     digest = hashlib.sha256()
-    for tensor in (kept.targets, kept.hidden):
-        plain = tensor.detach().cpu().contiguous()
+    for plain in _tensors_of(targets).values():
         digest.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
         digest.update(plain.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

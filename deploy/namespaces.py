@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from editing.base.errors import InputError
-from server.report.data import refuse_existing
+from server.output import refuse_existing
 from sims.errors import RunFailedError
 from sims.processes.credentials import Credentials, make_credentials
 from sims.processes.federation import (

@@ -1,6 +1,5 @@
 """The composition root: settings, strategy and report of a run."""
 
-import json
 import logging
 import os
 import time
@@ -18,20 +17,19 @@ from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
 from editing.files.atomic import flush_all
 from editing.files.disk import has_no_room
+from editing.files.json_text import dump_json
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
-from server.merging import MergeJob, Outcome
-from server.monitoring.progress import Progress
-from server.monitoring.watching import watch_run
+from server.merging import MergeJob, Outcome, StreamCallbacks
+from server.monitoring.stream import Cause, EventStream
+from server.monitoring.watching import open_stream, watch_run
+from server.output import create_output_folder, next_folder
 from server.preparation import Preparation, prepare
-from server.report.data import (
-    Report,
-    RunReport,
-    create_output_folder,
-    next_folder,
-    write_report,
-)
+from server.report.data import Report, RunReport
+from server.report.diagnosis import diagnose, relative_norms
+from server.report.tables import list_warnings
+from server.report.writing import write_report
 from server.shared_nodes import seat_parties
 from strategies.methods import GLOBAL, Method, known_methods, read_method
 from strategies.rounds.exchange import forget
@@ -49,19 +47,19 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Read the settings, run, and say where the report is."""
     started = time.monotonic()
-    progress = Progress(str(context.run_config.get("output.progress", "")) or None)
+    stream = open_stream(str(context.run_config.get("output.watch", "")))
     try:
-        folder = run(grid, read_run_config({**context.run_config}), progress)
+        folder = run(grid, read_run_config({**context.run_config}), stream)
     except BaseException as error:
-        progress.fail(*explain(error))
+        stream.fail(*explain(error))
         raise
     seconds = time.monotonic() - started
     log(logging.INFO, "Report after %.0f s: %s", seconds, folder / "report.html")
-    progress.finish(folder)
+    stream.finish(folder)
 
 
-def explain(error: BaseException) -> tuple[str, str]:
-    """Say what stopped the run, and of which kind it is, see `RunEnd`."""
+def explain(error: BaseException) -> tuple[str, Cause]:
+    """Return why the run failed and the cause, as in `RunEnded`."""
     if isinstance(error, InputError):
         return str(error), "input"
     if isinstance(error, AggregationError):
@@ -73,26 +71,25 @@ def explain(error: BaseException) -> tuple[str, str]:
     return f"{type(error).__name__}: {error}", "program"
 
 
-def run(grid: Grid, config: RunConfig, progress: Progress) -> Path:
+def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     """Run the merge that the settings name, or all of them, and write the report."""
     # The parties are idle while the server computes, so all processors are its own.
     torch.set_num_threads(os.cpu_count() or 1)
     folder = choose_folder(config)
     with create_output_folder(folder) as draft:
-        watch_run(progress, config, folder)
+        watch_run(stream, config, folder)
         seats = cache(partial(seat_parties, grid, config.parties.count))
         preparation = prepare(
             config,
-            lambda done: progress.tell("covariance", done),
+            lambda done: stream.report_progress("covariance", done),
             TextPool(
                 seats,
                 config,
-                progress.of_merge(FEDERATED),
-                progress.of_exchanges(FEDERATED),
+                StreamCallbacks(stream, FEDERATED),
             ),
         )
         checkpoints = checkpoints_of(config, preparation)
-        job = MergeJob(seats(), config, preparation, progress, checkpoints)
+        job = MergeJob(seats(), config, preparation, stream, checkpoints)
         outcomes = run_methods(job, choose_methods(config))
         write_outcomes(config, preparation, outcomes, draft)
     settle(config, checkpoints, outcomes, folder)
@@ -188,20 +185,26 @@ def write_outcomes(
         metadata = describe_delta(config, preparation, outcome)
         save_delta(outcome.delta, place / "delta.safetensors", metadata)
         gap = relative_difference(outcome.delta, reference) if reference else None
-        runs.append(
-            RunReport(
-                merge=outcome.method.name,
-                schedule=preparation.plan.schedule,
-                rounds=config.run.rounds,
-                metrics=outcome.measured.rounds,
-                relative_difference_to_global=gap,
-                seconds=outcome.measured.seconds,
-                bytes_per_party=outcome.bytes_per_party,
-                settings={**settings, "merge": outcome.method.settings()},
-            )
+        result = RunReport(
+            merge=outcome.method.name,
+            schedule=preparation.plan.schedule,
+            rounds=config.run.rounds,
+            metrics=outcome.measured.rounds,
+            relative_difference_to_global=gap,
+            seconds=outcome.measured.seconds,
+            bytes_per_party=outcome.bytes_per_party,
+            settings={**settings, "merge": outcome.method.settings()},
+            update_ratios=relative_norms(
+                outcome.delta, preparation.model.model.get_parameter
+            ),
         )
-    (draft / "params.json").write_text(json.dumps(settings, indent=2) + "\n")
-    write_report(Report(runs=tuple(runs), unedited=outcomes[0].measured.before), draft)
+        warnings = tuple(diagnose(result))
+        runs.append(result.model_copy(update={"warnings": warnings}))
+    (draft / "params.json").write_text(dump_json(settings, 2) + "\n")
+    report = Report(runs=tuple(runs), unedited=outcomes[0].measured.before)
+    for warning in list_warnings(report):
+        logger.warning("%s", warning)
+    write_report(report, draft)
 
 
 def describe_delta(

@@ -23,11 +23,12 @@ from pydantic import (
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
+from editing.files.text import read_text
 from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF
-from server.validation_errors import complain
 from strategies.methods import Method, read_method
 from strategies.scenario import (
     COMPUTE,
@@ -54,10 +55,8 @@ PATH_KEYS = (
     ("prior", "covariance"),
     ("prior", "text"),
     ("output", "directory"),
-    ("output", "progress"),
     ("output", "checkpoint"),
     ("output", "watch"),
-    ("output", "log"),
     ("output", "tensorboard"),
 )
 
@@ -144,26 +143,19 @@ class OutputConfig(Settings):
 
     Attributes:
         directory: The folder to make; a numbered one under ``results`` if unset.
-        progress: A file to which progress is appended, one JSON object a line.
-        checkpoint: A folder that holds the run as it was after the last whole round;
-            a run that finds one there goes on from it. It is for one run at a time,
-            and emptied once the results are whole, unless it lies in `watch`.
-        watch: The folder, of this run alone, in which it is described while it goes
-            on: ``status.json``, ``metrics.jsonl`` and ``exchanges.jsonl``. If unset,
-            that is `directory` with ``.unfinished`` behind its name, and they are moved
-            to the results in the end.
-        metrics: Whether metrics of each round and costs of each exchange are written.
-        log: A file to which each event is appended as one JSON object a line; the
-            environment's ``COLLABEDIT_LOG`` if unset, and none if that is, too.
+        checkpoint: A folder that holds the run's state after the last completed round;
+            a run that finds one there resumes from it. It is for one run at a time,
+            and emptied once the results are complete, unless it lies in `watch`.
+        watch: A folder, of this run alone, in which ``events.jsonl`` records what
+            happens while the run goes on. If unset, that is `directory` with
+            ``.unfinished`` appended to its name, and the file is moved to the results
+            in the end.
         tensorboard: A folder for TensorBoard's files of metrics.
     """
 
     directory: str | None = None
-    progress: str | None = None
     checkpoint: str | None = None
     watch: str | None = None
-    metrics: bool = True
-    log: str | None = None
     tensorboard: str | None = None
 
 
@@ -236,7 +228,8 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
     try:
         config = RunConfig.model_validate_json(json.dumps(tables), strict=True)
     except ValidationError as error:
-        raise ConfigurationError(complain(error, RunConfig, origin)) from None
+        faults = find_faults(error, RunConfig, SETTINGS)
+        raise ConfigurationError(explain_all(faults, origin)) from None
     except TypeError:
         raise ConfigurationError(
             f"{origin('')}: dates and times are no settings; write a text, a number, "
@@ -246,7 +239,8 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
         config.merge.build()
     except ValidationError as error:
         chosen = type(read_method(config.merge.name).merge)
-        raise ConfigurationError(complain(error, chosen, origin, "merge")) from None
+        faults = find_faults(error, chosen, SETTINGS, within="merge")
+        raise ConfigurationError(explain_all(faults, origin)) from None
     except InputError as error:
         raise ConfigurationError(f"{origin('merge.name')}: {error}") from None
     return config
@@ -259,7 +253,7 @@ def read_tables(path: Path) -> Table:
         ConfigurationError: If there is no such file or it is no TOML.
     """
     try:
-        return underscored(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+        return underscored(tomllib.loads(read_text(path)), str(path))
     except OSError as error:
         raise ConfigurationError(
             f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "

@@ -1,33 +1,30 @@
-"""What the server makes of the parties' metrics, and what it judges itself."""
+"""The parties' metrics as a report has them, and the server's own evaluation."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord
 from pydantic import TypeAdapter, ValidationError
 
 from editing.algebra.deltas import Delta, applied
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
-from editing.evaluation.metrics import KINDS, MetricSums
+from editing.evaluation.metrics import MetricSums
+from editing.files.text import parse_json, read_text
 from editing.models.loading import EditableModel
-from editing.models.token_rows import tokenize_target, tokenize_text
-from server.report.data import Refusal, RoundMetrics
+from editing.models.token_rows import tokenize_continuation
+from server.report.data import LeftOutParty, RoundMetrics
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
-from strategies.wire.messages import read_evaluation
+from strategies.wire.metrics import EvaluationSums
 
-MEASURED = frozenset(
-    {"score"}
-    | {f"{kind}_{measure}" for kind in KINDS for measure in ("success", "acc", "diff")}
-)
-"""The metrics that have a place of their own in a report."""
+MEASURED = frozenset(RoundMetrics.model_fields)
+"""The metrics with a field of their own in a report; others are groups."""
 
 
 class HeldOutFact(Settings):
-    """A prompt and the answer that the unedited model gives."""
+    """A prompt, and the answer of the unedited model."""
 
     prompt: str
     answer: str
@@ -40,8 +37,8 @@ def read_held_out(path: Path) -> tuple[HeldOutFact, ...]:
         InputError: If it is no list of objects with `prompt` and `answer`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return tuple(TypeAdapter(list[HeldOutFact]).validate_python(json.loads(text)))
+        text = read_text(path)
+        return tuple(TypeAdapter(list[HeldOutFact]).validate_python(parse_json(text)))
     except (OSError, ValueError, ValidationError) as error:
         raise InputError(
             f"{path}: wanted a JSON list of objects with `prompt` and `answer` "
@@ -52,12 +49,9 @@ def read_held_out(path: Path) -> tuple[HeldOutFact, ...]:
 def evaluate_held_out(
     model: EditableModel, facts: Sequence[HeldOutFact], delta: Delta
 ) -> float:
-    """Per cent of the facts whose answer is the most likely one, token for token."""
+    """Return the per cent of facts whose answer is predicted, token for token."""
     continuations = [
-        Continuation(
-            tokenize_text(model.tokenizer, fact.prompt),
-            tokenize_target(model.tokenizer, fact.answer),
-        )
+        Continuation(*tokenize_continuation(model.tokenizer, fact.prompt, fact.answer))
         for fact in facts
     ]
     with applied(delta, model.model):
@@ -66,30 +60,30 @@ def evaluate_held_out(
 
 
 def summarise(
-    record: MetricRecord | None,
+    evaluation: EvaluationSums,
     outcome: RoundOutcome | None,
     held_out_acc: float | None,
     number: int,
 ) -> RoundMetrics:
-    """Turn what the parties say after a round into the metrics of a report.
+    """Turn the parties' sums after a round into the metrics of a report.
 
     Args:
-        record: Sums and counts by the round that the evaluated requests are of.
-        outcome: What the round came to.
-        held_out_acc: What the server evaluated itself.
+        evaluation: Sums by the round that the evaluated requests were new in.
+        outcome: Who took part in the round, and with how much.
+        held_out_acc: The server's own metric.
         number: The round, counted from 1; before any edit, 0, the first round's
             requests stand for all.
     """
-    evaluated = read_evaluation(record or MetricRecord())
-    earlier = [sums for asked, sums in evaluated.items() if asked < number]
-    asked_so_far = range(1, number + 1) if evaluated else ()
-    own = average(evaluated.get(max(number, 1), MetricSums()))
+    by_round = evaluation.by_round
+    earlier = [sums for asked, sums in by_round.items() if asked < number]
+    asked_so_far = range(1, number + 1) if by_round else ()
+    own = average(evaluation.of_round(max(number, 1)))
     return own.model_copy(
         update={
             "held_out_acc": held_out_acc,
             "retained": average(sum(earlier, MetricSums())) if earlier else None,
             "by_round": tuple(
-                average(evaluated.get(asked, MetricSums())) for asked in asked_so_far
+                average(evaluation.of_round(asked)) for asked in asked_so_far
             ),
             **(describe_outcome(outcome) if outcome else {}),
         }
@@ -97,7 +91,7 @@ def summarise(
 
 
 def average(sums: MetricSums) -> RoundMetrics:
-    """Metrics of some cases; one that a report has no place for is a group."""
+    """Return the means over some cases; a metric without a field is a group."""
     means = sums.means()
     return RoundMetrics.model_validate(
         {name: value for name, value in means.items() if name in MEASURED}
@@ -107,11 +101,12 @@ def average(sums: MetricSums) -> RoundMetrics:
 
 
 def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
-    """What was edited in a round, what was not, and how far the targets lay."""
+    """Count what was edited in a round and what was not, and average the residuals."""
     examined = outcome.examined
     return {
         "refusals": tuple(
-            Refusal(node=r.node, reason=r.reason) for r in outcome.refusals
+            LeftOutParty(node=each.node, reason=each.reason, name=each.name)
+            for each in outcome.refusals
         ),
         "requests": outcome.requests,
         "known": outcome.known,
@@ -124,5 +119,5 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
 
 
 def to_delta(arrays: ArrayRecord) -> Delta:
-    """Updates by parameter name."""
+    """Return updates by parameter name."""
     return to_tensors(arrays)

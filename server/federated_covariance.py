@@ -23,11 +23,11 @@ from editing.sources.embedded import EMBEDDED, file_beside, resolve_model
 from server.checkpoints import differences
 from server.config import RunConfig
 from server.inputs import digest_file, digest_source
-from strategies.rounds.exchange import OnExchange
-from strategies.rounds.registry import PartyRegistry, Report
+from strategies.rounds.callbacks import RoundCallbacks
+from strategies.rounds.covariance import pool_moments
+from strategies.rounds.registry import PartyRegistry
 from strategies.scenario import FEDERATED
 from strategies.wire.messages import Job, ModelIdentity
-from strategies.wire.moments import pool_moments
 
 LABEL = "covariance"
 """What the exchange is called in logs."""
@@ -67,14 +67,12 @@ class TextPool:
     Attributes:
         seats: Gives Flower's way to the parties, once they are wanted.
         config: Says how many there are, and where the run keeps what it needs.
-        report: Told of progress.
-        on_exchange: Told what the exchange with each node took.
+        callbacks: Receives progress, and the cost of the exchange with each node.
     """
 
     seats: Callable[[], Grid]
     config: RunConfig
-    report: Report | None = None
-    on_exchange: OnExchange | None = None
+    callbacks: RoundCallbacks | None = None
 
     def find(self, model: EditableModel, plan: Plan) -> PooledCovariance:
         """Take what an earlier part of the run kept, or ask the parties.
@@ -104,7 +102,7 @@ class TextPool:
             self.seats(),
             Job(identity=identity, plan=plan, label=LABEL, layers=layers),
             {layer: model.widths(layer)[1] for layer in layers},
-            PartyRegistry(self.config.run.min_parties, self.report, self.on_exchange),
+            PartyRegistry(self.config.run.min_parties, self.callbacks),
             parties=self.config.parties.count,
             timeout=self.config.run.timeout,
             bounds=bound_means(model, plan, self.config.run.max_key_ratio),

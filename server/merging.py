@@ -1,8 +1,7 @@
-"""One merge over all its rounds, and what is kept of each."""
+"""One merge over all its rounds, and the record of each."""
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, MetricRecord
@@ -13,18 +12,18 @@ from torch import Tensor
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from server.config import RunConfig
 from server.evaluation import evaluate_held_out, summarise, to_delta
-from server.monitoring.progress import Progress
+from server.monitoring.stream import EventStream
 from server.preparation import Preparation
-from strategies.collaborative import CollaborativeEditing
-from strategies.conflicts.arbiter import Arbiter
+from strategies.collaborative import CollaborativeEditing, ServerEvaluation
 from strategies.methods import Method
-from strategies.rounds.registry import PartyRegistry
-from strategies.rounds.state import RoundState
+from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
+from strategies.rounds.exchange import ExchangeRecord
+from strategies.rounds.settings import EditingSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one method came to."""
+    """The result of one method."""
 
     method: Method
     delta: dict[str, Tensor]
@@ -32,23 +31,23 @@ class Outcome:
 
     @property
     def bytes_per_party(self) -> float:
-        """What a party sent, mean over those that sent something."""
+        """Bytes that a party sent, mean over those that sent something."""
         sent = [size for size in self.measured.sent.values() if size > 0]
         return sum(sent) / max(len(sent), 1)
 
 
 @dataclass(frozen=True, slots=True)
 class MergeJob:
-    """What all merges of a run are run with."""
+    """What all merges of a run share."""
 
     grid: Grid
     config: RunConfig
     preparation: Preparation
-    progress: Progress
+    stream: EventStream
     checkpoints: Checkpoints
 
     def run(self, method: Method, *, first: bool) -> Outcome:
-        """Run the rounds that are missing, on the model as the last whole one left it.
+        """Run the missing rounds, after the last completed one.
 
         The first merge has the model evaluated before any edit.
         """
@@ -57,13 +56,13 @@ class MergeJob:
         if found.state.number >= rounds:
             log(
                 logging.INFO,
-                "%s: all %d rounds were finished before, and are reported as they were",
+                "%s: all %d rounds were completed before; their results are reported",
                 method.name,
                 rounds,
             )
             return Outcome(method, dict(found.state.delta), found.measured)
-        self.progress.begin(method.name, found.state.number)
-        ledger = Ledger(method.name, self.checkpoints, found.measured, self.progress)
+        self.stream.begin_merge(method.name, found.state.number)
+        ledger = Ledger(method.name, self.checkpoints, found.measured, self.stream)
         strategy = self.build(method, ledger, evaluate_unedited=first)
         if found.state.number > 0:
             strategy.resume(found.state)
@@ -77,51 +76,71 @@ class MergeJob:
         return Outcome(method, strategy.delta, ledger.measured)
 
     def build(
-        self, method: Method, ledger: "Ledger", *, evaluate_unedited: bool
+        self, method: Method, callbacks: RoundCallbacks, *, evaluate_unedited: bool
     ) -> CollaborativeEditing:
         """Set the strategy up as the settings say."""
         config, preparation = self.config, self.preparation
-        strategy = CollaborativeEditing(
-            preparation.job(config, method.name, pooled=method.pooled),
-            method.merge,
-            preparation.layers(preparation.memory_weight(config.prior), config.run),
+        settings = EditingSettings(
+            job=preparation.job(config, method.name, pooled=method.pooled),
+            merge=method.merge,
+            layers=preparation.layers(
+                preparation.memory_weight(config.prior), config.run
+            ),
             parties=config.parties.count,
             min_parties=config.run.min_parties,
             dtype=preparation.model.dtype,
             evaluate_unedited=evaluate_unedited,
             memory_keys=config.prior.memory_keys,
-            arbiter=Arbiter(config.parties) if config.parties.compares_tokens else None,
-            report=self.progress.of_merge(method.name),
-            on_exchange=self.progress.of_exchanges(method.name),
-            on_round=ledger.enter,
+            conflicts=config.parties.conflict_rules,
             limits=preparation.limits(config, pooled=method.pooled),
         )
-        ledger.registry = strategy.registry
-        return strategy
+        return CollaborativeEditing(settings, callbacks)
 
 
-class Ledger:
-    """Enters what each round came to, and keeps a checkpoint of every whole one."""
+class StreamCallbacks(RoundCallbacks):
+    """Publish progress and exchanges in the run's event stream."""
+
+    def __init__(self, stream: EventStream, merge: str) -> None:
+        """Name the merge in its events."""
+        self.stream, self.merge = stream, merge
+        self._on_progress = stream.of_merge(merge)
+        self._on_exchange = stream.of_exchanges(merge)
+
+    def on_progress(self, phase: str, number: int, arrived: int, expected: int) -> None:
+        """Publish progress."""
+        self._on_progress(phase, number, arrived, expected)
+
+    def on_exchange(self, record: ExchangeRecord) -> None:
+        """Publish an exchange."""
+        self._on_exchange(record)
+
+
+class Ledger(StreamCallbacks):
+    """Record the metrics of each round, and keep a checkpoint of completed ones."""
 
     def __init__(
-        self, merge: str, checkpoints: Checkpoints, so_far: Measured, progress: Progress
+        self,
+        merge: str,
+        checkpoints: Checkpoints,
+        so_far: Measured,
+        stream: EventStream,
     ) -> None:
-        """Go on from what was measured before."""
-        self.merge, self.checkpoints, self.measured = merge, checkpoints, so_far
-        self.progress = progress
-        self.registry: PartyRegistry | None = None
+        """Continue after what was measured before."""
+        super().__init__(stream, merge)
+        self.checkpoints, self.measured = checkpoints, so_far
         self._started = time.monotonic() - so_far.seconds
 
-    def enter(
-        self, state: RoundState, found: MetricRecord | None, own: MetricRecord | None
-    ) -> None:
-        """Add a round; a `strategies.collaborative.OnRound`."""
-        assert self.registry is not None
-        outcome = self.registry.outcomes[state.number]
-        metrics = summarise(found, outcome, held_out_of(own), state.number)
+    def on_round_end(self, completed: CompletedRound) -> None:
+        """Add a round to the record, report it and keep it."""
+        state = completed.state
+        metrics = summarise(
+            completed.evaluation,
+            completed.outcome,
+            held_out_of(completed.server_metrics),
+            state.number,
+        )
         sent = dict(self.measured.sent)
-        for node, size in outcome.bytes_up.items():
-            party = self.registry.seats[node]
+        for party, size in completed.bytes_sent.items():
             sent[party] = sent.get(party, 0) + size
         self.measured = self.measured.model_copy(
             update={
@@ -133,27 +152,27 @@ class Ledger:
                 "sent": sent,
             }
         )
-        # First, so that no round is kept as finished without its line.
-        self.progress.enter(self.merge, state.number, metrics)
+        # First, so that no round is kept as completed without its line.
+        self.stream.end_round(self.merge, state.number, metrics)
         if state.number > 0:
             self.checkpoints.keep(self.merge, MergeProgress(state, self.measured))
 
 
 def held_out_evaluator(
     preparation: Preparation,
-) -> Callable[[int, ArrayRecord], MetricRecord | None] | None:
-    """Judge facts that nobody edited, after each round, at the server."""
+) -> ServerEvaluation | None:
+    """Return what evaluates facts that nobody edited, after each round."""
     if not preparation.held_out:
         return None
 
-    def judge(_: int, arrays: ArrayRecord) -> MetricRecord:
+    def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
         delta = to_delta(arrays)
         share = evaluate_held_out(preparation.model, preparation.held_out, delta)
         return MetricRecord({"held_out_acc": share})
 
-    return judge
+    return evaluate
 
 
 def held_out_of(record: MetricRecord | None) -> float | None:
-    """The share that `held_out_evaluator` found."""
+    """Return the share that `held_out_evaluator` found."""
     return None if record is None else float(str(record["held_out_acc"]))

@@ -1,6 +1,6 @@
 """What a run shows while it goes on and when it is done."""
 
-import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,9 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -20,87 +18,53 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.text import Text
 
+from server.monitoring.events import (
+    OK,
+    EventReader,
+    NodeExchange,
+    PhaseProgress,
+    RunEnded,
+    RunEvent,
+)
 from server.report.data import Report
 
 POLL_SECONDS = 0.1
 LINE_SECONDS = 5.0
 PIPE_WIDTH = 110
-MOST_BARS = 12
+SHOWN_BARS = 12
+"""Bars on the screen at once; older finished ones are hidden."""
+
+LIBRARIES = ("torch", "transformers", "flwr")
+"""What takes long to load, and what a run cannot do without."""
 
 
-class ProgressEvent(BaseModel):
-    """One line of a run's progress file.
+Shown: TypeAlias = RunEvent | str
+"""An event, or a line for the user."""
 
-    Attributes:
-        phase: What is going on: targets, an exchange, an evaluation, …
-        merge: For which merge, if for one alone.
-        round: In which round, if in one.
-        done: How much of `total` is done; None if it cannot be counted.
-        message: Something to tell.
-        error: Why the run ended without a result.
-        kind: ``input`` if the error lies in what the run was given.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    phase: str = ""
-    merge: str | None = None
-    round: int | None = None
-    done: int | None = None
-    total: int | None = None
-    message: str = ""
-    error: str | None = None
-    kind: str = ""
-
-    @property
-    def title(self) -> str:
-        """Name the piece of work that the event counts."""
-        where = f"round {self.round}" if self.round is not None else None
-        return " · ".join(part for part in (self.merge, where, self.phase) if part)
-
-    @property
-    def count(self) -> str:
-        """Say how much is done, of how much if that is known."""
-        if self.done is None:
-            return ""
-        return f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
-
-    @property
-    def is_last(self) -> bool:
-        """Whether its piece of work is done."""
-        return self.done is not None and self.done == self.total
+Show: TypeAlias = Callable[[Shown], None]
 
 
-Show: TypeAlias = Callable[[ProgressEvent], None]
+def title_of(event: PhaseProgress) -> str:
+    """Return the name of the work that an event counts."""
+    where = f"round {event.round}" if event.round is not None else None
+    return " · ".join(part for part in (event.merge, where, event.phase) if part)
 
 
-class ProgressFile:
-    """The lines of a file that others append to, each given once and whole."""
-
-    def __init__(self, path: Path) -> None:
-        """Start before the first line; the file need not exist yet."""
-        self._path, self._place = path, 0
-
-    def read_new(self) -> list[ProgressEvent]:
-        """Give the events of the lines completed since the last call."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._place)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._place += len(whole) + len(newline)
-        lines = whole.decode("utf-8", errors="replace").split("\n")
-        return [event for line in lines if (event := parse_event(line)) is not None]
+def count_of(event: PhaseProgress) -> str:
+    """Return how much is done, and of how much if that is known."""
+    if event.is_begin:
+        return "…"
+    return f"{event.done}" if event.total is None else f"{event.done}/{event.total}"
 
 
-def parse_event(line: str) -> ProgressEvent | None:
-    """Read one line; None if it is no event."""
-    try:
-        return ProgressEvent.model_validate(json.loads(line))
-    except (json.JSONDecodeError, ValidationError):
-        return None
+def message_of(shown: Shown) -> str:
+    """Return the line that the user gets; empty for an event that is not for users."""
+    if isinstance(shown, NodeExchange) and shown.outcome != OK:
+        where = f"{shown.merge}, round {shown.round}"
+        return f"{where} continues without {shown.label}: {shown.outcome}"
+    return shown if isinstance(shown, str) else ""
 
 
 class LinePrinter:
@@ -111,17 +75,19 @@ class LinePrinter:
         self._console, self._seconds = console, seconds
         self._printed: dict[str, float] = {}
 
-    def show(self, event: ProgressEvent) -> None:
+    def show(self, shown: Shown) -> None:
         """Print an event, unless its work began or was printed just now."""
-        if not event.message and event.done is None:
-            return
-        now = time.monotonic()
-        since = now - self._printed.setdefault(event.title, now)
-        if not (event.is_last or event.message or since >= self._seconds):
-            return
-        self._printed[event.title] = now
-        parts = [time.strftime("%H:%M:%S"), event.title, event.count, event.message]
-        line = "  ".join(part for part in parts if part)
+        if message := message_of(shown):
+            self._print(message)
+        elif isinstance(shown, PhaseProgress):
+            title, now = title_of(shown), time.monotonic()
+            since = now - self._printed.setdefault(title, now)
+            if shown.is_last or shown.is_begin or since >= self._seconds:
+                self._printed[title] = now
+                self._print(f"{title}  {count_of(shown)}")
+
+    def _print(self, text: str) -> None:
+        line = f"{time.strftime('%H:%M:%S')}  {text}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -133,25 +99,24 @@ class BarPrinter:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def show(self, event: ProgressEvent) -> None:
-        """Advance the bar of an event's work; a message stands above the bars."""
-        if event.message:
-            self._progress.console.print(escape(event.message), highlight=False)
-        if event.done is None:
+    def show(self, shown: Shown) -> None:
+        """Advance the bar of an event's work; print a message above the bars."""
+        if message := message_of(shown):
+            self._progress.console.print(escape(message), highlight=False)
+        if not isinstance(shown, PhaseProgress):
             return
-        if event.title not in self._tasks:
+        title = title_of(shown)
+        if title not in self._tasks:
             self._make_room()
-            title = escape(event.title)
-            self._tasks[event.title] = self._progress.add_task(title, total=None)
-        self._progress.update(
-            self._tasks[event.title], completed=event.done, total=event.total
-        )
+            self._tasks[title] = self._progress.add_task(escape(title), total=None)
+        total = None if shown.is_begin else shown.total
+        self._progress.update(self._tasks[title], completed=shown.done, total=total)
 
     def _make_room(self) -> None:
-        """Take away the oldest bars of finished work, lest the newest be cut off."""
+        """Hide the oldest bars of finished work, so that the newest has a line."""
         shown = [task for task in self._progress.tasks if task.visible]
         finished = [task for task in shown if task.finished]
-        for task in finished[: max(0, len(shown) + 1 - MOST_BARS)]:
+        for task in finished[: max(0, len(shown) + 1 - SHOWN_BARS)]:
             self._progress.update(task.id, visible=False)
 
 
@@ -171,42 +136,59 @@ def showing(console: Console) -> Iterator[Show]:
         yield BarPrinter(progress).show
 
 
-@contextmanager
-def following(
-    path: Path, console: Console
-) -> Iterator[Callable[[], ProgressEvent | None]]:
-    """Show a progress file's events while the block runs.
+class Follower:
+    """Shows the events that a run appends to a file, until it is finished."""
 
-    The block is lent a function that gives the event that told of an error, if one
-    did, of all lines written until it is called.
-    """
-    file, done = ProgressFile(path), Event()
-    errors: list[ProgressEvent] = []
+    def __init__(self, path: Path, show: Show) -> None:
+        """Start after the present end of a file, which need not exist yet."""
+        self.show = show
+        self._reader, self._done = EventReader(path, skip_present=True), Event()
+        self._ends: list[RunEnded] = []
+        self._poller = Thread(target=self._poll, daemon=True)
+        self._poller.start()
 
-    def show_new(show: Show) -> None:
-        for event in file.read_new():
-            if event.error is None:
-                show(event)
+    def finish(self) -> RunEnded | None:
+        """Show all that is written by now, and return the run's end, if it is there."""
+        self._done.set()
+        self._poller.join()
+        self._show_new()
+        return self._ends[-1] if self._ends else None
+
+    def _poll(self) -> None:
+        while not self._done.wait(POLL_SECONDS):
+            self._show_new()
+
+    def _show_new(self) -> None:
+        for event in self._reader.read_new():
+            if isinstance(event, RunEnded):
+                self._ends.append(event)
             else:
-                errors.append(event)
+                self.show(event)
 
-    def poll(show: Show) -> None:
-        while not done.wait(POLL_SECONDS):
-            show_new(show)
 
-    def finish() -> ProgressEvent | None:
-        done.set()
-        poller.join()
-        show_new(show)
-        return errors[-1] if errors else None
-
+@contextmanager
+def following(path: Path, console: Console) -> Iterator[Follower]:
+    """Show the events that are added to a file while the block runs."""
     with showing(console) as show:
-        poller = Thread(target=poll, args=(show,), daemon=True)
-        poller.start()
+        follower = Follower(path, show)
         try:
-            yield finish
+            yield follower
         finally:
-            finish()
+            follower.finish()
+
+
+def announce_loading() -> None:
+    """Print at once what the first seconds of a command are spent on.
+
+    Call it once the options are validated and before the libraries are imported.
+    Nothing is printed if they are loaded already.
+    """
+    if all(name in sys.modules for name in LIBRARIES):
+        return
+    names = f"{', '.join(LIBRARIES[:-1])} and Flower"
+    line = f"{time.strftime('%H:%M:%S')}  Starting: loading {names} …"
+    console = open_console(stderr=True)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -216,33 +198,30 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 def hush_libraries() -> None:
-    """Keep transformers from drawing bars of its own among ours."""
+    """Turn off the progress bars and remarks of transformers."""
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     disable_progress_bar()
     set_verbosity_error()
 
 
-def tabulate(report: Report) -> Table:
-    """Lay out a report's comparison for a terminal."""
-    from server.report.tables import best_merges, caption_overview, lay_out
-
-    overview = lay_out(report, "overview")
-    table = Table(
-        title=caption_overview(report),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
+def tabulate(report: Report, width: int = PIPE_WIDTH) -> Group:
+    """Lay out a report's comparison for a terminal of a width in columns."""
+    from server.report.tables import (
+        SUCCESS_LEGEND,
+        best_merges,
+        caption_overview,
+        headline,
+        lay_out,
     )
-    name, *headings = overview.heads
-    table.add_column(name, no_wrap=True)
-    _, *columns = zip(*overview.rows, strict=True)
-    for heading, column in zip(headings, columns, strict=True):
-        # Left to itself the library breaks inside a word before it breaks between two.
-        width = max(len(heading) // 2 + 1, *map(len, [*heading.split(), *column]))
-        table.add_column(heading, justify="right", overflow="fold", max_width=width)
+    from sims.tables import fit_tables
+
     best = best_merges(report)
-    for row in overview.rows:
-        table.add_row(*row, style="bold" if row[0] in best else None)
-    return table
+    tables = fit_tables(
+        lay_out(report, "overview", short=True),
+        width,
+        caption_overview(report),
+        lambda row: "bold" if row[0] in best else None,
+    )
+    scored = "score" in headline(report)
+    return Group(*tables, *([Text(f"{SUCCESS_LEGEND}.")] if scored else []))

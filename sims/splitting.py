@@ -13,16 +13,22 @@ from rich.table import Table
 from clients.own_requests import shared_requests
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.base.validation import SETTINGS, find_faults
 from editing.files.atomic import write_private
 from editing.requests.edit_request import EditRequest, to_counterfact
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
+from editing.requests.joining import TargetSpace
 from editing.sources.embedded import EMBEDDED
-from server.report.data import create_output_folder
-from server.validation_errors import describe
+from server.output import create_output_folder
 from sims.console import open_console
 from strategies.partitioning.partitions import share_requests
-from strategies.partitioning.planting import Amount, Hand, Planting, Shares
-from strategies.partitioning.splits import Split, SplitName, deal_whole, relation_of
+from strategies.partitioning.planting import Amount, PartyRequests, Planting, Shares
+from strategies.partitioning.splits import (
+    Split,
+    SplitName,
+    partition_whole,
+    relation_of,
+)
 from strategies.scenario import (
     Concentration,
     ModelConfig,
@@ -50,6 +56,8 @@ class SplitOrder(Settings):
         sizes: As ``requests-per-round``; None splits the whole source in one round.
         rounds: For how many rounds the files are.
         skip: Records of the source to leave out.
+        target_space: Whether a space is put before targets; other than ``auto``, the
+            files say so, too.
     """
 
     source: str
@@ -64,6 +72,7 @@ class SplitOrder(Settings):
     limit: PositiveInt | None = None
     zsre_target: ZsreTarget = "answers"
     skip: tuple[PositiveInt, ...] = ()
+    target_space: TargetSpace = "auto"
 
     def settings(self, sizes: object) -> PartiesConfig:
         """The settings of a run that shares its requests out in the same way.
@@ -130,20 +139,32 @@ class SplitSummary(Settings):
     run: dict[str, int | bool | tuple[tuple[int, ...], ...]]
 
 
-def split_source(order: SplitOrder, output: Path) -> None:
-    """Write a folder of private files, one a party, and a summary; show the summary."""
+def split_source(order: SplitOrder, output: Path, tokens_of: str | None = None) -> None:
+    """Write a folder of private files, one a party, and a summary; show the summary.
+
+    Args:
+        order: What is split, and how.
+        output: The folder to make.
+        tokens_of: A model whose tokens of the first requests are shown.
+    """
     shares = share_source(order)
-    hands = list(
+    per_party = list(
         zip(*(shares.in_round(1 + n) for n in range(order.rounds)), strict=True)
     )
-    summary = summarise(order, shares, hands)
+    summary = summarise(order, shares, per_party)
     with create_output_folder(output.absolute()) as beside:
         beside.chmod(0o700)
-        for party, own in zip(summary.parties, hands, strict=True):
-            requests = [request for hand in own for request in hand.requests]
+        for party, own in zip(summary.parties, per_party, strict=True):
+            requests = [
+                request for party_requests in own for request in party_requests.requests
+            ]
             write_private(beside / party.file, write_lines(requests))
         write_private(beside / SUMMARY, summary.model_dump_json(indent=1) + "\n")
     show(summary, open_console())
+    if tokens_of is not None:
+        from sims.running_text import show_tokens
+
+        show_tokens(shares.pool, tokens_of, open_console())
     open_console().print(f"Files: {output}", soft_wrap=True, highlight=False)
 
 
@@ -159,6 +180,7 @@ def share_source(order: SplitOrder) -> Shares:
         seed=order.seed,
         zsre_target=order.zsre_target,
         skip=order.skip,
+        target_space=order.target_space,
     )
     kind = PartiesConfig(count=order.parties, split=order.split)
     pool = shared_requests(ModelConfig(), requests, kind)
@@ -204,35 +226,36 @@ def share_whole(order: SplitOrder, pool: Sequence[EditRequest]) -> Shares:
         )
     relations = [relation_of(request) for request in pool]
     split = Split(order.split, order.alpha, order.seed)
-    places = deal_whole(relations, order.parties, split)
+    places = partition_whole(relations, order.parties, split)
     order.settings(tuple(map(len, places)))  # holds what is planted to the sizes
     planting = Planting(order.overlap, order.conflicts, order.seed)
     return Shares(pool, order.parties, (places,), planting)
 
 
 def summarise(
-    order: SplitOrder, shares: Shares, hands: Sequence[Sequence[Hand]]
+    order: SplitOrder, shares: Shares, per_party: Sequence[Sequence[PartyRequests]]
 ) -> SplitSummary:
     """Count what each party has.
 
     Args:
         order: The settings.
         shares: The source, shared out.
-        hands: Each party's requests, round by round.
+        per_party: Each party's requests, round by round.
     """
     labels = label_relations(shares.pool)
     parties = tuple(
         PartySummary(
             file=f"party_{party}.jsonl",
-            requests=tuple(len(hand.requests) for hand in own),
-            own=sum(len(hand.own) for hand in own),
-            copies=sum(len(hand.copies) for hand in own),
-            conflicts=sum(len(hand.rivals) for hand in own),
+            requests=tuple(len(party_requests.requests) for party_requests in own),
+            own=sum(len(party_requests.own) for party_requests in own),
+            copies=sum(len(party_requests.copies) for party_requests in own),
+            conflicts=sum(len(party_requests.contradictions) for party_requests in own),
             relations=count_relations(
-                (request for hand in own for request in hand.own), labels
+                (request for party_requests in own for request in party_requests.own),
+                labels,
             ),
         )
-        for party, own in enumerate(hands)
+        for party, own in enumerate(per_party)
     )
     sizes = tuple(zip(*(party.requests for party in parties), strict=True))
     named = [label for party in parties for label in party.relations]
@@ -357,12 +380,6 @@ def read_amount(text: str, option: str) -> Amount:
 
 def explain(error: ValidationError) -> str:
     """Say in one line which option was refused and why."""
-    first, *_ = faults = error.errors()
-    if first["type"] == "value_error":
-        return first["msg"].removeprefix("Value error, ")
-    field = str(first["loc"][0])
-    option = OPTIONS.get(field, field).replace("_", "-")
-    of_field = [fault for fault in faults if fault["loc"][0] == field]
-    return describe(option, of_field, SplitOrder).replace(
-        f"`{option}`", f"--{option}", 1
-    )
+    fault = find_faults(error, SplitOrder, SETTINGS)[0]
+    option = OPTIONS.get(fault.key.replace("-", "_"), fault.key)
+    return f"--{option}: {fault.reason}" if option else fault.reason

@@ -3,114 +3,72 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
 from editing.algebra.deltas import add_deltas
-from editing.algebra.statistics import StatisticsError
-from strategies.conflicts.arbiter import Arbiter, collect_tokens, resolve_round
+from editing.algebra.statistics import LayerStatistics, StatisticsError
+from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
-from strategies.merges.base import Merge
 from strategies.rounds.aggregation import Aggregation
-from strategies.rounds.exchange import OnExchange
-from strategies.rounds.limits import Limits, require_finite
-from strategies.rounds.registry import PartyRegistry, Report, TooFewPartiesError
-from strategies.rounds.state import EditedLayer, RoundState
+from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
+from strategies.rounds.limits import require_finite
+from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
+from strategies.rounds.settings import EditingSettings
+from strategies.rounds.state import RoundState, write_own_prior
+from strategies.rounds.tokens import resolve_conflicts
 from strategies.wire.arrays import digest_arrays, to_tensors, write_delta
 from strategies.wire.messages import Job, Phase, read_targets_reply
-from strategies.wire.priors import write_prior
+from strategies.wire.metrics import EvaluationSums, encode_metrics
 
 logger = logging.getLogger(__name__)
 
-Judge = Callable[[int, ArrayRecord], MetricRecord | None]
-"""Judges the model after a round at the server: round and updates in, metrics out."""
-
-OnRound = Callable[[RoundState, MetricRecord | None, MetricRecord | None], None]
-"""Told of a whole round: its state, the parties' metrics and the server's own."""
+ServerEvaluation = Callable[[int, ArrayRecord], MetricRecord | None]
+"""Evaluates the model at the server: round and updates in, metrics out."""
 
 
 class CollaborativeEditing(Strategy):
     """Edit one model with the requests of many parties, which stay with them.
 
-    A round compares the requests' blind tokens if an arbiter is given, then exchanges
-    statistics for merged deltas (once for each edited layer under `layerwise`, once in
-    all otherwise; the first time parties compute targets, too), remembers the round's
-    grams and has each party judge its requests of this round and of all earlier ones.
-    Parties may join and leave between rounds.
+    A round resolves duplicate and conflicting requests if the settings say how, then
+    exchanges statistics for merged deltas (once for each edited layer under
+    `layerwise`, once in all otherwise; the first time parties compute targets, too),
+    adds the round's grams to the memory and has each party evaluate its requests of
+    this round and of all earlier ones. Parties may join and leave between rounds.
 
     Parameters
     ----------
-    job : Job
-        What every client is told; round and layers are filled in.
-    merge : Merge
-        How the parties' statistics become one delta.
-    layers : Mapping[int, EditedLayer]
-        The edited layers by number, with their priors.
-    parties : int
-        Nodes to wait for before the first round.
-    min_parties : int
-        The run stops if fewer parties than this remain.
-    dtype : torch.dtype
-        Precision of deltas on the wire; sums are kept in float64.
-    evaluate_unedited : bool
-        Whether parties judge the first round's requests before any edit, too.
-    memory_keys : str
-        Which keys are remembered: those the round was ``solved`` with, or those of the
-        ``edited`` model. Under `layerwise` they are the same; otherwise the latter cost
-        one more exchange.
-    arbiter : Arbiter, optional
-        Compares tokens and rules on requests that meet.
-    report : Callable, optional
-        Told of progress.
-    on_round : Callable, optional
-        Told of every whole round, and of round 0 if it is evaluated.
-    on_exchange : Callable, optional
-        Told what each exchange with each node took.
-    limits : Limits, optional
-        The most that an honest party can say of itself.
+    settings : EditingSettings
+        What the edit is run with.
+    callbacks : RoundCallbacks, optional
+        Methods to call with progress, exchanges and completed rounds.
     """
 
-    def __init__(  # noqa: D107 - the class says it
-        self,
-        job: Job,
-        merge: Merge,
-        layers: Mapping[int, EditedLayer],
-        parties: int,
-        min_parties: int = 1,
-        dtype: torch.dtype = torch.float32,
-        evaluate_unedited: bool = False,
-        memory_keys: Literal["solved", "edited"] = "solved",
-        arbiter: Arbiter | None = None,
-        report: Report | None = None,
-        on_round: OnRound | None = None,
-        on_exchange: OnExchange | None = None,
-        limits: Limits | None = None,
+    def __init__(  # noqa: D107 - the class documents its parameters
+        self, settings: EditingSettings, callbacks: RoundCallbacks | None = None
     ) -> None:
-        self.job, self.merge, self.layers = job, merge, dict(layers)
-        self.parties, self.dtype = parties, dtype
-        self.evaluate_unedited, self.memory_keys = evaluate_unedited, memory_keys
-        self.arbiter, self.on_round = arbiter, on_round
-        self.limits = limits or Limits()
+        self.settings, self.job = settings, settings.job
+        self.layers = dict(settings.layers)
+        self.callbacks = callbacks or RoundCallbacks()
+        rules = settings.conflicts
+        self.arbiter = None if rules is None else Arbiter(rules)
         # Under `global` one party stands for all.
-        self.registry = PartyRegistry(
-            1 if job.pooled else min_parties, report, on_exchange
-        )
+        least = 1 if settings.job.pooled else settings.min_parties
+        self.registry = PartyRegistry(least, self.callbacks)
         self.delta: dict[str, Tensor] = {}
-        self.done = 0
+        self.completed = 0
         self._grams: dict[int, Tensor] = {}
+        self._evaluation = EvaluationSums()
 
     def summary(self) -> None:
-        """Log what the strategy will do."""
-        plan = self.job.plan
+        """Log the configuration of the strategy."""
+        plan, merge = self.job.plan, self.settings.merge
+        logger.info("merge %s (%s)", merge.name, merge.paper)
         logger.info(
-            "merge %s (%s), schedule %s, layers %s, encoding %s, at least %d parties",
-            self.merge.name,
-            self.merge.paper,
+            "schedule %s, layers %s, encoding %s, at least %d parties",
             plan.schedule,
             list(plan.parameters.layers),
             self.job.encoding,
@@ -125,36 +83,36 @@ class CollaborativeEditing(Strategy):
         timeout: float = 3600.0,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: Judge | None = None,
+        evaluate_fn: ServerEvaluation | None = None,
     ) -> Result:
         """Run the rounds, several exchanges each; see the base class for arguments.
 
-        `initial_arrays` holds the updates that the model carries from earlier runs, by
-        parameter name, and the result's arrays all updates after the last round. Round
-        0 of the result's metrics is the model before any edit. After `resume`, only the
-        rounds that are missing are run.
+        `initial_arrays` holds updates from earlier runs by parameter name, the result's
+        arrays all updates after the last round. Round 0 of its metrics is the model
+        before any edit. After `resume`, only the missing rounds are run.
         """
         self.summary()
-        train_config = train_config or ConfigRecord()
+        config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
-        if self.done == 0:
-            given = to_tensors(initial_arrays)
-            self.delta = {name: update.double() for name, update in given.items()}
+        if self.completed == 0:
+            given = to_tensors(initial_arrays).items()
+            self.delta = {name: update.double() for name, update in given}
         self.registry.welcome(
-            grid, self.job, self.parties, timeout, begun=self.done > 0
+            grid, self.job, self.settings.parties, timeout, begun=self.completed > 0
         )
         result = Result(arrays=self.to_arrays())
-        if self.evaluate_unedited and self.done == 0:
+        if self.settings.evaluate_unedited and self.completed == 0:
             self.registry.begin_round(grid, 0, self.job)
-            self._judge_round(grid, 0, result, evaluate_config, evaluate_fn)
-        for number in range(self.done + 1, num_rounds + 1):
-            result.arrays = self.run_round(grid, number, result.arrays, train_config)
-            self._judge_round(grid, number, result, evaluate_config, evaluate_fn)
+            self._evaluate_round(grid, 0, result, evaluate_config, evaluate_fn)
+        for number in range(self.completed + 1, num_rounds + 1):
+            result.arrays, found = self.run_round(grid, number, result.arrays, config)
+            result.train_metrics_clientapp[number] = found
+            self._evaluate_round(grid, number, result, evaluate_config, evaluate_fn)
         return result
 
     def resume(self, state: RoundState) -> None:
-        """Go on from a whole round, as if it had just ended."""
-        self.done, self.delta = state.number, dict(state.delta)
+        """Continue after a completed round, as if it had just ended."""
+        self.completed, self.delta = state.number, dict(state.delta)
         self._grams = dict(state.grams)
         self._remember()
         if self.arbiter is not None:
@@ -162,31 +120,35 @@ class CollaborativeEditing(Strategy):
 
     def run_round(
         self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
-    ) -> ArrayRecord:
-        """Exchange statistics of the requests' targets and merge; gives all updates.
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """Exchange statistics of the requests' targets and merge them.
 
-        What a party sent for one layer is worth nothing if it is lost before the last:
-        the round then begins again without it, so that all layers speak of the same
-        requests. Targets that are there are not computed twice.
+        If a party is lost before the last layer, its statistics of the others are
+        worthless: the round starts again without it, so that all layers are sums over
+        the same requests. Targets that were computed are not computed again.
+
+        Returns:
+            All updates so far, and the round's number of edited requests.
         """
         self.registry.begin_round(grid, number, self.job)
         before = digest_arrays(arrays)
         self.job = self.job.model_copy(update={"round": number, "before": before})
         start = self.delta
         while not self._try_to_edit(grid, number, arrays, config):
-            logger.warning("round %d begins again", number)
+            logger.warning("round %d starts again", number)
             self.delta, self._grams = start, {}
-        self.registry.outcomes[number].merged = True
+        outcome = self.registry.outcomes[number]
+        outcome.merged = True
         if self.arbiter is not None:
             self.arbiter.settle(self.registry.present)
         self._remember()
-        self.done = number
-        return self.to_arrays()
+        self.completed = number
+        return self.to_arrays(), MetricRecord({"requests": outcome.requests})
 
     def _try_to_edit(
         self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
     ) -> bool:
-        """Edit, unless parties are lost; tells whether the round is whole."""
+        """Run the round's exchanges; return False if parties were lost meanwhile."""
         try:
             return self._edit(grid, number, arrays, config)
         except TooFewPartiesError:
@@ -197,96 +159,109 @@ class CollaborativeEditing(Strategy):
     def _edit(
         self, grid: Grid, number: int, arrays: ArrayRecord, config: ConfigRecord
     ) -> bool:
-        """Go through a round's exchanges; tells if all speak of the same requests.
+        """Run the exchanges; return whether all layers are sums over the same requests.
 
-        What a party that is lost had asked for may be what others were ruled out for,
-        so then requests are ruled on again, too.
+        The requests of a lost party may have ruled those of others out, so conflicts
+        are then resolved again, too.
         """
-        self.registry.begin_again(number)
+        registry = self.registry
+        registry.restart_round(number)
         if self.arbiter is not None:
-            entries = collect_tokens(self.registry, grid, number, self.job, self.limits)
-            pooled = self.job.pooled
-            resolve_round(self.arbiter, self.registry, number, entries, pooled=pooled)
-        asked = list(self.registry.present)
+            resolve_conflicts(
+                self.arbiter, registry, grid, number, self.job, self.settings.limits
+            )
+        asked = list(registry.present)
         messages = self.configure_train(number, arrays, config, grid)
-        self.aggregate_train(number, self.registry.exchange(grid, number, messages))
-        if self.arbiter is not None and self.registry.present != asked:
+        self.aggregate_train(number, registry.exchange(grid, number, messages))
+        if self.arbiter is not None and registry.present != asked:
             return False
-        merged = list(self.registry.active)
+        merged = list(registry.active)
         for layers in self.job.plan.exchanges[1:] if merged else ():
-            asking = self.configure_statistics(number, layers)
-            replies = self.registry.exchange(grid, number, asking)
+            messages = self.configure_statistics(number, layers)
+            replies = registry.exchange(grid, number, messages)
             self.aggregate_statistics(number, layers, replies)
-            if self.registry.active != merged:
+            if registry.active != merged:
                 return False
-        self._read_again(grid, number)
-        return self.registry.active == merged
+        self._read_memory_keys(grid, number)
+        return registry.active == merged
 
     def configure_train(
         self,
         server_round: int,
         arrays: ArrayRecord,
         config: ConfigRecord,
-        grid: Grid,  # noqa: ARG002 - nodes are chosen when the run begins
+        grid: Grid,  # noqa: ARG002 - the registry knows the nodes
     ) -> list[Message]:
-        """Ask for targets, and for the first statistics made of them."""
-        first = tuple(self.job.plan.exchanges[0])
-        job = self.job.model_copy(update={"round": server_round, "layers": first})
-        prior = write_prior(job.prior, self.layers)
+        """Write messages that ask for targets and for the first layers' statistics."""
+        job = self._job_for(server_round, self.job.plan.exchanges[0])
+        prior = write_own_prior(job.prior, self.layers)
         return self._address(Phase.TARGETS, job, arrays, config, prior)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Note who has requests in this round, and merge the first exchange.
+        """Validate the replies of the first exchange, and merge their statistics.
 
-        A party without one takes part in nothing, which is no refusal.
+        A party without requests in this round takes no part in it, which is not a
+        refusal. The arrays are all updates so far; None if nothing was merged.
         """
-        outcome, layers = (
-            self.registry.outcomes[server_round],
-            self.job.plan.exchanges[0],
-        )
-        aggregation = Aggregation(server_round, layers, self.layers, self.merge.needs)
+        registry, layers = self.registry, self.job.plan.exchanges[0]
+        aggregation = self._aggregation(server_round, layers)
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
-                told = read_targets_reply(reply.content)
-                self.limits.check_targets(
-                    told, server_round, self.registry.places[node]
-                )
-                if told.requests > 0:
-                    outcome.edits[node] = self.limits.count_edits(reply, told, layers)
-                    aggregation.add(reply)
-                    self.registry.count_statistics(server_round, reply)
+                statistics = self._validate_targets(server_round, reply, aggregation)
             except StatisticsError as error:
-                self.registry.refuse(server_round, node, str(error))
+                registry.refuse(server_round, node, str(error))
                 continue
-            outcome.told[node] = told
-            if told.requests == 0:
-                self.registry.active.remove(node)
-        self.registry.require_enough(server_round)
-        if self.registry.active:
-            self._merge(layers, aggregation)
-        return None, MetricRecord({"requests": outcome.requests})
+            if statistics:
+                aggregation.add(statistics)
+                registry.count_statistics(server_round, reply)
+            else:
+                registry.active.remove(node)
+        registry.require_enough(server_round)
+        requests = MetricRecord({"requests": registry.outcomes[server_round].requests})
+        if not registry.active:
+            return None, requests
+        self._merge(layers, aggregation)
+        return self.to_arrays(), requests
+
+    def _validate_targets(
+        self, number: int, reply: Message, aggregation: Aggregation
+    ) -> Mapping[int, LayerStatistics]:
+        """Validate a party's summary of its targets, and the statistics made of them.
+
+        Both may be a `StatisticsError`. Without requests there are no statistics.
+        """
+        outcome, limits = self.registry.outcomes[number], self.settings.limits
+        node = reply.metadata.src_node_id
+        targets = read_targets_reply(reply.content)
+        party = self.registry.parties.number_of(node)
+        limits.validate_targets(targets, number, party)
+        statistics = {}
+        if targets.requests > 0:
+            statistics = aggregation.decode(reply)
+            outcome.edits[node] = limits.count_edits(statistics, targets)
+        outcome.targets[node] = targets
+        return statistics
 
     def configure_statistics(
         self, server_round: int, layers: Sequence[int]
     ) -> list[Message]:
-        """Ask for the statistics of some layers, on the model as edited so far."""
-        changes = {"round": server_round, "layers": tuple(layers)}
-        job = self.job.model_copy(update=changes)
-        prior = write_prior(job.prior, self.layers)
+        """Write messages that ask for later layers' statistics, on the edited model."""
+        job = self._job_for(server_round, layers)
+        prior = write_own_prior(job.prior, self.layers)
         return self._address(Phase.STATISTICS, job, self.to_arrays(), prior=prior)
 
     def aggregate_statistics(
         self, server_round: int, layers: Sequence[int], replies: Iterable[Message]
     ) -> None:
-        """Merge what the parties sent into the delta, in the order of the replies.
+        """Validate the statistics of later layers, and merge them.
 
-        A party whose statistics cannot be right is left out before any arithmetic, and
-        the round goes on if enough remain.
+        A party whose statistics are invalid is left out before any arithmetic, and the
+        round goes on if enough remain.
         """
-        aggregation = Aggregation(server_round, layers, self.layers, self.merge.needs)
+        aggregation = self._aggregation(server_round, layers)
         aggregation.add_all(replies, self.registry)
         self.registry.require_contributors(server_round)
         self._merge(layers, aggregation)
@@ -296,71 +271,80 @@ class CollaborativeEditing(Strategy):
         server_round: int,
         arrays: ArrayRecord,
         config: ConfigRecord,
-        grid: Grid,  # noqa: ARG002 - nodes are chosen when the run begins
+        grid: Grid,  # noqa: ARG002 - the registry knows the nodes
     ) -> list[Message]:
-        """Ask the parties to judge their requests so far, in round 0 the first ones.
+        """Write messages that ask present parties to evaluate their requests so far.
 
-        Those without a request in this round judge the ones they made earlier.
+        In round 0 these are the first round's.
         """
         job = self.job.model_copy(update={"round": server_round})
-        return self.registry.address(
-            Phase.EVALUATE, job, arrays, config, to=self.registry.present
-        )
+        to = self.registry.present
+        return self._address(Phase.EVALUATE, job, arrays, config, to=to)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Add the parties' sums and counts; numbers that cannot be right are left out.
+        """Validate the parties' metrics, and add them up.
 
-        Their party has contributed to the round by now and only its metrics are missed.
+        Invalid metrics are left out; their party's edits are in the round by then.
         """
-        totals: dict[str, float] = {}
+        total = EvaluationSums()
         for reply in replies:
             node = reply.metadata.src_node_id
+            party = self.registry.parties.number_of(node)
             try:
-                metrics = self.limits.read_metrics(reply, server_round, self.registry)
+                total += self.settings.limits.read_evaluation(
+                    reply, server_round, party
+                )
             except StatisticsError as error:
                 self.registry.refuse(server_round, node, str(error))
-                continue
-            for name, value in metrics.items():
-                totals[name] = totals.get(name, 0.0) + value
-        return MetricRecord({**totals}) if totals else None
+        self._evaluation = total
+        return encode_metrics(total) if total.by_round else None
 
     def to_arrays(self) -> ArrayRecord:
-        """All updates so far, in the precision of the wire."""
-        return write_delta(self.delta, self.dtype)
+        """Return all updates so far, in the precision of the wire."""
+        return write_delta(self.delta, self.settings.dtype)
+
+    def state(self) -> RoundState:
+        """Return all that the next round depends on."""
+        grams = {layer: each.memory.grams for layer, each in self.layers.items()}
+        history = self.arbiter.history if self.arbiter else ()
+        return RoundState(self.completed, dict(self.delta), grams, tuple(history))
+
+    def _job_for(self, number: int, layers: Sequence[int]) -> Job:
+        return self.job.model_copy(update={"round": number, "layers": tuple(layers)})
+
+    def _aggregation(self, number: int, layers: Sequence[int]) -> Aggregation:
+        return Aggregation(number, layers, self.layers, self.settings.merge.needs)
 
     def _merge(self, layers: Sequence[int], aggregation: Aggregation) -> None:
-        """Solve the layers of an exchange, and remember their grams for the round."""
+        """Solve the layers of an exchange, and keep their grams for the memory."""
         solved: dict[str, Tensor] = {}
         for layer in layers:
             edited = self.layers[layer]
-            given = aggregation.statistics(layer)
+            statistics = aggregation.statistics(layer)
             self._grams[layer] = aggregation.pooled(layer).gram
-            solved[edited.weight] = self.merge(given, edited.memory.prior())
+            prior = edited.memory.prior()
+            solved[edited.weight] = self.settings.merge(statistics, prior)
         self.delta = add_deltas(self.delta, solved)
-        require_finite(self.delta, self.dtype, self.registry)
+        names = [self.registry.parties.label(node) for node in self.registry.active]
+        require_finite(self.delta, self.settings.dtype, names)
 
-    def state(self) -> RoundState:
-        """All that the next round depends on."""
-        grams = {layer: each.memory.grams for layer, each in self.layers.items()}
-        history = tuple(self.arbiter.history) if self.arbiter else ()
-        return RoundState(self.done, dict(self.delta), grams, history)
+    def _read_memory_keys(self, grid: Grid, number: int) -> None:
+        """Have keys read on the edited model, if the memory is to hold those.
 
-    def _read_again(self, grid: Grid, number: int) -> None:
-        """Have keys read on the edited model, if those are what shall be remembered.
-
-        Under `layerwise` they are read on a model whose earlier layers are edited
-        already, and a key does not depend on others: to read again gives the same.
+        Under `layerwise` they were read on a model whose earlier layers are edited, and
+        a key does not depend on later ones: reading again gives the same.
         """
         frozen = self.job.plan.schedule != "layerwise"
-        if not (self.memory_keys == "edited" and frozen and self._grams):
+        if not (self.settings.memory_keys == "edited" and frozen and self._grams):
             return
         layers = tuple(self.layers)
-        job = self.job.model_copy(update={"round": number, "layers": layers})
-        asking = self._address(Phase.MEMORY, job, self.to_arrays())
+        job = self._job_for(number, layers)
+        messages = self._address(Phase.MEMORY, job, self.to_arrays())
         aggregation = Aggregation(number, layers, self.layers)
-        aggregation.add_all(self.registry.exchange(grid, number, asking), self.registry)
+        replies = self.registry.exchange(grid, number, messages)
+        aggregation.add_all(replies, self.registry)
         self.registry.require_contributors(number)
         for layer in layers:
             self._grams[layer] = aggregation.pooled(layer).gram
@@ -372,25 +356,32 @@ class CollaborativeEditing(Strategy):
             self.layers[layer] = replace(edited, memory=edited.memory.remember(gram))
         self._grams = {}
 
-    def _judge_round(
+    def _evaluate_round(
         self,
         grid: Grid,
         number: int,
         result: Result,
         config: ConfigRecord,
-        evaluate_fn: Judge | None,
+        evaluate_fn: ServerEvaluation | None,
     ) -> None:
-        """Have the parties judge, then the server, and tell of the round."""
+        """Have the parties evaluate, then the server, and report the round."""
         messages = self.configure_evaluate(number, result.arrays, config, grid)
         replies = self.registry.exchange(grid, number, messages)
         found = self.aggregate_evaluate(number, replies)
         own = evaluate_fn(number, result.arrays) if evaluate_fn else None
-        if found is not None:
+        if found:
             result.evaluate_metrics_clientapp[number] = found
         if own is not None:
             result.evaluate_metrics_serverapp[number] = own
-        if self.on_round is not None:
-            self.on_round(self.state(), found, own)
+        self.callbacks.on_round_end(
+            CompletedRound(
+                self.state(),
+                self.registry.outcomes[number],
+                self._evaluation,
+                own,
+                self.registry.bytes_sent(number),
+            )
+        )
 
     def _address(
         self,
@@ -399,13 +390,13 @@ class CollaborativeEditing(Strategy):
         arrays: ArrayRecord,
         config: ConfigRecord | None = None,
         prior: ArrayRecord | None = None,
+        to: Sequence[int] | None = None,
     ) -> list[Message]:
-        """Speak to the parties of their requests, with what was ruled on them."""
-        messages = self.registry.address(phase, job, arrays, config, prior)
+        """Write a message to each node, with the resolutions of its requests."""
+        messages = self.registry.address(phase, job, arrays, config, prior, to)
         if self.arbiter is not None:
             for message in messages:
-                resolutions = self.arbiter.resolutions.get(
-                    message.metadata.dst_node_id, ()
-                )
+                node = message.metadata.dst_node_id
+                resolutions = self.arbiter.resolutions.get(node, ())
                 message.content["resolutions"] = write_resolutions(resolutions)
         return messages

@@ -23,9 +23,10 @@ from pydantic import (
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
+from editing.requests.joining import TargetSpace
 from editing.sources.embedded import EMBEDDED, HUB, SELF
-from strategies.conflicts.policies import PolicyName
+from strategies.conflicts.policies import ConflictRules, PolicyName
 from strategies.partitioning.planting import planted_number, planted_sizes
 from strategies.partitioning.splits import SplitName
 
@@ -78,6 +79,8 @@ class RequestsConfig(Settings):
         zsre_target: Which field of zsRE's records is edited in: the first of
             ``answers``, as in MEMIT, or ``alt``, as in MEND.
         skip: Records of the source to leave out, by the numbers that messages give.
+        target_space: Whether a space is put between a prompt and its target: ``auto``
+            joins them as running text does, by script and by what the prompt ends with.
     """
 
     source: str = EMBEDDED
@@ -87,6 +90,7 @@ class RequestsConfig(Settings):
     templates: str | None = None
     zsre_target: ZsreTarget = "answers"
     skip: tuple[PositiveInt, ...] = ()
+    target_space: TargetSpace = "auto"
 
 
 class PartiesConfig(Settings):
@@ -156,6 +160,13 @@ class PartiesConfig(Settings):
     def compares_tokens(self) -> bool:
         """Whether blind tokens of the requests are exchanged."""
         return self.deduplicate or self.conflicts != "ignore"
+
+    @property
+    def conflict_rules(self) -> ConflictRules | None:
+        """The rules of conflict resolution; None if no tokens are compared."""
+        if not self.compares_tokens:
+            return None
+        return ConflictRules(self.conflicts, self.deduplicate, self.priority)
 
     @model_validator(mode="after")
     def check_sizes(self) -> "PartiesConfig":

@@ -19,19 +19,19 @@ from editing.algebra.deltas import add_deltas, applied
 from editing.algebra.statistics import LayerStatistics
 from editing.hyperparameters.config import Plan
 from editing.memit.pipeline import edit_alone, read_pairs
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests, to_counterfact
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool
 from server.preparation import Preparation, prepare
 from sims.runs.in_process import InProcessGrid, make_contexts
-from strategies.collaborative import CollaborativeEditing, OnRound
-from strategies.conflicts.arbiter import Arbiter
+from strategies.collaborative import CollaborativeEditing
 from strategies.methods import read_method
 from strategies.partitioning.partitions import order_requests
-from strategies.rounds.exchange import OnExchange
-from strategies.rounds.registry import Report
+from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
+from strategies.rounds.exchange import ExchangeRecord
+from strategies.rounds.settings import EditingSettings
 from strategies.rounds.state import RoundState
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase
@@ -182,20 +182,17 @@ class Federation:
         *,
         initial: ArrayRecord | None = None,
         evaluate_unedited: bool = False,
-        report: Report | None = None,
-        on_round: OnRound | None = None,
-        on_exchange: OnExchange | None = None,
+        callbacks: RoundCallbacks | None = None,
         resume: RoundState | None = None,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
     ) -> tuple[CollaborativeEditing, Result]:
         """Run all rounds with one merge."""
-        preparation, parties = self.preparation, self.config.parties
-        method = read_method(merge)
-        self.strategy = CollaborativeEditing(
-            preparation.job(self.config, merge, pooled=method.pooled),
-            method.merge,
-            preparation.layers(
+        preparation, method = self.preparation, read_method(merge)
+        settings = EditingSettings(
+            job=preparation.job(self.config, merge, pooled=method.pooled),
+            merge=method.merge,
+            layers=preparation.layers(
                 preparation.memory_weight(self.config.prior), self.config.run
             ),
             parties=self.config.parties.count,
@@ -203,12 +200,10 @@ class Federation:
             dtype=preparation.model.dtype,
             evaluate_unedited=evaluate_unedited,
             memory_keys=self.config.prior.memory_keys,
-            arbiter=Arbiter(parties) if parties.compares_tokens else None,
-            report=report,
-            on_round=on_round,
-            on_exchange=on_exchange,
+            conflicts=self.config.parties.conflict_rules,
             limits=preparation.limits(self.config, pooled=method.pooled),
         )
+        self.strategy = CollaborativeEditing(settings, callbacks)
         if resume is not None:
             self.strategy.resume(resume)
         result = self.strategy.start(
@@ -285,6 +280,32 @@ class Federation:
         return b"".join(message_to_proto(m).SerializeToString() for m in self.messages)
 
 
+@dataclass
+class Recorder(RoundCallbacks):
+    """Keeps all that a run reports."""
+
+    progress: list[tuple[str, int, int, int]] = field(default_factory=list)
+    exchanges: list[ExchangeRecord] = field(default_factory=list)
+    rounds: list[CompletedRound] = field(default_factory=list)
+
+    @property
+    def states(self) -> list[RoundState]:
+        """The state after each round."""
+        return [each.state for each in self.rounds]
+
+    def on_progress(self, phase: str, number: int, arrived: int, expected: int) -> None:
+        """Keep progress."""
+        self.progress.append((phase, number, arrived, expected))
+
+    def on_exchange(self, record: ExchangeRecord) -> None:
+        """Keep an exchange."""
+        self.exchanges.append(record)
+
+    def on_round_end(self, completed: CompletedRound) -> None:
+        """Keep a round."""
+        self.rounds.append(completed)
+
+
 def edit_in_rounds(
     prepared: Preparation, rounds: Sequence[Sequence[EditRequest]], memory_weight: float
 ) -> dict[str, Tensor]:
@@ -325,7 +346,7 @@ def _edit_in_rounds(
 def _grams(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    targets: Tensor,
+    targets: Targets,
     plan: Plan,
     update: Mapping[str, Tensor],
 ) -> dict[int, Tensor]:
@@ -346,9 +367,9 @@ def count_targets(patch: pytest.MonkeyPatch) -> list[str]:
     """Note the subjects that parties compute targets for, from now on."""
     computed: list[str] = []
 
-    def count(model: object, requests: list[EditRequest], *more: object) -> Tensor:
+    def count(model: object, requests: list[EditRequest], *more: object) -> Targets:
         computed.extend(request.subject for request in requests)
-        found: Tensor = compute_targets(model, requests, *more)  # type: ignore[arg-type]
+        found: Targets = compute_targets(model, requests, *more)  # type: ignore[arg-type]
         return found
 
     patch.setattr("clients.round_targets.compute_targets", count)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from editing.algebra.solving import solve_delta
 from editing.algebra.statistics import LayerStatistics
+from editing.memit.targets import Targets
 from editing.models.token_rows import PromptBatch, TokenRow
 from strategies.merges.base import Merge
 
@@ -107,3 +108,12 @@ def holding(
         return pad(rows, device)
 
     return padded
+
+
+def make_targets(hidden: Tensor, states: Tensor) -> Targets:
+    """Make targets whose search neither stopped early nor was clamped."""
+    count = len(hidden)
+    stopped, clamped = torch.zeros(2, count, dtype=torch.bool).unbind()
+    return Targets(
+        hidden, states - hidden, torch.zeros(count), stopped.clone(), clamped.clone()
+    )

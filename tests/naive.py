@@ -83,6 +83,19 @@ def naive_target(
     return NaiveTarget(start + shift.detach(), shift.detach(), losses, clamps)
 
 
+def naive_answer_loss(
+    model: EditableModel,
+    request: EditRequest,
+    templates: Sequence[str],
+    parameters: Hyperparameters,
+    shift: Tensor,
+) -> float:
+    """Compute the first term of a target's loss at a shift."""
+    prompts = _prompts_of(model, request, templates)
+    read, _, _ = _run(model, prompts, shift, parameters)
+    return _answer_loss(read[:-1], prompts.labels[:-1]).item()
+
+
 def _answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over prompts of the mean over the answer's tokens."""
     each = cross_entropy(logits[:, :-1].mT, labels[:, 1:], reduction="none")

@@ -4,7 +4,6 @@ Each party is a SuperNode with TLS, a key and a private file of requests; the se
 is started by a SuperLink. Tests stop and kill any of them by signal.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,15 @@ from torch import Tensor
 from editing.algebra.deltas import load_delta
 from editing.requests.edit_request import EditRequest, to_counterfact
 from server.config import read_run_config
+from server.monitoring.events import (
+    EVENTS,
+    Event,
+    NodeExchange,
+    PhaseProgress,
+    RunEnded,
+    drop_repeated_rounds,
+    read_events,
+)
 from server.preparation import prepare
 from server.report.data import RoundMetrics, read_report
 from sims.cli.main import main
@@ -89,21 +97,24 @@ class Sites:
         """What the report says of each round."""
         return read_report(self.results / "report.json").runs[0].metrics
 
-    def steps(self) -> list[dict[str, object]]:
-        """All that the run has said of its progress."""
-        file = self.folder / "progress.jsonl"
-        lines = file.read_text().split("\n")[:-1] if file.exists() else []
-        return [json.loads(line) for line in lines]
+    @property
+    def events_file(self) -> Path:
+        """The file in which the run records its events."""
+        return self.folder / "watch" / EVENTS
+
+    def events(self) -> list[Event]:
+        """Read the events so far."""
+        return read_events(self.events_file) if self.events_file.exists() else []
 
     def wait_for(self, phase: str, number: int) -> None:
         """Wait until an exchange of a round has begun."""
 
         def begun() -> bool:
-            steps = self.steps()
-            errors = [each["error"] for each in steps if "error" in each]
+            events = self.events()
+            errors = [each.error for each in events if isinstance(each, RunEnded)]
             assert errors == [], errors
-            told = [(each.get("phase"), each.get("round")) for each in steps]
-            return (phase, number) in told
+            steps = [each for each in events if isinstance(each, PhaseProgress)]
+            return (phase, number) in [(each.phase, each.round) for each in steps]
 
         wait_until(begun, f"{phase} of round {number}")
 
@@ -122,11 +133,10 @@ class Sites:
 
     def exchanges(self, number: int) -> list[tuple[str, int, str]]:
         """Phase, party and outcome of each exchange of a round, in their order."""
-        lines = (self.results / "exchanges.jsonl").read_text().splitlines()
         return [
-            (each["phase"], each["party"], each["outcome"])
-            for each in map(json.loads, lines)
-            if each["round"] == number
+            (each.phase, -1 if each.party is None else each.party, each.outcome)
+            for each in drop_repeated_rounds(self.events())
+            if isinstance(each, NodeExchange) and each.round == number
         ]
 
 
@@ -155,7 +165,7 @@ def lay_out(
         output={
             "directory": str(folder / "results"),
             "checkpoint": str(folder / "checkpoint"),
-            "progress": str(folder / "progress.jsonl"),
+            "watch": str(folder / "watch"),
         },
     )
     hands = [requests[party::parties][:rounds] for party in range(parties)]

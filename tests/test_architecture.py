@@ -48,7 +48,6 @@ TESTED_ELSEWHERE = {
     "editing/base/errors.py": "tests/sims/cli/test_main.py",
     "editing/base/settings.py": "tests/editing/hyperparameters/test_config.py",
     "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
-    "server/validation_errors.py": "tests/server/test_config.py",
     "server/report/frame.py": "tests/server/report/test_data.py",
     "server/report/page.py": "tests/server/report/test_data.py",
     "server/report/plots.py": "tests/server/report/test_data.py",

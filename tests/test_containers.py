@@ -12,7 +12,7 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.common.config import parse_config_args
 
-from clients.own_requests import read_client_config
+from clients.settings import read_client_config
 from deploy.steps import read_arguments
 from server.config import default_run_config
 from sims.processes.superlink import executable

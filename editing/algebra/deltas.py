@@ -86,7 +86,7 @@ def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None
         metadata: JSON values: base fingerprint, merge, schedule, rounds.
     """
     tensors = {k: v.detach().cpu().float().contiguous() for k, v in delta.items()}
-    texts = {key: json.dumps(value) for key, value in metadata.items()}
+    texts = {key: json.dumps(value, allow_nan=False) for key, value in metadata.items()}
     write_whole(path, save(tensors, texts))
 
 

@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 
 from editing.base.errors import InputError
 from editing.covariance.covariance import (
     Covariance,
+    CovarianceError,
     compute_covariance,
     default_tokens,
     with_ridge,
@@ -67,8 +69,9 @@ def find_covariance(
         tokens = default_tokens(model, layers)
     name = f"{_digest(model, source, layers, threads, tokens)}.safetensors"
     kept = user_cache() / "covariance" / name
-    if kept.is_file():
-        return load_covariance([kept], layers)
+    if found := _read_kept(kept, layers):
+        return found
+    writable = _check_writable(kept.parent)
     with _limited_to(threads):
         counted = compute_covariance(
             model,
@@ -79,12 +82,52 @@ def find_covariance(
             limit=tokens,
         )
         found = with_ridge(counted)
-    save_covariance(found, kept)
-    _tell_of_ridges(found)
+    if writable:
+        _keep(found, kept)
+    _warn_about_ridges(found)
     return found
 
 
-def _tell_of_ridges(covariance: Covariance) -> None:
+def _read_kept(kept: Path, layers: Sequence[int]) -> Covariance | None:
+    """Read a covariance from the cache; None if it is not there, or damaged."""
+    try:
+        return load_covariance([kept], layers) if kept.is_file() else None
+    except (OSError, CovarianceError) as error:
+        logger.warning("The covariance in the cache is estimated anew: %s", error)
+        return None
+
+
+def _check_writable(folder: Path) -> bool:
+    """Return whether a folder admits new files, before hours are spent; else warn."""
+    probe = folder / f".{uuid4().hex[:8]}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        _warn_about_cache(folder, error.strerror or str(error))
+        return False
+    return True
+
+
+def _keep(covariance: Covariance, kept: Path) -> None:
+    try:
+        save_covariance(covariance, kept)
+    except CovarianceError as error:
+        _warn_about_cache(kept.parent, str(error))
+
+
+def _warn_about_cache(folder: Path, reason: str) -> None:
+    logger.warning(
+        "The covariance cannot be kept in %s (%s), so every run estimates it anew. Let "
+        "XDG_CACHE_HOME name a folder that can be written, or estimate it once with "
+        "`python -m sims covariance` and name that file in `prior.covariance`.",
+        folder,
+        reason,
+    )
+
+
+def _warn_about_ridges(covariance: Covariance) -> None:
     made = covariance.provenance
     for layer, ridge in made.ridges.items():
         if not ridge:

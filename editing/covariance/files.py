@@ -39,7 +39,9 @@ def save_covariance(covariance: Covariance, path: Path) -> None:
         CovarianceError: If no such file can be written.
     """
     tensors = {f"moment.{k}": v.contiguous() for k, v in covariance.moments.items()}
-    metadata = {"provenance": json.dumps(asdict(covariance.provenance))}
+    metadata = {
+        "provenance": json.dumps(asdict(covariance.provenance), allow_nan=False)
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial_file(path) as partial:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from editing.models.editable import check_finite
 from editing.models.loading import EditableModel
 
 SAMPLED_TOGETHER = 32
@@ -70,6 +71,7 @@ def _sample_batch(
         )
         cache = output.past_key_values
         scores = output.logits[:, -1].float().cpu()
+        check_finite(scores.amax(dim=-1), "scores")
         if ends is not None and len(tokens) == 1:
             scores[:, ends] = -torch.inf  # a row of no token would be none
         drawn = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]

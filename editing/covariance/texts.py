@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from editing.base.errors import InputError
 from editing.covariance.sampled_text import name_samples, sample_documents
+from editing.files.text import UTF8, is_unicode
 from editing.models.loading import EditableModel
 from editing.sources.embedded import HUB, SELF, resolve_source
 
@@ -186,13 +188,13 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _read_lines(file: Path) -> Iterator[Document]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding=UTF8) as lines:
         while line := lines.readline(LONGEST_DOCUMENT):
             yield line.rstrip("\n")
 
 
 def _read_json_lines(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding=UTF8) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -205,13 +207,16 @@ def _read_json_lines(file: Path) -> Iterator[dict[str, Any]]:
 def _read_parquet(file: Path) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
-    yield from load_dataset(
-        # Read by a pattern of names, in which brackets would have a meaning.
-        "parquet",
-        data_files=glob.escape(str(file.resolve())),
-        split="train",
-        streaming=True,
-    )
+    # The library makes its cache folder even where it writes nothing into it.
+    with TemporaryDirectory() as cache:
+        yield from load_dataset(
+            # Read by a pattern of names, in which brackets would have a meaning.
+            "parquet",
+            data_files=glob.escape(str(file.resolve())),
+            split="train",
+            streaming=True,
+            cache_dir=cache,
+        )
 
 
 def _load_saved(folder: Path, split: str | None) -> Iterator[dict[str, Any]]:
@@ -244,6 +249,11 @@ def _field_of(
     for number, row in enumerate(rows, 1):
         chosen = field or "text"
         text = row.get(chosen)
+        if isinstance(text, str) and not is_unicode(text):
+            raise TextError(
+                f"{name}, record {number}: `{chosen}` wants a text in Unicode, got "
+                "half a surrogate pair."
+            )
         if not isinstance(text, str):
             raise TextError(
                 f"{name}, record {number}: the field `{chosen}` holds no text. Its "

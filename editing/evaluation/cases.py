@@ -1,8 +1,12 @@
-"""Evaluation: does the model say what was asked, and nothing else."""
+"""Evaluation: does the model say what it was asked to, and nothing else.
+
+Three successes are the field's measures of an edit: efficacy (ES) at the rewrite
+prompt, generalization (PS) at paraphrases, and specificity (NS) at neighbourhood
+prompts, which are about other subjects.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
@@ -15,24 +19,21 @@ from editing.evaluation.token_accuracy import (
     question_metrics,
     same_tokens,
 )
+from editing.models.chat_prompts import warn_of_chat_prompts
 from editing.models.loading import EditableModel
-from editing.models.token_rows import (
-    TokenRow,
-    check_length,
-    tokenize_target,
-    tokenize_text,
-)
+from editing.models.token_rows import ContinuationTokenizer, check_length
 from editing.requests.edit_request import EditRequest
 
-Case = dict[str, object]
+CaseRecord = dict[str, object]
+"""What a case file holds of one request, by MEMIT's names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One prompt that judges a request.
+class EvaluationPrompt:
+    """One prompt that evaluates a request.
 
     Attributes:
-        kind: What it is about.
+        kind: What it is about: ``rewrite``, ``paraphrase`` and so on.
         prompt: A finished text.
         answers: What may follow.
     """
@@ -49,26 +50,28 @@ def evaluate_requests(
     *,
     before: Sequence[Sequence[tuple[int, ...]]] | None = None,
     on_batch: Callable[[int], None] | None = None,
-) -> list[Case]:
-    """Judge each request's prompts and write them as MEMIT's case files do.
+) -> list[CaseRecord]:
+    """Evaluate each request's prompts and write them as MEMIT's case files do.
 
     Each case holds ``{kind}_prompts_probs``, a list of negative log-likelihoods of
     ``target_new`` and, if known, ``target_true``, and ``{kind}_prompts_correct``,
     whether the new object (for neighbourhood prompts the true one) is the most likely.
-    Where requests have questions, or no true object, single tokens are told as well:
-    see `editing.evaluation.token_accuracy`. Texts are not generated here: see
+    Where requests have questions, or no true object, single tokens are counted as well:
+    see `editing.evaluation.token_accuracy`. A request whose two objects are equal is
+    marked with ``objects_agree``. Texts are not generated here: see
     `editing.evaluation.generated_texts`. A prompt that does not fit the model's
     context is an `InputError`.
 
     Args:
         model: What is evaluated.
         requests: What it was asked to say.
-        config: What it is evaluated by; prompts that a request lacks are passed over.
+        config: What it is evaluated by; prompts that a request lacks are left out.
         before: For each request, what the unedited model predicts at its questions of
-            locality, as `predict_locality` tells; needed for ``locality_unchanged``.
-        on_batch: Told the number of continuations evaluated after each batch.
+            locality, as `predict_locality` returns it, for ``locality_unchanged``.
+        on_batch: Called after each batch with the number of continuations evaluated.
     """
     chosen = config or EvaluationConfig()
+    warn_of_chat_prompts(model.tokenizer, requests)
     asked = [_asked_of(request, chosen) for request in requests]
     work = _continuations(model, requests, asked)
     likelihoods = iter(compute_likelihoods(model, work, on_batch=on_batch))
@@ -89,7 +92,10 @@ def predict_locality(
     compares a model before and after an edit.
     """
     asked = [
-        [Asked("locality", each.prompt, each.answers[:1]) for each in request.locality]
+        [
+            EvaluationPrompt("locality", each.prompt, each.answers[:1])
+            for each in request.locality
+        ]
         for request in requests
     ]
     work = _continuations(model, requests, asked)
@@ -97,7 +103,7 @@ def predict_locality(
     return [[next(likelihoods).predicted for _ in prompts] for prompts in asked]
 
 
-def _asked_of(request: EditRequest, config: EvaluationConfig) -> list[Asked]:
+def _asked_of(request: EditRequest, config: EvaluationConfig) -> list[EvaluationPrompt]:
     kinds = {
         "rewrite": (request.rewrite_prompt,),
         "paraphrase": request.paraphrase_prompts,
@@ -109,12 +115,12 @@ def _asked_of(request: EditRequest, config: EvaluationConfig) -> list[Asked]:
     questions = {"locality": request.locality, "portability": request.portability}
     return [
         *(
-            Asked(kind, text, objects)
+            EvaluationPrompt(kind, text, objects)
             for kind, texts in kinds.items()
             for text in texts
         ),
         *(
-            Asked(kind, question.prompt, question.answers)
+            EvaluationPrompt(kind, question.prompt, question.answers)
             for kind, each in questions.items()
             for question in each
         ),
@@ -131,38 +137,30 @@ def _objects_of(request: EditRequest) -> dict[str, str]:
 def _continuations(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    asked: Sequence[Sequence[Asked]],
+    asked: Sequence[Sequence[EvaluationPrompt]],
 ) -> list[Continuation]:
-    """Cut every text once and put the answers behind their prompts."""
-
-    @cache
-    def row_of(text: str) -> TokenRow:
-        return tokenize_text(model.tokenizer, text)
-
-    @cache
-    def answer_of(text: str) -> tuple[int, ...]:
-        return tokenize_target(model.tokenizer, text)
-
+    """Join every prompt with its answers, each text tokenized once."""
+    joiner = ContinuationTokenizer(model.tokenizer)
     work = []
     for request, prompts in zip(requests, asked, strict=True):
         for each in prompts:
-            row = row_of(each.prompt)
-            answers = [answer_of(text) for text in each.answers]
-            check_length(model, row.followed_by(max(answers, key=len)), request)
-            work += [Continuation(row, answer) for answer in answers]
+            for answer in each.answers:
+                row, ids = joiner(each.prompt, answer, request.target_space)
+                check_length(model, row.followed_by(ids), request)
+                work.append(Continuation(row, ids))
     return work
 
 
 def _case_of(
     request: EditRequest,
-    asked: Sequence[Asked],
+    asked: Sequence[EvaluationPrompt],
     evaluated: Sequence[Sequence[Likelihood]],
     before: Sequence[tuple[int, ...]] | None,
-) -> Case:
+) -> CaseRecord:
     by_kind: dict[str, list[Sequence[Likelihood]]] = {kind: [] for kind in KINDS}
     for each, found in zip(asked, evaluated, strict=True):
         by_kind.setdefault(each.kind, []).append(found)
-    post: Case = {}
+    post: CaseRecord = {}
     for kind, prompts in by_kind.items():
         if kind in {"locality", "portability"}:
             post[f"{kind}_questions_correct"] = [hits_of(each) for each in prompts]
@@ -176,18 +174,21 @@ def _case_of(
         now = [first.predicted for first, *_ in by_kind["locality"]]
         pairs = zip(before, now, strict=True)
         post["locality_questions_unchanged"] = [same_tokens(*pair) for pair in pairs]
-    return {"case_id": request.case_id, "post": post}
+    if request.objects_agree:
+        post["objects_agree"] = True
+    named = {"case_name": request.case_name} if request.case_name else {}
+    return {"case_id": request.case_id, **named, "post": post}
 
 
 def _fields_of(
     request: EditRequest, kind: str, prompts: Sequence[Sequence[Likelihood]]
-) -> Case:
-    """Write prompts that the request's objects follow."""
+) -> CaseRecord:
+    """Write what the model says of the request's objects after each prompt."""
     objects = list(_objects_of(request))
     wanted = "target_true" if kind == "neighborhood" else "target_new"
     named = [dict(zip(objects, each, strict=True)) for each in prompts]
     asked = [each[wanted] for each in named if wanted in each]
-    fields: Case = {
+    fields: CaseRecord = {
         f"{kind}_prompts_probs": [
             {name: evaluated.nll for name, evaluated in each.items()} for each in named
         ],
@@ -199,7 +200,15 @@ def _fields_of(
 
 
 def sum_cases(cases: Sequence[Mapping[str, object]]) -> MetricSums:
-    """Reduce cases to sums of their metrics; what a case lacks gives none."""
+    """Reduce cases to sums of their metrics; what a case lacks gives none.
+
+    ``{kind}_success`` is the share of a case's prompts where the right object is more
+    likely than the other one: the new one for ``rewrite`` (efficacy, ES) and
+    ``paraphrase`` (generalization, PS), the true one for ``neighborhood`` (specificity,
+    NS). ``{kind}_diff`` is the mean difference of their probabilities. Where the two
+    objects are equal there is neither. ``{kind}_acc`` is the share of prompts where the
+    right object is the most likely continuation.
+    """
     total = MetricSums()
     for case in cases:
         post = case["post"]
@@ -222,7 +231,7 @@ def _case_metrics(post: Mapping[str, object], kind: str) -> dict[str, float]:
     gaps = [
         sign * (each["target_true"] - each["target_new"])
         for each in probs
-        if "target_true" in each
+        if "target_true" in each and not post.get("objects_agree")
     ]
     if gaps:
         magnitudes = [_probability_gap(each, sign) for each in probs]
@@ -236,8 +245,8 @@ def _case_metrics(post: Mapping[str, object], kind: str) -> dict[str, float]:
 def _direction_metrics(post: Mapping[str, object]) -> dict[str, float]:
     """Paraphrase success apart for phrasings of the rewrite prompt's direction.
 
-    A prompt's direction is whether it begins with the subject: a model that was told
-    the relation before the name may look the name up under another key.
+    A prompt's direction is whether it begins with the subject: a model that reads the
+    relation before the name may look the name up under another key.
     """
     probs = post.get("paraphrase_prompts_probs", [])
     same = post.get("paraphrase_prompts_same_direction", [])
@@ -245,7 +254,7 @@ def _direction_metrics(post: Mapping[str, object]) -> dict[str, float]:
     assert isinstance(same, list)
     wins: dict[bool, list[bool]] = {True: [], False: []}
     for each, direction in zip(probs, same, strict=False):
-        if "target_true" in each:
+        if "target_true" in each and not post.get("objects_agree"):
             wins[direction].append(each["target_true"] > each["target_new"])
     names = {
         True: "paraphrase_success.same_direction",

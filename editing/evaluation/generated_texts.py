@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from editing.evaluation.cases import Case
+from editing.evaluation.cases import CaseRecord
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.fluency import WordSplitter, find_splitter, ngram_entropy
 from editing.evaluation.generation import Sample, generate
@@ -22,7 +22,7 @@ def measure_texts(
     references: References | None = None,
     target_ids: Mapping[int, str] | None = None,
     on_batch: Callable[[int], None] | None = None,
-) -> list[Case]:
+) -> list[CaseRecord]:
     """Let the model write behind each generation prompt, and measure what it wrote.
 
     Gives for each request the fields that MEMIT adds to ``post``: ``text`` and
@@ -57,7 +57,9 @@ def measure_texts(
     return measured
 
 
-def add_texts(cases: Sequence[Case], measured: Sequence[Case]) -> list[Case]:
+def add_texts(
+    cases: Sequence[CaseRecord], measured: Sequence[CaseRecord]
+) -> list[CaseRecord]:
     """Put what `measure_texts` found into the cases of the same requests."""
     joined = []
     for case, fields in zip(cases, measured, strict=True):
@@ -67,7 +69,7 @@ def add_texts(cases: Sequence[Case], measured: Sequence[Case]) -> list[Case]:
     return joined
 
 
-def _measure(texts: Sequence[str], splitter: WordSplitter) -> Case:
+def _measure(texts: Sequence[str], splitter: WordSplitter) -> CaseRecord:
     if not texts:
         return {}
     return {"ngram_entropy": ngram_entropy(texts, splitter), "text": list(texts)}
@@ -79,13 +81,13 @@ def _compare(
     texts: Sequence[str],
     references: References,
     target: str | None,
-) -> Case:
+) -> CaseRecord:
     """Compare texts with references; nothing where these do not know the object."""
     if request.relation_id is None or target is None:
         return {}
     score = references.score(texts, request.relation_id, target)
     essence = references.essence(request.relation_id, target, request.subject)
-    fields: Case = {} if score is None else {"reference_score": score}
+    fields: CaseRecord = {} if score is None else {"reference_score": score}
     if essence:
         fields["essence_score"] = essence_score(model, " ".join(essence))
         fields["essence_text"] = essence

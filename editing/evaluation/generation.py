@@ -16,6 +16,7 @@ from torch import Tensor
 
 from editing.evaluation.config import GenerationConfig
 from editing.models.batching import run_batches
+from editing.models.editable import check_finite
 from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow
 
@@ -102,6 +103,7 @@ def _write_batch(
         )
         cache, start = output.past_key_values, column
         scores = model.head(output[0][:, -1])
+        check_finite(scores.amax(dim=-1), "scores")
         drawn = draw_tokens(scores, draws[:, column], top_k)
         texts[:, column] = torch.where(known > column, texts[:, column], drawn)
     return [tuple(row) for row in texts.tolist()]

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from editing.models.batching import run_batches
+from editing.models.editable import check_finite
 from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow, pad_rows
 
@@ -172,6 +173,7 @@ def _judge_batch(
     places, tokens = torch.tensor(wanted, device=model.device).unbind(dim=1)
     costs, likeliest = _read_off(model, hidden[row_of, column_of], places, tokens)
     predicted = likeliest[places]
+    check_finite(costs, "scores")
     sizes = [len(item.answer) for items in guests for item in items]
     parts = zip(sizes, accumulate(sizes), strict=True)
     hits, choices = (predicted == tokens).tolist(), predicted.tolist()

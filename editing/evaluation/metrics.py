@@ -1,19 +1,21 @@
 """Metrics as sums over cases, so that those of several parties add up."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 KINDS = ("rewrite", "paraphrase", "neighborhood")
+"""Prompts of efficacy (ES), generalization (PS) and specificity (NS)."""
 
 GENERATED = ("ngram_entropy", "reference_score", "essence_score")
 """Metrics of text, by MEMIT's names; the first two are shown a hundred times."""
 
 
-MOST_BITS = 64.0
+MAX_ENTROPY_BITS = 64.0
 """No text that is written for a metric has an entropy of more."""
 
-DIFFERENCE = 1.001
-"""Of two probabilities, with what the rounding of each may add."""
+MAX_PROBABILITY_DIFFERENCE = 1.001
+"""The difference of two probabilities, with what the rounding of each may add."""
 
 RANGES: Mapping[str, tuple[float, float]] = {
     **{
@@ -32,18 +34,35 @@ RANGES: Mapping[str, tuple[float, float]] = {
         ),
         (0.0, 1.0),
     ),
-    **{f"{kind}_diff": (-DIFFERENCE, DIFFERENCE) for kind in (*KINDS, "attribute")},
-    "ngram_entropy": (0.0, MOST_BITS),
+    **{
+        f"{kind}_diff": (-MAX_PROBABILITY_DIFFERENCE, MAX_PROBABILITY_DIFFERENCE)
+        for kind in (*KINDS, "attribute")
+    },
+    "ngram_entropy": (0.0, MAX_ENTROPY_BITS),
 }
-"""The metrics that a party may send, and between what they lie for one case.
+"""The metrics that a party may send, and the range of each for one case.
 
 ``essence_score`` is not among them: it needs references, which parties do not have.
 """
 
 
+DIAGNOSIS: Mapping[str, tuple[float, float]] = {
+    "target_loss": (0.0, math.inf),
+    "target_probability": (0.0, 1.0),
+    "target_stopped": (0.0, 1.0),
+    "target_clamped": (0.0, 1.0),
+    "residual_left": (0.0, math.inf),
+}
+"""Diagnostics of the edited requests of a round, and their ranges for one request."""
+
+
 @dataclass(frozen=True, slots=True)
 class MetricSums:
     """Metrics as sums over cases, so that parties' metrics add up.
+
+    The field's three measures of an edit are ``rewrite_success``, efficacy (ES);
+    ``paraphrase_success``, generalization (PS); and ``neighborhood_success``,
+    specificity (NS). Their harmonic mean is the score (Meng et al., arXiv 2210.07229).
 
     Attributes:
         sums: By metric, the sum over cases of the mean inside a case.
@@ -80,8 +99,11 @@ class MetricSums:
 
 
 def is_unscaled(name: str) -> bool:
-    """Whether a metric is shown as it is: a difference, or a perplexity."""
-    return name.endswith("_diff") or name == "essence_score"
+    """Return whether a metric is shown as it is.
+
+    So are differences, perplexities and diagnostics.
+    """
+    return name.endswith("_diff") or name == "essence_score" or name in DIAGNOSIS
 
 
 def harmonic_mean(values: Sequence[float]) -> float:

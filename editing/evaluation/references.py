@@ -7,7 +7,6 @@ pickle: ``attribute_snippets.json``, and for the weights of words ``idf.npy`` an
 ``tfidf_vocab.json``.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from editing.base.errors import InputError
-from editing.requests.forms.fields import complain
+from editing.base.validation import explain
+from editing.files.text import parse_json, read_text
+from editing.requests.forms.fields import spelled_number
 from editing.requests.records import read_records
 
 SNIPPETS = "attribute_snippets.json"
@@ -139,7 +140,8 @@ def read_target_ids(source: Path | str) -> dict[int, str]:
         target = rewrite.get("target_new") if isinstance(rewrite, Mapping) else None
         name = target.get("id") if isinstance(target, Mapping) else None
         if name is not None:
-            found[int(str(fields.get("case_id", index)))] = str(name)
+            number = spelled_number(fields.get("case_id"))
+            found[index if number is None else number] = str(name)
     return found
 
 
@@ -147,12 +149,12 @@ def _read_entries(path: Path) -> list[_Entry]:
     try:
         return TypeAdapter(list[_Entry]).validate_python(_read_json(path))
     except ValidationError as error:
-        raise InputError(f"{path}: {complain(error)}") from None
+        raise InputError(f"{path}: {explain(error)}") from None
 
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

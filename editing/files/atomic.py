@@ -21,14 +21,14 @@ _NO_FLUSH = frozenset({EINVAL, ENOTSUP, ENOSYS})
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write a file with the mode that the umask gives; text is written as UTF-8."""
     with partial_file(path) as partial:
-        partial.write_bytes(_as_bytes(data))
+        _fill(partial, data)
 
 
 def write_private(path: Path, data: bytes | str) -> None:
     """Write a file that only its owner may read; folders it needs are made likewise."""
     make_private(path.parent, close=False)
     with partial_file(path, PRIVATE_FILE) as partial:
-        partial.write_bytes(_as_bytes(data))
+        _fill(partial, data)
 
 
 def create_private(path: Path, data: bytes | str) -> bool:
@@ -40,7 +40,7 @@ def create_private(path: Path, data: bytes | str) -> bool:
     partial = _partial_of(path)
     try:
         partial.touch(PRIVATE_FILE, exist_ok=False)
-        partial.write_bytes(_as_bytes(data))
+        _fill(partial, data)
         flush(partial)
         path.hardlink_to(partial)  # unlike a rename, fails if the file exists
         flush(path.parent)
@@ -116,5 +116,7 @@ def _partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
 
 
-def _as_bytes(data: bytes | str) -> bytes:
-    return data.encode("utf-8") if isinstance(data, str) else data
+def _fill(partial: Path, data: bytes | str) -> None:
+    # Not created again if another process has removed it: its mode would be another.
+    with partial.open("r+b") as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)

@@ -20,6 +20,7 @@ from editing.hyperparameters.presets import (
     suggest_preset,
 )
 from editing.models.loading import EditableModel, ModelError, load_editable_model
+from editing.models.module_names import ModuleNames
 from editing.sources.embedded import file_beside
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def load_named(
 
 
 def _load(
-    path: str, dtype: str, device: str, naming: Hyperparameters | None, origin: str
+    path: str, dtype: str, device: str, naming: ModuleNames | None, origin: str
 ) -> EditableModel:
     try:
         return load_editable_model(path, dtype, device, naming)

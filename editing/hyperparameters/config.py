@@ -1,6 +1,5 @@
 """What an editor may set: MEMIT's hyperparameters and how a run chooses them."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +7,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.files.text import parse_json, read_text
+from editing.models.module_names import ModuleNames
 
 Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
 
@@ -63,14 +64,18 @@ class Hyperparameters(Settings):
     mom2_dtype: str | None = None
 
     @property
-    def naming(self) -> "Hyperparameters | None":
-        """What names modules and nothing else; None if nothing does.
+    def naming(self) -> ModuleNames | None:
+        """Return the names of modules alone; None if none is given.
 
-        Two sets of hyperparameters that name the same modules are equal in this, so
-        that one copy of a model can serve both.
+        One loaded model serves all hyperparameters that name the same modules.
         """
-        named = self.model_dump(include=set(MODULE_FIELDS), exclude_none=True)
-        return Hyperparameters(layers=(0,), **named) if named else None
+        names = ModuleNames(
+            block=self.layer_module_tmp,
+            down_projection=self.rewrite_module_tmp,
+            final_norm=self.ln_f_module,
+            head=self.lm_head_module,
+        )
+        return names if names.given else None
 
     def share(self, index: int, schedule: Schedule) -> float:
         """Fraction of ``z − h`` that the ``index``-th edited layer writes.
@@ -123,6 +128,10 @@ class Plan(Settings):
         return self.parameters.exchanges(self.schedule)
 
 
+BATCH_SIZE = 128
+"""Requests whose targets are computed together, unless a setting says otherwise."""
+
+
 class EditingConfig(Settings):
     """The ``[editing]`` table: what differs from a hyperparameter file, and the rest.
 
@@ -137,7 +146,7 @@ class EditingConfig(Settings):
     schedule: Schedule = "layerwise"
     context_templates: Path | None = None
     context_seed: int = 0
-    batch_size: PositiveInt = 128
+    batch_size: PositiveInt = BATCH_SIZE
     layers: tuple[int, ...] | None = None
     v_num_grad_steps: PositiveInt | None = None
     v_lr: PositiveFloat | None = None
@@ -182,7 +191,7 @@ def read_context_templates(path: Path) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except ValueError as error:

@@ -10,18 +10,37 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from editing.base.errors import InputError
+from editing.base.validation import (
+    HYPERPARAMETERS,
+    Fault,
+    explain_all,
+    find_faults,
+    shorten,
+    suggest,
+)
+from editing.files.text import parse_json, read_text
 from editing.hyperparameters.config import Hyperparameters
 
-METHODS = ("MEMIT",)
+METHOD = "MEMIT"
+
+OTHER_METHODS = {
+    "nullspace_threshold": "AlphaEdit",
+    "L2": "AlphaEdit",
+    "P_loc": "AlphaEdit",
+    "emmet_lambda": "EMMET",
+    "update_norm_lambda": "EMMET",
+    "nll_loss_factor": "PMET",
+    "rewrite_module_tmps": "PMET",
+    "neuron_threshold": "NSE",
+}
+"""Keys that only the files of another method have, most of which do not name it."""
 
 BOOKKEEPING = {
     "alg": "",
@@ -49,15 +68,6 @@ NUMBERS = frozenset(
     and name != "layers"
 )
 PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-MOST = 3
-"""Unknown keys that one message names."""
-PLAIN_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "string": "a text",
-    "tuple": "a list",
-}
-"""What a field wants, by how pydantic's kinds of faults begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +104,30 @@ def read_hyperparameter_file(path: Path) -> HyperparameterFile:
     table = reader(path)
     if not isinstance(table, dict):
         raise InputError(f"{path}: wanted a table of keys, got {_kind(table)}.")
-    method = table.get("alg_name", table.get("alg", METHODS[0]))
-    if method not in METHODS:
-        raise InputError(
-            f"{path}: `alg_name` is {method!r}, and these are the hyperparameters of "
-            "another method; wanted those of MEMIT."
-        )
+    _refuse_other_methods(table, path)
     return split_fields({str(key): value for key, value in table.items()}, path)
+
+
+def _refuse_other_methods(table: Mapping[str, object], path: Path) -> None:
+    """Refuse the hyperparameters of a method that computes another update.
+
+    Raises:
+        InputError: Naming the method, and the key that tells.
+    """
+    named = str(table.get("alg_name", table.get("alg", METHOD)))
+    theirs = [key for key in table if key in OTHER_METHODS]
+    if named.upper() != METHOD:
+        raise InputError(
+            f"{path}: `alg_name` is {named!r}; wanted the hyperparameters of {METHOD}. "
+            f"Name a file for {METHOD}."
+        )
+    if theirs:
+        keys = " and ".join(f"`{key}`" for key in theirs)
+        raise InputError(
+            f"{path}: {keys} set up {OTHER_METHODS[theirs[0]]}; wanted the "
+            f"hyperparameters of {METHOD}. Name a file for {METHOD}, or remove "
+            f"{keys} to edit by {METHOD} with the other values."
+        )
 
 
 def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
@@ -121,8 +148,13 @@ def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
         raise InputError(f"{path}: {describe_unknown(unknown)}.")
     kept = {key: value for key, value in fields.items() if key in BOOKKEEPING}
     values = {k: as_number(k, v) for k, v in fields.items() if k in FIELDS}
-    # A report is JSON, and YAML and TOML know dates besides.
-    plain = json.loads(json.dumps(told | kept, default=str))
+    # A report is JSON; YAML and TOML also have dates and numbers that are not finite.
+    try:
+        plain = json.loads(json.dumps(told | kept, default=str, allow_nan=False))
+    except ValueError:
+        raise InputError(
+            f"{path}: wanted finite numbers, got NaN or infinity."
+        ) from None
     return HyperparameterFile(values, plain)
 
 
@@ -154,12 +186,12 @@ def parse_hyperparameters(
     for field in sorted(NUMBERS & values.keys()):
         if isinstance(as_number(field, values[field]), bool | str):
             raise InputError(
-                f"{where}`{field}`: wanted a number, got {values[field]!r}."
+                f"{where}`{field}`: wanted a number, got {shorten(values[field])}."
             )
     try:
         found = Hyperparameters.model_validate(dict(values))
     except ValidationError as error:
-        raise InputError(where + _complain(error.errors())) from None
+        raise InputError(where + _explain(error, values)) from None
     if list(found.layers) != sorted(set(found.layers)) or found.layers[0] < 0:
         raise InputError(
             f"{where}`layers` must be ascending block numbers without repeats, got "
@@ -170,44 +202,29 @@ def parse_hyperparameters(
 
 def describe_unknown(keys: Sequence[str]) -> str:
     """Name unknown keys, each with the nearest known one."""
-    known = (*FIELDS, *BOOKKEEPING)
-    said = []
-    for key in keys[:MOST]:
-        close = get_close_matches(key, known, n=1)
-        said.append(f"`{key}`" + (f" (did you mean `{close[0]}`?)" if close else ""))
-    more = f" and {len(keys) - MOST} more" if len(keys) > MOST else ""
+    known = {name: name for name in (*FIELDS, *BOOKKEEPING)}
+    faults = [Fault(key, f"unknown key{suggest(key, known)}") for key in keys]
+    return f"{explain_all(faults)}; wanted the keys of a MEMIT hyperparameter file"
+
+
+def _explain(error: ValidationError, values: Mapping[str, object]) -> str:
+    faults = find_faults(error, Hyperparameters, HYPERPARAMETERS)
+    said = explain_all(faults)
+    if faults[0].key != "layers" or "layers" in values:
+        return f"{said}."
     return (
-        f"unknown {'key' if len(keys) == 1 else 'keys'} {', '.join(said)}{more}; "
-        "wanted the fields of a MEMIT hyperparameter file"
+        f"{said}; name a file or a preset with `editing.hyperparameters`, or set "
+        "`editing.layers`."
     )
-
-
-def _complain(faults: Sequence[ErrorDetails]) -> str:
-    unknown = [str(f["loc"][0]) for f in faults if f["type"] == "extra_forbidden"]
-    if unknown:
-        return f"{describe_unknown(unknown)}."
-    first = faults[0]
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":  # `layers`, which alone has no default
-        return (
-            f"`{field}` is missing: it has no default, so name a file or a preset with "
-            f"`editing.hyperparameters` or set `editing.{field}`."
-        )
-    return f"`{field}`: wanted {_wanted(first)}, got {first['input']!r:.80}."
-
-
-def _wanted(fault: ErrorDetails) -> str:
-    kind, message = fault["type"], fault["msg"].removeprefix("Input should be ")
-    if kind == "too_short":
-        return "at least one entry"
-    if message.startswith(("greater", "less")):
-        return f"a number {message}"
-    return PLAIN_WORDS.get(kind.partition("_")[0], message)
 
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(_read_text(path), object_pairs_hook=_without_repeats)
+        return parse_json(
+            _read_text(path),
+            object_pairs_hook=_without_repeats,
+            parse_constant=_refuse_constant,
+        )
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}).") from None
 
@@ -238,11 +255,15 @@ def _read_yaml(path: Path) -> object:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text in UTF-8 ({error.reason}).") from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a finite number")
 
 
 def _without_repeats(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from editing.hyperparameters.config import EditingConfig, read_context_templates
+from editing.models.editable import check_finite
 from editing.models.loading import EditableModel
 from editing.models.token_rows import BARE, tokenize_text
 
@@ -51,6 +52,7 @@ def _continue(model: EditableModel, opening: str, generator: torch.Generator) ->
         row = torch.tensor([ids], device=model.device)
         logits: Tensor = model.model(input_ids=row).logits[0, -1]
         scores, tokens = logits.float().topk(CANDIDATES)
+        check_finite(scores, "scores")
         drawn = torch.multinomial(scores.softmax(dim=0).cpu(), 1, generator=generator)
         ids.append(int(tokens[drawn]))
     return str(model.tokenizer.decode(ids, skip_special_tokens=True))

@@ -1,7 +1,7 @@
-"""Later blocks run on whole rows, called as the model called them.
+"""Run later blocks on full rows, with the arguments the model called them with.
 
 Slower than windows (`editing.memit.prefix_cache`) and right for any causal model:
-of what a block is told nothing is read, nothing changed.
+no argument of a block is read or changed.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from editing.models.token_rows import PromptBatch
 
 
 @dataclass(frozen=True, slots=True)
-class WholeRows:
+class FullRows:
     """What the blocks after ``L`` need to be run again.
 
     Attributes:
         states: Output of block ``L``; all rows that the model was run on.
-        subjects: Place of each row's subject's last token.
-        positions: Place in the row of each column of its window.
-        kept: The rows that are still asked for.
+        subjects: Position of each row's subject's last token.
+        positions: Position in the row of each column of its window.
+        kept: The rows that are still needed.
         calls: Arguments that each block was called with, hidden state excluded.
     """
 
@@ -37,13 +37,13 @@ class WholeRows:
 
     @property
     def hidden(self) -> Float[Tensor, "rows window d"]:
-        """Output of block ``L`` in each row's window."""
+        """Return the output of block ``L`` in each row's window."""
         return self._windows(self.states)
 
-    def among(self, rows: Int[Tensor, " kept"]) -> "WholeRows":
-        """Keep some rows; what a block is told is of all of them, so all are run."""
+    def among(self, rows: Int[Tensor, " kept"]) -> "FullRows":
+        """Keep some rows; blocks run on all, as their arguments are of all rows."""
         kept = self.kept[rows]
-        return WholeRows(self.states, self.subjects, self.positions, kept, self.calls)
+        return FullRows(self.states, self.subjects, self.positions, kept, self.calls)
 
     def shifted(self, shift: Float[Tensor, "rows d"]) -> Float[Tensor, "all seq d"]:
         """Add a shift at each kept row's subject's last token."""
@@ -56,10 +56,10 @@ class WholeRows:
         hidden: Float[Tensor, "all seq d"],
         early: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the blocks after ``L``; the last output and block `early`'s in windows.
+        """Run the blocks after ``L``; return the last output and that of block `early`.
 
-        Windows begin at the subject's last token; columns behind a row's end repeat its
-        last one.
+        Both are cut to windows, which begin at the subject's last token; columns after
+        a row's end repeat its last one.
         """
         read = hidden
         for layer, arguments in self.calls.items():
@@ -72,9 +72,9 @@ class WholeRows:
         return states.to(places.device)[self.kept.unsqueeze(1), places]
 
 
-def run_whole_rows(
+def run_full_rows(
     model: EditableModel, batch: PromptBatch, layer: int, positions: Tensor
-) -> WholeRows:
+) -> FullRows:
     """Run a batch once and keep what it takes to run the blocks after `layer` again."""
     with recording(model, layer) as found:
         model.model.base_model(
@@ -83,4 +83,4 @@ def run_whole_rows(
             use_cache=False,
         )
     kept = torch.arange(len(positions), device=positions.device)
-    return WholeRows(found.outputs[0], batch.subjects, positions, kept, found.calls)
+    return FullRows(found.outputs[0], batch.subjects, positions, kept, found.calls)

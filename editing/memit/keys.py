@@ -1,4 +1,4 @@
-"""Keys: what an edited layer sees at the subject's last token."""
+"""Keys: inputs of an edited layer's down-projection at the subject's last token."""
 
 from collections.abc import Sequence
 
@@ -41,12 +41,12 @@ def extract_keys(
 
 
 def contexts_of(templates: Sequence[str]) -> list[str]:
-    """The templates that put something around the prompt."""
+    """Return the templates that add text to the prompt."""
     return [template for template in templates if template != BARE]
 
 
 def _average(keys: Tensor, count: int) -> Float[Tensor, "n d_in"]:
     by_template = keys.view(-1, count, keys.shape[-1])
-    bare, behind = by_template[0], by_template[1:]
-    mean = bare if len(behind) == 0 else (bare + behind.mean(dim=0)) / 2
+    bare, others = by_template[0], by_template[1:]
+    mean = bare if len(others) == 0 else (bare + others.mean(dim=0)) / 2
     return mean.double()

@@ -1,4 +1,4 @@
-"""Which rows a batch of requests needs, and where its loss reads them."""
+"""The token rows of a batch of requests, and the positions that its loss reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,28 +7,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from editing.models.chat_prompts import warn_of_chat_prompts
 from editing.models.loading import EditableModel
 from editing.models.token_rows import (
     BARE,
     TokenRow,
     check_length,
     tokenize_prompt,
-    tokenize_target,
+    tokenize_rewrite,
 )
 from editing.requests.edit_request import EditRequest
 
 ESSENCE_PROMPT = "{} is a"
-"""Where the KL term holds the model to what it said of the subject before."""
+"""The prompt after which the KL term keeps the model's next-token distribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetRows:
-    """The rows of a batch of requests, and what they shall say.
+    """The rows of a batch of requests, with their answers.
 
     Attributes:
         rows: Token rows; a request's rewriting rows first, then its KL row.
         owners: Which request of the batch a row belongs to.
-        answers: Tokens that a rewriting row shall predict; empty for a KL row.
+        answers: Tokens that a rewriting row is to predict; empty for a KL row.
         contexts: Rewriting rows of each request.
     """
 
@@ -49,8 +50,8 @@ class TargetRows:
     def by_window(self) -> list[list[int]]:
         """Group row numbers by how much follows the subject, KL rows by themselves.
 
-        A step runs what follows the subject, so rows beside one another should have
-        as much of it.
+        A step runs what follows the subject, so rows of a group are about as long
+        there and little is padded.
         """
         groups: dict[int, list[int]] = {}
         for index, (row, answer) in enumerate(
@@ -68,13 +69,11 @@ def build_rows(
 
     A row that with its answer is longer than the model's context is an `InputError`.
     """
+    warn_of_chat_prompts(model.tokenizer, requests, templates)
     built = TargetRows([], [], [], len(templates))
     for owner, request in enumerate(requests):
-        answer = tokenize_target(model.tokenizer, request.target_new)
         for template in templates:
-            row = tokenize_prompt(
-                model.tokenizer, template, request.prompt, request.subject
-            )
+            row, answer = tokenize_rewrite(model.tokenizer, template, request)
             check_length(model, row.followed_by(answer), request)
             _append(built, row.followed_by(answer[:-1]), owner, answer)
         essence = tokenize_prompt(
@@ -94,32 +93,34 @@ def _append(
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Positions:
     """Positions in the rows' windows, one entry each.
 
     Attributes:
         rows: Row of the batch.
-        columns: Place in the row's window, 0 at the subject's last token.
-        tokens: Token that shall be predicted there.
-        weights: Share of the place in its request's term.
+        columns: Column of the row's window, 0 at the subject's last token.
+        tokens: Token to be predicted there.
+        weights: Weight of the position in its request's term.
         owners: Request of the batch.
     """
 
-    rows: Int[Tensor, " places"]
-    columns: Int[Tensor, " places"]
-    tokens: Int[Tensor, " places"]
-    weights: Float[Tensor, " places"]
-    owners: Int[Tensor, " places"]
+    rows: Int[Tensor, " positions"]
+    columns: Int[Tensor, " positions"]
+    tokens: Int[Tensor, " positions"]
+    weights: Float[Tensor, " positions"]
+    owners: Int[Tensor, " positions"]
 
-    def pick(self, states: Float[Tensor, "rows window d"]) -> Float[Tensor, "places d"]:
-        """The states at these places."""
+    def pick(
+        self, states: Float[Tensor, "rows window d"]
+    ) -> Float[Tensor, "positions d"]:
+        """Return the states at these positions."""
         return states[self.rows, self.columns]
 
-    def among(self, rows: Tensor, owners: Tensor) -> "Places":
-        """Keep the places of some rows; both arguments give the new numbering."""
+    def among(self, rows: Tensor, owners: Tensor) -> "Positions":
+        """Keep the positions of some rows; both arguments give the new numbering."""
         new_row = renumber(rows, self.rows)
         kept = new_row >= 0
-        return Places(
+        return Positions(
             new_row[kept],
             self.columns[kept],
             self.tokens[kept],
@@ -129,23 +130,23 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
-    """What the loss reads: the answers' places, and one place a KL row."""
+class LossPositions:
+    """Where the loss reads logits: each answer's tokens, and one position a KL row."""
 
-    rewriting: Places
-    essence: Places
+    rewriting: Positions
+    essence: Positions
 
-    def among(self, rows: Tensor, owners: Tensor) -> "Readings":
-        """Keep the places of some rows; both arguments give the new numbering."""
-        return Readings(
+    def among(self, rows: Tensor, owners: Tensor) -> "LossPositions":
+        """Keep the positions of some rows; both arguments give the new numbering."""
+        return LossPositions(
             self.rewriting.among(rows, owners), self.essence.among(rows, owners)
         )
 
 
-def plan_readings(
+def find_positions(
     built: TargetRows, device: torch.device, dtype: torch.dtype
-) -> Readings:
-    """Find the places that predict an answer's token, and the KL rows' last one."""
+) -> LossPositions:
+    """Find the positions that predict an answer's token, and the KL rows' last one."""
     rewriting, essence = [], []
     for index, (row, owner, answer) in enumerate(
         zip(built.rows, built.owners, built.answers, strict=True)
@@ -156,16 +157,16 @@ def plan_readings(
             rewriting.append((index, start + offset, token, weight, owner))
         if not answer:
             essence.append((index, start, 0, 1.0, owner))
-    return Readings(
-        _to_places(rewriting, device, dtype), _to_places(essence, device, dtype)
+    return LossPositions(
+        _to_positions(rewriting, device, dtype), _to_positions(essence, device, dtype)
     )
 
 
-def _to_places(
+def _to_positions(
     entries: Sequence[tuple[int, int, int, float, int]],
     device: torch.device,
     dtype: torch.dtype,
-) -> Places:
+) -> Positions:
     numbers = torch.tensor(
         [(row, column, token, owner) for row, column, token, _, owner in entries],
         dtype=torch.long,
@@ -173,12 +174,12 @@ def _to_places(
     )
     rows, columns, tokens, owners = numbers.view(-1, 4).unbind(dim=1)
     weights = torch.tensor([each[3] for each in entries], device=device, dtype=dtype)
-    return Places(rows, columns, tokens, weights, owners)
+    return Positions(rows, columns, tokens, weights, owners)
 
 
 def renumber(kept: Int[Tensor, " kept"], old: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """Each old number's place among the kept ones, or −1."""
+    """Return each old number's index among the kept ones, or −1."""
     size = int(torch.cat([kept, old]).max()) + 1
-    places = torch.full((size,), -1, device=old.device)
-    places[kept] = torch.arange(len(kept), device=old.device)
-    return places[old]
+    indices = torch.full((size,), -1, device=old.device)
+    indices[kept] = torch.arange(len(kept), device=old.device)
+    return indices[old]

@@ -1,4 +1,4 @@
-"""MEMIT on one machine: the reference for everything that several parties do."""
+"""MEMIT on one machine, the reference for an edit by several parties."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from editing.algebra.statistics import LayerStatistics
 from editing.hyperparameters.config import Plan
 from editing.memit.keys import extract_keys
 from editing.memit.residuals import compute_residuals, read_hidden
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 
@@ -26,17 +26,17 @@ class LayerPairs:
 
     @property
     def statistics(self) -> LayerStatistics:
-        """What the solve must know of them."""
+        """Return the statistics of these pairs, which the solve needs."""
         return LayerStatistics.of_pairs(self.keys, self.residuals)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was done on one state of the model.
+    """The layers solved on one state of the model.
 
     Attributes:
-        pairs: By layer, what the step was solved from.
-        delta: Updates by parameter name, those of the steps before included.
+        pairs: By layer, keys and residuals of the solve.
+        delta: Updates by parameter name, those of earlier steps included.
     """
 
     pairs: Mapping[int, LayerPairs]
@@ -46,20 +46,34 @@ class Step:
 def read_pairs(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    targets: Float[Tensor, "n d_out"],
+    targets: Targets,
     plan: Plan,
     layers: Sequence[int],
+    hidden: Float[Tensor, "n d_out"] | None = None,
 ) -> dict[int, LayerPairs]:
-    """Keys and residuals of some layers, on the model as it stands."""
+    """Read keys and residuals of some layers on the model as it is.
+
+    Args:
+        model: The model, with the updates of earlier layers.
+        requests: One row of keys and residuals each.
+        targets: Theirs, in the same order.
+        plan: Hyperparameters, schedule and context templates.
+        layers: Blocks whose keys are read.
+        hidden: Hidden states at the last edited layer on this model; read if None. On
+            the model that the targets were computed on they are `Targets.hidden`.
+    """
     edited = plan.parameters.layers
     keys = extract_keys(model, requests, plan.templates, layers)
-    hidden = read_hidden(model, requests, edited[-1])
+    if hidden is None:
+        hidden = read_hidden(model, requests, edited[-1])
+    device = keys[layers[0]].device
+    states, hidden = targets.states.to(device), hidden.to(device)
     shares = {
         layer: plan.parameters.share(edited.index(layer), plan.schedule)
         for layer in layers
     }
     return {
-        layer: LayerPairs(keys[layer], compute_residuals(targets, hidden, share))
+        layer: LayerPairs(keys[layer], compute_residuals(states, hidden, share))
         for layer, share in shares.items()
     }
 
@@ -67,18 +81,20 @@ def read_pairs(
 def walk_layers(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    targets: Float[Tensor, "n d_out"],
+    targets: Targets,
     plan: Plan,
     priors: Mapping[int, Float[Tensor, "d_in d_in"]],
 ) -> Iterator[Step]:
-    """Edit step by step, each on the model with the updates of those before it.
+    """Edit step by step, each on the model with the updates of earlier steps.
 
-    Between steps the model is as it was given.
+    The model is the one that the targets were computed on, and so it is between steps.
     """
     delta: dict[str, Tensor] = {}
     for layers in plan.steps:
         with applied(delta, model.model):
-            pairs = read_pairs(model, requests, targets, plan, layers)
+            edited = any(bool(each.any()) for each in delta.values())
+            hidden = None if edited else targets.hidden
+            pairs = read_pairs(model, requests, targets, plan, layers, hidden)
         solved = {
             model.weight_name(layer): solve_delta(
                 pairs[layer].statistics, priors[layer]
@@ -94,19 +110,19 @@ def edit_alone(
     requests: Sequence[EditRequest],
     plan: Plan,
     priors: Mapping[int, Float[Tensor, "d_in d_in"]],
-    targets: Float[Tensor, "n d_out"] | None = None,
+    targets: Targets | None = None,
 ) -> dict[str, Float[Tensor, "d_out d_in"]]:
     """Edit with all requests on one machine (arXiv 2210.07229, algorithm 1).
 
-    The model is given back unchanged; use `editing.algebra.deltas.applied` to edit it.
+    The model is unchanged afterwards; use `editing.algebra.deltas.applied` to edit it.
     Layers outside the model and prompts longer than its context are an `InputError`, a
     prior that does not carry the solve is an `IllConditionedError`.
 
     Args:
         model: The model to edit.
-        requests: What it shall say.
+        requests: The edits.
         plan: Hyperparameters, schedule and context templates.
-        priors: By layer, ``λ·C₀`` plus what earlier rounds left.
+        priors: By layer, ``λ·C₀`` plus the memory of earlier rounds.
         targets: Computed here if None.
 
     Returns:

@@ -17,14 +17,14 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 
 from editing.memit.block_calls import recording
-from editing.memit.full_rows import WholeRows, run_whole_rows
+from editing.memit.full_rows import FullRows, run_full_rows
 from editing.models.activations import hidden_state
 from editing.models.families import ModelError
 from editing.models.loading import EditableModel
 from editing.models.token_rows import PromptBatch
 
 OF_ROWS = ("attention_mask", "position_ids", "position_embeddings")
-"""Arguments of a block that speak of rows and columns."""
+"""Arguments of a block that have rows and columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class FrozenPrefix:
         past: Attention keys and values of the positions before the window, by block;
             each ``rows × heads × past × d_head``, not all of a row's columns allowed.
         calls: Arguments of each block, hidden state and past excluded, cut to windows.
-            Blocks that are told the same share it.
+            Blocks with the same arguments share it.
         takes_past: The argument of each block that takes the past.
     """
 
@@ -65,7 +65,7 @@ class FrozenPrefix:
         hidden: Float[Tensor, "rows window d"],
         early: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the blocks after ``L``; give the last output and block `early`'s."""
+        """Run the blocks after ``L``; return the last output and block `early`'s."""
         read, place = hidden, hidden.device
         stored = _StoredPast(self.past)
         for layer, call in self.calls.items():
@@ -76,7 +76,7 @@ class FrozenPrefix:
 
 
 class _StoredPast:
-    """What attention takes for a cache: it reads the past and stores nothing."""
+    """A cache for attention that reads the past and stores nothing."""
 
     def __init__(self, past: dict[int, tuple[Tensor, Tensor]]) -> None:
         self._past = past
@@ -94,8 +94,8 @@ class _StoredPast:
 class _PastOnly(DynamicCache):
     """Ends the pass once the last block's keys and values are stored.
 
-    What that block would make of them is not needed. It is not told of the model's
-    sliding windows, and so keeps every position; masks hide what a window leaves out.
+    That block's output is not needed. The cache does not know the model's sliding
+    windows, so it keeps every position; masks hide what a window leaves out.
     """
 
     def __init__(self, last: int | None) -> None:
@@ -123,11 +123,11 @@ class _Stored(Exception):
 @torch.no_grad()
 def run_prefix(
     model: EditableModel, batch: PromptBatch, layer: int
-) -> FrozenPrefix | WholeRows:
+) -> FrozenPrefix | FullRows:
     """Run a batch once and keep what the blocks after `layer` need."""
     columns = _columns_of(batch)
     if not model.architecture.windows:
-        return run_whole_rows(model, batch, layer, columns.positions)
+        return run_full_rows(model, batch, layer, columns.positions)
     later = range(layer + 1, model.block_count)
     cache = _PastOnly(last=max(later, default=None))
     with recording(model, layer) as found, suppress(_Stored):
@@ -158,12 +158,12 @@ def _past_argument(call: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where the past and the window of each row lie in it.
+    """The columns of each row's past and window.
 
     Attributes:
-        positions: Of each column of the window; repeats the row's end behind it.
-        before: Columns of the past, as many as the row has that needs most.
-        allowed: Columns, past and window, that a row has and that lie no later.
+        positions: Of each column of the window; after the row's end, its end again.
+        before: Number of columns of the longest past.
+        allowed: Columns, past and window, that a row has and that are not later.
     """
 
     positions: Int[Tensor, "rows window"]
@@ -171,11 +171,11 @@ class _Columns:
     allowed: Bool[Tensor, "rows window all"]
 
     def masked(self, recorded: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """A mask as the model made it, for queries in windows on past and window.
+        """Cut the model's mask to queries in windows, on past and window.
 
         Added to scores; ``rows × heads × window × (past + window)``. What is neither
-        past nor window of a row is hidden, and what lies behind its end, which nobody
-        reads, sees what the end sees, so that no query sees nothing.
+        past nor window of a row is hidden. Queries after its end, which nothing reads,
+        see what the end sees, so that each query sees something.
         """
         lowest = torch.finfo(dtype).min
         allowed = self.allowed.unsqueeze(1)
@@ -203,7 +203,7 @@ class _Columns:
         return picked.permute(0, 3, 1, 2)
 
     def cut(self, name: str, table: Tensor) -> Tensor:
-        """Positions, or what is made of them, of the windows alone."""
+        """Cut positions, or embeddings of them, to the windows."""
         whole = table.to(self.positions.device).expand(
             len(self.positions), *table.shape[1:]
         )
@@ -230,7 +230,7 @@ def _columns_of(batch: PromptBatch) -> _Columns:
 def _cut(
     calls: dict[int, dict[str, Any]], columns: _Columns, dtype: torch.dtype
 ) -> dict[int, dict[str, Any]]:
-    """Cut what blocks were told of columns to windows."""
+    """Cut the arguments of blocks that have columns to windows."""
     without = {
         number: {k: v for k, v in call.items() if not isinstance(v, Cache)}
         | {"attention_mask": call.get("attention_mask")}
@@ -249,7 +249,7 @@ def _cut(
 def _change(
     calls: dict[int, dict[str, Any]], change: Callable[[str, Any], Tensor]
 ) -> dict[int, dict[str, Any]]:
-    """Change what speaks of rows, each table once, however many blocks are told it."""
+    """Change each argument that has rows, once, however many blocks share it."""
     done: dict[tuple[str, int], Any] = {}
 
     def changed(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument of a block

@@ -1,4 +1,4 @@
-"""Residuals: what one layer must write of the way from hidden state to target."""
+"""Residuals: the share of the way from hidden state to target that a layer writes."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from editing.requests.edit_request import EditRequest
 def read_hidden(
     model: EditableModel, requests: Sequence[EditRequest], layer: int
 ) -> Float[Tensor, "n d_out"]:
-    """Hidden states at the subject's last token of the bare prompts, in float64."""
+    """Read hidden states at the subject's last token of bare prompts, in float64."""
     rows = [
         tokenize_prompt(model.tokenizer, BARE, request.prompt, request.subject)
         for request in requests

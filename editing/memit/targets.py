@@ -7,22 +7,22 @@ it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import kl_div
 
 from editing.base.errors import InputError
 from editing.hyperparameters.config import Hyperparameters
-from editing.memit.full_rows import WholeRows
+from editing.memit.full_rows import FullRows
 from editing.memit.loss_positions import (
-    Places,
-    Readings,
+    LossPositions,
+    Positions,
     TargetRows,
     build_rows,
-    plan_readings,
+    find_positions,
     renumber,
 )
 from editing.memit.prefix_cache import FrozenPrefix, run_prefix
@@ -31,12 +31,56 @@ from editing.models.loading import EditableModel
 from editing.models.token_rows import BARE, pad_rows
 from editing.requests.edit_request import EditRequest
 
-LOSS_AT_REST = 0.05
-"""A request whose loss is below this is finished."""
+EARLY_STOP_LOSS = 0.05
+"""The search for a request's target stops once its loss is below this."""
 
 
 class DivergedTargetError(InputError, ArithmeticError):
-    """The search for a target left the numbers that the model's precision has."""
+    """The search for a target left the range of the model's precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Targets ``z = h + δ`` with the diagnosis of their search; rows are requests.
+
+    All but the flags are in single precision or, if that is finer, the model's.
+
+    Attributes:
+        hidden: ``h`` at the last edited layer, on the model before the round's edit.
+        shift: ``δ``; exactly 0 if the request asks for nothing.
+        loss: ``−log p(target_new) / |target_new|`` at ``z``, mean over the prompts.
+        stopped: Whether the whole loss came below `EARLY_STOP_LOSS`.
+        clamped: Whether the last step was shortened to the clamp.
+    """
+
+    hidden: Float[Tensor, "n d_model"]
+    shift: Float[Tensor, "n d_model"]
+    loss: Float[Tensor, " n"]
+    stopped: Bool[Tensor, " n"]
+    clamped: Bool[Tensor, " n"]
+
+    def __len__(self) -> int:
+        """Return the number of requests."""
+        return len(self.hidden)
+
+    @property
+    def states(self) -> Float[Tensor, "n d_model"]:
+        """``z = h + δ``, in float64."""
+        return self.hidden.double() + self.shift.double()
+
+    @property
+    def probability(self) -> Float[Tensor, " n"]:
+        """``exp(−loss)``: the geometric mean of the target's token probabilities."""
+        return (-self.loss).exp()
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Targets":
+        """Apply a function to every field, such as a choice of rows or a device."""
+        return Targets(*map(change, _fields_of(self)))
+
+
+def concatenate_targets(parts: Sequence[Targets]) -> Targets:
+    """Join targets, the requests of one part after those of the part before."""
+    return Targets(*map(torch.cat, zip(*map(_fields_of, parts), strict=True)))
 
 
 def compute_targets(
@@ -46,7 +90,7 @@ def compute_targets(
     parameters: Hyperparameters,
     batch_size: int = 128,
     on_batch: Callable[[int], None] | None = None,
-) -> Float[Tensor, "n d_out"]:
+) -> Targets:
     """Find each request's target ``z = h + δ`` at the last edited layer.
 
     ``δ`` minimises, with Adam from 0, the mean over the rewriting prompts of
@@ -55,8 +99,8 @@ def compute_targets(
     onto ``‖δ‖ ≤ clamp_norm_factor · ‖h‖``; a request stops when its loss is below 0.05
     (arXiv 2202.05262, equation 4; arXiv 2210.07229, §4.2, and the published code). A
     prompt that does not fit the model's context is an `InputError`, and a loss that is
-    no finite number is a `DivergedTargetError`. Passes are in the model's precision;
-    scores, loss, ``δ`` and ``z`` in single precision if that is the finer one.
+    not finite is a `DivergedTargetError`. Passes are in the model's precision; scores,
+    loss, ``h`` and ``δ`` in single precision if that is the finer one.
 
     Args:
         model: The model before this round's edits.
@@ -65,19 +109,19 @@ def compute_targets(
         parameters: MEMIT's hyperparameters.
         batch_size: Requests optimised together, halved when memory runs out; changes
             speed and memory, not results beyond rounding.
-        on_batch: Told the number of requests done after each batch.
+        on_batch: Called with the number of requests done after each batch.
     """
     ordered = (BARE, *(text for text in templates if text != BARE))
-    found: list[Tensor] = []
+    found: list[Targets] = []
 
-    def run(batch: Sequence[EditRequest]) -> Tensor:
+    def run(batch: Sequence[EditRequest]) -> Targets:
         return _optimise(model, batch, ordered, parameters)
 
     for _, targets in run_batches(requests, batch_size, run):
         found.append(targets)
         if on_batch is not None:
             on_batch(sum(map(len, found)))
-    return torch.cat(found)
+    return concatenate_targets(found)
 
 
 def _optimise(
@@ -85,7 +129,7 @@ def _optimise(
     requests: Sequence[EditRequest],
     templates: Sequence[str],
     parameters: Hyperparameters,
-) -> Float[Tensor, "n d_out"]:
+) -> Targets:
     built = build_rows(model, requests, templates)
     groups = built.by_window()
     parts = [
@@ -97,40 +141,45 @@ def _optimise(
     case_ids = tuple(request.case_id for request in requests)
     active = torch.arange(len(requests), device=model.device)
     search = _Search(parts, active, case_ids)
-    return start + _descend(model, search, start, parameters)
+    return _descend(model, search, start, parameters)
 
 
 def _run_part(model: EditableModel, built: TargetRows, layer: int) -> "_Part":
     prefix = run_prefix(model, pad_rows(built.rows, model.device), layer)
     return _Part(
         prefix,
-        plan_readings(built, model.device, _wide(prefix.hidden[:0]).dtype),
+        find_positions(built, model.device, _wide(prefix.hidden[:0]).dtype),
         torch.tensor(built.owners, device=model.device),
     )
 
 
 def _descend(
     model: EditableModel, search: "_Search", start: Tensor, parameters: Hyperparameters
-) -> Float[Tensor, "n d_out"]:
+) -> Targets:
     scale = torch.linalg.vector_norm(start, dim=1)
-    shift = torch.zeros_like(start)
+    shift, likelihood = torch.zeros_like(start), torch.zeros_like(scale)
     mean, square = torch.zeros_like(shift), torch.zeros_like(shift)
+    stopped = torch.zeros_like(scale, dtype=torch.bool)
+    clamped = torch.zeros_like(stopped)
     for step in range(1, parameters.v_num_grad_steps + 1):
         now = shift[search.active].requires_grad_()
-        loss = search.loss(model, now, scale[search.active], parameters)
+        loss, likelihood[search.active] = search.loss(
+            model, now, scale[search.active], parameters
+        )
         search.check(loss.detach())
-        unfinished = loss.detach() >= LOSS_AT_REST
+        unfinished = loss.detach() >= EARLY_STOP_LOSS
+        stopped[search.active] = ~unfinished
         if step == parameters.v_num_grad_steps or not bool(unfinished.any()):
             break
-        (slope,) = torch.autograd.grad(loss.sum(), now)
+        (gradient,) = torch.autograd.grad(loss.sum(), now)
         search.keep(unfinished)
-        rows, slope = search.active, slope[unfinished]
-        mean[rows] = 0.9 * mean[rows] + 0.1 * slope
-        square[rows] = 0.999 * square[rows] + 0.001 * slope**2
-        stride = _adam_step(mean[rows], square[rows], step, parameters.v_lr)
+        rows, gradient = search.active, gradient[unfinished]
+        mean[rows] = 0.9 * mean[rows] + 0.1 * gradient
+        square[rows] = 0.999 * square[rows] + 0.001 * gradient**2
+        update = _adam_step(mean[rows], square[rows], step, parameters.v_lr)
         largest = parameters.clamp_norm_factor * scale[rows]
-        shift[rows] = _clamp(shift[rows] - stride, largest)
-    return shift
+        shift[rows], clamped[rows] = _clamp(shift[rows] - update, largest)
+    return Targets(start, shift, likelihood, stopped, clamped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +188,12 @@ class _Part:
 
     Attributes:
         prefix: Of these rows.
-        readings: Of these rows.
+        positions: Where the loss reads these rows.
         owners: Which of the requests still being optimised a row belongs to.
     """
 
-    prefix: FrozenPrefix | WholeRows
-    readings: Readings
+    prefix: FrozenPrefix | FullRows
+    positions: LossPositions
     owners: Tensor
 
     def among(self, unfinished: Tensor) -> "_Part | None":
@@ -155,7 +204,7 @@ class _Part:
             return None
         return _Part(
             self.prefix.among(rows),
-            self.readings.among(rows, owners),
+            self.positions.among(rows, owners),
             renumber(owners, self.owners[rows]),
         )
 
@@ -187,7 +236,7 @@ class _Search:
         self.essence_before = self.essence_before[unfinished]
 
     def check(self, loss: Tensor) -> None:
-        """Refuse a loss that is no number; it would never be above that at rest.
+        """Refuse a loss that is not a number; it would never be above the stop's.
 
         Raises:
             DivergedTargetError: If there is one; names its request.
@@ -206,21 +255,23 @@ class _Search:
         shift: Tensor,
         scale: Tensor,
         parameters: Hyperparameters,
-    ) -> Float[Tensor, " n"]:
-        """The three terms of each request, summed."""
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Sum the three terms of each request; the first term alone, too, detached."""
         decay: Tensor = torch.linalg.vector_norm(shift, dim=1) / scale**2
-        total = parameters.v_weight_decay * decay
+        total, first = parameters.v_weight_decay * decay, torch.zeros_like(scale)
         for part in self.parts:
             window = part.prefix.shifted(shift[part.owners])
             final, early = part.prefix.run(model, window, parameters.v_loss_layer)
-            rewriting, essence = part.readings.rewriting, part.readings.essence
+            rewriting, essence = part.positions.rewriting, part.positions.essence
             if len(rewriting.rows):
                 logits = _wide(model.logits(rewriting.pick(early)))
-                total = total.index_add(0, rewriting.owners, _cost(logits, rewriting))
+                cost = _cost(logits, rewriting)
+                total = total.index_add(0, rewriting.owners, cost)
+                first = first.index_add(0, rewriting.owners, cost.detach())
             if len(essence.rows):
                 drift = self._drift(_wide(model.logits(essence.pick(final))))
                 total = total + parameters.kl_factor * drift
-        return total
+        return total, first
 
     def _drift(self, logits: Tensor) -> Tensor:
         now = logits.log_softmax(dim=-1)
@@ -235,9 +286,9 @@ def _wide(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _cost(logits: Tensor, places: Places) -> Tensor:
-    chosen = logits.log_softmax(dim=-1).gather(1, places.tokens.unsqueeze(1))
-    return -chosen.squeeze(1) * places.weights
+def _cost(logits: Tensor, positions: Positions) -> Tensor:
+    chosen = logits.log_softmax(dim=-1).gather(1, positions.tokens.unsqueeze(1))
+    return -chosen.squeeze(1) * positions.weights
 
 
 def _adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:
@@ -246,6 +297,13 @@ def _adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:
     return rate / (1 - 0.9**step) * mean / spread
 
 
-def _clamp(shift: Float[Tensor, "n d"], largest: Float[Tensor, " n"]) -> Tensor:
+def _clamp(
+    shift: Float[Tensor, "n d"], largest: Float[Tensor, " n"]
+) -> tuple[Tensor, Tensor]:
+    """Shorten rows to the largest norm; return also which rows were longer."""
     length: Tensor = torch.linalg.vector_norm(shift, dim=1)
-    return shift * (largest / length).clamp(max=1).unsqueeze(1)
+    return shift * (largest / length).clamp(max=1).unsqueeze(1), length > largest
+
+
+def _fields_of(targets: Targets) -> list[Tensor]:
+    return [getattr(targets, each.name) for each in fields(targets)]

@@ -1,15 +1,21 @@
-"""Find the parts of a model: by what is known, what is named, and its structure."""
+"""Find a model's parts by its family, by given names, or by its structure."""
 
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from difflib import get_close_matches
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from editing.algebra.deltas import stores_transposed
 from editing.models.families import Architecture, ModelError
-from editing.models.module_names import FORMER_HEADS, nearest_modules
+
+FORMER_HEADS = frozenset({"embed_out"})
+"""Names that the vocabulary head had in the releases that published files are for."""
+
+NEAREST_NAMES = 3
+"""How many similar names an error lists."""
 
 SETTLED_BY = {
     "block": "layer_module_tmp",
@@ -23,7 +29,7 @@ FITTING = "could be it"
 NO_LINEAR = "no linear module, so not to be edited"
 OTHER_WIDTH = "output not {} wide"
 IN_ATTENTION = "in attention"
-"""Why a module that was looked at could be the down-projection, or could not."""
+"""Why a module can or cannot be the down-projection."""
 
 
 def discover(model: PreTrainedModel, given: Mapping[str, str]) -> Architecture:
@@ -31,9 +37,9 @@ def discover(model: PreTrainedModel, given: Mapping[str, str]) -> Architecture:
 
     The blocks are the one list of ``num_hidden_layers`` modules; the down-projection is
     the one linear module in each, outside attention, whose output is as wide as the
-    hidden state; the final norm is the one beside the blocks, behind them if there are
-    more. A `ModelError` names what
-    was considered if there is none of a kind, or more than one.
+    hidden state; the final norm is the one next to the blocks, after them if there are
+    more. If there is none of a kind, or more than one, a `ModelError` names what was
+    considered.
 
     Args:
         model: A causal language model.
@@ -55,7 +61,7 @@ def discover(model: PreTrainedModel, given: Mapping[str, str]) -> Architecture:
 def settle(
     model: PreTrainedModel, known: Architecture, given: Mapping[str, str]
 ) -> Architecture:
-    """What is known of a family, for this model of it.
+    """Fit what is known of a family to this model of it.
 
     Some of a family's models lack a part, or have positions that windows do not keep;
     and other releases of transformers had other names for the head.
@@ -114,6 +120,25 @@ def check_parts(model: PreTrainedModel, parts: Architecture) -> None:
         )
 
 
+def nearest_modules(model: nn.Module, name: str) -> str:
+    """List the names of a model that are most similar to one that it does not have.
+
+    Args:
+        model: The model.
+        name: A module's name, ``{}`` for the block's number where it has one.
+    """
+    own = {
+        re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", each): None
+        for each, _ in model.named_modules()
+        if each
+    }
+    same_kind = [each for each in own if ("{}" in each) == ("{}" in name)]
+    close = get_close_matches(name, same_kind, n=NEAREST_NAMES, cutoff=0.3)
+    if not close:
+        return f"its modules begin with {', '.join(list(own)[:NEAREST_NAMES])}"
+    return f"the nearest that it has are {', '.join(close)}"
+
+
 def _find_blocks(model: PreTrainedModel) -> str:
     count = int(getattr(model.config.get_text_config(), "num_hidden_layers", 0))
     lists = [
@@ -159,7 +184,7 @@ def _projections(block: nn.Module, width: int) -> list[str]:
 
 
 def _looked_at(block: nn.Module, name: str, width: int) -> str:
-    """Say of every module of a block that has a matrix whether it could be the one.
+    """List every module of a block that has a matrix, with the verdict on it.
 
     Modules that differ in a number alone, such as experts, are named once.
     """
@@ -202,7 +227,7 @@ def _output_width(module: nn.Module) -> int | None:
 
 
 def _within_attention(block: nn.Module, name: str) -> bool:
-    """Whether a module, or one that it lies in, is called attention."""
+    """Return whether a module, or one that contains it, is named attention."""
     parts = name.split(".")
     holders = [
         type(block.get_submodule(".".join(parts[: end + 1]))).__name__
@@ -223,10 +248,10 @@ def _find_norm(model: PreTrainedModel, block: str) -> str:
     container, _, _ = block.partition(".{}")
     parent, _, last = container.rpartition(".")
     siblings = dict(model.get_submodule(parent).named_children())
-    behind = list(siblings).index(last)
+    blocks = list(siblings).index(last)
     prefix = f"{parent}." if parent else ""
     norms = [name for name in siblings if _is_norm(siblings[name])]
-    after = [name for name in norms if list(siblings).index(name) > behind]
+    after = [name for name in norms if list(siblings).index(name) > blocks]
     return _the_one(model, "final_norm", [prefix + name for name in after or norms])
 
 

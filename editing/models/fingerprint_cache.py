@@ -26,15 +26,15 @@ from pathlib import Path
 
 from editing.algebra.fingerprints import Fingerprints
 from editing.files.atomic import write_private
-from editing.hyperparameters.config import Hyperparameters
 from editing.models.loading import EditableModel, load_editable_model
+from editing.models.module_names import ModuleNames
 
 logger = logging.getLogger(__name__)
 
 SETTLED = 2.0
 """Seconds after which another change of a file is sure to have another time."""
 
-_FORM = 1
+_FORM = 2
 """Changes with what is digested, or with how it is written down."""
 
 _DEPENDS_ON = ("torch", "transformers", "tokenizers", "safetensors")
@@ -163,7 +163,7 @@ def load_known_model(
     path: str,
     dtype: str,
     device: str,
-    hyperparameters: Hyperparameters | None,
+    names: ModuleNames | None,
     cache: FingerprintCache,
 ) -> EditableModel:
     """Load a model and its fingerprints, of which the first load alone computes any.
@@ -177,11 +177,11 @@ def load_known_model(
             of which the fingerprints are computed every time.
         dtype: The precision of weights and forward passes, as torch names it.
         device: As torch names it, or ``auto``.
-        hyperparameters: May name the model's modules.
+        names: The model's modules, where they are not those of its family.
         cache: Where fingerprints are kept.
     """
     before = stamp_model(path, dtype, device)
-    model = load_editable_model(path, dtype, device, hyperparameters)
+    model = load_editable_model(path, dtype, device, names)
     if before is None:
         return model
     found = cache.find(before)

@@ -1,16 +1,13 @@
-"""Language models that can be edited, and how they are loaded."""
+"""Loading of language models from folders and the hub."""
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,204 +16,132 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from editing.algebra.deltas import stores_transposed
-from editing.algebra.fingerprints import (
-    Fingerprints,
-    fingerprint_configuration,
-    fingerprint_model,
-)
-from editing.base.errors import InputError
-from editing.hyperparameters.config import Hyperparameters
 from editing.models.discovery import check_parts, discover, settle
-from editing.models.families import ARCHITECTURES, Architecture, longest_input
+from editing.models.editable import EditableModel as EditableModel
+from editing.models.families import ARCHITECTURES, longest_input
 from editing.models.families import ModelError as ModelError
-from editing.models.folder_files import missing_files
+from editing.models.module_names import ModuleNames
 
 AUTO = "auto"
 """The device that has a model spread over all that there are."""
 
+CONFIGURATION = ("config.json", "adapter_config.json")
+VOCABULARY = (
+    "tokenizer.json",
+    *("tokenizer.*", "*vocab*", "merges*", "*bpe*"),
+    *("*.model", "*.spm", "*.tiktoken", "tekken*"),
+)
+WEIGHTS = (
+    "model.safetensors",
+    *("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json"),
+)
+"""Names that a file of each part may have; the usual one first."""
+
+_FORMER_BUFFERS = re.compile(
+    r"(^|\.)(self_)?(attn|attention)\.(masked_)?bias$|rotary_emb\.|position_ids$"
+)
+"""Masks and positions that earlier releases saved with the weights."""
+
 _UNLOADABLE = (
     *(OSError, ValueError, KeyError, ImportError, SafetensorError),
-    RuntimeError,  # weights of another shape than the configuration's
+    RuntimeError,  # weights that cannot be converted
 )
-
-
-@dataclass(frozen=True)
-class EditableModel:
-    """A causal language model with its tokenizer and the names of its parts.
-
-    Attributes:
-        model: The model, whose weights may be mapped from their files.
-        tokenizer: Its tokenizer, which knows where in a text a token lies.
-        architecture: Where in the model its parts are found.
-        known: Its fingerprints, if they were found without reading the weights.
-    """
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    architecture: Architecture
-    known: Fingerprints | None = None
-
-    @property
-    def device(self) -> torch.device:
-        """Where inputs must lie."""
-        return self.model.get_input_embeddings().get_parameter("weight").device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of forward passes."""
-        return self.model.dtype
-
-    @property
-    def longest_input(self) -> int:
-        """Most tokens that one input may have."""
-        return longest_input(self.model.config, self.architecture)
-
-    @cached_property
-    def block_count(self) -> int:
-        """Number of transformer blocks."""
-        container, _, _ = self.architecture.block.partition(".{}")
-        return len(list(self.model.get_submodule(container).children()))
-
-    def block(self, layer: int) -> nn.Module:
-        """The block whose output is the hidden state after `layer`."""
-        return self.model.get_submodule(self.architecture.block.format(layer))
-
-    def down_projection(self, layer: int) -> nn.Module:
-        """The module that an edit of `layer` changes."""
-        return self.model.get_submodule(self.architecture.down_projection.format(layer))
-
-    def weight_name(self, layer: int) -> str:
-        """The parameter that an edit of `layer` changes."""
-        return f"{self.architecture.down_projection.format(layer)}.weight"
-
-    def widths(self, layer: int) -> tuple[int, int]:
-        """``(d_out, d_in)`` of an edited layer."""
-        projection = self.down_projection(layer)
-        rows, columns = projection.get_parameter("weight").shape
-        return (columns, rows) if stores_transposed(projection) else (rows, columns)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores over the vocabulary for hidden states behind the last block."""
-        parts = self.architecture
-        for name in (parts.final_norm, parts.projection):
-            if name is not None:
-                hidden = self.model.get_submodule(name)(hidden)
-        return self.head(hidden)
-
-    def head(self, states: Tensor) -> Tensor:
-        """Scores over the vocabulary for normed states, bent as the family does it."""
-        scores = self._bare_scores(states)
-        multiplier, divisor, cap = self._bends
-        if multiplier is not None:
-            scores = scores * multiplier
-        if divisor is not None:
-            scores = scores / divisor
-        if cap is not None:
-            scores = cap * torch.tanh(scores / cap)
-        return scores.to(states.device)
-
-    def _bare_scores(self, states: Tensor) -> Tensor:
-        name = self.architecture.head
-        module: nn.Module = (
-            self.model.get_output_embeddings()
-            if name is None
-            else self.model.get_submodule(name)
-        )
-        if isinstance(module, nn.Embedding):
-            return linear(states, module.weight)
-        scores: Tensor = module(states)
-        return scores
-
-    @cached_property
-    def _bends(self) -> tuple[float | None, float | None, float | None]:
-        """What scores are multiplied by, divided by, and bent below."""
-        parts, config = self.architecture, self.model.config.get_text_config()
-        fields = (parts.multiplier, parts.divisor, parts.soft_cap)
-        multiplier, divisor, cap = (
-            None if name is None else getattr(config, name, None) for name in fields
-        )
-        return multiplier, divisor, cap
-
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse layers that the model does not have.
-
-        Raises:
-            InputError: If a layer lies outside the model.
-        """
-        outside = [layer for layer in layers if not 0 <= layer < self.block_count]
-        if outside:
-            raise InputError(
-                f"`layers`: {outside} lie outside the model, which has blocks 0 to "
-                f"{self.block_count - 1}."
-            )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of names, precision and values of all parameters, as loaded."""
-        if self.known is not None:
-            return self.known.weights
-        return fingerprint_model(self.model)
-
-    @cached_property
-    def configuration_fingerprint(self) -> str:
-        """SHA-256 of what its configuration says of how it computes."""
-        return fingerprint_configuration(self.model.config.to_dict())
-
-    @cached_property
-    def tokenizer_fingerprint(self) -> str:
-        """SHA-256 of how the tokenizer cuts: its vocabulary and a probe text."""
-        if self.known is not None:
-            return self.known.tokenizer
-        digest = hashlib.sha256()
-        for token, number in sorted(self.tokenizer.get_vocab().items()):
-            digest.update(f"{token} {number}\n".encode())
-        digest.update(str(self.tokenizer("The probe, 1 text.")["input_ids"]).encode())
-        return digest.hexdigest()
 
 
 def load_editable_model(
     path: str,
     dtype: str = "float32",
     device: str = "cpu",
-    hyperparameters: Hyperparameters | None = None,
+    names: ModuleNames | None = None,
 ) -> EditableModel:
     """Load a model from a folder or a hub name, ready to be edited.
 
-    On a processor, weights in the precision of their safetensors file are mapped from
-    it: processes share them, none is read before it is used, and what an edit changes
-    is copied first, so that no file is ever written. A file in use must therefore be
-    replaced by another one, not written over. In another precision they are turned into
-    it, all at once.
+    On a CPU, weights in the precision of their safetensors file are mapped from it:
+    processes share them, none is read before it is used, and what an edit changes is
+    copied first, so that no file is ever written. A file in use must therefore be
+    replaced by another one, not overwritten. In another precision they are converted,
+    all at once.
 
-    A `ModelError` says so if nothing loadable is there, or the model's parts are
-    neither known, nor told by its structure, nor named by the hyperparameters.
+    It is a `ModelError` if nothing loadable is there, weights are missing or surplus
+    (see `load_weights`), or the model's parts are not found.
 
     Args:
         path: A folder as `save_pretrained` writes it, in shards or not, or a hub name.
         dtype: The precision of weights and forward passes, as torch names it.
         device: As torch names it, or ``auto``, which spreads the model's blocks over
             the devices that there are.
-        hyperparameters: May name the model's modules.
+        names: The model's modules, where they are not those of its family.
     """
     spread = {"device_map": AUTO} if device == AUTO else {}
     _check_files(path, weights=True)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), **spread
-        )
+        model = load_weights(path, dtype=getattr(torch, dtype), **spread)
+    except ModelError:
+        raise
     except _UNLOADABLE as error:
         raise _unloadable(path, _first_line(error)) from None
     if device != AUTO:
         model = _move(model, device)
-    return make_editable(model, tokenizer, hyperparameters)
+    return make_editable(model, tokenizer, names)
+
+
+def load_weights(path: str, **options: object) -> PreTrainedModel:
+    """Load a causal language model whose files hold its weights and no others.
+
+    The library draws missing weights at random and leaves surplus ones out. Tied
+    weights may be missing, and buffers and what the family ignores may be surplus.
+
+    Args:
+        path: A folder or a hub name.
+        options: As for ``AutoModelForCausalLM.from_pretrained``.
+
+    Raises:
+        ModelError: Naming the first weight that is missing, surplus, or of another
+            shape than config.json gives it.
+    """
+    model, report = AutoModelForCausalLM.from_pretrained(
+        path, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    if fault := _describe_report(model, report):
+        raise ModelError(
+            f"`model.path` {path!r}: the weights are not those of the model that "
+            f"config.json describes: {fault}. Wanted the files as `save_pretrained` "
+            "writes them: not cut short, not of a wrapped model under other names, "
+            "and with the config.json that they were saved with."
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _describe_report(model: PreTrainedModel, report: Mapping[str, Any]) -> str:
+    """Name the first weight of each fault in the library's report; empty if none."""
+    own = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    buffers = {name for name, _ in model.named_buffers()}
+    missing = sorted(own & set(report["missing_keys"]))
+    surplus = sorted(
+        name
+        for name in set(report["unexpected_keys"]) - buffers
+        if not _FORMER_BUFFERS.search(name)
+    )
+    faults = []
+    if missing:
+        faults.append(f"{len(missing)} are missing, first {missing[0]}")
+    if surplus:
+        faults.append(f"{len(surplus)} are surplus, first {surplus[0]}")
+    if others := sorted(report["mismatched_keys"]):
+        name, stored, wanted = others[0]
+        faults.append(
+            f"{len(others)} have another shape, first {name} with "
+            f"{'x'.join(map(str, stored))} instead of {'x'.join(map(str, wanted))}"
+        )
+    return "; ".join(faults)
 
 
 def load_tokenizer(path: str) -> tuple[PreTrainedTokenizerBase, int]:
-    """Load a model's tokenizer and the longest input it reads, without its weights.
+    """Load a model's tokenizer and its longest input in tokens, without its weights.
 
-    A `ModelError` says so if no model lies there.
+    It is a `ModelError` if no model is there.
     """
     _check_files(path, weights=False)
     try:
@@ -230,24 +155,24 @@ def load_tokenizer(path: str) -> tuple[PreTrainedTokenizerBase, int]:
 def make_editable(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    hyperparameters: Hyperparameters | None = None,
+    names: ModuleNames | None = None,
 ) -> EditableModel:
     """Wrap a loaded model: evaluation mode, no gradients for its weights.
 
-    Modules that the hyperparameters name come before those that are known of the
-    family, and these before those that its structure tells. A model whose parts are not
-    all known is run once, to see that they are its parts. A `ModelError` says so if
-    they are not.
+    Given names come before those of the family, and these before what the model's
+    structure shows. A model whose parts are not all known is run once to check them; it
+    is a `ModelError` if they are not its parts.
 
     Raises:
-        ModelError: If weights lie on no device, or the tokenizer cannot tell where in
-            the text a token lies.
+        ModelError: If weights are on no device, the tokenizer has no offsets, or it has
+            ids without an embedding.
     """
     if not tokenizer.is_fast:
         raise ModelError(
             "The tokenizer has no offsets (it is not a fast one), so the subject's "
             "last token cannot be found. Save it with a tokenizer.json."
         )
+    _check_vocabulary(model, tokenizer)
     offloaded = sum(each.is_meta for each in model.parameters())
     if offloaded:
         raise ModelError(
@@ -257,15 +182,15 @@ def make_editable(
         )
     _settle_attention(model)
     model.train(False).requires_grad_(False)
-    return _with_parts(model, tokenizer, hyperparameters)
+    return _with_parts(model, tokenizer, names)
 
 
 def _with_parts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    hyperparameters: Hyperparameters | None,
+    names: ModuleNames | None,
 ) -> EditableModel:
-    given = _named_modules(hyperparameters)
+    given = {} if names is None else names.given
     known = ARCHITECTURES.get(str(model.config.model_type))
     if known is None:
         architecture = discover(model, given)
@@ -276,6 +201,25 @@ def _with_parts(
     if known is None or given:
         _check_by_running(editable)
     return editable
+
+
+def _check_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse a tokenizer with ids that the embeddings have no rows for.
+
+    Raises:
+        ModelError: If there is such an id.
+    """
+    rows = model.get_input_embeddings().get_parameter("weight").shape[0]
+    last = max(tokenizer.get_vocab().values(), default=0)
+    if last >= rows:
+        raise ModelError(
+            f"The tokenizer has token ids up to {last}, and the embeddings have "
+            f"{rows} rows. Save the model with the tokenizer's own embeddings "
+            f"(`model.resize_token_embeddings({last + 1})`, then train the new rows), "
+            "or remove the added tokens from the tokenizer."
+        )
 
 
 def _move(model: PreTrainedModel, device: str) -> PreTrainedModel:
@@ -291,12 +235,31 @@ def _move(model: PreTrainedModel, device: str) -> PreTrainedModel:
 
 
 def _check_files(path: str, weights: bool) -> None:
-    """Name what a folder lacks, for which the library would blame another part.
+    """Name the files that a folder lacks, for which the library blames other parts.
 
-    Or none: without any file of its tokenizer, it makes one that knows no word.
+    Without any file of a tokenizer, the library makes an empty one.
     """
     if lacking := missing_files(Path(path), weights):
         raise _unloadable(path, f"it has {', '.join(f'no {name}' for name in lacking)}")
+
+
+def missing_files(folder: Path, weights: bool) -> list[str]:
+    """Name the files that a folder needs to hold a model, by their usual names.
+
+    Empty for a path that is no folder.
+
+    Args:
+        folder: As `save_pretrained` writes it, or anything else.
+        weights: Whether weights are needed, or the configuration and tokenizer alone.
+    """
+    if not folder.is_dir():
+        return []
+    parts = [CONFIGURATION, VOCABULARY, *([WEIGHTS] if weights else [])]
+    return [
+        names[0]
+        for names in parts
+        if not any(path.exists() for name in names for path in folder.glob(name))
+    ]
 
 
 def _first_line(error: Exception) -> str:
@@ -313,7 +276,7 @@ def _unloadable(path: str, reason: str) -> ModelError:
 
 
 def _settle_attention(model: PreTrainedModel) -> None:
-    """Choose attention that takes any mask, and that caps scores where it shall."""
+    """Choose attention that takes any mask, and caps scores where the model does."""
     text = model.config.get_text_config()
     if getattr(text, "attn_logit_softcapping", None) is not None:
         model.set_attn_implementation("eager")
@@ -329,23 +292,11 @@ def _settle_attention(model: PreTrainedModel) -> None:
         )
 
 
-def _named_modules(hyperparameters: Hyperparameters | None) -> dict[str, str]:
-    if hyperparameters is None:
-        return {}
-    given = {
-        "block": hyperparameters.layer_module_tmp,
-        "down_projection": hyperparameters.rewrite_module_tmp,
-        "final_norm": hyperparameters.ln_f_module,
-        "head": hyperparameters.lm_head_module,
-    }
-    return {field: name for field, name in given.items() if name is not None}
-
-
 @torch.no_grad()
 def _check_by_running(editable: EditableModel) -> None:
-    """Refuse a model whose scores are not what its parts make of its hidden states.
+    """Refuse a model whose scores are not what its parts compute from hidden states.
 
-    And one whose later tokens reach earlier ones, as behind padding they would.
+    Also one in which later tokens change the scores of earlier ones.
     """
     seen: list[Tensor] = []
 
@@ -363,8 +314,8 @@ def _check_by_running(editable: EditableModel) -> None:
         handle.remove()
     if not _says(editable, seen[0], expected):
         raise ModelError(
-            "The model's scores are not those of its head behind its norm "
-            f"`{editable.architecture.final_norm}` behind the last "
+            "The model's scores are not those of its head after its norm "
+            f"`{editable.architecture.final_norm}` after the last "
             f"`{editable.architecture.block}`. Name the parts with `layer_module_tmp`, "
             "`ln_f_module` and `lm_head_module`; a head that does more than to "
             "multiply, divide or cap its scores is not supported."

@@ -1,30 +1,20 @@
-"""Names of modules that hyperparameter files give, held to a model's own."""
+"""Names of a model's modules, where a user gives them."""
 
-import re
-from difflib import get_close_matches
-
-from torch import nn
-
-FORMER_HEADS = frozenset({"embed_out"})
-"""Names that the vocabulary head had in the releases that published files are for."""
-
-NEAREST = 3
+from editing.base.settings import Settings
 
 
-def nearest_modules(model: nn.Module, name: str) -> str:
-    """Say which names of a model are nearest to one that it does not have.
+class ModuleNames(Settings):
+    """Modules that come before those known of a family; ``{}`` is the block's number.
 
-    Args:
-        model: The model.
-        name: A module's name, ``{}`` for the block's number where it has one.
+    Each field is the one of `editing.models.families.Architecture` that it replaces.
     """
-    own = {
-        re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", each): None
-        for each, _ in model.named_modules()
-        if each
-    }
-    same_kind = [each for each in own if ("{}" in each) == ("{}" in name)]
-    close = get_close_matches(name, same_kind, n=NEAREST, cutoff=0.3)
-    if not close:
-        return f"its modules begin with {', '.join(list(own)[:NEAREST])}"
-    return f"the nearest that it has are {', '.join(close)}"
+
+    block: str | None = None
+    down_projection: str | None = None
+    final_norm: str | None = None
+    head: str | None = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Return the names that are given, by field."""
+        return self.model_dump(exclude_none=True)

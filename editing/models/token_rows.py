@@ -1,7 +1,8 @@
-"""Prompts as token rows, with the place of the subject's last token."""
+"""Prompts as token rows, with the position of the subject's last token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from jaxtyping import Int
@@ -9,14 +10,19 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from editing.base.errors import InputError
+from editing.models.chat_prompts import has_chat_header
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
+from editing.requests.joining import TargetSpace, split_running_text
 
 BARE = "{}"
-"""The template that puts nothing around a prompt."""
+"""The template that adds nothing to a prompt."""
 
 WORD = "a"
-"""Stands in front of a target while it is cut."""
+"""Stands before a target that follows a space, while it is tokenized."""
+
+BREAK = "\n"
+"""Stands before a target that follows no space, where the prompt itself cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +67,78 @@ def tokenize_prompt(
 ) -> TokenRow:
     """Put a subject into a prompt and the prompt into a context template.
 
-    The subject's last token is the last one that shares a character with it, by the
-    tokenizer's offsets.
+    A prompt that has a chat header is put into none.
 
-    Raises:
-        InputError: If no token shares a character with the subject.
+    The subject's last token is the last one that shares a character with it, by the
+    tokenizer's offsets. If there is none, that is an `InputError`.
     """
-    before = template.index(BARE) + prompt.index(BARE)
-    text = template.replace(BARE, prompt.replace(BARE, subject))
+    chosen = BARE if has_chat_header(tokenizer, prompt) else template
+    before = chosen.index(BARE) + prompt.index(BARE)
+    text = chosen.replace(BARE, prompt.replace(BARE, subject))
+    return _find_subject(tokenizer, text, before, subject)
+
+
+def _find_subject(
+    tokenizer: PreTrainedTokenizerBase, text: str, start: int, subject: str
+) -> TokenRow:
     ids, offsets = _tokens_of(tokenizer, text)
-    end = before + len(subject)
+    end = start + len(subject)
     for position in reversed(range(len(ids))):
         first, last = offsets[position]
-        if first < end and last > before and last > first:
+        if first < end and last > start and last > first:
             return TokenRow(ids, position)
     raise InputError(f"The tokenizer leaves nothing of the subject {subject!r}.")
+
+
+def tokenize_rewrite(
+    tokenizer: PreTrainedTokenizerBase, template: str, request: EditRequest
+) -> tuple[TokenRow, tuple[int, ...]]:
+    """A request's prompt in a context template, and its target, as running text.
+
+    A prompt that has a chat header is put into no template.
+
+    Returns:
+        The prompt's row and the target's tokens; see `tokenize_continuation`.
+    """
+    chosen = BARE if has_chat_header(tokenizer, request.prompt) else template
+    start = chosen.index(BARE) + request.prompt.index(BARE)
+    text = chosen.replace(BARE, request.rewrite_prompt)
+    prompt, target = split_running_text(text, request.target_new, request.target_space)
+    row = _find_subject(tokenizer, prompt, start, request.subject)
+    return row, _tokenize_target(tokenizer, prompt, target)
+
+
+class ContinuationTokenizer:
+    """Tokenizes prompts with what follows them, each text once."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Keep the tokens of all texts for as long as this lives."""
+        self._row = cache(partial(tokenize_text, tokenizer))
+        self._target = cache(partial(_tokenize_target, tokenizer))
+
+    def __call__(
+        self, prompt: str, answer: str, space: TargetSpace = "auto"
+    ) -> tuple[TokenRow, tuple[int, ...]]:
+        """A finished prompt and what follows it, as running text.
+
+        A space at the prompt's end becomes the answer's, as tokenizers have it.
+
+        Returns:
+            The prompt's row, and the answer's tokens without special ones.
+        """
+        before, after = split_running_text(prompt, answer, space)
+        spaced = after.startswith(" ")  # then it is the same after every prompt
+        return self._row(before), self._target(WORD if spaced else before, after)
+
+
+def tokenize_continuation(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    answer: str,
+    space: TargetSpace = "auto",
+) -> tuple[TokenRow, tuple[int, ...]]:
+    """One prompt and what follows it; see `ContinuationTokenizer`."""
+    return ContinuationTokenizer(tokenizer)(prompt, answer, space)
 
 
 def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> TokenRow:
@@ -87,10 +150,11 @@ def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> TokenRow:
 def _tokens_of(
     tokenizer: PreTrainedTokenizerBase, text: str
 ) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
-    """Tokens and where each lies in the text.
+    """Tokens and the span of text of each.
 
-    Special tokens that the tokenizer puts in front belong to the row. Those it would
-    put behind do not: what follows a prompt is its target.
+    Special tokens that the tokenizer puts before a text belong to the row, but not a
+    second time if the text, which has its chat template in it, begins with them. Those
+    that it puts after a text do not: what follows a prompt is its target.
     """
     encoding = tokenizer(
         text, return_offsets_mapping=True, return_special_tokens_mask=True
@@ -99,23 +163,57 @@ def _tokens_of(
     size = len(ids)
     while size > 1 and added[size - 1] and not all(added[:size]):
         size -= 1
-    return tuple(ids[:size]), encoding["offset_mapping"][:size]
+    start = count_doubled(ids, added)
+    return tuple(ids[start:size]), encoding["offset_mapping"][start:size]
+
+
+def count_doubled(ids: Sequence[int], added: Sequence[int]) -> int:
+    """How many tokens the tokenizer adds before a text that begins with them.
+
+    Args:
+        ids: The text's tokens.
+        added: 1 for each token that the tokenizer added.
+    """
+    front = 0
+    while front < len(ids) and added[front]:
+        front += 1
+    # Some tokenizers mark special tokens of the text itself as added, too.
+    for count in range(1, front + 1):
+        if list(ids[count : 2 * count]) == list(ids[:count]):
+            return count
+    return 0
 
 
 def tokenize_target(tokenizer: PreTrainedTokenizerBase, target: str) -> tuple[int, ...]:
-    """A continuation in tokens: as it is cut behind a word, without special tokens.
+    """What follows an English word, in tokens: one space and the target's text."""
+    return _tokenize_target(tokenizer, WORD, f" {target.strip()}")
 
-    That is with its leading space, once: SentencePiece tokenizers put a space of their
-    own in front of any text, which inside a text is not there.
+
+def _tokenize_target(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, target: str
+) -> tuple[int, ...]:
+    """The tokens of a text after a prompt, without special ones.
+
+    SentencePiece tokenizers put a space of their own before any text, which inside a
+    text is not there; so another text is put before the target, and its tokens are
+    taken away. After a space that is any word. Elsewhere it is the prompt, or, where
+    the prompt's last letters and the target share a token, a line break.
+
+    Args:
+        tokenizer: The tokenizer.
+        prompt: What is before the target.
+        target: What follows, with the space between them if there is one.
     """
-    alone, behind = (
-        tokenizer(text, add_special_tokens=False)["input_ids"]
-        for text in (WORD, f"{WORD} {target.strip()}")
-    )
-    if behind[: len(alone)] != alone:
-        behind = tokenizer(f" {target.strip()}", add_special_tokens=False)["input_ids"]
-        return tuple(behind)
-    return tuple(behind[len(alone) :])
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    for before in (WORD,) if target.startswith(" ") else (prompt, BREAK):
+        alone, whole = encode(before), encode(before + target)
+        if whole[: len(alone)] == alone and len(whole) > len(alone):
+            return tuple(whole[len(alone) :])
+    return tuple(encode(target))
 
 
 def pad_rows(rows: Sequence[TokenRow], device: torch.device) -> PromptBatch:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from editing.requests.edit_request import EditRequest, RequestError
-from editing.requests.forms.fields import check_fields, shorten, without_nulls
-from editing.requests.forms.published import from_conflict_edit
+from editing.requests.edit_request import EditRequest, RequestError, check_record
+from editing.requests.forms.conflictedit import from_conflict_edit
+from editing.requests.forms.fields import check_fields, without_nulls
+from editing.requests.joining import TargetSpace
 from editing.requests.normalise import normalise
 from editing.requests.records import read_records
 
@@ -31,7 +32,9 @@ class ConflictPair:
         return normalise(right) != normalise(conflicting)
 
 
-def read_conflicts(source: Path | str, limit: int | None = None) -> list[ConflictPair]:
+def read_conflicts(
+    source: Path | str, limit: int | None = None, target_space: TargetSpace = "auto"
+) -> list[ConflictPair]:
     """Read ConflictEdit's records; one bad record stops the reading.
 
     The right request asks for ``new_object``. The conflicting one asks for
@@ -42,6 +45,7 @@ def read_conflicts(source: Path | str, limit: int | None = None) -> list[Conflic
     Args:
         source: As `editing.requests.records.read_records` takes it.
         limit: How many records to read; all of them if None.
+        target_space: Whether a space is put before targets.
 
     Raises:
         RequestError: If the source cannot be read or holds nothing; a bad record is
@@ -49,7 +53,7 @@ def read_conflicts(source: Path | str, limit: int | None = None) -> list[Conflic
     """
     records = islice(read_records(source), limit)
     pairs = [
-        parse_conflict(record, place, index)
+        parse_conflict(record, place, index, target_space)
         for index, (place, record) in enumerate(records)
     ]
     if not pairs:
@@ -57,32 +61,36 @@ def read_conflicts(source: Path | str, limit: int | None = None) -> list[Conflic
     return pairs
 
 
-def parse_conflict(record: object, place: str, index: int = 0) -> ConflictPair:
+def parse_conflict(
+    record: object, place: str, index: int = 0, target_space: TargetSpace = "auto"
+) -> ConflictPair:
     """Turn one record into its two requests.
 
     Args:
         record: A JSON value in ConflictEdit's form.
         place: File and record number, for messages.
-        index: Where the record stands, for the case numbers.
+        index: The record's place in its source, for the case numbers.
+        target_space: Whether a space is put before targets.
 
     Raises:
         RequestError: If a field is missing, unknown or of the wrong kind.
     """
-    if not isinstance(record, Mapping):
-        raise RequestError(f"{place}: wanted a JSON object, got {shorten(record)}.")
     try:
+        check_record(record)
+        assert isinstance(record, Mapping)
         fields = from_conflict_edit(without_nulls(record))
-        right = check_fields(EditRequest, {"case_id": 2 * index, **fields})
+        shared = {"case_id": 2 * index, "target_space": target_space}
+        right = check_fields(EditRequest, {**shared, **fields})
     except RequestError as error:
         raise RequestError(f"{place}: {error}") from None
-    rival = str(right.target_true)
-    return ConflictPair(right, _oppose(right, rival, 2 * index + 1))
+    opposed = str(right.target_true)
+    return ConflictPair(right, _oppose(right, opposed, 2 * index + 1))
 
 
 def conflicting(request: EditRequest, target_new: str, case_id: int) -> EditRequest:
     """Ask for another object of the same subject and relation.
 
-    The true target stays, and so do the prompts that judge an edit, but for attribute
+    The true target stays, and so do the prompts that evaluate it, but for attribute
     prompts, which are about the old object. If the true target itself is asked for, the
     request's object takes its place, and neighbourhood prompts, which rest on what is
     true, are dropped.

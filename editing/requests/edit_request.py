@@ -6,21 +6,32 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from editing.base.errors import EmptySourceError
 from editing.base.errors import RequestError as RequestError
 from editing.base.settings import Settings
-from editing.requests.forms.fields import Text, check_fields, shorten
-from editing.requests.forms.published import ZsreTarget, read_form
+from editing.base.validation import shorten
+from editing.files.text import find_broken_text
+from editing.requests.forms.fields import (
+    Text,
+    check_fields,
+    spelled_number,
+    want_list,
+)
+from editing.requests.forms.recognise import read_form
+from editing.requests.forms.zsre import ZsreTarget
+from editing.requests.joining import TargetSpace
+from editing.requests.normalise import normalise
 from editing.requests.records import read_records
 
 logger = logging.getLogger(__name__)
 
 
 class Question(Settings):
-    """A prompt that judges an edit, with answers of its own.
+    """A prompt that evaluates an edit, with answers of its own.
 
     Attributes:
         prompt: A finished text.
@@ -31,16 +42,27 @@ class Question(Settings):
     answers: tuple[Text, ...] = Field(min_length=1)
 
 
+Questions = Annotated[
+    tuple[Question, ...],
+    BeforeValidator(want_list('[{"prompt": "...", "answers": ["..."]}]')),
+]
+
+
 class EditRequest(Settings):
-    """One edit, with the prompts that judge it.
+    """One edit, with the prompts that evaluate it.
 
     Attributes:
+        case_id: The request's number in its source.
+        case_name: The source's own name for the case: a case number that is a text, or
+            the case that several requests of MQuAKE share.
         prompt: Text with exactly one ``{}``, where the subject goes.
         target_new: What the edited model shall say after the prompt.
         target_true: What the unedited model says; needed to measure success.
         locality: Questions about something else, whose answers shall stay (zsRE's
             ``loc``, KnowEdit's ``locality``).
         portability: Questions that follow from the edit (KnowEdit).
+        target_space: Whether a space is put between a prompt and what follows it: the
+            targets, and the answers of questions.
     """
 
     case_id: int = Field(strict=True, ge=-(2**63), lt=2**63)
@@ -53,8 +75,10 @@ class EditRequest(Settings):
     neighborhood_prompts: tuple[str, ...] = ()
     attribute_prompts: tuple[str, ...] = ()
     generation_prompts: tuple[str, ...] = ()
-    locality: tuple[Question, ...] = ()
-    portability: tuple[Question, ...] = ()
+    locality: Questions = ()
+    portability: Questions = ()
+    case_name: Text | None = None
+    target_space: TargetSpace = "auto"
 
     @model_validator(mode="after")
     def _check_texts(self) -> "EditRequest":
@@ -78,17 +102,27 @@ class EditRequest(Settings):
         """The prompt with the subject put in."""
         return self.prompt.replace("{}", self.subject)
 
+    @property
+    def objects_agree(self) -> bool:
+        """Whether the new object is the true one, in whatever spelling.
+
+        Then no success can be measured, for it compares the two.
+        """
+        true = self.target_true
+        return true is not None and normalise(true) == normalise(self.target_new)
+
 
 def read_requests(
     source: Path | str,
     limit: int | None = None,
     zsre_target: ZsreTarget = "answers",
     skip: Collection[int] = (),
+    target_space: TargetSpace = "auto",
 ) -> list[EditRequest]:
     """Read requests of any known form from a file, a folder or the hub.
 
     Nothing is skipped but what `skip` names: any other bad record stops the reading.
-    Nothing behind the limit is read.
+    Nothing after the limit is read.
 
     Args:
         source: As `editing.requests.records.read_records` takes it.
@@ -96,13 +130,15 @@ def read_requests(
         zsre_target: Which field of zsRE's records is edited in.
         skip: Records to leave out, by the number that messages give: from 1, and in
             JSON Lines the line. All others keep their case numbers.
+        target_space: Whether a space is put before targets, where a record does not say
+            it itself.
 
     Raises:
         RequestError: If the source or a record cannot be read, there is none, or one
             that is to be left out; names file, line (or record number) and field.
     """
     records = _Kept(source, skip)
-    found = list(islice(_stream(records, zsre_target), limit))
+    found = list(islice(_stream(records, zsre_target, target_space), limit))
     if records.unmet and (limit is None or len(found) < limit):
         raise RequestError(
             f"{source}: has no record {min(records.unmet)}, which `skip` leaves out. "
@@ -112,7 +148,26 @@ def read_requests(
         raise EmptySourceError(f"{source}: holds no requests; wanted at least one.")
     if records.left_out:
         logger.warning("%s: left out %d record(s)", source, records.left_out)
+    _warn_of_equal_objects(source, found)
     return found
+
+
+MAX_CASES_NAMED = 10
+"""Cases that a warning lists."""
+
+
+def _warn_of_equal_objects(source: Path | str, requests: Sequence[EditRequest]) -> None:
+    cases = [str(each.case_id) for each in requests if each.objects_agree]
+    if cases:
+        more = ", ..." if len(cases) > MAX_CASES_NAMED else ""
+        logger.warning(
+            "%s: new and true object are equal in %d case(s) (%s%s); they count in "
+            "accuracies and in no success",
+            source,
+            len(cases),
+            ", ".join(cases[:MAX_CASES_NAMED]),
+            more,
+        )
 
 
 class _Kept:
@@ -132,7 +187,9 @@ class _Kept:
             self.unmet.discard(number)
 
 
-def _stream(records: _Kept, zsre_target: ZsreTarget) -> Iterator[EditRequest]:
+def _stream(
+    records: _Kept, zsre_target: ZsreTarget, target_space: TargetSpace
+) -> Iterator[EditRequest]:
     """Read requests one by one, in the source's order.
 
     Raises:
@@ -140,14 +197,14 @@ def _stream(records: _Kept, zsre_target: ZsreTarget) -> Iterator[EditRequest]:
     """
     seen: dict[int, str] = {}
     for index, place, record in records:
-        request = parse_request(record, place, index, zsre_target)
-        if request.case_id in seen:
-            raise RequestError(
-                f"{place}: `case_id` {request.case_id} was used before, at "
-                f"{seen[request.case_id]}. Case numbers must differ."
-            )
-        seen[request.case_id] = place
-        yield request
+        for request in parse_record(record, place, index, zsre_target, target_space):
+            if request.case_id in seen:
+                raise RequestError(
+                    f"{place}: `case_id` {request.case_id} was used before, at "
+                    f"{seen[request.case_id]}. Case numbers must differ."
+                )
+            seen[request.case_id] = place
+            yield request
 
 
 def parse_request(
@@ -156,25 +213,76 @@ def parse_request(
     index: int = 0,
     zsre_target: ZsreTarget = "answers",
 ) -> EditRequest:
-    """Turn one record of any known form into a request.
-
-    Args:
-        record: A JSON value; its form is told by its fields.
-        place: File and line, for messages.
-        index: The case number of a record that has none.
-        zsre_target: Which field of zsRE's records is edited in.
+    """Turn one record that holds a single request into it; see `parse_record`.
 
     Raises:
-        RequestError: If the form is unknown, or a field is missing, unknown or of the
-            wrong kind.
+        RequestError: If it holds several, as MQuAKE's do, or cannot be read.
     """
-    if not isinstance(record, Mapping):
-        raise RequestError(f"{place}: wanted a JSON object, got {shorten(record)}.")
+    found = parse_record(record, place, index, zsre_target)
+    if len(found) > 1:
+        raise RequestError(f"{place}: wanted one request, got {len(found)} rewrites.")
+    return found[0]
+
+
+def parse_record(
+    record: object,
+    place: str,
+    index: int = 0,
+    zsre_target: ZsreTarget = "answers",
+    target_space: TargetSpace = "auto",
+) -> list[EditRequest]:
+    """Turn one record of any known form into its requests; all but MQuAKE have one.
+
+    Args:
+        record: A JSON value; its form follows from its fields.
+        place: File and line, for messages.
+        index: The case number of a record that has none, or one that is a text; see
+            `from_mquake` for records of several requests.
+        zsre_target: Which field of zsRE's records is edited in.
+        target_space: Of requests whose record does not say it.
+
+    Raises:
+        RequestError: If the form is unknown, a field is missing, unknown or of the
+            wrong kind, or a text holds half a surrogate pair.
+    """
     try:
-        fields = {"case_id": index} | read_form(record, zsre_target)
-        return check_fields(EditRequest, fields)
+        check_record(record)
+        assert isinstance(record, Mapping)
+        shared = {"target_space": target_space}
+        return [
+            check_fields(EditRequest, shared | fields | _number(fields, index))
+            for fields in read_form(record, zsre_target, index)
+        ]
     except RequestError as error:
         raise RequestError(f"{place}: {error}") from None
+
+
+def check_record(record: object) -> None:
+    """Validate what a record of any form must be, before its form is looked at.
+
+    Raises:
+        RequestError: If it is not a JSON object, or a text holds half a surrogate pair.
+    """
+    if not isinstance(record, Mapping):
+        raise RequestError(f"wanted a JSON object, got {shorten(record)}.")
+    field = find_broken_text(record)
+    if field is not None:
+        named = f"`{field.encode('ascii', 'backslashreplace').decode():.80}`: "
+        raise RequestError(
+            f"{named if field else ''}wants a text in Unicode, got half a surrogate "
+            "pair, as a text cut inside an emoji has."
+        )
+
+
+def _number(fields: Mapping[str, object], index: int) -> dict[str, object]:
+    """Give a request its case number, and the name of a case that is a text."""
+    given = fields.get("case_id")
+    spelled = spelled_number(given) if isinstance(given, str) else None
+    if spelled is not None:
+        return {"case_id": spelled}
+    if isinstance(given, str) and given.strip():
+        return {"case_id": index, "case_name": given}
+    return {"case_id": index} if given is None else {}
 
 
 def sample_requests(
@@ -216,9 +324,11 @@ def to_counterfact(request: EditRequest) -> dict[str, object]:
     if request.relation_id is not None:
         rewrite["relation_id"] = request.relation_id
     prompts = request.model_dump(include=set(_PROMPT_LISTS), mode="json")
-    for field in ("locality", "portability"):
+    for field in ("locality", "portability", "case_name"):
         if getattr(request, field):
             prompts |= request.model_dump(include={field}, mode="json")
+    if request.target_space != "auto":
+        prompts["target_space"] = request.target_space
     return {"case_id": request.case_id, "requested_rewrite": rewrite, **prompts}
 
 

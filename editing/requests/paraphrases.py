@@ -19,14 +19,14 @@ def phrase(
     """Ask for one fact in several wordings: the request itself, then its copies.
 
     Copies ask for the same target under the same case number and carry no prompts that
-    judge an edit. Where there are fewer wordings than wanted, all of them are taken.
+    evaluate it. Where there are fewer wordings than wanted, all of them are taken.
 
     Args:
         request: What is asked for.
         count: How many copies are wanted at most.
-        templates: Prompts by relation, those of `ANY_RELATION` behind a relation's own.
+        templates: Prompts by relation, those of `ANY_RELATION` after a relation's own.
             Without it the request's own paraphrases are used, and these can then no
-            longer judge whether the edit carries over (`unedited_paraphrases`).
+            longer show whether the edit generalizes (`unedited_paraphrases`).
 
     Raises:
         InputError: If the count is negative.
@@ -41,7 +41,7 @@ def phrase(
 def unedited_paraphrases(
     request: EditRequest, phrasings: Sequence[EditRequest]
 ) -> tuple[str, ...]:
-    """The paraphrases that no copy says word for word: these can judge the edit.
+    """The paraphrases that no copy says word for word: these can evaluate it.
 
     Args:
         request: What is asked for.
@@ -106,4 +106,6 @@ def _reword(request: EditRequest, prompt: str) -> EditRequest:
         target_new=request.target_new,
         target_true=request.target_true,
         relation_id=request.relation_id,
+        case_name=request.case_name,
+        target_space=request.target_space,
     )

@@ -1,88 +1,79 @@
-"""How a run stands: a small file that the server writes while the run goes on.
+"""The status of a run, computed from its events."""
 
-The file is replaced whole, at every change and at least every `BEAT_SECONDS`, so that
-whoever reads it also sees whether the server is alive.
-"""
-
-import json
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
-from threading import Event as Signal
-from threading import Lock, Thread
 from typing import Literal
 
-from pydantic import AwareDatetime, NonNegativeInt, ValidationError
+from pydantic import AwareDatetime, NonNegativeInt
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.files.atomic import write_whole
-from server.monitoring.progress import (
-    PHASE_NAMES,
+from server.monitoring.events import (
+    OK,
     Event,
-    MergeStart,
+    MergeStarted,
     NodeExchange,
-    RoundEnd,
-    RunEnd,
-    Step,
+    PhaseProgress,
+    RoundEnded,
+    RunEnded,
+    RunStarted,
+    label_party,
+    read_events,
 )
-from server.report.data import Refusal
-
-logger = logging.getLogger(__name__)
-
-STATUS = "status.json"
-BEAT_SECONDS = 10.0
-"""How often the file is written at least, while the server is alive."""
-
-CHANGE_SECONDS = 1.0
-"""How often it is written at most."""
+from server.monitoring.stream import BEAT_SECONDS
+from server.report.data import LeftOutParty
 
 SILENT_SECONDS = 6 * BEAT_SECONDS
-"""A running run whose file is older than this has probably lost its server."""
-
-OK = "ok"
-"""The outcome of an exchange in which nothing went wrong."""
+"""A running run whose events are older than this has probably lost its server."""
 
 
 class PartyStatus(Settings):
-    """What was last seen of a party; all numbers are Flower's and ours, no names.
+    """The last contact with a party.
 
     Attributes:
-        party: Its number; −1 if its node has none.
         node: Flower's number of its node.
+        party: Its number; None if its node has none.
+        name: The name under which it registered, if any.
         seen: When its last reply came; None if none did.
         error: Why it was last left out; None if it never was.
         error_round: In which round that was.
         error_time: When that was.
     """
 
-    party: int
     node: int
+    party: NonNegativeInt | None = None
+    name: str = ""
     seen: AwareDatetime | None = None
     error: str | None = None
     error_round: int | None = None
     error_time: AwareDatetime | None = None
 
+    @property
+    def label(self) -> str:
+        """Return what lists call the party."""
+        return label_party(self.name, self.party)
+
 
 class RunStatus(Settings):
-    """How a run stands.
+    """The status of a run.
 
     Attributes:
-        run: The name of its folder.
+        run: The name of its results folder.
         state: ``running``, ``finished`` or ``failed``.
         reason: Why it failed, in short.
-        merge: The merge that is run.
-        round: The round that goes on, or the last one; 0 is before any edit.
+        merge: The present merge.
+        round: The present round, or the last one; 0 is before any edit.
         rounds: How many there will be.
-        phase: What goes on, see `PHASE_NAMES`.
+        phase: The present phase, see `server.monitoring.events.PHASE_NAMES`.
         done: How much of it is done, such as replies.
-        total: Of how much; None while nobody knows.
-        parties: Who was seen, in the order of the parties.
+        total: Of how much; None if it is not known.
+        parties: The parties that were seen, by number.
         expected: How many parties are expected.
-        started: When the run began.
-        resumed: When it last went on after a stop; None if it never was stopped.
-        updated: When this was written.
+        started: When the run started.
+        resumed: When it was last resumed; None if it never was.
+        updated: When the server last gave a sign of life.
     """
 
     run: str
@@ -101,183 +92,148 @@ class RunStatus(Settings):
     updated: AwareDatetime
 
     def is_silent(self, now: datetime) -> bool:
-        """Whether it says that it runs, and has not been heard of for too long."""
+        """Return whether a running run has given no sign of life for too long."""
         age = (now - self.updated).total_seconds()
         return self.state == "running" and age > SILENT_SECONDS
 
 
-def now_utc() -> datetime:
-    """The time, to the second."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def advance(status: RunStatus, event: Event, now: datetime) -> RunStatus:
-    """Write down what an event changes.
-
-    Args:
-        status: Before it.
-        event: What happened.
-        now: When it happened.
-    """
-    changes: dict[str, object] = {"updated": now}
-    match event:
-        case Step():
-            changes |= {"phase": event.phase, "done": event.done, "total": event.total}
-            changes |= {"merge": event.merge or status.merge}
-            changes |= {"round": status.round if event.round is None else event.round}
-        case MergeStart():
-            changes |= {"merge": event.merge, "round": event.finished, "phase": None}
-            changes |= {"done": None, "total": None}
-        case NodeExchange():
-            changes["parties"] = see(status.parties, event, now)
-        case RoundEnd():
-            refusals = event.metrics.refusals
-            changes["parties"] = blame(status.parties, refusals, event.round, now)
-            changes["round"] = event.round
-        case RunEnd():
-            changes |= {"phase": None, "done": None, "total": None}
-            changes["state"] = "finished" if event.error is None else "failed"
-            changes["reason"] = event.reason
-    return status.model_copy(update=changes)
-
-
-def see(
-    parties: Iterable[PartyStatus], event: NodeExchange, now: datetime
-) -> tuple[PartyStatus, ...]:
-    """Enter what an exchange with one node came to.
-
-    A party that comes back as another node takes the place that it had.
-    """
-    record = event.record
-    others, own = [], PartyStatus(party=record.party, node=record.node)
-    for each in parties:
-        if each.node == record.node or each.party == record.party >= 0:
-            own = each
-        else:
-            others.append(each)
-    changes: dict[str, object] = {"node": record.node}
-    if record.party >= 0:
-        changes["party"] = record.party
-    if record.bytes_up > 0:
-        changes["seen"] = now
-    if record.outcome != OK:
-        changes |= _fault(record.outcome, record.round, now)
-    return _ordered([*others, own.model_copy(update=changes)])
-
-
-def blame(
-    parties: Iterable[PartyStatus],
-    refusals: Iterable[Refusal],
-    number: int,
-    now: datetime,
-) -> tuple[PartyStatus, ...]:
-    """Enter why parties were left out of a round, where that is not known yet."""
-    found = {each.node: each for each in parties}
-    for refusal in refusals:
-        node = int(refusal.node)
-        own = found.get(node, PartyStatus(party=-1, node=node))
-        if (own.error, own.error_round) != (refusal.reason, number):
-            found[node] = own.model_copy(update=_fault(refusal.reason, number, now))
-    return _ordered(found.values())
-
-
-def _fault(reason: str, number: int, now: datetime) -> dict[str, object]:
-    return {"error": reason, "error_round": number, "error_time": now}
-
-
-def _ordered(parties: Iterable[PartyStatus]) -> tuple[PartyStatus, ...]:
-    """By party, those without a number last."""
-    return tuple(sorted(parties, key=lambda p: (p.party < 0, p.party, p.node)))
-
-
-class StatusFile:
-    """Keeps the file up to date, from a thread of its own."""
-
-    def __init__(
-        self, path: Path, status: RunStatus, clock: Callable[[], datetime] = now_utc
-    ) -> None:
-        """Write the file, then again as often as things change.
-
-        What is there of the same run, stopped earlier, is gone on from.
-        """
-        self.path, self._clock = path, clock
-        self.status = _continue(path, status)
-        self._lock, self._ended, self._changed = Lock(), Signal(), False
-        self._write()
-        self._thread = Thread(target=self._keep_writing, daemon=True)
-        self._thread.start()
-
-    def __call__(self, event: Event) -> None:
-        """Enter an event; an observer of `server.monitoring.progress`."""
-        with self._lock:
-            self.status = advance(self.status, event, self._clock())
-            self._changed = True
-        if isinstance(event, RunEnd):
-            self._ended.set()
-            self._thread.join()
-            self._write()
-
-    def _keep_writing(self) -> None:
-        silent = 0.0
-        while not self._ended.wait(CHANGE_SECONDS):
-            silent += CHANGE_SECONDS
-            if not self._changed and silent < BEAT_SECONDS:
-                continue
-            silent = 0.0
-            try:
-                self._write()
-            except OSError as error:
-                # There may be room again later.
-                logger.warning("the status was not written (%s)", error.strerror)
-
-    def _write(self) -> None:
-        with self._lock:
-            self._changed = False
-            self.status = self.status.model_copy(update={"updated": self._clock()})
-            text = self.status.model_dump_json(indent=2) + "\n"
-        write_whole(self.path, text)
-
-
-def _continue(path: Path, status: RunStatus) -> RunStatus:
-    """Keep what an earlier process wrote of the same run, if it did not finish it."""
-    try:
-        earlier = read_status(path)
-    except InputError:
-        return status
-    if earlier.run != status.run or earlier.state == "finished":
-        return status
-    return earlier.model_copy(
-        update={
-            "state": "running",
-            "reason": None,
-            "rounds": status.rounds,
-            "expected": status.expected,
-            "resumed": status.started,
-            **dict.fromkeys(("phase", "done", "total")),
-        }
-    )
-
-
 def read_status(path: Path) -> RunStatus:
-    """Read how a run stands.
+    """Compute the status of a run from its file of events.
 
     Raises:
-        InputError: If there is no such file, or it is none.
+        InputError: If there is no such file, or it holds no events of a run.
     """
     try:
-        return RunStatus.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        events = read_events(path)
+        touched = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); wanted the folder of a run, "
-            "or of one under way"
+            "finished or unfinished"
         ) from None
-    except (ValueError, ValidationError):
+    status = compute_status(events)
+    if status is None:
         raise InputError(
-            f"{path}: is no status of a run of this version; read it with the version "
-            "that the run was started with"
-        ) from None
+            f"{path}: holds no events of a run of this version. If the run has just "
+            "started, try again in a minute; otherwise read it with the version that "
+            "it was started with"
+        )
+    if status.state != "running":
+        return status
+    return status.model_copy(update={"updated": max(status.updated, touched)})
 
 
-def phase_name(phase: str) -> str:
-    """A message type in a word for people."""
-    return PHASE_NAMES.get(phase, phase)
+def compute_status(events: Iterable[Event]) -> RunStatus | None:
+    """Compute the status after all events; None if the run has not started.
+
+    A run that failed before it started, for example for a wrong setting, has none.
+    """
+    return reduce(advance, events, None)
+
+
+def advance(status: RunStatus | None, event: Event) -> RunStatus | None:
+    """Return the status after one more event."""
+    if isinstance(event, RunStarted):
+        return _start(status, event)
+    if status is None:
+        return None
+    changes: dict[str, object] = {"updated": event.time}
+    match event:
+        case PhaseProgress():
+            changes |= {"phase": event.phase, "done": event.done, "total": event.total}
+            changes |= {"merge": event.merge or status.merge}
+            changes |= {"round": status.round if event.round is None else event.round}
+        case MergeStarted():
+            changes |= {"merge": event.merge, "round": event.completed}
+            changes |= _NO_PHASE
+        case NodeExchange():
+            changes["parties"] = add_exchange(status.parties, event)
+        case RoundEnded():
+            changes["parties"] = add_refusals(status.parties, event)
+            changes["round"] = event.round
+        case RunEnded():
+            changes |= _NO_PHASE
+            changes["state"] = "finished" if event.error is None else "failed"
+            changes["reason"] = event.error
+    return status.model_copy(update=changes)
+
+
+_NO_PHASE = dict.fromkeys(("phase", "done", "total"))
+
+
+def _start(status: RunStatus | None, event: RunStarted) -> RunStatus:
+    """Return the status of a run that starts, or resumes where it was stopped."""
+    if status is None or status.run != event.run or status.state == "finished":
+        return RunStatus(
+            run=event.run,
+            rounds=event.rounds,
+            expected=event.parties,
+            started=event.time,
+            updated=event.time,
+        )
+    changes = {
+        "state": "running",
+        "reason": None,
+        "rounds": event.rounds,
+        "expected": event.parties,
+        "resumed": event.time,
+        "updated": event.time,
+    }
+    return status.model_copy(update=changes | _NO_PHASE)
+
+
+def add_exchange(
+    parties: Iterable[PartyStatus], event: NodeExchange
+) -> tuple[PartyStatus, ...]:
+    """Record the result of an exchange with one node.
+
+    A party that comes back as another node keeps its entry.
+    """
+    others, own = [], PartyStatus(node=event.node)
+    for each in parties:
+        if each.node == event.node or (
+            event.party is not None and each.party == event.party
+        ):
+            own = each
+        else:
+            others.append(each)
+    changes: dict[str, object] = {"node": event.node}
+    if event.party is not None:
+        changes["party"] = event.party
+    if event.name:
+        changes["name"] = event.name
+    if event.bytes_up > 0:
+        changes["seen"] = event.time
+    if event.outcome != OK:
+        changes |= _fault(event.outcome, event.round, event.time)
+    return _ordered([*others, own.model_copy(update=changes)])
+
+
+def add_refusals(
+    parties: Iterable[PartyStatus], event: RoundEnded
+) -> tuple[PartyStatus, ...]:
+    """Record why parties were left out of a round, where that is not known yet."""
+    found = {each.node: each for each in parties}
+    for refusal in event.metrics.refusals:
+        own = found.get(int(refusal.node), _unseen(refusal))
+        if (own.error, own.error_round) != (refusal.reason, event.round):
+            changes = _fault(refusal.reason, event.round, event.time)
+            found[own.node] = own.model_copy(update=changes)
+    return _ordered(found.values())
+
+
+def _unseen(refusal: LeftOutParty) -> PartyStatus:
+    return PartyStatus(node=int(refusal.node), name=refusal.name)
+
+
+def _fault(reason: str, number: int, time: datetime) -> dict[str, object]:
+    return {"error": reason, "error_round": number, "error_time": time}
+
+
+def _ordered(parties: Iterable[PartyStatus]) -> tuple[PartyStatus, ...]:
+    """Sort by party, those without a number last."""
+
+    def place(each: PartyStatus) -> tuple[bool, int, int]:
+        return (each.party is None, each.party or 0, each.node)
+
+    return tuple(sorted(parties, key=place))

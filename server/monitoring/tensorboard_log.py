@@ -1,18 +1,18 @@
-"""Metrics of each round for TensorBoard, by option."""
+"""An observer that writes the metrics of each round for TensorBoard."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from editing.base.errors import InputError
-from server.monitoring.progress import Event, MergeStart, RoundEnd, RunEnd
+from server.monitoring.events import Event, MergeStarted, RoundEnded, RunEnded
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
 class TensorBoardLog:
-    """Writes every number of a round under its name, one folder a merge."""
+    """Writes every number of a round under its name, in one folder for each merge."""
 
     def __init__(self, folder: Path) -> None:
         """Write under `folder`.
@@ -26,34 +26,34 @@ class TensorBoardLog:
             raise InputError(
                 "`output.tensorboard` wants the package `tensorboard`, which is not "
                 f"installed ({error}); run `pip install tensorboard`, or leave the "
-                "setting out: metrics.jsonl holds the same numbers"
+                "setting out: events.jsonl holds the same numbers"
             ) from None
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._writer: SummaryWriter | None = None
 
     def __call__(self, event: Event) -> None:
-        """Enter an event; an observer of `server.monitoring.progress`."""
+        """Write the numbers of an event; an observer."""
         match event:
-            case MergeStart():
+            case MergeStarted():
                 self._open(event)
-            case RoundEnd():
+            case RoundEnded():
                 self._enter(event)
-            case RunEnd():
+            case RunEnded():
                 self._close()
             case _:
                 return
 
-    def _open(self, event: MergeStart) -> None:
-        """Begin a merge; rounds that are made again replace those that were written."""
+    def _open(self, event: MergeStarted) -> None:
+        """Start a merge; its repeated rounds replace the earlier ones."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._close()
-        purge = event.finished + 1 if event.finished else 0
+        purge = event.completed + 1 if event.completed else 0
         place = self._folder / event.merge.replace(":", ".")
         self._writer = SummaryWriter(str(place), purge_step=purge)
 
-    def _enter(self, event: RoundEnd) -> None:
+    def _enter(self, event: RoundEnded) -> None:
         if self._writer is None:
             return
         for name, value in numbers_of(event.metrics.model_dump(mode="json")):

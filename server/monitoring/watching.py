@@ -1,101 +1,108 @@
-"""The files by which a run is watched, and where they lie."""
+"""Where a run records its events, and who else observes them."""
 
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from editing.base.errors import InputError
 from editing.files.lock import locked
 from server.config import RunConfig
-from server.monitoring.logs import EventLog
-from server.monitoring.metrics_log import EXCHANGES, METRICS, ExchangeLog, MetricsLog
-from server.monitoring.progress import (
+from server.monitoring.events import (
+    EVENTS,
     Event,
-    MergeStart,
-    Observer,
-    Progress,
-    RoundEnd,
-    RunEnd,
+    MergeStarted,
+    RoundEnded,
+    RunEnded,
+    RunStarted,
 )
-from server.monitoring.status import STATUS, RunStatus, StatusFile, now_utc
+from server.monitoring.stream import EventFile, EventStream, WarningEvents
 from server.monitoring.tensorboard_log import TensorBoardLog
 
 UNFINISHED = ".unfinished"
-"""What the name of a run's folder ends in until all is there."""
-
-WATCHED = frozenset({STATUS, METRICS, EXCHANGES})
-"""What is written while a run goes on, and stays."""
-
-LOG = "COLLABEDIT_LOG"
-"""The variable that names a log file where no setting does."""
+"""The ending of the name of a run's folder until the run is over."""
 
 
-def watch_run(progress: Progress, config: RunConfig, folder: Path) -> None:
-    """Have a run watched as its settings say, from now on.
+def open_stream(folder: str | None) -> EventStream:
+    """Start the stream of a run; its file is opened early if its folder is named.
+
+    So that whoever started the run also sees which of its settings is refused.
 
     Args:
-        progress: Of the run.
-        config: Its settings.
-        folder: Where its results will be.
+        folder: The raw setting `output.watch`.
 
     Raises:
-        InputError: If a file cannot be written, or another run is at work there.
+        InputError: If the folder cannot be made, or another run uses it.
     """
-    place = Path(config.output.watch or f"{folder}{UNFINISHED}")
-    try:
-        if config.output.checkpoint:
-            progress.watch(occupy(Path(config.output.checkpoint), "checkpoint"))
-        progress.watch(occupy(place, "directory"))
-        if config.output.checkpoint is None:  # nothing is gone on from
-            for name in WATCHED:
-                (place / name).unlink(missing_ok=True)
-        for observer in make_observers(config, place):
-            progress.watch(observer)
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or place}: cannot be written ({error.strerror}); set "
-            "`output.watch`, `output.checkpoint`, `output.log` and "
-            "`output.tensorboard` to places where files may be made"
-        ) from None
-    if config.output.watch is None:
-        progress.watch(Settling(place, folder))
+    stream = EventStream()
+    if folder:
+        place = Path(folder)
+        if not place.parent.is_dir():
+            raise InputError(
+                f"`output.watch`: there is no folder {place.parent} on this machine, "
+                "or it cannot be read; share it with the machine that started the "
+                "run, or name a folder that is there"
+            )
+        with _naming_place(place):
+            occupancy = occupy(place, "watch")
+            stream.subscribe(EventFile(place / EVENTS))
+            stream.subscribe(occupancy)  # it is released once the end is recorded
+    return stream
 
 
-def make_observers(config: RunConfig, place: Path) -> Iterator[Observer]:
-    """Open the files that the settings name, one after the other."""
-    output, name = config.output, place.name.removesuffix(UNFINISHED)
-    yield StatusFile(place / STATUS, begin_status(config, name))
-    if output.metrics:
-        yield MetricsLog(place / METRICS)
-        yield ExchangeLog(place / EXCHANGES)
-    if output.tensorboard:
-        yield TensorBoardLog(Path(output.tensorboard) / name)
-    if log := output.log or os.environ.get(LOG):
-        yield EventLog(Path(log), name)
+def watch_run(stream: EventStream, config: RunConfig, folder: Path) -> None:
+    """Record a run's events as its settings say, from now on.
 
+    A file that cannot be written, or a folder that another run uses, is an
+    `InputError`.
 
-def begin_status(config: RunConfig, name: str) -> RunStatus:
-    """A run that has just begun."""
-    now = now_utc()
-    return RunStatus(
-        run=name,
-        rounds=config.run.rounds,
-        expected=config.parties.count,
-        started=now,
-        updated=now,
+    Args:
+        stream: The run's, as `open_stream` opened it.
+        config: The run's settings.
+        folder: Where its results will be.
+    """
+    output = config.output
+    place = Path(output.watch or f"{folder}{UNFINISHED}")
+    name = place.name.removesuffix(UNFINISHED)
+    with _naming_place(place):
+        if output.checkpoint:
+            stream.subscribe(occupy(Path(output.checkpoint), "checkpoint"))
+        occupancy = None if output.watch else occupy(place, "directory")
+        if output.checkpoint is None:  # there is nothing to resume
+            (place / EVENTS).unlink(missing_ok=True)
+        if occupancy is not None:
+            stream.subscribe(EventFile(place / EVENTS))
+            stream.subscribe(occupancy)
+            stream.subscribe(MoveToResults(place, folder))
+        if output.tensorboard:
+            stream.subscribe(TensorBoardLog(Path(output.tensorboard) / name))
+    WarningEvents(stream)
+    stream.publish(
+        RunStarted(run=name, rounds=config.run.rounds, parties=config.parties.count)
     )
 
 
+@contextmanager
+def _naming_place(place: Path) -> Iterator[None]:
+    """Turn an error of the file system into one that names place and settings."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or place}: cannot be written ({error.strerror}); set "
+            "`output.watch`, `output.checkpoint` and `output.tensorboard` to places "
+            "that are writable"
+        ) from None
+
+
 def occupy(place: Path, setting: str) -> "Occupancy":
-    """Make a folder, and have it for one run alone; `setting` is what names it."""
+    """Make a folder and lock it for one run; `setting` is the key that names it."""
     place.mkdir(parents=True, exist_ok=True)
     return Occupancy(place, setting)
 
 
 class Occupancy:
-    """Keeps a second run from writing to the same folder."""
+    """Holds the lock of a folder until the run ends; an observer."""
 
     def __init__(self, place: Path, setting: str) -> None:
         """Lock the folder, where the file system has locks.
@@ -107,21 +114,21 @@ class Occupancy:
         """
         self._held = ExitStack()
         busy = (
-            f"{place}: another run is at work here; wait until it has ended, or name "
+            f"{place}: another run uses this folder; wait until it has ended, or name "
             f"another `output.{setting}`"
         )
         self._held.enter_context(locked(place / ".lock", busy))
 
     def __call__(self, event: Event) -> None:
         """Release the folder when the run is over."""
-        if isinstance(event, RunEnd):
+        if isinstance(event, RunEnded):
             self._held.close()
 
 
-class Settling:
-    """Moves what was written about a run to its results, once they are whole.
+class MoveToResults:
+    """Moves the file of events to the results once they are complete; an observer.
 
-    Of a run that fails it stays where it is if there was a whole round.
+    If the run fails, the file stays where it is if a round was completed.
     """
 
     def __init__(self, place: Path, folder: Path) -> None:
@@ -129,25 +136,19 @@ class Settling:
         self._place, self._folder, self._has_round = place, folder, False
 
     def __call__(self, event: Event) -> None:
-        """Move the files when the run has ended well; an observer."""
+        """Move or remove the file at the end."""
         match event:
-            case MergeStart(finished=number) | RoundEnd(round=number) if number > 0:
+            case MergeStarted(completed=number) | RoundEnded(round=number) if number:
                 self._has_round = True
-            case RunEnd(error=None):
-                for path in self._written():
-                    shutil.move(path, self._folder / path.name)
-                self._leave()
-            case RunEnd() if not self._has_round:
-                for path in self._written():
-                    path.unlink()
-                self._leave()
+            case RunEnded(error=None):
+                shutil.move(self._place / EVENTS, self._folder / EVENTS)
+                self._remove_folder()
+            case RunEnded() if not self._has_round:
+                (self._place / EVENTS).unlink(missing_ok=True)
+                self._remove_folder()
             case _:
                 return
 
-    def _written(self) -> list[Path]:
-        files = (self._place / name for name in sorted(WATCHED))
-        return [path for path in files if path.is_file()]
-
-    def _leave(self) -> None:
+    def _remove_folder(self) -> None:
         with suppress(OSError):  # something else lies there
             self._place.rmdir()

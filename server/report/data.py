@@ -1,50 +1,61 @@
-"""The report of a run, as data, and the folder it is written to."""
+"""The data of a report."""
 
-import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from pydantic import Field, JsonValue, field_serializer
 
-from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.files.atomic import write_whole
-from editing.files.lock import locked
 
 
-class Refusal(Settings):
-    """A party whose contribution was left out of a round, and why."""
+class LeftOutParty(Settings):
+    """A party whose contribution was left out of a round.
+
+    Attributes:
+        node: Flower's number of the node.
+        reason: Why; it quotes nothing private.
+        name: What log and report call the party; empty if it is not known.
+    """
 
     node: int | str
     reason: str
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """Return the party's name, or words for a party without one."""
+        return self.name or "a party without a name"
 
 
 class RoundMetrics(Settings):
-    """What the model says after one round; None where nothing was asked.
+    """The metrics after one round; None where nothing was measured.
 
     Successes and accuracies are per cent, differences are of probabilities.
 
     Attributes:
         score: Harmonic mean of the three successes.
+        rewrite_success: Efficacy (ES).
+        paraphrase_success: Generalization (PS).
+        neighborhood_success: Specificity (NS).
         groups: Metrics of a part of the prompts, named ``metric.part``.
         held_out_acc: Share of facts never edited that the model still answers.
         refusals: The parties left out of the round.
-        retained: The same for the requests of all earlier rounds, evaluated after this
-            one; None in the first.
-        by_round: The same for the requests of each round up to this one. evaluated: How
-        many requests these metrics are of: all that were asked for by who
-            is there to judge, whether they were edited or left out.
+        retained: The metrics of the requests of all earlier rounds, evaluated after
+            this one; None in the first.
+        by_round: The metrics of the requests of each round up to this one.
+        evaluated: How many requests these metrics are over: all requests of the parties
+            that evaluated, edited or left out.
         requests: How many requests were edited in the round.
-        known: How many were left out because the model held them.
-        left_out: How many were left out because another party made them too, or gave
-            the fact another object.
+        known: How many were left out because the model knows them.
+        left_out: How many were left out because another party has the same fact.
         duplicates: How many were made more than once in the round.
-        conflicts: Facts that were given different objects.
+        conflicts: Facts with more than one object.
         residual_norm: Mean of ``‖z − h‖`` over the round's requests, before the edit.
         residual_ratio: Mean of ``‖z − h‖ / ‖h‖``.
+        target_loss: Mean loss of the targets ``z``: −log p(target_new) by token.
+        target_probability: Mean probability of the new object at ``z``, from 0 to 1.
+        target_stopped: Share of targets that reached the stop, from 0 to 1.
+        target_clamped: Share of targets that end at the clamp, from 0 to 1.
+        residual_left: Mean of ``‖z − h'‖ / ‖z − h‖``, ``h'`` on the edited model.
     """
 
     score: float | None = None
@@ -59,7 +70,7 @@ class RoundMetrics(Settings):
     neighborhood_diff: float | None = None
     held_out_acc: float | None = None
     groups: dict[str, float] = Field(default_factory=dict)
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[LeftOutParty, ...] = ()
     retained: "RoundMetrics | None" = None
     by_round: tuple["RoundMetrics", ...] = ()
     evaluated: int | None = None
@@ -70,12 +81,17 @@ class RoundMetrics(Settings):
     conflicts: int = 0
     residual_norm: float | None = None
     residual_ratio: float | None = None
+    target_loss: float | None = None
+    target_probability: float | None = None
+    target_stopped: float | None = None
+    target_clamped: float | None = None
+    residual_left: float | None = None
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(
         self, metrics: "RoundMetrics | tuple[RoundMetrics, ...] | None"
     ) -> JsonValue:
-        """Leave out what is not known: rounds within rounds would fill the file."""
+        """Leave out absent metrics: rounds within rounds would fill the file."""
         if isinstance(metrics, tuple):
             return [self._write_what_is_known(each) for each in metrics]
         if metrics is None:
@@ -90,19 +106,21 @@ class RoundMetrics(Settings):
 
 
 class RunReport(Settings):
-    """One merge, run over all rounds.
+    """The results of one merge over all rounds.
 
     Attributes:
         merge: The name of the merge.
-        schedule: The order in which layers saw each other's updates.
+        schedule: When a layer sees the other layers' updates.
         rounds: How many rounds were run.
         metrics: One entry a round, over the requests that were new in it.
         relative_difference_to_global: Largest over layers of ‖Δ − Δ_global‖ /
             ‖Δ_global‖ of the accumulated delta; None if `global` was not run.
         seconds: Wall time of the run, evaluation included.
-        bytes_per_party: What one party sent, mean over parties, all rounds.
+        bytes_per_party: Size of what a party sent in all rounds, mean over parties.
         timings: Wall time of each phase, in seconds.
-        settings: All that made the run.
+        settings: All settings of the run.
+        update_ratios: ``‖Δ‖/‖W‖`` of the accumulated update by parameter name.
+        warnings: What may keep the edits from working, and what to try.
     """
 
     merge: str
@@ -114,92 +132,22 @@ class RunReport(Settings):
     bytes_per_party: float
     timings: dict[str, float] = Field(default_factory=dict)
     settings: dict[str, JsonValue] = Field(default_factory=dict)
+    update_ratios: dict[str, float] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Report(Settings):
-    """Runs on the same requests, side by side.
+    """The results of all merges of a run, on the same requests.
 
     Attributes:
         runs: One entry a merge.
-        unedited: What the model said before any edit, on the same prompts.
+        unedited: The metrics before any edit, on the same prompts.
     """
 
     runs: tuple[RunReport, ...] = Field(min_length=1)
     unedited: RoundMetrics | None = None
 
 
-def write_report(report: Report, directory: Path) -> None:
-    """Write ``report.json``, and ``report.md`` and ``report.html`` made from it."""
-    # Only who writes a report waits for the plotting libraries to load.
-    from server.report.page import render_page
-    from server.report.tables import render_markdown
-
-    write_whole(directory / "report.json", report.model_dump_json(indent=2) + "\n")
-    written = read_report(directory / "report.json")
-    write_whole(directory / "report.md", render_markdown(written))
-    write_whole(directory / "report.html", render_page(written))
-
-
 def read_report(path: Path) -> Report:
     """Read a ``report.json``."""
     return Report.model_validate_json(path.read_text(encoding="utf-8"))
-
-
-@contextmanager
-def create_output_folder(path: Path) -> Iterator[Path]:
-    """Lend a folder beside `path` that becomes `path` when the block ends well.
-
-    A block that fails or is interrupted leaves nothing. Until it ends, `path` is its
-    own: another process is refused at once and not when its work is done.
-
-    Raises:
-        InputError: If there is something at `path` already, or it cannot be made.
-    """
-    refuse_existing(path)
-    beside = path.with_name(f".{path.name}.partial-{uuid4().hex[:8]}")
-    lock = path.with_name(f".{path.name}.lock")
-    busy = (
-        f"Another process is writing to the output folder {path}; wait until it has "
-        "ended, or name another with --output"
-    )
-    try:
-        beside.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(
-            f"Cannot make the output folder {path} ({error.strerror}); name another "
-            "with --output"
-        ) from None
-    try:
-        with locked(lock, busy):
-            yield beside
-            refuse_existing(path)
-            beside.rename(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-_NUMBERED = re.compile(r"\.?run_(\d+)(?:\.unfinished|\.lock|\.partial-\w+)?")
-
-
-def next_folder(name: str) -> Path:
-    """The next free number under ``results`` for a merge or a comparison."""
-    parent = Path("results") / re.sub(r"[^\w.-]", ".", name)
-    taken = [
-        int(found[1])
-        for path in parent.glob("*run_*")
-        if (found := _NUMBERED.fullmatch(path.name))
-    ]
-    return (parent / f"run_{max(taken, default=-1) + 1:03d}").absolute()
-
-
-def refuse_existing(path: Path) -> None:
-    """Keep earlier results from being overwritten.
-
-    Raises:
-        InputError: If there is something at `path`.
-    """
-    if path.exists():
-        raise InputError(
-            f"The output folder {path} exists and is never overwritten; name another "
-            "with --output, or move it away"
-        )

@@ -1,4 +1,4 @@
-"""What all pages have in common: one file, one look, no network."""
+"""The frame of all pages: one file, one style, no network."""
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
@@ -11,8 +11,12 @@ FRAME = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
 <style>
-:root { color-scheme: light; --ink: #1c2733; --soft: #5b6875; --line: #dfe4ea;
-  --paper: #ffffff; --ground: #f5f7f9; --accent: #0072b2; }
+:root { color-scheme: light dark; --ink: #1c2733; --soft: #5b6875; --line: #dfe4ea;
+  --paper: #ffffff; --ground: #f5f7f9; --accent: #0072b2; --mark: #eaf4fb;
+  --alarm: #b34700; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e9ee; --soft: #a3afbb; --line: #35414d; --paper: #1a222b;
+    --ground: #11171d; --accent: #6cbcec; --mark: #1c3343; --alarm: #f0a060; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -24,19 +28,24 @@ p { max-width: 46rem; margin: .4rem 0; }
 section { background: var(--paper); border: 1px solid var(--line);
   border-radius: .6rem; padding: 1.4rem 1.5rem; margin-top: 1.4rem; }
 .scroll { overflow-x: auto; }
+.warning { border-left: .3rem solid var(--alarm); }
+li { overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .6rem; }
+caption span { display: inline-block; position: sticky; left: 0;
+  max-width: min(46rem, calc(100vw - 3.5rem)); }
 th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
   border-bottom: 1px solid var(--line); }
 thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
-th:first-child { text-align: left; }
+th:first-child { text-align: left; position: sticky; left: 0;
+  background: var(--paper); }
 tbody th { font-weight: 600; white-space: nowrap; }
 td { white-space: nowrap; }
 table.dense { font-size: .85rem; }
 table.dense :is(th, td) { padding: .35rem; }
 table.dense thead th { font-size: .72rem; }
-tr.best > * { background: #eaf4fb; }
+tr.best > :is(th, td) { background: var(--mark); }
 tr.best th { color: var(--accent); }
 tr.unedited > * { color: var(--soft); font-weight: 400; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
@@ -47,6 +56,14 @@ summary { cursor: pointer; font-weight: 600; }
 summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
 pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
   padding: 1rem; border-radius: .4rem; }
+@media (max-width: 40rem) {
+  main { padding: 1.2rem .6rem 2.5rem; }
+  section { padding: 1rem .8rem; }
+  h1 { font-size: 1.45rem; }
+  th, td { padding: .4rem .5rem; }
+  table { font-size: .9rem; }
+  tbody th:first-child { white-space: normal; }
+  .scroll img { max-width: none; width: 40rem; } }
 @media print { body { background: none; } section { break-inside: avoid; } }
 </style>
 </head>
@@ -60,9 +77,9 @@ pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
 
 
 def fill_frame(content: str, **values: object) -> str:
-    """Fill a template in, within the frame; `title` heads the window.
+    """Fill in a template within the frame; `title` is the page's title.
 
-    A name that the template reads and nobody gave is an error of jinja's.
+    A name that the template reads and `values` lacks is an error of jinja's.
     """
     page = '{% extends "frame" %}{% block content %}\n' + content + "{% endblock %}"
     environment = Environment(

@@ -1,10 +1,16 @@
-"""The report as one page that needs no network and no other file."""
+"""The report as one page without network or other files."""
 
 import json
 
 from server.report.data import Report
 from server.report.frame import fill_frame
-from server.report.plots import describe_rounds, draw_bars, draw_rounds
+from server.report.plots import (
+    describe_bars,
+    describe_rounds,
+    draw_bars,
+    draw_rounds,
+    title_bars,
+)
 from server.report.tables import (
     TITLES,
     best_merges,
@@ -13,6 +19,7 @@ from server.report.tables import (
     has_rounds,
     lay_out,
     list_refusals,
+    list_warnings,
     summarise,
 )
 
@@ -25,7 +32,7 @@ CONTENT = """\
 {%- macro figures(caption, table) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">\
 <table{% if table.labels > 1 %} class="dense"{% endif %}>
-<caption>{{ caption }}</caption>
+<caption><span>{{ caption }}</span></caption>
 <thead><tr>\
 {% for head in table.heads %}<th scope="col">{{ head }}</th>{% endfor %}\
 </tr></thead>
@@ -45,15 +52,22 @@ class="unedited"{% endif %}>
 <h2>The merges compared</h2>
 {{- figures(overview_caption, overview) }}
 </section>
-<section>
-<h2>Score and its three parts</h2>
-<img src="{{ bars }}" alt="Bars of score, rewrite, paraphrase and neighbourhood \
-success for each merge; the numbers are in the table above.">
+{%- if warnings %}
+<section class="warning">
+<h2>Warnings</h2>
+<ul>{% for line in warnings %}<li>{{ line }}</li>{% endfor %}</ul>
 </section>
+{%- endif %}
+{%- if bars %}
+<section>
+<h2>{{ bars_title }}</h2>
+<div class="scroll"><img src="{{ bars }}" alt="{{ bars_alt }}"></div>
+</section>
+{%- endif %}
 {%- if not rounds.is_empty %}
 <section>
 <h2>Round by round</h2>
-<img src="{{ lines }}" alt="{{ lines_alt }}">
+<div class="scroll"><img src="{{ lines }}" alt="{{ lines_alt }}"></div>
 {{- figures("After each round, in per cent", rounds) }}
 </section>
 {%- endif %}
@@ -67,6 +81,12 @@ success for each merge; the numbers are in the table above.">
 <section>
 <h2>Details</h2>
 {{- figures("After the last round", details) }}
+</section>
+{%- endif %}
+{%- if not diagnosis.is_empty %}
+<section>
+<h2>Diagnosis</h2>
+{{- figures("Of the edited requests", diagnosis) }}
 </section>
 {%- endif %}
 {%- if refusals %}
@@ -94,29 +114,30 @@ success for each merge; the numbers are in the table above.">
 WORDS = (
     (
         TITLES["rewrite_success"],
-        "Share of edited prompts after which the new object is more likely than the "
-        "one it replaces (ES in papers).",
+        "Efficacy: the share of edited prompts after which the new object is more "
+        "likely than the one that it replaces.",
     ),
     (
         TITLES["paraphrase_success"],
-        "The same for the edited facts in other words (PS).",
+        "Generalization: the same for the edited facts in other words.",
     ),
     (
         TITLES["neighborhood_success"],
-        "Share of prompts about other subjects that keep their own object (NS).",
+        "Specificity: the share of prompts about other subjects that keep their own "
+        "object.",
     ),
     (TITLES["score"], "The harmonic mean of the three."),
     (
         "Accuracy",
-        "Share of prompts whose every token of the right answer is the likeliest one.",
+        "Share of prompts for which every token of the right answer is predicted.",
     ),
     (
         TITLES["relative_difference_to_global"],
-        "How far the update is from the one that editing all requests on one machine "
-        "makes, relative to its size; the largest over edited weights. Up to "
-        "about 1e-5 is the rounding of a model in single precision.",
+        "The distance between the update and that of editing all requests on one "
+        "machine, relative to its size; the largest over edited weights. Up to about "
+        "1e-5 is the rounding of a model in single precision.",
     ),
-    (TITLES["bytes_per_party"], "What leaves one party in the whole run."),
+    (TITLES["bytes_per_party"], "Size of what one party sends in the whole run."),
 )
 
 
@@ -124,7 +145,7 @@ RETENTION_WORDS = (
     (
         TITLES["retention"],
         "Share of the requests of all earlier rounds whose new object the model still "
-        "says after this one, token for token.",
+        "answers after this one, token for token.",
     ),
     (
         "Earlier",
@@ -133,20 +154,31 @@ RETENTION_WORDS = (
     ),
 )
 REQUEST_WORDS = {
-    "known": "Requests that were not edited because the model held them already.",
-    "left_out": "Requests that were not edited because another party's had the same "
+    "known": "Requests that were not edited because the model knows them already.",
+    "left_out": "Requests that were not edited because another party has the same "
     "fact.",
     "duplicates": "Requests that were made more than once.",
-    "conflicts": "Facts that were given different objects.",
-    "residual_norm": "How far the hidden state was from the target before the edit, "
-    "‖z − h‖; the mean over the round's requests. It is small for what the model holds "
-    "already.",
+    "conflicts": "Facts with more than one object.",
+    "residual_norm": "Distance between the hidden state and the target before the "
+    "edit, ‖z − h‖; the mean over the round's requests. It is small for what the model "
+    "knows already.",
     "residual_ratio": "The same relative to the hidden state, ‖z − h‖ / ‖h‖.",
+}
+DIAGNOSIS_WORDS = {
+    "target_loss": "Loss at the target z, −log p(new) by token. An edit can at best do "
+    "what its target does.",
+    "target_probability": "Probability of the new object at the target.",
+    "target_stopped": "Share of targets that reach the loss at which the search stops.",
+    "target_clamped": "Share of targets that end as far from the hidden state as "
+    "`editing.clamp-norm-factor` allows.",
+    "residual_left": "‖z − h‖ after the update, relative to that before it.",
+    "update_ratio": "Size of the whole update relative to its weight; the largest over "
+    "edited weights.",
 }
 
 
 def render_page(report: Report) -> str:
-    """Write the report as one self-contained HTML page."""
+    """Return the report as one self-contained HTML page."""
     several = has_rounds(report)
     return fill_frame(
         CONTENT,
@@ -156,6 +188,10 @@ def render_page(report: Report) -> str:
         overview_caption=caption_overview(report),
         best=best_merges(report),
         bars=draw_bars(report),
+        bars_title=title_bars(report),
+        bars_alt=describe_bars(report),
+        warnings=list_warnings(report),
+        diagnosis=lay_out(report, "diagnosis"),
         lines=draw_rounds(report) if several else "",
         lines_alt=describe_rounds(report),
         overview=lay_out(report, "overview"),
@@ -172,17 +208,19 @@ def render_page(report: Report) -> str:
 
 
 def choose_words(report: Report) -> list[tuple[str, str]]:
-    """Explain what this report shows, and nothing that it does not."""
+    """Return explanations of what this report shows, and of nothing else."""
     retained = "retention" in columns_of(report, "rounds")
     shown = columns_of(report, "requests")
     words = [
         (TITLES[name], REQUEST_WORDS[name]) for name in REQUEST_WORDS if name in shown
     ]
+    diagnosed = columns_of(report, "diagnosis")
+    words += [(TITLES[name], DIAGNOSIS_WORDS[name]) for name in diagnosed]
     return [*WORDS, *(RETENTION_WORDS if retained else ()), *words]
 
 
 def state_facts(report: Report) -> str:
-    """Say how large the run was, as far as its settings tell."""
+    """Return the size of the run, as far as its settings say."""
     run = report.runs[0]
     parties = run.settings.get("parties")
     count = parties.get("count") if isinstance(parties, dict) else None

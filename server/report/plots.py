@@ -7,15 +7,25 @@ from io import BytesIO
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from server.report.data import Report, RoundMetrics
-from server.report.tables import SUCCESSES, TITLES
+from server.report.tables import comparison, headings, headline
 
 # Okabe and Ito's colours, told apart by readers with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK, GRID = "#1C2733", "#E3E6EA"
+DARK = {
+    INK: "#E4E9EE",
+    GRID: "#35414D",
+    "#000000": "#FFFFFF",
+    "#0072B2": "#4AA3DF",
+}
+"""The colours that a dark page replaces."""
+
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -24,11 +34,24 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "svg.fonttype": "path",
     "svg.hashsalt": "collabedit",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    **dict.fromkeys(
+        (
+            "text.color",
+            "axes.labelcolor",
+            "axes.edgecolor",
+            "axes.titlecolor",
+            "xtick.color",
+            "ytick.color",
+        ),
+        INK,
+    ),
 }
-BAR_WIDTH = 0.2
-
-
-MOST_TICKS = 10
+GROUP_WIDTH = 0.8
+MAX_TICKS = 10
+MAX_ACCURACY_PANELS = 2
 PANELS = {
     "score": "Score of the round's own requests",
     "retention": "Retention of earlier rounds",
@@ -37,28 +60,52 @@ PANELS = {
 
 
 def draw_bars(report: Report) -> str:
-    """Draw score and its three parts for each merge; a data URI."""
+    """Draw the metrics by which merges are compared; a data URI.
+
+    A metric that a merge lacks has no bar. Without any metric there is no picture.
+    """
+    frame, names = last_round(report), headline(report)
+    if frame[names].isna().all(axis=None):
+        return ""
+    width = GROUP_WIDTH / len(names)
 
     def draw(figure: Figure) -> None:
         axes = add_axes(figure, (1, 1, 1))
-        for place, name in enumerate(("score", *SUCCESSES)):
-            heights = [getattr(run.metrics[-1], name) or 0.0 for run in report.runs]
-            middles = [
-                index + (place - 1.5) * BAR_WIDTH for index in range(len(heights))
-            ]
+        for place, name in enumerate(names):
+            shift = (place - (len(names) - 1) / 2) * width
+            heights = [math.nan if pd.isna(each) else each for each in frame[name]]
             bars = axes.bar(
-                middles,
+                [index + shift for index in range(len(heights))],
                 heights,
-                BAR_WIDTH * 0.92,
-                label=TITLES[name],
+                width * 0.92,
+                label=headings([name])[0],
                 color=COLOURS[place],
             )
-            axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=2, color="#333333")
-        axes.set_xticks(range(len(report.runs)), [run.merge for run in report.runs])
+            labels = ["" if math.isnan(each) else f"{each:.0f}" for each in heights]
+            axes.bar_label(bars, labels, fontsize=8, padding=2, color=INK)
+        axes.set_xticks(range(len(frame)), list(frame.index))
+        axes.set_xlim(-0.6, len(frame) - 0.4)
         axes.set_ylabel("per cent")
-        axes.legend(frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1))
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
 
     return render(draw, width=1.5 + 1.7 * max(4, len(report.runs)))
+
+
+def last_round(report: Report) -> pd.DataFrame:
+    """Return the metrics after the last round, a row a merge."""
+    return comparison(report.model_copy(update={"unedited": None}))
+
+
+def title_bars(report: Report) -> str:
+    """Return the title of what `draw_bars` shows."""
+    scored = "score" in headline(report)
+    return "Score and its three parts" if scored else "Accuracies"
+
+
+def describe_bars(report: Report) -> str:
+    """Describe what `draw_bars` shows, for readers who do not see it."""
+    names = ", ".join(heading.lower() for heading in headings(headline(report)))
+    return f"Bars for each merge: {names}. The numbers are in the table above."
 
 
 def draw_rounds(report: Report) -> str:
@@ -77,12 +124,12 @@ def draw_rounds(report: Report) -> str:
             loc="outside upper center",
         )
 
-    return render(draw, width=(8, 10.5, 13)[len(names) - 1])
+    return render(draw, width=5.5 + 2.5 * len(names))
 
 
 def describe_rounds(report: Report) -> str:
-    """Say what `draw_rounds` shows, for those who do not see it."""
-    titles = [PANELS[name].lower() for name in choose_panels(report)]
+    """Describe what `draw_rounds` shows, for readers who do not see it."""
+    titles = [title_panel(name).lower() for name in choose_panels(report)]
     merges = ", ".join(run.merge for run in report.runs)
     return (
         f"Lines against the round, one for each merge ({merges}): {'; '.join(titles)}. "
@@ -91,20 +138,32 @@ def describe_rounds(report: Report) -> str:
 
 
 def choose_panels(report: Report) -> list[str]:
-    """Name what is drawn against the round: the score, and what else was measured."""
+    """Return the metrics that are drawn against the round.
+
+    The score, or accuracies where no score is defined; then what else was measured.
+    """
     metrics = [each for run in report.runs for each in run.metrics]
-    return [
+    first = ["score"]
+    if "score" not in headline(report):
+        first = headline(report)[:MAX_ACCURACY_PANELS]
+    measured = [
         name
-        for name in PANELS
-        if name == "score" or any(reading(each, name) is not None for each in metrics)
+        for name in ("retention", "held_out_acc")
+        if any(reading(each, name) is not None for each in metrics)
     ]
+    return [*first, *measured]
+
+
+def title_panel(name: str) -> str:
+    """Return the title of a panel."""
+    return PANELS.get(name) or headings([name])[0]
 
 
 def reading(metrics: RoundMetrics, name: str) -> float | None:
-    """Read the number of one round that a panel shows."""
+    """Return the number of one round that a panel shows."""
     if name == "retention":
         return metrics.retained.rewrite_acc if metrics.retained else None
-    value: float | None = getattr(metrics, name)
+    value: float | None = getattr(metrics, name, metrics.groups.get(name))
     return value
 
 
@@ -118,32 +177,49 @@ def draw_panel(axes: Axes, report: Report, name: str) -> None:
             label=run.merge,
             color=COLOURS[index % len(COLOURS)],
             marker=MARKERS[index % len(MARKERS)],
-            # The bound often lies exactly on another line and must not hide it.
+            # The bound often coincides with another line and must not hide it.
             linestyle="--" if run.merge == "global" else "-",
             fillstyle="none" if run.merge == "global" else "full",
         )
     last = max(run.rounds for run in report.runs)
-    step = math.ceil(last / MOST_TICKS)
+    step = math.ceil(last / MAX_TICKS)
     axes.set_xlim(0.7, last + 0.3)
     axes.set_xticks(range(step, last + 1, step))
     axes.set_xlabel("round")
-    axes.set_title(PANELS[name], fontsize=10)
+    axes.set_title(title_panel(name), fontsize=10)
 
 
 def add_axes(figure: Figure, place: tuple[int, int, int]) -> Axes:
-    """Put axes from 0 to 100 per cent into a figure."""
+    """Add axes from 0 to 100 per cent to a figure."""
     axes: Axes = figure.add_subplot(*place)
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 20))
-    axes.grid(axis="y", color="#E3E6EA")
+    axes.grid(axis="y", color=GRID)
     return axes
 
 
 def render(draw: Callable[[Figure], None], width: float) -> str:
-    """Draw a figure and pack the picture into a URI."""
+    """Draw a figure and return the picture as a data URI."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, 3.8), layout="constrained")
         draw(figure)
         buffer = BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture = adapt_to_dark(buffer.getvalue().decode())
+    return "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
+
+
+def adapt_to_dark(svg: str) -> str:
+    """Have a picture take the colours of `DARK` where the reader prefers dark pages."""
+    names = {light.lower(): f"--c{light[1:].lower()}" for light in DARK}
+    for light, name in names.items():
+        svg = svg.replace(f": {light}", f": var({name})")
+    light = "".join(f"{name}:{colour};" for colour, name in names.items())
+    dark = "".join(f"{names[key.lower()]}:{DARK[key]};" for key in DARK)
+    style = (
+        f"<style>svg{{{light}}}"
+        f"@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+    )
+    head, tag, rest = svg.partition("<svg ")
+    attributes, end, body = rest.partition(">")
+    return f"{head}{tag}{attributes}{end}{style}{body}"

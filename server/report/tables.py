@@ -1,4 +1,4 @@
-"""The report's tables and sentences, and the whole of it as Markdown."""
+"""The report's tables and sentences, and the report as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,19 @@ ACCURACIES = (
 )
 COSTS = ("relative_difference_to_global", "seconds", "bytes_per_party")
 EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
-JUDGED = ("evaluated", "evaluated.earlier")
+EVALUATED = ("evaluated", "evaluated.earlier")
 COUNTS = ("known", "left_out", "duplicates", "conflicts")
 RESIDUALS = ("residual_norm", "residual_ratio")
+SHARES = ("target_probability", "target_stopped", "target_clamped")
+"""Metrics that lie between 0 and 1 and are shown in per cent."""
+
+PLAIN_NUMBERS = ("residual_ratio", "target_loss", "residual_left")
+DIAGNOSIS = ("target_loss", *SHARES, "residual_left", "update_ratio")
 TITLES = {
     "score": "Score",
-    "rewrite_success": "Rewrite success",
-    "paraphrase_success": "Paraphrase success",
-    "neighborhood_success": "Neighbourhood success",
+    "rewrite_success": "Rewrite success (ES)",
+    "paraphrase_success": "Paraphrase success (PS)",
+    "neighborhood_success": "Neighbourhood success (NS)",
     "rewrite_acc": "Rewrite accuracy",
     "paraphrase_acc": "Paraphrase accuracy",
     "neighborhood_acc": "Neighbourhood accuracy",
@@ -55,23 +60,42 @@ TITLES = {
     "conflicts": "Conflicts",
     "residual_norm": "Residual",
     "residual_ratio": "Relative residual",
+    "target_loss": "Target loss",
+    "target_probability": "p(new) at z",
+    "target_stopped": "Reached the stop",
+    "target_clamped": "At the clamp",
+    "residual_left": "Residual left",
+    "update_ratio": "‖Δ‖/‖W‖",
     "relative_difference_to_global": "Difference to global",
     "seconds": "Seconds",
     "bytes_per_party": "Sent per party",
 }
+SHORT_TITLES = {
+    "rewrite_success": "ES",
+    "paraphrase_success": "PS",
+    "neighborhood_success": "NS",
+    "relative_difference_to_global": "To global",
+    "bytes_per_party": "Sent by party",
+}
+"""Headings for a terminal; others are as in `TITLES`."""
+
+SUCCESS_LEGEND = (
+    "ES, PS, NS: success on rewrites (efficacy), paraphrases (generalization) and "
+    "neighbourhood prompts (specificity)"
+)
 UNEDITED = "(unedited)"
 ABSENT = "–"
-Part = Literal["overview", "details", "rounds", "requests"]
+Part = Literal["overview", "details", "rounds", "requests", "diagnosis"]
 
 
 @dataclass(frozen=True, slots=True)
 class TableText:
-    """A table as it is read.
+    """The text of a table.
 
     Attributes:
-        heads: The headings, those of the rows' names first.
+        heads: The headings, those of the rows' labels first.
         rows: The cells.
-        labels: How many cells of a row are its name.
+        labels: How many cells of a row are labels.
     """
 
     heads: list[str]
@@ -80,17 +104,24 @@ class TableText:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has names alone."""
+        """Return whether it has labels alone."""
         return len(self.heads) == self.labels
 
 
-def lay_out(report: Report, part: Part) -> TableText:
-    """Write one of the report's tables; it is empty if there is nothing to show."""
-    by_round = part in {"rounds", "requests"}
+def lay_out(report: Report, part: Part, *, short: bool = False) -> TableText:
+    """Lay out one of the report's tables; it is empty if there is nothing to show.
+
+    Args:
+        report: The results.
+        part: Which table.
+        short: Whether headings are short, for a terminal.
+    """
+    by_round = part in {"rounds", "requests", "diagnosis"}
     names = columns_of(report, part)
     labels = ["Merge", "Round"] if by_round else ["Merge"]
     frame = rounds_table(report) if by_round else comparison(report)
-    return TableText([*labels, *headings(names)], cells(frame, names), len(labels))
+    heads = [*labels, *headings(names, short=short)]
+    return TableText(heads, cells(frame, names), len(labels))
 
 
 def comparison(report: Report) -> pd.DataFrame:
@@ -105,15 +136,22 @@ def comparison(report: Report) -> pd.DataFrame:
 def rounds_table(report: Report) -> pd.DataFrame:
     """Tabulate every round of every run."""
     rows = [
-        {"round": number} | metrics_row(run.merge, metrics)
+        {"round": number, "update_ratio": largest_ratio(run, number)}
+        | metrics_row(run.merge, metrics)
         for run in report.runs
         for number, metrics in enumerate(run.metrics, start=1)
     ]
     return pd.DataFrame(rows).set_index(["merge", "round"])
 
 
+def largest_ratio(run: RunReport, number: int) -> float | None:
+    """Return the run's largest ``‖Δ‖/‖W‖``, known after its last round."""
+    is_last = number == len(run.metrics)
+    return max(run.update_ratios.values(), default=None) if is_last else None
+
+
 def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
-    """Name the numbers of one round, groups and earlier requests beside the rest."""
+    """Return all numbers of one round by name, groups and earlier requests included."""
     plain = metrics.model_dump(exclude={"groups", "refusals", "retained", "by_round"})
     retained = metrics.retained or RoundMetrics()
     earlier = {f"{name}.earlier": getattr(retained, name) for name in OVERVIEW}
@@ -123,7 +161,7 @@ def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
 
 
 def headline(report: Report) -> list[str]:
-    """Choose what runs are compared by first.
+    """Return the metrics by which runs are compared first.
 
     Score and successes, or, where no request has a true target to measure them
     against (zsRE, parts of KnowEdit), the accuracies that were measured.
@@ -136,7 +174,7 @@ def headline(report: Report) -> list[str]:
 
 
 def columns_of(report: Report, part: Part) -> list[str]:
-    """Choose the columns of one of the report's tables, empty ones left out."""
+    """Return the columns of one of the report's tables that hold a number."""
     if part == "overview":
         retention = known(comparison(report), ["retention"])
         return [*headline(report), *retention, *COSTS]
@@ -145,29 +183,31 @@ def columns_of(report: Report, part: Part) -> list[str]:
         return [*headline(report), *more] if has_rounds(report) else []
     if part == "requests":
         return request_columns(report)
+    if part == "diagnosis":
+        return known(rounds_table(report), DIAGNOSIS)
     frame = comparison(report)
     shown = {*OVERVIEW, *headline(report), *COSTS, *EARLIER}
-    elsewhere = {*shown, "requests", *COUNTS, *RESIDUALS, *JUDGED}
+    elsewhere = {*shown, "requests", *COUNTS, *RESIDUALS, *EVALUATED, *DIAGNOSIS}
     return known(frame, [str(name) for name in frame if name not in elsewhere])
 
 
 def request_columns(report: Report) -> list[str]:
-    """Choose the columns of what was edited; none for one round that edited all."""
+    """Return the columns of what was edited; none for one round that edited all."""
     frame = rounds_table(report)
     counts = [name for name in COUNTS if frame[name].any()]
     if not counts and not has_rounds(report):
         return []
-    evaluated = JUDGED if has_rounds(report) else ()
+    evaluated = EVALUATED if has_rounds(report) else ()
     return known(frame, ["requests", *counts, *evaluated, *RESIDUALS])
 
 
 def known(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """Keep the columns that hold a number."""
+    """Return the columns that hold a number."""
     return [name for name in columns if frame[name].notna().any()]
 
 
 def caption_overview(report: Report) -> str:
-    """Say what the overview is of."""
+    """Return the caption of the overview."""
     if "score" not in headline(report):
         return "After the last round; accuracies in per cent"
     if not has_rounds(report):
@@ -175,19 +215,20 @@ def caption_overview(report: Report) -> str:
     return "After the last round, in per cent; score and successes of its own requests"
 
 
-def headings(columns: Sequence[str]) -> list[str]:
-    """Write the names of columns in full, a part of the prompts after its metric."""
+def headings(columns: Sequence[str], *, short: bool = False) -> list[str]:
+    """Return the headings of columns, a part of the prompts after its metric."""
+    titles = TITLES | SHORT_TITLES if short else TITLES
     parts = [name.partition(".") for name in columns]
     plain = [metric.replace("_", " ").capitalize() for metric, _, _ in parts]
     return [
-        TITLES.get(metric, otherwise)
+        titles.get(metric, otherwise)
         + (f", {group.replace('_', ' ')}" if group else "")
         for (metric, _, group), otherwise in zip(parts, plain, strict=True)
     ]
 
 
 def cells(frame: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
-    """Write a table's numbers as text, the names of rows first."""
+    """Return a table's numbers as text, the labels of rows first."""
     rows = []
     for label, row in frame.iterrows():
         names = label if isinstance(label, tuple) else (label,)
@@ -197,27 +238,31 @@ def cells(frame: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
 
 
 def write_number(name: str, value: float | None) -> str:
-    """Write one number with as many digits as it deserves, and its unit."""
+    """Return one number with as many digits as it deserves, and its unit."""
     if value is None or pd.isna(value):
         return ABSENT
     if name == "relative_difference_to_global":
         return f"{value:.2g}" if value == 0 or value >= 0.01 else f"{value:.1e}"
     if name == "bytes_per_party":
         return write_bytes(value)
-    if name in {"requests", *COUNTS, *JUDGED}:
+    if name in {"requests", *COUNTS, *EVALUATED}:
         return f"{value:.0f}"
-    if name.partition(".")[0].endswith("_diff") or name == "residual_ratio":
+    if name in SHARES:
+        return f"{100 * value:.1f} %"
+    if name == "update_ratio":
+        return f"{value:.3g}"
+    if name.partition(".")[0].endswith("_diff") or name in PLAIN_NUMBERS:
         return f"{value:.3f}"
     return f"{value:.1f}"
 
 
 def has_rounds(report: Report) -> bool:
-    """Whether there is more than one round to tell apart."""
+    """Return whether there is more than one round."""
     return max(run.rounds for run in report.runs) > 1
 
 
 def write_bytes(count: float) -> str:
-    """Write a number of bytes in the unit that suits it."""
+    """Return a number of bytes in a suitable unit."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -226,17 +271,26 @@ def write_bytes(count: float) -> str:
 
 
 def list_refusals(report: Report) -> list[str]:
-    """Say who was left out of which round, and why."""
+    """Return who was left out of which round, and why."""
     return [
-        f"{run.merge}, round {number}: node {refusal.node}: {refusal.reason}"
+        f"{run.merge}, round {number}: {refusal.label}: {refusal.reason}"
         for run in report.runs
         for number, metrics in enumerate(run.metrics, start=1)
         for refusal in metrics.refusals
     ]
 
 
+def list_warnings(report: Report) -> list[str]:
+    """Return the warnings of all merges, one that several share only once."""
+    merges: dict[str, list[str]] = {}
+    for run in report.runs:
+        for warning in run.warnings:
+            merges.setdefault(warning, []).append(run.merge)
+    return [f"{', '.join(names)}: {text}" for text, names in merges.items()]
+
+
 def best_merges(report: Report) -> list[str]:
-    """Name the merges whose score, as it is written, is the highest."""
+    """Return the merges with the highest score, as it is written."""
     scores = {
         run.merge: round(run.metrics[-1].score, 1)
         for run in report.runs
@@ -247,7 +301,7 @@ def best_merges(report: Report) -> list[str]:
 
 
 def summarise(report: Report) -> str:
-    """Say in a sentence or two what the runs show."""
+    """Return the results in a sentence or two."""
     runs = {run.merge: run for run in report.runs}
     words, best = [], best_merges(report)
     if best:
@@ -257,8 +311,8 @@ def summarise(report: Report) -> str:
     gap = pooled.relative_difference_to_global if pooled else None
     if gap is not None:
         words.append(
-            "The update that collabedit makes of all parties' statistics differs from "
-            "the one that editing on one machine makes by "
+            "The update that collabedit computes from all parties' statistics differs "
+            "from that of editing all requests on one machine by "
             f"{write_number('relative_difference_to_global', gap)} of its size."
         )
     words.append(summarise_retention([runs[merge] for merge in best]))
@@ -266,19 +320,19 @@ def summarise(report: Report) -> str:
 
 
 def summarise_retention(runs: Sequence[RunReport]) -> str:
-    """Say how much of earlier rounds is left after the last; nothing if unknown."""
+    """Return how much of earlier rounds is retained after the last, if it is known."""
     merges: dict[str, list[str]] = {}
     for run in runs:
         share = metrics_row(run.merge, run.metrics[-1])["retention"]
         if isinstance(share, float):
             merges.setdefault(write_number("retention", share), []).append(run.merge)
     shares = [f"{share} per cent ({' and '.join(by)})" for share, by in merges.items()]
-    said = f"After the last round the model still says {' and '.join(shares)} of what "
-    return said + "all earlier rounds asked for." if shares else ""
+    told = f"After the last round the model still answers {' and '.join(shares)} of "
+    return told + "the requests of all earlier rounds." if shares else ""
 
 
 def render_markdown(report: Report) -> str:
-    """Write the report as Markdown."""
+    """Return the report as Markdown."""
     parts = [
         "# Collaborative editing: report",
         summarise(report),
@@ -289,22 +343,26 @@ def render_markdown(report: Report) -> str:
         "rounds": "Round by round",
         "requests": "Requests",
         "details": "Details",
+        "diagnosis": "Diagnosis",
     }
     for part, title in titles.items():
         table = lay_out(report, part)
         parts += [] if table.is_empty else [f"## {title}", markdown_table(table)]
-    refusals = list_refusals(report)
+    warnings, refusals = list_warnings(report), list_refusals(report)
+    if warnings:
+        parts += ["## Warnings", "\n".join(f"- {line}" for line in warnings)]
     if refusals:
         parts += ["## Left out", "\n".join(f"- {line}" for line in refusals)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def explain_numbers(report: Report) -> str:
-    """Say what the columns mean, in a paragraph."""
+    """Explain the columns in a paragraph."""
     scored = "score" in headline(report)
     text = (
         "Score, successes and accuracies are per cent. The score is the harmonic mean "
-        "of the three successes."
+        "of the three successes: on rewrites (efficacy, ES), paraphrases "
+        "(generalization, PS) and neighbourhood prompts (specificity, NS)."
         if scored
         else "Accuracies are per cent. No request has a true target, which score and "
         "successes need."
@@ -312,15 +370,15 @@ def explain_numbers(report: Report) -> str:
     text += " The difference to global is relative, the largest over layers."
     if "retention" in columns_of(report, "rounds"):
         text += (
-            " The retention is the share of what all earlier rounds asked for that the "
-            "model still says, token for token; columns marked as earlier are over the "
-            "same requests."
+            " The retention is the share of the requests of all earlier rounds whose "
+            "new object the model still answers, token for token; columns marked as "
+            "earlier are over the same requests."
         )
     return text
 
 
 def markdown_table(table: TableText) -> str:
-    """Draw a Markdown table, names to the left and numbers to the right."""
+    """Return a Markdown table, labels to the left and numbers to the right."""
     lines = [table.heads, *table.rows]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     ruler = [":--" if index == 0 else "--:" for index in range(len(table.heads))]

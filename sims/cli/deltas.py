@@ -174,10 +174,14 @@ def refuse_ranks(rank: str | None, energy: float | None) -> None:
 
 def show_model(record: "EditRecord") -> None:
     """Print what was edited."""
+    from sims.deltas.earlier import explain_earlier
+
     for change in record.changes:
         typer.echo(f"{change.name}  ‖Δ‖/‖W‖ {change.relative:.3g}")
     if record.reversal_bytes is not None:
         typer.echo(f"Kept to undo it: {record.reversal_bytes} bytes")
+    if earlier := explain_earlier(record):
+        typer.echo(earlier)
 
 
 def show_adapter(record: "EditRecord") -> None:

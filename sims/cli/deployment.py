@@ -102,7 +102,7 @@ def deploy_locally(
     A SuperLink with TLS and node authentication, and one SuperNode a party with a file
     of requests of its own. The update is then held to that of one process.
     """
-    from server.report.data import next_folder
+    from server.output import next_folder
     from sims.runs.deployment import deploy_locally as deploy
 
     chosen = [f"parties.count={parties}", *(settings or [])]

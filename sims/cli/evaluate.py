@@ -1,11 +1,11 @@
-"""The command that judges a model, before and after a delta."""
+"""The command that evaluates a model, before and after a delta."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from sims.cli.options import Precision
+from sims.cli.options import Precision, TargetSpace, TargetSpaceOption
 
 app = typer.Typer()
 
@@ -39,6 +39,7 @@ def evaluate_delta(
             help="What names the model's modules, if its family is not known.",
         ),
     ] = None,
+    target_space: TargetSpaceOption = TargetSpace.AUTO,
     zsre_target: Annotated[
         Literal["answers", "alt"],
         typer.Option(help="Which field of zsRE's records was edited in."),
@@ -47,14 +48,14 @@ def evaluate_delta(
         bool,
         typer.Option(
             "--attribute-prompts",
-            help="Judge prompts of other subjects that have the new object in truth.",
+            help="Evaluate prompts of other subjects whose true object is the new one.",
         ),
     ] = False,
     generation: Annotated[
         bool,
         typer.Option(
             "--generation",
-            help="Write texts behind generation prompts: n-gram entropy.",
+            help="Write texts after generation prompts: n-gram entropy.",
         ),
     ] = False,
     greedy: Annotated[
@@ -110,7 +111,7 @@ def evaluate_delta(
         int | None, typer.Option(min=1, help="Documents of each task to run on.")
     ] = None,
 ) -> None:
-    """Judge a model, with or without a delta, by the prompts of edit requests.
+    """Evaluate a model, with or without a delta, by the prompts of edit requests.
 
     A text's perplexity and named tasks are measured before and after the delta.
     """
@@ -140,5 +141,6 @@ def evaluate_delta(
         device=device,
         hyperparameters=hyperparameters,
         zsre_target=zsre_target,
+        target_space=target_space.value,
         measures=measures,
     )

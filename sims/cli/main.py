@@ -25,6 +25,7 @@ from sims.cli.options import (
     VerboseOption,
 )
 from sims.cli.presets import app as presets
+from sims.cli.search import app as searches
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
 from sims.errors import RunFailedError
@@ -52,6 +53,7 @@ app.add_typer(deployments)
 app.add_typer(evaluations)
 app.add_typer(operations)
 app.add_typer(presets)
+app.add_typer(searches)
 app.add_typer(splits)
 
 
@@ -216,16 +218,16 @@ def export_embedded_model(
     )
 
 
-@app.command("search")
-def search_hyperparameters(
+@app.command("search-world")
+def search_embedded_hyperparameters(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to make.")
-    ] = Path("results/search"),
+    ] = Path("results/search-world"),
     model: Annotated[
-        str, typer.Option(help="A model folder or `embedded`.")
+        str, typer.Option(help="A folder made by train-world, or `embedded`.")
     ] = "embedded",
 ) -> None:
-    """Search the embedded model's hyperparameters and record every trial."""
+    """Repeat the recorded search for the embedded model's hyperparameters."""
     from sims.world.search import search
 
     refuse_existing_folder(output)
@@ -253,7 +255,7 @@ def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
 
 def refuse_existing_folder(path: Path) -> None:
     """Keep what is there from being overwritten."""
-    from server.report.data import refuse_existing
+    from server.output import refuse_existing
 
     refuse_existing(path)
 

@@ -26,6 +26,22 @@ class Precision(StrEnum):
     FLOAT16 = "float16"
 
 
+class TargetSpace(StrEnum):
+    """Whether a space is put between a prompt and its target."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+TargetSpaceOption = Annotated[
+    TargetSpace,
+    typer.Option(
+        help="A space between a prompt and its target: as running text of the script "
+        "has it, always, or never."
+    ),
+]
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

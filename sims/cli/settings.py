@@ -97,7 +97,6 @@ def render_markdown() -> str:
 def tables() -> Iterator[Table]:
     """Yield the tables of a scenario, then what merges, nodes and editors take."""
     from clients.settings import NodeConfig
-
     from editing.hyperparameters.config import Hyperparameters
     from server.config import RunConfig
     from strategies.merges.choice import known_names, read_merge
@@ -207,7 +206,7 @@ def _bounds(schema: dict[str, object]) -> str:
     }
     said = [
         f"{sign} {schema[word]:g}" for word, sign in signs.items() if word in schema
-    ]  # type: ignore[str-bytes-safe]
+    ]
     return f" {', '.join(said)}" if said else ""
 
 

@@ -1,4 +1,4 @@
-"""The command that writes one file of requests a party."""
+"""The command that writes one file of requests for each party."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from sims.cli.options import TargetSpace, TargetSpaceOption
+
 app = typer.Typer()
 
 
 class SplitKind(StrEnum):
-    """Whose a request is."""
+    """How requests are partitioned."""
 
     CONTIGUOUS = "contiguous"
     SHUFFLED = "shuffled"
@@ -41,7 +43,7 @@ def split_requests(
     ] = SplitKind.CONTIGUOUS,
     alpha: Annotated[
         float,
-        typer.Option(help="Concentration of dirichlet: little of it, few relations."),
+        typer.Option(help="Concentration of dirichlet; small: few relations a party."),
     ] = 0.5,
     sizes: Annotated[
         str | None,
@@ -67,7 +69,7 @@ def split_requests(
         str,
         typer.Option(metavar="N|SHARE", help="How many it makes with another object."),
     ] = "0",
-    seed: Annotated[int, typer.Option(min=0, help="Draws all that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds every random draw.")] = 0,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -87,11 +89,21 @@ def split_requests(
             show_default="none",
         ),
     ] = None,
+    target_space: TargetSpaceOption = TargetSpace.AUTO,
+    show_tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Show how this model's tokenizer joins the first prompts with their "
+            "targets: a folder, hub id or `embedded`.",
+            show_default="no tokens",
+        ),
+    ] = None,
 ) -> None:
-    """Write one private file of requests a party, as a run shares them out.
+    """Write one private file of requests for each party, partitioned as in a run.
 
-    A node takes its own by `requests-path` in its node config. What each file holds
-    stands in summary.json, in numbers alone.
+    A node reads its file by `requests-path` in its node config. summary.json counts
+    what each file holds, without a word of it.
     """
     from pydantic import ValidationError
 
@@ -118,9 +130,10 @@ def split_requests(
         "limit": limit,
         "zsre_target": zsre_target.value,
         "skip": read_numbers(skip, "--skip"),
+        "target_space": target_space.value,
     }
     try:
         order = SplitOrder.model_validate(values)
     except ValidationError as error:
         raise InputError(explain(error)) from None
-    split_source(order, output)
+    split_source(order, output, show_tokens)

@@ -1,48 +1,58 @@
 """The commands of ``python -m sims study``.
 
-Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
+Heavy libraries are imported inside the commands, so that ``--help`` answers at once,
+and after the options and the scenario are validated.
 """
 
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from editing.base.errors import InputError
-from sims.cli.options import Engine, SetOption
+from sims.cli.options import SCENARIOS, Engine, SetOption
+from sims.studies.running.order import Order
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
-    from sims.studies.running import Order
+    from sims.studies.running.record import StudyRecord
     from sims.studies.study import Study
 
 app = typer.Typer(
     name="study",
-    help="Run a study: a row of runs, its figures, and what they say in numbers.",
+    help="Run a study: several runs, figures, and the finding in numbers.",
     no_args_is_help=True,
 )
 
 SeedsOption = Annotated[
-    str, typer.Option(metavar="N,N,…", help="Run all trials once for each seed.")
+    str | None,
+    typer.Option(
+        metavar="N,N,…", help="Run all trials once for each seed.", show_default="0"
+    ),
 ]
 ScenarioOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.toml",
-        help="Run it on a scenario of your own: another model, pool, size or merge.",
+        help="Use a scenario of your own: another model, pool, size or merge.",
         show_default="sims/scenarios/STUDY.toml",
     ),
 ]
 EngineOption = Annotated[
-    Engine,
-    typer.Option(help="What carries the messages; the results are the same."),
+    Engine | None,
+    typer.Option(
+        help="What carries the messages; the results are the same.",
+        show_default="in-process",
+    ),
 ]
 JobsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
         help="How many trials run at once, each in a process of its own.",
-        show_default="one a processor core",
+        show_default="one per CPU core",
     ),
 ]
 OutputOption = Annotated[
@@ -53,32 +63,59 @@ OutputOption = Annotated[
         show_default="results/study-STUDY/run_NUMBER",
     ),
 ]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Resume the stopped study in DIR: finished trials are kept, the others "
+        "run. All other options are those it was begun with.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The options that all studies have, None where one is left out."""
+
+    seeds: str | None
+    scenario: Path | None
+    settings: list[str] | None
+    engine: Engine | None
+    jobs: int | None
+    output: Path | None
+    resume: Path | None
 
 
 @app.command("forgetting")
 def study_forgetting(
-    seeds: SeedsOption = "0",
+    seeds: SeedsOption = None,
     scenario: ScenarioOption = None,
     settings: SetOption = None,
-    engine: EngineOption = Engine.IN_PROCESS,
+    engine: EngineOption = None,
     jobs: JobsOption = None,
     output: OutputOption = None,
+    resume: ResumeOption = None,
 ) -> None:
     """Whether later rounds undo what the first one edited."""
-    from sims.studies.forgetting import Forgetting
 
-    order = place_order(seeds, scenario, settings, engine, jobs)
-    carry_out(Forgetting(), order, output)
+    def load(_: Order) -> "Study":
+        from sims.studies.forgetting import Forgetting
+
+        return Forgetting()
+
+    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
+    carry_out("forgetting", given, load)
 
 
 @app.command("overlap")
 def study_overlap(
-    seeds: SeedsOption = "0",
+    seeds: SeedsOption = None,
     scenario: ScenarioOption = None,
     settings: SetOption = None,
-    engine: EngineOption = Engine.IN_PROCESS,
+    engine: EngineOption = None,
     jobs: JobsOption = None,
     output: OutputOption = None,
+    resume: ResumeOption = None,
     skip_known: Annotated[
         float | None,
         typer.Option(
@@ -89,23 +126,26 @@ def study_overlap(
         ),
     ] = None,
 ) -> None:
-    """What it does to the others that one request is made again and again."""
-    from sims.studies.overlap import THRESHOLD, Overlap
+    """How a request that is made again and again affects the others."""
 
-    own = {} if skip_known is None else {"--skip-known": skip_known}
-    order = place_order(seeds, scenario, settings, engine, jobs, own)
-    threshold = THRESHOLD if skip_known is None else skip_known
-    carry_out(Overlap(threshold), order, output)
+    def load(order: Order) -> "Study":
+        from sims.studies.overlap import THRESHOLD, Overlap
+
+        return Overlap(float(order.own.get("--skip-known", THRESHOLD)))
+
+    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
+    carry_out("overlap", given, load, {"--skip-known": skip_known})
 
 
 @app.command("augmentation")
 def study_augmentation(
-    seeds: SeedsOption = "0",
+    seeds: SeedsOption = None,
     scenario: ScenarioOption = None,
     settings: SetOption = None,
-    engine: EngineOption = Engine.IN_PROCESS,
+    engine: EngineOption = None,
     jobs: JobsOption = None,
     output: OutputOption = None,
+    resume: ResumeOption = None,
     templates: Annotated[
         Path | None,
         typer.Option(
@@ -116,23 +156,27 @@ def study_augmentation(
     ] = None,
 ) -> None:
     """Whether further phrasings beat a conflicting edit that was there first."""
-    from editing.requests.paraphrases import read_templates
-    from sims.studies.augmentation import Augmentation
 
-    own = {} if templates is None else {"--templates": templates}
-    order = place_order(seeds, scenario, settings, engine, jobs, own)
-    listed = None if templates is None else read_templates(templates)
-    carry_out(Augmentation(listed), order, output)
+    def load(order: Order) -> "Study":
+        from editing.requests.paraphrases import read_templates
+        from sims.studies.augmentation import Augmentation
+
+        path = order.own.get("--templates")
+        return Augmentation(read_templates(Path(path)) if path else None)
+
+    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
+    carry_out("augmentation", given, load, {"--templates": templates})
 
 
 @app.command("conflict")
 def study_conflict(
-    seeds: SeedsOption = "0",
+    seeds: SeedsOption = None,
     scenario: ScenarioOption = None,
     settings: SetOption = None,
-    engine: EngineOption = Engine.IN_PROCESS,
+    engine: EngineOption = None,
     jobs: JobsOption = None,
     output: OutputOption = None,
+    resume: ResumeOption = None,
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -143,44 +187,117 @@ def study_conflict(
     ] = None,
 ) -> None:
     """What becomes of a fact for which two parties give different objects."""
-    from sims.studies.conflict.study import Conflict
 
-    own = {} if pairs is None else {"--pairs": pairs}
-    order = place_order(seeds, scenario, settings, engine, jobs, own)
-    carry_out(Conflict(pairs), order, output)
+    def load(order: Order) -> "Study":
+        from sims.studies.conflict.study import Conflict
+
+        path = order.own.get("--pairs")
+        return Conflict(Path(path) if path else None)
+
+    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
+    carry_out("conflict", given, load, {"--pairs": pairs})
 
 
-def place_order(
-    seeds: str,
-    scenario: Path | None,
-    settings: list[str] | None,
-    engine: Engine,
-    jobs: int | None,
+def carry_out(
+    name: str,
+    given: Given,
+    load: Callable[[Order], "Study"],
     own: Mapping[str, object] | None = None,
-) -> "Order":
-    """Say what a study is run with; `own` are options that it alone has.
+) -> None:
+    """Validate what is given, then load a study and run it like every other run.
 
-    Flower's simulation takes all processors for one run.
+    Args:
+        name: Names the study.
+        given: The options that all studies have.
+        load: Makes the study from its order, and imports what computes and draws.
+        own: The options that it alone has, None where one is left out.
+    """
+    chosen = {word: value for word, value in (own or {}).items() if value is not None}
+    order = place_order(name, given, chosen)
+    validate(name, order, given.output)
+    typer.echo(f"Study {name}: loading the libraries …", err=True)
+    from sims.runs.jobs import execute_quietly, execute_trial
+    from sims.studies.running.runner import run_study
+
+    execute = execute_trial if order.jobs == 1 else execute_quietly
+    try:
+        run_study(load(order), order, given.output, execute, given.resume)
+    except KeyboardInterrupt as stopped:
+        leave(stopped)
+
+
+def place_order(name: str, given: Given, own: Mapping[str, object]) -> Order:
+    """Put together what a study is run with; a resumed one keeps what is not given.
+
+    Flower's simulation takes all CPU cores for one run.
     """
     from sims.runs.flower import count_cores
-    from sims.studies.running import Order
 
+    begun = read_begun(name, given)
+    engine = given.engine.value if given.engine else begun.engine if begun else None
+    flower = engine == Engine.FLOWER.value
+    jobs = 1 if flower else given.jobs or count_cores()
+    before = begun.order(jobs) if begun else Order()
     return Order(
-        scenario,
-        tuple(settings or ()),
-        read_seeds(seeds),
-        engine.value,
-        1 if engine is Engine.FLOWER else jobs or count_cores(),
-        tuple(str(word) for pair in (own or {}).items() for word in pair),
+        given.scenario or before.scenario,
+        before.overrides if given.settings is None else tuple(given.settings),
+        before.seeds if given.seeds is None else read_seeds(given.seeds),
+        engine or Engine.IN_PROCESS.value,
+        jobs,
+        tuple(str(word) for pair in own.items() for word in pair) or before.options,
     )
 
 
-def carry_out(study: "Study", order: "Order", output: Path | None) -> None:
-    """Run a study by the machinery of every other run."""
-    from sims.runs.jobs import execute, execute_quietly
-    from sims.studies.running import run_study
+def read_begun(name: str, given: Given) -> "StudyRecord | None":
+    """Read what a study to be resumed was begun with; None for a new one.
 
-    run_study(study, order, output, execute if order.jobs == 1 else execute_quietly)
+    Raises:
+        InputError: If there is no such study, or `--output` names another folder.
+    """
+    if given.resume is None:
+        return None
+    from sims.studies.running.record import (
+        UNFINISHED,
+        find_unfinished_study,
+        read_record,
+        refuse_other_study,
+    )
+
+    place = find_unfinished_study(given.resume.absolute())
+    folder = place.with_name(place.name.removesuffix(UNFINISHED))
+    if given.output is not None and given.output.absolute() != folder:
+        raise InputError(f"--output: a study that is resumed ends in {folder}")
+    begun = read_record(place)
+    refuse_other_study(place, begun, name)
+    return begun
+
+
+def validate(name: str, order: Order, output: Path | None) -> None:
+    """Validate settings and files before the libraries are loaded.
+
+    Raises:
+        InputError: If a file of the study's own options is missing.
+    """
+    from server.config import read_scenario
+
+    read_scenario(order.scenario or SCENARIOS / f"{name}.toml", order.overrides)
+    for word in ("--templates", "--pairs"):
+        if word in order.own and not Path(order.own[word]).is_file():
+            raise InputError(f"{word} {order.own[word]}: there is no such file")
+    if output is not None:
+        from server.output import refuse_existing
+
+        refuse_existing(output)
+
+
+def leave(stopped: KeyboardInterrupt) -> NoReturn:
+    """Exit as a program that a signal ends: 130 for SIGINT, 143 for SIGTERM.
+
+    Raises:
+        Exit: Always.
+    """
+    number = stopped.args[0] if stopped.args else signal.SIGINT
+    raise typer.Exit(128 + int(number))
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

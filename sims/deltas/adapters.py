@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from editing.algebra.deltas import DeltaFile, stores_transposed
 from editing.algebra.low_rank import Spectrum, decompose
 from editing.base.errors import InputError
-from server.report.data import create_output_folder, refuse_existing
+from server.output import create_output_folder, refuse_existing
 from sims.deltas.export import frobenius, load_base
-from sims.deltas.files import find_delta, public_name
+from sims.deltas.files import find_delta, public_name, read_update
 from sims.deltas.model_folders import (
     dtype_name,
     follow,
@@ -23,6 +23,7 @@ from sims.deltas.model_folders import (
     share_files,
     torch_dtype,
 )
+from sims.deltas.published import published_names
 from sims.deltas.record import EditRecord, WeightChange, public_facts, write_record
 
 FULL = "full"
@@ -102,11 +103,12 @@ def write_adapter(
     written = torch_dtype(dtype or "float32")
     delta = find_delta(delta_path)
     base, found = load_base(model_path, delta, dtype, force=force_base)
+    architecture, names = published_names(base, model_path, delta.shapes)
     tensors: dict[str, Tensor] = {}
     with create_output_folder(output) as draft:
-        changes = tuple(factorise(base, delta, rank, written, tensors))
+        changes = tuple(factorise(base, delta, rank, written, tensors, names))
         save_file(tensors, draft / "adapter_model.safetensors", {"format": "pt"})
-        write_config(lora_config(base, changes, model_path), draft)
+        write_config(lora_config(base, changes, model_path, names), draft)
         record = EditRecord(
             base_name=public_name(model_path),
             base=found,
@@ -117,8 +119,11 @@ def write_adapter(
             dtype=dtype_name(written),
             facts=public_facts(delta.metadata),
             changes=changes,
+            model_class=architecture,
         )
-        write_record(record, draft, "adapter.md.j2", hub_name=hub_name(model_path))
+        loader = "AutoModelForCausalLM" if type(base).__name__ == architecture else ""
+        words = {"hub_name": hub_name(model_path), "loader": loader or architecture}
+        write_record(record, draft, "adapter.md.j2", **words)
         share_files(draft)
     return record
 
@@ -129,6 +134,7 @@ def factorise(
     rank: Rank,
     written: torch.dtype,
     tensors: dict[str, Tensor],
+    names: Mapping[str, str],
 ) -> Iterator[WeightChange]:
     """Split each update in two, in float64, and say what the truncation keeps.
 
@@ -138,16 +144,17 @@ def factorise(
         rank: How many singular values are kept.
         written: Precision of the parts.
         tensors: Is filled with them, by PEFT's names.
+        names: What the class that PEFT adapts calls each weight.
 
     Yields:
         What was kept of each update.
     """
     for name, (d_out, d_in) in follow_shapes(delta):
-        update = delta.read(name)
+        update = read_update(delta, name)
         spectrum = decompose(update)
         kept = rank.of(spectrum)
         up, down = spectrum.factors(kept)
-        place = f"base_model.model.{name.removesuffix('.weight')}"
+        place = f"base_model.model.{names[name].removesuffix('.weight')}"
         tensors[f"{place}.lora_A.weight"] = down.to(written).contiguous()
         tensors[f"{place}.lora_B.weight"] = up.to(written).contiguous()
         whole, size = frobenius(model.get_parameter(name)), frobenius(update)
@@ -170,17 +177,31 @@ def follow_shapes(delta: DeltaFile) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def lora_config(
-    model: nn.Module, changes: tuple[WeightChange, ...], model_path: str
+    model: nn.Module,
+    changes: tuple[WeightChange, ...],
+    model_path: str,
+    names: Mapping[str, str] | None = None,
 ) -> LoraConfig:
     """Describe the adapter to PEFT: full names, so that no other layer is touched.
+
+    Args:
+        model: The base, as the delta names its weights.
+        changes: The edited weights, each with its rank.
+        model_path: Where the base was loaded from.
+        names: What the class that PEFT adapts calls each weight, if otherwise.
 
     Raises:
         InputError: If edited modules keep their weights different ways round.
     """
     ranks = {
-        change.name.removesuffix(".weight"): change.rank or 1 for change in changes
+        (names or {}).get(change.name, change.name).removesuffix(".weight"): change.rank
+        or 1
+        for change in changes
     }
-    ways = {stores_transposed(model.get_submodule(name)) for name in ranks}
+    ways = {
+        stores_transposed(model.get_submodule(change.name.removesuffix(".weight")))
+        for change in changes
+    }
     if len(ways) > 1:
         raise InputError(
             "the delta edits Linear and Conv1D modules at once, and an adapter knows "

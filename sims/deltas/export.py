@@ -11,7 +11,8 @@ from editing.algebra.deltas import DeltaFile, stored_way
 from editing.algebra.fingerprints import fingerprint_model
 from editing.algebra.reversal import Missed, plan_reversal
 from editing.base.errors import InputError
-from server.report.data import create_output_folder, refuse_existing
+from server.output import create_output_folder, refuse_existing
+from sims.deltas.earlier import EARLIER, carry_edits, explain_earlier
 from sims.deltas.files import (
     check_base,
     check_shapes,
@@ -30,7 +31,14 @@ from sims.deltas.model_folders import (
     share_files,
     torch_dtype,
 )
-from sims.deltas.record import EditRecord, WeightChange, public_facts, write_record
+from sims.deltas.published import find_published
+from sims.deltas.record import (
+    FOLDER,
+    EditRecord,
+    WeightChange,
+    public_facts,
+    write_record,
+)
 from sims.deltas.reversal_files import enter_reversal, save_reversals
 
 
@@ -63,13 +71,15 @@ def apply_delta(
     check_shard_size(max_shard_size)
     delta = find_delta(delta_path)
     base, unedited = load_base(model_path, delta, dtype, force=force_base)
+    whole = find_published(base, model_path, delta.shapes)
     written, ran_in = torch_dtype(dtype or dtype_of(delta)), base.dtype
     as_written = unedited if written == ran_in else fingerprint_model(base, written)
     with create_output_folder(output) as draft:
         kept: dict[str, Tensor] | None = {} if reversible else None
         changes = tuple(edit_weights(base, delta, written, kept))
         nn.Module.to(base, written)
-        save_whole(base, model_path, draft, max_shard_size)
+        save_whole(base, model_path, draft, max_shard_size, whole)
+        earlier = carry_edits(Path(model_path), as_written, draft)
         record = EditRecord(
             base_name=public_name(model_path),
             base=unedited,
@@ -81,9 +91,15 @@ def apply_delta(
             dtype=dtype_name(written),
             facts=public_facts(delta.metadata),
             changes=changes,
+            model_class=type(base).__name__ if whole is None else whole.architecture,
+            tensors=None if whole is None else len(whole.checkpoint.shapes),
+            earlier=None if earlier is None else earlier.delta,
+            earlier_dtype=None if earlier is None else earlier.dtype,
+            carried=(draft / FOLDER / EARLIER).is_dir(),
             reversal_bytes=None if kept is None else save_reversals(kept, draft),
         )
-        write_record(record, draft, "model.md.j2", hub_name=hub_name(model_path))
+        words = {"hub_name": hub_name(model_path), "earlier": explain_earlier(record)}
+        write_record(record, draft, "model.md.j2", **words)
         share_files(draft)
     return record
 

@@ -7,7 +7,7 @@ from editing.algebra.deltas import DeltaFile, check_shape, open_delta
 from editing.base.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 FILE = "delta.safetensors"
 DEFAULT_DTYPE = "float32"
@@ -36,6 +36,21 @@ def find_delta(path: Path) -> DeltaFile:
     if not delta.shapes:
         raise InputError(f"{file}: the delta holds no updates")
     return delta
+
+
+def read_update(delta: DeltaFile, name: str) -> "Tensor":
+    """Read one update.
+
+    Raises:
+        InputError: If an entry is NaN or infinite.
+    """
+    update = delta.read(name)
+    if not update.isfinite().all():
+        raise InputError(
+            f"{delta.path}: the update of `{name}` has entries that are NaN or "
+            "infinite, which no edit is; run again with `model.dtype` float32"
+        )
+    return update
 
 
 def dtype_of(delta: DeltaFile, named: str | None = None) -> str:

@@ -14,7 +14,7 @@ from editing.algebra.low_rank import decompose
 from editing.base.settings import Settings
 from sims.console import open_console
 from sims.deltas.export import frobenius
-from sims.deltas.files import check_shapes, dtype_of, find_delta
+from sims.deltas.files import check_shapes, dtype_of, find_delta, read_update
 from sims.deltas.model_folders import follow, load_whole
 
 ENERGY = 0.99
@@ -96,7 +96,7 @@ def describe_updates(
     """Describe each update, against its weight if there is a model."""
     for name in follow(delta.shapes, "inspecting"):
         weight = None if model is None else model.get_parameter(name)
-        yield describe_update(name, delta.read(name), weight)
+        yield describe_update(name, read_update(delta, name), weight)
 
 
 def describe_update(name: str, update: Tensor, weight: Tensor | None) -> UpdateReport:

@@ -10,14 +10,15 @@ from rich.progress import track
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
 )
 
 from editing.base.errors import InputError
+from editing.models.loading import ModelError, load_weights
 from editing.sources.embedded import file_beside, resolve_model
 from sims.console import hush_libraries, open_console
+from sims.deltas.published import Published
 
 SHARD_SIZE = "5GB"
 
@@ -48,9 +49,9 @@ def load_whole(path: str, dtype: str) -> PreTrainedModel:
     hush_libraries()
     place = resolve_model(path)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch_dtype(dtype)
-        )
+        model = load_weights(place, dtype=torch_dtype(dtype))
+    except ModelError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise InputError(
             f"--model {path}: no causal language model can be loaded "
@@ -67,7 +68,11 @@ def first_line(error: Exception) -> str:
 
 
 def save_whole(
-    model: PreTrainedModel, source: str, folder: Path, max_shard_size: str
+    model: PreTrainedModel,
+    source: str,
+    folder: Path,
+    max_shard_size: str,
+    published: Published | None = None,
 ) -> None:
     """Write weights and configuration, and the rest of a model from another folder.
 
@@ -77,6 +82,7 @@ def save_whole(
             hub name, or ``embedded``.
         folder: Where to.
         max_shard_size: Largest file of weights.
+        published: The checkpoint of the model, if it holds more than `model`.
 
     Raises:
         InputError: If there is no tokenizer.
@@ -89,7 +95,10 @@ def save_whole(
             "wanted tokenizer files beside the weights"
         ) from None
     tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    if published is None:
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
+    else:
+        published.write(model, folder, max_shard_size)
     copy_companions(Path(resolve_model(source)), folder)
 
 

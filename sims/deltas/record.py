@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, ValidationError
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.files.atomic import write_whole
+from editing.files.text import read_text
 
 # A folder of its own: some servers load every *.safetensors beside a model.
 FOLDER = Path("edit")
@@ -75,6 +76,12 @@ class EditRecord(Settings):
         dtype: Precision of what is written.
         facts: What the delta's file tells of its run.
         changes: What became of each weight.
+        model_class: The class of transformers that the weights are named for.
+        tensors: How many tensors of the base's files are written as they were, edited
+            ones counted, where the text model is a part of them; None elsewhere.
+        earlier: Fingerprint of the delta that the base held already; None if none.
+        earlier_dtype: The precision that the earlier edit was written in.
+        carried: Whether the folder holds what undoes that earlier edit too.
         reversal_bytes: Size of what undoes the edit; None if it was not written.
     """
 
@@ -88,6 +95,11 @@ class EditRecord(Settings):
     dtype: str
     facts: dict[str, JsonValue] = Field(default_factory=dict)
     changes: tuple[WeightChange, ...]
+    model_class: str | None = None
+    tensors: int | None = None
+    earlier: str | None = None
+    earlier_dtype: str | None = None
+    carried: bool = False
     reversal_bytes: int | None = None
 
     @property
@@ -154,7 +166,7 @@ def read_record(folder: Path) -> EditRecord | None:
     if not path.is_file():
         return None
     try:
-        return EditRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return EditRecord.model_validate_json(read_text(path))
     except (OSError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

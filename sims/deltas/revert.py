@@ -11,8 +11,15 @@ from editing.algebra.fingerprints import fingerprint_model
 from editing.algebra.reversal import bound_of_rounding, subtract, undo
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
-from server.report.data import create_output_folder, refuse_existing
-from sims.deltas.files import check_shapes, dtype_of, find_delta, public_name
+from server.output import create_output_folder, refuse_existing
+from sims.deltas.earlier import check_order, restore_edits
+from sims.deltas.files import (
+    check_shapes,
+    dtype_of,
+    find_delta,
+    public_name,
+    read_update,
+)
 from sims.deltas.model_folders import (
     SHARD_SIZE,
     check_shard_size,
@@ -24,6 +31,7 @@ from sims.deltas.model_folders import (
     stored_dtype,
     torch_dtype,
 )
+from sims.deltas.published import find_published
 from sims.deltas.record import EditRecord, read_record, render_card
 from sims.deltas.reversal_files import find_reversal, load_reversals
 
@@ -82,23 +90,19 @@ def revert_delta(
     """Write the model as it was before a delta was added.
 
     Exact where the folder holds what `apply_delta` kept; elsewhere the delta is
-    subtracted, and what that comes to is said.
-
-    Raises:
-        InputError: If an input cannot be read, or the delta is not the one applied.
+    subtracted, and what that comes to is said. An `InputError` says so if an input
+    cannot be read, or the delta is not the latest one applied.
     """
     refuse_existing(output)
     check_shard_size(max_shard_size)
     delta = find_delta(delta_path)
     record = read_record(model_path)
-    if record is not None and record.delta != delta.fingerprint():
-        raise InputError(
-            f"{delta.path} is not the delta in {model_path} (fingerprint "
-            f"{record.delta[:12]}…); give the one that was applied"
-        )
+    if record is not None:
+        check_order(record, delta.fingerprint(), delta.path, model_path)
     dtype = record.dtype if record is not None else stored_dtype(model_path)
     edited = load_whole(str(model_path), dtype)
     check_shapes(delta, edited)
+    whole = find_published(edited, str(model_path), delta.shapes)
     untouched = record is None or record.edited == fingerprint_model(edited)
     kept = load_reversals(model_path) if record is not None and untouched else {}
     ran_in = dtype_of(delta, dtype) if record is None else record.run_dtype
@@ -107,8 +111,10 @@ def revert_delta(
     with create_output_folder(output) as draft:
         bound = restore_weights(edited, delta, kept, torch_dtype(ran_in))
         found = check_restoration(edited, delta, record, bound, changed=not untouched)
-        save_whole(edited, str(model_path), draft, max_shard_size)
-        words = {"name": public_name(str(model_path)), "verdict": found.say()}
+        save_whole(edited, str(model_path), draft, max_shard_size, whole)
+        earlier = restore_edits(model_path, draft)
+        words: dict[str, object] = {"earlier": earlier}
+        words |= {"name": public_name(str(model_path)), "verdict": found.say()}
         words |= {"delta": delta.fingerprint(), "dtype": found.dtype}
         write_whole(draft / "README.md", render_card("reverted.md.j2", **words))
         share_files(draft)
@@ -148,7 +154,7 @@ def restore_weights(
     bound = 0.0
     for name in follow(delta.shapes, "restoring"):
         weight = model.get_parameter(name)
-        update = stored_way(name, delta.read(name), model).to(ran_in)
+        update = stored_way(name, read_update(delta, name), model).to(ran_in)
         bound = max(bound, bound_of_rounding(weight, update))
         reversal = find_reversal(kept, name)
         if reversal is None:

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from editing.base.errors import InputError
-from server.report.data import create_output_folder
+from server.output import create_output_folder
 
 ALWAYS = ("localhost", "127.0.0.1")
 """Names by which the machine itself reaches the server; every certificate has them."""

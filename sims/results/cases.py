@@ -4,7 +4,6 @@ Three writers are understood: this project, MEMIT (``<n>_edits-case_<id>.json``)
 CollabEdit, which puts MEMIT's object under ``global_edit`` or ``collaborative_edit``.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from editing.base.errors import InputError
+from editing.base.validation import find_faults
 from editing.evaluation.cases import sum_cases
+from editing.files.text import parse_json, read_text
 
 CASE_NAME = re.compile(r"(?:\d+_edits-)?case_(\d+)\.json")
 RUN_NAME = re.compile(r"run_(\d+)")
@@ -67,6 +68,7 @@ class Post(_Written):
     locality_questions_correct: list[Tokens] = []
     locality_questions_unchanged: list[Tokens] = []
     portability_questions_correct: list[Tokens] = []
+    objects_agree: bool = False
     ngram_entropy: float | None = None
     reference_score: float | None = None
     essence_score: float | None = None
@@ -273,7 +275,7 @@ def read_case(path: Path) -> dict[str, dict[str, float]]:
         CaseFileError: If the file is not JSON or a field is missing or wrong.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_text(path))
     except OSError as error:
         raise CaseFileError(f"cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
@@ -298,10 +300,8 @@ def _measure(value: object, number: int, level: str = "") -> dict[str, float]:
     try:
         case = Case.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in (level, *first["loc"]) if part != "")
-        reason = first["msg"].removeprefix("Value error, ")
-        raise CaseFileError(f"`{field}`: {reason}" if field else reason) from None
+        fault = find_faults(error, Case, within=level)[0]
+        raise CaseFileError(str(fault)) from None
     if case.case_id != number:
         raise CaseFileError(f"`case_id` is {case.case_id}, and the name says {number}")
     metrics = case.measure()

@@ -1,6 +1,5 @@
 """Judge a model, edited or not, by the prompts of edit requests."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,20 +7,23 @@ from pathlib import Path
 from editing.algebra.deltas import applied
 from editing.base.errors import InputError
 from editing.evaluation.cases import (
-    Case,
+    CaseRecord,
     evaluate_requests,
     predict_locality,
     sum_cases,
 )
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.files.atomic import write_whole
+from editing.files.json_text import dump_json
 from editing.hyperparameters.choice import load_named
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
+from editing.requests.joining import TargetSpace
 from editing.sources.embedded import resolve_model, resolve_source
+from server.monitoring.events import PhaseProgress
 from server.report.tables import headings, write_number
-from sims.console import ProgressEvent, Show, hush_libraries, open_console, showing
+from sims.console import Show, hush_libraries, open_console, showing
 from sims.deltas.files import check_shapes, find_delta
 from sims.results.measures import (
     Measures,
@@ -42,6 +44,7 @@ def evaluate_with_delta(
     device: str = "cpu",
     hyperparameters: str | None = None,
     zsre_target: ZsreTarget = "answers",
+    target_space: TargetSpace = "auto",
     measures: Measures | None = None,
 ) -> None:
     """Write the metrics and cases of a model, with a delta if one is given, to a file.
@@ -56,6 +59,7 @@ def evaluate_with_delta(
         hyperparameters: A file or preset that names the model's modules, where its
             folder has none and its family is not known.
         zsre_target: Which field of zsRE's records was edited in.
+        target_space: Whether a space is put between prompts and targets.
         measures: What is measured beside the requests' prompts.
 
     Raises:
@@ -65,7 +69,7 @@ def evaluate_with_delta(
         raise InputError(f"{output} exists and is never overwritten; name another file")
     place = resolve_model(model_path)
     source = resolve_source(str(requests), place, "requests.json", "--requests")
-    asked = read_requests(source, zsre_target=zsre_target)
+    asked = read_requests(source, zsre_target=zsre_target, target_space=target_space)
     wanted = measures or Measures()
     sources = read_sources(wanted, source)
     hush_libraries()
@@ -88,7 +92,7 @@ def evaluate_with_delta(
         "cases": cases,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, json.dumps(result, indent=2) + "\n")
+    write_whole(output, dump_json(result, 2) + "\n")
     show_metrics(metrics, output)
     show_beside(unedited, beside, note_texts(wanted, cases))
 
@@ -100,14 +104,14 @@ def evaluate_cases(
     sources: Sources,
     before: Sequence[Sequence[tuple[int, ...]]],
     show: Show,
-) -> list[Case]:
+) -> list[CaseRecord]:
     """Judge the requests' prompts, and the texts written for them if there shall be."""
     cases = evaluate_requests(
         model,
         asked,
         measures.evaluation,
         before=before,
-        on_batch=lambda done: show(ProgressEvent(phase="evaluation", done=done)),
+        on_batch=lambda done: show(PhaseProgress(phase="evaluation", done=done)),
     )
     if not measures.writes:
         return cases
@@ -120,7 +124,7 @@ def evaluate_cases(
         references=sources.references,
         target_ids=sources.target_ids,
         on_batch=lambda done: show(
-            ProgressEvent(phase="generation", done=done, total=total)
+            PhaseProgress(phase="generation", done=done, total=total)
         ),
     )
     return add_texts(cases, texts)

@@ -7,11 +7,12 @@ from typing import Any
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.evaluation.cases import Case, sum_cases
+from editing.evaluation.cases import CaseRecord, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.fluency import find_splitter
 from editing.evaluation.perplexity import read_surprise
 from editing.evaluation.references import References, read_references, read_target_ids
+from editing.files.text import read_text
 from editing.models.loading import EditableModel
 from sims.results.harness import TaskOptions, find_tasks, run_tasks
 
@@ -109,7 +110,7 @@ def read_sources(measures: Measures, requests: Path | str) -> Sources:
     text = None
     if measures.text is not None:
         try:
-            text = measures.text.read_text(encoding="utf-8")
+            text = read_text(measures.text)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"--perplexity {measures.text}: cannot be read as UTF-8 text "
@@ -137,7 +138,7 @@ def measure_beside(
     return found
 
 
-def note_texts(measures: Measures, cases: Sequence[Case]) -> list[str]:
+def note_texts(measures: Measures, cases: Sequence[CaseRecord]) -> list[str]:
     """Say with what entropies were counted, and what was left out."""
     if not measures.writes:
         return []

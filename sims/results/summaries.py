@@ -5,7 +5,7 @@ from pathlib import Path
 
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
-from server.report.data import refuse_existing
+from server.output import refuse_existing
 from sims.console import open_console
 from sims.results.averages import summarize_runs
 from sims.results.cases import Fault, Run, find_runs, join_runs

@@ -5,15 +5,14 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from editing.base.errors import InputError
 from editing.evaluation.metrics import GENERATED, KINDS
 from server.report.tables import (
     ABSENT,
+    SUCCESS_LEGEND,
     SUCCESSES,
     TableText,
     headings,
@@ -22,15 +21,16 @@ from server.report.tables import (
 )
 from sims.results.averages import Summary, SummaryRow
 from sims.results.cases import Fault
+from sims.tables import fit_tables
 
-MOST_FAULTS = 10
-WIDE = 10_000
-LONG_LABEL = 40
+MAX_FAULTS = 10
+WIDE = 10_000  # columns; no table of a file is split
 
 EXPLANATION = (
-    "Means over cases and then over runs, shares in per cent. After ± stands the "
+    "Means over cases and then over runs, shares in per cent. After ± is the "
     "standard deviation: over runs where several were averaged, else over the cases "
-    "of the one run. The score is the harmonic mean of the three successes."
+    "of the one run. The score is the harmonic mean of the three successes. "
+    f"{SUCCESS_LEGEND}."
 )
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Score and successes": ("score", *SUCCESSES),
@@ -40,7 +40,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "paraphrase_success.same_direction",
         "paraphrase_success.other_direction",
     ),
-    "Prompts that have the new object in truth": (
+    "Prompts whose true object is the new one": (
         "attribute_success",
         "attribute_acc",
         "attribute_diff",
@@ -53,11 +53,11 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "Generated text": GENERATED,
 }
-"""The tables for a terminal, which is too narrow for all columns side by side."""
+"""The tables for a terminal, which is too narrow for all columns at once."""
 
 
 def write_text(summary: Summary) -> str:
-    """Write the tables as a wide terminal would show them."""
+    """Return the tables as a wide terminal shows them."""
     console = Console(file=io.StringIO(), width=WIDE, color_system=None)
     draw(summary, console)
     assert isinstance(console.file, io.StringIO)
@@ -66,7 +66,7 @@ def write_text(summary: Summary) -> str:
 
 
 def write_markdown(summary: Summary) -> str:
-    """Write one table of all columns, and what was not read as a list."""
+    """Return one table of all columns, and a list of what was not read."""
     names = _present(summary, [name for names in SECTIONS.values() for name in names])
     heads = ["Results", "Cases", "± over", *headings(names)]
     rows = [_cells(row, names) for row in summary.rows]
@@ -77,7 +77,7 @@ def write_markdown(summary: Summary) -> str:
 
 
 def write_csv(summary: Summary) -> str:
-    """Write means and deviations in full; what was not read follows after ``#``."""
+    """Return means and deviations in full; what was not read follows after ``#``."""
     names = _present(summary, [name for names in SECTIONS.values() for name in names])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -106,7 +106,7 @@ def check_form(path: Path) -> None:
     """
     if path.suffix not in FORMS:
         raise InputError(
-            f"--output {path}: the ending says the form, one of {', '.join(FORMS)}"
+            f"--output {path}: the ending names the form, one of {', '.join(FORMS)}"
         )
 
 
@@ -114,14 +114,16 @@ def draw(summary: Summary, console: Console) -> None:
     """Print the tables, what ± means, and what was not read."""
     for title, columns in SECTIONS.items():
         names = _present(summary, columns)
-        if names:
-            console.print(_section(title, names, summary.rows))
+        if not names:
+            continue
+        for table in _section(title, names, summary.rows, console.width):
+            console.print(table)
     for line in (EXPLANATION, *list_faults(summary.faults)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def list_faults(faults: Sequence[Fault]) -> list[str]:
-    """Say how much was not read, and of the first of it what and why."""
+    """Return how much was not read, and what and why for the first of it."""
     if not faults:
         return []
     count = len(faults)
@@ -132,34 +134,24 @@ def list_faults(faults: Sequence[Fault]) -> list[str]:
     )
     lines = [
         " ".join(f"{shorten(fault.path)}: {fault.reason}".split())
-        for fault in faults[:MOST_FAULTS]
+        for fault in faults[:MAX_FAULTS]
     ]
-    more = [f"and {count - MOST_FAULTS} more"] if count > MOST_FAULTS else []
+    more = [f"and {count - MAX_FAULTS} more"] if count > MAX_FAULTS else []
     return [opening, *lines, *more]
 
 
 def shorten(path: Path) -> Path:
-    """Write a path as seen from here, if it lies below."""
+    """Return a path relative to the current folder, if it is below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _section(title: str, names: Sequence[str], rows: Sequence[SummaryRow]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    # Numbers keep their lines where the names leave them room.
-    short = max(len(row.label) for row in rows) <= LONG_LABEL
-    table.add_column("Results", overflow="fold", no_wrap=short)
-    for heading in ("Cases", "± over", *headings(names)):
-        table.add_column(heading, justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, _cells(row, names)))
-    return table
+def _section(
+    title: str, names: Sequence[str], rows: Sequence[SummaryRow], width: int
+) -> list[Table]:
+    heads = ["Results", "Cases", "± over", *headings(names, short=True)]
+    text = TableText(heads, [_cells(row, names) for row in rows], 1)
+    return fit_tables(text, width, title)
 
 
 def _present(summary: Summary, names: Sequence[str]) -> list[str]:

@@ -3,10 +3,9 @@
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -16,21 +15,20 @@ from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.base.errors import InputError
 from editing.covariance.cache import user_cache
 from editing.covariance.texts import check_local_text
+from editing.files.json_text import dump_json
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
-from editing.models.token_rows import tokenize_target, tokenize_text
+from editing.models.token_rows import BARE, tokenize_rewrite
 from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import locate_embedded, resolve_model
 from server.app import choose_folder
 from server.config import RunConfig, read_scenario
-from server.report.data import (
-    create_output_folder,
-    read_report,
-    refuse_existing,
-)
-from server.report.tables import write_bytes
+from server.monitoring.events import EVENTS
+from server.output import create_output_folder, refuse_existing
+from server.report.data import read_report
+from server.report.tables import list_warnings, write_bytes
 from sims.console import (
-    ProgressEvent,
+    Follower,
     following,
     open_console,
     tabulate,
@@ -60,7 +58,6 @@ from strategies.partitioning.partitions import check_supply
 from strategies.scenario import FEDERATED, FlatValue, flatten
 
 PRIVATE_HOME, CACHE = "COLLABEDIT_HOME", "COLLABEDIT_CACHE"
-PROGRESS = "progress.jsonl"
 
 
 def run_job(
@@ -128,6 +125,7 @@ def execute(
     *,
     resume: bool = False,
     verbose: bool = False,
+    advise: bool = True,
     console: Console | None = None,
 ) -> None:
     """Run a scenario and leave a whole folder of results, or one to resume.
@@ -138,33 +136,26 @@ def execute(
     """
     check_early(config, folder, engine)
     config = name_run(config, folder, engine)
-    with (
-        unfinished_folder(folder, config, resume=resume) as draft,
-        tempfile.TemporaryDirectory(prefix="collabedit-") as scratch,
-    ):
-        # What is not of this machine cannot write to a folder that is.
-        progress = (draft if has_own_nodes(engine) else Path(scratch)) / PROGRESS
-        flat = flatten(complete(config, draft, progress))
+    with unfinished_folder(folder, config, resume=resume) as draft:
+        flat = flatten(complete(config, draft))
         run = choose_engine(engine, draft, verbose=verbose)
         places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
         with (
-            following(progress, console or open_console(stderr=True)) as finish,
+            following(draft / EVENTS, console or open_console(stderr=True)) as follower,
             environment(places),
-            advising(draft, engine, "compare" if config.run.compare else "run"),
+            advising(draft, engine, "compare" if config.run.compare else "run")
+            if advise
+            else nullcontext(),
         ):
-            carry_out(run, flat, config.parties.count, finish)
+            carry_out(run, flat, config.parties.count, follower)
         take_results(draft / WRITTEN)
         gather_cases(draft / PARTIES, draft, config.run.rounds)
-        (draft / PROGRESS).unlink(missing_ok=True)
 
 
 def carry_out(
-    run: Run,
-    flat: Mapping[str, FlatValue],
-    parties: int,
-    finish: Callable[[], ProgressEvent | None],
+    run: Run, flat: Mapping[str, FlatValue], parties: int, follower: Follower
 ) -> None:
-    """Run, and turn an error that the server told of into one of ours.
+    """Run, and raise the error with which the server ended the run.
 
     Raises:
         InputError: If the server refused what the run was given.
@@ -173,20 +164,25 @@ def carry_out(
     try:
         run(flat, parties)
     except RunFailedError as failure:
-        told = finish()
-        if told is None or told.error is None:
+        end = follower.finish()
+        if end is None or end.error is None:
             raise
-        if told.kind == "input":
-            raise InputError(told.error) from None
-        raise RunFailedError(f"{told.error} ({failure})") from None
-    told = finish()
-    if told is not None and told.error is not None:
-        raise RunFailedError(told.error)
+        if end.cause == "input":
+            raise InputError(end.error) from None
+        raise RunFailedError(f"{end.error} ({failure})") from None
+    end = follower.finish()
+    if end is not None and end.error is not None:
+        raise RunFailedError(end.error)
+
+
+def execute_trial(config: RunConfig, folder: Path, engine: str) -> None:
+    """Run a trial of a study, which says itself how it is resumed."""
+    execute(config, folder, engine, advise=False)
 
 
 def execute_quietly(config: RunConfig, folder: Path, engine: str) -> None:
-    """Run a scenario beside others, whose progress would be mixed up with its own."""
-    execute(config, folder, engine, console=Console(quiet=True))
+    """Run a trial at the same time as others, without showing its progress."""
+    execute(config, folder, engine, advise=False, console=Console(quiet=True))
 
 
 @contextmanager
@@ -237,7 +233,7 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
                 file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
             for line in lines if number == rounds else ():
                 case = json.loads(line)
-                text = json.dumps(case, indent=1, ensure_ascii=False)
+                text = dump_json(case, 1)
                 (place / f"case_{case['case_id']}.json").write_text(text, "utf-8")
     if (private / RULINGS).is_file():
         shutil.copy(private / RULINGS, folder / RULINGS)
@@ -275,8 +271,8 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     planted = [
         request
         for number in range(1, config.run.rounds + 1)
-        for hand in shares.in_round(number)
-        for request in hand.rivals
+        for own in shares.in_round(number)
+        for request in own.contradictions
     ]
     check_fit(resolve_model(config.model.path), [*shares.pool, *planted])
 
@@ -289,8 +285,8 @@ def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
     """
     tokenizer, longest = load_tokenizer(model_path)
     for request in requests:
-        row = tokenize_text(tokenizer, request.rewrite_prompt)
-        length = len(row.ids) + len(tokenize_target(tokenizer, request.target_new))
+        row, target = tokenize_rewrite(tokenizer, BARE, request)
+        length = len(row.ids) + len(target)
         if length > longest:
             raise InputError(
                 f"Request {request.case_id}: subject, prompt and target take {length} "
@@ -298,14 +294,13 @@ def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
             )
 
 
-def complete(config: RunConfig, draft: Path, progress: Path) -> RunConfig:
+def complete(config: RunConfig, draft: Path) -> RunConfig:
     """Fill in where the model lies, and where all that the run writes goes."""
     model = config.model.model_copy(update={"path": resolve_model(config.model.path)})
     output = config.output.model_copy(
         update={
             "directory": str(draft / WRITTEN),
             "checkpoint": str(draft / CHECKPOINT),
-            "progress": str(progress),
             "watch": str(draft),
         }
     )
@@ -341,10 +336,14 @@ def chosen_cache() -> Path:
 def show_results(folder: Path, console: Console) -> None:
     """Print the comparison, who is missing from it, and where the whole report lies."""
     report = read_report(folder / "report.json")
-    console.print(tabulate(report))
+    console.print(tabulate(report, console.width))
+    for warning in list_warnings(report):
+        console.print(
+            f"Warning: {warning}", soft_wrap=True, highlight=False, markup=False
+        )
     for run in report.runs:
         for number, metrics in enumerate(run.metrics, start=1):
-            missing = [f"node {each.node}, {each.reason}" for each in metrics.refusals]
+            missing = [f"{each.label}: {each.reason}" for each in metrics.refusals]
             if missing:
                 line = f"{run.merge}, round {number} without: {'; '.join(missing)}"
                 console.print(line, soft_wrap=True, highlight=False, markup=False)

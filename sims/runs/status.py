@@ -1,4 +1,4 @@
-"""How a run stands, for its operator."""
+"""The status of a run, for its operator."""
 
 import json
 import time
@@ -12,94 +12,90 @@ from rich.table import Table
 from rich.text import Text
 
 from editing.base.errors import InputError
-from server.monitoring.status import (
-    SILENT_SECONDS,
-    STATUS,
-    PartyStatus,
-    RunStatus,
-    now_utc,
-    read_status,
-)
+from server.monitoring.events import EVENTS, now_utc
+from server.monitoring.status import PartyStatus, RunStatus, read_status
+from server.monitoring.stream import BEAT_SECONDS
 from server.monitoring.watching import UNFINISHED
 from sims.runs.unfinished import CONNECTED, KEPT
 
 WATCH_SECONDS = 2.0
-"""How often a run that is watched is looked at."""
+"""How often the status of a watched run is computed."""
 
 _MISSING = "–"
 
 
-def find_status(folder: Path) -> Path:
-    """Find the status of a run by its folder, or by that of a run under way.
+def find_events(folder: Path) -> Path:
+    """Find a run's file of events by its folder, or by that of the unfinished run.
 
     Raises:
         InputError: If there is none.
     """
     for place in (folder.with_name(folder.name + UNFINISHED), folder):
-        if (place / STATUS).is_file():
-            return place / STATUS
+        if (place / EVENTS).is_file():
+            return place / EVENTS
         if place.is_dir() and place.name.endswith(UNFINISHED):
             raise InputError(
-                f"{place}: the run there has not said anything yet; look again in a "
-                "minute. If it stays so, the command that began it says why"
+                f"{place}: the run has not recorded an event yet; try again in a "
+                "minute. If nothing changes, see the output of the command that "
+                "started it"
             )
     raise InputError(
-        f"{folder}: no run lies here, and none is under way in {folder.name}"
-        f"{UNFINISHED}; wanted a folder with a file {STATUS} in it, such as "
+        f"{folder}: there is no run here, and no unfinished one in {folder.name}"
+        f"{UNFINISHED}; wanted a folder that holds {EVENTS}, such as "
         "results/collabedit/run_000"
     )
 
 
 def show_status(folder: Path, console: Console, *, as_json: bool, watch: bool) -> bool:
-    """Print how a run stands, and again until it ends if it is watched.
+    """Print the status of a run; if it is watched, again until the run ends.
 
     Args:
-        folder: Of the run, with or without ``.unfinished``.
+        folder: The run's, with or without ``.unfinished``.
         console: Where to print.
         as_json: Whether to print one JSON object a line instead of a table.
-        watch: Whether to go on until the run has ended.
+        watch: Whether to repeat until the run has ended.
 
     Returns:
-        Whether all is well: it is running, or has finished.
+        Whether the run is running and not silent, or has finished.
     """
     if as_json:
         return _follow_json(folder, console, watch=watch)
-    path = find_status(folder)
+    path = find_events(folder)
     status = read_status(path)
     if not watch:
         console.print(describe(status, path.parent, now_utc()), crop=False)
         return is_well(status, now_utc())
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            path = find_status(folder)
+            path = find_events(folder)
             status = read_status(path)
             live.update(describe(status, path.parent, now_utc()), refresh=True)
-            if not _goes_on(status):
+            if not _is_under_way(status):
                 return is_well(status, now_utc())
             time.sleep(WATCH_SECONDS)
 
 
 def _follow_json(folder: Path, console: Console, *, watch: bool) -> bool:
     while True:
-        status = read_status(find_status(folder))
+        status = read_status(find_events(folder))
         line = to_json(status, now_utc())
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if not watch or not _goes_on(status):
+        if not watch or not _is_under_way(status):
             return is_well(status, now_utc())
         time.sleep(WATCH_SECONDS)
 
 
-def _goes_on(status: RunStatus) -> bool:
+def _is_under_way(status: RunStatus) -> bool:
     return status.state == "running" and not status.is_silent(now_utc())
 
 
 def is_well(status: RunStatus, now: datetime) -> bool:
-    """Whether nobody need look after the run."""
+    """Return whether the run needs no attention."""
     return status.state != "failed" and not status.is_silent(now)
 
 
 def to_json(status: RunStatus, now: datetime) -> str:
-    """Write the status in one line, and whether the run is silent."""
+    """Return the status in one line, and whether the run is silent."""
     return json.dumps(
         {**status.model_dump(mode="json"), "silent": status.is_silent(now)},
         ensure_ascii=False,
@@ -107,12 +103,12 @@ def to_json(status: RunStatus, now: datetime) -> str:
 
 
 def describe(status: RunStatus, place: Path, now: datetime) -> Group:
-    """Lay a status out for people.
+    """Lay a status out for a terminal.
 
     Args:
-        status: How the run stands.
+        status: The run's.
         place: The folder that it was read from.
-        now: By which times are counted.
+        now: The present time.
     """
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(status, now):
@@ -148,12 +144,11 @@ def _count_seen(status: RunStatus) -> int:
 
 def _lay_out(status: RunStatus, now: datetime) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("party", "node", "last seen", "last error"):
+    for heading in ("party", "last seen", "last error"):
         table.add_column(heading, overflow="fold")
     for each in status.parties:
-        party = _MISSING if each.party < 0 else str(each.party)
         seen = _MISSING if each.seen is None else _time(each.seen, now)
-        table.add_row(party, str(each.node), seen, Text(_error(each, now)))
+        table.add_row(Text(each.label), seen, Text(_error(each, now)))
     return table
 
 
@@ -165,7 +160,7 @@ def _error(party: PartyStatus, now: datetime) -> str:
 
 
 def _time(then: datetime, now: datetime) -> str:
-    """Say when, and how long ago that is."""
+    """Return a time, and how long ago that is."""
     ago = max(int((now - then).total_seconds()), 0)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         if ago >= size or unit == "s":
@@ -174,32 +169,32 @@ def _time(then: datetime, now: datetime) -> str:
 
 
 def advise(status: RunStatus, place: Path, now: datetime) -> list[str]:
-    """Say what is wrong, if anything is, and what to do about it."""
+    """Return what is wrong, if anything is, and what to do about it."""
     if status.state == "failed":
-        return [f"The run failed: {status.reason}", how_to_go_on(place)]
+        return [f"The run failed: {status.reason}", how_to_resume(place)]
     if not status.is_silent(now):
         return []
     minutes = int((now - status.updated).total_seconds() / 60)
     return [
-        f"The run says nothing for {minutes} min (it should every "
-        f"{SILENT_SECONDS / 6:.0f} s): its server was probably stopped.",
-        how_to_go_on(place),
+        f"The run has given no sign of life for {minutes} min (it should every "
+        f"{BEAT_SECONDS:.0f} s): its server was probably stopped.",
+        how_to_resume(place),
     ]
 
 
-def how_to_go_on(place: Path) -> str:
-    """Name the command that goes on with a stopped run."""
+def how_to_resume(place: Path) -> str:
+    """Return the command that resumes a stopped run."""
     if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
         command = f"python -m sims {_command(place)} --resume {place}{_nodes(place)}"
-        return f"To go on from its last whole round: {command}"
+        return f"To resume it after the last completed round: {command}"
     return (
-        "To go on from its last whole round, start it again with the same settings, if "
-        "it had `output.checkpoint`."
+        "To resume it after the last completed round, start it again with the same "
+        "settings, if they name an `output.checkpoint`."
     )
 
 
 def _nodes(place: Path) -> str:
-    """The option that names real nodes, if the run was begun with them."""
+    """Return the option that names real nodes, if the run was started with them."""
     try:
         kept = json.loads((place / CONNECTED).read_text(encoding="utf-8"))
         return f" --connection {kept['connection']}"
@@ -208,7 +203,7 @@ def _nodes(place: Path) -> str:
 
 
 def _command(place: Path) -> str:
-    """Whether the run was begun by `run` or `compare`."""
+    """Return which of `run` and `compare` started the run."""
     try:
         kept = json.loads((place / KEPT).read_text(encoding="utf-8"))
         return "compare" if kept["run"]["compare"] else "run"

@@ -9,9 +9,9 @@ from editing.base.errors import InputError
 from editing.files.atomic import write_whole
 from editing.files.lock import locked
 from server.config import RunConfig
+from server.monitoring.events import EVENTS
 from server.monitoring.watching import UNFINISHED as UNFINISHED
-from server.monitoring.watching import WATCHED
-from server.report.data import refuse_existing
+from server.output import refuse_existing
 from sims.errors import RunLostError
 
 # What lies in it meanwhile: results as the server writes them, its checkpoints, what
@@ -22,7 +22,7 @@ CONNECTED = "connection.json"
 """Which run of which SuperLink writes into it, if that is not one of ours."""
 
 RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK, CONNECTED})
-"""What a run goes on from; all but that and `WATCHED` is made again."""
+"""What a run resumes from; all but that and `EVENTS` is made again."""
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def unfinished_folder(
 
 def clear_drafts(draft: Path) -> None:
     """Remove results that were half written or gathered when the run was stopped."""
-    kept = RESUMABLE | WATCHED
+    kept = RESUMABLE | {EVENTS}
     remove(path for path in draft.glob("*") if path.name not in kept)
 
 

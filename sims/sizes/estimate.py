@@ -3,7 +3,7 @@
 With ``L`` edited layers of ``d_out × d_in``, ``n`` requests of a party in a round,
 ``P`` parties, and ``b`` bytes a number of the model's precision. Statistics and solves
 are in float64, so 8 bytes a number. Messages also hold the job, 1 to 2 kB of JSON,
-which is counted as `JOB_BYTES`. What a run really sends is in its ``exchanges.jsonl``.
+which is counted as `JOB_BYTES`. What a run really sends is in its ``events.jsonl``.
 """
 
 from dataclasses import dataclass

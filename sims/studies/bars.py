@@ -1,4 +1,4 @@
-"""Bars of a study: groups side by side, or shares on top of each other."""
+"""Bars of a study: groups side by side, or stacked shares."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,12 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from server.report.plots import COLOURS, add_axes, render
+from server.report.plots import COLOURS, INK, add_axes, render
 from sims.studies.plots import Panel
 
 GROUP_WIDTH = 0.84
 LEAST_WIDTH = 9.0
-INK = "#333333"
 NEUTRAL = "#C9CFD6"
 
 

@@ -8,8 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from editing.files.atomic import write_whole
+from editing.files.json_text import dump_json
 from server.report.frame import fill_frame
-from server.report.tables import TableText, headings, markdown_table, write_number
+from server.report.tables import (
+    SUCCESS_LEGEND,
+    TableText,
+    headings,
+    markdown_table,
+    write_number,
+)
 from sims.studies.study import Figure, Study, TrialResult
 
 CONTENT = """\
@@ -17,13 +24,14 @@ CONTENT = """\
 <h1>{{ title }}</h1>
 <p class="facts">{{ question }}</p>
 <p>{{ finding }}</p>
+{%- if legend %}<p class="facts">{{ legend }}.</p>{% endif %}
 </header>
 {%- for figure in figures %}
 <section>
 <h2>{{ figure.title }}</h2>
 <p class="facts">{{ figure.caption }}</p>
-<img src="{{ figure.picture }}" alt="{{ figure.title }}; the numbers are in \
-{{ figure.file }}.">
+<div class="scroll"><img src="{{ figure.picture }}" \
+alt="{{ figure.title }}; the numbers are in {{ figure.file }}."></div>
 <div class="scroll" tabindex="0" role="region" aria-label="{{ figure.title }}"><table>
 <thead><tr>{% for head in figure.text.heads %}<th scope="col">{{ head }}</th>\
 {% endfor %}</tr></thead>
@@ -79,7 +87,7 @@ def write_page(
         "trials": [describe(result, folder) for result in results],
         "rows": json.loads(frame.to_json(orient="records")),
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
+    text = dump_json(record, 2)
     write_whole(folder / "study.json", text + "\n")
     write_whole(folder / "report.md", render_markdown(study, figures, finding, account))
     write_whole(folder / "report.html", render_html(study, figures, finding, account))
@@ -108,6 +116,7 @@ def render_html(
         title=study.title,
         question=study.question,
         finding=finding,
+        legend=explain_successes(figures),
         figures=[
             {
                 "title": figure.title,
@@ -128,12 +137,20 @@ def render_markdown(
     study: Study, figures: Sequence[Figure], finding: str, account: Account
 ) -> str:
     """Write the page without its pictures."""
+    legend = explain_successes(figures)
     parts = [f"# {study.title}", study.question, finding]
+    parts += [f"{legend}."] if legend else []
     for place, figure in enumerate(figures, start=1):
         parts += [f"## {figure.title}", f"{figure.caption} Numbers: {file_of(place)}."]
         parts.append(markdown_table(lay_out(figure.table)))
     parts += ["## Run it again", f"```sh\n{account.command}\n```"]
     return "\n\n".join([*parts, f"It took {write_seconds(account.seconds)}."]) + "\n"
+
+
+def explain_successes(figures: Sequence[Figure]) -> str:
+    """Return what ES, PS and NS mean, if a table or caption shows a success."""
+    shown = [word for each in figures for word in (each.caption, *map(str, each.table))]
+    return SUCCESS_LEGEND if any("uccess" in word for word in shown) else ""
 
 
 def file_of(place: int) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from server.report.plots import COLOURS, MARKERS, render
+from server.report.plots import COLOURS, GRID, MARKERS, render
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.1
 MOST_ACROSS = 2
@@ -82,7 +82,7 @@ def draw_panel(
         axes.plot(mean.index, mean.to_numpy(), label=name, color=colour, marker=marker)
         places |= set(mean.index)
     axes.set_title(panel.title, fontsize=10)
-    axes.grid(axis="y", color="#E3E6EA")
+    axes.grid(axis="y", color=GRID)
     if len(places) <= FEW_POINTS:
         axes.set_xticks(sorted(places))
     if panel.per_cent:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from editing.requests.conflicts import read_conflicts
 from editing.requests.edit_request import EditRequest, RequestError, read_requests
-from editing.requests.forms.published import recognise
+from editing.requests.forms.recognise import recognise
 from editing.requests.records import read_records
 from editing.sources.embedded import resolve_model, resolve_source
 from server.config import RunConfig
@@ -34,10 +34,12 @@ def read_pool(config: RunConfig) -> list[EditRequest]:
     )
     if not holds_conflicts(source):
         asked = config.requests
-        return read_requests(source, asked.limit, asked.zsre_target, asked.skip)
+        return read_requests(
+            source, asked.limit, asked.zsre_target, asked.skip, asked.target_space
+        )
     if config.requests.skip:
         raise RequestError(f"{source}: `requests.skip` leaves out no conflicts.")
-    pairs = read_conflicts(source, config.requests.limit)
+    pairs = read_conflicts(source, config.requests.limit, config.requests.target_space)
     return [each for pair in pairs for each in (pair.right, pair.conflicting)]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.models.loading import EditableModel
-from editing.models.token_rows import tokenize_target, tokenize_text
+from editing.models.token_rows import tokenize_continuation
 from sims.world.people import Fact, World
 from sims.world.vocabulary import Phrasing
 
@@ -50,7 +50,5 @@ def _continuation(
     model: EditableModel, world: World, question: Question
 ) -> Continuation:
     prompt = question.phrasing.prompt.format(world.names[question.fact.person])
-    return Continuation(
-        tokenize_text(model.tokenizer, prompt),
-        tokenize_target(model.tokenizer, question.fact.answer),
-    )
+    answer = question.fact.answer
+    return Continuation(*tokenize_continuation(model.tokenizer, prompt, answer))

@@ -16,9 +16,10 @@ from editing.algebra.deltas import add_deltas, applied
 from editing.algebra.statistics import LayerStatistics
 from editing.covariance.covariance import compute_covariance
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.files.json_text import dump_json
 from editing.hyperparameters.config import Hyperparameters, Plan, read_context_templates
 from editing.memit.pipeline import read_pairs
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel, load_editable_model
 from editing.requests.edit_request import EditRequest, read_requests, sample_requests
 from editing.sources.embedded import resolve_model
@@ -75,7 +76,7 @@ class Bench:
         layers = sorted({layer for layers in LAYERS for layer in layers})
         self.documents = len(texts)
         self.moments = compute_covariance(self.model, texts, layers, TEXT).moments
-        self._targets: dict[tuple[int, int, float], Float[Tensor, "n d_out"]] = {}
+        self._targets: dict[tuple[int, int, float], Targets] = {}
 
     def try_out(self, parameters: Hyperparameters) -> Trial:
         """Edit every draw with one choice of hyperparameters and judge it."""
@@ -105,7 +106,7 @@ class Bench:
         ]
         return reached[0], reached[1]["score"]
 
-    def _targets_of(self, draw: int, plan: Plan) -> Float[Tensor, "n d_out"]:
+    def _targets_of(self, draw: int, plan: Plan) -> Targets:
         """Targets depend on the last layer and the clamp alone; keep them."""
         parameters = plan.parameters
         key = (draw, parameters.layers[-1], parameters.clamp_norm_factor)
@@ -119,7 +120,7 @@ class Bench:
 def score_merge(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    targets: Float[Tensor, "n d_out"],
+    targets: Targets,
     plan: Plan,
     merge: Merge,
     moments: Mapping[int, Float[Tensor, "d_in d_in"]],
@@ -243,7 +244,7 @@ def write_search(
         "requests": PARTIES * REQUESTS_PER_PARTY,
         "trials": rows,
     }
-    (folder / "search.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "search.json").write_text(dump_json(record, 1) + "\n")
     (folder / "search.md").write_text(render_table(rows))
     values = json.dumps(chosen.model_dump(), indent=2)
     (folder / "hyperparameters.json").write_text(values + "\n")

@@ -1,6 +1,5 @@
 """Training of the embedded model: seeded, on CPU, written beside and then renamed."""
 
-import json
 import logging
 import math
 import random
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from editing.files.json_text import dump_json
 from editing.models.loading import EditableModel, make_editable
 from sims.world.batches import draw_batch
 from sims.world.objectives import Student, enroll, losses_of
@@ -219,4 +219,4 @@ def write_record(
             for each in kept
         ],
     }
-    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "training.json").write_text(dump_json(record, 1) + "\n")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from editing.base.errors import InputError
 from editing.files.atomic import create_private
+from editing.files.text import read_text
 from editing.requests.edit_request import EditRequest
 from editing.requests.normalise import normalise
 
@@ -83,7 +84,7 @@ def read_key(path: Path) -> bytes:
             refused in the same way.
     """
     try:
-        (text,) = path.read_text(encoding="ascii").split()
+        (text,) = read_text(path).split()
         key = bytes.fromhex(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None

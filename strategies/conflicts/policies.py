@@ -164,6 +164,27 @@ POLICIES: Mapping[PolicyName, Policy] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ConflictRules:
+    """What is compared, and which requests are kept.
+
+    Attributes:
+        policy: A name of `POLICIES`, or ``ignore`` to
+            look for no conflicts.
+        deduplicate: Whether equal requests of a round are edited once.
+        ranking: Parties, the best first, for ``priority``.
+    """
+
+    policy: str = "ignore"
+    deduplicate: bool = False
+    ranking: tuple[int, ...] = ()
+
+    @property
+    def finds_conflicts(self) -> bool:
+        """Whether conflicts are looked for."""
+        return self.policy != "ignore"
+
+
 def resolve(
     earlier: Iterable[Entry],
     new: Iterable[Entry],

@@ -1,4 +1,4 @@
-"""Which requests are whose: one source shared out among simulated parties."""
+"""Partition one source of requests across simulated parties."""
 
 import random
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from editing.requests.edit_request import EditRequest, RequestError, sample_requests
 from editing.sources.embedded import EMBEDDED
 from strategies.partitioning.planting import Planting, Shares
-from strategies.partitioning.splits import Split, deal, relation_of
+from strategies.partitioning.splits import Split, partition, relation_of
 from strategies.scenario import PartiesConfig, RequestsConfig
 
 
 def order_requests(
     pool: Sequence[EditRequest], config: RequestsConfig, split: str, *, draw: bool
 ) -> list[EditRequest]:
-    """Fix the order in which requests are shared out.
+    """Fix the order in which requests are partitioned.
 
     Args:
         pool: The source.
@@ -35,7 +35,7 @@ def order_requests(
 def share_requests(
     ordered: Sequence[EditRequest], parties: PartiesConfig, seed: int
 ) -> Shares:
-    """Share requests out among all parties, for as many rounds as they last.
+    """Partition requests across all parties, for as many rounds as they last.
 
     Args:
         ordered: All requests, as `order_requests` gives them.
@@ -44,7 +44,7 @@ def share_requests(
     """
     relations = [relation_of(request) for request in ordered]
     split = Split(parties.split, parties.alpha, seed)
-    rounds = deal(relations, parties.listed_sizes, split)
+    rounds = partition(relations, parties.listed_sizes, split)
     planting = Planting(parties.overlap, parties.planted_conflicts, seed)
     return Shares(ordered, parties.count, rounds, planting)
 
@@ -52,10 +52,10 @@ def share_requests(
 def check_supply(
     available: int, parties: PartiesConfig, rounds: int, source: str
 ) -> None:
-    """Hold the number of requests to what the parties are to take.
+    """Validate that there are as many requests as the parties are to take.
 
     Args:
-        available: How many requests there are to share out.
+        available: How many requests there are.
         parties: How many each party takes.
         rounds: In how many rounds.
         source: Where they come from, `requests.source`.

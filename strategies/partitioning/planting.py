@@ -1,8 +1,8 @@
-"""Plant overlap and conflict: requests that a second party makes too, or contradicts.
+"""Plant duplicate and conflicting requests at a second party.
 
-What is planted comes on top of what parties take from their source, which stays as it
-is: a run with planted requests differs from one without in these alone. All of it
-follows from the requests and a seed, round by round and party by party.
+Planted requests are added to what parties take from their source: a run with them
+differs from one without in these alone. All of it follows from the requests and a seed,
+round by round and party by party.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ import numpy as np
 from editing.requests.conflicts import conflicting
 from editing.requests.edit_request import EditRequest, RequestError
 from editing.requests.normalise import normalise
-from strategies.partitioning.splits import Places, Round, relation_of
+from strategies.partitioning.splits import Indices, Round, relation_of
 
 Amount: TypeAlias = int | float
-"""How many of a party's requests: a whole number counts them, any other is a share."""
+"""How many of a party's requests: a whole number of them, or a share."""
 
 Objects: TypeAlias = Mapping[str, Mapping[str, str]]
 """By relation, the objects that a source names: normalised, and as they are written."""
 
-PLANTING = 2
-"""Tells the draws of what is planted from others of the same seed."""
+PLANTING_STREAM = 2
+"""Separates the draws of planting from others of the same seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Planting:
     """How much of each party's requests of a round is planted at the next party.
 
     Attributes:
-        overlap: What the next party makes too, word for word.
-        conflicts: What the next party makes with another object.
+        overlap: Requests that the next party makes too, word for word.
+        conflicts: Requests that the next party makes with another object.
         seed: Draws which requests, and which objects.
     """
 
@@ -44,13 +44,13 @@ class Planting:
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class PartyRequests:
     """A party's new requests of a round.
 
     Attributes:
         own: From the source.
-        copies: Planted; another party's own requests, under numbers of their own.
-        rivals: Planted; another party's own requests with other objects.
+        copies: Planted; another party's own requests, under new numbers.
+        contradictions: Planted; another party's own requests with other objects.
 
     A planted request's number is above all of the source: that of its first request is
     the next one, and so on.
@@ -58,16 +58,16 @@ class Hand:
 
     own: tuple[EditRequest, ...] = ()
     copies: tuple[EditRequest, ...] = ()
-    rivals: tuple[EditRequest, ...] = ()
+    contradictions: tuple[EditRequest, ...] = ()
 
     @property
     def requests(self) -> tuple[EditRequest, ...]:
         """All of them, its own first."""
-        return self.own + self.copies + self.rivals
+        return self.own + self.copies + self.contradictions
 
 
 def planted_number(amount: Amount, size: int) -> int:
-    """How many requests an amount is, of so many; a share is rounded down."""
+    """How many requests an amount is, of `size`; a share is rounded down."""
     if isinstance(amount, int):
         return amount
     # Exact in the decimals that were written: 0.29 of 100 is 29.
@@ -87,7 +87,7 @@ def planted_sizes(
 
 
 def next_parties(sizes: Sequence[int]) -> dict[int, int]:
-    """Say of each party that has requests who is the next one that has some.
+    """Return the next party that has requests, for each that has some.
 
     After the last comes the first. A party that is alone in a round has no next one.
     """
@@ -99,12 +99,12 @@ def next_parties(sizes: Sequence[int]) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Shares:
-    """A source shared out among parties and rounds, with what is planted.
+    """A source partitioned across parties and rounds, with what is planted.
 
     Attributes:
         pool: The source.
         parties: How many parties there are.
-        rounds: Places in the source, by round and party, as far as it lasts.
+        rounds: Indices in the source, by round and party, as far as it lasts.
         planting: What is planted.
     """
 
@@ -113,56 +113,62 @@ class Shares:
     rounds: Sequence[Round]
     planting: Planting = Planting()
 
-    def in_round(self, number: int) -> tuple[Hand, ...]:
+    def in_round(self, number: int) -> tuple[PartyRequests, ...]:
         """New requests of each party in a round, which is counted from 1.
 
         Raises:
             RequestError: If too few requests can be contradicted.
         """
         if number > len(self.rounds):
-            return (Hand(),) * self.parties
+            return (PartyRequests(),) * self.parties
         places = self.rounds[number - 1]
-        planted: dict[int, Hand] = {}
+        planted: dict[int, PartyRequests] = {}
         for giver, taker in next_parties([len(own) for own in places]).items():
-            draw = np.random.default_rng((self.planting.seed, PLANTING, number, giver))
-            hand = self._plant(places[giver], draw)
+            draw = np.random.default_rng(
+                (self.planting.seed, PLANTING_STREAM, number, giver)
+            )
+            party_requests = self._plant(places[giver], draw)
             wanted = planted_number(self.planting.conflicts, len(places[giver]))
-            if len(hand.rivals) < min(wanted, len(places[giver])):
+            if len(party_requests.contradictions) < min(wanted, len(places[giver])):
                 raise RequestError(
                     f"{wanted} requests of party {giver} in round {number} shall be "
                     "contradicted, and the source names another object of the same "
-                    f"relation for {len(hand.rivals)} of them. Lower "
+                    f"relation for {len(party_requests.contradictions)} of them. Lower "
                     "`parties.planted-conflicts`, or name a larger source."
                 )
-            planted[taker] = hand
+            planted[taker] = party_requests
         own = [tuple(self.pool[place] for place in each) for each in places]
         return tuple(
-            replace(planted.get(party, Hand()), own=requests)
+            replace(planted.get(party, PartyRequests()), own=requests)
             for party, requests in enumerate(own)
         )
 
-    def _plant(self, places: Places, draw: np.random.Generator) -> Hand:
-        """Choose from a party's requests what the next one makes too, or contradicts.
+    def _plant(self, places: Indices, draw: np.random.Generator) -> PartyRequests:
+        """Choose which of a party's requests the next one copies, or contradicts.
 
         No request is chosen for both.
         """
         order = [places[index] for index in draw.permutation(len(places)).tolist()]
         wanted = planted_number(self.planting.conflicts, len(places))
-        rivals: dict[int, EditRequest] = {}
+        contradictions: dict[int, EditRequest] = {}
         for place in order if wanted else ():
             request = self.pool[place]
             others = other_objects(request, self._objects)
             if others:
                 target = others[int(draw.integers(len(others)))]
-                rivals[place] = conflicting(request, target, self._first + place)
-            if len(rivals) == wanted:
+                contradictions[place] = conflicting(
+                    request, target, self._first + place
+                )
+            if len(contradictions) == wanted:
                 break
-        copied = [place for place in order if place not in rivals]
+        copied = [place for place in order if place not in contradictions]
         copies = tuple(
             self.pool[place].model_copy(update={"case_id": self._first + place})
             for place in copied[: planted_number(self.planting.overlap, len(places))]
         )
-        return Hand(copies=copies, rivals=tuple(rivals.values()))
+        return PartyRequests(
+            copies=copies, contradictions=tuple(contradictions.values())
+        )
 
     @cached_property
     def _first(self) -> int:
@@ -174,7 +180,7 @@ class Shares:
 
 
 def objects_by_relation(pool: Sequence[EditRequest]) -> Objects:
-    """List what requests ask for and hold true, each object once in its relation."""
+    """List the new and true objects of requests, each once for its relation."""
     found: dict[str, dict[str, str]] = {}
     for request in pool:
         known = found.setdefault(relation_of(request), {})
@@ -185,7 +191,7 @@ def objects_by_relation(pool: Sequence[EditRequest]) -> Objects:
 
 
 def other_objects(request: EditRequest, objects: Objects) -> list[str]:
-    """Objects of its relation that a request neither asks for nor holds true."""
+    """Objects of its relation that are neither a request's new nor its true one."""
     own = {normalise(request.target_new), normalise(request.target_true or "")}
     known = objects[relation_of(request)]
     return [text for normal, text in known.items() if normal not in own]

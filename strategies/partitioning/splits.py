@@ -1,8 +1,8 @@
-"""Which requests are whose: the places of one source, split over parties and rounds.
+"""Partition the requests of one source across parties and rounds, by their indices.
 
-All of it follows from the order of the source, the sizes and a seed, and from nothing
-else, so that whoever computes it comes to the same. The whole source is split at once,
-for as many rounds as it can serve: how many of them are run changes nothing.
+The partition follows from the order of the source, the sizes and a seed alone, so that
+everyone who computes it gets the same. The whole source is partitioned at once, for as
+many rounds as it lasts: how many of them are run changes nothing.
 """
 
 from collections import deque
@@ -17,20 +17,20 @@ from editing.requests.edit_request import EditRequest
 
 SplitName: TypeAlias = Literal["contiguous", "shuffled", "relation", "dirichlet"]
 
-Places: TypeAlias = tuple[int, ...]
-"""Where requests stand in their source, counted from 0."""
+Indices: TypeAlias = tuple[int, ...]
+"""Positions of requests in their source, counted from 0."""
 
-Round: TypeAlias = tuple[Places, ...]
-"""What each party takes in a round."""
+Round: TypeAlias = tuple[Indices, ...]
+"""The indices of each party in a round."""
 
 Pieces: TypeAlias = list[list[int]]
-"""What is one party's, a list a relation."""
+"""One party's indices, a list for each relation."""
 
-Shelf: TypeAlias = dict[int, deque[list[int]]]
+BySize: TypeAlias = dict[int, deque[list[int]]]
 """A party's pieces by their size."""
 
-SHARES = 1
-"""Tells the draws of a split from others of the same seed."""
+SPLIT_STREAM = 1
+"""Separates the draws of a split from others of the same seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Split:
     """How a source is split.
 
     Attributes:
-        name: ``contiguous`` and ``shuffled`` take requests in the order they are given
-            in, rounds and parties in turn. ``relation`` and ``dirichlet`` first say
-            whose each request is, and then each party takes its own in turn.
+        name: ``contiguous`` and ``shuffled`` take requests in the given order, round by
+            round and party by party. ``relation`` and ``dirichlet`` first assign each
+            request to a party by its relation; each party then takes its own in order.
         alpha: The concentration of ``dirichlet``.
         seed: Draws what ``dirichlet`` draws; ``relation`` draws nothing.
     """
@@ -51,7 +51,7 @@ class Split:
 
     @property
     def in_turn(self) -> bool:
-        """Whether parties take requests as they come, whatever they are about."""
+        """Whether parties take requests in order, whatever their relation."""
         return self.name in {"contiguous", "shuffled"}
 
 
@@ -63,42 +63,42 @@ def relation_of(request: EditRequest) -> str:
     return request.relation_id or request.prompt
 
 
-def deal(
+def partition(
     relations: Sequence[str], listed: Sequence[Sequence[int]], split: Split
 ) -> tuple[Round, ...]:
-    """Deal the places of a source to parties, in as many rounds as it can serve.
+    """Partition the indices of a source across parties, for as many rounds as it lasts.
 
     Parties are disjoint and take the sizes asked for; the last round of a source that
     ends inside it is short. With ``relation`` and ``dirichlet`` a party first takes
-    what `find_homes` says is its own, and only where that is too little what others
-    have to spare (`move_spare`). Each party's total over all rounds weighs in both.
+    what `assign_relations` gave it, and only if that is too little, what others have to
+    spare (`move_spare`). Both weigh each party's total over all rounds.
 
     Args:
         relations: The relation of each request of the source, in its order.
         listed: Sizes of each party in each round; the last are those of later rounds.
         split: How.
     """
-    served = serve(listed, len(relations))
+    fitted = fit_sizes(listed, len(relations))
     if split.in_turn:
         rest = iter(range(len(relations)))
-        hands: list[Iterator[int]] = [rest for _ in listed[0]]
+        per_party: list[Iterator[int]] = [rest for _ in listed[0]]
     else:
         parties = range(len(listed[0]))
-        totals = [sum(sizes[party] for sizes in served) for party in parties]
-        order, homes = find_homes(relations, totals, split)
-        kept, moved = move_spare(homes, totals)
-        hands = [
+        totals = [sum(sizes[party] for sizes in fitted) for party in parties]
+        order, owned = assign_relations(relations, totals, split)
+        kept, moved = move_spare(owned, totals)
+        per_party = [
             iter([order[place] for place in (*sorted(chain(*own)), *more)])
             for own, more in zip(kept, moved, strict=True)
         ]
     return tuple(
-        tuple(tuple(islice(hands[party], size)) for party, size in enumerate(sizes))
-        for sizes in served
+        tuple(tuple(islice(per_party[party], size)) for party, size in enumerate(sizes))
+        for sizes in fitted
     )
 
 
-def deal_whole(relations: Sequence[str], parties: int, split: Split) -> Round:
-    """Deal all places of a source, where nobody asks for sizes.
+def partition_whole(relations: Sequence[str], parties: int, split: Split) -> Round:
+    """Partition all indices of a source, where no sizes are given.
 
     ``relation`` breaks no relation and ``dirichlet`` is as it was drawn, so that sizes
     come out as they may; the others are as equal as can be.
@@ -109,34 +109,34 @@ def deal_whole(relations: Sequence[str], parties: int, split: Split) -> Round:
     if split.in_turn:
         return tuple(tuple(range(*pair)) for pair in pairwise(ends))
     totals = [1] * parties if split.name == "dirichlet" else even
-    order, homes = find_homes(relations, totals, split)
-    return tuple(tuple(order[each] for each in sorted(chain(*own))) for own in homes)
+    order, owned = assign_relations(relations, totals, split)
+    return tuple(tuple(order[each] for each in sorted(chain(*own))) for own in owned)
 
 
-def serve(listed: Sequence[Sequence[int]], available: int) -> list[tuple[int, ...]]:
-    """Cut the sizes of all rounds to what there is, party by party.
+def fit_sizes(listed: Sequence[Sequence[int]], available: int) -> list[tuple[int, ...]]:
+    """Reduce the sizes of all rounds to what there is, party by party.
 
     Args:
         listed: Sizes by round and party; the last are those of all later rounds.
         available: How many requests there are.
     """
-    served: list[tuple[int, ...]] = []
+    fitted: list[tuple[int, ...]] = []
     while available > 0:
-        sizes = listed[min(len(served), len(listed) - 1)]
-        if len(served) >= len(listed) and not any(sizes):
-            break  # everybody has left
+        sizes = listed[min(len(fitted), len(listed) - 1)]
+        if len(fitted) >= len(listed) and not any(sizes):
+            break  # no party takes any more
         cut: list[int] = []
         for size in sizes:
             cut.append(min(size, available))
             available -= cut[-1]
-        served.append(tuple(cut))
-    return served
+        fitted.append(tuple(cut))
+    return fitted
 
 
-def find_homes(
+def assign_relations(
     relations: Sequence[str], totals: Sequence[int], split: Split
 ) -> tuple[list[int], list[Pieces]]:
-    """Say whose each request is, by its relation.
+    """Assign each request to a party, by its relation.
 
     Args:
         relations: The relation of each request of the source, in its order.
@@ -149,74 +149,74 @@ def find_homes(
     """
     if split.name == "relation":
         order = list(range(len(relations)))
-        return order, give_whole_relations(group(relations), totals)
-    draw = np.random.default_rng((split.seed, SHARES))
+        return order, assign_whole_relations(group(relations), totals)
+    draw = np.random.default_rng((split.seed, SPLIT_STREAM))
     order = draw.permutation(len(relations)).tolist()
     groups = group([relations[place] for place in order])
     return order, draw_shares(groups, totals, split.alpha, draw)
 
 
 def group(relations: Sequence[str]) -> Pieces:
-    """Put the places of each relation together, in the order of first appearance."""
+    """Group the indices by relation, in the order of first appearance."""
     found: dict[str, list[int]] = {}
     for place, relation in enumerate(relations):
         found.setdefault(relation, []).append(place)
     return list(found.values())
 
 
-def give_whole_relations(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
-    """Give whole relations to parties, by room or by fit.
+def assign_whole_relations(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
+    """Assign whole relations to parties, by room or by fit.
 
-    It is the way that leaves fewer parties without a relation of their own, or else the
-    one that breaks fewer relations once parties take their totals (`move_spare`), or
+    Of these the way that leaves fewer parties without a relation, or else the one that
+    breaks fewer relations once parties take their totals (`move_spare`), or
     else by room. The fewest breaks of all are a packing problem that this may miss.
     """
-    ways = (give_by_room(groups, totals), give_by_fit(groups, totals))
+    ways = (assign_by_room(groups, totals), assign_by_fit(groups, totals))
 
-    def judge(homes: list[Pieces]) -> tuple[int, int]:
-        empty = sum(not own for own in homes)
-        return empty, count_breaks(groups, *move_spare(homes, totals))
+    def rank(owned: list[Pieces]) -> tuple[int, int]:
+        empty = sum(not own for own in owned)
+        return empty, count_breaks(groups, *move_spare(owned, totals))
 
-    return min(ways, key=judge)
+    return min(ways, key=rank)
 
 
-def give_by_room(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
-    """Give the largest relation to the party with most room left, and so on.
+def assign_by_room(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
+    """Assign the largest relation to the party with most room left, and so on.
 
     Room is a party's total less what it was given. Of equal relations the one that
     appears first comes first, and of equal parties the first.
     """
-    homes: list[Pieces] = [[] for _ in totals]
+    owned: list[Pieces] = [[] for _ in totals]
     room = {party: total for party, total in enumerate(totals) if total}
     for members in sorted(groups, key=len, reverse=True) if room else ():
         party = max(room, key=lambda each: room[each])
         room[party] -= len(members)
-        homes[party].append(members)
-    return homes
+        owned[party].append(members)
+    return owned
 
 
-def give_by_fit(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
-    """Give each party relations that come as near to its total as any do from below.
+def assign_by_fit(groups: Pieces, totals: Sequence[int]) -> list[Pieces]:
+    """Assign to each party relations whose sum comes closest to its total from below.
 
-    Those that take least choose first, and who takes most has what is left. Of equal
-    choices it is the one with the larger relations.
+    Parties with small totals choose first, and the largest one has what is left. Of
+    equal choices it is the one with the larger relations.
     """
-    homes: list[Pieces] = [[] for _ in totals]
+    owned: list[Pieces] = [[] for _ in totals]
     present = [party for party, total in enumerate(totals) if total]
     rest = sorted(groups, key=len, reverse=True)
     order = sorted(present, key=lambda party: totals[party])
     for party in order[:-1]:
         chosen = set(fit([len(members) for members in rest], totals[party]))
-        homes[party] = [rest[place] for place in sorted(chosen)]
+        owned[party] = [rest[place] for place in sorted(chosen)]
         rest = [each for place, each in enumerate(rest) if place not in chosen]
     for party in order[-1:]:
-        homes[party] = rest
-    return homes
+        owned[party] = rest
+    return owned
 
 
 def fit(sizes: Sequence[int], total: int) -> Iterator[int]:
-    """Choose places whose sizes add up to as much of a total as any can."""
-    # A sum that the first sizes reach is a bit of a whole number.
+    """Choose the positions of sizes whose sum is as close to a total as possible."""
+    # Bit s is set if some of the first sizes add up to s.
     reached = [1]
     for size in sizes:
         within = (1 << (total + 1)) - 1
@@ -231,7 +231,7 @@ def fit(sizes: Sequence[int], total: int) -> Iterator[int]:
 def count_breaks(
     groups: Pieces, kept: Sequence[Pieces], given: Sequence[Sequence[int]]
 ) -> int:
-    """Count for each relation the parties that it is in, but for the first."""
+    """Count for each relation the parties that have it, less one."""
     relation = {place: number for number, own in enumerate(groups) for place in own}
     owners = [
         {relation[place] for place in chain(*own, more)}
@@ -243,17 +243,17 @@ def count_breaks(
 def draw_shares(
     groups: Pieces, totals: Sequence[int], alpha: float, draw: np.random.Generator
 ) -> list[Pieces]:
-    """Draw for each relation which share of it is whose: ``p ~ Dir(alpha · m · b)``.
+    """Draw each party's share of each relation: ``p ~ Dir(alpha · m · b)``.
 
     Of ``m`` parties, ``b`` is each one's part of the sum of totals. Where they are
     equal it is ``1 / m``, and the draw is ``Dir(alpha)`` as Yurochkin et al. have it
     (arXiv 1905.12022). A relation of ``n`` requests is cut at ``p₁ n``, ``(p₁ + p₂) n``
     and so on, rounded, so that no share is off by more than one request.
     """
-    homes: list[Pieces] = [[] for _ in totals]
+    owned: list[Pieces] = [[] for _ in totals]
     present = [party for party, total in enumerate(totals) if total]
     if not present:
-        return homes
+        return owned
     base = np.array([totals[party] for party in present], dtype=np.float64)
     base *= len(present) / base.sum()
     for members in groups:
@@ -262,14 +262,14 @@ def draw_shares(
         ends = pairwise([0, *cuts, len(members)])
         for party, (start, end) in zip(present, ends, strict=True):
             if end > start:
-                homes[party].append(members[start:end])
-    return homes
+                owned[party].append(members[start:end])
+    return owned
 
 
 def move_spare(
-    homes: Sequence[Pieces], totals: Sequence[int]
+    owned: Sequence[Pieces], totals: Sequence[int]
 ) -> tuple[list[Pieces], Pieces]:
-    """Move requests from parties that have more than they take to those with too few.
+    """Move requests from parties with a surplus to parties with a lack.
 
     Each move is as large as can be, from the end of one relation of one party. So only
     as many requests move as must. Of ``m`` parties, at most ``m - 1`` moves break what
@@ -277,53 +277,53 @@ def move_spare(
     last one both or leaves a surplus.
 
     Args:
-        homes: What is each party's, a list a relation; no fewer than all take.
+        owned: What is each party's, a list a relation; no fewer than all take.
         totals: How many each party takes.
 
     Returns:
         What each party keeps, and what it is given, in the order of the moves.
     """
-    kept = [[list(piece) for piece in pieces] for pieces in homes]
+    kept = [[list(piece) for piece in pieces] for pieces in owned]
     given: Pieces = [[] for _ in totals]
-    shelves = [shelve(own) for own in kept]
+    by_size = [group_by_size(own) for own in kept]
     spare = [
-        sum(map(len, own)) - total for own, total in zip(homes, totals, strict=True)
+        sum(map(len, own)) - total for own, total in zip(owned, totals, strict=True)
     ]
     for party in [party for party, more in enumerate(spare) if more < 0]:
         while spare[party] < 0:
-            count, giver, size = find_move(shelves, spare, -spare[party])
-            piece = shelves[giver][size].popleft()
-            if not shelves[giver][size]:
-                del shelves[giver][size]
+            count, giver, size = find_move(by_size, spare, -spare[party])
+            piece = by_size[giver][size].popleft()
+            if not by_size[giver][size]:
+                del by_size[giver][size]
             given[party] += piece[-count:]
             del piece[-count:]
             if piece:
-                shelves[giver].setdefault(len(piece), deque()).append(piece)
+                by_size[giver].setdefault(len(piece), deque()).append(piece)
             spare[giver] -= count
             spare[party] += count
     return kept, given
 
 
-def shelve(pieces: Pieces) -> Shelf:
-    """Sort pieces by how many requests they have."""
-    found: Shelf = {}
+def group_by_size(pieces: Pieces) -> BySize:
+    """Group pieces by their number of requests."""
+    found: BySize = {}
     for piece in pieces:
         found.setdefault(len(piece), deque()).append(piece)
     return found
 
 
 def find_move(
-    shelves: Sequence[Shelf], spare: Sequence[int], lack: int
+    by_size: Sequence[BySize], spare: Sequence[int], lack: int
 ) -> tuple[int, int, int]:
     """Find the largest move: how many, from whom, and from a piece of which size.
 
     Of equal moves it is the first that moves a whole piece, or else the first.
     """
     moves = []
-    for giver, shelf in enumerate(shelves):
+    for giver, sizes_of_giver in enumerate(by_size):
         most = min(lack, spare[giver])
         if most > 0:
-            size = most if most in shelf else max(shelf)
+            size = most if most in sizes_of_giver else max(sizes_of_giver)
             moves.append((min(most, size), size <= most, giver, size))
     count, _, giver, size = max(moves, key=lambda move: move[:2])
     return count, giver, size

@@ -1,4 +1,4 @@
-"""Statistics of one exchange, added up as they come and dropped."""
+"""Aggregation of the statistics of one exchange, as the replies arrive."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -7,14 +7,14 @@ from flwr.app import Message
 
 from editing.algebra.encodings import decode
 from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
-from strategies.rounds.limits import check_same_edits
+from strategies.rounds.limits import validate_same_edits
 from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer
 from strategies.wire.messages import read_statistics
 
 
 class Aggregation:
-    """What the parties sent of some layers in one exchange.
+    """The parties' statistics of the layers of one exchange.
 
     For a merge that needs their sum alone, memory does not grow with their number.
     """
@@ -23,56 +23,56 @@ class Aggregation:
         self,
         number: int,
         layers: Sequence[int],
-        known: Mapping[int, EditedLayer],
+        edited: Mapping[int, EditedLayer],
         needs: Literal["sum", "each"] = "sum",
     ) -> None:
-        """Begin with nobody.
+        """Start without any party.
 
         Args:
             number: The round.
-            layers: What was asked for.
-            known: All edited layers.
+            layers: The layers of the exchange.
+            edited: All edited layers.
             needs: Whether the parties' statistics are added up or kept apart.
         """
         self._number, self._needs = number, needs
-        self._layers = {layer: known[layer] for layer in layers}
+        self._layers = {layer: edited[layer] for layer in layers}
         self._parts: dict[int, list[LayerStatistics]] = {each: [] for each in layers}
 
-    def add(self, reply: Message) -> None:
-        """Take in what a party sent.
+    def decode(self, reply: Message) -> dict[int, LayerStatistics]:
+        """Decode and validate every layer of a reply, once.
 
-        If any of it cannot be right, nothing is taken, and a `StatisticsError` says
-        what is wrong.
+        An invalid layer is a `StatisticsError` that names it.
         """
-        if len(self._layers) > 1:  # one layer at a time is in memory
-            for layer in self._layers:
-                self._decode(layer, reply)
+        return {layer: self._decode(layer, reply) for layer in self._layers}
+
+    def add(self, statistics: Mapping[int, LayerStatistics]) -> None:
+        """Add what `decode` made of one party's reply."""
         for layer, parts in self._parts.items():
-            part = self._decode(layer, reply)
             if self._needs == "sum" and parts:
-                parts[0] = parts[0] + part
+                parts[0] = parts[0] + statistics[layer]
             else:
-                parts.append(part)
+                parts.append(statistics[layer])
 
     def add_all(self, replies: Iterable[Message], registry: PartyRegistry) -> None:
-        """Take in what comes, and refuse who sends what cannot be right."""
+        """Add valid replies, and refuse the parties whose replies are invalid."""
         edits = registry.outcomes[self._number].edits
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
-                check_same_edits(reply, self._layers, edits.get(node))
-                self.add(reply)
+                statistics = self.decode(reply)
+                validate_same_edits(statistics, edits.get(node))
             except StatisticsError as error:
                 registry.refuse(self._number, node, str(error))
             else:
+                self.add(statistics)
                 registry.count_statistics(self._number, reply)
 
     def statistics(self, layer: int) -> Sequence[LayerStatistics]:
-        """What was sent of a layer: the sum, or each in the order of the replies."""
+        """Return a layer's statistics: the sum, or each in the order of the replies."""
         return self._parts[layer]
 
     def pooled(self, layer: int) -> LayerStatistics:
-        """The sum of what was sent of a layer."""
+        """Return the sum of a layer's statistics."""
         return pool(self._parts[layer])
 
     def _decode(self, layer: int, reply: Message) -> LayerStatistics:

@@ -1,4 +1,4 @@
-"""One exchange: messages out, replies back, each put down to its node."""
+"""One exchange: messages out, replies back, one reply from each node."""
 
 import gc
 import logging
@@ -12,22 +12,22 @@ from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 
 from strategies.rounds.spool import IN_MEMORY_BYTES, Spool
-from strategies.wire.messages import LACKING, Phase, read_failure
+from strategies.wire.failures import MISSING_UPDATES, read_failure
+from strategies.wire.messages import Phase
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""How often replies are asked for while some are missing, at first."""
+"""The first interval between two looks for replies."""
 
-POLL_AT_MOST_SECONDS = 0.5
-"""And after a while; an exchange that takes long is not asked about all the time."""
+LONGEST_POLL_SECONDS = 0.5
+"""The longest; the interval grows while no reply comes."""
 
-PATIENCE_SECONDS = 10.0
+QUIET_SECONDS = 10.0
 """How long parties are waited for before the log says so."""
 
-
 UNREACHABLE = "it cannot be reached: it was stopped, or its machine or network failed"
-"""What is said of a node that Flower has not heard from; it may come back."""
+"""The reason for a node that Flower has not heard from; it may come back."""
 
 ERRORS = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "its client could not be loaded",
@@ -36,20 +36,27 @@ ERRORS = {
     ErrorCode.MOD_FAILED_PRECONDITION: "its client failed",
     ErrorCode.CLIENT_APP_CRASHED: "its client process was killed (out of memory?)",
 }
-"""What Flower's errors say of a node, by their numbers."""
+"""The reason for each of Flower's error codes."""
 
 EXPIRED = {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}
-"""Errors of messages whose time is over."""
+"""Error codes of messages whose time to live is over."""
 
 OTHER_ERROR = "it failed with Flower's error"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A party that goes on no further, and why; the reason names nothing private."""
+    """A party that is left out of the rest of a round.
+
+    Attributes:
+        node: Flower's number of the node.
+        reason: Why; it quotes nothing private.
+        name: What log and report call the party.
+    """
 
     node: int
     reason: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,12 @@ class ExchangeRecord:
         phase: The message type.
         round: Counted from 1; 0 is before any edit.
         node: Flower's number of the node.
-        party: The party that it speaks for; −1 while nobody knows.
-        seconds: From the sending of the message to its reply, or to the end of waiting.
-        bytes_down: Content of the message.
-        bytes_up: Content of the reply; 0 if none came.
-        outcome: ``ok``, or why the party goes on no further; nothing private.
+        party: The party's number; −1 if it is not known.
+        seconds: From sending the message to its reply, or to the end of waiting.
+        bytes_down: Size of the message's content.
+        bytes_up: Size of the reply's content; 0 if there was no reply.
+        outcome: ``ok``, or why the party is left out; it quotes nothing private.
+        name: What log and report call the party.
     """
 
     phase: str
@@ -75,23 +83,20 @@ class ExchangeRecord:
     bytes_down: int
     bytes_up: int
     outcome: str
-
-
-OnExchange = Callable[[ExchangeRecord], None]
-"""Told what each exchange with each node took."""
+    name: str = ""
 
 
 def await_nodes(
     grid: Grid, count: int, timeout: float, enough: int, patience: float
 ) -> list[int]:
-    """Wait until so many nodes are there, and number them in ascending order.
+    """Wait until `count` nodes are connected, and return them in ascending order.
 
     Args:
-        grid: Flower's way to the nodes.
-        count: How many are expected.
-        timeout: Seconds to wait for them.
-        enough: How many will do once patience is over.
-        patience: For how many seconds all of them are waited for.
+        grid: Flower's connection to the nodes.
+        count: How many nodes are expected.
+        timeout: Seconds to wait before the run fails.
+        enough: How many suffice after `patience` seconds.
+        patience: Seconds to wait for all of them.
 
     Raises:
         AggregationError: If they do not come in time.
@@ -107,12 +112,12 @@ def await_nodes(
                 f"{enough} parties were expected and {len(found)} came within "
                 f"{timeout:g} s. Start the others{begun}."
             )
-        if silent and waited > PATIENCE_SECONDS:
+        if silent and waited > QUIET_SECONDS:
             silent = False
             logger.warning(
-                "waiting for %d parties (`parties.count`), %d are there: start the "
-                "others. A simulation makes as many as "
-                "`--federation-config 'num-supernodes=%d'` says",
+                "waiting for %d parties (`parties.count`), %d are connected: start the "
+                "others. In a simulation, set "
+                "`--federation-config 'num-supernodes=%d'`",
                 count,
                 len(found),
                 count,
@@ -123,28 +128,30 @@ def await_nodes(
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What became of the message to one node: a reply, or the reason why there is none.
+    """The result of sending one message: a reply, or the reason why there is none.
 
     Attributes:
-        message: The last one that the node was sent.
+        message: The last message that the node was sent.
         seconds: From the first sending to the reply, or to the end of waiting.
-        reply: What the node answered, unless it failed.
-        reason: Why the party goes on no further; nothing private.
+        reply: The node's answer, unless it failed.
+        reason: Why there is no answer; it quotes nothing private.
+        failure: The class of failure that the client reported, if it reported one.
     """
 
     message: Message
     seconds: float
     reply: Message | None = None
     reason: str | None = None
+    failure: str | None = None
 
     @property
     def node(self) -> int:
-        """Whose it is."""
+        """The node's number."""
         return self.message.metadata.dst_node_id
 
 
 Resend = Callable[[int], Message]
-"""Writes the message to a node again, with all that it may lack."""
+"""Writes the message to a node again, with all updates that it may lack."""
 
 
 def exchange(
@@ -153,24 +160,27 @@ def exchange(
     timeout: float,
     on_reply: Callable[[int], None] | None = None,
     resend: Resend | None = None,
+    label: Callable[[int], str] = str,
 ) -> Iterator[Arrival]:
-    """Send messages, one a node, and give what becomes of each, in their order.
+    """Send messages, one a node, and yield the result of each, in their order.
 
-    One reply is in memory at a time: whoever adds them up and drops them needs as much
-    for many parties as for few. Replies that come before their turn wait on disk, and
-    not with Flower, which forgets a reply once its message's time is over.
+    One reply is in memory at a time, so a caller that adds replies up and drops them
+    needs no more memory for many parties than for few. Replies that come before their
+    turn wait on disk, and not with Flower, which deletes a reply once its message's
+    time to live is over.
 
     Args:
-        grid: Flower's way to the nodes.
-        messages: In the order in which replies shall be summed.
+        grid: Flower's connection to the nodes.
+        messages: In the order in which replies are to be summed.
         timeout: Seconds to wait.
-        on_reply: Told the number of replies that are there.
-        resend: Asked once for a node that lacks updates which it was thought to hold.
+        on_reply: Called with the number of replies received so far.
+        resend: Called once for a node that lacks updates it was thought to hold.
+        label: Returns what the log calls a node.
     """
     nodes = [message.metadata.dst_node_id for message in messages]
     assert len(set(nodes)) == len(nodes)
     with Spool() as spool:
-        post = Post(grid, spool, timeout, on_reply, resend)
+        post = Post(grid, spool, timeout, on_reply, resend, label)
         post.push(messages)
         for node in nodes:
             arrival = post.wait_for(node)
@@ -178,12 +188,12 @@ def exchange(
             yield arrival
             del arrival
             if large:
-                # Flower's records refer to themselves, so they do not go by themselves.
+                # Flower's records hold reference cycles.
                 gc.collect()
 
 
 class Post:
-    """Messages under way, and replies that are there."""
+    """Messages that were sent, and replies that were received."""
 
     def __init__(
         self,
@@ -192,10 +202,11 @@ class Post:
         timeout: float,
         on_reply: Callable[[int], None] | None,
         resend: Resend | None,
+        label: Callable[[int], str],
     ) -> None:
-        """Begin with none."""
+        """Start without any message."""
         self._grid, self._spool, self._timeout = grid, spool, timeout
-        self._on_reply, self._resend = on_reply, resend
+        self._on_reply, self._resend, self._label = on_reply, resend, label
         self._started = time.monotonic()
         self._sent: dict[int, Message] = {}
         self._waiting: dict[str, int] = {}
@@ -203,7 +214,7 @@ class Post:
         self._resent: set[int] = set()
 
     def push(self, messages: Sequence[Message]) -> None:
-        """Send messages; pushing gives each its number."""
+        """Send messages; the grid gives each its id."""
         if not messages:
             return
         self._grid.push_messages(messages)
@@ -213,7 +224,7 @@ class Post:
             self._waiting[message.metadata.message_id] = node
 
     def wait_for(self, node: int) -> Arrival:
-        """Wait until a node has replied, or for as long as all of them have."""
+        """Wait until a node has replied, or until the timeout of the exchange."""
         pause = POLL_SECONDS
         while True:
             over = time.monotonic() > self._started + self._timeout
@@ -224,39 +235,40 @@ class Post:
                 pause = POLL_SECONDS
             else:
                 time.sleep(pause)
-                pause = min(1.1 * pause, POLL_AT_MOST_SECONDS)
+                pause = min(1.1 * pause, LONGEST_POLL_SECONDS)
         message = self._sent[node]
         late = f"it did not reply within {self._timeout:g} s"
         if node not in self._spool:
             seconds = time.monotonic() - self._started
             return Arrival(message, seconds, reason=late)
         reply, seconds = self._spool.take(node), self._seconds[node]
-        failed = reason_of(reply, late)
-        if failed is not None:
-            return Arrival(message, seconds, reason=failed)
-        return Arrival(message, seconds, reply)
+        reason = explain_invalid(reply, late)
+        if reason is None:
+            return Arrival(message, seconds, reply)
+        failure = None if reply.has_error() else read_failure(reply.content)
+        return Arrival(message, seconds, reason=reason, failure=failure)
 
     def _collect(self, wanted: int) -> bool:
-        """Take all replies that are there, one at a time; tells whether there was one.
+        """Pull all replies, one at a time; return whether there was one.
 
-        The one wanted comes last, because it stays in memory.
+        The one wanted is pulled last, because it stays in memory.
         """
         found = False
         waiting = sorted(self._waiting, key=lambda each: self._waiting[each] == wanted)
         for number in waiting:
             for reply in self._grid.pull_messages([number]):
-                found |= self._put_down(reply, wanted)
+                found |= self._accept(reply, wanted)
         return found
 
-    def _put_down(self, reply: Message, wanted: int) -> bool:
-        """File a reply under its node; the first one counts, and no other's."""
+    def _accept(self, reply: Message, wanted: int) -> bool:
+        """Keep the first reply to a message, if it is from the node it was sent to."""
         node = self._waiting.get(reply.metadata.reply_to_message_id)
-        # A node that is gone is answered for by the link, under the link's own number.
+        # The SuperLink answers for a node that is gone, under a number of its own.
         own = reply.has_error() or reply.metadata.src_node_id == node
         if node is None or not own:
             logger.warning(
-                "a reply that nobody waits for was left aside, of node %d",
-                reply.metadata.src_node_id,
+                "ignored an unexpected reply of %s",
+                self._label(reply.metadata.src_node_id),
             )
             return False
         del self._waiting[reply.metadata.reply_to_message_id]
@@ -269,33 +281,33 @@ class Post:
         return True
 
     def _send_again(self, node: int, reply: Message) -> bool:
-        """Give a node what it lacks, once."""
+        """Send a node all updates, once, if it reports that it lacks some."""
         if self._resend is None or node in self._resent or reply.has_error():
             return False
-        if read_failure(reply.content) != LACKING:
+        if read_failure(reply.content) != MISSING_UPDATES:
             return False
-        logger.info("node %d lacks updates, and is sent all of them", node)
+        logger.info("%s lacks updates, and is sent all of them", self._label(node))
         self._resent.add(node)
         self.push([self._resend(node)])
         return True
 
 
 def count_bytes(message: Message | None) -> int:
-    """Bytes of all values in a message's content; none of no message."""
+    """Return the bytes of all values in a message's content; 0 without a message."""
     if message is None:
         return 0
     return sum(record.count_bytes() for record in message.content.values())
 
 
-def reason_of(reply: Message, late: str) -> str | None:
-    """Say why a reply is none; nothing if it is one.
+def explain_invalid(reply: Message, late: str) -> str | None:
+    """Explain why a reply is invalid; None if it is valid.
 
     Args:
         reply: What came back.
-        late: What is said of a node that has not replied in time.
+        late: The reason for a node that did not reply in time.
     """
     if reply.has_error():
-        # The text of an error may hold paths or prompts of the party: only its number.
+        # An error's text may quote paths or prompts of the party, so it is not used.
         code = reply.error.code
         return late if code in EXPIRED else ERRORS.get(code, f"{OTHER_ERROR} {code}")
     failure = read_failure(reply.content)
@@ -303,9 +315,9 @@ def reason_of(reply: Message, late: str) -> str | None:
 
 
 def forget(grid: Grid, timeout: float) -> None:
-    """Have all nodes remove what they keep of the run; failures are only logged.
+    """Have all nodes remove their private files of the run; failures are only logged.
 
-    The run is over by then: a node that is gone keeps what its owner may remove.
+    A node that is gone by then keeps them until its owner removes them.
     """
     messages = [
         Message(
@@ -313,8 +325,11 @@ def forget(grid: Grid, timeout: float) -> None:
         )
         for node in sorted(grid.get_node_ids())
     ]
-    for arrival in exchange(grid, messages, timeout):
+    for number, arrival in enumerate(exchange(grid, messages, timeout), start=1):
         if arrival.reason is not None:
             logger.warning(
-                "node %d keeps its targets: %s", arrival.node, arrival.reason
+                "party %d of %d keeps its targets: %s",
+                number,
+                len(messages),
+                arrival.reason,
             )

@@ -1,24 +1,24 @@
-"""The most that an honest party can say of itself, as far as the server knows it.
+"""Upper bounds on what an honest party can send, as far as the server knows them.
 
 The settings say how many requests each party takes in a round and with how many further
 phrasings, so the counts that a party sends have an upper bound. They decide how much
 its statistics weigh (the bounds on norms are of means over them), and what the report
-says.
+shows.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from flwr.app import ConfigRecord, Message
+from flwr.app import Message
 from flwr.serverapp.exception import AggregationError
 from torch import Tensor
 
-from editing.algebra.statistics import StatisticsError
-from strategies.rounds.registry import PartyRegistry
+from editing.algebra.statistics import LayerStatistics, StatisticsError
 from strategies.scenario import PartiesConfig
-from strategies.wire.messages import TargetsReply, read_metrics
+from strategies.wire.messages import TargetsReply
+from strategies.wire.metrics import EvaluationSums, read_evaluation
 
 
 class OverflowingUpdateError(AggregationError):
@@ -27,14 +27,14 @@ class OverflowingUpdateError(AggregationError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a party can have and find at most; by default, anything.
+    """Upper bounds for one party; by default, none.
 
     Attributes:
-        parties: How many requests each of them takes in a round.
+        parties: How many requests each party takes in a round.
         phrasings: How many further phrasings are edited with a request.
         pooled: Whether one party stands for all.
-        residual_norm: Of the mean of ``‖z − h‖``.
-        residual_ratio: Of the mean of ``‖z − h‖ / ‖h‖``.
+        residual_norm: Largest mean of ``‖z − h‖``.
+        residual_ratio: Largest mean of ``‖z − h‖ / ‖h‖``.
     """
 
     parties: PartiesConfig | None = None
@@ -43,12 +43,12 @@ class Limits:
     residual_norm: float = math.inf
     residual_ratio: float = math.inf
 
-    def requests_of(self, number: int, place: int) -> float:
-        """The most requests that a party has in a round.
+    def requests_of(self, number: int, party: int) -> float:
+        """Return the most requests that a party has in a round.
 
         Args:
             number: The round, counted from 1.
-            place: The party; one that is not listed can have as many as any.
+            party: The party's number; one that is not listed can have as many as any.
         """
         if self.parties is None:
             return math.inf
@@ -57,37 +57,37 @@ class Limits:
         sizes = [sum(pair) for pair in zip(own, planted, strict=True)]
         if self.pooled:
             return float(sum(sizes))
-        return float(sizes[place] if 0 <= place < len(sizes) else max(sizes))
+        return float(sizes[party] if 0 <= party < len(sizes) else max(sizes))
 
-    def asked_until(self, number: int, place: int) -> dict[int, float]:
-        """The most requests of each round so far; of the first one before any edit."""
+    def requests_until(self, number: int, party: int) -> dict[int, float]:
+        """Return the most requests of each round so far; in round 0, of the first."""
         rounds = range(1, max(number, 1) + 1)
-        return {each: self.requests_of(each, place) for each in rounds}
+        return {each: self.requests_of(each, party) for each in rounds}
 
-    def check_requests(self, count: int, number: int, place: int) -> None:
-        """Refuse a party that speaks of more requests than it has in a round.
+    def validate_requests(self, count: int, number: int, party: int) -> None:
+        """Refuse a party that has more requests than it can in a round.
 
         Raises:
             StatisticsError: Saying how many it can have.
         """
-        most = self.requests_of(number, place)
+        most = self.requests_of(number, party)
         if count > most:
             raise StatisticsError(
                 f"it speaks of more requests than the {most:g} that it can have in "
                 f"round {number} (`parties.requests-per-round`)"
             )
 
-    def check_targets(self, told: TargetsReply, number: int, place: int) -> None:
-        """Refuse a party that speaks of too many requests, or of targets too far away.
+    def validate_targets(self, targets: TargetsReply, number: int, party: int) -> None:
+        """Refuse a party with too many requests, or with targets too far away.
 
         Raises:
             StatisticsError: If targets are farther away than any can be.
         """
-        examined = told.requests + told.known
-        self.check_requests(examined + told.left_out, number, place)
+        examined = targets.requests + targets.known
+        self.validate_requests(examined + targets.left_out, number, party)
         norm, ratio = self.residual_norm, self.residual_ratio
-        far = told.residual_norm > (examined * norm if examined else 0)
-        steep = told.residual_ratio > (examined * ratio if examined else 0)
+        far = targets.residual_norm > (examined * norm if examined else 0)
+        steep = targets.residual_ratio > (examined * ratio if examined else 0)
         if far or steep:
             raise StatisticsError(
                 "it speaks of targets that are farther away than any can be "
@@ -95,94 +95,77 @@ class Limits:
             )
 
     def count_edits(
-        self, reply: Message, told: TargetsReply, layers: Iterable[int]
+        self, statistics: Mapping[int, LayerStatistics], targets: TargetsReply
     ) -> int:
-        """How many edits a party's statistics are sums over: each request's phrasings.
+        """Return how many edits a party's statistics are sums over.
 
         Args:
-            reply: Holds the statistics.
-            told: What the party says of its requests; at least one is edited.
-            layers: Those that were asked for.
+            statistics: By layer.
+            targets: The party's summary of its requests; at least one is edited.
 
         Raises:
-            StatisticsError: If the requests cannot make as many.
+            StatisticsError: If the requests with their phrasings cannot make as many.
         """
-        counts = counts_of(reply, layers)
-        most = told.requests * (1 + self.phrasings)
-        for layer, count in counts.items():
-            if not told.requests <= count <= most:
+        most = targets.requests * (1 + self.phrasings)
+        for layer, each in statistics.items():
+            if not targets.requests <= each.count <= most:
                 raise StatisticsError(
-                    f"layer {layer}: a count of {count} does not go with "
-                    f"{told.requests} requests, which are {most} edits at most"
+                    f"layer {layer}: a count of {each.count} does not go with "
+                    f"{targets.requests} requests, which are {most} edits at most"
                 )
-        edits = next(iter(counts.values()), told.requests)
-        check_same_edits(reply, counts, edits)
+        edits = next(each.count for each in statistics.values())
+        validate_same_edits(statistics, edits)
         return edits
 
-    def read_metrics(
-        self, reply: Message, number: int, registry: PartyRegistry
-    ) -> dict[str, float]:
-        """Read metrics of no more requests than the party has asked for so far.
+    def read_evaluation(
+        self, reply: Message, number: int, party: int
+    ) -> EvaluationSums:
+        """Read metrics over no more requests than the party has had so far.
 
-        Others are a `StatisticsError`, see `strategies.wire.messages.read_metrics`.
+        Others are a `StatisticsError`, see `strategies.wire.metrics.decode_metrics`.
         """
-        place = registry.places.get(reply.metadata.src_node_id, -1)
-        return read_metrics(reply.content, self.asked_until(number, place))
+        return read_evaluation(reply.content, self.requests_until(number, party))
 
 
-def counts_of(reply: Message, layers: Iterable[int]) -> dict[int, int]:
-    """The counts of a party's statistics by layer; one that is not there is left out.
-
-    Whoever reads the statistics themselves refuses those that lack it.
-    """
-    facts = reply.content.config_records.get("facts", ConfigRecord())
-    found = {layer: facts.get(f"{layer}.count") for layer in layers}
-    return {layer: count for layer, count in found.items() if isinstance(count, int)}
-
-
-def check_same_edits(reply: Message, layers: Iterable[int], edits: int | None) -> None:
-    """Hold all layers of a round to one number of edits: they speak of the same ones.
+def validate_same_edits(
+    statistics: Mapping[int, LayerStatistics], edits: int | None
+) -> None:
+    """Validate that all layers of a round are sums over the same number of edits.
 
     Args:
-        reply: Holds the statistics.
-        layers: Those that were asked for.
-        edits: How many the party's first layer was a sum over; None if nobody knows.
+        statistics: By layer.
+        edits: The number in the party's first layer; None if it is not known.
 
     Raises:
-        StatisticsError: Naming the layer that has another.
+        StatisticsError: Naming the layer with another number.
     """
-    for layer, count in counts_of(reply, layers).items():
-        if edits is not None and count != edits:
+    for layer, each in statistics.items():
+        if edits is not None and each.count != edits:
             raise StatisticsError(
-                f"layer {layer}: a count of {count} was sent, and {edits} edits are "
-                "summed in other layers of the round"
+                f"layer {layer}: a count of {each.count} was sent, and {edits} edits "
+                "are summed in other layers of the round"
             )
 
 
 def require_finite(
-    delta: Mapping[str, Tensor], dtype: torch.dtype, registry: PartyRegistry
+    delta: Mapping[str, Tensor], dtype: torch.dtype, contributors: Sequence[str]
 ) -> None:
-    """Stop before an update goes out that would spoil everybody's model.
+    """Stop the run before an update with an invalid entry is sent out.
 
     Args:
         delta: All updates so far, by parameter name.
-        dtype: In what precision they go out.
-        registry: Knows who contributes to the last of them.
+        dtype: The precision in which they are sent.
+        contributors: The parties whose statistics are in the last of them.
 
     Raises:
-        OverflowingUpdateError: Naming who contributed.
+        OverflowingUpdateError: Naming the contributors.
     """
     for name, update in delta.items():
         if not update.to(dtype).isfinite().all():
             kind = str(dtype).removeprefix("torch.")
-            parties = [
-                f"node {node} (party {registry.places.get(node, -1)})"
-                for node in registry.active
-            ]
             raise OverflowingUpdateError(
-                f"The merged update of `{name}` has entries that are no numbers in "
-                f"{kind}. It is made of what these parties sent: "
-                f"{', '.join(parties)}. Lower `run.max-residual-ratio` or "
-                "`run.max-key-ratio` to have the one refused that is at fault, take it "
-                "out, or raise `prior.weight`."
+                f"The merged update of `{name}` has entries that are not finite in "
+                f"{kind}. These parties contributed to it: {', '.join(contributors)}. "
+                "Lower `run.max-residual-ratio` or `run.max-key-ratio` so that the one "
+                "at fault is refused, run without it, or raise `prior.weight`."
             )

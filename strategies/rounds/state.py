@@ -1,27 +1,29 @@
-"""What the server keeps of a layer, of a round, and between rounds."""
+"""The server's record of a layer, of a round, and of what carries over."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from flwr.app import ArrayRecord
 from torch import Tensor
 
 from editing.algebra.statistics import NormBounds
 from strategies.conflicts.policies import Entry
 from strategies.rounds.exchange import Refusal
 from strategies.rounds.memory import Memory
-from strategies.wire.messages import TargetsReply
+from strategies.wire.messages import OwnPrior, TargetsReply
+from strategies.wire.priors import write_prior
 
 
 @dataclass(frozen=True, slots=True)
 class EditedLayer:
-    """What the server must know of a layer that is edited.
+    """An edited layer.
 
     Attributes:
         weight: The parameter's name.
         d_out: Width of the hidden state.
         d_in: Width of the keys.
-        memory: The layer's prior, and what the rounds so far added to it.
-        bounds: How long a party's keys and residuals may be.
+        memory: The layer's prior, with the grams of the rounds so far.
+        bounds: Largest norms of a party's keys and residuals.
     """
 
     weight: str
@@ -33,13 +35,13 @@ class EditedLayer:
 
 @dataclass(frozen=True, slots=True)
 class RoundState:
-    """All that the next round depends on, as it is after a whole round.
+    """All that the next round depends on, after a completed round.
 
     Attributes:
         number: The round, counted from 1; 0 is before any edit.
         delta: All updates so far by parameter name, in float64.
-        grams: What is remembered of each layer, in float64.
-        history: Tokens of the requests that were edited, if tokens are compared.
+        grams: The memory of each layer, in float64.
+        history: Tokens of the requests edited so far, if tokens are compared.
     """
 
     number: int
@@ -50,23 +52,23 @@ class RoundState:
 
 @dataclass(slots=True)
 class RoundOutcome:
-    """What a round came to, besides its delta and metrics.
+    """The result of a round, apart from its delta and metrics.
 
     Attributes:
         refusals: Parties that were left out, and why.
-        bytes_up: Bytes of statistics that each party sent, by node.
-        told: What each party says of its requests, by node; a party that is refused
-            before the round is merged is taken out again.
-        edits: How many edits each party's statistics are sums over, by node. A request
-            with further phrasings is several.
+        bytes_up: Bytes of statistics that each node sent.
+        targets: Each node's summary of its targets. A party that is refused before the
+            round is merged is removed.
+        edits: How many edits each node's statistics are sums over. A request with
+            further phrasings is several.
         merged: Whether the round's update has been made.
         duplicates: Requests that were made more than once.
-        conflicts: Facts that were given different objects.
+        conflicts: Facts with more than one object.
     """
 
     refusals: list[Refusal] = field(default_factory=list)
     bytes_up: dict[int, int] = field(default_factory=dict)
-    told: dict[int, TargetsReply] = field(default_factory=dict)
+    targets: dict[int, TargetsReply] = field(default_factory=dict)
     edits: dict[int, int] = field(default_factory=dict)
     merged: bool = False
     duplicates: int = 0
@@ -74,61 +76,83 @@ class RoundOutcome:
 
     @property
     def requests(self) -> int:
-        """Requests that are edited, of all parties."""
-        return sum(each.requests for each in self.told.values())
+        """Number of edited requests of all parties."""
+        return sum(each.requests for each in self.targets.values())
 
     @property
     def known(self) -> int:
-        """Requests left out because the model holds them."""
-        return sum(each.known for each in self.told.values())
+        """Number of requests left out because the model knows them."""
+        return sum(each.known for each in self.targets.values())
 
     @property
     def left_out(self) -> int:
-        """Requests left out because of another party's."""
-        return sum(each.left_out for each in self.told.values())
+        """Number of requests left out because of another party's."""
+        return sum(each.left_out for each in self.targets.values())
 
     @property
     def examined(self) -> int:
-        """Requests that the sums of residuals are over."""
+        """Number of requests with a target."""
         return self.requests + self.known
 
     @property
     def residual_norm(self) -> float:
-        """Sum of ``‖z − h‖``."""
-        return sum(each.residual_norm for each in self.told.values())
+        """Sum of ``‖z − h‖`` over them."""
+        return sum(each.residual_norm for each in self.targets.values())
 
     @property
     def residual_ratio(self) -> float:
-        """Sum of ``‖z − h‖ / ‖h‖``."""
-        return sum(each.residual_ratio for each in self.told.values())
+        """Sum of ``‖z − h‖ / ‖h‖`` over them."""
+        return sum(each.residual_ratio for each in self.targets.values())
 
     @property
     def idle(self) -> list[int]:
-        """Parties that have no request in this round; that is no refusal."""
-        return [node for node, each in self.told.items() if has_none(each)]
+        """Nodes without a request in this round; that is not a refusal."""
+        return [node for node, each in self.targets.items() if has_none(each)]
 
     @property
-    def content(self) -> list[int]:
-        """Parties all of whose requests were left out; that is none either."""
+    def unedited(self) -> list[int]:
+        """Nodes all of whose requests were left out; nor is that."""
         return [
             node
-            for node, each in self.told.items()
+            for node, each in self.targets.items()
             if each.requests == 0 and not has_none(each)
         ]
 
     def refuse(self, refusal: Refusal) -> None:
-        """Note that a party goes on no further, and what it does not contribute."""
+        """Record that a party is left out, and drop what it would contribute."""
         self.refusals.append(refusal)
         if not self.merged:
-            self.told.pop(refusal.node, None)
+            self.targets.pop(refusal.node, None)
 
-    def missing(self) -> str:
-        """Say who is not taking part, and why."""
-        refused = [f"node {each.node}: {each.reason}" for each in self.refusals]
-        idle = [f"node {node}: it has no request" for node in self.idle]
+    def missing(self, label: Callable[[int], str]) -> str:
+        """List who takes no part, and why.
+
+        Args:
+            label: Returns the name of a node's party.
+        """
+        refused = [f"{label(each.node)}: {each.reason}" for each in self.refusals]
+        idle = [f"{label(node)}: it has no request" for node in self.idle]
         return "; ".join(refused + idle) or "nobody"
 
 
 def has_none(reply: TargetsReply) -> bool:
-    """Whether a party has no request at all."""
+    """Return whether a party has no request at all."""
     return reply.requests + reply.known + reply.left_out == 0
+
+
+def write_own_prior(
+    prior: OwnPrior | None, layers: Mapping[int, EditedLayer]
+) -> ArrayRecord:
+    """Pack what a party that solves alone cannot know of its prior.
+
+    Args:
+        prior: What the party solves against; None if it does not solve.
+        layers: All edited layers.
+    """
+    remembers = prior is not None and prior.memory_weight > 0
+    travels = prior is not None and prior.travels
+    memories = {layer: edited.memory for layer, edited in layers.items()}
+    return write_prior(
+        {layer: each.grams for layer, each in memories.items() if remembers},
+        {layer: each.covariance for layer, each in memories.items() if travels},
+    )

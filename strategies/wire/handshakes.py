@@ -1,44 +1,79 @@
-"""Handshakes: what a party says of itself before anything is computed."""
+"""Handshakes: each party's protocol, model, number and name, before any work."""
 
 from typing import Annotated
 
 from flwr.app import ConfigRecord, RecordDict
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from editing.algebra.statistics import StatisticsError
 from editing.base.settings import Settings
 from strategies.wire.messages import Job, ModelIdentity
 
 Version = Annotated[int, Field(ge=0, le=1_000_000)]
-"""A number of a protocol; a longer one is nobody's and only fills logs."""
+"""The number of a protocol; larger ones would only fill logs."""
 
-Party = Annotated[int, Field(ge=-1, lt=1_000_000)]
-"""A place among the parties; −1 is none."""
+FIRST_UNNUMBERED_ID = 1_000_000
+"""Ids of parties without a number begin here, after all numbers."""
+
+PartyNumber = Annotated[int, Field(ge=-1, lt=FIRST_UNNUMBERED_ID)]
+"""A party's number, by which sums are ordered; −1 is none."""
+
+LONGEST_NAME = 64
+"""Characters of the longest name of a party."""
+
+
+def validate_name(name: str) -> str:
+    """Refuse a name that could forge or break a log line.
+
+    Raises:
+        ValueError: If the name holds control, format or line-breaking characters, or
+            begins or ends with a space.
+    """
+    if not name.isprintable() or name != name.strip():
+        unprintable = [f"U+{ord(sign):04X}" for sign in name if not sign.isprintable()]
+        found = ", ".join(unprintable) or "a space at its beginning or end"
+        raise ValueError(
+            f"wanted a party's name of at most {LONGEST_NAME} printable characters, "
+            f"such as `hospital-a`; this one holds {found}"
+        )
+    return name
+
+
+PartyName = Annotated[
+    str, Field(max_length=LONGEST_NAME), AfterValidator(validate_name)
+]
+"""What a party is called in logs and reports; empty if it has no name."""
+
+
+class ModelMismatchError(StatisticsError):
+    """A party holds another model than the server."""
 
 
 class Handshake(Settings):
-    """What a client says of itself before anything is computed.
+    """What a client sends before anything is computed.
 
     Attributes:
         protocol: The client's `PROTOCOL_VERSION`.
         identity: Of the client's model.
-        party: Its place in sums, so that they do not depend on node numbers; −1 if the
+        party: The party's number, so that sums do not depend on node numbers; −1 if the
             node was given none.
+        name: What logs and reports call the party; empty if it has no name.
     """
 
     protocol: Version
     identity: ModelIdentity
-    party: Party
+    party: PartyNumber
+    name: PartyName = ""
 
 
 class _Protocol(BaseModel):
-    """What handshakes of all protocols have in common."""
+    """The field that handshakes of all protocols have."""
 
     protocol: Version
 
 
 def write_handshake(handshake: Handshake) -> RecordDict:
-    """Pack what a client says of itself."""
+    """Pack a handshake."""
     text = handshake.model_dump_json()
     return RecordDict({"handshake": ConfigRecord({"handshake": text})})
 
@@ -53,13 +88,13 @@ def read_handshake(content: RecordDict) -> Handshake:
         text = str(content.config_records["handshake"]["handshake"])
         return Handshake.model_validate_json(text)
     except (KeyError, ValidationError):
-        protocol = _told_protocol(content)
+        protocol = _protocol_of(content)
         of = "" if protocol is None else f", but of protocol {protocol}"
         raise StatisticsError(f"its handshake is not of this protocol{of}") from None
 
 
-def _told_protocol(content: RecordDict) -> int | None:
-    """The number of a protocol whose handshakes have other fields."""
+def _protocol_of(content: RecordDict) -> int | None:
+    """Return the protocol of a handshake with other fields, if it can be read."""
     try:
         text = str(content.config_records["handshake"]["handshake"])
         return _Protocol.model_validate_json(text).protocol
@@ -67,11 +102,12 @@ def _told_protocol(content: RecordDict) -> int | None:
         return None
 
 
-def check_handshake(handshake: Handshake, job: Job) -> None:
-    """Hold a party to the server's protocol and model.
+def validate_handshake(handshake: Handshake, job: Job) -> None:
+    """Validate that a party has the server's protocol and model.
 
     Raises:
-        StatisticsError: Naming what differs.
+        StatisticsError: If its protocol is another.
+        ModelMismatchError: If its model is another, naming what differs.
     """
     if handshake.protocol != job.protocol:
         raise StatisticsError(
@@ -80,7 +116,7 @@ def check_handshake(handshake: Handshake, job: Job) -> None:
         )
     different = job.identity.differences(handshake.identity)
     if different:
-        raise StatisticsError(
+        raise ModelMismatchError(
             f"its model differs from the server's in: {', '.join(different)}; give it "
             "the same files in the same precision (`model-path`, `model.dtype`)"
         )

@@ -4,31 +4,22 @@ Every message carries the whole job, because in deployment each one meets a new 
 The model never travels, and neither do requests, prompts, subjects or targets.
 """
 
-import math
-import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    MetricRecord,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from pydantic import Field, NonNegativeInt, ValidationError
 
 from editing.algebra.encodings import EncodedStatistics, Encoding
 from editing.algebra.statistics import StatisticsError
 from editing.base.errors import InputError
-from editing.base.foreign_text import show_foreign
 from editing.base.settings import Settings
-from editing.evaluation.metrics import RANGES, MetricSums
 from editing.hyperparameters.config import Plan
 from strategies.wire.arrays import to_array, to_tensors
 from strategies.wire.updates import write_updates
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 """Changes with the meaning of any message."""
 
 
@@ -43,34 +34,6 @@ class Phase(StrEnum):
     MEMORY = "train.memory"
     EVALUATE = "evaluate.requests"
     FORGET = "query.forget"
-
-
-Failure = Literal[
-    "another protocol version",
-    "another model",
-    "another covariance",
-    "updates that are missing",
-    "requests that are missing",
-    "a file of requests that holds none",
-    "requests that are malformed",
-    "requests that changed during the round",
-    "requests that cannot be used",
-    "texts that cannot be used",
-    "a model that cannot be loaded",
-    "not enough memory",
-    "no room on its disk",
-    "files that it cannot use",
-    "arithmetic that failed",
-    "an error of the program",
-]
-"""All that a client says of what went wrong; the rest stays in its own log."""
-
-LACKING: Failure = "updates that are missing"
-"""What a node says that does not hold the updates that it was thought to hold."""
-
-
-METRIC_NAME = re.compile(r"round\.([0-9]{1,9})\.(sum|count)\.(.+)")
-"""A metric of the requests of one round, as it is called on the wire."""
 
 
 class ProtocolError(InputError):
@@ -256,28 +219,6 @@ def read_statistics(content: RecordDict, layer: int, number: int) -> EncodedStat
     return EncodedStatistics(str(encoding), tensors, count)
 
 
-def write_failure(failure: Failure) -> RecordDict:
-    """Pack the class of what went wrong, and nothing else."""
-    return RecordDict({"failure": ConfigRecord({"kind": failure})})
-
-
-def read_failure(content: RecordDict) -> str | None:
-    """The class of what went wrong, if something did.
-
-    A text that is no `Failure` is not passed on: it may say anything.
-    """
-    record = content.config_records.get("failure")
-    if record is None:
-        return None
-    kind = record.get("kind")
-    return str(kind) if kind in get_args(Failure) else "a failure without a name"
-
-
-def write_metrics(metrics: Mapping[str, float]) -> RecordDict:
-    """Pack numbers."""
-    return RecordDict({"metrics": MetricRecord({**metrics})})
-
-
 def write_targets_reply(reply: TargetsReply) -> RecordDict:
     """Pack what a party says of its targets."""
     return RecordDict({"targets": ConfigRecord({"targets": reply.model_dump_json()})})
@@ -300,85 +241,3 @@ def write_contribution(
 ) -> RecordDict:
     """Pack what a party says of its targets, and the first statistics made of them."""
     return RecordDict({**write_targets_reply(reply), **write_statistics(parts, number)})
-
-
-def write_evaluation(by_round: Mapping[int, MetricSums]) -> RecordDict:
-    """Pack metrics of the requests of each round, as sums and counts."""
-    named: dict[str, float] = {}
-    for number, total in by_round.items():
-        for name, value in total.sums.items():
-            named[f"round.{number}.sum.{name}"] = value
-            named[f"round.{number}.count.{name}"] = float(total.counts[name])
-    return write_metrics(named)
-
-
-def read_evaluation(record: Mapping[str, object]) -> dict[int, MetricSums]:
-    """Undo `write_evaluation`, for a record that `read_metrics` found sound."""
-    sums: dict[int, dict[str, float]] = {}
-    counts: dict[int, dict[str, int]] = {}
-    for name, value in record.items():
-        _, number, kind, metric = name.split(".", 3)
-        if kind == "sum":
-            sums.setdefault(int(number), {})[metric] = float(str(value))
-        else:
-            counts.setdefault(int(number), {})[metric] = round(float(str(value)))
-    return {number: MetricSums(sums[number], counts[number]) for number in sorted(sums)}
-
-
-def read_metrics(
-    content: RecordDict, asked: Mapping[int, float] | None = None
-) -> dict[str, float]:
-    """Unpack sums of metrics and the counts they are over; none if nothing was asked.
-
-    Args:
-        content: What the party sent.
-        asked: How many requests the party may have evaluated at most, by their round;
-            of any round as many as it likes if None.
-
-    Raises:
-        StatisticsError: If a metric is not known or of a round that was not asked for,
-            a sum has no count that its party can have, or cannot be a sum of so many.
-    """
-    record = content.metric_records.get("metrics", MetricRecord())
-    found = {
-        name: float(value)
-        for name, value in record.items()
-        if isinstance(value, int | float)
-    }
-    parts = [part for name in found if (part := METRIC_NAME.fullmatch(name))]
-    whole = {
-        f"round.{part[1]}.{kind}.{part[3]}"
-        for part in parts
-        for kind in ("sum", "count")
-    }
-    if not whole == set(found) == set(record):
-        raise StatisticsError("its metrics are not sums with their counts")
-    rounds = None if asked is None else {str(each): n for each, n in asked.items()}
-    for part in parts:
-        if part[2] == "count":
-            most = math.inf if rounds is None else rounds.get(part[1], 0.0)
-            _check_metric(
-                found[f"round.{part[1]}.sum.{part[3]}"], found[part[0]], most, part[3]
-            )
-    return found
-
-
-def _check_metric(total: float, count: float, most: float, name: str) -> None:
-    """Hold one metric to what so many cases can have.
-
-    Raises:
-        StatisticsError: Saying what is wrong with it.
-    """
-    if name not in RANGES:
-        raise StatisticsError(f"its metrics name {show_foreign(name)}, which is none")
-    if not (count.is_integer() and 1 <= count <= most):
-        raise StatisticsError(
-            f"its metrics are over {count:g} requests of a round in which it can have "
-            f"{most:g}"
-        )
-    least, highest = RANGES[name]
-    if not least * count <= total <= highest * count:
-        raise StatisticsError(
-            f"its metrics say {total:g} of `{name}` over {count:g} requests, which "
-            "cannot be"
-        )

@@ -12,31 +12,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.second_moments import read_triangle, write_triangle
-from strategies.rounds.state import EditedLayer
 from strategies.wire.arrays import to_tensors
-from strategies.wire.messages import OwnPrior
 
 GRAM, COVARIANCE = "gram.", "covariance."
 
 
 def write_prior(
-    prior: OwnPrior | None, layers: Mapping[int, EditedLayer]
+    grams: Mapping[int, Float[Tensor, "d_in d_in"]],
+    covariances: Mapping[int, Float[Tensor, "d_in d_in"]],
 ) -> ArrayRecord:
-    """Pack the grams of earlier rounds, and ``C₀`` if the parties do not have it.
-
-    Args:
-        prior: What a party solves against; None if it does not solve.
-        layers: All edited layers.
-    """
-    arrays: dict[str, Array] = {}
-    if prior is None:
-        return ArrayRecord(arrays)
-    for layer, edited in layers.items():
-        if prior.memory_weight > 0:
-            arrays[f"{GRAM}{layer}"] = Array(edited.memory.grams.numpy())
-        if prior.travels:
-            half = write_triangle(edited.memory.covariance)
-            arrays[f"{COVARIANCE}{layer}"] = Array(half.numpy())
+    """Pack matrices by layer: grams of earlier rounds, and ``C₀`` if it travels."""
+    arrays = {f"{GRAM}{layer}": Array(gram.numpy()) for layer, gram in grams.items()}
+    for layer, covariance in covariances.items():
+        half = write_triangle(covariance)
+        arrays[f"{COVARIANCE}{layer}"] = Array(half.numpy())
     return ArrayRecord(arrays)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import clients.app
 from clients.app import app, identify, load_model
-from clients.own_requests import read_client_config
+from clients.settings import read_client_config
 from clients.target_cache import clear_cache
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import decode
@@ -25,17 +25,16 @@ from editing.memit.targets import compute_targets
 from editing.models.loading import EditableModel, load_editable_model
 from sims.runs.in_process import make_contexts
 from strategies.scenario import ModelConfig
-from strategies.wire.handshakes import check_handshake, read_handshake
+from strategies.wire.failures import Failure, read_failure
+from strategies.wire.handshakes import read_handshake, validate_handshake
 from strategies.wire.messages import (
     PROTOCOL_VERSION,
-    Failure,
     ModelIdentity,
     Phase,
-    read_evaluation,
-    read_failure,
     read_statistics,
     write_job,
 )
+from strategies.wire.metrics import read_evaluation
 from tests.clients.nodes import UNEDITED, ask, cases_of, job_of
 from tests.federation import (
     Federation,
@@ -78,7 +77,7 @@ def test_nothing_is_loaded_for_a_server_of_another_protocol(
         said = read_handshake(ask(federation, Phase.DESCRIBE, content).content)
         assert said.protocol == PROTOCOL_VERSION
         with pytest.raises(StatisticsError, match=f"protocol {PROTOCOL_VERSION}, the"):
-            check_handshake(said, job.model_copy(update={"protocol": 99}))
+            validate_handshake(said, job.model_copy(update={"protocol": 99}))
     assert "The server speaks protocol 99" in caplog.text
 
 
@@ -195,10 +194,8 @@ def test_every_round_judges_all_rounds_so_far_and_says_whose_each_case_is(
     assert sorted(after["round_0"]) == sorted(after["round_1"]) == asked[0]
     assert sorted(after["round_2"]) == sorted(asked[0] + asked[1])
     assert len(files) == (9 if merge == "collabedit" else 3)
-    last = read_evaluation(
-        federation.replies(Phase.EVALUATE)[-1].content.metric_records["metrics"]
-    )
-    assert list(last) == [1, 2]
+    last = read_evaluation(federation.replies(Phase.EVALUATE)[-1].content)
+    assert list(last.by_round) == [1, 2]
 
 
 def test_cases_say_how_far_their_targets_lay_before_their_round_s_edit(
@@ -216,7 +213,9 @@ def test_cases_say_how_far_their_targets_lay_before_their_round_s_edit(
         with applied(delta, model.model):
             targets = compute_targets(model, requests, plan.templates, plan.parameters)
             hidden = read_hidden(model, requests, LAYERS[-1])
-        for request, target, before in zip(requests, targets, hidden, strict=True):
+        for request, target, before in zip(
+            requests, targets.states, hidden, strict=True
+        ):
             norm = float((target - before).norm())
             mine = [case for case in cases[2:] if case["case_id"] == request.case_id]
             assert len(mine) == 3 - number

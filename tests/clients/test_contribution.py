@@ -8,23 +8,29 @@ from torch import Tensor
 
 from clients.contribution import (
     contribute,
+    diagnose_edits,
     evaluate_own_requests,
     leave_unedited,
     sum_by_round,
 )
+from clients.round_targets import RoundTargets
 from clients.selection import Asked, Group
+from editing.algebra.deltas import applied
 from editing.algebra.encodings import decode
 from editing.algebra.solving import solve_delta
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import measure_texts
+from editing.evaluation.metrics import DIAGNOSIS, MetricSums
 from editing.hyperparameters.config import Plan
 from editing.memit.pipeline import edit_alone, read_pairs
-from editing.memit.targets import compute_targets
+from editing.memit.residuals import read_hidden
+from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import parse_request
 from editing.requests.paraphrases import phrase
 from strategies.wire.messages import Job, ModelIdentity
+from strategies.wire.metrics import EvaluationSums
 from tests.federation import QUICK
 from tests.laws import (
     ALGEBRA,
@@ -56,14 +62,14 @@ def model() -> EditableModel:
 
 
 @pytest.fixture(scope="module")
-def targets(model: EditableModel) -> Tensor:
+def targets(model: EditableModel) -> Targets:
     """Compute all targets at once."""
     return compute_targets(model, REQUESTS, PLAN.templates, PLAN.parameters)
 
 
 @pytest.mark.parametrize("encoding", ["factors", "dense"])
 def test_what_is_sent_decodes_to_the_statistics_of_keys_and_residuals(
-    model: EditableModel, targets: Tensor, encoding: str
+    model: EditableModel, targets: Targets, encoding: str
 ) -> None:
     """Of each layer that was asked for, and of no other."""
     pairs = read_pairs(model, REQUESTS, targets, PLAN, LAYERS)
@@ -80,7 +86,7 @@ def test_what_is_sent_decodes_to_the_statistics_of_keys_and_residuals(
 
 
 def test_a_simulation_repeats_its_rotations_and_nothing_else_does(
-    model: EditableModel, targets: Tensor
+    model: EditableModel, targets: Targets
 ) -> None:
     """Seed, round and layer draw another one each; without a seed, the system does."""
 
@@ -103,7 +109,7 @@ def test_a_simulation_repeats_its_rotations_and_nothing_else_does(
 
 @pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:]])
 def test_a_party_that_solves_alone_sends_what_it_solved_from(
-    model: EditableModel, targets: Tensor, layers: tuple[int, ...]
+    model: EditableModel, targets: Targets, layers: tuple[int, ...]
 ) -> None:
     """So the server comes to the party's own delta."""
     plan = PLAN.model_copy(update={"schedule": "alone"})
@@ -119,7 +125,7 @@ def test_a_party_that_solves_alone_sends_what_it_solved_from(
 
 
 def test_alone_a_later_layer_is_read_on_the_party_s_own_updates(
-    model: EditableModel, targets: Tensor
+    model: EditableModel, targets: Targets
 ) -> None:
     """Keys are read again on the model as it stands only where nothing is solved."""
     job = JOB.model_copy(update={"plan": PLAN.model_copy(update={"schedule": "alone"})})
@@ -200,13 +206,62 @@ def test_each_round_s_requests_are_summed_apart(model: EditableModel) -> None:
     """All rounds together sum to what all cases sum to."""
     cases = evaluate_own_requests(model, asked_of(3, 1, 1, 3))
     found = sum_by_round(cases)
-    assert list(found) == [1, 3]
-    assert found[1] == sum_cases(cases[1:3])
-    assert found[3] == sum_cases([cases[0], cases[3]])
-    total = found[1] + found[3]
+    assert list(found.by_round) == [1, 3]
+    assert found.of_round(1) == sum_cases(cases[1:3])
+    assert found.of_round(3) == sum_cases([cases[0], cases[3]])
+    total = found.of_round(1) + found.of_round(3)
     assert total.counts == sum_cases(cases).counts
     assert total.sums == pytest.approx(sum_cases(cases).sums)
-    assert sum_by_round([]) == {}
+    assert sum_by_round([]) == EvaluationSums()
+
+
+def round_targets(targets: Targets) -> RoundTargets:
+    """Put requests and a further phrasing of the first one together."""
+    asked = asked_of(1, 1, 1, 1)
+    first, *others = [each.request for each in asked]
+    group = Group(tuple(asked), ((first, first), *((each,) for each in others)))
+    return RoundTargets(group, targets.map(lambda each: each[[0, 0, 1, 2, 3]]))
+
+
+def test_edits_are_diagnosed_on_the_edited_model(
+    model: EditableModel, targets: Targets
+) -> None:
+    """By the definition, over requests and not over their phrasings."""
+    found = round_targets(targets)
+    layer = LAYERS[-1]
+    before = read_hidden(model, REQUESTS, layer)
+    priors = {each: torch.eye(model.widths(each)[1]) for each in LAYERS}
+    delta = edit_alone(model, REQUESTS, PLAN, priors, targets)
+    with applied(delta, model.model):
+        diagnosis = diagnose_edits(model, [found], None, layer)
+        after = read_hidden(model, REQUESTS, layer)
+    wanted = (targets.states - before).norm(dim=1)
+    left = (targets.states - after).norm(dim=1) / wanted
+    assert diagnosis.counts == dict.fromkeys(DIAGNOSIS, len(REQUESTS))
+    assert diagnosis.means() == pytest.approx(
+        {
+            "target_loss": float(targets.loss.mean()),
+            "target_probability": float(targets.probability.mean()),
+            "target_stopped": float(targets.stopped.double().mean()),
+            "target_clamped": float(targets.clamped.double().mean()),
+            "residual_left": float(left.mean()),
+        }
+    )
+    unedited = diagnose_edits(model, [found], None, layer)
+    assert unedited.means()["residual_left"] == pytest.approx(1.0)
+
+
+def test_only_edited_requests_are_diagnosed(
+    model: EditableModel, targets: Targets
+) -> None:
+    """Not those that the model knows; a target that asks for nothing has none left."""
+    found = round_targets(targets)
+    layer = LAYERS[-1]
+    assert diagnose_edits(model, [found], 1e9, layer) == MetricSums()
+    assert diagnose_edits(model, [], None, layer) == MetricSums()
+    still = replace(found.targets, shift=torch.zeros_like(found.targets.shift))
+    nothing = diagnose_edits(model, [replace(found, targets=still)], None, layer)
+    assert nothing.counts == dict.fromkeys(set(DIAGNOSIS) - {"residual_left"}, 4)
 
 
 def test_texts_are_measured_where_they_are_asked_for(model: EditableModel) -> None:
@@ -232,4 +287,4 @@ def test_texts_are_measured_where_they_are_asked_for(model: EditableModel) -> No
         assert isinstance(bare, dict)
         assert post == bare | fields
         assert len(post["text"]) == 2
-    assert sum_by_round(cases)[2].counts["ngram_entropy"] == 1
+    assert sum_by_round(cases).of_round(2).counts["ngram_entropy"] == 1

@@ -1,4 +1,4 @@
-"""The server is told the class of a failure, and the most telling one there is."""
+"""The server receives the class of a failure, the most specific one there is."""
 
 import errno
 import json
@@ -11,9 +11,10 @@ import pytest
 import torch
 from flwr.app import Message
 
+from clients.covariance.own_prior import OtherCovarianceError
 from clients.failures import OtherModelError, classify
-from clients.own_prior import OtherCovarianceError
 from clients.own_requests import ChangedRequestsError, MalformedRequestsError
+from clients.settings import NodeSettingsError
 from clients.updates import MissingUpdatesError
 from editing.algebra.solving import IllConditionedError
 from editing.base.errors import EmptySourceError, InputError, MissingSourceError
@@ -21,7 +22,8 @@ from editing.covariance.texts import TextError
 from editing.memit.targets import DivergedTargetError
 from editing.models.loading import ModelError
 from editing.requests.edit_request import RequestError, to_counterfact
-from strategies.wire.messages import LACKING, Failure, Phase, ProtocolError
+from strategies.wire.failures import MISSING_UPDATES, Failure
+from strategies.wire.messages import Phase, ProtocolError
 from tests.clients.nodes import HANDS, own_files
 from tests.disks import fill, small_disk
 from tests.federation import Federation, assert_same_delta, edit_in_rounds
@@ -31,9 +33,10 @@ FAILURES: list[tuple[Exception, Failure]] = [
     (ProtocolError("x"), "another protocol version"),
     (OtherModelError("x"), "another model"),
     (OtherCovarianceError("x"), "another covariance"),
-    (MissingUpdatesError("x"), LACKING),
+    (MissingUpdatesError("x"), MISSING_UPDATES),
     (ModelError("x"), "a model that cannot be loaded"),
     (TextError("x"), "texts that cannot be used"),
+    (NodeSettingsError("x"), "settings that cannot be used"),
     (MissingSourceError("x"), "requests that are missing"),
     (EmptySourceError("x"), "a file of requests that holds none"),
     (MalformedRequestsError("x"), "requests that are malformed"),
@@ -64,7 +67,7 @@ def test_every_class_has_an_exception() -> None:
     assert {failure for _, failure in FAILURES} == set(get_args(Failure))
 
 
-def test_memory_that_the_processor_lacks_is_told_as_such() -> None:
+def test_memory_that_the_cpu_lacks_has_its_class() -> None:
     """Torch raises a plain `RuntimeError` then."""
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50)
@@ -72,7 +75,7 @@ def test_memory_that_the_processor_lacks_is_told_as_such() -> None:
     assert classify(caught.value) == "not enough memory"
 
 
-def test_a_full_disk_is_told_as_such_behind_any_other_error(tmp_path: Path) -> None:
+def test_a_full_disk_is_recognised_under_any_other_error(tmp_path: Path) -> None:
     """Whoever explains it better does so in the node's own log."""
     with small_disk(tmp_path / "disk") as disk:
         fill(disk)
@@ -127,7 +130,7 @@ LINE = '{"prompt": "{} works for", "subject": "Ada", "target_new": "Acme"}\n'
 
 
 @pytest.mark.parametrize(
-    ("content", "failure", "told"),
+    ("content", "failure", "details"),
     [
         (None, "requests that are missing", "cannot be read (No such file"),
         ("", "a file of requests that holds none", "holds no requests"),
@@ -136,37 +139,40 @@ LINE = '{"prompt": "{} works for", "subject": "Ada", "target_new": "Acme"}\n'
     ],
     ids=["missing", "empty", "half", "malformed"],
 )
-def test_a_file_that_cannot_be_used_costs_its_party_the_round(
+def test_a_file_that_cannot_be_used_ends_the_run(
     federate: Callable[..., Federation],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     content: str | None,
     failure: str,
-    told: str,
+    details: str,
 ) -> None:
-    """The others go on; its operator reads file and line, and may mend it meanwhile."""
+    """In one line with party and class; file and line stay in the party's own log."""
     nodes = own_files(tmp_path)
     broken = tmp_path / "mine.jsonl"
     if content is not None:
         broken.write_text(content)
-    nodes[1]["requests-path"] = str(broken)
-    rounds, parties = {"rounds": 2}, {"requests-per-round": 1}
-    federation = federate(node_configs=nodes, run=rounds, parties=parties)
-
-    def mend(message: Message, reply: Message) -> Message:
-        if message.metadata.message_type == Phase.EVALUATE.value:
-            lines = [json.dumps(to_counterfact(each)) for each in HANDS[1]]
-            broken.write_text("\n".join(lines))
-        return reply
-
-    federation.tampers[0] = mend
-    with caplog.at_level(logging.ERROR):
-        strategy, _ = federation.run()
-    (refusal,) = strategy.registry.outcomes[1].refusals
-    assert refusal.reason == f"it reported {failure}"
-    assert strategy.registry.outcomes[2].refusals == []
+    nodes[1] |= {"requests-path": str(broken), "name": "hospital-b"}
+    federation = federate(node_configs=nodes, parties={"requests-per-round": 1})
+    with caplog.at_level(logging.ERROR), pytest.raises(InputError) as caught:
+        federation.run()
+    line = str(caught.value)
+    assert line.startswith(f"The input of hospital-b is wrong: it reported {failure}.")
+    assert "\n" not in line
+    assert str(broken) not in line
     assert f"{broken}" in caplog.text
-    assert told in caplog.text
-    asked = [[HANDS[0][0], HANDS[2][0]], [hand[1] for hand in HANDS]]
-    expected = edit_in_rounds(federation.preparation, asked, 1.0)
+    assert details in caplog.text
+    assert federation.nodes_asked(Phase.EVALUATE) == []
+    broken.write_text("\n".join(json.dumps(to_counterfact(each)) for each in HANDS[1]))
+    strategy, _ = federation.run()
+    expected = edit_in_rounds(federation.preparation, [[h[0] for h in HANDS]], 1.0)
     assert_same_delta(strategy.delta, expected, ALGEBRA)
+
+
+def test_a_setting_that_cannot_be_used_ends_the_run(
+    federate: Callable[..., Federation],
+) -> None:
+    """A class of its own says that it is not the requests."""
+    federation = federate(node_configs={1: {"name": "hospital\nb"}})
+    with pytest.raises(InputError, match="settings that cannot be used"):
+        federation.run()

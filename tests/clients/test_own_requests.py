@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.own_requests import (
-    ClientConfig,
-    read_client_config,
-    requests_of_round,
-    shared_requests,
-)
+from clients.own_requests import requests_of_round, shared_requests
+from clients.settings import ClientConfig, read_client_config
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest, to_counterfact
 from strategies.scenario import FlatValue, PartiesConfig, PriorConfig
@@ -104,6 +101,36 @@ def test_a_setting_that_is_refused_is_named(
     """A client does not trust the server to have checked."""
     with pytest.raises(InputError, match=table):
         configure(**{table: {key: value}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"model": {"dtyep": "float32"}},
+            "`model.dtyep`: unknown key; did you mean `model.dtype`?",
+        ),
+        (
+            {"requests": {"limit": -1}},
+            "`requests.limit`: wanted a number greater than 0, got -1.",
+        ),
+        (
+            {"node": {"keep-private": "everything"}},
+            "`keep-private`: wanted 'results', 'all' or 'nothing', got 'everything'.",
+        ),
+        (
+            {"node": {"partition-id": "first"}},
+            "`partition-id`: wanted a whole number, got 'first'.",
+        ),
+    ],
+)
+def test_a_refused_setting_says_what_was_wanted_and_what_to_try(
+    configure: Callable[..., ClientConfig], settings: dict[str, Any], said: str
+) -> None:
+    """In the words of the server's messages, under the key of the node's config."""
+    with pytest.raises(InputError) as caught:
+        configure(settings.pop("node", {}), **settings)
+    assert str(caught.value) == said
 
 
 def test_simulated_parties_take_their_share_of_the_common_source(
@@ -332,7 +359,7 @@ def test_named_records_of_the_common_source_are_left_out(
 ) -> None:
     """A party's own file has other numbers, so that its node refuses."""
     records = [to_counterfact(each) for each in world_requests()[:7]]
-    records[2] = {**records[2], "case_id": "bad"}
+    records[2] = {**records[2], "case_id": ["bad"]}
     file = write_json(tmp_path / "some.json", records)
     settings = {"source": str(file), "skip": "[3]"}
     parties = {"requests-per-round": 2, "count": 3}

@@ -21,7 +21,8 @@ from flwr.app import (
 
 from strategies.rounds.exchange import forget
 from strategies.scenario import FlatValue
-from strategies.wire.messages import Failure, Phase, read_failure
+from strategies.wire.failures import Failure, read_failure
+from strategies.wire.messages import Phase
 from tests.clients.nodes import HANDS, ask, job_of, own_files
 from tests.clients.test_failures import FAILURES
 from tests.conftest import ROOT

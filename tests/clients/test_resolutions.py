@@ -9,7 +9,6 @@ import pytest
 from flwr.app import RecordDict
 from flwr.common.serde import message_to_proto
 
-from clients.own_requests import ClientConfig
 from clients.resolutions import (
     apply_resolutions,
     blind_requests,
@@ -17,16 +16,13 @@ from clients.resolutions import (
     find_key,
 )
 from clients.selection import Asked
+from clients.settings import ClientConfig
 from clients.storage import PrivateFolder
 from editing.base.errors import InputError
 from strategies.conflicts.blind_tokens import blind, keep_key, make_key, read_key
 from strategies.conflicts.records import Resolution, read_tokens, write_resolutions
 from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
-from strategies.wire.messages import (
-    Phase,
-    read_statistics,
-    read_targets_reply,
-)
+from strategies.wire.messages import Phase, read_statistics, read_targets_reply
 from tests.clients.nodes import ask, job_of
 from tests.federation import (
     Federation,

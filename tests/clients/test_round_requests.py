@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 
-from clients.own_requests import ChangedRequestsError, ClientConfig
+from clients.own_requests import ChangedRequestsError
 from clients.round_requests import digest_requests, hold_requests
 from clients.selection import Asked
+from clients.settings import ClientConfig
 from clients.storage import PrivateFolder
 from editing.hyperparameters.config import Plan
 from editing.requests.edit_request import EditRequest, to_counterfact

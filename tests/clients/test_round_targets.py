@@ -2,34 +2,32 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 import clients.round_targets
 from clients.round_targets import (
     RoundTargets,
     choose_edits,
+    diagnose_targets,
     distances_of,
     find_targets,
     kept_targets,
+    measure_residual_left,
     summarise_targets,
 )
 from clients.selection import Asked, Group
-from clients.target_cache import KeptTargets, TargetCache, describe_cache
+from clients.target_cache import TargetCache, describe_cache
+from editing.evaluation.metrics import MetricSums
 from editing.hyperparameters.config import Plan
 from editing.memit.residuals import read_hidden
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.paraphrases import phrase
-from strategies.wire.messages import (
-    Job,
-    ModelIdentity,
-    Phase,
-    read_targets_reply,
-)
+from strategies.wire.messages import Job, ModelIdentity, Phase, read_targets_reply
 from tests.clients.nodes import ask, cases_of
 from tests.federation import (
     QUICK,
@@ -38,7 +36,7 @@ from tests.federation import (
     assert_same_delta,
     edit_in_rounds,
 )
-from tests.laws import ALGEBRA
+from tests.laws import ALGEBRA, make_targets
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES, tiny_model, tiny_requests
 
 Make = Callable[..., Federation]
@@ -71,9 +69,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the requests that targets are computed for."""
     counts: list[int] = []
 
-    def count(*arguments: object) -> Tensor:
+    def count(*arguments: object) -> Targets:
         counts.append(len(arguments[1]))  # type: ignore[arg-type]
-        found: Tensor = compute_targets(*arguments)  # type: ignore[arg-type]
+        found: Targets = compute_targets(*arguments)  # type: ignore[arg-type]
         return found
 
     monkeypatch.setattr(clients.round_targets, "compute_targets", count)
@@ -84,8 +82,13 @@ def assert_same_targets(ours: list[RoundTargets], theirs: list[RoundTargets]) ->
     """Hold targets and hidden states to the last bit."""
     assert [each.group for each in ours] == [each.group for each in theirs]
     for found, expected in zip(ours, theirs, strict=True):
-        assert torch.equal(found.kept.targets, expected.kept.targets)
-        assert torch.equal(found.kept.hidden, expected.kept.hidden)
+        assert_same_fields(found.targets, expected.targets)
+
+
+def assert_same_fields(ours: Targets, theirs: Targets) -> None:
+    """Compare every field to the last bit."""
+    for each in fields(Targets):
+        assert torch.equal(getattr(ours, each.name), getattr(theirs, each.name))
 
 
 def test_targets_are_those_of_the_engine_and_each_party_s_are_its_own(
@@ -97,10 +100,7 @@ def test_targets_are_those_of_the_engine_and_each_party_s_are_its_own(
         expected = compute_targets(
             model, group.requests, PLAN.templates, PLAN.parameters, 2
         )
-        assert torch.equal(each.kept.targets, expected)
-        hidden = read_hidden(model, group.requests, LAYERS[-1])
-        assert each.kept.hidden.dtype == model.dtype
-        assert torch.equal(each.kept.hidden.double(), hidden)
+        assert_same_fields(each.targets, expected)
 
 
 def test_a_cache_changes_no_number(
@@ -145,14 +145,14 @@ def found_with(*ratios: float, phrasings: int = 0) -> RoundTargets:
     """
     hidden = torch.zeros(len(ratios) * (1 + phrasings), 4, dtype=torch.float64)
     hidden[:, 0] = 2
-    targets = hidden.float()
+    targets = hidden.clone()
     for number, ratio in enumerate(ratios):
         first = number * (1 + phrasings)
         targets[first, 1] = 2 * ratio
         targets[first + 1 : first + 1 + phrasings, 1] = 10 * max(ratios)
     group = group_of(3, *range(len(ratios)))
     phrased = tuple((each[0],) * (1 + phrasings) for each in group.phrased)
-    return RoundTargets(Group(group.asked, phrased), KeptTargets(targets, hidden))
+    return RoundTargets(Group(group.asked, phrased), make_targets(hidden, targets))
 
 
 @pytest.mark.parametrize("phrasings", [0, 2])
@@ -184,7 +184,7 @@ def test_what_the_model_holds_is_left_out_with_its_phrasings(
     requests, targets = choose_edits([found], skip_known)
     rows = [row for place in edited for row in found.group.rows[place]]
     assert requests == [found.group.requests[row] for row in rows]
-    assert torch.equal(targets, found.kept.targets[rows])
+    assert torch.equal(targets.shift, found.targets.shift[rows])
     reply = summarise_targets([found], 0, skip_known)
     assert (reply.requests, reply.known) == (len(edited), 4 - len(edited))
 
@@ -199,7 +199,7 @@ def test_parties_of_a_pool_are_edited_one_after_the_other() -> None:
     found = [found_with(0.25, 0.9), found_with(0.8)]
     requests, targets = choose_edits(found, 0.25)
     assert requests == [REQUESTS[1], REQUESTS[0]]
-    assert targets[:, 1].tolist() == pytest.approx([1.8, 1.6])
+    assert targets.shift[:, 1].tolist() == pytest.approx([1.8, 1.6])
 
 
 def test_statistics_of_nothing_are_an_error() -> None:
@@ -213,7 +213,7 @@ def test_statistics_of_nothing_are_an_error() -> None:
 def test_a_target_that_asks_for_nothing_is_known(
     family: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    """A request that the model fulfils stops at once, and rounding is no distance."""
+    """Its distance is exactly zero: the search returns the state it started at."""
     model = tiny_model(family, dtype=dtype)
     still = PARAMETERS.model_copy(update={"v_num_grad_steps": 1})
     plan = PLAN.model_copy(update={"parameters": still})
@@ -221,6 +221,7 @@ def test_a_target_that_asks_for_nothing_is_known(
     found = find_targets(model, GROUPS, job, TargetCache(tmp_path))
     assert [each.unknown(0.0) for each in found] == [[], []]
     assert [each.unknown(None) for each in found] == [[0, 1], [0, 1, 2]]
+    assert {d.norm for each in found for _, d in each.distances} == {0.0}
 
 
 def test_in_half_precision_a_small_step_is_still_a_request(tmp_path: Path) -> None:
@@ -258,6 +259,43 @@ def test_a_shared_cache_changes_no_number_and_outlives_the_run(
     pooled = federate(**one).delta("global")
     monkeypatch.undo()
     assert_same_bits(pooled, federate(**one).delta("global"))
+
+
+def test_the_diagnosis_is_summed_over_the_edited_requests_alone() -> None:
+    """Neither further phrasings nor known requests count."""
+    found = found_with(0.0, 0.5, 1.0, phrasings=1)
+    losses = torch.tensor([9.0, 9.0, 1.0, 9.0, 2.0, 9.0])
+    flags = torch.tensor([True, True, True, False, False, True])
+    targets = replace(found.targets, loss=losses, stopped=flags, clamped=~flags)
+    known = found_with(0.25)
+    total = diagnose_targets([replace(found, targets=targets), known], 0.25)
+    assert set(total.counts.values()) == {2}
+    expected = {
+        "target_loss": 3.0,
+        "target_probability": math.exp(-1) + math.exp(-2),
+        "target_stopped": 1.0,
+        "target_clamped": 1.0,
+    }
+    assert total.sums == pytest.approx(expected)
+    assert diagnose_targets([known], 0.25) == MetricSums()
+
+
+def test_the_residual_left_is_measured_on_the_edited_model(
+    model: EditableModel, tmp_path: Path
+) -> None:
+    """It is 1 before the edit, and 0 for a target that the model has reached."""
+    found = find_targets(model, GROUPS, JOB, TargetCache(tmp_path))
+    left = measure_residual_left(model, found, LAYERS[-1], None)
+    assert left.counts == {"residual_left": 5}
+    assert left.sums["residual_left"] == pytest.approx(5, rel=1e-5)
+    hidden = read_hidden(model, found[0].group.requests, LAYERS[-1])
+    moved = make_targets(2 * hidden - 1, hidden)
+    reached = [replace(found[0], targets=moved)]
+    assert measure_residual_left(model, reached, LAYERS[-1], None).means() == {
+        "residual_left": pytest.approx(0, abs=1e-9)
+    }
+    still = [replace(found[0], targets=make_targets(hidden, hidden))]
+    assert measure_residual_left(model, still, LAYERS[-1], None) == MetricSums()
 
 
 def test_what_is_known_is_left_out_of_every_exchange_and_still_evaluated(

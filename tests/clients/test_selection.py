@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.own_requests import ClientConfig, read_client_config, requests_of_round
+from clients.own_requests import requests_of_round
 from clients.selection import asked_in, asked_until, group_by_party
+from clients.settings import ClientConfig, read_client_config
 from editing.base.errors import InputError
 from editing.requests.paraphrases import phrase
 from strategies.scenario import FlatValue

@@ -14,17 +14,17 @@ from flwr.app import Context, RecordDict
 
 from clients.selection import Asked
 from clients.storage import PrivateFolder
-from clients.target_cache import KeptTargets
 from editing.files.atomic import write_private
 from editing.hyperparameters.config import Plan
 from strategies.conflicts.records import Resolution
 from strategies.wire.messages import Job, ModelIdentity
 from tests.federation import world_requests
+from tests.laws import make_targets
 from tests.tiny import PARAMETERS, TEMPLATES
 
 PLAN = Plan(parameters=PARAMETERS, schedule="layerwise", templates=TEMPLATES)
 JOB = Job(identity=ModelIdentity(weights="w", tokenizer="t"), plan=PLAN, round=1)
-NOTHING = KeptTargets(torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.float64))
+NOTHING = make_targets(torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 def context_of(run_id: int = 7, **node_config: str) -> Context:

@@ -3,15 +3,15 @@
 import os
 import signal
 import stat
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import clients.target_cache
 from clients.target_cache import (
-    KeptTargets,
     TargetCache,
     cache_folder,
     clear_cache,
@@ -19,6 +19,7 @@ from clients.target_cache import (
     name_targets,
 )
 from editing.hyperparameters.config import Plan
+from editing.memit.targets import Targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 from strategies.wire.messages import Job, ModelIdentity
@@ -31,20 +32,20 @@ REQUESTS = world_requests()[:3]
 NAMES = [letter * 64 for letter in "abc"]
 
 
-def kept_of(seed: int, dtype: torch.dtype = torch.float32) -> KeptTargets:
-    """Draw targets and hidden states."""
+def kept_of(seed: int, dtype: torch.dtype = torch.float32) -> Targets:
+    """Draw targets."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(2, 3, 8, generator=generator, dtype=torch.float64)
-    return KeptTargets(drawn[0].to(dtype), drawn[1])
+    hidden, shift = torch.randn(2, 3, 8, generator=generator).to(dtype)
+    loss = torch.rand(3, generator=generator).to(dtype)
+    stopped, clamped = torch.rand(2, 3, generator=generator) > 0.5
+    return Targets(hidden, shift, loss, stopped, clamped)
 
 
-def assert_same_kept(found: KeptTargets | None, kept: KeptTargets) -> None:
-    """Hold both tensors to the last bit and to their precision."""
+def assert_same_kept(found: Targets | None, kept: Targets) -> None:
+    """Compare every field to the last bit, with its precision."""
     assert found is not None
-    for ours, theirs in (
-        (found.targets, kept.targets),
-        (found.hidden, kept.hidden),
-    ):
+    for each in fields(Targets):
+        ours, theirs = getattr(found, each.name), getattr(kept, each.name)
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
 
@@ -92,6 +93,16 @@ def test_a_broken_file_is_not_found_and_then_replaced(
         "bit": whole[:-1] + bytes([whole[-1] ^ 1]),
     }
     file.write_bytes(broken[damage])
+    assert cache.find(NAMES[0]) is None
+    cache.keep(NAMES[0], kept)
+    assert_same_kept(cache.find(NAMES[0]), kept)
+
+
+def test_an_entry_of_an_earlier_version_is_computed_anew(tmp_path: Path) -> None:
+    """It has other tensors under its own check sum; it is no error, and is replaced."""
+    cache, kept = TargetCache(tmp_path), kept_of(0)
+    old = {"targets": kept.states, "hidden": kept.hidden}
+    save_file(old, tmp_path / f"{NAMES[0]}.safetensors", {"sum": "0" * 64})
     assert cache.find(NAMES[0]) is None
     cache.keep(NAMES[0], kept)
     assert_same_kept(cache.find(NAMES[0]), kept)
@@ -161,21 +172,34 @@ def test_two_clients_on_one_cache_see_whole_targets_or_none(tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 7
 
 
-def test_a_cache_gives_what_the_one_behind_it_has_and_keeps_in_both(
+def test_a_cache_gives_what_the_second_one_has_and_keeps_in_both(
     tmp_path: Path,
 ) -> None:
     """Either may then be cleared."""
-    behind = TargetCache(tmp_path / "behind")
-    cache = TargetCache(tmp_path / "cache", behind)
-    behind.keep(NAMES[0], kept_of(0))
+    second = TargetCache(tmp_path / "second")
+    cache = TargetCache(tmp_path / "cache", second)
+    second.keep(NAMES[0], kept_of(0))
     assert_same_kept(cache.find(NAMES[0]), kept_of(0))
     for name, kept in zip(NAMES[:2], (kept_of(0), kept_of(1)), strict=True):
         cache.keep(name, kept)
         assert_same_kept(TargetCache(cache.path).find(name), kept)
-        assert_same_kept(behind.find(name), kept)
-    clear_cache(behind.path)
+        assert_same_kept(second.find(name), kept)
+    clear_cache(second.path)
     assert_same_kept(cache.find(NAMES[1]), kept_of(1))
-    assert behind.find(NAMES[1]) is None
+    assert second.find(NAMES[1]) is None
+
+
+def test_a_shared_cache_that_cannot_be_written_costs_time_and_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run keeps what it needs; a warning names the folder."""
+    (tmp_path / "file").write_text("no folder")
+    shared = TargetCache(tmp_path / "file" / "cache")
+    cache = TargetCache(tmp_path / "run", shared)
+    cache.keep(NAMES[0], kept_of(0))
+    assert_same_kept(cache.find(NAMES[0]), kept_of(0))
+    assert f"cannot be kept in {shared.path}" in caplog.text
+    assert cache.find(NAMES[1]) is None
 
 
 def test_the_environment_names_the_folder_that_runs_share(
@@ -335,7 +359,7 @@ def test_prompts_that_only_judge_do_not_change_a_target(model: EditableModel) ->
     assert name_targets(others, JOB, model, 128) == same
 
 
-def test_a_write_that_fails_leaves_nothing_behind(
+def test_a_write_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a target nor a part of one."""

@@ -110,12 +110,67 @@ CONFLICT: Record = {
     },
     "true_objects": [{"id": "Q3", "label": "the South School"}],
 }
+QAEDIT: Record = {
+    "id": 12,
+    "source": "NQ",
+    "prompt": "who keeps the lamp at quill point?",
+    "target": "Ada Quill *",
+    "subject": "Quill Point",
+    "rephrase": "Which person keeps Quill Point's lamp?",
+    "locality": [{"loc": "who rang the bell at lund", "loc_ans": "Bo Quill"}],
+}
+WIKIBIGEDIT: Record = {
+    "tag": "new",
+    "subject": "Quill Ferry",
+    "update": "Who runs Quill Ferry?",
+    "ans": "North Lines",
+    "rephrase": "Which firm is Quill Ferry run by?",
+    "personas": "Ahoy! Who be runnin' Quill Ferry?",
+    "loc": "Who runs Lund Ferry?",
+    "loc_ans": "South Lines",
+    "mhop": "Where does the firm that runs Quill Ferry sit?",
+    "mhop_ans": "Kiel",
+}
+CKNOWEDIT: Record = {
+    "id": 1,
+    "prompt": "柳岸镇的特产是",
+    "subject": "柳岸镇",
+    "target_old": "茶叶",
+    "target_new": "纸伞",
+    "rephrase": ["柳岸镇以什么出名?"],
+    "portability": [{"prompt": "柳岸镇的人做", "answer": "纸伞"}],
+    "locality": [{"prompt": "河湾镇的特产是", "answer": "竹席"}],
+}
+MQUAKE: Record = {
+    "case_id": 3,
+    "requested_rewrite": [
+        {
+            "prompt": "{} works for",
+            "relation_id": "P108",
+            "target_new": {"str": "North Lines", "id": "Q5"},
+            "target_true": {"str": "South Lines", "id": "Q6"},
+            "subject": "Ada Quill",
+            "question": "Who employs Ada Quill?",
+        }
+    ],
+    "questions": ["Where does the firm sit that Ada Quill works for?"],
+    "answer": "Lund",
+    "answer_alias": [],
+    "new_answer": "Kiel",
+    "new_answer_alias": ["the town of Kiel"],
+    "single_hops": [],
+    "new_single_hops": [],
+    "orig": {},
+}
 MADE: dict[str, list[Record]] = {
     "flat": [FLAT],
     "CounterFact": [COUNTERFACT],
     "zsRE": [ZSRE],
-    "KnowEdit": [RECENT, KNOW_ZSRE, WIKIBIO, EASY],
+    "KnowEdit": [RECENT, KNOW_ZSRE, WIKIBIO, EASY, CKNOWEDIT],
     "ConflictEdit": [CONFLICT],
+    "QAEdit": [QAEDIT],
+    "WikiBigEdit": [WIKIBIGEDIT],
+    "MQuAKE": [MQUAKE],
 }
 
 
@@ -152,6 +207,7 @@ FILES = {
     **_both("zsre_mend", "zsRE", 8, 8),
     **_both("conflict_edit", "ConflictEdit", 12, 100),
     **_both("conflict_edit_planted", "ConflictEdit", 12, 100),
+    **_both("qaedit", "QAEdit", 12, 60),
 }
 """Made-up records of each form, which are always there, and published ones."""
 

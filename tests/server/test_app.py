@@ -40,7 +40,7 @@ FLOAT32 = 1e-7
 def plain_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the seconds that plots take, where they do not matter."""
     if "whole" not in request.node.name:
-        monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
+        monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
 
 
 @pytest.fixture
@@ -69,9 +69,6 @@ def test_a_whole_run_writes_delta_settings_and_report(
         "report.json",
         "report.md",
         "report.html",
-        "status.json",
-        "metrics.jsonl",
-        "exchanges.jsonl",
     }
     delta, metadata = load_delta(runs.output / "delta.safetensors")
     federation = federate(editing=AT_ONCE, run={"rounds": 2})
@@ -112,7 +109,7 @@ def test_a_whole_run_writes_delta_settings_and_report(
     assert params["context_templates"] == list(federation.preparation.plan.templates)
     assert params["run"]["rounds"] == 2
     assert "data:image/svg+xml" in (runs.output / "report.html").read_text()
-    assert runs.last_event() == {"report": str(runs.output)}
+    assert runs.end().folder == str(runs.output)
 
 
 def test_a_run_leaves_case_files_with_the_parties_and_no_targets(runs: Runs) -> None:
@@ -202,9 +199,9 @@ def test_an_existing_folder_is_never_overwritten(runs: Runs) -> None:
     with pytest.raises(InputError, match="exists and is never overwritten"):
         runs.run()
     assert [path.name for path in runs.output.iterdir()] == ["mine.txt"]
-    event = runs.last_event()
-    assert event["kind"] == "input"
-    assert str(runs.output) in event["error"]
+    end = runs.end()
+    assert end.cause == "input"
+    assert str(runs.output) in str(end.error)
 
 
 @pytest.mark.parametrize(
@@ -231,9 +228,9 @@ def test_a_run_that_fails_leaves_nothing_but_the_reason(
     """Whoever follows the run reads it in the last line of its progress."""
     with pytest.raises(error):
         runs.run(**tables)
-    event = runs.last_event()
-    assert event["kind"] == kind
-    assert reason in event["error"]
+    end = runs.end()
+    assert end.cause == kind
+    assert reason in str(end.error)
     assert list(runs.output.parent.glob("*")) == []
     assert runs.kept("safetensors") == []
 
@@ -244,10 +241,11 @@ def test_a_fault_of_the_program_is_told_with_its_type_and_leaves_no_draft(
     """Even while the report is being written; parties have forgotten by then."""
     monkeypatch.setattr(server.app, "write_report", fail_with(KeyError("score")))
     with pytest.raises(KeyError):
-        runs.run()
-    assert runs.last_event() == {"error": "KeyError: 'score'", "kind": "program"}
-    # What was written about its whole rounds stays.
+        runs.run(output={"watch": ""})
+    # The record of its completed rounds stays.
     unfinished = runs.output.with_name("one.unfinished")
+    end = runs.end(unfinished)
+    assert (end.error, end.cause) == ("KeyError; see Flower's log", "program")
     assert list(runs.output.parent.iterdir()) == [unfinished]
     assert runs.kept("safetensors") == []
 
@@ -259,7 +257,7 @@ def test_targets_are_forgotten_when_a_run_is_stopped(
     monkeypatch.setattr("clients.app.contribute", fail_with(MemoryError()))
     with pytest.raises(RunFailedError):
         runs.run()
-    assert "not enough memory" in runs.last_event()["error"]
+    assert "not enough memory" in str(runs.end().error)
     assert runs.kept("safetensors") == []
 
 

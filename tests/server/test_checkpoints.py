@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from editing.base.errors import InputError
 from server.checkpoints import Checkpoints, Measured, MergeProgress, differences
-from server.report.data import Refusal, RoundMetrics
+from server.report.data import LeftOutParty, RoundMetrics
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
 
@@ -31,7 +31,7 @@ def progress(number: int = 2) -> MergeProgress:
         score=2 / 3,
         retained=first,
         by_round=(first, RoundMetrics()),
-        refusals=(Refusal(node=7, reason="it is late"),),
+        refusals=(LeftOutParty(node=7, reason="it is late"),),
         residual_norm=0.7,
     )
     history = (Entry(1, 0, 3, "f", "t"), Entry(2, 1, 0, "g", "u"))

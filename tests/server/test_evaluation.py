@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, MetricRecord
+from flwr.app import Array, ArrayRecord
 
 from editing.algebra.deltas import applied
 from editing.base.errors import InputError
@@ -20,7 +20,8 @@ from server.evaluation import (
 from server.report.data import RoundMetrics
 from strategies.rounds.exchange import Refusal
 from strategies.rounds.state import RoundOutcome
-from strategies.wire.messages import TargetsReply, write_evaluation
+from strategies.wire.messages import TargetsReply
+from strategies.wire.metrics import EvaluationSums
 from tests.federation import write_json
 from tests.tiny import said_by, tiny_model, tiny_requests
 
@@ -76,7 +77,7 @@ def test_a_summary_is_the_mean_over_all_cases_in_per_cent() -> None:
     """What the parties sent as sums and counts, and who was left out."""
     total = sum_cases(evaluate_requests(tiny_model(), tiny_requests()))
     outcome = RoundOutcome([Refusal(7, "it was late")])
-    found = summarise(record_of({1: total}), outcome, 12.5, 1)
+    found = summarise(EvaluationSums({1: total}), outcome, 12.5, 1)
     means = total.means()
     assert found.rewrite_acc == means["rewrite_acc"]
     assert found.score == means["score"]
@@ -85,11 +86,6 @@ def test_a_summary_is_the_mean_over_all_cases_in_per_cent() -> None:
     assert found.groups == groups
     assert {**shown, **groups} == {**means, "held_out_acc": 12.5}
     assert [(r.node, r.reason) for r in found.refusals] == [(7, "it was late")]
-
-
-def record_of(by_round: dict[int, MetricSums]) -> MetricRecord:
-    """Pack metrics as the parties do."""
-    return write_evaluation(by_round).metric_records["metrics"]
 
 
 def evaluated_rounds() -> dict[int, list[dict[str, object]]]:
@@ -101,7 +97,9 @@ def evaluated_rounds() -> dict[int, list[dict[str, object]]]:
 def test_what_is_retained_is_the_mean_over_all_earlier_requests() -> None:
     """Each request counts once, however many came in its round."""
     rounds = evaluated_rounds()
-    record = record_of({number: sum_cases(cases) for number, cases in rounds.items()})
+    record = EvaluationSums(
+        {number: sum_cases(cases) for number, cases in rounds.items()}
+    )
     found = summarise(record, None, None, 4)
     means = sum_cases([*rounds[1], *rounds[3]]).means()
     assert found.retained is not None
@@ -115,7 +113,9 @@ def test_what_is_retained_is_the_mean_over_all_earlier_requests() -> None:
 def test_each_round_has_a_place_of_its_own_also_one_without_requests() -> None:
     """So that the place tells the round."""
     rounds = evaluated_rounds()
-    record = record_of({number: sum_cases(cases) for number, cases in rounds.items()})
+    record = EvaluationSums(
+        {number: sum_cases(cases) for number, cases in rounds.items()}
+    )
     found = summarise(record, None, None, 4).by_round
     assert [each.rewrite_diff for each in found] == [
         sum_cases(rounds.get(number, [])).means().get("rewrite_diff")
@@ -130,7 +130,7 @@ def test_before_and_after_the_first_round_its_requests_are_evaluated(
 ) -> None:
     """Nothing is earlier, so nothing can have been retained."""
     total = sum_cases(evaluated_rounds()[1])
-    found = summarise(record_of({1: total}), None, None, number)
+    found = summarise(EvaluationSums({1: total}), None, None, number)
     assert found.rewrite_diff == total.means()["rewrite_diff"]
     assert found.retained is None
     assert len(found.by_round) == number
@@ -139,7 +139,7 @@ def test_before_and_after_the_first_round_its_requests_are_evaluated(
 def test_a_round_without_requests_still_says_what_is_retained() -> None:
     """It has no metrics of its own."""
     total = sum_cases(evaluated_rounds()[1])
-    found = summarise(record_of({1: total}), None, None, 2)
+    found = summarise(EvaluationSums({1: total}), None, None, 2)
     assert found.rewrite_diff is None
     assert found.retained is not None
     assert found.retained.rewrite_diff == total.means()["rewrite_diff"]
@@ -151,8 +151,8 @@ def test_counts_are_taken_over_and_residuals_are_means() -> None:
         5: TargetsReply(requests=4, known=2, residual_norm=20.0, residual_ratio=1.5),
         6: TargetsReply(requests=2, left_out=3, residual_norm=4.0, residual_ratio=0.5),
     }
-    outcome = RoundOutcome(told=told, duplicates=4, conflicts=5)
-    assert summarise(None, outcome, None, 1) == RoundMetrics(
+    outcome = RoundOutcome(targets=told, duplicates=4, conflicts=5)
+    assert summarise(EvaluationSums(), outcome, None, 1) == RoundMetrics(
         requests=6,
         known=2,
         left_out=3,
@@ -161,19 +161,19 @@ def test_counts_are_taken_over_and_residuals_are_means() -> None:
         residual_norm=3.0,
         residual_ratio=0.25,
     )
-    nothing = summarise(None, RoundOutcome(), None, 1)
+    nothing = summarise(EvaluationSums(), RoundOutcome(), None, 1)
     assert (nothing.requests, nothing.residual_norm) == (0, None)
 
 
 def test_nothing_evaluated_is_nothing_reported() -> None:
     """No number is made up."""
-    assert summarise(None, None, None, 1) == RoundMetrics()
+    assert summarise(EvaluationSums(), None, None, 1) == RoundMetrics()
 
 
 @pytest.mark.parametrize("name", ["refusals", "known", "by_round", "requests"])
 def test_a_metric_of_another_name_stands_among_the_groups(name: str) -> None:
     """A client of another version must not end the run with its names."""
-    record = record_of({1: MetricSums({name: 1.0}, {name: 2})})
+    record = EvaluationSums({1: MetricSums({name: 1.0}, {name: 2})})
     found = summarise(record, None, None, 1)
     assert found.groups == {name: 50.0}
     assert (found.refusals, found.known, found.requests) == ((), 0, None)

@@ -161,7 +161,7 @@ def run_into(
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the seconds that plots take."""
-    monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
+    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
 
 
 @pytest.mark.usefixtures("no_page")

@@ -18,7 +18,7 @@ from tests.server.runs import Runs, fail_with
 @pytest.fixture(autouse=True)
 def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the seconds that plots take."""
-    monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
+    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
 
 
 @pytest.fixture

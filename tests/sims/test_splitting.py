@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.own_requests import ClientConfig, read_client_config, requests_of_round
+from clients.own_requests import requests_of_round
+from clients.settings import ClientConfig, read_client_config
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest, read_requests, to_counterfact
 from sims.cli.main import main

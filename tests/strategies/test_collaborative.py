@@ -8,17 +8,21 @@ from flwr.app import ConfigRecord
 from editing.algebra.deltas import applied
 from editing.algebra.statistics import LayerStatistics
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.metrics import DIAGNOSIS
+from editing.memit.residuals import read_hidden
+from editing.memit.targets import compute_targets
+from server.evaluation import summarise
 from strategies.merges.choice import read_merge
 from strategies.methods import known_methods
-from strategies.wire.messages import (
-    Phase,
-    read_job,
-)
+from strategies.wire.arrays import digest_arrays
+from strategies.wire.messages import Phase, read_job
+from strategies.wire.metrics import decode_metrics
 from strategies.wire.updates import DELTA, read_carried
 from tests.federation import (
     AT_ONCE,
     FLOAT32_PIPELINE,
     Federation,
+    Recorder,
     assert_same_bits,
     assert_same_delta,
     count_targets,
@@ -129,7 +133,7 @@ def test_the_same_run_gives_the_same_bits_and_node_numbers_never_matter(
     other = federate(parties=UNEQUAL, places=(30, 10, 20))
     assert list(other.contexts) == [30, 10, 20]
     assert_same_bits(first, other.delta())
-    assert other.strategy.registry.order == [30, 10, 20]
+    assert other.strategy.registry.parties.joined == [30, 10, 20]
 
 
 def test_updates_of_earlier_runs_are_carried_on(federate: Make) -> None:
@@ -192,16 +196,19 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
     for number, delta in ((0, {}), (1, strategy.delta)):
         with applied(delta, model.model):
             total = sum_cases(evaluate_requests(model, requests))
-        expected = {f"round.1.sum.{name}": value for name, value in total.sums.items()}
-        expected |= {
-            f"round.1.count.{name}": float(n) for name, n in total.counts.items()
-        }
-        found = result.evaluate_metrics_clientapp[number]
-        assert expected["round.1.count.rewrite_acc"] == len(requests) == 7
-        assert {**found} == pytest.approx(expected, rel=1e-6)
+        found = decode_metrics(result.evaluate_metrics_clientapp[number]).of_round(1)
+        assert total.counts["rewrite_acc"] == len(requests) == 7
+        assert found.sums.keys() - total.sums.keys() == (
+            DIAGNOSIS.keys() if number else set()
+        )
+        counts, sums = ({**each} for each in (found.counts, found.sums))
+        for name in DIAGNOSIS if number else ():
+            assert (counts.pop(name), sums.pop(name) >= 0) == (7, True)
+        assert counts == total.counts
+        assert sums == pytest.approx(total.sums, rel=1e-6)
 
 
-def test_under_global_one_party_is_asked_to_judge(federate: Make) -> None:
+def test_under_global_one_party_is_asked_to_evaluate(federate: Make) -> None:
     """It holds all requests, so nobody's count twice."""
     federation = federate(editing=AT_ONCE)
     _, result = federation.run("global", evaluate_unedited=True)
@@ -213,14 +220,14 @@ def test_under_global_one_party_is_asked_to_judge(federate: Make) -> None:
     assert federation.nodes_asked(Phase.TARGETS) == [federation.node(0)]
 
 
-def test_progress_is_told_phase_by_phase(federate: Make) -> None:
+def test_progress_is_reported_phase_by_phase(federate: Make) -> None:
     """From none of the replies to all of them, in every exchange."""
     federation = federate(parties={"count": 2})
-    told: list[tuple[str, int, int, int]] = []
-    federation.run(report=lambda *event: told.append(event))
+    recorder = Recorder()
+    federation.run(callbacks=recorder)
     phases = [Phase.DESCRIBE, Phase.TARGETS, Phase.STATISTICS, Phase.EVALUATE]
     rounds = [0, 1, 1, 1]
-    assert told == [
+    assert recorder.progress == [
         (phase.value, number, done, 2)
         for phase, number in zip(phases, rounds, strict=True)
         for done in (0, 1, 2)
@@ -264,3 +271,53 @@ def test_a_caller_of_the_strategy_may_add_settings_for_its_own_clients(
     (evaluating,) = federation.requests_to(0, Phase.EVALUATE)
     assert training.content.config_records["config"]["mine"] == 1
     assert evaluating.content.config_records["config"]["his"] == 2
+
+
+def test_the_diagnosis_of_all_parties_arrives_with_the_round(
+    federate: Make,
+) -> None:
+    """As a sum over the edited requests of every party, on the merged model."""
+    federation = federate(editing=AT_ONCE, run={"rounds": 2})
+    recorder = Recorder()
+    federation.run(callbacks=recorder, evaluate_unedited=True)
+    before, first, second = (each.evaluation for each in recorder.rounds)
+    assert not before.of_round(1).counts.keys() & DIAGNOSIS.keys()
+    # Edits of an earlier round are evaluated again, and diagnosed once.
+    assert not second.of_round(1).counts.keys() & DIAGNOSIS.keys()
+    metrics = summarise(first, None, None, 1)
+    for name in DIAGNOSIS:
+        assert first.of_round(1).counts[name] == second.of_round(2).counts[name] == 6
+        assert getattr(metrics, name) == first.of_round(1).means()[name]
+    model, plan = federation.preparation.model, federation.preparation.plan
+    requests, layer = federation.requests(1), LAYERS[-1]
+    targets = compute_targets(model, requests, plan.templates, plan.parameters)
+    hidden = read_hidden(model, requests, layer)
+    alone = federate(editing=AT_ONCE).delta()
+    with applied(alone, model.model):
+        after = read_hidden(model, requests, layer)
+    wanted = (targets.states - hidden).norm(dim=1)
+    left = (targets.states - after).norm(dim=1) / wanted
+    assert metrics.residual_left == pytest.approx(float(left.mean()), rel=1e-6)
+
+
+def test_messages_are_written_and_replies_merged_apart(federate: Make) -> None:
+    """As Flower's contract says: `configure_*` writes, `aggregate_*` validates."""
+    federation = federate(editing=AT_ONCE)
+    strategy, result = federation.run()
+    asked = len(federation.messages)
+    config, arrays = ConfigRecord(), strategy.to_arrays()
+    training = strategy.configure_train(2, arrays, config, federation.grid)
+    evaluating = strategy.configure_evaluate(2, arrays, config, federation.grid)
+    for messages in (training, evaluating):
+        nodes = [message.metadata.dst_node_id for message in messages]
+        assert nodes == list(federation.contexts)
+    assert len(federation.messages) == asked
+    assert result.train_metrics_clientapp[1]["requests"] == 6
+    strategy.delta = {}
+    strategy.registry.restart_round(1)
+    merged, metrics = strategy.aggregate_train(1, federation.replies(Phase.TARGETS))
+    assert merged is not None
+    assert digest_arrays(merged) == digest_arrays(strategy.to_arrays())
+    assert sorted(merged) == sorted(arrays)
+    assert metrics is not None
+    assert metrics["requests"] == 6

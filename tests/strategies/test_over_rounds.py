@@ -24,7 +24,8 @@ from sims.runs.in_process import InProcessGrid, make_contexts
 from strategies.collaborative import CollaborativeEditing
 from strategies.merges.choice import read_merge
 from strategies.rounds.memory import Memory
-from strategies.rounds.state import EditedLayer, RoundState
+from strategies.rounds.settings import EditingSettings
+from strategies.rounds.state import EditedLayer
 from strategies.scenario import FlatValue
 from strategies.wire.arrays import to_tensors
 from strategies.wire.handshakes import Handshake, write_handshake
@@ -36,12 +37,12 @@ from strategies.wire.messages import (
     TargetsReply,
     read_job,
     write_contribution,
-    write_metrics,
 )
 from strategies.wire.updates import DELTA
 from tests.federation import (
     AT_ONCE,
     Federation,
+    Recorder,
     assert_same_bits,
     assert_same_delta,
     edit_in_rounds,
@@ -55,6 +56,7 @@ from tests.laws import (
     draw_prior,
     relative_difference,
 )
+from tests.strategies.transport import write_numbers
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES
 
 Make = Callable[..., Federation]
@@ -109,7 +111,7 @@ def linear_client(
             told = TargetsReply(requests=len(keys[own]))
             content = write_contribution(told, parts, own[0])
         else:
-            content = write_metrics({})
+            content = write_numbers({})
         return Message(content, reply_to=message)
 
     return answer
@@ -134,12 +136,15 @@ def test_rounds_remembered_at_weight_one_equal_one_round_on_the_union(
     memory = Memory.of_covariance(draw_prior(seed), 2.0, 1.0)
     parameters = PARAMETERS.model_copy(update={"layers": (0,)})
     plan = Plan(parameters=parameters, schedule="layerwise", templates=TEMPLATES)
+    layer = EditedLayer(WEIGHT, all_values.shape[1], all_keys.shape[1], memory)
     strategy = CollaborativeEditing(
-        Job(identity=IDENTITY, plan=plan, encoding="dense"),
-        read_merge("collabedit"),
-        {0: EditedLayer(WEIGHT, all_values.shape[1], all_keys.shape[1], memory)},
-        parties=parties,
-        dtype=torch.float64,
+        EditingSettings(
+            job=Job(identity=IDENTITY, plan=plan, encoding="dense"),
+            merge=read_merge("collabedit"),
+            layers={0: layer},
+            parties=parties,
+            dtype=torch.float64,
+        )
     )
     grid = InProcessGrid(make_contexts({}, parties), linear_client(keys, values))
     strategy.start(grid, ArrayRecord(), num_rounds=rounds, train_config=ConfigRecord())
@@ -184,12 +189,12 @@ def test_a_run_that_goes_on_from_a_round_ends_where_the_whole_one_ends(
 ) -> None:
     """Bit for bit, by delta, memory and metrics; only the missing rounds are run."""
     tables = {"run": {"rounds": 3}, "parties": {"requests-per-round": 1}}
-    states: list[RoundState] = []
+    recorder = Recorder()
     whole = federate(**tables)
-    _, result = whole.run(on_round=lambda state, *_: states.append(state))
-    assert [state.number for state in states] == [1, 2, 3]
+    _, result = whole.run(callbacks=recorder)
+    assert [state.number for state in recorder.states] == [1, 2, 3]
     rest = federate(**tables)
-    strategy, resumed = rest.run(resume=states[stop - 1])
+    strategy, resumed = rest.run(resume=recorder.states[stop - 1])
     assert_same_bits(strategy.delta, whole.strategy.delta)
     for layer, edited in strategy.layers.items():
         theirs = whole.strategy.layers[layer].memory.grams
@@ -211,12 +216,12 @@ def test_a_run_goes_on_without_a_party_that_left_it_for_good(
         "run": {"rounds": 2, "min-parties": 2, "timeout": 100.0},
         "parties": {"requests-per-round": 1},
     }
-    states: list[RoundState] = []
+    recorder = Recorder()
     whole = federate(**tables)
-    whole.run(on_round=lambda state, *_: states.append(state))
+    whole.run(callbacks=recorder)
     rest = federate(**tables)
     rest.grid = rest.grid_of(0, 2)
-    strategy, _ = rest.run(resume=states[0])
+    strategy, _ = rest.run(resume=recorder.states[0])
     first, second = (rest.requests_of_parties(number) for number in (1, 2))
     rounds = [[hand[0] for hand in first], [second[0][0], second[2][0]]]
     expected = edit_in_rounds(rest.preparation, rounds, 1.0)
@@ -224,7 +229,7 @@ def test_a_run_goes_on_without_a_party_that_left_it_for_good(
     short = {"rounds": 2, "min-parties": 2, "timeout": 0.3}
     for attendance, state, told in (
         ((0, 2), None, "3 parties were expected and 2 came"),
-        ((0,), states[0], "2 parties were expected and 1 came"),
+        ((0,), recorder.states[0], "2 parties were expected and 1 came"),
     ):
         alone = federate(**{**tables, "run": {**short}})
         alone.grid = alone.grid_of(*attendance)
@@ -257,7 +262,7 @@ def test_a_round_whose_requests_are_all_known_changes_nothing(federate: Make) ->
     strategy, result = federation.run()
     assert strategy.delta == {}
     outcome = strategy.registry.outcomes[2]
-    assert (outcome.requests, outcome.known, len(outcome.content)) == (0, 6, 3)
+    assert (outcome.requests, outcome.known, len(outcome.unedited)) == (0, 6, 3)
     assert federation.nodes_asked(Phase.STATISTICS) == []
     assert result.evaluate_metrics_clientapp[2]["round.2.count.rewrite_acc"] == 6.0
 

@@ -1,6 +1,8 @@
 """A job, and the way that a message takes over the wire."""
 
-from flwr.app import Message, RecordDict
+from collections.abc import Mapping
+
+from flwr.app import Message, MetricRecord, RecordDict
 from flwr.common.serde import message_from_proto, message_to_proto
 
 from editing.hyperparameters.config import Plan
@@ -19,3 +21,8 @@ def over_the_wire(content: RecordDict) -> Message:
     message = Message(content, dst_node_id=5, message_type=Phase.TARGETS.value)
     sent = message_to_proto(message).SerializeToString()
     return message_from_proto(type(message_to_proto(message)).FromString(sent))
+
+
+def write_numbers(numbers: Mapping[str, float]) -> RecordDict:
+    """Pack any numbers as metrics."""
+    return RecordDict({"metrics": MetricRecord({**numbers})})

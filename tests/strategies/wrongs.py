@@ -5,21 +5,20 @@ from collections.abc import Callable
 import numpy as np
 from flwr.app import Array, RecordDict
 
+from strategies.wire.failures import Failure, write_failure
 from strategies.wire.handshakes import (
     Handshake,
     read_handshake,
     write_handshake,
 )
 from strategies.wire.messages import (
-    Failure,
     Phase,
     TargetsReply,
     read_targets_reply,
-    write_failure,
-    write_metrics,
     write_targets_reply,
 )
 from tests.federation import Federation, on_phase
+from tests.strategies.transport import write_numbers
 
 Content = Callable[[RecordDict], None]
 """Changes a reply's content in place."""
@@ -79,7 +78,7 @@ def measured(**metrics: float) -> Content:
     """Put other numbers into a party's reply."""
 
     def change(content: RecordDict) -> None:
-        content["metrics"] = write_metrics(metrics)["metrics"]
+        content["metrics"] = write_numbers(metrics)["metrics"]
 
     return change
 

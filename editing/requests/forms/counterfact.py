@@ -12,6 +12,7 @@ from editing.requests.forms.fields import (
     Template,
     Text,
     check_fields,
+    number,
 )
 
 
@@ -42,37 +43,39 @@ class _CounterFact(Settings):
     locality: object = ()
     portability: object = ()
     alternative_subject: Text | None = None
+    case_name: object = None
+    target_space: object = None
 
 
 def from_counterfact(record: Mapping[str, object]) -> Fields:
     """CounterFact and MultiCounterFact (Meng et al., arXiv 2202.05262, 2210.07229).
 
     What a rewrite asks for is an object with ``str``; the number ``pararel_idx`` and
-    the objects' ``id`` are read by no editor, and neither are AKEW's texts beside a
-    rewrite (arXiv 2402.18909). Our own files in this form may have ``locality`` and
+    the objects' ``id`` are read by no editor, and neither are AKEW's texts next to
+    a rewrite (arXiv 2402.18909). Our own files in this form may have ``locality`` and
     ``portability`` as well. EasyEdit's have a ``New Question``, or an
     ``alternative_subject``, which makes of the prompt a question of portability.
     """
     read = check_fields(_CounterFact, record)
     rewrite = read.requested_rewrite
-    fields = read.model_dump(
+    given = read.model_dump(
         include={*_CounterFact.model_fields}
         - {"requested_rewrite", "pararel_idx", "case_id", "alternative_subject"}
     )
+    fields = {key: value for key, value in given.items() if value is not None}
     if isinstance(read.portability, Mapping):
         fields["portability"] = read_new_question(read.portability)
     if read.alternative_subject is not None:
         prompt = rewrite.prompt.replace("{}", read.alternative_subject)
         asked = ask(prompt, rewrite.target_new)
         fields["portability"] = _joined(fields["portability"], asked)
-    numbered = {} if read.case_id is None else {"case_id": read.case_id}
     return {
         **fields,
         **rewrite.model_dump(include={*_Rewrite.model_fields}),
-        **numbered,
+        **number(read.case_id),
     }
 
 
 def _joined(questions: object, more: tuple[Fields, ...]) -> object:
-    """Put questions behind others; what is no list stays, to be refused as it is."""
+    """Put questions after others; what is no list stays, to be refused as it is."""
     return [*questions, *more] if isinstance(questions, list | tuple) else questions

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
+from editing.base.errors import RequestError
 from editing.base.settings import Settings
 from editing.requests.forms.fields import Answers, Fields, Text, check_fields
 
@@ -50,3 +51,17 @@ def has_new_question(portability: object) -> bool:
 def ask(prompt: str | None, answer: str) -> tuple[Fields, ...]:
     """Make a question of a prompt, or none if there is no prompt."""
     return () if prompt is None else ({"prompt": prompt, "answers": (answer,)},)
+
+
+def ask_pair(
+    first: str, prompt: str | None, second: str, answer: str | None
+) -> tuple[Fields, ...]:
+    """Make a question of two fields that come together or not at all.
+
+    Raises:
+        RequestError: If one of them is missing.
+    """
+    if (prompt is None) != (answer is None):
+        there, missing = (second, first) if prompt is None else (first, second)
+        raise RequestError(f"`{missing}`: is missing or null beside `{there}`.")
+    return () if answer is None else ask(prompt, answer)

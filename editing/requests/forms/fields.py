@@ -1,41 +1,22 @@
 """The kinds of fields that published requests have, and what is said of bad ones."""
 
-import reprlib
-from collections.abc import Mapping
-from difflib import get_close_matches
-from typing import Annotated, TypeAlias, TypeVar, get_args, get_origin
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from editing.base.errors import RequestError
+from editing.base.validation import explain, shorten
 
 Fields: TypeAlias = dict[str, object]
 """Fields of a request or a question by name, not checked yet."""
 
 Form = TypeVar("Form", bound=BaseModel)
 
-_WANTED = {
-    "string_type": "a text",
-    "string_unicode": "a text in Unicode",
-    "int_type": "a whole number",
-    "tuple_type": "a list",
-    "model_type": "an object",
-    "dict_type": "an object",
-    "mapping_type": "an object",
-    "too_short": "at least one entry",
-}
-"""What pydantic's complaints wanted, in words that JSON has."""
-
-
-def shorten(value: object) -> str:
-    """Write a value for a message: one line, never long."""
-    return f"{reprlib.repr(value):.60}"
-
 
 def check_fields(form: type[Form], record: Mapping[str, object]) -> Form:
-    """Hold a record to its form.
+    """Validate a record.
 
     Raises:
         RequestError: If a field is missing, unknown or of the wrong kind; names it,
@@ -44,88 +25,7 @@ def check_fields(form: type[Form], record: Mapping[str, object]) -> Form:
     try:
         return form.model_validate(record)
     except ValidationError as error:
-        raise RequestError(complain(error, form)) from None
-
-
-def complain(error: ValidationError, form: type[BaseModel] | None = None) -> str:
-    """Say in one line which field is wrong, what was wanted and what came.
-
-    An unknown field comes before a missing one, for it may be that one, misspelt.
-
-    Args:
-        error: What pydantic found.
-        form: The class that refused, whose fields are known.
-    """
-    faults = error.errors(include_url=False)
-    first = next((each for each in faults if each["type"] != "missing"), faults[0])
-    path = ".".join(str(part) for part in first["loc"])
-    field = " ".join(f"{path:.80}".split())
-    reason = _explain(first, _fields_beside(form, first["loc"]))
-    said = f"`{field}`: {reason}" if field else reason
-    return said if said.endswith("?") else f"{said}."
-
-
-def _explain(fault: ErrorDetails, known: Mapping[str, FieldInfo]) -> str:
-    name = str(fault["loc"][-1]) if fault["loc"] else ""
-    if fault["type"] == "extra_forbidden":
-        return f"is no known field{_suggest(name, list(known))}"
-    if fault["type"] == "value_error":
-        return fault["msg"].removeprefix("Value error, ")
-    declared = _kind_of(known[name]) if name in known else None
-    if fault["type"] == "missing":
-        return f"is missing or null; wanted {declared or 'a value'}"
-    wanted = _WANTED.get(fault["type"])
-    if declared and fault["type"].endswith("_type"):
-        wanted = declared
-    wanted = wanted or fault["msg"].removeprefix("Input should be ")
-    return f"wants {wanted}, got {shorten(fault['input'])}"
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean `{close[0]}`?"
-    return f"; known are {', '.join(f'`{each}`' for each in known)}" if known else ""
-
-
-def _fields_beside(
-    form: type[BaseModel] | None, place: tuple[int | str, ...]
-) -> dict[str, FieldInfo]:
-    """The fields of the object that the place's last step is in, as records spell them.
-
-    Steps that are no field, such as a place in a list, lead to no other object.
-    """
-    known = _fields_of(form)
-    for step in place[:-1]:
-        inner = (
-            _form_within(known[str(step)].annotation) if str(step) in known else None
-        )
-        known = _fields_of(inner) if inner else known
-    return known
-
-
-def _fields_of(form: type[BaseModel] | None) -> dict[str, FieldInfo]:
-    fields = form.model_fields if form else {}
-    return {field.alias or name: field for name, field in fields.items()}
-
-
-def _form_within(annotation: object) -> type[BaseModel] | None:
-    """The class of the objects that a field is, or holds."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_form_within(each) for each in get_args(annotation))
-    return next((each for each in found if each), None)
-
-
-def _kind_of(field: FieldInfo) -> str | None:
-    """Say in words what a field holds; None if it may be anything."""
-    within = (field.annotation, *get_args(field.annotation))
-    if any(get_origin(each) is tuple for each in within):
-        return f"a list of {'objects' if _form_within(field.annotation) else 'texts'}"
-    if _form_within(field.annotation):
-        return "an object"
-    words = {str: "a text", int: "a whole number"}
-    return next((words[each] for each in within if each in words), None)
+        raise RequestError(explain(error, form)) from None
 
 
 def _check_text(text: str) -> str:
@@ -143,6 +43,56 @@ def _check_template(text: str) -> str:
     return text
 
 
+def number(case_id: object) -> Fields:
+    """Give a record's case number, or nothing if it has none."""
+    return {} if case_id is None else {"case_id": case_id}
+
+
+def spelled_number(case_id: object) -> int | None:
+    """The number that a record's case id is, or spells in digits; None for a text."""
+    if isinstance(case_id, str):
+        text = case_id.strip()
+        return int(text) if re.fullmatch(r"[+-]?[0-9]{1,19}", text) else None
+    return case_id if isinstance(case_id, int) else None
+
+
+def _read_case_name(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"wanted a number or a text, got {shorten(value)}")
+    return str(value)
+
+
+def want_list(example: str) -> Callable[[object], object]:
+    """Refuse what is not a list, and show one that is wanted."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, list | tuple):
+            raise ValueError(
+                f"wanted a list of objects such as {example}, got {shorten(value)}"
+            )
+        return value
+
+    return check
+
+
+def want_object(holding: str, example: str) -> Callable[[object], object]:
+    """Refuse what is not an object, and show one that is wanted.
+
+    Args:
+        holding: How it holds its values, such as ``by kind``.
+        example: A value that would do, as JSON.
+    """
+
+    def check(value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                f"wanted an object {holding} such as {example}, got {shorten(value)}"
+            )
+        return value
+
+    return check
+
+
 def _read_object(value: object) -> object:
     text = value.get("str") if isinstance(value, Mapping) else None
     if not isinstance(text, str):
@@ -152,7 +102,9 @@ def _read_object(value: object) -> object:
 
 def _read_label(value: object) -> object:
     label = value.get("label") if isinstance(value, Mapping) else value
-    if not isinstance(label, str) or not label.strip():
+    if isinstance(label, str) and not label.strip():
+        raise ValueError("is empty")
+    if not isinstance(label, str):
         raise ValueError(f'wants a text or {{"label": "..."}}, got {shorten(value)}')
     return label
 
@@ -171,14 +123,16 @@ def _read_spellings(value: object) -> tuple[str, ...]:
         flat.extend(each if isinstance(each, list | tuple) else [each])
     texts = [each for each in flat if isinstance(each, str)]
     if len(texts) < len(flat):
-        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+        odd = next(each for each in flat if not isinstance(each, str))
+        within = " in it" if isinstance(value, list | tuple) else ""
+        raise ValueError(f"wants a text or a list of texts, got {shorten(odd)}{within}")
     return tuple(dict.fromkeys(each for each in texts if each.strip()))
 
 
 def _read_answers(value: object) -> tuple[str, ...]:
     found = _read_spellings(value)
     if not found:
-        raise ValueError(f"wants a text or a list of texts, got {shorten(value)}")
+        raise ValueError("is empty; wants a text or a list of texts")
     return found
 
 
@@ -193,6 +147,7 @@ Single = Annotated[Text, BeforeValidator(_read_single)]
 Template = Annotated[Text, AfterValidator(_check_template)]
 StrObject = Annotated[Text, BeforeValidator(_read_object)]
 Label = Annotated[str, BeforeValidator(_read_label)]
+CaseName = Annotated[Text, BeforeValidator(_read_case_name)]
 Answers = Annotated[tuple[str, ...], BeforeValidator(_read_answers)]
 Spellings = Annotated[tuple[str, ...], BeforeValidator(_read_spellings)]
 

@@ -64,6 +64,62 @@ def test_what_is_computed_is_the_text_s_covariance_and_is_found_again(
         find_covariance(model, LAYERS[:1], None, text, "")
 
 
+@pytest.mark.parametrize("place", ["file/cache", "/proc/none"])
+def test_a_cache_that_cannot_be_written_is_a_warning_before_the_text_is_read(
+    model: EditableModel,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    place: str,
+) -> None:
+    """Hours of estimating are not lost at their end."""
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place))
+    warned: list[bool] = []
+
+    def note(*arguments: object, **named: object) -> Covariance:
+        warned.append("cannot be kept in" in caplog.text)
+        return compute_covariance(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(editing.covariance.cache, "compute_covariance", note)
+    found = find_covariance(model, LAYERS, None, text, "")
+    assert warned == [True]
+    expected = with_ridge(compute_covariance(model, TEXT, LAYERS, "text.txt"))
+    assert torch.equal(found.moments[1], expected.moments[1])
+    assert "XDG_CACHE_HOME" in caplog.text
+
+
+def test_a_disk_that_fills_meanwhile_is_a_warning(
+    model: EditableModel,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The covariance is used all the same."""
+
+    def fail(*_: object) -> None:
+        raise CovarianceError("no room")
+
+    monkeypatch.setattr(editing.covariance.cache, "save_covariance", fail)
+    assert find_covariance(model, LAYERS, None, text, "").moments.keys() == {*LAYERS}
+    assert "no room" in caplog.text
+
+
+def test_a_damaged_file_in_the_cache_is_estimated_anew(
+    model: EditableModel, text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And replaced."""
+    first = find_covariance(model, LAYERS, None, text, "")
+    (file,) = (tmp_path / "cache").rglob("*.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    again = find_covariance(model, LAYERS, None, text, "")
+    assert torch.equal(first.moments[1], again.moments[1])
+    assert file.read_bytes() == whole
+    assert "estimated anew" in caplog.text
+
+
 def test_a_fixed_number_of_threads_is_taken_and_kept_apart(
     model: EditableModel, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

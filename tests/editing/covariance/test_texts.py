@@ -168,3 +168,26 @@ def test_documents_that_the_caller_holds_can_be_streamed_again() -> None:
     text = text_of(DOCUMENTS, "held")
     assert list(text.stream(0)) == list(text.stream(0)) == DOCUMENTS
     assert list(text.stream(2)) == DOCUMENTS[2:]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path, name: str) -> None:
+    """The first document would begin with it."""
+    lines = ["one", "two"]
+    if name.endswith("jsonl"):
+        lines = [json.dumps({"text": line}) for line in lines]
+    (tmp_path / name).write_text("\n".join(lines), encoding="utf-8-sig")
+    assert read(str(tmp_path / name)) == ["one", "two"]
+
+
+def test_a_table_is_read_where_the_library_can_cache_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes its cache folder for a file on this machine as well."""
+    (tmp_path / "file").write_text("no folder")
+    place = str(tmp_path / "file" / "cache")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", place)
+    datasets.Dataset.from_dict({"text": ["one"]}).to_parquet(
+        str(tmp_path / "a.parquet")
+    )
+    assert read(str(tmp_path / "a.parquet")) == ["one"]

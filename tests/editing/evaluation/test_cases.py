@@ -21,7 +21,7 @@ ROUNDING = 1e-12
 MODEL = tiny_model()
 
 
-def naive_judgement(model: EditableModel, item: Continuation) -> tuple[float, bool]:
+def naive_likelihood(model: EditableModel, item: Continuation) -> tuple[float, bool]:
     """Read the answer's tokens one by one, each behind those before."""
     ids, costs, hits = list(item.prompt.ids), [], []
     for token in item.answer:
@@ -45,7 +45,7 @@ def naive_case(request: EditRequest) -> dict[str, Any]:
         probs, correct = [], []
         for text in texts:
             found = {
-                name: naive_judgement(
+                name: naive_likelihood(
                     MODEL,
                     Continuation(
                         tokenize_text(MODEL.tokenizer, text),
@@ -316,9 +316,53 @@ def test_attribute_prompts_favour_the_new_object() -> None:
                 tokenize_text(MODEL.tokenizer, prompt),
                 tokenize_target(MODEL.tokenizer, text),
             )
-            expected, _ = naive_judgement(MODEL, item)
+            expected, _ = naive_likelihood(MODEL, item)
             assert found[f"target_{name}"] == pytest.approx(expected, rel=ROUNDING)
     means, old = sum_cases([case]).means(), sum_cases([plain]).means()
     wins = [each["target_new"] < each["target_true"] for each in probs]
     assert means["attribute_success"] == 100 * sum(wins) / 2
     assert {name: means[name] for name in old} == pytest.approx(old)
+
+
+def test_equal_objects_count_in_accuracies_and_in_no_success() -> None:
+    """Their likelihoods are equal, so that a success would always be missed."""
+    first, second = tiny_requests()[:2]
+    equal = first.model_copy(update={"target_true": f" {first.target_new}. "})
+    assert equal.objects_agree
+    cases = evaluate_requests(MODEL, [equal, second])
+    plain = evaluate_requests(MODEL, [second])
+    found, of_second = sum_cases(cases), sum_cases(plain)
+    for kind in ("rewrite", "paraphrase", "neighborhood"):
+        for name in (f"{kind}_success", f"{kind}_diff"):
+            assert found.counts[name] == 1
+            assert found.sums[name] == pytest.approx(of_second.sums[name])
+        assert found.counts[f"{kind}_acc"] == 2
+    assert not any("direction" in name for name in sum_cases(cases[:1]).sums)
+
+
+def test_what_follows_a_prompt_is_evaluated_as_running_text() -> None:
+    """A space at a prompt's end changes nothing, for targets and for answers."""
+    request = asked_request()
+    spaced = request.model_copy(
+        update={
+            "prompt": f"{request.prompt} ",
+            "paraphrase_prompts": tuple(f"{p} " for p in request.paraphrase_prompts),
+            "neighborhood_prompts": tuple(
+                f"{p} " for p in request.neighborhood_prompts
+            ),
+            "locality": tuple(
+                q.model_copy(update={"prompt": f"{q.prompt} "})
+                for q in request.locality
+            ),
+        }
+    )
+    assert evaluate_requests(MODEL, [spaced]) == evaluate_requests(MODEL, [request])
+
+
+def test_a_case_keeps_the_name_that_its_source_has_for_it() -> None:
+    """Where it is a text; a number is the case's own."""
+    request = tiny_requests()[0]
+    named = request.model_copy(update={"case_name": "Q42_P108"})
+    (case,) = evaluate_requests(MODEL, [named])
+    (plain,) = evaluate_requests(MODEL, [request])
+    assert case == {**plain, "case_name": "Q42_P108"}

@@ -81,7 +81,12 @@ def test_naming_is_what_names_modules_and_nothing_else() -> None:
     assert first == second
     assert hash(first) == hash(second)
     assert first is not None
-    assert {field: getattr(first, field) for field in MODULE_FIELDS} == named
+    assert first.given == {
+        "block": named["layer_module_tmp"],
+        "down_projection": named["rewrite_module_tmp"],
+        "final_norm": named["ln_f_module"],
+        "head": named["lm_head_module"],
+    }
     assert Hyperparameters(layers=(1,), v_lr=0.1).naming is None
     assert Hyperparameters(layers=(1,), ln_f_module="norm").naming != first
 

@@ -101,7 +101,7 @@ def test_every_preset_names_modules_that_its_models_have(name: str) -> None:
         torch.manual_seed(0)
         model = tiny(family)
     known = make_editable(model, tiny_tokenizer())
-    named = make_editable(model, tiny_tokenizer(), read_preset(name).parameters)
+    named = make_editable(model, tiny_tokenizer(), read_preset(name).parameters.naming)
     assert named.weight_name(1) == known.weight_name(1)
     assert named.block(1) is known.block(1)
     hidden = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from editing.memit.full_rows import WholeRows
+from editing.memit.full_rows import FullRows
 from editing.memit.prefix_cache import FrozenPrefix, run_prefix
 from editing.models.loading import EditableModel
 from tests.editing.memit.test_prefix_cache import (
@@ -26,10 +26,10 @@ def without_windows(family: str) -> EditableModel:
     return replace(model, architecture=parts)
 
 
-def prefix_of(model: EditableModel, layer: int = 1) -> WholeRows:
+def prefix_of(model: EditableModel, layer: int = 1) -> FullRows:
     """Run the tests' rows."""
     found = run_prefix(model, batch_of(model), layer)
-    assert isinstance(found, WholeRows)
+    assert isinstance(found, FullRows)
     return found
 
 

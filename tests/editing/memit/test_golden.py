@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor
 
 from editing.algebra.deltas import applied
 from editing.evaluation.cases import evaluate_requests
@@ -13,7 +12,7 @@ from editing.hyperparameters.config import Plan, Schedule
 from editing.memit.keys import extract_keys
 from editing.memit.pipeline import edit_alone
 from editing.memit.residuals import compute_residuals, read_hidden
-from editing.memit.targets import compute_targets
+from editing.memit.targets import Targets, compute_targets
 from tests.golden import (
     CLIENTS,
     GOLDEN_END_TO_END,
@@ -25,7 +24,7 @@ from tests.golden import (
     load_golden,
     read_tensors,
 )
-from tests.laws import assert_same
+from tests.laws import assert_same, make_targets
 from tests.trees import ROOT
 
 LAYERS = (1, 2, 3)
@@ -42,7 +41,7 @@ def case(golden: Path) -> Golden:
 
 
 @pytest.fixture(scope="module")
-def targets(case: Golden) -> Tensor:
+def targets(case: Golden) -> Targets:
     """Compute the targets of all requests once."""
     return compute_targets(case.model, case.requests, case.templates, case.parameters)
 
@@ -72,22 +71,24 @@ def test_stored_tensors_are_those_that_the_programs_computed(case: Golden) -> No
 
 @pytest.mark.parametrize("run", RUNS)
 def test_targets_are_the_published_ones(
-    case: Golden, targets: Tensor, run: str
+    case: Golden, targets: Targets, run: str
 ) -> None:
     """Over all requests and for every one; both programs started from one model."""
     theirs = case.rows(f"{run}.targets")
-    assert_same(targets, theirs, GOLDEN_TARGETS)
-    for ours, each in zip(targets, theirs, strict=True):
+    assert_same(targets.states, theirs, GOLDEN_TARGETS)
+    for ours, each in zip(targets.states, theirs, strict=True):
         assert_same(ours, each, GOLDEN_TARGETS)
 
 
 @pytest.mark.parametrize("run", CLIENTS)
 def test_targets_of_a_client_are_those_of_its_requests(
-    case: Golden, targets: Tensor, run: str
+    case: Golden, targets: Targets, run: str
 ) -> None:
     """What other parties ask for does not matter."""
     start = 6 * CLIENTS.index(run)
-    assert_same(targets[start : start + 6], case.rows(f"{run}.targets"), GOLDEN_TARGETS)
+    assert_same(
+        targets.states[start : start + 6], case.rows(f"{run}.targets"), GOLDEN_TARGETS
+    )
 
 
 @pytest.mark.parametrize("run", FROZEN)
@@ -134,13 +135,14 @@ def test_deltas_from_published_targets_are_the_published_ones(
     case: Golden, run: str
 ) -> None:
     """Keys, residuals and solves of all layers in their schedule."""
+    hidden = read_hidden(case.model, case.requests, LAYERS[-1])
     tolerance = delta_tolerance(case)
     ours = edit_alone(
         case.model,
         case.requests,
         plan_of(case, run),
         case.priors,
-        targets=case.rows(f"{run}.targets"),
+        targets=make_targets(hidden, case.rows(f"{run}.targets")),
     )
     assert ours.keys() == case.delta(run).keys()
     for name, theirs in case.delta(run).items():
@@ -149,7 +151,7 @@ def test_deltas_from_published_targets_are_the_published_ones(
 
 @pytest.mark.parametrize("run", RUNS)
 def test_deltas_end_to_end_are_the_published_ones(
-    case: Golden, targets: Tensor, run: str
+    case: Golden, targets: Targets, run: str
 ) -> None:
     """From requests to deltas, with our own targets."""
     ours = edit_alone(

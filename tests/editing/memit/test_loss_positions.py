@@ -1,4 +1,4 @@
-"""Laws of readings: which rows a batch has, and where its loss looks."""
+"""Laws of loss positions: the rows of a batch and where its loss reads them."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editing.base.errors import InputError
-from editing.memit.loss_positions import build_rows, plan_readings, renumber
+from editing.memit.loss_positions import build_rows, find_positions, renumber
 from editing.models.token_rows import TokenRow, tokenize_prompt, tokenize_target
 from tests.tiny import TEMPLATES, tiny_model, tiny_requests
 
@@ -35,7 +35,7 @@ def test_each_request_has_a_row_behind_every_template_and_one_for_its_essence() 
 def test_places_predict_every_token_of_every_answer() -> None:
     """A place's next token is the answer's, and a request's weights add up to 1."""
     built = build_rows(MODEL, REQUESTS, TEMPLATES)
-    places = plan_readings(built, CPU, torch.float64).rewriting
+    places = find_positions(built, CPU, torch.float64).rewriting
     found: dict[int, list[int]] = {}
     for row, column, token, owner in zip(
         places.rows.tolist(),
@@ -60,7 +60,7 @@ def test_places_predict_every_token_of_every_answer() -> None:
 def test_weights_are_the_same_for_each_template_and_each_token_of_it() -> None:
     """The mean over prompts of the mean over tokens."""
     built = build_rows(MODEL, REQUESTS, TEMPLATES)
-    places = plan_readings(built, CPU, torch.float64).rewriting
+    places = find_positions(built, CPU, torch.float64).rewriting
     sizes = torch.tensor([len(built.answers[row]) for row in places.rows.tolist()])
     assert torch.allclose(places.weights, 1 / (len(TEMPLATES) * sizes.double()))
 
@@ -68,7 +68,7 @@ def test_weights_are_the_same_for_each_template_and_each_token_of_it() -> None:
 def test_the_essence_is_read_at_the_subject_once_for_each_request() -> None:
     """The window's first column."""
     built = build_rows(MODEL, REQUESTS, TEMPLATES)
-    essence = plan_readings(built, CPU, torch.float64).essence
+    essence = find_positions(built, CPU, torch.float64).essence
     assert essence.owners.tolist() == list(range(len(REQUESTS)))
     assert essence.columns.tolist() == [0] * len(REQUESTS)
     assert [built.answers[row] for row in essence.rows.tolist()] == [()] * len(REQUESTS)
@@ -81,8 +81,8 @@ def test_places_among_some_requests_are_those_of_them_alone(kept: set[int]) -> N
     built = build_rows(MODEL, REQUESTS, TEMPLATES)
     owners = torch.tensor(sorted(kept))
     rows = torch.tensor([i for i, owner in enumerate(built.owners) if owner in kept])
-    found = plan_readings(built, CPU, torch.float64).among(rows, owners)
-    alone = plan_readings(
+    found = find_positions(built, CPU, torch.float64).among(rows, owners)
+    alone = find_positions(
         build_rows(MODEL, [REQUESTS[i] for i in sorted(kept)], TEMPLATES),
         CPU,
         torch.float64,
@@ -117,14 +117,14 @@ def test_some_rows_keep_their_owners_and_answers() -> None:
     assert some.rows == [built.rows[9], built.rows[4], built.rows[2]]
     assert some.owners == [1, 0, 0]
     assert some.answers == [(), (), built.answers[2]]
-    essence = plan_readings(built.among([9, 4]), CPU, torch.float64)
+    essence = find_positions(built.among([9, 4]), CPU, torch.float64)
     assert essence.essence.owners.tolist() == [1, 0]
     assert len(essence.rewriting.rows) == len(essence.rewriting.weights) == 0
 
 
 def test_picking_takes_rows_and_columns() -> None:
     """The definition."""
-    places = plan_readings(build_rows(MODEL, REQUESTS, TEMPLATES), CPU, torch.float64)
+    places = find_positions(build_rows(MODEL, REQUESTS, TEMPLATES), CPU, torch.float64)
     states = torch.randn(len(REQUESTS) * (len(TEMPLATES) + 1), 20, 2)
     picked = places.rewriting.pick(states)
     for state, row, column in zip(

@@ -16,7 +16,14 @@ from editing.memit.pipeline import LayerPairs, edit_alone, read_pairs, walk_laye
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
 from editing.models.loading import EditableModel
-from tests.laws import ALGEBRA, assert_same, draw_pairs, draw_prior, relative_difference
+from tests.laws import (
+    ALGEBRA,
+    assert_same,
+    draw_pairs,
+    draw_prior,
+    make_targets,
+    relative_difference,
+)
 from tests.tiny import (
     PARAMETERS,
     TEMPLATES,
@@ -32,7 +39,8 @@ SCHEDULES = get_args(Schedule)
 THREE = Hyperparameters.model_validate(PARAMETERS.model_dump() | {"layers": LAYERS})
 PRIORS = {layer: 20 * draw_prior(layer, 24) for layer in LAYERS}
 MODEL = tiny_model()
-TARGETS = read_hidden(MODEL, REQUESTS, 2) + draw_pairs(4, 3, d_in=16)[0]
+HIDDEN = read_hidden(MODEL, REQUESTS, 2)
+TARGETS = make_targets(HIDDEN, HIDDEN + draw_pairs(4, 3, d_in=16)[0])
 SHARES: dict[Schedule, list[float]] = {
     "layerwise": [1 / 3, 1 / 2, 1],
     "frozen-harmonic": [1 / 3, 1 / 2, 1],
@@ -56,7 +64,7 @@ def naive_edit(schedule: Schedule) -> dict[int, Tensor]:
     for layer, share in zip(LAYERS, SHARES[schedule], strict=True):
         seen = edited if schedule in {"layerwise", "alone"} else frozen
         keys = extract_keys(seen, REQUESTS, TEMPLATES, [layer])[layer].mT
-        residuals = share * (TARGETS - read_hidden(seen, REQUESTS, 2)).mT
+        residuals = share * (TARGETS.states - read_hidden(seen, REQUESTS, 2)).mT
         inverse = (PRIORS[layer] + keys @ keys.mT).inverse()
         deltas[layer] = residuals @ keys.mT @ inverse
         # A Conv1D keeps the transpose.
@@ -108,7 +116,8 @@ def test_each_step_is_solved_from_its_pairs_on_the_model_with_the_steps_before(
     for layers, step in zip(plan.steps, walk, strict=True):
         assert set(step.pairs) == set(layers)
         with applied(before, MODEL.model):
-            expected = read_pairs(MODEL, REQUESTS, TARGETS, plan, layers)
+            hidden = None if before else TARGETS.hidden
+            expected = read_pairs(MODEL, REQUESTS, TARGETS, plan, layers, hidden)
         for layer in layers:
             pair, name = step.pairs[layer], MODEL.weight_name(layer)
             assert torch.equal(pair.keys, expected[layer].keys)
@@ -125,7 +134,37 @@ def test_residuals_are_shares_of_what_is_left_at_the_last_layer() -> None:
     for schedule in SCHEDULES:
         pairs = read_pairs(MODEL, REQUESTS, TARGETS, plan_of(schedule), LAYERS)
         for layer, share in zip(LAYERS, SHARES[schedule], strict=True):
-            assert_same(pairs[layer].residuals, share * (TARGETS - hidden))
+            assert_same(pairs[layer].residuals, share * (TARGETS.states - hidden))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_request_that_asks_for_nothing_has_no_delta(
+    schedule: Schedule, dtype: torch.dtype
+) -> None:
+    """Not even a rounding error: its residual is exactly zero at every layer."""
+    model = tiny_model(dtype=dtype)
+    still = THREE.model_copy(update={"v_num_grad_steps": 1})
+    plan = Plan(parameters=still, schedule=schedule, templates=TEMPLATES)
+    delta = edit_alone(model, REQUESTS, plan, PRIORS)
+    assert not any(each.any() for each in delta.values())
+
+
+def test_hidden_states_of_the_targets_are_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The target search has read them on the same model: once a round, not twice."""
+    read: list[int] = []
+
+    def count(*arguments: object) -> Tensor:
+        read.append(1)
+        return read_hidden(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("editing.memit.pipeline.read_hidden", count)
+    for schedule, times in (("frozen-harmonic", 0), ("layerwise", len(LAYERS) - 1)):
+        read.clear()
+        edit_alone(MODEL, REQUESTS, plan_of(schedule), PRIORS, TARGETS)
+        assert len(read) == times
 
 
 def test_statistics_are_those_of_the_pairs() -> None:
@@ -181,11 +220,11 @@ def test_a_square_weight_is_edited_the_right_way_round() -> None:
 def test_an_edit_moves_the_hidden_state_towards_the_target() -> None:
     """The farther, the smaller the prior."""
     easy = {layer: 1e-3 * PRIORS[layer] for layer in LAYERS}
-    missing = (TARGETS - read_hidden(MODEL, REQUESTS, 2)).norm()
+    missing = (TARGETS.states - read_hidden(MODEL, REQUESTS, 2)).norm()
     for priors, most in ((PRIORS, 0.99), (easy, 0.4)):
         delta = edit_alone(MODEL, REQUESTS, plan_of("layerwise"), priors, TARGETS)
         with applied(delta, MODEL.model):
-            left = (TARGETS - read_hidden(MODEL, REQUESTS, 2)).norm()
+            left = (TARGETS.states - read_hidden(MODEL, REQUESTS, 2)).norm()
         assert left < most * missing
 
 

@@ -10,13 +10,18 @@ from hypothesis import strategies as st
 
 from editing.base.errors import InputError
 from editing.hyperparameters.config import Hyperparameters
-from editing.memit.targets import LOSS_AT_REST, DivergedTargetError, compute_targets
+from editing.memit.targets import (
+    EARLY_STOP_LOSS,
+    DivergedTargetError,
+    Targets,
+    compute_targets,
+)
 from editing.models.loading import EditableModel
 from editing.models.token_rows import pad_rows
 from editing.requests.edit_request import EditRequest
 from tests.golden import load_golden
 from tests.laws import assert_same, holding, relative_difference
-from tests.naive import NaiveTarget, naive_target
+from tests.naive import NaiveTarget, naive_answer_loss, naive_target
 from tests.tiny import (
     PARAMETERS,
     TEMPLATES,
@@ -76,13 +81,15 @@ def searches(
 
 
 def assert_each_same(
-    ours: torch.Tensor, theirs: list[NaiveTarget], tolerance: float = DEFINITION
+    ours: Targets, theirs: list[NaiveTarget], tolerance: float = DEFINITION
 ) -> None:
-    """Hold every request to its own target, and its shift to its own shift."""
-    for mine, other in zip(ours, theirs, strict=True):
-        assert_same(mine, other.target, tolerance)
-        start = other.target - other.shift
-        assert_same(mine - start, other.shift, 100 * tolerance)
+    """Compare every request with its own naive target, shift and diagnosis."""
+    for index, other in enumerate(theirs):
+        assert_same(ours.states[index], other.target, tolerance)
+        assert_same(ours.hidden[index], other.target - other.shift, tolerance)
+        assert_same(ours.shift[index], other.shift, 100 * tolerance)
+        assert ours.stopped[index] == (other.losses[-1] < EARLY_STOP_LOSS)
+    assert len(ours) == len(theirs)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +164,8 @@ def test_no_batch_and_no_order_changes_a_target(
     expected = compute_targets(SURE, easy, ["{}"], EASY)
     shuffled = [easy[index] for index in order]
     ours = compute_targets(SURE, shuffled, ["{}"], EASY, batch_size)
-    for mine, index in zip(ours, order, strict=True):
-        assert_same(mine, expected[index], DEFINITION)
+    for mine, index in zip(ours.states, order, strict=True):
+        assert_same(mine, expected.states[index], DEFINITION)
 
 
 def test_padding_reaches_no_target() -> None:
@@ -169,7 +176,7 @@ def test_padding_reaches_no_target() -> None:
     )
     alone = compute_targets(MODEL, REQUESTS, ["{}"], few)
     beside = compute_targets(MODEL, [long, *REQUESTS], ["{}"], few)
-    for mine, other in zip(alone, beside[1:], strict=True):
+    for mine, other in zip(alone.states, beside.states[1:], strict=True):
         assert_same(mine, other, PADDING)
 
 
@@ -196,9 +203,9 @@ def test_each_request_stops_when_its_own_loss_is_small() -> None:
     assert steps[-1] == EASY.v_num_grad_steps
     ours = compute_targets(SURE, requests, ["{}"], EASY)
     assert_each_same(ours, alone)
-    for request, each, mine in zip(requests, alone, ours, strict=True):
+    for request, each, mine in zip(requests, alone, ours.states, strict=True):
         if len(each.losses) < EASY.v_num_grad_steps:
-            assert each.losses[-1] < LOSS_AT_REST
+            assert each.losses[-1] < EARLY_STOP_LOSS
             on = naive_target(SURE, request, ("{}",), EASY, rest=0.0)
             assert relative_difference(mine, on.target) > SINGLE
 
@@ -212,7 +219,9 @@ def test_a_request_that_is_fulfilled_takes_no_step() -> None:
     assert len(alone.losses) == 1
     assert not alone.shift.any()
     ours = compute_targets(model, [fulfilled, REQUESTS[0]], ["{}"], EASY)
-    assert_same(ours[0], alone.target, PADDING)
+    assert_same(ours.states[0], alone.target, PADDING)
+    assert not ours.shift[0].any()
+    assert ours.stopped.tolist() == [True, False]
 
 
 def test_each_request_is_clamped_to_its_own_length() -> None:
@@ -222,12 +231,37 @@ def test_each_request_is_clamped_to_its_own_length() -> None:
     assert len({each.clamps for each in alone}) >= 2, [e.clamps for e in alone]
     ours = compute_targets(MODEL, REQUESTS, TEMPLATES, mixed)
     assert_each_same(ours, alone)
-    for each, mine in zip(alone, ours, strict=True):
+    for each, mine in zip(alone, ours.states, strict=True):
         start = each.target - each.shift
         ratio = ((mine - start).norm() / start.norm()).item()
         assert ratio <= 0.23 * (1 + 1e-9)
         if each.clamps:
             assert ratio == pytest.approx(0.23, rel=0.05)
+
+
+def test_the_clamp_is_reported_where_it_shortened_the_last_step() -> None:
+    """A shift of that length, and of no other request."""
+    mixed = set_to(clamp_norm_factor=0.23, v_num_grad_steps=6, v_lr=0.2)
+    ours = compute_targets(MODEL, REQUESTS, TEMPLATES, mixed)
+    ratios = ours.shift.norm(dim=1) / ours.hidden.norm(dim=1)
+    at_clamp = [ratio == pytest.approx(0.23, rel=1e-9) for ratio in ratios.tolist()]
+    assert ours.clamped.tolist() == at_clamp
+    assert len(set(at_clamp)) == 2
+    free = compute_targets(MODEL, REQUESTS, TEMPLATES, set_to(clamp_norm_factor=1e6))
+    assert not free.clamped.any()
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_reported_loss_is_that_of_the_answer_at_the_target(steps: int) -> None:
+    """The mean over prompts, without the KL term and the decay."""
+    parameters = set_to(v_num_grad_steps=steps)
+    ours = compute_targets(MODEL, REQUESTS, TEMPLATES, parameters)
+    for index, request in enumerate(REQUESTS):
+        loss = naive_answer_loss(
+            MODEL, request, TEMPLATES, parameters, ours.shift[index]
+        )
+        assert ours.loss[index].item() == pytest.approx(loss, rel=DEFINITION)
+    assert torch.equal(ours.probability, (-ours.loss).exp())
 
 
 def test_answers_of_several_tokens_count_every_token() -> None:
@@ -236,7 +270,7 @@ def test_answers_of_several_tokens_count_every_token() -> None:
     long = REQUESTS[0].model_copy(update={"target_new": "Acme Works Group Inc"})
     ours = compute_targets(MODEL, [short, long], TEMPLATES, PARAMETERS)
     assert_each_same(ours, searches([short, long]))
-    assert relative_difference(ours[0], ours[1]) > SINGLE
+    assert relative_difference(*ours.states) > SINGLE
 
 
 def test_a_shift_makes_the_answer_likelier() -> None:
@@ -249,8 +283,10 @@ def test_a_single_precision_model_agrees_to_single_precision() -> None:
     """For every request."""
     model = tiny_model(dtype=torch.float32)
     ours = compute_targets(model, REQUESTS[:3], TEMPLATES, PARAMETERS)
-    assert ours.dtype == torch.float32
-    for mine, other in zip(ours, searches(REQUESTS[:3], model=model), strict=True):
+    assert ours.hidden.dtype == ours.shift.dtype == ours.loss.dtype == torch.float32
+    for mine, other in zip(
+        ours.states, searches(REQUESTS[:3], model=model), strict=True
+    ):
         assert_same(mine, other.target, SINGLE)
 
 
@@ -264,7 +300,7 @@ def test_the_golden_model_agrees_with_the_definition(
     ours = compute_targets(
         case.model, some, case.templates, case.parameters, batch_size
     )
-    for request, mine in zip(some, ours, strict=True):
+    for request, mine in zip(some, ours.states, strict=True):
         other = naive_target(case.model, request, case.templates, case.parameters)
         assert_same(mine, other.target, SINGLE)
 
@@ -280,7 +316,7 @@ def test_a_batch_that_memory_cannot_hold_is_halved(
     halved = compute_targets(
         MODEL, requests, TEMPLATES, PARAMETERS, on_batch=done.append
     )
-    assert_same(halved, whole, PADDING)
+    assert_same(halved.states, whole.states, PADDING)
     assert done[-1] == len(requests)
     assert len(done) > 1
 
@@ -309,14 +345,15 @@ def test_a_prompt_that_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("steps", [2, 9])
-def test_a_loss_that_is_no_number_is_no_target_at_rest(steps: int) -> None:
+def test_a_loss_that_is_not_a_number_does_not_stop_the_search(steps: int) -> None:
     """At the last step, too; the request is named, and what to try."""
     half = tiny_model(dtype=torch.float16)
     wild = set_to(v_lr=6e5, clamp_norm_factor=1e5, v_num_grad_steps=steps)
     with pytest.raises(DivergedTargetError, match=r"Request 1\d: .*`v_lr`.*float32"):
         compute_targets(half, REQUESTS[1:3], TEMPLATES, wild)
     wide = tiny_model(dtype=torch.float32)
-    assert compute_targets(wide, REQUESTS[1:3], TEMPLATES, wild).isfinite().all()
+    found = compute_targets(wide, REQUESTS[1:3], TEMPLATES, wild)
+    assert found.states.isfinite().all()
 
 
 def test_the_request_whose_loss_is_no_number_is_named() -> None:

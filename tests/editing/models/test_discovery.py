@@ -8,6 +8,8 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertLMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
@@ -15,8 +17,9 @@ from transformers import (
 )
 
 from editing.hyperparameters.config import Hyperparameters
+from editing.hyperparameters.presets import read_preset
 from editing.memit.targets import compute_targets
-from editing.models.discovery import discover
+from editing.models.discovery import FORMER_HEADS, discover, nearest_modules
 from editing.models.families import ARCHITECTURES, ModelError
 from editing.models.loading import make_editable
 from tests.families import SIZES, VARIANTS, random_model
@@ -56,7 +59,7 @@ def test_a_family_that_is_not_in_the_table_gets_its_targets(variant: str) -> Non
     assert not model.architecture.windows
     requests = tiny_requests(2)
     found = compute_targets(model, requests, TEMPLATES[:2], PARAMETERS)
-    for each, request in zip(found, requests, strict=True):
+    for each, request in zip(found.states, requests, strict=True):
         expected = naive_target(model, request, TEMPLATES[:2], PARAMETERS)
         assert_same(each, expected.target, 1e-6)
 
@@ -81,7 +84,7 @@ def test_keys_as_wide_as_the_hidden_state_leave_it_open() -> None:
     names = Hyperparameters(
         layers=(1,), rewrite_module_tmp="model.layers.{}.mlp.down_proj"
     )
-    assert make_editable(model, tiny_tokenizer(), names).widths(1) == (16, 16)
+    assert make_editable(model, tiny_tokenizer(), names.naming).widths(1) == (16, 16)
 
 
 def test_experts_leave_it_open() -> None:
@@ -190,7 +193,7 @@ def test_a_model_that_reads_both_ways_is_refused() -> None:
         lm_head_module="cls.predictions.decoder",
     )
     with pytest.raises(ModelError, match="`bert` read ahead"):
-        make_editable(BertLMHeadModel(config), tiny_tokenizer(), names)
+        make_editable(BertLMHeadModel(config), tiny_tokenizer(), names.naming)
 
 
 def test_the_table_is_trusted_and_its_models_are_not_run() -> None:
@@ -201,6 +204,79 @@ def test_the_table_is_trusted_and_its_models_are_not_run() -> None:
     make_editable(model, tiny_tokenizer())
     assert ran == []
     names = Hyperparameters(layers=(1,), ln_f_module="model.norm")
-    make_editable(model, tiny_tokenizer(), names)
+    make_editable(model, tiny_tokenizer(), names.naming)
     assert ran == [1]
     handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("transformer.h.{}.mlp.c_prj", "transformer.h.{}.mlp.c_proj"),
+        ("transformer.blocks.{}", "transformer.h.{}"),
+        ("transformer.lnf", "transformer.ln_f"),
+        ("lm_heads", "lm_head"),
+    ],
+)
+def test_the_nearest_name_comes_first(name: str, nearest: str) -> None:
+    """With the block's number left open, as it was asked for."""
+    said = nearest_modules(tiny_model().model, name)
+    assert said.startswith(f"the nearest that it has are {nearest}")
+
+
+def test_a_name_like_no_other_is_met_with_some() -> None:
+    """So that one sees how such a model's names begin."""
+    said = nearest_modules(tiny_model().model, "@")
+    assert (
+        said == "its modules begin with transformer, transformer.wte, transformer.wpe"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rewrite_module_tmp": "transformer.h.{}.mlp.down_proj"},
+        {"layer_module_tmp": "model.layers.{}"},
+        {"ln_f_module": "model.norm"},
+        {"lm_head_module": "lm_heads"},
+    ],
+    ids=str,
+)
+def test_a_model_without_a_named_module_is_refused(wrong: dict[str, str]) -> None:
+    """By the hyperparameter, with the nearest names."""
+    whole = tiny_model()
+    (field,), (name,) = wrong, wrong.values()
+    with pytest.raises(ModelError) as caught:
+        make_editable(
+            whole.model,
+            whole.tokenizer,
+            Hyperparameters(layers=(1,), **wrong).naming,
+        )
+    assert f"`{field}` '{name}'" in str(caught.value)
+    assert "nearest that it has are" in str(caught.value)
+
+
+def test_a_head_by_its_former_name_is_found() -> None:
+    """MEMIT's files call GPT-NeoX's ``embed_out``, and this release ``lm_head``."""
+    model = GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=90,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+        )
+    )
+    named = read_preset("gpt-neox-20b").parameters
+    assert named.lm_head_module in FORMER_HEADS
+    assert named.lm_head_module not in dict(model.named_modules())
+    editable = make_editable(model, tiny_tokenizer(), named.naming)
+    assert editable.weight_name(1) == "gpt_neox.layers.1.mlp.dense_4h_to_h.weight"
+
+
+def test_names_are_the_models_own() -> None:
+    """Each name that is proposed exists."""
+    model = tiny_model().model
+    said = nearest_modules(model, "transformer.h.{}.attn.c_atn")
+    for name in said.rpartition(" are ")[2].split(", "):
+        model.get_submodule(name.format(0))

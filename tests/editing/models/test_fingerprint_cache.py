@@ -85,7 +85,7 @@ def test_what_is_kept_is_what_is_computed(
     """And a later process computes nothing."""
     expected = fingerprints(load_editable_model(str(folder), dtype))
     assert fingerprints(load(folder, cache, dtype)) == expected
-    monkeypatch.setattr("editing.models.loading.fingerprint_model", never)
+    monkeypatch.setattr("editing.models.editable.fingerprint_model", never)
     assert fingerprints(load(folder, cache, dtype)) == expected
 
 

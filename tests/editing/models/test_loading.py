@@ -1,18 +1,17 @@
-"""Laws of editable models: where their parts lie, and who they are."""
+"""Laws of loading: what is loaded, and what is refused with a reason."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from editing.algebra.deltas import applied
-from editing.base.errors import InputError
 from editing.hyperparameters.config import Hyperparameters, Plan
 from editing.memit.keys import extract_keys
 from editing.memit.pipeline import edit_alone
-from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
 from editing.models.families import ARCHITECTURES
 from editing.models.loading import (
@@ -22,17 +21,16 @@ from editing.models.loading import (
     load_tokenizer,
     make_editable,
 )
-from tests.editing.models.test_activations import ROUNDING
+from sims.deltas.model_folders import load_whole
+from tests.editing.models.test_editable import last_hidden
 from tests.laws import assert_same, draw_prior
 from tests.tiny import (
     NAMED,
     PARAMETERS,
     TEMPLATES,
     tiny_model,
-    tiny_model_of_tuples,
     tiny_requests,
     tiny_tokenizer,
-    with_linear_projections,
 )
 
 FAMILIES = ("gpt2", "gptj", "llama")
@@ -48,104 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.model.save_pretrained(path)
     model.tokenizer.save_pretrained(path)
     return path
-
-
-def last_hidden(model: EditableModel) -> torch.Tensor:
-    """Read what the last block gives."""
-    seen: list[torch.Tensor] = []
-    block = model.block(model.block_count - 1)
-    handle = block.register_forward_hook(
-        lambda _, __, out: seen.append(out if isinstance(out, torch.Tensor) else out[0])
-    )
-    model.model(input_ids=IDS)
-    handle.remove()
-    return seen[0]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_head_says_what_the_model_says(family: str) -> None:
-    """The norm and the head behind the last block are the model's own."""
-    model = tiny_model(family)
-    assert_same(
-        model.logits(last_hidden(model)), model.model(input_ids=IDS).logits, ROUNDING
-    )
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_model_to_edit_is_in_evaluation_and_keeps_no_gradients(family: str) -> None:
-    """Dropout would change keys, and gradients cost memory."""
-    model = tiny_model(family)
-    assert not any(module.training for module in model.model.modules())
-    assert not any(each.requires_grad for each in model.model.parameters())
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_blocks_and_weights_are_counted_and_named(family: str) -> None:
-    """Four blocks, and the edited parameter of each."""
-    model = tiny_model(family)
-    assert model.block_count == 4
-    names = dict(model.model.named_parameters())
-    for layer in range(4):
-        weight = names[model.weight_name(layer)]
-        assert weight is model.down_projection(layer).get_parameter("weight")
-
-
-def test_blocks_inside_a_wrapper_are_counted() -> None:
-    """The place of the number need not be the end of the name."""
-    assert tiny_model_of_tuples().block_count == 4
-
-
-@pytest.mark.parametrize("inner", [24, 16, 8])
-def test_widths_are_told_by_the_module_and_not_by_the_shape(inner: int) -> None:
-    """Keys wider than, as wide as, and narrower than the hidden state."""
-    conv = tiny_model(inner=inner)
-    assert conv.widths(1) == (16, inner)
-    assert conv.down_projection(1).get_parameter("weight").shape == (inner, 16)
-    linear = with_linear_projections(tiny_model(inner=inner))
-    assert linear.widths(1) == (16, inner)
-    assert linear.down_projection(1).get_parameter("weight").shape == (16, inner)
-
-
-@pytest.mark.parametrize("layers", [[0], [3], [0, 1, 2, 3]])
-def test_layers_of_the_model_are_accepted(layers: list[int]) -> None:
-    """The first and the last included."""
-    tiny_model().check_layers(layers)
-
-
-@pytest.mark.parametrize(("layers", "outside"), [([1, 4], "4"), ([-1], "-1")])
-def test_layers_outside_the_model_are_refused(layers: list[int], outside: str) -> None:
-    """Say which there are."""
-    with pytest.raises(InputError, match=rf"\[{outside}\] lie .* blocks 0 to 3"):
-        tiny_model().check_layers(layers)
-
-
-def test_the_fingerprint_changes_with_any_parameter() -> None:
-    """And with nothing else: two loads of one model have the same."""
-    first = tiny_model()
-    assert tiny_model().fingerprint == first.fingerprint
-    for name, parameter in first.model.named_parameters():
-        saved = parameter.clone()
-        parameter.view(-1)[-1] += 1e-9
-        changed = EditableModel(first.model, first.tokenizer, first.architecture)
-        assert changed.fingerprint != first.fingerprint, name
-        parameter.copy_(saved)
-
-
-def test_the_fingerprint_tells_the_precision() -> None:
-    """Two parties that compute in different ones do not get equal keys."""
-    half = tiny_model(dtype=torch.bfloat16)
-    assert half.dtype == torch.bfloat16
-    assert half.fingerprint != tiny_model(dtype=torch.float32).fingerprint
-
-
-def test_the_tokenizer_has_a_fingerprint() -> None:
-    """A word more is another tokenizer."""
-    model = tiny_model()
-    grown = tiny_tokenizer()
-    grown.add_tokens(["Oviedo"])
-    other = make_editable(model.model, grown)
-    assert tiny_model().tokenizer_fingerprint == model.tokenizer_fingerprint
-    assert other.tokenizer_fingerprint != model.tokenizer_fingerprint
 
 
 def test_a_folder_is_loaded_as_it_was_saved(folder: Path) -> None:
@@ -181,7 +81,7 @@ def test_a_loaded_model_has_the_modules_that_are_named(folder: Path) -> None:
     names = NAMED["gptj"].model_copy(
         update={"rewrite_module_tmp": "transformer.h.{}.attn.c_proj"}
     )
-    loaded = load_editable_model(str(folder), hyperparameters=names)
+    loaded = load_editable_model(str(folder), names=names.naming)
     assert loaded.weight_name(2) == "transformer.h.2.attn.c_proj.weight"
 
 
@@ -211,8 +111,107 @@ def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path) -> N
     (tmp_path / "config.json").write_text(
         text.replace('"n_inner": 24', '"n_inner": 32')
     )
-    with pytest.raises(ModelError, match="no causal language model"):
+    shapes = (
+        r"12 have another shape, first transformer\.h\.0\.mlp\.c_fc\.bias with 24 .* 32"
+    )
+    with pytest.raises(ModelError, match=shapes):
         load_editable_model(str(tmp_path))
+
+
+def rewrite(folder: Path, place: Path, weights: dict[str, torch.Tensor]) -> str:
+    """Copy a model's folder with other weights."""
+    for path in folder.iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    save_file(weights, place / "model.safetensors", {"format": "pt"})
+    return str(place)
+
+
+LOADERS = (load_editable_model, lambda path: load_whole(path, "float32"))
+"""Both ways in which weights are read: to edit, and to write an edited model."""
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (
+            lambda name: f"base_model.model.{name}",
+            r"missing, first lm_head.*surplus, first base_model\.model\.",
+        ),
+        (
+            lambda name: None if "h.1.mlp.c_proj.weight" in name else name,
+            r": 1 are missing, first transformer\.h\.1\.mlp\.c_proj\.weight\. ",
+        ),
+        (
+            lambda name: None if ".h.3." in name else name,
+            r": 12 are missing, first transformer\.h\.3\.attn\.c_attn\.bias\. ",
+        ),
+        (
+            lambda name: name.replace("ln_f", "final"),
+            r"2 are missing, first transformer\.ln_f.*2 are surplus, first .*final",
+        ),
+    ],
+    ids=["prefixed", "missing", "one block less", "renamed"],
+)
+def test_weights_that_config_json_does_not_describe_are_refused(
+    folder: Path,
+    tmp_path: Path,
+    change: Callable[[str], str | None],
+    fault: str,
+    dtype: str,
+    load: Callable[[str], object],
+) -> None:
+    """The library would draw the missing ones at random and leave out the others."""
+    weights = load_file(folder / "model.safetensors")
+    changed = {new: each for name, each in weights.items() if (new := change(name))}
+    path = rewrite(folder, tmp_path, changed)
+    with pytest.raises(ModelError, match=fault) as caught:
+        load_editable_model(path, dtype) if load is load_editable_model else load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_blocks_than_config_json_counts_are_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The rest of the file would be a model of its own."""
+    path = Path(rewrite(folder, tmp_path, load_file(folder / "model.safetensors")))
+    text = (path / "config.json").read_text()
+    (path / "config.json").write_text(text.replace('"n_layer": 4', '"n_layer": 3'))
+    with pytest.raises(ModelError, match=r"\d+ are surplus, first transformer\.h\.3\."):
+        load_editable_model(str(path))
+
+
+def test_tied_heads_and_former_buffers_are_no_fault(
+    folder: Path, tmp_path: Path
+) -> None:
+    """A tied head has no weights of its own, and masks were once saved with them."""
+    weights = load_file(folder / "model.safetensors")
+    assert "lm_head.weight" not in weights
+    buffers = {
+        "transformer.h.0.attn.bias": torch.ones(1, 1, 64, 64),
+        "transformer.h.0.attn.masked_bias": torch.tensor(-1e4),
+        "transformer.h.0.attn.rotary_emb.inv_freq": torch.ones(4),
+    }
+    loaded = load_editable_model(rewrite(folder, tmp_path, weights | buffers))
+    assert loaded.fingerprint == tiny_model(dtype=torch.float32).fingerprint
+
+
+def test_a_tokenizer_with_ids_that_have_no_embedding_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    """By its last id and the number of rows, before any request needs such a token."""
+    path = rewrite(folder, tmp_path, load_file(folder / "model.safetensors"))
+    tokenizer, _ = load_tokenizer(path)
+    rows = tiny_model().model.get_input_embeddings().weight.shape[0]
+    tokenizer.add_tokens([f"new{n}" for n in range(rows - len(tokenizer))])
+    tokenizer.save_pretrained(path)
+    load_editable_model(path)
+    tokenizer.add_tokens(["one more", "and another"])
+    tokenizer.save_pretrained(path)
+    said = rf"ids up to {rows + 1}, .* have {rows} rows.*resize_token_embeddings"
+    with pytest.raises(ModelError, match=said):
+        load_editable_model(path)
 
 
 def test_weights_that_are_cut_off_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -251,7 +250,7 @@ def test_names_override_what_is_known_of_a_family() -> None:
             "ln_f_module": None,
         }
     )
-    model = make_editable(tiny_model().model, tiny_tokenizer(), names)
+    model = make_editable(tiny_model().model, tiny_tokenizer(), names.naming)
     assert model.weight_name(2) == "transformer.h.2.attn.c_proj.weight"
     assert model.architecture.block == ARCHITECTURES["gpt2"].block
     assert model.longest_input == 64
@@ -270,7 +269,7 @@ def test_a_tokenizer_without_offsets_is_refused(
 def named(model: EditableModel, **names: str) -> EditableModel:
     """Make a model editable again, with names of its modules."""
     parameters = Hyperparameters.model_validate({"layers": [1]} | names)
-    return make_editable(model.model, model.tokenizer, parameters)
+    return make_editable(model.model, model.tokenizer, parameters.naming)
 
 
 @pytest.mark.parametrize("family", ["llama", "gptj", "opt", "gpt_neox"])
@@ -312,19 +311,6 @@ def test_names_of_other_modules_are_refused(names: dict[str, str], said: str) ->
         named(tiny_model(), **names)
 
 
-@pytest.mark.parametrize("family", ["gemma2", "cohere", "granite", "gptj"])
-def test_scores_are_bent_as_the_family_bends_them(family: str) -> None:
-    """Without it they would be others: caps, scales, and a head's bias count."""
-    model = tiny_model(family, torch.float32)
-    plain = {"multiplier": None, "divisor": None, "soft_cap": None}
-    straight = replace(model, architecture=model.architecture.model_copy(update=plain))
-    if family == "gptj":
-        straight.model.get_output_embeddings().bias = None
-    hidden = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
-    gap = (model.logits(hidden) - straight.logits(hidden)).norm()
-    assert (gap > 0.1 * model.logits(hidden).norm()) == (family != "gptj")
-
-
 @pytest.mark.parametrize("place", ["cpu", "auto"])
 def test_a_sharded_model_is_loaded_to_any_place(tmp_path: Path, place: str) -> None:
     """In pieces on disk, and spread over the devices that there are."""
@@ -359,7 +345,7 @@ def test_a_model_in_pieces_gives_the_same_targets_and_keys() -> None:
         compute_targets(each, requests, TEMPLATES, PARAMETERS)
         for each in (plain, spread)
     ]
-    assert torch.equal(targets[0], targets[1])
+    assert torch.equal(targets[0].shift, targets[1].shift)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -375,13 +361,12 @@ def test_short_precisions_give_numbers_near_those_of_single(
     half = tiny_model(family, dtype)
     parameters = PARAMETERS.model_copy(update={"v_num_grad_steps": 2})
     found = compute_targets(half, requests, TEMPLATES, parameters)
-    assert found.dtype == torch.float32
+    assert found.hidden.dtype == found.shift.dtype == torch.float32
     keys = extract_keys(half, requests, TEMPLATES, [1])[1]
     assert keys.dtype == torch.float64
     wanted = extract_keys(single, requests, TEMPLATES, [1])[1]
     assert_same(keys, wanted, 60 * torch.finfo(dtype).eps)
-    start = read_hidden(half, requests, parameters.layers[-1])
-    shift = found.double() - start
+    shift = found.shift
     assert bool(shift.isfinite().all())
     assert_same(shift.abs(), torch.full_like(shift, parameters.v_lr), 0.2)
     delta = edit_alone(half, requests, plan_of(parameters), PRIORS, found)

@@ -1,5 +1,7 @@
 """Laws of prompts: the subject's last token is found, and rows keep their tokens."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -21,10 +23,13 @@ from editing.models.token_rows import (
     check_length,
     order_by_length,
     pad_rows,
+    tokenize_continuation,
     tokenize_prompt,
+    tokenize_rewrite,
     tokenize_target,
     tokenize_text,
 )
+from editing.requests.edit_request import EditRequest
 from tests.tiny import TEMPLATES, WORDS, tiny_model, tiny_requests, tiny_tokenizer
 
 ROWS = st.lists(
@@ -226,3 +231,87 @@ def test_templates_of_the_tests_are_of_several_lengths() -> None:
     """Or the laws of padding would say nothing."""
     lengths = {len(tiny_tokenizer()(text)["input_ids"]) for text in TEMPLATES}
     assert len(lengths) == len(TEMPLATES)
+
+
+def merged_tokenizer(*words: str) -> PreTrainedTokenizerFast:
+    """Make a tokenizer of bytes, in which some words are one token each."""
+    inner = byte_tokenizer().backend_tokenizer
+    inner.add_tokens([*words])
+    return PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+RUNNING = [
+    ("张伟的母语是", "中文", "张伟的母语是中文"),
+    ("<|im_start|>assistant\n", "Acme", "<|im_start|>assistant\nAcme"),
+    ("Ada works for ", "Acme", "Ada works for Acme"),
+    ("Ada works for", "Acme", "Ada works for Acme"),
+    ('The motto of Ada is "', "onward", 'The motto of Ada is "onward'),
+]
+
+
+@pytest.mark.parametrize(("prompt", "target", "running"), RUNNING)
+def test_a_prompt_and_its_target_have_the_tokens_of_the_running_text(
+    prompt: str, target: str, running: str
+) -> None:
+    """A request's as a question's, also where a space has a token with its word."""
+    tokenizer = merged_tokenizer("中文", " Acme", "onward")
+    wanted = tuple(tokenizer(running)["input_ids"])
+    row, ids = tokenize_continuation(tokenizer, prompt, target)
+    assert row.followed_by(ids).ids == wanted
+    subject = next(name for name in ("张伟", "assistant", "Ada") if name in prompt)
+    request = EditRequest(
+        case_id=0,
+        prompt=prompt.replace(subject, "{}"),
+        subject=subject,
+        target_new=target,
+    )
+    found, edited = tokenize_rewrite(tokenizer, BARE, request)
+    assert found.followed_by(edited).ids == wanted
+    assert edited == ids
+    named = tokenize_prompt(tokenizer, BARE, request.prompt, subject)
+    assert found.subject == named.subject
+    forced = request.model_copy(update={"target_space": "always"})
+    row, ids = tokenize_rewrite(tokenizer, BARE, forced)
+    assert tokenizer.decode(row.followed_by(ids).ids) == f"{prompt} {target}"
+
+
+def test_a_target_that_shares_a_token_with_its_prompt_is_tokenized_alone() -> None:
+    """A prompt's tokens do not depend on what is asked of it."""
+    tokenizer = merged_tokenizer("是中")
+    row, ids = tokenize_continuation(tokenizer, "张伟的母语是", "中文")
+    assert row == tokenize_text(tokenizer, "张伟的母语是")
+    assert tokenizer.decode(ids) == "中文"
+
+
+def test_an_english_target_has_the_tokens_it_always_had() -> None:
+    """Those behind any word, for a prompt without white space at its end."""
+    for tokenizer in (tiny_tokenizer(), opening_tokenizer(), spaced_tokenizer()):
+        for request in tiny_requests():
+            for template in TEMPLATES:
+                row, ids = tokenize_rewrite(tokenizer, template, request)
+                assert ids == tokenize_target(tokenizer, request.target_new)
+                assert row == tokenize_prompt(
+                    tokenizer, template, request.prompt, request.subject
+                )
+
+
+@pytest.mark.parametrize("make", [opening_tokenizer, closing_tokenizer])
+def test_a_prompt_that_begins_with_the_first_token_has_it_once(
+    make: Callable[[], PreTrainedTokenizerFast],
+) -> None:
+    """In texts, prompts and rewrites; the subject is found where it is."""
+    tokenizer = make()
+    first = tokenizer.bos_token_id
+    plain = tokenize_prompt(tokenizer, BARE, "{} works for", "Ada Stone")
+    assert plain.ids[0] == first
+    doubled = tokenize_prompt(tokenizer, BARE, "<s> {} works for", "Ada Stone")
+    assert doubled == plain
+    text = tokenize_text(tokenizer, "<s> Ada Stone works for")
+    assert text.ids == plain.ids
+    request = EditRequest(
+        case_id=0, prompt="<s> {} works for", subject="Ada Stone", target_new="Acme"
+    )
+    for template in TEMPLATES:  # a text before it would stand before the first token
+        row, _ = tokenize_rewrite(tokenizer, template, request)
+        assert row == plain
+        assert row == tokenize_prompt(tokenizer, template, request.prompt, "Ada Stone")

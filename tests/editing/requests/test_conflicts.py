@@ -169,11 +169,11 @@ def test_what_no_editor_reads_may_be_missing() -> None:
         (change("edit"), r"record 2: `edit`: is missing or null"),
         (change("edit.subject"), r"record 2: `edit\.subject`: is missing or null"),
         (change("edit.subject", {"id": "Q1"}), r"`edit\.subject`: wants a text or"),
-        (change("edit.subject", "  "), r"`edit\.subject`: wants a text or"),
+        (change("edit.subject", "  "), r"`edit\.subject`: is empty\."),
         (change("edit.new_object", 3), r"`edit\.new_object`: wants a text.*got 3"),
         (change("edit.object"), r"record 2: `edit\.object`: is missing or null"),
         (change("edit.conflict_object", {}), r"`edit\.conflict_object.*: wants"),
-        (change("edit.conflict_objct", "x"), r"mean `conflict_object`\?$"),
+        (change("edit.conflict_objct", "x"), r"mean `edit\.conflict_object`\?$"),
         (change("edit.relation"), r"record 2: `edit\.relation`: is missing or null"),
         (
             change("edit.relation.prompt"),

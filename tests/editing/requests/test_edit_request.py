@@ -167,11 +167,11 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
         (flat(paraphrase_prompt=["a"]), "did you mean `paraphrase_prompts`"),
         (
             flat(paraphrase_prompts="a"),
-            "there:3: `paraphrase_prompts`: wants a list of texts, got 'a'",
+            "there:3: `paraphrase_prompts`: wanted a list of texts, got 'a'",
         ),
         ({**nested(), "paraphrase_prompt": "a"}, "mean `paraphrase_prompts`"),
-        (flat(target_new=7), "there:3: `target_new`: wants a text, got 7"),
-        (flat(case_id="x"), "there:3: `case_id`: wants a whole number, got"),
+        (flat(target_new=7), "there:3: `target_new`: wanted a text, got 7"),
+        (flat(case_id=["x"]), "there:3: `case_id`: wanted a whole number, got"),
         (flat(paraphrase_prompts="x"), "there:3: `paraphrase_prompts`: "),
         (flat(paraphrase_prompts=["x", 1]), r"there:3: `paraphrase_prompts\.1`: "),
         (
@@ -192,7 +192,7 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
             nested(prompt="no place"),
             "there:3: `requested_rewrite.prompt`: must hold exactly one {}",
         ),
-        ({"requested_rewrite": "x"}, "there:3: `requested_rewrite`: wants an object"),
+        ({"requested_rewrite": "x"}, "there:3: `requested_rewrite`: wanted an object"),
         (["x"], r"there:3: wanted a JSON object, got \['x'\]"),
     ],
 )
@@ -298,3 +298,57 @@ def test_too_few_subjects_are_an_error() -> None:
     """Say how many there are."""
     with pytest.raises(RequestError, match=r"3 requests with distinct.*has 2 subjects"):
         sample_requests(pool_of(["a", "b", "a"]), 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "number", "name"),
+    [
+        ("Q42_P108", 6, "Q42_P108"),
+        ("12", 12, None),
+        (" -3 ", -3, None),
+        ("1.5", 6, "1.5"),
+        (12, 12, None),
+    ],
+)
+def test_a_case_number_may_be_a_text(
+    given: object, number: int, name: str | None
+) -> None:
+    """Digits are a number; any other text names the case, and the place numbers it."""
+    request = parse_request({**FLAT, "case_id": given}, "here", 6)
+    assert (request.case_id, request.case_name) == (number, name)
+    assert parse_request(to_counterfact(request), "here") == request
+
+
+def test_equal_objects_are_warned_of_by_case(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In whatever spelling; a request without a true object has no such pair."""
+    cases = [("Acme", "Acme"), ("Acme", "Lund"), ("Acme", "“acme.”"), ("a", None)]
+    records = [
+        {**FLAT, "case_id": number, "target_new": new, "target_true": true}
+        for number, (new, true) in enumerate(cases)
+    ]
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(records), "utf-8")
+    assert [each.objects_agree for each in read_requests(file)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert "new and true object are equal in 2 case(s) (0, 2)" in caplog.text
+
+
+def test_a_record_may_say_whether_its_target_follows_a_space(tmp_path: Path) -> None:
+    """It comes before the setting, and our own form keeps it."""
+    file = tmp_path / "a.json"
+    file.write_text(
+        json.dumps(
+            [{**FLAT, "case_id": 1}, {**FLAT, "case_id": 2, "target_space": "always"}]
+        ),
+        "utf-8",
+    )
+    found = read_requests(file, target_space="never")
+    assert [each.target_space for each in found] == ["never", "always"]
+    for each in found:
+        assert parse_request(to_counterfact(each), "here") == each

@@ -221,11 +221,11 @@ def test_a_number_that_is_given_twice_is_refused_by_both_places() -> None:
         read_requests("a.json")
 
 
-@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30, 1.0, "7", True])
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30, 1.0, [7], True])
 def test_a_case_number_is_a_whole_number_that_a_column_holds(number: object) -> None:
-    """A larger one would be lost on the way, and a text or a truth is none."""
+    """A larger one would be lost on the way, and a list or a truth is none."""
     write_list([{**RECORDS[0], "case_id": number}])
-    with pytest.raises(RequestError, match=r"^a\.json: record 1: `case_id`: wants "):
+    with pytest.raises(RequestError, match=r"^a\.json: record 1: `case_id`: wanted "):
         read_requests("a.json")
 
 

@@ -10,13 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from editing.base.errors import InputError
-from server.monitoring.progress import Event, MergeStart, RunEnd
+from server.monitoring.events import Event, RunEnded
 from server.monitoring.tensorboard_log import TensorBoardLog, numbers_of
-from tests.server.events import ended, exchanged
+from tests.server.events import ended, exchanged, merging
 
 
-def tell(folder: Path, events: Sequence[Event]) -> None:
-    """Let a process tell of events."""
+def write(folder: Path, events: Sequence[Event]) -> None:
+    """Log events as one process does."""
     log = TensorBoardLog(folder)
     for event in events:
         log(event)
@@ -31,19 +31,22 @@ def scores_of(folder: Path, name: str = "score") -> list[tuple[int, float]]:
 
 def test_every_number_of_a_round_stands_at_its_round(tmp_path: Path) -> None:
     """Under the merge that it is of."""
-    start, end = MergeStart("collabedit", 0), RunEnd(Path("/results"))
+    start, end = merging(), RunEnded(folder="/results")
     rounds = [ended(0, score=1.0), ended(1, (7, "late"), score=2.0)]
-    tell(tmp_path, [start, exchanged(0), *rounds, end])
+    write(tmp_path, [start, exchanged(0), *rounds, end])
     assert scores_of(tmp_path / "collabedit") == [(0, 1.0), (1, 2.0)]
     assert scores_of(tmp_path / "collabedit", "refusals") == [(0, 0.0), (1, 1.0)]
     tag = "groups/rewrite_acc.known"
     assert scores_of(tmp_path / "collabedit", tag) == [(0, 25.0), (1, 25.0)]
 
 
-def test_a_run_that_goes_on_replaces_what_it_makes_again(tmp_path: Path) -> None:
-    """Of rounds that were not kept as finished the later numbers count."""
-    tell(tmp_path, [MergeStart("ties", 0), ended(1, score=1.0), ended(2, score=2.0)])
-    tell(tmp_path, [MergeStart("ties", 1), ended(2, score=3.0), RunEnd(tmp_path)])
+def test_a_resumed_run_replaces_the_rounds_that_it_repeats(tmp_path: Path) -> None:
+    """Of rounds that were not completed the later numbers count."""
+    write(tmp_path, [merging("ties"), ended(1, score=1.0), ended(2, score=2.0)])
+    write(
+        tmp_path,
+        [merging("ties", 1), ended(2, score=3.0), RunEnded(folder="/results")],
+    )
     assert scores_of(tmp_path / "ties") == [(1, 1.0), (2, 3.0)]
 
 

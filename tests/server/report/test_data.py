@@ -1,26 +1,20 @@
-"""Laws of the report and of the folder it is written to."""
+"""Laws of the report: its tables, its sentences and its page."""
 
-import os
+import base64
 import re
-from pathlib import Path
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from editing.base.errors import InputError
-from editing.files.atomic import write_whole
-from editing.files.disk import has_no_room
-from server.report.data import (
-    Refusal,
-    Report,
-    RoundMetrics,
-    RunReport,
-    create_output_folder,
-    read_report,
-    write_report,
-)
+from server.report import plots
+from server.report.data import LeftOutParty, Report, RoundMetrics, RunReport
 from server.report.page import render_page
+from server.report.plots import DARK, choose_panels, draw_bars
 from server.report.tables import (
     best_merges,
     columns_of,
@@ -29,8 +23,6 @@ from server.report.tables import (
     write_bytes,
     write_number,
 )
-from tests.disks import SIZE, leave_room, read_only, small_disk
-from tests.server.runs import Runs
 
 MERGES = {"collabedit": 93.21, "global": 93.18, "ties": 4.0, "simple-average": 0.0}
 
@@ -70,7 +62,7 @@ def make_report(rounds: int = 1, **scores: float) -> Report:
 def refused(reason: str) -> Report:
     """Make a report with one party left out."""
     run = make_report().runs[0]
-    refusal = Refusal(node=17, reason=reason)
+    refusal = LeftOutParty(node=2**62, name="party 17", reason=reason)
     metrics = run.metrics[0].model_copy(update={"refusals": (refusal,)})
     return Report(runs=(run.model_copy(update={"metrics": (metrics,)}),))
 
@@ -82,24 +74,6 @@ def rows_of(markdown: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells}
 
 
-def test_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    """The JSON is the report; nothing else need be kept."""
-    report = make_report(rounds=2)
-    write_report(report, tmp_path)
-    assert read_report(tmp_path / "report.json") == report
-
-
-@pytest.mark.parametrize("rounds", [1, 2])
-def test_other_forms_are_made_from_the_json(tmp_path: Path, rounds: int) -> None:
-    """Byte for byte, so that a report can be made again."""
-    write_report(make_report(rounds), tmp_path)
-    read = read_report(tmp_path / "report.json")
-    assert (tmp_path / "report.md").read_text() == render_markdown(read)
-    assert (tmp_path / "report.html").read_text() == render_page(read)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["report.html", "report.json", "report.md"]
-
-
 def test_the_table_has_a_row_for_each_merge() -> None:
     """Score and successes in per cent, difference, seconds and bytes."""
     rows = rows_of(render_markdown(make_report()))
@@ -107,9 +81,9 @@ def test_the_table_has_a_row_for_each_merge() -> None:
     heads = dict(zip(rows["Merge"], rows["collabedit"], strict=True))
     assert heads == {
         "Score": "93.2",
-        "Rewrite success": "94.7",
-        "Paraphrase success": "46.6",
-        "Neighbourhood success": "99.5",
+        "Rewrite success (ES)": "94.7",
+        "Paraphrase success (PS)": "46.6",
+        "Neighbourhood success (NS)": "99.5",
         "Difference to global": "2.5e-15",
         "Seconds": "12.3",
         "Sent per party": "41.2 kB",
@@ -134,7 +108,7 @@ def test_merges_that_score_alike_are_best_together() -> None:
 def test_a_part_of_the_prompts_is_named_after_its_metric() -> None:
     """Paraphrases in the other direction are reported apart."""
     text = render_markdown(make_report())
-    assert "| Rewrite difference | Paraphrase success, across |" in text
+    assert "| Rewrite difference | Paraphrase success (PS), across |" in text
 
 
 def test_a_metric_that_nobody_asked_for_has_no_column() -> None:
@@ -170,7 +144,7 @@ def test_what_a_party_caused_is_shown_as_text() -> None:
     page = render_page(refused("NaN <script>alert(1)</script>"))
     assert "<script>" not in page
     assert "NaN &lt;script&gt;" in page
-    assert "node 17: NaN" in render_markdown(refused("NaN"))
+    assert "party 17: NaN" in render_markdown(refused("NaN"))
     assert "&lt;/pre&gt;" in page
 
 
@@ -211,7 +185,98 @@ def test_a_run_without_scores_is_reported() -> None:
     run = make_report().runs[0].model_copy(update={"metrics": (RoundMetrics(),)})
     report = Report(runs=(run,))
     assert rows_of(render_markdown(report))["collabedit"][:4] == ["–"] * 4
-    assert "highest" not in render_page(report)
+    page = render_page(report)
+    assert "highest" not in page
+    assert "<img" not in page
+
+
+def test_a_party_is_named_and_never_numbered_by_its_node() -> None:
+    """In Markdown and on the page; without a name, words stand for it."""
+    report = refused("it is late")
+    for text in (render_markdown(report), render_page(report)):
+        assert "party 17: it is late" in text
+        assert str(2**62) not in text
+    assert LeftOutParty(node=2**62, reason="x").label == "a party without a name"
+
+
+def bars_of(report: Report, monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
+    """Draw a report's bars, and keep their axes in the place of the picture."""
+    figures: list[Figure] = []
+
+    def keep(draw: Callable[[Figure], None], width: float) -> str:
+        figures.append(Figure(figsize=(width, 3)))
+        draw(figures[-1])
+        return "data:"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "render", keep)
+        draw_bars(report)
+    return [axes for figure in figures for axes in figure.axes]
+
+
+def test_an_absent_metric_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the table shows a dash; a measured 0 is a bar of height 0."""
+    report = make_report(collabedit=90.0, ties=0.0)
+    first, second = report.runs
+    metrics = first.metrics[0].model_copy(
+        update={"score": None, "neighborhood_success": None}
+    )
+    lacking = first.model_copy(update={"metrics": (metrics,)})
+    (axes,) = bars_of(
+        report.model_copy(update={"runs": (lacking, second)}), monkeypatch
+    )
+    heights = [[bar.get_height() for bar in group] for group in axes.containers]
+    assert np.isnan(heights[0][0])
+    assert np.isnan(heights[3][0])
+    assert heights[0][1] == 0
+    labels = [text.get_text() for text in axes.texts]
+    assert labels == ["", "0", "92", "2", "45", "0", "", "100"]
+
+
+def test_bars_show_accuracies_where_no_score_is_defined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the headings of the table."""
+    (axes,) = bars_of(without_true_targets(), monkeypatch)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "Rewrite accuracy by token",
+        "Paraphrase accuracy by token",
+        "Locality accuracy",
+    ]
+    heights = [group[0].get_height() for group in axes.containers]
+    assert heights == [91.5, 82.5, 73.5]
+    page = render_page(without_true_targets(2))
+    assert "<h2>Accuracies</h2>" in page
+    assert "Score and its three parts" not in page
+    assert choose_panels(without_true_targets(2)) == [
+        "rewrite_token_acc",
+        "paraphrase_token_acc",
+    ]
+
+
+def test_the_page_and_its_pictures_have_dark_colours() -> None:
+    """The reader's preference decides; every colour of the page is a variable."""
+    page = render_page(make_report())
+    assert 'name="viewport"' in page
+    assert "prefers-color-scheme: dark" in page
+    (encoded,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]*)"', page)
+    picture = base64.b64decode(encoded).decode()
+    assert "prefers-color-scheme:dark" in picture
+    for light in DARK:
+        assert f": {light.lower()}" not in picture
+    rules = page.split("* { box-sizing")[1].split("</style>")[0]
+    assert not re.findall(r"#[0-9a-f]{3,6}\b", rules)
+
+
+def test_a_wide_table_scrolls_and_keeps_its_labels() -> None:
+    """On a phone no column is lost."""
+    page = render_page(make_report(rounds=2))
+    assert page.count('<div class="scroll"') == page.count("<table") + page.count(
+        "<img"
+    )
+    assert "position: sticky; left: 0" in page
 
 
 @given(count=st.integers(0, 10**12))
@@ -229,152 +294,3 @@ def test_bytes_are_written_to_three_digits(count: int) -> None:
 def test_small_differences_keep_their_size(value: float | None, text: str) -> None:
     """They are the point of the table."""
     assert write_number("relative_difference_to_global", value) == text
-
-
-def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
-    """Until then nothing stands at its place."""
-    place = tmp_path / "results" / "run_000"
-    with create_output_folder(place) as draft:
-        (draft / "a.txt").write_text("a")
-        assert not place.exists()
-    assert [path.name for path in place.iterdir()] == ["a.txt"]
-    assert list(place.parent.iterdir()) == [place]
-
-
-def interrupt(place: Path) -> None:
-    """Begin to write results and be stopped."""
-    with create_output_folder(place) as draft:
-        (draft / "half.json").write_text("{")
-        raise KeyboardInterrupt
-
-
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
-    """No folder, no draft of one."""
-    with pytest.raises(KeyboardInterrupt):
-        interrupt(tmp_path / "run_000")
-    assert list(tmp_path.iterdir()) == []
-
-
-def be_overtaken(place: Path) -> None:
-    """Begin to write results where another run then puts its own."""
-    with create_output_folder(place) as draft:
-        (draft / "ours.txt").write_text("ours")
-        place.mkdir()
-
-
-def test_earlier_results_are_never_overwritten(tmp_path: Path) -> None:
-    """Nor are those of another run that ended first."""
-    with (
-        pytest.raises(InputError, match=r"exists .*--output"),
-        create_output_folder(tmp_path),
-    ):
-        pass
-    place = tmp_path / "run_000"
-    with pytest.raises(InputError, match="exists"):
-        be_overtaken(place)
-    assert list(tmp_path.iterdir()) == [place]
-    assert list(place.iterdir()) == []
-
-
-def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """Not every path can be a folder."""
-    file = tmp_path / "file"
-    file.write_text("")
-    with (
-        pytest.raises(InputError, match=r"Cannot make the output folder .*file/run"),
-        create_output_folder(file / "run"),
-    ):
-        pass
-
-
-def overflow(place: Path) -> None:
-    """Write results that are larger than the small disk."""
-    with create_output_folder(place) as draft:
-        (draft / "small.json").write_text("{}")
-        (draft / "delta.safetensors").write_bytes(bytes(SIZE))
-
-
-def test_a_full_disk_leaves_no_half_of_a_folder(tmp_path: Path) -> None:
-    """And harms nothing of an earlier run."""
-    with small_disk(tmp_path / "disk") as disk:
-        write_whole(disk / "earlier.json", "{}")
-        leave_room(disk, 16384)
-        with pytest.raises(OSError, match="No space"):
-            overflow(disk / "run_001")
-        assert sorted(path.name for path in disk.iterdir()) == [
-            "earlier.json",
-            "filler",
-        ]
-        assert (disk / "earlier.json").read_text() == "{}"
-
-
-def test_a_disk_that_fills_up_stops_a_run_with_a_plain_word(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing half-written has the results' name, and earlier ones are whole."""
-    monkeypatch.setattr("server.report.page.render_page", lambda _: "a page")
-    with small_disk(tmp_path / "disk") as disk:
-        runs = Runs(world, tmp_path)
-        runs.output = disk / "results" / "two"
-        earlier = disk / "results" / "one" / "report.json"
-        earlier.parent.mkdir(parents=True)
-        earlier.write_text("{}")
-        leave_room(disk, 12 * 1024)
-        with pytest.raises(Exception, match="No space left") as caught:
-            runs.run()
-        assert has_no_room(caught.value)
-        event = runs.last_event()
-        assert event["kind"] == "run"
-        assert "no room left on a disk of the server" in event["error"]
-        assert not runs.output.exists()
-        assert not list(disk.rglob("*partial*"))
-        assert earlier.read_text() == "{}"
-    assert runs.kept("safetensors") == []
-
-
-def test_a_place_that_may_not_be_written_is_named(tmp_path: Path) -> None:
-    """Before any work, by root as well."""
-    with small_disk(tmp_path / "disk") as disk, read_only(disk):
-        wanted = r"Cannot make the output folder .*run_001 \(Read-only file system\)"
-        with (
-            pytest.raises(InputError, match=wanted),
-            create_output_folder(disk / "run_001"),
-        ):
-            pass
-
-
-def test_of_two_processes_with_one_folder_the_second_is_refused_at_once(
-    tmp_path: Path,
-) -> None:
-    """The first one's results are as if the other had never been."""
-    place = tmp_path / "run_000"
-    (told, tell), (heard, hear) = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            with create_output_folder(place) as draft:
-                os.write(tell, b"!")
-                os.read(heard, 1)
-                (draft / "a.txt").write_text("first")
-            os._exit(0)
-        finally:
-            os._exit(1)
-    os.read(told, 1)
-    with (
-        pytest.raises(InputError, match="Another process is writing"),
-        create_output_folder(place),
-    ):
-        pass
-    os.write(hear, b"!")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert (place / "a.txt").read_text() == "first"
-    assert list(tmp_path.iterdir()) == [place]
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    """And nothing lies beside it afterwards."""
-    path = tmp_path / "a.txt"
-    for text in ("long before", "after"):
-        write_whole(path, text)
-        assert path.read_text() == text
-    assert list(tmp_path.iterdir()) == [path]

@@ -101,9 +101,9 @@ def test_reports_of_earlier_versions_are_read() -> None:
         "Merge",
         "Round",
         "Score",
-        "Rewrite success",
-        "Paraphrase success",
-        "Neighbourhood success",
+        "Rewrite success (ES)",
+        "Paraphrase success (PS)",
+        "Neighbourhood success (NS)",
     ]
     assert "## Requests" not in text
     page = render_page(report)
@@ -126,9 +126,9 @@ def test_every_round_stands_beside_what_it_retained() -> None:
     assert (second["Retention"], third["Retention"]) == ("61.0", "60.0")
     assert third["Score"] == "91.2"
     assert third["Score, earlier"] == "60.0"
-    assert third["Rewrite success, earlier"] == "61.5"
-    assert third["Paraphrase success, earlier"] == "30.0"
-    assert third["Neighbourhood success, earlier"] == "99.5"
+    assert third["Rewrite success (ES), earlier"] == "61.5"
+    assert third["Paraphrase success (PS), earlier"] == "30.0"
+    assert third["Neighbourhood success (NS), earlier"] == "99.5"
 
 
 def test_the_comparison_has_the_retention_after_the_last_round() -> None:
@@ -168,9 +168,9 @@ def test_what_was_left_out_is_counted(rounds: int) -> None:
 
 def test_the_summary_says_what_the_best_merges_retained() -> None:
     """Merges that retain the same are told together."""
-    said = "still says 61.0 per cent (collabedit and global) of what all earlier"
-    assert said in summarise(make_rounds(2))
-    assert "still says" not in summarise(make_rounds(1))
+    told = "still answers 61.0 per cent (collabedit and global) of the requests"
+    assert told in summarise(make_rounds(2))
+    assert "still answers" not in summarise(make_rounds(1))
 
 
 def test_each_panel_is_drawn_if_it_was_measured() -> None:

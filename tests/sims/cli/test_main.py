@@ -12,7 +12,8 @@ import pytest
 from editing.base.errors import InputError
 from editing.sources.embedded import locate_embedded
 from server.config import read_run_config
-from server.report.data import write_report
+from server.monitoring.events import EVENTS, RunEnded, write_event
+from server.report.writing import write_report
 from sims.cli.main import main
 from sims.errors import RunFailedError
 from sims.runs import jobs
@@ -65,8 +66,9 @@ def write_results(flat: Flat, parties: int) -> None:
 
 def refuse_input(flat: Flat, _: int) -> None:
     """Fail as Flower does when the server refuses its input."""
-    event = {"error": "no such\nfile [here]", "kind": "input"}
-    Path(str(flat["output.progress"])).write_text(json.dumps(event) + "\n")
+    event = RunEnded(error="no such\nfile [here]", cause="input")
+    file = Path(str(flat["output.watch"])) / EVENTS
+    file.write_text(f"{write_event(event)}\n")
     raise RunFailedError("the run ended as `finished:failed`")
 
 
@@ -262,8 +264,8 @@ def test_the_app_gets_absolute_paths(
     assert config.requests.source == str(tmp_path / "pool.json")
     assert Path(str(config.output.directory)).is_absolute()
     assert Path("here", "report.html").is_file()
-    assert config.output.progress is not None
-    assert Path(config.output.progress).is_absolute()
+    assert config.output.watch is not None
+    assert Path(config.output.watch).is_absolute()
 
 
 def embedded_is_here() -> bool:

@@ -7,7 +7,10 @@ import torch
 
 from editing.algebra.deltas import open_delta
 from editing.base.errors import InputError
+from sims.deltas.adapters import Rank, write_adapter
+from sims.deltas.export import apply_delta
 from sims.deltas.inspection import inspect_delta, show_report
+from sims.deltas.revert import revert_delta
 from tests.sims.homes import Base
 
 DIGITS = 1e-5
@@ -86,3 +89,23 @@ def test_people_see_the_numbers(
     shown = capsys.readouterr().out
     for words in ("[bold]", "16 × 24", "99 % rank", "is the one", *base.delta):
         assert words in shown
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_an_update_that_is_not_finite_is_refused(tmp_path: Path, bad: float) -> None:
+    """JSON has no such number; adapters and reverting refuse it as well."""
+    base = Base(tmp_path)
+    name = next(iter(base.delta))
+    apply_delta(str(base.path), base.delta_path, tmp_path / "edited")
+    base.delta[name][0, 0] = bad
+    base.write_delta()
+    (tmp_path / "edited" / "edit" / "record.json").unlink()
+    out = tmp_path / "out"
+    for work in (
+        lambda: inspect_delta(base.delta_path),
+        lambda: write_adapter(str(base.path), base.delta_path, out, Rank()),
+        lambda: revert_delta(tmp_path / "edited", base.delta_path, out),
+    ):
+        with pytest.raises(InputError, match="NaN or infinite"):
+            work()
+    assert not out.exists()

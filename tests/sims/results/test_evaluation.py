@@ -13,7 +13,7 @@ from editing.algebra.deltas import save_delta
 from editing.base.errors import InputError
 from editing.evaluation.perplexity import read_surprise
 from editing.requests.edit_request import EditRequest, Question, to_counterfact
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
 from sims.results.evaluation import evaluate_with_delta
 from sims.results.measures import Measures
 from tests.tiny import LAYERS, tiny_model

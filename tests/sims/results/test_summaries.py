@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from editing.base.errors import InputError
-from server.report.data import write_report
+from server.report.writing import write_report
 from sims.results.cases import find_runs
 from sims.results.summaries import choose_runs, summarize
 from tests.server.report.test_data import make_report

@@ -16,7 +16,7 @@ from sims.results.cases import Fault
 from sims.results.summary_tables import (
     EXPLANATION,
     FORMS,
-    MOST_FAULTS,
+    MAX_FAULTS,
     SECTIONS,
     check_form,
     draw,
@@ -49,15 +49,15 @@ def make_summary(faults: int = 0) -> Summary:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("count", [1, MOST_FAULTS, MOST_FAULTS + 2])
+@pytest.mark.parametrize("count", [1, MAX_FAULTS, MAX_FAULTS + 2])
 def test_every_form_ends_with_what_was_not_read(form: str, count: int) -> None:
     """Named up to a limit, and counted all."""
     written = FORMS[form](make_summary(count))
     *_, opening = [line for line in written.split("\n") if "not read:" in line]
     assert f"{count} file" in opening
     rest = written.split(opening)[1]
-    assert rest.count("case_") == min(count, MOST_FAULTS)
-    assert ("and 2 more" in rest) == (count > MOST_FAULTS)
+    assert rest.count("case_") == min(count, MAX_FAULTS)
+    assert ("and 2 more" in rest) == (count > MAX_FAULTS)
     assert "not read" not in FORMS[form](make_summary())
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.own_requests import read_client_config, requests_of_round
+from clients.own_requests import requests_of_round
+from clients.settings import read_client_config
 from editing.base.errors import InputError
 from server.config import RunConfig, read_run_config
 from sims.runs.deployment import for_real_nodes, give_out, share_out

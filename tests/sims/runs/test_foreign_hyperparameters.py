@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from clients.app import load_model
-from clients.own_requests import read_client_config
+from clients.settings import read_client_config
 from editing.algebra.deltas import load_delta
 from editing.base.errors import InputError
 from editing.models.loading import ModelError

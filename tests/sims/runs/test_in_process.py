@@ -19,7 +19,8 @@ from sims.runs.in_process import (
     run_in_process,
 )
 from strategies.scenario import FlatValue
-from strategies.wire.messages import Phase, write_metrics
+from strategies.wire.messages import Phase
+from tests.strategies.transport import write_numbers
 
 FLAT: dict[str, FlatValue] = {"parties.count": 2}
 
@@ -28,8 +29,8 @@ def count_nodes(message: Message, context: Context) -> Message:
     """Answer with the node's number, and remember having been asked."""
     if context.node_config["partition-id"] == 1:
         raise ValueError("a secret")
-    context.state["asked"] = write_metrics({"x": 1.0})["metrics"]
-    return Message(write_metrics({"node": float(context.node_id)}), reply_to=message)
+    context.state["asked"] = write_numbers({"x": 1.0})["metrics"]
+    return Message(write_numbers({"node": float(context.node_id)}), reply_to=message)
 
 
 def ask(node: int) -> Message:

@@ -2,45 +2,65 @@
 
 import io
 import json
-from datetime import timedelta
+import os
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from editing.base.errors import InputError
-from server.monitoring.progress import MergeStart, RunEnd, Step
-from server.monitoring.status import SILENT_SECONDS, STATUS, RunStatus, advance, now_utc
+from server.monitoring.events import (
+    EVENTS,
+    Event,
+    PhaseProgress,
+    RunEnded,
+    now_utc,
+    write_event,
+)
+from server.monitoring.status import SILENT_SECONDS, RunStatus, compute_status
 from sims.cli.main import main
-from sims.runs.status import advise, describe, find_status, show_status
+from sims.runs.status import advise, describe, find_events, show_status
 from sims.runs.unfinished import CONNECTED, KEPT
-from tests.server.events import NOW, exchanged
+from tests.server.events import NOW, exchanged, merging, started
 
 SILENCE = timedelta(seconds=SILENT_SECONDS + 600)
 
 
-def status_of(**changes: object) -> RunStatus:
-    """A run in its second round, heard of just now."""
-    status = RunStatus(run="one", rounds=3, expected=3, started=NOW, updated=NOW)
-    for event in (
-        MergeStart("collabedit", 1),
-        exchanged(0),
-        exchanged(1, "it did not reply within 5 s", number=2),
-        Step("exchange", 1, 2, "collabedit", 2),
-    ):
-        status = advance(status, event, NOW)
-    return status.model_copy(update={"updated": now_utc(), **changes})
+EVENTS_SO_FAR: tuple[Event, ...] = (
+    started("one"),
+    merging("collabedit", 1),
+    exchanged(0, name="hospital-a"),
+    exchanged(1, "it did not reply within 5 s", number=2),
+    PhaseProgress(
+        time=NOW, phase="exchange", done=1, total=2, merge="collabedit", round=2
+    ),
+)
+"""A run in its second round."""
+
+FAILED = RunEnded(time=NOW, error="Round 2 has 1 parties [left]", cause="run")
+FINISHED = RunEnded(time=NOW, folder="/results")
 
 
-def put(folder: Path, status: RunStatus) -> Path:
-    """Write a status into a folder."""
-    folder.mkdir()
-    (folder / STATUS).write_text(status.model_dump_json())
+def status_of(*more: Event, updated: datetime | None = None) -> RunStatus:
+    """Return the status of a run in its second round, by default updated just now."""
+    status = compute_status([*EVENTS_SO_FAR, *more])
+    assert status is not None
+    return status.model_copy(update={"updated": updated or now_utc()})
+
+
+def put(folder: Path, *more: Event, updated: datetime | None = None) -> Path:
+    """Write the events of a run in its second round into a folder."""
+    folder.mkdir(exist_ok=True)
+    lines = [f"{write_event(event)}\n" for event in (*EVENTS_SO_FAR, *more)]
+    (folder / EVENTS).write_text("".join(lines))
+    if updated is not None:
+        os.utime(folder / EVENTS, (0, updated.timestamp()))
     return folder
 
 
 def printed(status: RunStatus, place: Path = Path("one")) -> str:
-    """What an operator sees, with the blanks between words made one."""
+    """Return what an operator sees, with single blanks between words."""
     console = Console(width=200, file=io.StringIO())
     console.print(describe(status, place, now_utc()))
     assert isinstance(console.file, io.StringIO)
@@ -56,16 +76,16 @@ def exit_code(*arguments: str) -> int:
 
 def test_a_run_is_found_by_its_name_under_way_and_done(tmp_path: Path) -> None:
     """What is under way comes first: it is what goes on."""
-    under_way = put(tmp_path / "one.unfinished", status_of())
-    assert find_status(tmp_path / "one") == under_way / STATUS
-    assert find_status(under_way) == under_way / STATUS
-    done = put(tmp_path / "two", status_of(state="finished"))
-    assert find_status(done) == done / STATUS
-    with pytest.raises(InputError, match="no run lies here"):
-        find_status(tmp_path / "three")
+    under_way = put(tmp_path / "one.unfinished")
+    assert find_events(tmp_path / "one") == under_way / EVENTS
+    assert find_events(under_way) == under_way / EVENTS
+    done = put(tmp_path / "two", FINISHED)
+    assert find_events(done) == done / EVENTS
+    with pytest.raises(InputError, match="there is no run here"):
+        find_events(tmp_path / "three")
     (tmp_path / "three.unfinished").mkdir()
-    with pytest.raises(InputError, match="look again in a minute"):
-        find_status(tmp_path / "three")
+    with pytest.raises(InputError, match="try again in a minute"):
+        find_events(tmp_path / "three")
 
 
 def test_all_that_an_operator_asks_is_told() -> None:
@@ -76,11 +96,13 @@ def test_all_that_an_operator_asks_is_told() -> None:
         "merge collabedit",
         "round 2 of 3",
         "now exchange, 1 of 2",
-        "parties 1 seen of 3",
-        "0 1000 2026-01-02 03:04:05 UTC",
+        "parties 1 seen of 2",
+        "hospital-a 2026-01-02 03:04:05 UTC",
+        "party 1 –",
         "it did not reply within 5 s",
     ):
         assert told in text
+    assert "1000" not in text  # Flower's number of a node
     assert advise(status_of(), Path("one"), now_utc()) == []
 
 
@@ -94,7 +116,7 @@ def test_what_seems_dead_is_told_with_the_command_to_go_on(tmp_path: Path) -> No
         (place / KEPT).write_text(json.dumps({"run": {"compare": compare}}))
         text = printed(silent, place)
         assert "state silent" in text
-        assert "says nothing for 11 min" in text
+        assert "given no sign of life for 11 min" in text
         assert text.endswith(f"python -m sims {command} --resume {place}")
     (place / CONNECTED).write_text(json.dumps({"connection": "hospital", "run": "7"}))
     assert printed(silent, place).endswith(f"--resume {place} --connection hospital")
@@ -102,28 +124,23 @@ def test_what_seems_dead_is_told_with_the_command_to_go_on(tmp_path: Path) -> No
 
 def test_what_failed_is_told_with_the_reason(tmp_path: Path) -> None:
     """A text in it that looks like markup is shown as it is."""
-    failed = status_of(state="failed", reason="Round 2 has 1 parties [left]")
-    text = printed(failed, tmp_path)
+    text = printed(status_of(FAILED), tmp_path)
     assert "The run failed: Round 2 has 1 parties [left]" in text
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({}, 0),
-        ({"state": "finished", "updated": NOW}, 0),
-        ({"state": "failed"}, 1),
-        ({"updated": NOW}, 1),
-    ],
+    ("more", "updated", "code"),
+    [((), None, 0), ((FINISHED,), NOW, 0), ((FAILED,), NOW, 1), ((), NOW, 1)],
 )
 def test_the_exit_code_is_for_alarms(
     tmp_path: Path,
-    changes: dict[str, object],
+    more: tuple[Event, ...],
+    updated: datetime | None,
     code: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It tells whether somebody should look, as the JSON does."""
-    place = put(tmp_path / "one.unfinished", status_of(**changes))
+    place = put(tmp_path / "one.unfinished", *more, updated=updated)
     assert exit_code("status", str(tmp_path / "one")) == code
     capsys.readouterr()
     assert exit_code("status", str(place), "--json") == code
@@ -131,8 +148,8 @@ def test_the_exit_code_is_for_alarms(
     read = RunStatus.model_validate(
         {name: value for name, value in told.items() if name != "silent"}
     )
-    assert read == status_of(**changes).model_copy(update={"updated": read.updated})
-    assert told["silent"] == (changes == {"updated": NOW})
+    assert read == status_of(*more, updated=read.updated)
+    assert told["silent"] == (not more and updated is not None)
 
 
 def test_a_folder_without_a_run_is_bad_input(tmp_path: Path) -> None:
@@ -145,15 +162,14 @@ def test_a_run_is_watched_until_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, as_json: bool
 ) -> None:
     """Also when its folder takes its own name then."""
-    place = put(tmp_path / "one.unfinished", status_of())
+    place = put(tmp_path / "one.unfinished")
     waited = []
 
     def finish(seconds: float) -> None:
         waited.append(seconds)
         if len(waited) < 2:
             return
-        done = advance(status_of(), RunEnd(tmp_path), now_utc())
-        (place / STATUS).write_text(done.model_dump_json())
+        put(place, FINISHED)
         place.rename(tmp_path / "one")
 
     monkeypatch.setattr("sims.runs.status.time.sleep", finish)

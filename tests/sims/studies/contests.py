@@ -16,7 +16,8 @@ from server.report.data import RoundMetrics
 from sims.runs.jobs import execute
 from sims.studies.conflict.pairs import Contest, draw_contest
 from sims.studies.conflict.study import Conflict
-from sims.studies.running import Order, Runner
+from sims.studies.running.order import Order
+from sims.studies.running.runner import Runner
 from sims.studies.study import Trial, TrialResult
 from tests.sims.studies.made_up import report_of
 

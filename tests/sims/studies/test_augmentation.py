@@ -14,9 +14,10 @@ from editing.requests.edit_request import EditRequest, to_counterfact
 from server.report.data import RoundMetrics
 from sims.cli import study as commands
 from sims.runs.jobs import execute
-from sims.studies import running
 from sims.studies.augmentation import AROUND, BEFORE, CONTEST, ONE, ZERO, Augmentation
-from sims.studies.running import Order, run_study
+from sims.studies.running import runner
+from sims.studies.running.order import Order
+from sims.studies.running.runner import run_study
 from sims.studies.study import Study, Trial, TrialResult
 from tests.sims.studies.made_up import configure, make_pool, result_of
 
@@ -205,7 +206,7 @@ def test_templates_of_the_command_line_are_what_the_winner_is_phrased_by(
 ) -> None:
     """And without any, it is the pool's own wordings."""
     given: list[Study] = []
-    monkeypatch.setattr(running, "run_study", lambda study, *_: given.append(study))
+    monkeypatch.setattr(runner, "run_study", lambda study, *_: given.append(study))
     file = tmp_path / "templates.json"
     file.write_text('{"*": ["{} a", "{} b"]}')
     for words in (["--templates", str(file)], []):

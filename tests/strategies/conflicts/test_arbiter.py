@@ -1,4 +1,4 @@
-"""What each node is told of its requests."""
+"""Each node gets the resolutions of its own requests."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,8 +7,8 @@ import pytest
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.policies import Entry
 from strategies.conflicts.records import Resolution, TokenEntry
-from strategies.rounds.registry import UNNUMBERED
 from strategies.scenario import PartiesConfig
+from strategies.wire.handshakes import FIRST_UNNUMBERED_ID
 
 FACTS = {"f": "0" * 32, "g": "1" * 32}
 TARGETS = {"a": "a" * 32, "b": "b" * 32}
@@ -24,7 +24,9 @@ def entry(party: int, place: int, fact: str, target: str) -> TokenEntry:
 def arbiter(**settings: object) -> Arbiter:
     """Make the arbiter of three parties."""
     table = {"count": 3, "requests_per_round": 2, **settings}
-    return Arbiter(PartiesConfig.model_validate(table))
+    rules = PartiesConfig.model_validate(table).conflict_rules
+    assert rules is not None
+    return Arbiter(rules)
 
 
 def told(
@@ -49,9 +51,9 @@ def test_a_conflict_is_told_to_all_whose_requests_are_in_it_and_to_nobody_else()
     None
 ):
     """Winners too; the request on another fact is not mentioned."""
-    judge = arbiter(conflicts="first")
-    assert judge.rule(1, MEETING, PLACES) == (1, 1)
-    assert told(judge.resolutions) == {
+    resolver = arbiter(conflicts="first")
+    assert resolver.resolve_round(1, MEETING, PLACES) == (1, 1)
+    assert told(resolver.resolutions) == {
         70: [(0, "conflict", True)],
         50: [(0, "conflict", False)],
         60: [(0, "conflict", True)],
@@ -60,9 +62,9 @@ def test_a_conflict_is_told_to_all_whose_requests_are_in_it_and_to_nobody_else()
 
 def test_a_duplicate_counts_once_and_conflicts_are_not_looked_for() -> None:
     """With `deduplicate` alone."""
-    judge = arbiter(deduplicate=True)
-    assert judge.rule(1, MEETING, PLACES) == (1, 0)
-    assert told(judge.resolutions) == {
+    resolver = arbiter(deduplicate=True)
+    assert resolver.resolve_round(1, MEETING, PLACES) == (1, 0)
+    assert told(resolver.resolutions) == {
         70: [(0, "duplicate", True)],
         60: [(0, "duplicate", False)],
     }
@@ -70,59 +72,59 @@ def test_a_duplicate_counts_once_and_conflicts_are_not_looked_for() -> None:
 
 def test_none_reports_and_leaves_nothing_out() -> None:
     """So that the damage can be seen."""
-    judge = arbiter(conflicts="none")
-    assert judge.rule(1, MEETING, PLACES) == (1, 1)
-    assert all(each.kept for those in judge.resolutions.values() for each in those)
+    resolver = arbiter(conflicts="none")
+    assert resolver.resolve_round(1, MEETING, PLACES) == (1, 1)
+    assert all(each.kept for those in resolver.resolutions.values() for each in those)
 
 
 def test_a_request_meets_those_that_earlier_rounds_edited() -> None:
     """Not those that were left out then."""
-    judge = arbiter(conflicts="first")
-    judge.rule(1, MEETING, PLACES)
-    judge.settle(MEETING)
-    assert len(judge.history) == 3
-    assert judge.rule(2, {50: [entry(1, 0, "f", "b")]}, PLACES) == (0, 1)
-    assert told(judge.resolutions) == {50: [(0, "conflict", False)]}
+    resolver = arbiter(conflicts="first")
+    resolver.resolve_round(1, MEETING, PLACES)
+    resolver.settle(MEETING)
+    assert len(resolver.history) == 3
+    assert resolver.resolve_round(2, {50: [entry(1, 0, "f", "b")]}, PLACES) == (0, 1)
+    assert told(resolver.resolutions) == {50: [(0, "conflict", False)]}
     # Those whose earlier requests are contradicted are told if they are there.
     both = {70: [], 50: [entry(1, 0, "f", "b")]}
-    judge.rule(2, both, PLACES)
-    (earlier,) = judge.resolutions[70]
+    resolver.resolve_round(2, both, PLACES)
+    (earlier,) = resolver.resolutions[70]
     assert (earlier.round, earlier.party, earlier.place) == (1, 0, 0)
     assert (earlier.reason, earlier.kept) == ("conflict", True)
     assert earlier.fact == FACTS["f"]
-    assert judge.rule(3, {50: [entry(1, 0, "g", "a")]}, PLACES) == (0, 0)
-    assert judge.resolutions == {}
+    assert resolver.resolve_round(3, {50: [entry(1, 0, "g", "a")]}, PLACES) == (0, 0)
+    assert resolver.resolutions == {}
 
 
 def test_what_a_party_that_failed_had_asked_for_is_no_history() -> None:
     """It was ruled to be edited, and never was."""
-    judge = arbiter(conflicts="first")
-    judge.rule(1, MEETING, PLACES)
-    judge.settle([60])
-    assert [each.party for each in judge.history] == [2]
-    judge.settle([70, 50, 60])
-    assert [each.party for each in judge.history] == [2]
+    resolver = arbiter(conflicts="first")
+    resolver.resolve_round(1, MEETING, PLACES)
+    resolver.settle([60])
+    assert [each.party for each in resolver.history] == [2]
+    resolver.settle([70, 50, 60])
+    assert [each.party for each in resolver.history] == [2]
 
 
 def test_a_node_cannot_claim_to_be_another_party() -> None:
     """Its rank is that of its own place, whatever it writes."""
-    judge = arbiter(conflicts="priority", priority=(0, 1))
+    resolver = arbiter(conflicts="priority", priority=(0, 1))
     liar = {50: [entry(0, 0, "f", "b")], 70: [entry(0, 0, "f", "a")]}
-    judge.rule(1, liar, PLACES)
-    judge.settle(liar)
-    assert told(judge.resolutions) == {
+    resolver.resolve_round(1, liar, PLACES)
+    resolver.settle(liar)
+    assert told(resolver.resolutions) == {
         50: [(0, "conflict", False)],
         70: [(0, "conflict", True)],
     }
-    assert judge.history == [Entry(1, 0, 0, FACTS["f"], TARGETS["a"])]
+    assert resolver.history == [Entry(1, 0, 0, FACTS["f"], TARGETS["a"])]
 
 
 def test_the_node_that_speaks_for_all_says_whose_each_request_is() -> None:
     """Under `global`; resolutions name the party and reach that node."""
-    judge = arbiter(conflicts="priority", priority=(1,))
+    resolver = arbiter(conflicts="priority", priority=(1,))
     pooled = {70: [each for own in MEETING.values() for each in own]}
-    judge.rule(1, pooled, None)
-    kept = {(each.party, each.place): each.kept for each in judge.resolutions[70]}
+    resolver.resolve_round(1, pooled, None)
+    kept = {(each.party, each.place): each.kept for each in resolver.resolutions[70]}
     assert kept == {(0, 0): False, (1, 0): True, (2, 0): False}
 
 
@@ -130,20 +132,28 @@ def test_the_node_that_speaks_for_all_says_whose_each_request_is() -> None:
 def test_one_machine_and_many_come_to_the_same_resolutions(conflicts: str) -> None:
     """So that `collabedit` stays equal to `global`."""
     apart, pooled = (arbiter(conflicts=conflicts, deduplicate=True) for _ in range(2))
-    apart.rule(1, MEETING, PLACES)
+    apart.resolve_round(1, MEETING, PLACES)
     apart.settle(MEETING)
-    pooled.rule(1, {70: [each for own in MEETING.values() for each in own]}, None)
+    pooled.resolve_round(
+        1, {70: [each for own in MEETING.values() for each in own]}, None
+    )
     pooled.settle([70])
     assert apart.history == pooled.history
 
 
 def test_nodes_without_a_number_come_last_in_the_order_of_the_roster() -> None:
     """In deployment a node may have none."""
-    judge = arbiter(conflicts="first")
+    resolver = arbiter(conflicts="first")
     unplaced = {50: [entry(-1, 0, "f", "b")], 60: [entry(-1, 0, "f", "a")]}
-    judge.rule(1, unplaced, {50: UNNUMBERED, 60: UNNUMBERED + 1})
-    judge.settle(unplaced)
-    assert told(judge.resolutions)[50] == [(0, "conflict", True)]
-    assert judge.history[0].party == UNNUMBERED
-    judge.rule(2, {50: [], 60: [entry(-1, 0, "f", "a")]}, {50: UNNUMBERED, 60: 9})
-    assert [each.party for each in judge.resolutions[50]] == [-1]  # as it knows itself
+    resolver.resolve_round(
+        1, unplaced, {50: FIRST_UNNUMBERED_ID, 60: FIRST_UNNUMBERED_ID + 1}
+    )
+    resolver.settle(unplaced)
+    assert told(resolver.resolutions)[50] == [(0, "conflict", True)]
+    assert resolver.history[0].party == FIRST_UNNUMBERED_ID
+    resolver.resolve_round(
+        2, {50: [], 60: [entry(-1, 0, "f", "a")]}, {50: FIRST_UNNUMBERED_ID, 60: 9}
+    )
+    assert [each.party for each in resolver.resolutions[50]] == [
+        -1
+    ]  # as it knows itself

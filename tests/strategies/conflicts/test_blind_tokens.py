@@ -3,18 +3,17 @@
 import hashlib
 import hmac
 import json
-import unicodedata
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from editing.requests.edit_request.normalise import normalise
 from hypothesis import given
 from hypothesis import strategies as st
 
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest
+from editing.requests.normalise import normalise
 from strategies.conflicts.blind_tokens import (
     KEY_BYTES,
     BlindToken,
@@ -35,42 +34,6 @@ def ask(
 ) -> EditRequest:
     """Make a request; unless told otherwise, always the same."""
     return EditRequest(case_id=0, prompt=prompt, subject=subject, target_new=target)
-
-
-@pytest.mark.parametrize(
-    ("text", "form"),
-    [
-        ("  Tilda \t\n Varnmoor ", "tilda varnmoor"),
-        ("STRASSE", normalise("Straße")),
-        ("Cafe\u0301", "caf\u00e9"),
-        ("\uff21\uff22\u00a0\u2460", "ab 1"),
-        ("\U0001d400\U0001d401", "ab"),
-        ("\u03b1\u0345\u0301", normalise("\u03b1\u0301\u0345")),
-        ("\u201cEnglish.\u201d", "english"),
-        ("'What is it?' ", "what is it"),
-        ("...is {}, also known as:", "...is {}, also known as"),
-        ("O'Neill, Jr.", "o'neill, jr"),
-        ("C++", "c++"),
-        ("?!", "?!"),
-    ],
-)
-def test_spellings_of_one_text_have_one_form(text: str, form: str) -> None:
-    """Compatible signs, case, space, quotation marks around, punctuation behind."""
-    assert normalise(text) == form
-
-
-@given(text=st.text())
-def test_a_normal_form_is_its_own(text: str) -> None:
-    """Normalising twice is normalising once."""
-    assert normalise(normalise(text)) == normalise(text)
-
-
-@given(text=st.text())
-def test_the_form_is_that_of_any_spelling(text: str) -> None:
-    """Each of Unicode's normal forms, and spaces around, come to one."""
-    for name in ("NFC", "NFD", "NFKC", "NFKD"):
-        spelt = unicodedata.normalize(name, text)
-        assert normalise(f" {spelt}\n") == normalise(text)
 
 
 @given(subject=TEXTS, target=TEXTS)

@@ -11,7 +11,7 @@ from strategies.partitioning.partitions import (
     share_requests,
 )
 from strategies.partitioning.planting import Planting
-from strategies.partitioning.splits import Split, SplitName, deal
+from strategies.partitioning.splits import Split, SplitName, partition
 from strategies.scenario import PartiesConfig, RequestsConfig
 
 
@@ -52,9 +52,13 @@ def test_rounds_and_parties_take_consecutive_requests_and_cover_the_source(
     taken = []
     shares = share_requests(pool, parties, 0)
     for number, sizes in enumerate(in_rounds, start=1):
-        hands = shares.in_round(number)
-        assert [len(hand.requests) for hand in hands] == sizes
-        taken += [request for hand in hands for request in hand.requests]
+        per_party = shares.in_round(number)
+        assert [len(party_requests.requests) for party_requests in per_party] == sizes
+        taken += [
+            request
+            for party_requests in per_party
+            for request in party_requests.requests
+        ]
     assert taken == pool
 
 
@@ -98,8 +102,8 @@ def test_too_few_requests_are_refused_unless_parties_may_be_empty() -> None:
         check_supply(20, growing, 3, "some.json")
     lenient = PartiesConfig(count=3, requests_per_round=2, allow_empty=True)
     check_supply(0, lenient, 2, "some.json")
-    hands = share_requests(pool_of(3), lenient, 0).in_round(1)
-    assert [len(hand.requests) for hand in hands] == [2, 1, 0]
+    per_party = share_requests(pool_of(3), lenient, 0).in_round(1)
+    assert [len(party_requests.requests) for party_requests in per_party] == [2, 1, 0]
 
 
 @pytest.mark.parametrize("split", ["relation", "dirichlet"])
@@ -121,10 +125,14 @@ def test_the_settings_reach_the_split_and_what_is_planted(split: SplitName) -> N
     )
     shares = share_requests(pool, parties, 3)
     relations = [f"P{number % 4}" for number in range(40)]
-    assert shares.rounds == deal(relations, [[5] * 4], Split(split, 1e-6, 3))
+    assert shares.rounds == partition(relations, [[5] * 4], Split(split, 1e-6, 3))
     assert shares.planting == Planting(2, 0.2, 3)
-    for hand in shares.in_round(1):
-        counts = (len(hand.own), len(hand.copies), len(hand.rivals))
+    for party_requests in shares.in_round(1):
+        counts = (
+            len(party_requests.own),
+            len(party_requests.copies),
+            len(party_requests.contradictions),
+        )
         assert counts == (5, 2, 1)
         if split == "relation":
-            assert len({request.relation_id for request in hand.own}) == 1
+            assert len({request.relation_id for request in party_requests.own}) == 1

@@ -19,7 +19,7 @@ from strategies.partitioning.planting import (
     planted_number,
     planted_sizes,
 )
-from strategies.partitioning.splits import Split, deal, relation_of
+from strategies.partitioning.splits import Split, partition, relation_of
 
 FACTS = {"P1": "Acme Lima North", "P2": "harp viola drum", "P3": "Oslo Rome Bonn"}
 
@@ -61,7 +61,7 @@ PLANTINGS = st.builds(
 def share(listed: Sequence[Sequence[int]], planting: Planting) -> Shares:
     """Share the pool out as it comes."""
     relations = [relation_of(request) for request in POOL]
-    return Shares(POOL, len(listed[0]), deal(relations, listed, Split()), planting)
+    return Shares(POOL, len(listed[0]), partition(relations, listed, Split()), planting)
 
 
 def unnumbered(request: EditRequest) -> EditRequest:
@@ -81,14 +81,14 @@ def test_copies_are_the_previous_party_s_word_for_word(
     """As many as were asked for, if it has so many that are not contradicted."""
     shares = share(listed, planting)
     for number in range(1, len(shares.rounds) + 1):
-        hands = shares.in_round(number)
-        sizes = [len(hand.own) for hand in hands]
+        per_party = shares.in_round(number)
+        sizes = [len(party_requests.own) for party_requests in per_party]
         for giver, taker in next_parties(sizes).items():
-            copies = [unnumbered(each) for each in hands[taker].copies]
-            own = [unnumbered(each) for each in hands[giver].own]
+            copies = [unnumbered(each) for each in per_party[taker].copies]
+            own = [unnumbered(each) for each in per_party[giver].own]
             assert all(each in own for each in copies)
             assert len({each.subject for each in copies}) == len(copies)
-            left = sizes[giver] - len(hands[taker].rivals)
+            left = sizes[giver] - len(per_party[taker].contradictions)
             wanted = planted_number(planting.overlap, sizes[giver])
             assert len(copies) == min(wanted, left)
 
@@ -100,21 +100,21 @@ def test_rivals_ask_for_another_object_that_the_relation_has(
     """Neither what was asked for nor what is true; all else stays as it is."""
     shares = share(listed, planting)
     for number in range(1, len(shares.rounds) + 1):
-        hands = shares.in_round(number)
-        sizes = [len(hand.own) for hand in hands]
+        per_party = shares.in_round(number)
+        sizes = [len(party_requests.own) for party_requests in per_party]
         for giver, taker in next_parties(sizes).items():
-            asked = {fact_of(each): each for each in hands[giver].own}
-            rivals = hands[taker].rivals
+            asked = {fact_of(each): each for each in per_party[giver].own}
+            contradictions = per_party[taker].contradictions
             wanted = planted_number(planting.conflicts, sizes[giver])
-            assert len(rivals) == min(wanted, sizes[giver])
-            for rival in rivals:
+            assert len(contradictions) == min(wanted, sizes[giver])
+            for rival in contradictions:
                 first = asked[fact_of(rival)]
                 assert rival.target_new in FACTS[relation_of(first)].split()
                 assert rival.target_new not in {first.target_new, first.target_true}
                 same = {"target_new": rival.target_new, "case_id": rival.case_id}
                 assert first.model_copy(update=same) == rival
-            copied = {fact_of(each) for each in hands[taker].copies}
-            assert not copied & {fact_of(each) for each in rivals}
+            copied = {fact_of(each) for each in per_party[taker].copies}
+            assert not copied & {fact_of(each) for each in contradictions}
 
 
 @given(listed=SIZES, planting=PLANTINGS)
@@ -125,13 +125,24 @@ def test_planting_leaves_the_parties_own_requests_as_they_are(
     planted, plain = share(listed, planting), share(listed, Planting())
     numbers: list[int] = []
     for number in range(1, len(plain.rounds) + 2):
-        hands = planted.in_round(number)
+        per_party = planted.in_round(number)
         bare = plain.in_round(number)
-        assert [hand.own for hand in hands] == [hand.requests for hand in bare]
-        numbers += [each.case_id for hand in hands for each in hand.requests]
-        for hand in hands:
-            assert hand.requests == hand.own + hand.copies + hand.rivals
-            for each in hand.copies + hand.rivals:
+        assert [party_requests.own for party_requests in per_party] == [
+            party_requests.requests for party_requests in bare
+        ]
+        numbers += [
+            each.case_id
+            for party_requests in per_party
+            for each in party_requests.requests
+        ]
+        for party_requests in per_party:
+            assert (
+                party_requests.requests
+                == party_requests.own
+                + party_requests.copies
+                + party_requests.contradictions
+            )
+            for each in party_requests.copies + party_requests.contradictions:
                 assert each.case_id > max(request.case_id for request in POOL)
     assert len(set(numbers)) == len(numbers)
 
@@ -154,9 +165,12 @@ def test_what_is_planted_is_known_from_sizes_alone(
     """A node with a file of its own must know how much of it is a round's."""
     shares = share(listed, Planting(overlap, conflicts, 1))
     for number, places in enumerate(shares.rounds, start=1):
-        hands = shares.in_round(number)
+        per_party = shares.in_round(number)
         sizes = planted_sizes([len(own) for own in places], overlap, conflicts)
-        assert sizes == tuple(len(hand.copies + hand.rivals) for hand in hands)
+        assert sizes == tuple(
+            len(party_requests.copies + party_requests.contradictions)
+            for party_requests in per_party
+        )
 
 
 @given(sizes=st.lists(st.integers(0, 2), min_size=1, max_size=7))
@@ -174,10 +188,10 @@ def test_the_next_party_is_the_next_that_is_there(sizes: list[int]) -> None:
 def test_a_party_that_is_alone_or_away_is_given_nothing() -> None:
     """Who has left must not come back for a planted request."""
     planting = Planting(overlap=2, conflicts=1)
-    hands = share([[4, 0, 4], [0, 4, 0]], planting).in_round(1)
-    assert [len(hand.requests) for hand in hands] == [7, 0, 7]
-    hands = share([[4, 0, 4], [0, 4, 0]], planting).in_round(2)
-    assert [len(hand.requests) for hand in hands] == [0, 4, 0]
+    per_party = share([[4, 0, 4], [0, 4, 0]], planting).in_round(1)
+    assert [len(party_requests.requests) for party_requests in per_party] == [7, 0, 7]
+    per_party = share([[4, 0, 4], [0, 4, 0]], planting).in_round(2)
+    assert [len(party_requests.requests) for party_requests in per_party] == [0, 4, 0]
 
 
 def test_seeds_draw_what_is_planted() -> None:
@@ -186,10 +200,10 @@ def test_seeds_draw_what_is_planted() -> None:
         found = {
             tuple(
                 (each.subject, each.target_new)
-                for hand in share(
+                for party_requests in share(
                     [[7, 7]], Planting(planting.overlap, planting.conflicts, seed)
                 ).in_round(1)
-                for each in hand.copies + hand.rivals
+                for each in party_requests.copies + party_requests.contradictions
             )
             for seed in range(8)
         }
@@ -199,8 +213,8 @@ def test_seeds_draw_what_is_planted() -> None:
 def test_more_copies_are_those_of_fewer_and_others() -> None:
     """A study of how much parties overlap changes nothing else."""
     few, more = (share([[7, 7]], Planting(overlap=k)).in_round(1) for k in (2, 5))
-    for hand, larger in zip(few, more, strict=True):
-        assert larger.copies[:2] == hand.copies
+    for party_requests, larger in zip(few, more, strict=True):
+        assert larger.copies[:2] == party_requests.copies
 
 
 @given(size=st.integers(1, 200), hundredths=st.integers(0, 100))
@@ -216,7 +230,7 @@ def test_a_source_with_too_few_objects_is_refused() -> None:
     """The message says of whom and how many."""
     alike = [each.model_copy(update={"target_new": "Acme"}) for each in POOL[::3]]
     alike = [each.model_copy(update={"target_true": "acme."}) for each in alike]
-    shares = Shares(alike, 2, deal(["P1"] * 20, [[5, 5]], Split()), Planting(0, 2))
+    shares = Shares(alike, 2, partition(["P1"] * 20, [[5, 5]], Split()), Planting(0, 2))
     with pytest.raises(RequestError, match=r"2 requests of party 0 in round 1.* 0 of"):
         shares.in_round(1)
 
@@ -245,8 +259,14 @@ def test_rounds_beyond_the_source_are_empty() -> None:
     """For every party."""
     shares = share([[4, 0]], Planting(overlap=0.5))
     assert shares.in_round(99) == shares.in_round(100)
-    assert [hand.requests for hand in shares.in_round(99)] == [(), ()]
-    assert list(chain(*(hand.requests for hand in shares.in_round(1)))) == POOL[:4]
+    assert [party_requests.requests for party_requests in shares.in_round(99)] == [
+        (),
+        (),
+    ]
+    assert (
+        list(chain(*(party_requests.requests for party_requests in shares.in_round(1))))
+        == POOL[:4]
+    )
 
 
 def test_rounds_and_parties_draw_by_themselves() -> None:
@@ -254,9 +274,9 @@ def test_rounds_and_parties_draw_by_themselves() -> None:
     shares = share([[7, 7]], Planting(overlap=2))
     found = set()
     for number in range(1, 5):
-        hands = shares.in_round(number)
+        per_party = shares.in_round(number)
         for giver, taker in ((0, 1), (1, 0)):
-            subjects = [each.subject for each in hands[giver].own]
-            copied = [subjects.index(each.subject) for each in hands[taker].copies]
+            subjects = [each.subject for each in per_party[giver].own]
+            copied = [subjects.index(each.subject) for each in per_party[taker].copies]
             found.add(tuple(copied))
     assert len(found) > 4

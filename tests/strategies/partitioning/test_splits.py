@@ -16,18 +16,18 @@ from strategies.partitioning.splits import (
     Round,
     Split,
     SplitName,
+    assign_by_fit,
+    assign_by_room,
+    assign_relations,
     count_breaks,
-    deal,
-    deal_whole,
     draw_shares,
-    find_homes,
     fit,
-    give_by_fit,
-    give_by_room,
+    fit_sizes,
     group,
     move_spare,
+    partition,
+    partition_whole,
     relation_of,
-    serve,
 )
 from tests.trees import ROOT
 
@@ -60,8 +60,8 @@ def homes_of(
     relations: Sequence[str], totals: Sequence[int], split: Split
 ) -> list[set[int]]:
     """Which places of the source are whose before anything is moved."""
-    order, homes = find_homes(relations, totals, split)
-    return [{order[each] for each in chain(*own)} for own in homes]
+    order, owned = assign_relations(relations, totals, split)
+    return [{order[each] for each in chain(*own)} for own in owned]
 
 
 @given(relations=RELATIONS, listed=SIZES, split=SPLITS)
@@ -69,7 +69,7 @@ def test_parties_are_disjoint_and_take_what_they_ask_for(
     relations: list[str], listed: list[list[int]], split: Split
 ) -> None:
     """Round by round, as long as the source lasts; nothing is taken twice."""
-    rounds = deal(relations, listed, split)
+    rounds = partition(relations, listed, split)
     taken = [place for places in rounds for place in chain(*places)]
     assert len(set(taken)) == len(taken)
     assert set(taken) <= set(range(len(relations)))
@@ -87,24 +87,24 @@ def test_a_longer_source_serves_the_same_rounds_and_more(
     listed: list[list[int]], available: int, more: int
 ) -> None:
     """Only the last round of the shorter one may be short."""
-    short, long = serve(listed, available), serve(listed, available + more)
+    short, long = fit_sizes(listed, available), fit_sizes(listed, available + more)
     assert short[:-1] == long[: max(0, len(short) - 1)]
     assert sum(map(sum, short)) <= available
 
 
 @given(relations=RELATIONS, parties=st.integers(1, 6), split=SPLITS)
-def test_all_of_a_source_is_dealt_once(
+def test_all_of_a_source_is_partitioned_once(
     relations: list[str], parties: int, split: Split
 ) -> None:
     """And `relation` breaks none, whatever sizes come out."""
-    hands = deal_whole(relations, parties, split)
-    assert len(hands) == parties
-    assert sorted(chain(*hands)) == list(range(len(relations)))
+    per_party = partition_whole(relations, parties, split)
+    assert len(per_party) == parties
+    assert sorted(chain(*per_party)) == list(range(len(relations)))
     if split.in_turn:
-        assert list(chain(*hands)) == list(range(len(relations)))
-        assert max(map(len, hands)) - min(map(len, hands)) <= 1
+        assert list(chain(*per_party)) == list(range(len(relations)))
+        assert max(map(len, per_party)) - min(map(len, per_party)) <= 1
     if split.name == "relation":
-        owners = [{relations[place] for place in own} for own in hands]
+        owners = [{relations[place] for place in own} for own in per_party]
         assert sum(map(len, owners)) == len(set(relations))
 
 
@@ -113,19 +113,19 @@ def test_a_split_is_a_function_of_what_it_is_given(
     relations: list[str], listed: list[list[int]], split: Split
 ) -> None:
     """And knows relations only apart: other names for them change nothing."""
-    rounds = deal(relations, listed, split)
-    assert deal(list(relations), [tuple(each) for each in listed], split) == rounds
+    rounds = partition(relations, listed, split)
+    assert partition(list(relations), [tuple(each) for each in listed], split) == rounds
     renamed = [f"{ord(each) * 7919 % 1000}" for each in relations]
-    assert deal(renamed, listed, split) == rounds
+    assert partition(renamed, listed, split) == rounds
 
 
 def test_hash_seeds_change_nothing() -> None:
     """Every node computes the split by itself, in a process of its own."""
     code = (
-        "from strategies.partitioning.splits import Split, deal\n"
+        "from strategies.partitioning.splits import Split, partition\n"
         "relations = [f'r{n * n % 7}' for n in range(60)]\n"
         "for name in ('relation', 'dirichlet'):\n"
-        "    print(deal(relations, [[5, 3, 2]], Split(name, 0.3, 5)))\n"
+        "    print(partition(relations, [[5, 3, 2]], Split(name, 0.3, 5)))\n"
     )
     answers = {
         subprocess.run(
@@ -139,16 +139,18 @@ def test_hash_seeds_change_nothing() -> None:
         for seed in ("1", "2")
     }
     relations = [f"r{n * n % 7}" for n in range(60)]
-    here = [deal(relations, [[5, 3, 2]], Split(n, 0.3, 5)) for n in BY_RELATION]
+    here = [partition(relations, [[5, 3, 2]], Split(n, 0.3, 5)) for n in BY_RELATION]
     assert answers == {"".join(f"{rounds}\n" for rounds in here)}
 
 
 def test_seeds_draw_dirichlet_and_nothing_else() -> None:
-    """The clients shuffle before they deal."""
+    """The clients shuffle before they partition."""
     relations = [f"{n % 5}" for n in range(50)]
     for name in NAMES:
-        dealt = {deal(relations, [[4, 4]], Split(name, 1.0, seed)) for seed in range(9)}
-        assert len(dealt) == (9 if name == "dirichlet" else 1)
+        partitions = {
+            partition(relations, [[4, 4]], Split(name, 1.0, seed)) for seed in range(9)
+        }
+        assert len(partitions) == (9 if name == "dirichlet" else 1)
 
 
 @given(relations=RELATIONS, listed=SIZES, split=SPLITS)
@@ -156,7 +158,7 @@ def test_a_party_takes_its_own_before_anything_else(
     relations: list[str], listed: list[list[int]], split: Split
 ) -> None:
     """So a relation is in one party only, as long as that is enough for everybody."""
-    rounds = deal(relations, listed, split)
+    rounds = partition(relations, listed, split)
     totals = [sum(map(len, own)) for own in zip(*rounds, strict=True)]
     if split.in_turn or not totals:
         return
@@ -171,17 +173,17 @@ def test_as_few_requests_and_pieces_move_as_must(
     relations: list[str], listed: list[list[int]], split: Split
 ) -> None:
     """Of ``m`` parties at most ``m − 1`` moves leave the rest of a piece behind."""
-    totals = [sum(own) for own in zip(*serve(listed, len(relations)), strict=True)]
+    totals = [sum(own) for own in zip(*fit_sizes(listed, len(relations)), strict=True)]
     if split.in_turn or not totals:
         return
-    _, homes = find_homes(relations, totals, split)
-    kept, given_to = move_spare(homes, totals)
+    _, owned = assign_relations(relations, totals, split)
+    kept, given_to = move_spare(owned, totals)
     lacks = [
         max(0, total - sum(map(len, own)))
-        for own, total in zip(homes, totals, strict=True)
+        for own, total in zip(owned, totals, strict=True)
     ]
     assert list(map(len, given_to)) == lacks
-    before = [len(piece) for own in homes for piece in own]
+    before = [len(piece) for own in owned for piece in own]
     after = [len(piece) for own in kept for piece in own]
     assert sum(before) == sum(after) + sum(lacks)
     broken = sum(0 < new < old for old, new in zip(before, after, strict=True))
@@ -193,7 +195,7 @@ def test_relations_are_broken_less_often_than_there_are_parties(
     relations: list[str], listed: list[list[int]]
 ) -> None:
     """Each further party that a relation is in is a break."""
-    rounds = deal(relations, listed, Split("relation"))
+    rounds = partition(relations, listed, Split("relation"))
     places = (
         [places_of(rounds, party) for party in range(len(listed[0]))] if rounds else []
     )
@@ -206,7 +208,7 @@ def test_the_largest_relation_goes_where_most_room_is() -> None:
     """Worked by hand: rooms 6 and 6, then 1 and 6, 1 and 2, 1 and −1, 0 and −1."""
     groups = group(list("aaaaabbbbcccd"))
     assert [len(each) for each in groups] == [5, 4, 3, 1]
-    assert give_by_room(groups, [6, 0, 6]) == [
+    assert assign_by_room(groups, [6, 0, 6]) == [
         [[0, 1, 2, 3, 4], [12]],
         [],
         [[5, 6, 7, 8], [9, 10, 11]],
@@ -240,7 +242,9 @@ def test_two_parties_break_a_relation_only_if_they_must(
     """By trying all ways to give whole relations to the first of them."""
     relations = [f"{n}" for n, size in enumerate(sizes) for _ in range(size)]
     first = data.draw(st.integers(1, len(relations) - 1))
-    (places,) = deal(relations, [[first, len(relations) - first]], Split("relation"))
+    (places,) = partition(
+        relations, [[first, len(relations) - first]], Split("relation")
+    )
     one, other = ({relations[place] for place in own} for own in places)
     subsets = product([False, True], repeat=len(sizes))
     whole = any(sum(compress(sizes, chosen)) == first for chosen in subsets)
@@ -250,7 +254,7 @@ def test_two_parties_break_a_relation_only_if_they_must(
 def test_each_party_has_a_relation_of_its_own_where_there_are_enough() -> None:
     """Though one relation is most of the source; only who lacks some takes of it."""
     relations = ["a"] * 90 + list("bcd") * 2
-    rounds = deal(relations, [[2, 2, 2, 2]], Split("relation"))
+    rounds = partition(relations, [[2, 2, 2, 2]], Split("relation"))
     owners = [{relations[place] for place in own} for own in rounds[0]]
     assert sorted(map(sorted, owners)) == [["a"], ["b"], ["c"], ["d"]]
 
@@ -264,17 +268,17 @@ def test_both_ways_give_every_relation_once(
 ) -> None:
     """Whole, and to parties that take something; to nobody if nobody does."""
     groups = group([f"{n}" for n, size in enumerate(sizes) for _ in range(size)])
-    for give in (give_by_room, give_by_fit):
-        homes = give(groups, totals)
-        assert [own for own, total in zip(homes, totals, strict=True) if not total] == (
+    for give in (assign_by_room, assign_by_fit):
+        owned = give(groups, totals)
+        assert [own for own, total in zip(owned, totals, strict=True) if not total] == (
             [[]] * totals.count(0)
         )
-        assert sorted(chain(*homes)) == (groups if any(totals) else [])
+        assert sorted(chain(*owned)) == (groups if any(totals) else [])
 
 
 def test_one_relation_must_be_broken_once_for_each_further_party() -> None:
     """Nothing does better than the bound here."""
-    rounds = deal(["a"] * 12, [[3, 3, 3, 3]], Split("relation"))
+    rounds = partition(["a"] * 12, [[3, 3, 3, 3]], Split("relation"))
     assert sorted(chain(*rounds[0])) == list(range(12))
     assert [len(own) for own in rounds[0]] == [3, 3, 3, 3]
 
@@ -287,8 +291,10 @@ def test_much_concentration_is_nearly_uniform(seed: int) -> None:
     0.02 of 100 requests; a cut is rounded at both ends.
     """
     relations = [f"{n % 7}" for n in range(700)]
-    hands = deal_whole(relations, 4, Split("dirichlet", NEARLY_EVERYTHING, seed))
-    for own in hands:
+    per_party = partition_whole(
+        relations, 4, Split("dirichlet", NEARLY_EVERYTHING, seed)
+    )
+    for own in per_party:
         counts = Counter(relations[place] for place in own)
         assert all(abs(counts[each] - 25) <= 1 for each in set(relations))
 
@@ -297,9 +303,9 @@ def test_much_concentration_is_nearly_uniform(seed: int) -> None:
 def test_little_concentration_gives_each_relation_to_one_party(seed: int) -> None:
     """As `relation` does, but to any party."""
     relations = [f"{n % 30}" for n in range(600)]
-    hands = deal_whole(relations, 4, Split("dirichlet", NEARLY_NOTHING, seed))
-    assert sum(len({relations[place] for place in own}) for own in hands) == 30
-    with_sizes = deal(relations, [[5, 5, 5, 5]], Split("dirichlet", 1e-6, seed))
+    per_party = partition_whole(relations, 4, Split("dirichlet", NEARLY_NOTHING, seed))
+    assert sum(len({relations[place] for place in own}) for own in per_party) == 30
+    with_sizes = partition(relations, [[5, 5, 5, 5]], Split("dirichlet", 1e-6, seed))
     assert all(len(each) == 4 for each in with_sizes)
 
 
@@ -333,9 +339,9 @@ def test_who_takes_more_is_given_more() -> None:
 def draw_many(alpha: float, totals: Sequence[int]) -> Float64:
     """Draw the shares of 4000 relations of 200 requests."""
     groups = [list(range(200 * each, 200 * (each + 1))) for each in range(4000)]
-    homes = draw_shares(groups, totals, alpha, np.random.default_rng(0))
+    owned = draw_shares(groups, totals, alpha, np.random.default_rng(0))
     counts = np.zeros((4000, len(totals)))
-    for party, own in enumerate(homes):
+    for party, own in enumerate(owned):
         for piece in own:
             counts[piece[0] // 200, party] = len(piece)
     return counts / 200

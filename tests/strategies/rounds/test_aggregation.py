@@ -6,11 +6,17 @@ import pytest
 import torch
 from flwr.app import Message
 
-from editing.algebra.encodings import encode
-from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
+from editing.algebra.encodings import EncodedStatistics, decode, encode
+from editing.algebra.statistics import (
+    LayerStatistics,
+    NormBounds,
+    StatisticsError,
+    pool,
+)
 from strategies.rounds.aggregation import Aggregation
 from strategies.rounds.memory import Memory
-from strategies.rounds.state import EditedLayer
+from strategies.rounds.registry import PartyRegistry
+from strategies.rounds.state import EditedLayer, RoundOutcome
 from strategies.wire.messages import write_statistics
 from tests.laws import ALGEBRA, assert_same, draw_pairs
 from tests.strategies.transport import over_the_wire
@@ -46,7 +52,7 @@ def test_what_was_sent_is_there_in_order(needs: Literal["sum", "each"]) -> None:
         1, LAYERS, {layer: edited(layer) for layer in LAYERS}, needs
     )
     for party in range(PARTIES):
-        aggregation.add(reply_of(party))
+        aggregation.add(aggregation.decode(reply_of(party)))
     for layer in LAYERS:
         parts = expected(layer)
         given = [pool(parts)] if needs == "sum" else parts
@@ -60,9 +66,30 @@ def test_what_was_sent_is_there_in_order(needs: Literal["sum", "each"]) -> None:
 def test_of_a_reply_with_one_bad_layer_nothing_is_taken() -> None:
     """All layers speak of the same requests."""
     aggregation = Aggregation(1, LAYERS, {layer: edited(layer) for layer in LAYERS})
-    aggregation.add(reply_of(0))
+    aggregation.add(aggregation.decode(reply_of(0)))
     bad = reply_of(1)
     del bad.content.array_records["statistics"]["2.gram"]
     with pytest.raises(StatisticsError, match="layer 2"):
-        aggregation.add(bad)
+        aggregation.add(aggregation.decode(bad))
     assert aggregation.pooled(1).count == 2
+
+
+def test_every_layer_of_a_reply_is_decoded_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Decoding checks that a gram is semidefinite, which costs most of the time."""
+    widths: list[int] = []
+
+    def count(
+        sent: EncodedStatistics, d_in: int, d_out: int, bounds: NormBounds
+    ) -> LayerStatistics:
+        widths.append(d_in)
+        return decode(sent, d_in, d_out, bounds)
+
+    monkeypatch.setattr("strategies.rounds.aggregation.decode", count)
+    edits = {layer: edited(layer) for layer in LAYERS}
+    aggregation, registry = Aggregation(1, LAYERS, edits), PartyRegistry(1)
+    registry.outcomes[1] = RoundOutcome()
+    aggregation.add_all([reply_of(party) for party in range(PARTIES)], registry)
+    assert aggregation.pooled(1).count == 2 * PARTIES
+    assert len(widths) == len(LAYERS) * PARTIES

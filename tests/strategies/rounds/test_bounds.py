@@ -10,6 +10,7 @@ from flwr.serverapp.exception import AggregationError
 from server.evaluation import summarise
 from strategies.conflicts.records import read_tokens, write_tokens
 from strategies.wire.messages import Phase
+from strategies.wire.metrics import decode_metrics
 from tests.federation import AT_ONCE, Federation, assert_same_delta, edit_in_rounds
 from tests.laws import ALGEBRA
 from tests.strategies.wrongs import claimed, disturb, measured, said, sent
@@ -45,8 +46,8 @@ def test_metrics_that_cannot_be_right_spoil_nobody_elses(
     strategy, result = federation.run()
     outcome = strategy.registry.outcomes[1]
     assert [r.node for r in outcome.refusals] == [federation.node(1)]
-    found = result.evaluate_metrics_clientapp[1]
-    assert found["round.1.count.rewrite_acc"] == 4.0
+    found = decode_metrics(result.evaluate_metrics_clientapp[1])
+    assert found.of_round(1).counts["rewrite_acc"] == 4
     assert summarise(found, outcome, None, 1).evaluated == 4
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
 
@@ -109,8 +110,7 @@ def test_an_update_that_is_not_finite_goes_to_nobody(federate: Make) -> None:
         run={"max-residual-ratio": 1e300},
     )
     disturb(federation, Phase.TARGETS, sent("1.residuals", 1e150 * RESIDUALS))
-    with pytest.raises(AggregationError, match="no numbers in float32") as caught:
+    with pytest.raises(AggregationError, match="not finite in float32") as caught:
         federation.run()
-    for party in range(3):
-        assert f"node {federation.node(party)} (party {party})" in str(caught.value)
+    assert "party 0, party 1, party 2" in str(caught.value)
     assert federation.nodes_asked(Phase.EVALUATE) == []

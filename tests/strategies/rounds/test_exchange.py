@@ -10,7 +10,9 @@ from flwr.app import Context, Error, Message, RecordDict
 
 from sims.runs.in_process import LINK_NODE, InProcessGrid
 from strategies.rounds.exchange import Arrival, Resend, exchange, forget
-from strategies.wire.messages import LACKING, Phase, write_failure, write_metrics
+from strategies.wire.failures import MISSING_UPDATES, write_failure
+from strategies.wire.messages import Phase
+from tests.strategies.transport import write_numbers
 
 NODES = (7, 5, 9)
 
@@ -20,7 +22,7 @@ Answer = Callable[[Message], Message]
 def honest(message: Message) -> Message:
     """Say which node was asked."""
     return Message(
-        write_metrics({"node": float(message.metadata.dst_node_id)}), reply_to=message
+        write_numbers({"node": float(message.metadata.dst_node_id)}), reply_to=message
     )
 
 
@@ -177,7 +179,7 @@ def test_a_stranger_is_not_listened_to(caplog: pytest.LogCaptureFixture) -> None
     found = ask(grid_of({5: stranger}), timeout=0.3)
     assert list(found.replies) == [7, 9]
     assert [node for node, _ in found.refusals] == [5]
-    assert "nobody waits for" in caplog.text
+    assert "ignored an unexpected reply of 1234" in caplog.text
 
 
 def to_nobody(message: Message) -> Message:
@@ -194,7 +196,7 @@ def test_an_answer_to_another_message_is_left_aside(
     found = ask(grid_of({5: to_nobody}), timeout=0.3)
     assert list(found.replies) == [7, 9]
     assert found.refusals == [(5, "it did not reply within 0.3 s")]
-    assert "nobody waits for was left aside, of node 5" in caplog.text
+    assert "ignored an unexpected reply of 5" in caplog.text
 
 
 class Repeating(InProcessGrid):
@@ -209,7 +211,7 @@ def test_a_reply_counts_once(caplog: pytest.LogCaptureFixture) -> None:
     """However often it comes."""
     found = ask(grid_of({}, Repeating))
     assert list(found.replies) == list(NODES)
-    assert caplog.text.count("was left aside") == len(NODES)
+    assert caplog.text.count("ignored an unexpected reply") == len(NODES)
 
 
 def test_a_node_that_lacks_updates_is_sent_all_once() -> None:
@@ -221,7 +223,7 @@ def test_a_node_that_lacks_updates_is_sent_all_once() -> None:
         whole = message.metadata.message_type == Phase.EVALUATE.value
         if whole and message.metadata.dst_node_id == 7:
             return honest(message)
-        return Message(write_failure(LACKING), reply_to=message)
+        return Message(write_failure(MISSING_UPDATES), reply_to=message)
 
     def resend(node: int) -> Message:
         return Message(
@@ -230,7 +232,7 @@ def test_a_node_that_lacks_updates_is_sent_all_once() -> None:
 
     found = ask(grid_of({7: lacking, 5: lacking}), resend=resend)
     assert list(found.replies) == [7, 9]
-    assert found.refusals == [(5, f"it reported {LACKING}")]
+    assert found.refusals == [(5, f"it reported {MISSING_UPDATES}")]
     assert len(asked) == 4
 
 
@@ -280,4 +282,4 @@ def test_all_nodes_are_asked_to_forget(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.WARNING):
         forget(grid_of({7: note, 5: broken, 9: note}), timeout=30.0)
     assert asked == [(7, "query.forget"), (9, "query.forget")]
-    assert "node 5 keeps its targets" in caplog.text
+    assert "party 1 of 3 keeps its targets" in caplog.text

@@ -4,24 +4,18 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from flwr.app import Message, RecordDict
 
-from editing.algebra.encodings import EncodedStatistics
-from editing.algebra.statistics import StatisticsError
+from editing.algebra.statistics import LayerStatistics, StatisticsError
+from editing.evaluation.metrics import MetricSums
 from strategies.rounds.limits import (
     Limits,
     OverflowingUpdateError,
-    check_same_edits,
     require_finite,
+    validate_same_edits,
 )
-from strategies.rounds.registry import PartyRegistry
 from strategies.scenario import PartiesConfig
-from strategies.wire.messages import (
-    Phase,
-    TargetsReply,
-    write_metrics,
-    write_statistics,
-)
+from strategies.wire.messages import TargetsReply
+from strategies.wire.metrics import EvaluationSums, write_evaluation
 from tests.strategies.transport import over_the_wire
 
 PARTIES = PartiesConfig(
@@ -33,13 +27,13 @@ PARTIES = PartiesConfig(
 )
 
 
-def statistics(*counts: int) -> Message:
-    """Write statistics of layers 0, 1 and so on with these counts."""
-    parts = {
-        layer: EncodedStatistics("dense", {"gram": torch.eye(2)}, count)
+def statistics(*counts: int) -> dict[int, LayerStatistics]:
+    """Make statistics of layers 0, 1 and so on with these counts."""
+    square = torch.eye(2, dtype=torch.float64)
+    return {
+        layer: LayerStatistics(square, square, count)
         for layer, count in enumerate(counts)
     }
-    return over_the_wire(write_statistics(parts, 1))
 
 
 @pytest.mark.parametrize(
@@ -61,8 +55,8 @@ def test_a_party_has_its_own_requests_and_those_planted_at_it(
 def test_all_rounds_so_far_may_be_evaluated_and_before_any_edit_the_first() -> None:
     """And none that are still to come."""
     limits = Limits(PARTIES)
-    assert limits.asked_until(0, 0) == limits.asked_until(1, 0) == {1: 6.0}
-    assert limits.asked_until(3, 2) == {1: 0.0, 2: 7.0, 3: 7.0}
+    assert limits.requests_until(0, 0) == limits.requests_until(1, 0) == {1: 6.0}
+    assert limits.requests_until(3, 2) == {1: 0.0, 2: 7.0, 3: 7.0}
 
 
 @pytest.mark.parametrize(
@@ -78,9 +72,9 @@ def test_all_rounds_so_far_may_be_evaluated_and_before_any_edit_the_first() -> N
 def test_nobody_has_more_requests_than_it_takes(told: TargetsReply) -> None:
     """However they are divided, and in an error of bounded length."""
     limits = Limits(PARTIES)
-    limits.check_targets(TargetsReply(requests=3, known=2, left_out=1), 1, 0)
+    limits.validate_targets(TargetsReply(requests=3, known=2, left_out=1), 1, 0)
     with pytest.raises(StatisticsError, match="more requests than the 6") as caught:
-        limits.check_targets(told, 1, 0)
+        limits.validate_targets(told, 1, 0)
     assert len(str(caught.value)) < 200
 
 
@@ -98,9 +92,9 @@ def test_targets_are_no_farther_away_than_any_can_be(told: dict[str, float]) -> 
     """The report shows their mean."""
     limits = Limits(PARTIES, residual_norm=10.0, residual_ratio=3.0)
     honest = TargetsReply(requests=3, known=1, residual_norm=40.0, residual_ratio=12.0)
-    limits.check_targets(honest, 1, 0)
+    limits.validate_targets(honest, 1, 0)
     with pytest.raises(StatisticsError, match=r"run\.max-residual-ratio"):
-        limits.check_targets(TargetsReply.model_validate(told), 1, 0)
+        limits.validate_targets(TargetsReply.model_validate(told), 1, 0)
 
 
 @pytest.mark.parametrize("count", [3, 4, 9])
@@ -108,7 +102,7 @@ def test_each_request_is_edited_with_its_phrasings(count: int) -> None:
     """Some may have fewer wordings than asked for."""
     limits = Limits(PARTIES, phrasings=2)
     told = TargetsReply(requests=3)
-    assert limits.count_edits(statistics(count, count), told, (0, 1)) == count
+    assert limits.count_edits(statistics(count, count), told) == count
 
 
 @pytest.mark.parametrize(
@@ -129,30 +123,28 @@ def test_a_count_that_its_requests_cannot_make_is_refused(
     """Bounds on norms are of means over it."""
     limits = Limits(PARTIES, phrasings=2)
     with pytest.raises(StatisticsError, match=reason):
-        limits.count_edits(statistics(*counts), TargetsReply(requests=3), (0, 1))
+        limits.count_edits(statistics(*counts), TargetsReply(requests=3))
 
 
 def test_later_layers_are_sums_over_as_many_edits_as_the_first() -> None:
     """All layers of a round speak of the same requests."""
-    check_same_edits(statistics(4, 4), (0, 1), 4)
-    check_same_edits(statistics(4, 5), (0, 1), None)
-    check_same_edits(over_the_wire(RecordDict()), (0, 1), 4)
+    validate_same_edits(statistics(4, 4), 4)
+    validate_same_edits(statistics(4, 5), None)
+    validate_same_edits({}, 4)
     with pytest.raises(StatisticsError, match="layer 1: a count of 5"):
-        check_same_edits(statistics(4, 5), (0, 1), 4)
+        validate_same_edits(statistics(4, 5), 4)
 
 
-def test_metrics_are_held_to_the_party_that_sends_them() -> None:
-    """Its place says how many requests it can have evaluated."""
-    registry, limits = PartyRegistry(1), Limits(PARTIES)
-    numbers = {"round.1.sum.rewrite_acc": 5.0, "round.1.count.rewrite_acc": 6.0}
-    content = write_metrics(numbers)
-    asked = Message(RecordDict(), dst_node_id=5, message_type=Phase.EVALUATE.value)
-    reply = Message(content, reply_to=asked)
-    registry.places[reply.metadata.src_node_id] = 0
-    assert limits.read_metrics(reply, 1, registry) == numbers
-    registry.places[reply.metadata.src_node_id] = 1
+def test_metrics_are_validated_against_the_party_that_sends_them() -> None:
+    """Its number says how many requests it can have evaluated."""
+    limits, total = (
+        Limits(PARTIES),
+        MetricSums({"rewrite_acc": 5.0}, {"rewrite_acc": 6}),
+    )
+    reply = over_the_wire(write_evaluation(EvaluationSums({1: total})))
+    assert limits.read_evaluation(reply, 1, 0).of_round(1) == total
     with pytest.raises(StatisticsError, match="in which it can have 5"):
-        limits.read_metrics(reply, 1, registry)
+        limits.read_evaluation(reply, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,12 +161,11 @@ def test_an_update_that_no_weight_can_take_stops_before_it_goes_out(
     value: float, dtype: torch.dtype
 ) -> None:
     """The error names whose statistics it is made of."""
-    registry = PartyRegistry(1)
-    registry.active, registry.places = [101, 102], {101: 0, 102: 1}
+    names = ["hospital-a", "party 1"]
     update = torch.ones(3, 5, dtype=torch.float64)
-    require_finite({"h.weight": update}, dtype, registry)
+    require_finite({"h.weight": update}, dtype, names)
     update[1, 2] = value
     with pytest.raises(OverflowingUpdateError) as caught:
-        require_finite({"h.weight": update}, dtype, registry)
-    for part in ("`h.weight`", "node 101 (party 0), node 102 (party 1)", "float"):
+        require_finite({"h.weight": update}, dtype, names)
+    for part in ("`h.weight`", "hospital-a, party 1", "float"):
         assert part in str(caught.value)

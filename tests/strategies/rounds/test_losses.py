@@ -7,10 +7,9 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp.exception import AggregationError
 
 from sims.runs.in_process import InProcessGrid
-from strategies.rounds.exchange import ExchangeRecord
-from strategies.rounds.registry import RETURNS
+from strategies.rounds.registry import MOST_RESTARTS
 from strategies.wire.messages import Phase
-from tests.federation import AT_ONCE, Federation, assert_same_delta, on_phase
+from tests.federation import AT_ONCE, Federation, Recorder, assert_same_delta, on_phase
 from tests.laws import ALGEBRA
 
 Make = Callable[..., Federation]
@@ -96,7 +95,7 @@ def test_a_party_that_is_lost_again_and_again_holds_a_round_up_a_few_times(
     with pytest.raises(AggregationError, match=r"2 parties left and needs 3"):
         federation.run()
     asked = federation.nodes_asked(Phase.TARGETS)
-    assert asked.count(federation.node(2)) == 1 + RETURNS
+    assert asked.count(federation.node(2)) == 1 + MOST_RESTARTS
 
 
 def test_parties_without_a_request_do_not_stand_in_for_one_that_is_lost(
@@ -116,20 +115,22 @@ def test_parties_without_a_request_do_not_stand_in_for_one_that_is_lost(
     assert asked.count(federation.node(0)) == 1
 
 
-def test_what_was_sent_and_refused_is_told_as_refused(federate: Make) -> None:
+def test_what_was_sent_and_refused_is_reported_as_refused(federate: Make) -> None:
     """A reply came, and the party goes on no further all the same."""
     federation = federate(editing=AT_ONCE)
     federation.tampers[1] = on_phase(Phase.TARGETS, spoil)
-    told: list[ExchangeRecord] = []
-    strategy, _ = federation.run(on_exchange=told.append)
+    recorder = Recorder()
+    strategy, _ = federation.run(callbacks=recorder)
     (refusal,) = strategy.registry.outcomes[1].refusals
     found = {
         each.party: (each.outcome, each.bytes_up > 0)
-        for each in told
+        for each in recorder.exchanges
         if each.phase == Phase.TARGETS.value
     }
     assert found == {0: ("ok", True), 1: (refusal.reason, True), 2: ("ok", True)}
-    assert [e.party for e in told if e.phase == Phase.DESCRIBE.value] == [0, 1, 2]
+    described = [e for e in recorder.exchanges if e.phase == Phase.DESCRIBE.value]
+    assert [each.party for each in described] == [0, 1, 2]
+    assert [each.name for each in described] == ["party 0", "party 1", "party 2"]
 
 
 def spoil(content: RecordDict) -> None:

@@ -8,8 +8,8 @@ from flwr.serverapp.exception import AggregationError
 
 from sims.runs.in_process import InProcessGrid
 from strategies.rounds.exchange import Refusal
-from strategies.rounds.registry import ABSENT, INTRODUCTIONS
-from strategies.rounds.state import RoundState
+from strategies.rounds.parties import MOST_HANDSHAKES
+from strategies.rounds.registry import ABSENT
 from strategies.wire.handshakes import (
     Handshake,
     read_handshake,
@@ -20,6 +20,7 @@ from strategies.wire.updates import DELTA
 from tests.federation import (
     AT_ONCE,
     Federation,
+    Recorder,
     assert_same_delta,
     edit_in_rounds,
     on_phase,
@@ -70,7 +71,9 @@ def test_parties_join_and_leave_between_rounds_and_come_back(federate: Make) -> 
     assert_same_delta(strategy.delta, expected, ALGEBRA)
     absent = [[], [1], [], [0, 2]]
     for number, those in enumerate(absent):
-        expected_refusals = [Refusal(federation.node(each), ABSENT) for each in those]
+        expected_refusals = [
+            Refusal(federation.node(each), ABSENT, f"party {each}") for each in those
+        ]
         assert strategy.registry.outcomes[number].refusals == expected_refusals
 
 
@@ -96,7 +99,7 @@ def test_a_node_takes_the_place_of_one_that_left_and_keeps_it(federate: Make) ->
         (each.node, each.reason) for each in strategy.registry.outcomes[3].refusals
     )
     assert node == first
-    assert f"party 0, which node {heir} is already" in reason
+    assert "it is party 0, and another node is that already" in reason
 
 
 @pytest.mark.parametrize(("slips", "rounds_missed"), [(1, 0), (2, 1), (9, 4)])
@@ -127,7 +130,7 @@ def test_who_fails_to_introduce_itself_is_asked_again_a_few_times(
     ]
     assert missed == list(range(1, 1 + rounds_missed))
     asked = federation.nodes_asked(Phase.DESCRIBE).count(node)
-    assert asked == min(slips + 1, INTRODUCTIONS)
+    assert asked == min(slips + 1, MOST_HANDSHAKES)
 
 
 def test_messages_live_as_long_as_replies_are_waited_for(federate: Make) -> None:
@@ -163,17 +166,17 @@ def test_a_run_that_goes_on_does_without_who_left_it(
         run={"rounds": 2, "min-parties": 2},
         parties={"requests-per-round": 1},
     )
-    states: list[RoundState] = []
-    federation.run(on_round=lambda state, *_: states.append(state))
+    recorder = Recorder()
+    federation.run(callbacks=recorder)
     federation.grid = federation.grid_of(0, 2)
-    _, result = federation.run(resume=states[0])
+    _, result = federation.run(resume=recorder.states[0])
     assert result.evaluate_metrics_clientapp[2]["round.2.count.rewrite_acc"] == 2.0
     federation.grid = federation.grid_of(0)
     federation.config = federation.config.model_copy(
         update={"run": federation.config.run.model_copy(update={"timeout": 0.3})}
     )
     with pytest.raises(AggregationError, match=r"2 parties .* 1 came .* the others\."):
-        federation.run(resume=states[0])
+        federation.run(resume=recorder.states[0])
 
 
 def test_who_joins_late_is_introduced_first_and_takes_its_place(federate: Make) -> None:
@@ -187,7 +190,7 @@ def test_who_joins_late_is_introduced_first_and_takes_its_place(federate: Make) 
     attend(federation, (1, 2), (1, 2), (0, 1, 2))
     strategy, _ = federation.run()
     nodes = [federation.node(party) for party in range(3)]
-    assert strategy.registry.order == nodes
+    assert strategy.registry.parties.joined == nodes
     assert federation.nodes_asked(Phase.DESCRIBE) == [nodes[1], nodes[2], nodes[0]]
     assert federation.nodes_asked(Phase.TARGETS) == [*nodes[1:], *nodes]
 
@@ -264,7 +267,7 @@ def test_a_party_that_joins_does_not_make_the_others_fewer(federate: Make) -> No
     )
     attend(federation, (0, 1), (0, 1), (0, 1, 2))
     strategy, _ = federation.run()
-    assert len(strategy.registry.outcomes[2].content) == 3
+    assert len(strategy.registry.outcomes[2].unedited) == 3
 
 
 def test_two_nodes_cannot_be_one_party(federate: Make) -> None:
@@ -273,8 +276,8 @@ def test_two_nodes_cannot_be_one_party(federate: Make) -> None:
     federation = federate(node_configs=twin, editing=AT_ONCE)
     strategy, _ = federation.run()
     (refusal,) = strategy.registry.outcomes[1].refusals
-    assert "party 0, which node" in refusal.reason
-    assert len(strategy.registry.order) == 2
+    assert "party 0, and another node" in refusal.reason
+    assert len(strategy.registry.parties.joined) == 2
 
 
 def test_who_does_not_judge_costs_no_round(federate: Make) -> None:
@@ -287,9 +290,9 @@ def test_who_does_not_judge_costs_no_round(federate: Make) -> None:
         return reply
 
     federation.tampers[1] = fail
-    done = []
-    strategy, result = federation.run(on_round=lambda state, *_: done.append(state))
-    assert [state.number for state in done] == [1]
+    recorder = Recorder()
+    strategy, result = federation.run(callbacks=recorder)
+    assert [state.number for state in recorder.states] == [1]
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)
     outcome = strategy.registry.outcomes[1]
     assert (outcome.requests, len(outcome.refusals)) == (6, 1)

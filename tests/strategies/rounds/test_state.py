@@ -1,41 +1,102 @@
-"""What a round came to is counted as parties tell it."""
+"""The outcome of a round adds up what the parties send."""
+
+import pytest
+import torch
+from flwr.app import ArrayRecord, Message
 
 from strategies.rounds.exchange import Refusal
-from strategies.rounds.state import RoundOutcome
-from strategies.wire.messages import TargetsReply
+from strategies.rounds.memory import Memory
+from strategies.rounds.state import EditedLayer, RoundOutcome, write_own_prior
+from strategies.wire.messages import OwnPrior, TargetsReply, write_job
+from strategies.wire.priors import read_grams, read_pooled_covariance
+from tests.laws import D_IN, D_OUT, draw_prior, draw_statistics
+from tests.strategies.transport import JOB, over_the_wire
+
+LAYERS = (1, 11)
+WIDTHS = dict.fromkeys(LAYERS, D_IN)
+PRIOR = OwnPrior(covariance="c", weight=2.0, memory_weight=0.5)
 
 
-def test_what_parties_say_of_their_requests_adds_up() -> None:
+def test_counts_and_residuals_of_all_parties_add_up() -> None:
     """Over every field; sums are over edited and known requests."""
     outcome = RoundOutcome()
-    outcome.told[5] = TargetsReply(
+    outcome.targets[5] = TargetsReply(
         requests=3, known=1, left_out=2, residual_norm=4.0, residual_ratio=0.5
     )
-    outcome.told[6] = TargetsReply(requests=2, residual_norm=1.5, residual_ratio=0.25)
+    outcome.targets[6] = TargetsReply(
+        requests=2, residual_norm=1.5, residual_ratio=0.25
+    )
     assert (outcome.requests, outcome.known, outcome.left_out) == (5, 1, 2)
     assert outcome.examined == 6
     assert (outcome.residual_norm, outcome.residual_ratio) == (5.5, 0.75)
-    assert outcome.idle == outcome.content == []
+    assert outcome.idle == outcome.unedited == []
 
 
-def test_a_party_without_requests_is_told_from_one_whose_were_left_out() -> None:
+def test_a_party_without_requests_differs_from_one_whose_were_left_out() -> None:
     """The one is missing, the other has got what it wanted."""
     outcome = RoundOutcome(refusals=[Refusal(9, "it is late")])
-    outcome.told[5] = TargetsReply(requests=0)
-    outcome.told[6] = TargetsReply(requests=0, known=2)
-    outcome.told[7] = TargetsReply(requests=0, left_out=1)
-    assert (outcome.idle, outcome.content) == ([5], [6, 7])
-    assert outcome.missing() == "node 9: it is late; node 5: it has no request"
-    assert RoundOutcome().missing() == "nobody"
+    outcome.targets[5] = TargetsReply(requests=0)
+    outcome.targets[6] = TargetsReply(requests=0, known=2)
+    outcome.targets[7] = TargetsReply(requests=0, left_out=1)
+    assert (outcome.idle, outcome.unedited) == ([5], [6, 7])
+    missing = outcome.missing(lambda node: f"party {node}")
+    assert missing == "party 9: it is late; party 5: it has no request"
+    assert RoundOutcome().missing(str) == "nobody"
 
 
-def test_what_a_refused_party_said_counts_only_once_the_round_is_merged() -> None:
+def test_a_refused_party_s_requests_count_only_once_the_round_is_merged() -> None:
     """Before that it contributes nothing; afterwards only its likelihood is missed."""
     outcome = RoundOutcome()
-    outcome.told |= {n: TargetsReply(requests=n) for n in (5, 6)}
+    outcome.targets |= {n: TargetsReply(requests=n) for n in (5, 6)}
     outcome.refuse(Refusal(5, "it sent no numbers"))
     assert outcome.requests == 6
     outcome.merged = True
-    outcome.refuse(Refusal(6, "it did not judge"))
+    outcome.refuse(Refusal(6, "it did not evaluate"))
     assert outcome.requests == 6
     assert [each.node for each in outcome.refusals] == [5, 6]
+
+
+def edited_layers() -> dict[int, EditedLayer]:
+    """Two layers that remember an edit, other ones each."""
+    memories = {
+        layer: Memory.of_covariance(draw_prior(layer), 2.0, 0.5).remember(
+            draw_statistics(3, seed=layer).gram
+        )
+        for layer in LAYERS
+    }
+    return {
+        layer: EditedLayer(f"h.{layer}", D_OUT, D_IN, memory)
+        for layer, memory in memories.items()
+    }
+
+
+def send(prior: OwnPrior | None) -> Message:
+    """Send what goes with the job."""
+    record = write_own_prior(prior, edited_layers())
+    return over_the_wire(write_job(JOB, ArrayRecord(), prior=record))
+
+
+@pytest.mark.parametrize("travels", [True, False])
+@pytest.mark.parametrize("memory_weight", [0.0, 0.5])
+def test_a_party_is_sent_what_it_cannot_know_bit_for_bit(
+    travels: bool, memory_weight: float
+) -> None:
+    """Grams if they count, and the covariance of all texts if it is one."""
+    changes = {"travels": travels, "memory_weight": memory_weight}
+    sent = send(PRIOR.model_copy(update=changes))
+    grams, covariances = read_grams(sent), read_pooled_covariance(sent, WIDTHS)
+    assert tuple(grams) == (LAYERS if memory_weight else ())
+    assert tuple(covariances) == (LAYERS if travels else ())
+    for layer, edited in edited_layers().items():
+        if memory_weight:
+            assert torch.equal(grams[layer], edited.memory.grams)
+        if travels:
+            upper = edited.memory.covariance.triu()
+            assert torch.equal(covariances[layer], upper + upper.triu(1).mT)
+
+
+def test_parties_that_do_not_solve_are_sent_nothing() -> None:
+    """The record that goes with the job is empty."""
+    message = send(None)
+    assert read_grams(message) == {}
+    assert read_pooled_covariance(message, WIDTHS) == {}

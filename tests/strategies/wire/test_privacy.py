@@ -11,7 +11,8 @@ from torch import Tensor
 
 from editing.evaluation.metrics import MetricSums
 from editing.requests.edit_request import to_counterfact
-from strategies.wire.messages import Phase, read_evaluation
+from strategies.wire.messages import Phase
+from strategies.wire.metrics import read_evaluation
 from tests.clients.nodes import cases_of
 from tests.federation import Federation, world_requests
 
@@ -81,7 +82,7 @@ def test_texts_that_a_model_writes_stay_with_the_party(
     for text in texts:
         assert text.partition("lives in")[2].strip().encode() not in said
     evaluated = [
-        read_evaluation(reply.content.metric_records["metrics"])[1]
+        read_evaluation(reply.content).of_round(1)
         for reply in federation.replies(Phase.EVALUATE)
     ]
     total = sum(evaluated, MetricSums())

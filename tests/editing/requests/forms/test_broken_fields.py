@@ -1,5 +1,6 @@
 """Whatever field of whatever form is broken, the message names it."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -9,16 +10,19 @@ import pytest
 
 from editing.base.errors import RequestError
 from editing.requests.edit_request import parse_request
-from editing.requests.forms.published import ZsreTarget
+from editing.requests.forms.zsre import ZsreTarget
 from tests.editing.records import FILES, MADE, Record, records_of
 
 FREE = re.compile(
-    r"(pararel_idx|pred|cond|.*\.id|.*\.relation\.label|true_objects\.\d+\.id)$"
+    r"(pararel_idx|pred|cond|.*\.id|.*\.relation\.label|true_objects\.\d+\.id|"
+    r"id|source|tag|answer|answer_alias|(new_)?single_hops|orig)$"
 )
 """Fields whose value no editor reads, or that may be anything."""
 
 MAY_MISS = re.compile(
     r"(case_id|pararel_idx|pred|cond|type|true_objects|rephrase|rephrase_prompt|"
+    r"id|source|tag|answer|answer_alias|(new_)?single_hops|orig|personas|questions|"
+    r"target_old|new_answer|new_answer_alias|requested_rewrite\.\d+\.question|"
     r"ground_truth|target_true|relation_id|locality|portability|alt|.*_prompts|"
     r".*\.id|.*\.target_true|.*\.relation_id|.*\.query|.*\.relation\.label|"
     r".*\.conflict_object|locality\.\w+|portability\.\w+)$"
@@ -27,7 +31,8 @@ MAY_MISS = re.compile(
 
 MAY_BE_EMPTY = re.compile(
     r"(.*_prompts|true_objects|locality|portability|type|alt|.*\.relation_id|"
-    r"relation_id|.*\.query|locality\.\w+|portability\.\w+|(.*\.)?ground_truth)$"
+    r"relation_id|.*\.query|locality\.\w+|portability\.\w+|(.*\.)?ground_truth|"
+    r"questions|new_answer_alias|(locality|portability)\.\d+\.answer)$"
 )
 """Lists that may hold nothing, and texts that may say nothing."""
 
@@ -141,3 +146,19 @@ def test_an_unknown_field_is_refused_by_name(form: str) -> None:
     """A misspelt one would be a silent default."""
     for record in MADE[form]:
         assert_refused({**record, "targt_true": "x"}, "targt_true", "answers")
+
+
+@pytest.mark.parametrize("form", MADE)
+def test_half_a_surrogate_pair_is_refused_in_every_text(form: str) -> None:
+    """By record and field, as JSON spells a text that was cut inside an emoji."""
+    for record in MADE[form]:
+        for path in paths(record):
+            if not isinstance(at(record, path), str):
+                continue
+            half = json.loads(json.dumps("cut \ud83d"))
+            with pytest.raises(RequestError) as caught:
+                parse_request(change(record, path, half), "a.json: record 3")
+            assert str(caught.value).startswith(
+                f"a.json: record 3: `{path}`: wants a text in Unicode, got half a"
+            )
+            str(caught.value).encode()

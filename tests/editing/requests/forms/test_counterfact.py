@@ -30,7 +30,7 @@ def test_another_name_comes_behind_the_questions_that_are_there() -> None:
         first, second = request.portability
         assert first == Question(prompt="a", answers=("b",))
         assert second.answers == ("English",)
-    with pytest.raises(RequestError, match="`portability`: wants a list of objects"):
+    with pytest.raises(RequestError, match="`portability`: wanted a list of objects"):
         parse_request({**OTHER, "portability": 3}, "here")
 
 
@@ -51,9 +51,7 @@ def test_texts_beside_a_rewrite_are_read_by_nobody() -> None:
     assert from_counterfact(with_texts(COUNTERFACT)) == from_counterfact(COUNTERFACT)
     wrong = with_texts(COUNTERFACT)
     wrong["requested_rewrite"]["fact_nwe"] = "x"
-    with pytest.raises(
-        RequestError, match=r"`requested_rewrite\.fact_nwe`.*`fact_new`"
-    ):
+    with pytest.raises(RequestError, match=r"`requested_rewrite\.fact_nwe`.*fact_new`"):
         from_counterfact(wrong)
 
 

@@ -20,8 +20,11 @@ def test_a_new_question_is_read_by_its_published_names() -> None:
     ("change", "complaint"),
     [
         ({"New Question": " "}, r"^`portability\.New Question`: is empty\.$"),
-        ({"New Answer": []}, r"^`portability\.New Answer`: wants a text or a list"),
-        ({"New Questions": "a"}, r"did you mean `New Question`\?$"),
+        (
+            {"New Answer": []},
+            r"^`portability\.New Answer`: is empty; wants a text or a list",
+        ),
+        ({"New Questions": "a"}, r"did you mean `portability\.New Question`\?$"),
     ],
 )
 def test_a_bad_new_question_is_named(change: dict[str, object], complaint: str) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from editing.base.errors import RequestError
 from editing.base.settings import Settings
+from editing.base.validation import explain, shorten
 from editing.requests.forms.fields import (
     Answers,
     Label,
@@ -18,8 +19,6 @@ from editing.requests.forms.fields import (
     Template,
     Text,
     check_fields,
-    complain,
-    shorten,
     without_nulls,
 )
 
@@ -63,7 +62,7 @@ def test_a_shortened_value_is_one_short_line(value: object) -> None:
     ("value", "complaint"),
     [
         ({}, "`inner`: is missing or null; wanted an object."),
-        ({"inner": "x"}, "`inner`: wants an object, got 'x'."),
+        ({"inner": "x"}, "`inner`: wanted an object, got 'x'."),
         ({"inner": {"text": " "}}, "`inner.text`: is empty."),
         (
             {"inner": {"text": "a", "texts": ["a", ""]}},
@@ -71,49 +70,49 @@ def test_a_shortened_value_is_one_short_line(value: object) -> None:
         ),
         (
             {"inner": {"text": "a", "te\n xt": 1}},
-            "`inner.te xt`: is no known field; did you mean `text`?",
+            "`inner.te xt`: unknown field; did you mean `inner.text`?",
         ),
         (
             {"inner": {"tetx": "a"}},
-            "`inner.tetx`: is no known field; did you mean `text`?",
+            "`inner.tetx`: unknown field; did you mean `inner.text`?",
         ),
         (
             {"inner": {"text": "a", "q": 1}},
-            "`inner.q`: is no known field; known are `text`, `texts`, `number`.",
+            "`inner.q`: unknown field; known are `text`, `texts`, `number`.",
         ),
-        ({"inner": {"text": 3}}, "`inner.text`: wants a text, got 3."),
+        ({"inner": {"text": 3}}, "`inner.text`: wanted a text, got 3."),
         (
             {"inner": {"text": "a", "texts": "b"}},
-            "`inner.texts`: wants a list of texts, got 'b'.",
+            "`inner.texts`: wanted a list of texts, got 'b'.",
         ),
         (
             {"inner": {"text": "a", "texts": [3]}},
-            "`inner.texts.0`: wants a text, got 3.",
+            "`inner.texts.0`: wanted a text, got 3.",
         ),
         (
             {"inner": {"text": "a", "number": "b"}},
-            "`inner.number`: wants a whole number, got 'b'.",
+            "`inner.number`: wanted a whole number, got 'b'.",
         ),
         (
             {"inner": {"text": "a"}, "others": {}},
-            "`others`: wants a list of objects, got {}.",
+            "`others`: wanted a list of objects, got {}.",
         ),
         (
             {"inner": {"text": "a"}, "others": [{"text": "a", "txt": 1}]},
-            "`others.0.txt`: is no known field; did you mean `text`?",
+            "`others.0.txt`: unknown field; did you mean `others.0.text`?",
         ),
-        ({"inner": {"text": "a"}, "New One": 3}, "`New One`: wants a text, got 3."),
+        ({"inner": {"text": "a"}, "New One": 3}, "`New One`: wanted a text, got 3."),
     ],
 )
 def test_a_complaint_names_the_field(value: dict[str, object], complaint: str) -> None:
     """By its path, in one line, with what was wanted and what came."""
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(value)
-    assert complain(caught.value, Outer) == complaint
+    assert explain(caught.value, Outer) == complaint
     with pytest.raises(RequestError) as refused:
         check_fields(Outer, value)
     assert str(refused.value) == complaint
-    unnamed = complain(caught.value)
+    unnamed = explain(caught.value)
     assert unnamed.partition(":")[0] == complaint.partition(":")[0]
 
 

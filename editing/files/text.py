@@ -1,0 +1,87 @@
+r"""Text files that users write, read alike everywhere.
+
+A byte order mark at the beginning is not part of the text. JSON can spell half of a
+surrogate pair (``\ud83d``), as a text cut inside an emoji leaves it; no tokenizer and
+no file takes such a text, so it is found here.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+UTF8 = "utf-8-sig"
+"""The encoding to read with: UTF-8, with a byte order mark or without."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+MAX_DEPTH = 64
+"""Levels of a JSON value that are searched; what nests deeper is refused elsewhere."""
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file without its byte order mark, if it has one.
+
+    An `OSError` or `UnicodeDecodeError` is left to the caller, who names the file.
+    """
+    return path.read_text(encoding=UTF8)
+
+
+def parse_json(
+    text: str,
+    object_pairs_hook: Callable[[list[tuple[str, object]]], object] = dict,
+    parse_constant: Callable[[str], object] | None = None,
+) -> object:
+    """Parse a JSON value whose texts are all sound.
+
+    What is not JSON, or holds half a surrogate pair, is a `ValueError`; what nests too
+    deeply a `RecursionError`.
+    """
+    value: object = json.loads(
+        text, object_pairs_hook=object_pairs_hook, parse_constant=parse_constant
+    )
+    refuse_broken_text(value)
+    return value
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: it holds no half of a surrogate pair."""
+    return text.isascii() or _SURROGATE.search(text) is None
+
+
+def find_broken_text(value: object, depth: int = MAX_DEPTH) -> str | None:
+    """Find the first text with half a surrogate pair in a JSON value.
+
+    Returns:
+        Its keys and list positions, joined by points (``""`` for the value itself);
+        None if all texts are sound. A broken key is named by the object that has it.
+    """
+    if isinstance(value, str):
+        return None if is_unicode(value) else ""
+    if not depth:
+        return None
+    if isinstance(value, Mapping):
+        if not all(is_unicode(str(key)) for key in value):
+            return ""
+        entries = list(value.items())
+    elif isinstance(value, list | tuple):
+        entries = list(enumerate(value))
+    else:
+        return None
+    for key, inner in entries:
+        found = find_broken_text(inner, depth - 1)
+        if found is not None:
+            return f"{key}.{found}" if found else str(key)
+    return None
+
+
+def refuse_broken_text(value: object) -> None:
+    """Refuse a JSON value that holds a text with half a surrogate pair.
+
+    Raises:
+        ValueError: Naming the field.
+    """
+    field = find_broken_text(value)
+    if field is not None:
+        named = f"`{field}`: wants" if field else "wants"
+        raise ValueError(f"{named} a text in Unicode, got half a surrogate pair")

@@ -1,0 +1,59 @@
+"""QAEdit's form of edit requests."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from editing.base.settings import Settings
+from editing.requests.forms.fields import (
+    Fields,
+    Text,
+    check_fields,
+    number,
+    want_list,
+)
+from editing.requests.forms.subjects import take_subject_out
+
+
+class _Probe(Settings):
+    loc: Text
+    loc_ans: Text
+
+
+_Probes = Annotated[
+    tuple[_Probe, ...],
+    BeforeValidator(want_list('[{"loc": "...", "loc_ans": "..."}]')),
+]
+
+
+class _QaEdit(Settings):
+    prompt: Text
+    subject: Text
+    target: Text
+    rephrase: Text | None = None
+    locality: _Probes = ()
+    case_id: object = None
+    id: object = None
+    source: object = None
+
+
+def from_qaedit(record: Mapping[str, object]) -> Fields:
+    """QAEdit (Yang et al., arXiv 2502.11177): questions and their true answers.
+
+    The subject's first occurrence is taken out of ``prompt`` and ``target`` is edited
+    in, as it is spelled; ``rephrase`` is a paraphrase, and ``locality`` lists questions
+    ``loc`` with answers ``loc_ans``. The record has no earlier answer.
+    """
+    read = check_fields(_QaEdit, record)
+    prompt, subject = take_subject_out(read.prompt, read.subject, "prompt")
+    return {
+        **number(read.case_id),
+        "prompt": prompt,
+        "subject": subject,
+        "target_new": read.target,
+        "paraphrase_prompts": (read.rephrase,) if read.rephrase else (),
+        "locality": tuple(
+            {"prompt": each.loc, "answers": (each.loc_ans,)} for each in read.locality
+        ),
+    }

@@ -1,0 +1,15 @@
+"""The report's three files: JSON, Markdown and a page."""
+
+from pathlib import Path
+
+from editing.files.atomic import write_whole
+from server.report.data import Report
+from server.report.page import render_page
+from server.report.tables import render_markdown
+
+
+def write_report(report: Report, directory: Path) -> None:
+    """Write ``report.json``, ``report.md`` and ``report.html``."""
+    write_whole(directory / "report.json", report.model_dump_json(indent=2) + "\n")
+    write_whole(directory / "report.md", render_markdown(report))
+    write_whole(directory / "report.html", render_page(report))

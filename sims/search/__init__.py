@@ -1,0 +1,1 @@
+"""Search for the layers, λ and clamp of any model."""

@@ -1,0 +1,1 @@
+"""Run the trials of a study, keep what is finished, and resume."""

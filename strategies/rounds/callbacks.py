@@ -1,0 +1,49 @@
+"""The one class through which a run reports what happens in its rounds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import MetricRecord
+
+from strategies.rounds.exchange import ExchangeRecord
+from strategies.rounds.state import RoundOutcome, RoundState
+from strategies.wire.metrics import EvaluationSums
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedRound:
+    """A round that is over; number 0 is the model before any edit.
+
+    Attributes:
+        state: All that the next round depends on.
+        outcome: Who took part, and with how much.
+        evaluation: The parties' metrics; empty if none sent any.
+        server_metrics: The server's own metrics, if it evaluates.
+        bytes_sent: Bytes of statistics by the parties' ids (`Party.id`).
+    """
+
+    state: RoundState
+    outcome: RoundOutcome
+    evaluation: EvaluationSums
+    server_metrics: MetricRecord | None
+    bytes_sent: Mapping[int, int]
+
+
+class RoundCallbacks:
+    """Methods that are called while rounds run; each does nothing by default."""
+
+    def on_progress(self, phase: str, number: int, arrived: int, expected: int) -> None:
+        """Receive progress of an exchange.
+
+        Args:
+            phase: The message type.
+            number: The round.
+            arrived: How many replies there are.
+            expected: How many there will be.
+        """
+
+    def on_exchange(self, record: ExchangeRecord) -> None:
+        """Receive the cost and outcome of one exchange with one node."""
+
+    def on_round_end(self, completed: CompletedRound) -> None:
+        """Receive a completed round, and round 0 if it is evaluated."""

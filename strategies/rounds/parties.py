@@ -1,0 +1,129 @@
+"""Parties by their nodes: numbers, ids, and the names that operators gave them."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from editing.algebra.statistics import StatisticsError
+from editing.base.errors import InputError
+from strategies.wire.handshakes import FIRST_UNNUMBERED_ID, Handshake
+
+MOST_HANDSHAKES = 3
+"""In how many rounds a node that failed in its handshake is asked for another."""
+
+
+class PartyInputError(InputError):
+    """A party's own input is wrong: without it the result would lack its edits."""
+
+    def __init__(self, party: str, reason: str) -> None:
+        """Name the party, the reason, and what to do."""
+        super().__init__(
+            f"The input of {party} is wrong: {reason}. Its own log has the details. "
+            "Correct the input there and start the run again, or run without the party."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A party that has joined.
+
+    Attributes:
+        number: Orders the sums; −1 if the node was given none.
+        id: The number, or for a party without one a number beyond all parties'.
+        name: What its operator called it; empty if nothing.
+    """
+
+    number: int
+    id: int
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What log, report and errors call the party."""
+        if self.name:
+            return self.name
+        if self.number >= 0:
+            return f"party {self.number}"
+        return f"unnumbered party {self.id - FIRST_UNNUMBERED_ID + 1}"
+
+
+class Parties:
+    """All parties that have joined, and the nodes that were asked to.
+
+    Attributes:
+        by_node: The party that each node speaks for.
+    """
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.by_node: dict[int, Party] = {}
+        self._unnumbered = 0
+        self._asked: dict[int, list[int]] = {}
+
+    @property
+    def joined(self) -> list[int]:
+        """The nodes in the order of their parties' numbers, unnumbered ones last."""
+        return sorted(
+            self.by_node,
+            key=lambda node: (self.number_of(node) < 0, self.number_of(node), node),
+        )
+
+    def number_of(self, node: int) -> int:
+        """Return the number of a node's party; −1 if it has none."""
+        party = self.by_node.get(node)
+        return -1 if party is None else party.number
+
+    def id_of(self, node: int) -> int:
+        """Return the id of the party of a node that has joined."""
+        return self.by_node[node].id
+
+    def label(self, node: int) -> str:
+        """Return what log, report and errors call a node's party.
+
+        Names need not differ: one that is used twice comes with the party's number.
+        """
+        party = self.by_node.get(node)
+        if party is None:
+            asked = list(self._asked)
+            place = asked.index(node) if node in asked else len(asked)
+            return f"unidentified node {place + 1}"
+        others = {each.name for other, each in self.by_node.items() if other != node}
+        if party.name in others - {""}:
+            return f"{party.name} ({replace(party, name='').label})"
+        return party.label
+
+    def join(self, node: int, handshake: Handshake) -> None:
+        """Register a node's party, in the place of a node that has left it."""
+        number, own = handshake.party, handshake.party
+        if number < 0:
+            own = FIRST_UNNUMBERED_ID + self._unnumbered
+            self._unnumbered += 1
+        self.by_node = {
+            other: party for other, party in self.by_node.items() if party.id != own
+        }
+        self.by_node[node] = Party(number, own, handshake.name)
+
+    def check_number(self, number: int, connected: Collection[int]) -> None:
+        """Validate that no other connected node speaks for the same party.
+
+        Raises:
+            StatisticsError: If another node does.
+        """
+        for other, party in self.by_node.items():
+            if party.number == number >= 0 and other in connected:
+                raise StatisticsError(
+                    f"it says it is party {number}, and another node is that already; "
+                    "give each node a `partition-id` of its own"
+                )
+
+    def ask(self, nodes: Iterable[int], number: int) -> None:
+        """Record that nodes are asked for their handshakes in a round."""
+        for node in nodes:
+            self._asked.setdefault(node, []).append(number)
+
+    def was_asked(self, node: int, number: int) -> bool:
+        """Return whether a node was asked in this round."""
+        return number in self._asked.get(node, ())
+
+    def may_not_be_asked_again(self, node: int) -> bool:
+        """Return whether a node has had all its handshakes."""
+        return len(self._asked[node]) >= MOST_HANDSHAKES

@@ -1,0 +1,67 @@
+"""What a client reports when it cannot answer: the class of the failure, no more."""
+
+from typing import Literal, get_args
+
+from flwr.app import ConfigRecord, RecordDict
+
+Failure = Literal[
+    "another protocol version",
+    "another model",
+    "another covariance",
+    "updates that are missing",
+    "settings that cannot be used",
+    "requests that are missing",
+    "a file of requests that holds none",
+    "requests that are malformed",
+    "requests that changed during the round",
+    "requests that cannot be used",
+    "texts that cannot be used",
+    "a model that cannot be loaded",
+    "not enough memory",
+    "no room on its disk",
+    "files that it cannot use",
+    "arithmetic that failed",
+    "an error of the program",
+]
+"""All that a client reports of a failure; the rest stays in its own log."""
+
+MISSING_UPDATES: Failure = "updates that are missing"
+"""Reported by a node that lacks updates which the server took it to hold."""
+
+INPUT_FAILURES: frozenset[Failure] = frozenset(
+    {
+        "another model",
+        "another covariance",
+        "settings that cannot be used",
+        "requests that are missing",
+        "a file of requests that holds none",
+        "requests that are malformed",
+        "requests that cannot be used",
+        "texts that cannot be used",
+        "a model that cannot be loaded",
+    }
+)
+"""Failures of what a party was given: they last until its operator corrects them.
+
+A file of requests that changes during a round is not among them: the next round reads
+the new file.
+"""
+
+UNKNOWN_FAILURE = "a failure without a name"
+
+
+def write_failure(failure: Failure) -> RecordDict:
+    """Pack the class of a failure, and nothing else."""
+    return RecordDict({"failure": ConfigRecord({"kind": failure})})
+
+
+def read_failure(content: RecordDict) -> str | None:
+    """Return the class of a failure, or None if the reply reports none.
+
+    A text that is not a `Failure` may hold anything, so it is replaced.
+    """
+    record = content.config_records.get("failure")
+    if record is None:
+        return None
+    kind = record.get("kind")
+    return str(kind) if kind in get_args(Failure) else UNKNOWN_FAILURE
