@@ -5,14 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-<<<<<<< HEAD
-from server.monitoring.status import STATUS, read_status
-=======
-import pytest
-
 from server.monitoring.status import read_status
-from sims.processes.federation import deployed
->>>>>>> main
 from sims.runs.status import advise
 from tests.federation import assert_same_delta, world_requests
 from tests.hosts import Hosts
@@ -58,38 +51,7 @@ def test_a_killed_link_ends_its_server_app_and_the_status_says_how_to_resume(
 ) -> None:
     """The status has the class of a party's mistake; its operator reads all of it."""
     sites = lay_out(world, tmp_path, world_requests(), 2, 1)
-<<<<<<< HEAD
-    two_hosts.give(sites.hands)
-    federation, host = two_hosts.federation, two_hosts.hosts[0]
-    host.requests.write_text('[{"prompt": "{} works for"', encoding="utf-8")
-    place = sites.results.with_name("results.unfinished")
-    run = federation.link.submit(sites.flat)
-    sites.wait_for("targets", 1)
-    wait_until(lambda: error_of(place) is not None, "the party to be left out")
-    federation.server.kill()
-    federation.restart_server()
-    status, _ = wait_for_end(federation, run)
-    federation.wait_until_online()
-    broken = str(host.requests)
-    assert [broken in each.read_log() for each in (federation.server, host)] == [
-        False,
-        True,
-    ]
-=======
-    nodes = sites.node_configs()
-    broken = Path(str(nodes[0]["requests-path"]))
-    broken.write_text('[{"prompt": "{} works for"', encoding="utf-8")
-    events = sites.events_file
-    with deployed(tmp_path / "processes", nodes, database=True) as programs:
-        run = programs.link.submit(sites.flat)
-        sites.wait_for("targets", 1)
-        wait_until(lambda: error_of(events) is not None, "the party to be left out")
-        programs.server.kill()
-        programs.restart_server()
-        status, _ = wait_for_end(programs, run)
-        programs.wait_until_online()
-        logs = [program.read_log() for program in (programs.server, programs.nodes[0])]
->>>>>>> main
+from server.monitoring.status import read_status
     assert status == "finished:failed"
     assert not sites.results.exists()
     found = read_status(events)
@@ -99,12 +61,4 @@ def test_a_killed_link_ends_its_server_app_and_the_status_says_how_to_resume(
     assert "start it again with the same settings" in advice[1]
 
 
-<<<<<<< HEAD
-def error_of(place: Path) -> str | None:
-    """Read from the status why the first party was left out."""
-    return read_status(place / STATUS).parties[0].error
-=======
-def error_of(events: Path) -> str | None:
-    """What the status says of the first party."""
-    return read_status(events).parties[0].error
->>>>>>> main
+from server.monitoring.status import read_status
