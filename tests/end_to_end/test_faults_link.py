@@ -51,8 +51,20 @@ def test_a_killed_link_ends_its_server_app_and_the_status_says_how_to_resume(
 ) -> None:
     """The status has the class of a party's mistake; its operator reads all of it."""
     sites = lay_out(world, tmp_path, world_requests(), 2, 1)
-from server.monitoring.status import read_status
+    two_hosts.give(sites.hands)
+    federation, host = two_hosts.federation, two_hosts.hosts[0]
+    host.requests.write_text('[{"prompt": "{} works for"', encoding="utf-8")
+    events = sites.events_file
+    run = federation.link.submit(sites.flat)
+    sites.wait_for("targets", 1)
+    wait_until(lambda: error_of(events) is not None, "the party to be left out")
+    federation.server.kill()
+    federation.restart_server()
+    status, _ = wait_for_end(federation, run)
+    federation.wait_until_online()
+    logs = [program.read_log() for program in (federation.server, host)]
     assert status == "finished:failed"
+    assert [str(host.requests) in log for log in logs] == [False, True]
     assert not sites.results.exists()
     found = read_status(events)
     assert found.state == "running"
@@ -61,4 +73,6 @@ from server.monitoring.status import read_status
     assert "start it again with the same settings" in advice[1]
 
 
-from server.monitoring.status import read_status
+def error_of(events: Path) -> str | None:
+    """Read from the status why the first party was left out."""
+    return read_status(events).parties[0].error
