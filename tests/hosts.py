@@ -14,6 +14,7 @@ from pathlib import Path
 from editing.requests.edit_request import EditRequest, to_counterfact
 from sims.processes.credentials import make_credentials
 from sims.processes.federation import (
+    ACCEPTED,
     Federation,
     clean_environment,
     deployed,
@@ -113,10 +114,6 @@ class Hosts:
             for host in self.hosts[first:]:
                 host.stop()
             del self.hosts[first:]
-
-
-ACCEPTED = "SuperNode ID:"
-"""What a node prints once the SuperLink has let it in."""
 
 
 def _describe_host(federation: Federation, number: int) -> Host:

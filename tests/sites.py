@@ -27,11 +27,11 @@ from server.monitoring.events import (
 from server.preparation import prepare
 from server.report.data import RoundMetrics, read_report
 from sims.cli.main import main
-from sims.processes.federation import Federation
+from sims.processes.federation import ACCEPTED, Federation
 from sims.processes.superlink import COMPLETED, FINISHED, ask_status
 from strategies.scenario import FlatValue
 from tests.federation import edit_in_rounds, settings_of, write_json
-from tests.hosts import ACCEPTED, WORK_SECONDS, Host, cpu_seconds
+from tests.hosts import WORK_SECONDS, Host, cpu_seconds
 
 PATIENCE = 600.0
 """Seconds after which a test gives up; far more than anything takes."""

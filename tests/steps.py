@@ -3,6 +3,7 @@
 ``python -m tests.steps FOLDER`` copies the tree to a folder and follows them there.
 """
 
+import ast
 import re
 import shutil
 import sys
@@ -99,24 +100,34 @@ def touched(prefix: str = "") -> list[str]:
 
 
 def affected() -> list[str]:
-    """List the test modules that a further merge can make fail.
+    """List the tests that a further merge can make fail, as pytest names them.
 
-    They are those that take a list of all merges from `LISTS`, those of the modules
-    that take one, those of the documents and the layout, and those that the steps edit.
+    They are those that use a list of all merges from `LISTS`, those of the modules that
+    use one, those of the documents and the layout, and those that the steps edit.
     """
-    files = modules(*FOLDERS)
-    names = {name_of(path) for path in files if imported_names(parse(path)) & LISTS}
-    tests = {name for name in names if name.startswith("tests/")}
-    for name in names - tests:
-        folder, _, file = name.rpartition("/")
-        tests.add(f"tests/{folder}/test_{file}")
-    tests |= {name_of(path) for path in (ROOT / "tests").glob("test_*.py")} - APART
-    return sorted({*(name for name in tests if is_test(name)), *touched("tests/")})
+    found = {name_of(path) for path in (ROOT / "tests").glob("test_*.py")} - APART
+    for path in modules(*FOLDERS):
+        tree, name = parse(path), name_of(path)
+        lists = {each.rpartition(".")[2] for each in imported_names(tree) & LISTS}
+        if lists and name.startswith("tests/"):
+            found |= {f"{name}{part}" for part in parts_with(tree, lists)}
+        elif lists:
+            folder, _, file = name.rpartition("/")
+            found.add(f"tests/{folder}/test_{file}")
+    there = (name for name in found if (ROOT / name.partition("::")[0]).is_file())
+    return sorted({*there, *touched("tests/")})
 
 
-def is_test(name: str) -> bool:
-    """Whether a name is that of a test module that is there."""
-    return Path(name).name.startswith("test_") and (ROOT / name).is_file()
+def parts_with(tree: ast.Module, words: set[str]) -> list[str]:
+    """Name the tests of a module that use one of some names; all if a helper does."""
+    users = [
+        part
+        for part in tree.body
+        if any(isinstance(n, ast.Name) and n.id in words for n in ast.walk(part))
+    ]
+    names = [part.name for part in users if isinstance(part, ast.FunctionDef)]
+    alone = len(names) == len(users) and all(n.startswith("test_") for n in names)
+    return [f"::{name}" for name in names] if alone else [""]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ TIMEOUT = 20.0
 """Seconds that no exchange of healthy parties takes on a machine that has time."""
 
 SHARE = 1.5
-"""Nor does one take so many times what the start of two parties takes, on any machine."""
+"""Nor does one take so many times what the start of two takes, on any machine."""
 
 
 @needs_proc
