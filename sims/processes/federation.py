@@ -45,6 +45,9 @@ OWN_VARIABLES = "COLLABEDIT_"
 
 SECRET_BYTES = 32
 ONLINE_SECONDS = 120.0
+ACCEPTED = "SuperNode ID:"
+"""What a node prints once the SuperLink has let it in."""
+
 LIST_SECONDS = 0.3
 
 NodeConfig = Mapping[str, FlatValue]
@@ -179,6 +182,8 @@ def deployed(
             federation.executor.start()
         with ThreadPoolExecutor() as pool:
             list(pool.map(federation.join, range(len(nodes))))
+        for node in federation.nodes:
+            node.wait_for(ACCEPTED, ONLINE_SECONDS)  # cheaper than asking Flower
         federation.wait_until_online()
         yield federation
     finally:

@@ -18,6 +18,7 @@ from server.config import (
     read_run_config,
     read_scenario,
 )
+from strategies.merges.choice import known_names
 from strategies.merges.ties import TiesMerge
 from strategies.scenario import flatten
 from tests.trees import ROOT
@@ -114,7 +115,7 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
         ("[editing]\nv_lr = 1\nv-lr = 1", r"`v-lr`.*both spellings"),
         (
             "[merge]\nname = 'tise'",
-            r"'tise'.*collabedit, simple-average, task-arithmetic, ties; .*global",
+            rf"'tise'.*{', '.join(known_names())}; .*global",
         ),
         ("[merge]\nname = 'no.where:It'", "no.where"),
         ("[merge]\nname = 'ties'\ndensty = 1", r"`merge\.densty`.*`merge\.density`"),
