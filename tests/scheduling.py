@@ -70,7 +70,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     waiting = config.option.numprocesses == "auto"
-    return min(cores or 1, MOST_WORKERS) + waiting
+    return min(cores or 1, MOST_WORKERS) + int(waiting)
 
 
 @pytest.hookimpl(tryfirst=True)
