@@ -4,10 +4,14 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from sims.processes.credentials import make_credentials
-from sims.processes.federation import clean_environment, deployed, describe_node
+from sims.processes.federation import (
+    clean_environment,
+    deployed,
+    describe_keeper,
+    describe_node,
+)
+from sims.processes.superlink import free_port
 from strategies.wire.messages import Phase
 from tests.conftest import ROOT
 from tests.federation import TEXT, world_requests
@@ -21,7 +25,6 @@ USER = "nurse-joy"
 KEY = "5a" * 32
 
 
-@pytest.mark.end_to_end
 @needs_proc
 def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> None:
     """All requests of two node processes, from their first to their last.
@@ -53,12 +56,16 @@ def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> N
     ):
         for number, node in enumerate(nodes):
             variables = {**clean_environment(), **environment}
-            program = describe_node(
-                folder, number, node, credentials, line.port, variables
-            )
+            port = free_port()
             programs.register(number)
-            stack.callback(program.terminate)
-            program.start()
+            for program in (
+                describe_node(
+                    folder, number, node, credentials, line.port, variables, warm=port
+                ),
+                describe_keeper(folder, number, port, variables),
+            ):
+                stack.callback(program.terminate)
+                program.start()
         wait_until(
             lambda: list(programs.states().values()).count("online") == 2,
             "both nodes to be online",

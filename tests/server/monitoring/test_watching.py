@@ -219,7 +219,7 @@ def test_each_round_is_once_in_a_run_that_goes_on(
     assert status.resumed is not None
 
 
-def test_of_a_run_that_fails_its_whole_rounds_stay(tmp_path: Path) -> None:
+def test_of_a_run_that_fails_its_completed_rounds_stay(tmp_path: Path) -> None:
     """And if there was none, nothing does."""
     stream = watched(tmp_path)
     stream.begin_merge("collabedit", 0)
