@@ -23,7 +23,6 @@ from server.monitoring.status import read_status
 from server.monitoring.stream import EventStream
 from server.monitoring.watching import open_stream, watch_run
 from server.report.data import read_report
-from sims.errors import RunFailedError
 from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from tests.federation import AT_ONCE, settings_of, world_requests
@@ -153,9 +152,9 @@ def test_a_run_that_is_stopped_says_so(
     assert (status.state, status.reason) == ("failed", "it was stopped")
 
 
-def test_a_run_with_too_few_parties_names_them(world: Path, tmp_path: Path) -> None:
-    """As its report would, had it one."""
-    with pytest.raises(RunFailedError):
+def test_a_run_that_a_party_stops_names_the_party(world: Path, tmp_path: Path) -> None:
+    """With the reason, by its name or number and not by that of its node."""
+    with pytest.raises(InputError):
         run(
             world,
             tmp_path,
@@ -165,6 +164,7 @@ def test_a_run_with_too_few_parties_names_them(world: Path, tmp_path: Path) -> N
     status = read_status(tmp_path / "watch" / EVENTS)
     assert status.state == "failed"
     assert "requests that cannot be used" in str(status.reason)
+    assert "party 0" in str(status.reason)
 
 
 def test_each_round_is_once_in_a_run_that_goes_on(
