@@ -93,7 +93,7 @@ def test_draws_are_in_proportion_among_the_best() -> None:
 
 
 def test_a_prompt_that_is_long_enough_stays() -> None:
-    """Together with others that are written on, and never beyond the model's context."""
+    """Next to others that are written on, and never beyond the model's context."""
     config = GenerationConfig(top_k=5, max_tokens=6)
     found = generate(MODEL, samples("a"), config)
     assert found[1:] == [spaced(prompt) for prompt in PROMPTS[1:]]
