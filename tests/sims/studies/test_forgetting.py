@@ -92,7 +92,9 @@ def test_the_main_noise_has_all_weights_and_the_contrast_two() -> None:
     assert {t.labels["noise"] for t in make_trials(relations=1)} == {OTHER}
 
 
-def test_targets_keep_the_prompts_that_evaluate_them_and_later_requests_do_not() -> None:
+def test_targets_keep_the_prompts_that_evaluate_them_and_later_requests_do_not() -> (
+    None
+):
     """Unless paraphrases are edited as well."""
     first, *later = make_trials()[0].rounds
     assert all(request.neighborhood_prompts for own in first for request in own)
