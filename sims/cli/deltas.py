@@ -1,4 +1,4 @@
-"""The commands that take a delta home: apply, revert, inspect.
+"""The commands that export a delta: apply, revert, inspect.
 
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
