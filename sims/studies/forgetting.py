@@ -11,7 +11,7 @@ from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
 from sims.studies.noise import NOISES, OTHER, draw_rounds
 from sims.studies.plots import Panel, draw_panels, mean_table
-from sims.studies.study import Figure, Study, Trial, TrialResult, deal
+from sims.studies.study import Figure, Study, Trial, TrialResult, partition
 from sims.studies.wording import (
     enumerate_words,
     state_change,
@@ -25,13 +25,13 @@ UNEDITED = "unedited"
 LINES = (ZERO, ONE, LAMBDA, UNEDITED)
 PLAIN = str.maketrans({"γ": "gamma", "λ": "lambda", " ": "", "=": "_"})
 PANELS = (
-    Panel("rewrite_success", "Rewrite success of the first round"),
+    Panel("rewrite_success", "Rewrite success (efficacy, ES) of the first round"),
     Panel("rewrite_acc", "Rewrite accuracy of the first round"),
-    Panel("paraphrase_success", "Paraphrase success of the first round"),
-    Panel("neighborhood_success", "Neighbourhood success of the first round"),
+    Panel("paraphrase_success", "Paraphrase success (generalization, PS) of the first round"),
+    Panel("neighborhood_success", "Neighbourhood success (specificity, NS) of the first round"),
 )
 PRICE = (
-    Panel("later_success", "Rewrite success of the round's own"),
+    Panel("later_success", "Rewrite success (efficacy, ES) of the round's own"),
     Panel("later_acc", "Rewrite accuracy of the round's own"),
 )
 METRICS = tuple(panel.column for panel in PANELS)
@@ -71,7 +71,7 @@ class Forgetting(Study):
         return [
             Trial(
                 name=f"{noise}_{gamma}".translate(PLAIN),
-                rounds=tuple(map(deal, rounds, sizes)),
+                rounds=tuple(map(partition, rounds, sizes)),
                 settings=(f"prior.memory-weight={WEIGHTS[gamma]}",),
                 labels={"noise": noise, "gamma": gamma},
             )
@@ -214,7 +214,7 @@ def difference(
 
 
 def state_gain(frame: pd.DataFrame) -> str:
-    """Say what γ = 1 retains beyond γ = 0, and whether that was expected."""
+    """State what γ = 1 retains beyond γ = 0, and whether that was expected."""
     last = last_round(frame)
     changes = {name: difference(last, name) for name in METRICS}
     success = {g: state_mean(by_seed(last, g, "rewrite_success")) for g in (ZERO, ONE)}
@@ -231,7 +231,7 @@ def state_gain(frame: pd.DataFrame) -> str:
 
 
 def judge_gain(changes: Mapping[str, float]) -> str:
-    """Say for which of the metrics measured the expected came out."""
+    """State for which of the metrics measured the expected came out."""
     least = {
         "rewrite_success": ("success", EXPECTED_GAIN),
         "rewrite_acc": ("accuracy", EXPECTED_GAIN),
@@ -248,7 +248,7 @@ def judge_gain(changes: Mapping[str, float]) -> str:
 
 
 def state_lambda(frame: pd.DataFrame) -> str:
-    """Say what γ = λ retains beyond γ = 0."""
+    """State what γ = λ retains beyond γ = 0."""
     last = last_round(frame)
     gains = [
         f"{state_change(difference(last, name, LAMBDA))} in {word}"
@@ -262,7 +262,7 @@ def state_lambda(frame: pd.DataFrame) -> str:
 
 
 def state_price(frame: pd.DataFrame) -> str:
-    """Say how much of the later rounds was written, which remembering can impair."""
+    """State how much of the later rounds was written, which remembering can impair."""
     later = frame[frame["edits"] > 0]
     last = last_round(frame)
     parts = [
@@ -278,7 +278,7 @@ def state_price(frame: pd.DataFrame) -> str:
 
 
 def state_contrast(frame: pd.DataFrame) -> str:
-    """Say what the contrasting noise left of the targets."""
+    """State what the contrasting noise left of the targets."""
     last = last_round(frame)
     kept = [
         f"{state_mean(by_seed(last, gamma, 'rewrite_success'))} with {gamma}"

@@ -1,7 +1,7 @@
 """What a study is: trials of one scenario, and a reading of what they left.
 
-A study edits nothing itself. It says who asks for what in which round, and under which
-settings; each such trial is one run like any other, and the study reads the folder
+A study edits nothing itself. It defines who requests what in which round, and under
+which settings; each such trial is one run like any other, and the study reads the folder
 that the run left.
 """
 
@@ -101,7 +101,7 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture and the numbers behind it.
+    """A picture and its numbers.
 
     Attributes:
         title: What it is about.
@@ -125,7 +125,7 @@ class Study(ABC):
         name: The word for it on the command line.
         title: Heads its page.
         question: What it asks, in one sentence.
-        scenario: The scenario that it runs unless told otherwise.
+        scenario: The scenario that it runs by default.
     """
 
     name: ClassVar[str]
@@ -137,11 +137,11 @@ class Study(ABC):
     def trials(
         self, pool: Sequence[EditRequest], config: RunConfig, seed: int
     ) -> list[Trial]:
-        """Say what is run with one seed; too small a pool is an `InputError`."""
+        """Return what runs with one seed; too small a pool is an `InputError`."""
 
     @abstractmethod
     def tabulate(self, results: Sequence[TrialResult]) -> pd.DataFrame:
-        """Write the results in long form: seed, what tells trials apart, metrics."""
+        """Return the results in long form: seed, labels of the trial, metrics."""
 
     @abstractmethod
     def draw(self, frame: pd.DataFrame) -> list[Figure]:
@@ -152,8 +152,8 @@ class Study(ABC):
         """State the finding in numbers of the run, expected or not."""
 
 
-def deal(requests: Sequence[EditRequest], sizes: Sequence[int]) -> Round:
-    """Give each party its number of requests, one after the other."""
+def partition(requests: Sequence[EditRequest], sizes: Sequence[int]) -> Round:
+    """Partition requests across parties in their order, each with its number."""
     starts = [sum(sizes[:party]) for party in range(len(sizes))]
     return tuple(
         tuple(requests[start : start + size])

@@ -95,7 +95,7 @@ def losses_of(student: Student, batch: Batch, recipe: Recipe) -> Losses:
 def run_blocks(
     model: GPT2LMHeadModel, batch: Batch, lookup_blocks: int
 ) -> tuple[Tensor, Tensor]:
-    """Hidden states behind the blocks that look names up, and at the end."""
+    """Hidden states after the blocks that look names up, and at the end."""
     body = model.transformer
     positions = torch.arange(batch.input_ids.shape[1])
     states = body.wte(batch.input_ids) + body.wpe(positions)

@@ -113,7 +113,7 @@ def test_what_is_no_delta_is_refused(files: Files) -> None:
 
 
 def test_earlier_judgements_are_never_overwritten(files: Files) -> None:
-    """Say what to do instead."""
+    """State what to do instead."""
     files.judge("a.json")
     with pytest.raises(InputError, match=r"a\.json exists .*name another"):
         files.judge("a.json")

@@ -133,7 +133,7 @@ def test_the_model_before_stands_beside_each_number_of_phrasings() -> None:
 
 def test_the_finding_states_the_numbers_of_the_run() -> None:
     """What was there before, what the round alone did, and what phrasings added."""
-    told = STUDY.state(make_frame(gain=5))
+    stated = STUDY.state(make_frame(gain=5))
     assert "6 facts are contested, and each of 3 parties makes" in told
     assert "is -90.0 (5.0) on the edited prompt and +90.0 (95.0) on the" in told
     assert "brings it to +10.0 (55.0) on the edited prompt" in told
@@ -165,7 +165,7 @@ def test_an_expected_gain_is_stated_where_it_is_and_where_it_is_not() -> None:
 
 def test_pairs_that_agree_are_told_of() -> None:
     """With the number of all pairs."""
-    told = STUDY.state(make_frame().assign(agreeing=7, pairs=100))
+    stated = STUDY.state(make_frame().assign(agreeing=7, pairs=100))
     assert "; 7 of the pool's 100 pairs ask for one and the same object" in told
 
 
@@ -175,7 +175,7 @@ def test_a_pool_without_neighbourhood_or_held_out_wording_is_told_and_drawn() ->
     names = map(str, frame)
     absent = [name for name in names if name.startswith(("neigh", "held"))]
     frame[absent] = None
-    told = STUDY.state(frame)
+    stated = STUDY.state(frame)
     assert "the pool has no neighbourhood prompts to tell the price by" in told
     assert "held-out" not in told
     assert "nan" not in told

@@ -11,7 +11,7 @@ from editing.requests.edit_request import EditRequest
 from editing.requests.paraphrases import phrase
 from server.config import RunConfig
 from sims.studies.contested import (
-    MOST,
+    MOST_PHRASINGS,
     ContestedFact,
     draw_contests,
     opposed,
@@ -79,7 +79,7 @@ def test_a_file_of_conflicts_is_a_pool_of_pairs_and_agreeing_ones_are_not_drawn(
     """They are counted among the pairs, though written a little differently."""
     source = tmp_path / "pairs.json"
     rivals = ["Lima", "acme ", "North", "Lima"]
-    records = [make_record(number, rival) for number, rival in enumerate(rivals)]
+    records = [make_record(number, opposite) for number, opposite in enumerate(rivals)]
     source.write_text(json.dumps(records))
     pool = read_source(source, world)
     pairs = pair_up(pool, 0)
@@ -123,9 +123,9 @@ def test_a_planted_object_is_known_for_the_relation_and_neither_asked_nor_true()
     pairs = pair_up(pool, 0)
     assert [pair.right for pair in pairs] == pool
     for pair in pairs:
-        rival = pair.conflicting.target_new
-        assert rival in known[fact_of(pair.right).relation]
-        assert rival not in {pair.right.target_new, pair.right.target_true}
+        opposite = pair.conflicting.target_new
+        assert opposite in known[fact_of(pair.right).relation]
+        assert opposite not in {pair.right.target_new, pair.right.target_true}
         assert pair.conflicting.rewrite_prompt == pair.right.rewrite_prompt
     assert pair_up(pool, 0) == pairs
     assert pair_up(pool, 1) != pairs
@@ -215,10 +215,10 @@ def test_only_the_winner_is_phrased_further() -> None:
     """By exactly the phrasings of its fact, however many are wanted."""
     pool = [make_request(number, 0, range(1, 6)) for number in range(6)]
     for fact in draw(pool, 6):
-        assert len(fact.phrasings) == MOST
-        assert phrase(fact.loser, MOST) == [fact.loser]
+        assert len(fact.phrasings) == MOST_PHRASINGS
+        assert phrase(fact.loser, MOST_PHRASINGS) == [fact.loser]
         assert fact.loser.target_new == fact.pair.conflicting.target_new
-        for count in range(MOST + 1):
+        for count in range(MOST_PHRASINGS + 1):
             phrased = phrase(fact.winner, count)
             prompts = [each.prompt for each in phrased]
             assert prompts == [fact.pair.right.prompt, *fact.phrasings[:count]]

@@ -154,7 +154,7 @@ def test_figures_show_the_last_round_of_each_line(tmp_path: Path) -> None:
     """A figure for each kind of noise, and one for the price."""
     figures = STUDY.draw(STUDY.tabulate(make_results(tmp_path)))
     same, other, price = figures
-    success = same.table["Rewrite success of the first round"].to_dict()
+    success = same.table["Rewrite success (efficacy, ES) of the first round"].to_dict()
     assert success == {ZERO: 40, ONE: 90, LAMBDA: 100, UNEDITED: 3}
     assert list(other.table.index) == [ZERO, ONE, UNEDITED]
     assert list(price.table.index) == [ZERO, ONE, LAMBDA]

@@ -125,7 +125,7 @@ def test_a_scenario_that_guards_all_trials_is_refused(setting: str) -> None:
 
 
 def test_a_pool_too_small_is_refused() -> None:
-    """Say what it has."""
+    """State what it has."""
     with pytest.raises(InputError, match=r"wants 31 requests .* has 30 subjects"):
         STUDY.trials(make_pool(30), configure(STUDY, *SMALL), 0)
 
