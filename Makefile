@@ -17,7 +17,8 @@ IN_VENV := .venv/bin/python -m
 ACTIVE := PATH="$(CURDIR)/.venv/bin:$$PATH"
 STAMP := .venv/installed
 
-.PHONY: help demo test check lint types imports docs fix bench install constraints clean
+.PHONY: help demo test quick check lint types imports rules fix bench install \
+	constraints clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -26,10 +27,19 @@ demo: $(STAMP)  ## Ten parties edit one model together; compare the merges
 	$(ACTIVE) python -m sims compare
 
 # One thread: the tensors of the tests are so small that a second one only gets in the way.
-test: check  ## Run all checks, then all tests
-	$(ACTIVE) OMP_NUM_THREADS=1 python -m pytest
+# Bytecode is kept, also where Python is told not to: compiling takes longer than loading.
+PYTEST = $(ACTIVE) OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= python -m pytest -q
+SPREAD := --dist loadgroup --durations 30
+QUICK := not end_to_end and not process and not training
+RULES := $(addprefix tests/test_,architecture.py documentation.py faults_page.py words.py)
 
-check: lint types imports docs  ## Look for faults, change nothing
+test: lint types imports  ## Run all checks, then all tests, on all cores
+	$(PYTEST) -n auto $(SPREAD)
+
+quick: $(STAMP)  ## Run the tests that start no process and train nothing
+	$(PYTEST) -n logical $(SPREAD) -m "$(QUICK)"
+
+check: lint types imports rules  ## Look for faults, change nothing
 
 lint: $(STAMP)  ## Check style and formatting
 	$(IN_VENV) ruff check
@@ -38,12 +48,11 @@ lint: $(STAMP)  ## Check style and formatting
 types: $(STAMP)  ## Check types
 	$(IN_VENV) mypy
 
-imports: $(STAMP)  ## Check which folder imports which, and the layout
+imports: $(STAMP)  ## Check which folder imports which
 	.venv/bin/lint-imports --no-logo
-	$(IN_VENV) pytest -q tests/test_architecture.py
 
-docs: $(STAMP)  ## Check the links, commands and keys in the documents
-	$(IN_VENV) pytest -q tests/test_documentation.py
+rules: $(STAMP)  ## Check the layout, the words, and what the documents name
+	$(PYTEST) $(RULES)
 
 fix: $(STAMP)  ## Write what `make lint` would change
 	$(IN_VENV) ruff check --fix

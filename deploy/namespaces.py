@@ -7,7 +7,7 @@ name and with node authentication, and the operator works on the SuperLink's hos
 
     sudo .venv/bin/python -m deploy.namespaces --nodes 2
 
-It needs root and the program ``ip`` (Linux's iproute2), and leaves nothing behind.
+It needs root and the program ``ip`` (Linux's iproute2), and removes all that it made.
 """
 
 import argparse
@@ -18,14 +18,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from editing.base.errors import InputError
 from server.output import refuse_existing
 from sims.errors import RunFailedError
 from sims.processes.credentials import Credentials, make_credentials
-from sims.processes.federation import clean_environment, make_place
+from sims.processes.federation import (
+    clean_environment,
+    describe_keeper,
+    make_place,
+    party_name,
+)
 from sims.processes.programs import Program
 from sims.processes.superlink import (
     APP,
@@ -46,6 +51,8 @@ SERVER = "superlink.test"
 """The name that nodes know the server by; ``test`` is reserved (RFC 2606)."""
 
 PORT = 8000
+"""Where the SuperLink listens, and each SuperNode for its own client processes."""
+
 NETWORK = "10.213.77"
 CONFIGURATION = Path("/etc/netns")
 """Files of ``/etc`` for one namespace, as ``ip netns exec`` shows them."""
@@ -161,23 +168,28 @@ def link_program(folder: Path, host: Host, made: Credentials) -> Program:
     return place.program("superlink", host.command(command))
 
 
-def node_program(
+def node_programs(
     folder: Path, host: Host, made: Credentials, number: int, requests: Path
-) -> Program:
-    """Describe the SuperNode of one party."""
-    place = make_place(folder / f"node_{number}", clean_environment())
-    told = place.folder / "node.toml"
+) -> list[Program]:
+    """Describe the SuperNode of one party, and what forks its client processes."""
+    environment = clean_environment()
+    place = make_place(folder / f"node_{number}", environment)
+    settings = place.folder / "node.toml"
     config: dict[str, FlatValue] = {
+        "name": party_name(number),
         "partition-id": number,
         "requests-path": str(requests),
         "model-path": str(MODEL),
     }
-    told.write_text(write_toml(config), encoding="utf-8")
+    settings.write_text(write_toml(config), encoding="utf-8")
     command = [executable("flower-supernode"), "--superlink", f"{SERVER}:{PORT}"]
     command += ["--root-certificates", str(made.authority)]
     command += ["--auth-supernode-private-key", str(made.node_key(number))]
-    command += ["--node-config", str(told)]
-    return place.program(f"node {number}", host.command(command))
+    command += ["--isolation", "process", "--host", "127.0.0.1", "--port", str(PORT)]
+    command += ["--node-config", str(settings)]
+    node = place.program(f"node {number}", host.command(command))
+    keeper = describe_keeper(folder, number, PORT, environment)
+    return [node, replace(keeper, command=host.command(keeper.command))]
 
 
 def wait_until_healthy(host: Host, server: Program, made: Credentials) -> None:
@@ -218,7 +230,7 @@ def federate(folder: Path, nodes: int, output: Path, settings: Sequence[str]) ->
 
     Args:
         folder: For all that is written on the way.
-        nodes: How many hosts beside the SuperLink's.
+        nodes: How many hosts apart from the SuperLink's.
         output: The folder to make for the results.
         settings: What is put over the scenario, as ``table.key=value``.
 
@@ -239,7 +251,8 @@ def federate(folder: Path, nodes: int, output: Path, settings: Sequence[str]) ->
             raise RunFailedError("the nodes were not registered")
         for number, host in enumerate(others):
             requests = folder / "own" / f"party_{number}.jsonl"
-            start(programs, node_program(folder, host, made, number, requests))
+            for program in node_programs(folder, host, made, number, requests):
+                start(programs, program)
         run = ["run", *operator, "--model", str(MODEL), *given, str(SCENARIO)]
         if take_step(first, run) != 0:
             raise RunFailedError("the run did not complete; see above")

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.scheduling import (  # noqa: F401 - pytest finds hooks and fixtures here
+    no_unmarked_process,
+    pytest_collection_modifyitems,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+)
+
 if TYPE_CHECKING:  # what is imported here escapes the check of shapes
     from tests.federation import Federation
 

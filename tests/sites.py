@@ -1,15 +1,15 @@
-"""Parties on machines of their own, as far as one machine can show it.
+"""Runs among parties on machines of their own, as far as one machine can show it.
 
 Each party is a SuperNode with TLS, a key and a private file of requests; the server app
-is started by a SuperLink. Tests stop and kill what they like of it by signal.
+is started by a SuperLink. Tests stop and kill any of them by signal.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from torch import Tensor
 
 from editing.algebra.deltas import load_delta
@@ -26,11 +26,12 @@ from server.monitoring.events import (
 )
 from server.preparation import prepare
 from server.report.data import RoundMetrics, read_report
-from sims.processes.federation import Federation
-from sims.processes.programs import Program
+from sims.cli.main import main
+from sims.processes.federation import ACCEPTED, Federation
 from sims.processes.superlink import COMPLETED, FINISHED, ask_status
 from strategies.scenario import FlatValue
 from tests.federation import edit_in_rounds, settings_of, write_json
+from tests.hosts import WORK_SECONDS, Host, cpu_seconds
 
 PATIENCE = 600.0
 """Seconds after which a test gives up; far more than anything takes."""
@@ -38,10 +39,6 @@ PATIENCE = 600.0
 LOOK_SECONDS = 0.02
 STORED = 1e-7
 """Relative difference that rounding to float32 makes, in which deltas are saved."""
-
-CLIENT = "flwr-clientapp"
-LIBRARY = "libtorch_cpu"
-"""A client process that has loaded it has its message, and has not answered yet."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +172,13 @@ def lay_out(
     return Sites(folder, flat, hands)
 
 
+def command_here(*arguments: str) -> None:
+    """Run the command line in this process, whose libraries are loaded."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code, arguments
+
+
 def wait_until(holds: Callable[[], object], what: str) -> None:
     """Wait until something holds.
 
@@ -188,64 +192,50 @@ def wait_until(holds: Callable[[], object], what: str) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def working_client(node: Program, before: Sequence[int]) -> int:
-    """Wait until a node's client process is at work on a message, and give it.
+def working_client(host: Host, before: Sequence[int]) -> int:
+    """Wait until a client process works on a message, and return its number.
 
     Args:
-        node: Whose.
+        host: Whose.
         before: Processes that answered earlier messages and may not have ended yet.
     """
     found: list[int] = []
 
     def at_work() -> bool:
-        clients = node.processes(CLIENT)
-        found[:] = [each for each in clients if each not in before and works(each)]
+        new = [each for each in host.clients() if each not in before]
+        found[:] = [each for each in new if cpu_seconds(each) >= WORK_SECONDS]
         return bool(found)
 
-    wait_until(at_work, f"a client process of {node.name} at work")
+    wait_until(at_work, f"a client process of {host.node.name} at work")
     return found[0]
 
 
-def works(process: int) -> bool:
-    """Whether a client process has begun to load the app, which it does for a message.
+def start_until_accepted(host: Host) -> int:
+    """Start a killed machine as a service manager does, and count the tries.
 
-    It is at work for seconds from then on.
+    The SuperLink refuses a node while it takes an earlier one with its key for alive.
     """
-    try:
-        return LIBRARY in Path(f"/proc/{process}/maps").read_text()
-    except OSError:
-        return False
-
-
-def send_signal(process: int, number: int) -> None:
-    """Send a signal to one process, which must be there."""
-    os.kill(process, number)
-
-
-def start_until_accepted(node: Program) -> int:
-    """Start a killed node as a service manager does, and tell how often it took.
-
-    The SuperLink refuses a node that it still takes for one that runs.
-    """
-    known, tries = node.read_log().count("SuperNode ID:"), 0
+    known, tries = host.node.read_log().count(ACCEPTED), 0
 
     def accepted() -> bool:
         nonlocal tries
-        if not node.is_running:
+        if not host.node.is_running:
             tries += 1
-            node.restart()
-        return node.read_log().count("SuperNode ID:") > known
+            host.stop()
+            host.start()
+        return host.node.read_log().count(ACCEPTED) > known
 
-    wait_until(accepted, f"{node.name} to be accepted")
+    wait_until(accepted, f"{host.node.name} to be accepted")
     return tries
 
 
 def wait_for_end(sites: Federation, run: str) -> tuple[str, str]:
-    """Wait until a run is over, and tell how it ended and why."""
+    """Wait until a run is over, and return its status and the reason."""
     found = ("", "")
 
     def over() -> bool:
         nonlocal found
+        sites.link.follow(run)  # to the end of the run or of the SuperLink
         found = ask_status(sites.link, run, PATIENCE)
         return found[0].startswith(FINISHED)
 
@@ -254,6 +244,6 @@ def wait_for_end(sites: Federation, run: str) -> tuple[str, str]:
 
 
 def run_to_end(sites: Federation, run: str) -> None:
-    """Wait until a run is over, and hold it to have ended well."""
+    """Wait until a run is over, and require that it ended well."""
     status, details = wait_for_end(sites, run)
     assert status == COMPLETED, f"{details}: {sites.server.read_log()[-3000:]}"

@@ -139,14 +139,25 @@ def test_flower_and_scenarios_know_the_keys(words: list[str]) -> None:
     assert {key for key in keys_set(words) if not key.startswith(beside)} <= known
 
 
+def prerequisites(target: str) -> list[str]:
+    """List what a target of the Makefile makes first."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    found = re.search(rf"^{target}:([^#\n]*)", makefile, re.MULTILINE)
+    assert found
+    return found[1].split()
+
+
 def test_the_hooks_before_a_commit_run_what_make_check_runs() -> None:
     """One list of checks, in one place."""
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    checks = re.search(
-        r"^check:([^#\n]*)", (ROOT / "Makefile").read_text(), re.MULTILINE
-    )
-    assert checks
-    assert re.findall(r"entry: make (\S+)", hooks) == checks[1].split()
+    assert re.findall(r"entry: make (\S+)", hooks) == prerequisites("check")
+
+
+def test_make_test_runs_every_check_once() -> None:
+    """The rules are tests, and run among all the others."""
+    checks = prerequisites("check")
+    assert prerequisites("test") == [name for name in checks if name != "rules"]
+    assert prerequisites("rules") == ["$(STAMP)"]
 
 
 def test_planted_faults_are_found(tmp_path: Path) -> None:

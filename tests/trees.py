@@ -53,6 +53,16 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
+def imported_names(tree: ast.AST) -> set[str]:
+    """Name what a syntax tree imports from modules, each as ``module.name``."""
+    return {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
 def public(path: Path) -> set[str]:
     """Name the public functions and classes that a module defines."""
     return {
@@ -76,18 +86,9 @@ def import_graph(*folders: str) -> dict[str, set[str]]:
         if path.name != "__init__.py"
     }
     return {
-        name: {each for each in _targets(parse(path)) if each in paths}
-        for name, path in paths.items()
+        name: (imported(tree) | imported_names(tree)) & paths.keys()
+        for name, tree in ((name, parse(path)) for name, path in paths.items())
     }
-
-
-def _targets(tree: ast.AST) -> set[str]:
-    """Name what is imported, and what is imported from it."""
-    found = imported(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
 
 
 def between_rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:

@@ -19,9 +19,10 @@ from editing.hyperparameters.presets import (
     read_preset,
     suggest_preset,
 )
+from editing.models.families import ModelFilesError
 from editing.models.loading import EditableModel, ModelError, load_editable_model
 from editing.models.module_names import ModuleNames
-from editing.sources.embedded import file_beside
+from editing.sources.embedded import file_in_model
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +158,8 @@ def _load(
 ) -> EditableModel:
     try:
         return load_editable_model(path, dtype, device, naming)
+    except ModelFilesError:
+        raise
     except ModelError as error:
         if naming is None:
             raise
@@ -172,7 +175,7 @@ def _find(named: str | None, model_path: str) -> Found | None:
         return _preset(named, "")
     if named is not None:
         return _file(Path(named))
-    if own := file_beside(model_path, OWN):
+    if own := file_in_model(model_path, OWN):
         return _file(own)
     name = match_preset(model_path)
     return _preset(name, ", taken for the model's name") if name else None

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.files.json_text import read_json
+from editing.files.text import read_json
 from editing.models.module_names import ModuleNames
 
 Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]

@@ -16,7 +16,7 @@ from transformers import (
 
 from editing.base.errors import InputError
 from editing.models.loading import ModelError, load_weights
-from editing.sources.embedded import file_beside, resolve_model
+from editing.sources.embedded import file_in_model, resolve_model
 from sims.console import hush_libraries, open_console
 from sims.deltas.published import Published
 
@@ -110,7 +110,7 @@ def copy_companions(source: Path, folder: Path) -> None:
         folder: Where to.
     """
     for name in COMPANIONS:
-        found = file_beside(str(source), name)
+        found = file_in_model(str(source), name)
         if found is not None and not (folder / name).exists():
             shutil.copyfile(found, folder / name)
 

@@ -21,7 +21,7 @@ from transformers.utils.hub import cached_file
 
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
-from editing.files.json_text import read_json_object
+from editing.files.text import read_json_object
 from editing.models.published_class import build_published, published_class
 from editing.sources.embedded import resolve_model
 

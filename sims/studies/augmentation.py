@@ -72,7 +72,7 @@ class Augmentation(Study):
     def trials(
         self, pool: Sequence[EditRequest], config: RunConfig, seed: int
     ) -> list[Trial]:
-        """Return the first round alone, all phrasing counts, and both ends without memory."""
+        """Return the first round alone, and all counts of phrasings."""
         check_phrasings(config)
         pairs = pair_up(pool, seed)
         sizes = config.parties.sizes_of(1)

@@ -25,13 +25,19 @@ UNEDITED = "unedited"
 LINES = (ZERO, ONE, LAMBDA, UNEDITED)
 PLAIN = str.maketrans({"γ": "gamma", "λ": "lambda", " ": "", "=": "_"})
 PANELS = (
-    Panel("rewrite_success", "Rewrite success (efficacy, ES) of the first round"),
+    Panel("rewrite_success", "Rewrite success (ES) of the first round"),
     Panel("rewrite_acc", "Rewrite accuracy of the first round"),
-    Panel("paraphrase_success", "Paraphrase success (generalization, PS) of the first round"),
-    Panel("neighborhood_success", "Neighbourhood success (specificity, NS) of the first round"),
+    Panel(
+        "paraphrase_success",
+        "Paraphrase success (PS) of the first round",
+    ),
+    Panel(
+        "neighborhood_success",
+        "Neighbourhood success (NS) of the first round",
+    ),
 )
 PRICE = (
-    Panel("later_success", "Rewrite success (efficacy, ES) of the round's own"),
+    Panel("later_success", "Rewrite success (ES) of the round's own"),
     Panel("later_acc", "Rewrite accuracy of the round's own"),
 )
 METRICS = tuple(panel.column for panel in PANELS)
@@ -222,15 +228,16 @@ def state_gain(frame: pd.DataFrame) -> str:
         f"After {last['edits'].iloc[0]} {NOISES[last['noise'].iloc[0]]}, "
         f"{success[ONE]} per cent of the first round's requests still succeed with "
         f"γ = 1 and {success[ZERO]} with γ = 0. The difference in points is "
-        f"{state_change(changes['rewrite_success'])} in rewrite success, "
+        f"{state_change(changes['rewrite_success'])} in rewrite success (ES), "
         f"{state_change(changes['rewrite_acc'])} in rewrite accuracy, "
-        f"{state_change(changes['paraphrase_success'])} in paraphrase success and "
-        f"{state_change(changes['neighborhood_success'])} in neighbourhood success. "
-        + judge_gain({name: change.mean() for name, change in changes.items()})
+        f"{state_change(changes['paraphrase_success'])} in paraphrase success (PS) and "
+        f"{state_change(changes['neighborhood_success'])} in neighbourhood success "
+        "(NS). "
+        + compare_gain({name: change.mean() for name, change in changes.items()})
     )
 
 
-def judge_gain(changes: Mapping[str, float]) -> str:
+def compare_gain(changes: Mapping[str, float]) -> str:
     """State for which of the metrics measured the expected came out."""
     least = {
         "rewrite_success": ("success", EXPECTED_GAIN),
@@ -253,9 +260,9 @@ def state_lambda(frame: pd.DataFrame) -> str:
     gains = [
         f"{state_change(difference(last, name, LAMBDA))} in {word}"
         for word, name in (
-            ("rewrite success", "rewrite_success"),
+            ("rewrite success (ES)", "rewrite_success"),
             ("rewrite accuracy", "rewrite_acc"),
-            ("neighbourhood success", "neighborhood_success"),
+            ("neighbourhood success (NS)", "neighborhood_success"),
         )
     ]
     return f"With γ = λ the difference to γ = 0 is {enumerate_words(gains)}."
@@ -285,7 +292,7 @@ def state_contrast(frame: pd.DataFrame) -> str:
         for gamma in (ZERO, ONE)
     ]
     return (
-        f"Under {NOISES[OTHER]} the first round's rewrite success ends at "
+        f"Under {NOISES[OTHER]} the first round's rewrite success (ES) ends at "
         f"{enumerate_words(kept)}, a difference of "
         f"{state_change(difference(last, 'rewrite_success'))} points."
     )

@@ -33,10 +33,10 @@ GUARDS = {
 LEFT = Panel("repeated_norm", "‖z − h‖ of the repeated request", per_cent=False)
 OTHERS_LEFT = Panel("others_norm", "mean ‖z − h‖ of the round's others", per_cent=False)
 SCORES = (
-    Panel("rewrite_success", "Rewrite success (efficacy, ES) of the others"),
+    Panel("rewrite_success", "Rewrite success (ES) of the others"),
     Panel("rewrite_acc", "Rewrite accuracy of the others"),
-    Panel("paraphrase_success", "Paraphrase success (generalization, PS) of the others"),
-    Panel("neighborhood_success", "Neighbourhood success (specificity, NS) of the others"),
+    Panel("paraphrase_success", "Paraphrase success (PS) of the others"),
+    Panel("neighborhood_success", "Neighbourhood success (NS) of the others"),
 )
 METRICS = ("score", *(panel.column for panel in SCORES))
 
@@ -192,7 +192,9 @@ Row = dict[str, object]
 CaseRecord = dict[str, object]
 
 
-def split_cases(result: TrialResult, number: int) -> tuple[list[CaseRecord], list[CaseRecord]]:
+def split_cases(
+    result: TrialResult, number: int
+) -> tuple[list[CaseRecord], list[CaseRecord]]:
     """Separate the cases of the repeated request from all others after a round."""
     requests = result.trial.requests
     same = requests[0].model_copy(update={"case_id": 0})

@@ -1,8 +1,8 @@
 """What a study is: trials of one scenario, and a reading of what they left.
 
 A study edits nothing itself. It defines who requests what in which round, and under
-which settings; each such trial is one run like any other, and the study reads the folder
-that the run left.
+which settings. Each such trial is a run like any other, and the study reads the folder
+that it leaves.
 """
 
 import json
@@ -27,11 +27,12 @@ class Trial:
     """One run of a study.
 
     Attributes:
-        name: Names the run's folder, once among the trials of a seed. rounds: What each
-        party asks for in each round. settings: What differs from the scenario, each
-        ``table.key=value``. labels: What the study reads its trials apart by.
-        evaluated: Further requests by name, which the model is evaluated by after the
-        run.
+        name: Names the run's folder, once among the trials of a seed.
+        rounds: The requests of each party in each round.
+        settings: What differs from the scenario, each ``table.key=value``.
+        labels: What distinguishes the study's trials.
+        evaluated: Further requests by name, on which the model is evaluated after the
+            run.
     """
 
     name: str

@@ -1,5 +1,6 @@
-"""Training of the embedded model: seeded, on CPU, written as a draft and then renamed."""
+"""Training of the embedded model: seeded, on CPU, renamed once complete."""
 
+import json
 import logging
 import math
 import random
@@ -7,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,17 +17,28 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from editing.files.json_text import dump_json
 from editing.models.loading import EditableModel, make_editable
 from sims.world.batches import draw_batch
+from sims.world.corpus import sentences, text_of
 from sims.world.objectives import Student, enroll, losses_of
-from sims.world.people import Population, World, build_world
+from sims.world.people import (
+    DIRECTIONS,
+    Population,
+    World,
+    build_requests,
+    build_world,
+    held_out_facts,
+)
 from sims.world.recall import measure_recall
 from sims.world.recipe import Recipe
-from sims.world.surroundings import documents, write_world
 from sims.world.tokenization import PieceEncoder, train_tokenizer
+from sims.world.vocabulary import RELATIONS
 
 logger = logging.getLogger(__name__)
 
 TOKENIZER_DOCUMENTS = 4000
-REPORT_EVERY = 20
+STEPS_PER_REPORT = 20
+TEXT_DOCUMENTS, SENTENCES_PER_DOCUMENT = 700, 3
+TEMPLATES = 8
+"""Context templates with a prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +175,7 @@ def optimise(
             losses.probe.item(),
             time.perf_counter() - started,
         )
-        if step % REPORT_EVERY == 0 or step == recipe.steps - 1:
+        if step % STEPS_PER_REPORT == 0 or step == recipe.steps - 1:
             logger.info(
                 "step %d: text %.4f, contrast %.4f, probe %.4f, %.0f s",
                 *(seen.step, seen.text, seen.contrast, seen.probe, seen.seconds),
@@ -220,3 +233,36 @@ def write_record(
         ],
     }
     (folder / "training.json").write_text(dump_json(record, 1) + "\n")
+
+
+def documents(world: World, count: int, seed: str) -> Iterator[str]:
+    """Yield plain text on everybody in turn, a few sentences a document."""
+    rng = random.Random(seed)
+    for index in range(count):
+        endless = sentences(world, index % world.population.total, rng)
+        found = islice(endless, SENTENCES_PER_DOCUMENT)
+        yield text_of([piece for each in found for piece in each])
+
+
+def write_world(folder: Path, world: World) -> None:
+    """Write the files next to the weights: requests, facts, text and templates."""
+    texts = documents(world, TEXT_DOCUMENTS, f"text-{world.seed}")
+    records = "[\n" + ",\n".join(map(json.dumps, build_requests(world))) + "\n]\n"
+    (folder / "requests.json").write_text(records)
+    (folder / "held_out.json").write_text(json.dumps(held_out_facts(world), indent=0))
+    (folder / "text.txt").write_text("".join(f"{text}\n" for text in texts))
+    templates = json.dumps(context_templates(world), indent=2)
+    (folder / "context_templates.json").write_text(templates + "\n")
+
+
+def context_templates(world: World) -> list[str]:
+    """Return the bare template, and facts of bystanders as prefixes of a prompt."""
+    rng = random.Random(f"templates-{world.seed}")
+    found = ["{}"]
+    for index in range(TEMPLATES):
+        relation = RELATIONS[index % len(RELATIONS)]
+        phrasing = rng.choice(relation.phrasings_of(DIRECTIONS[index % 2]))
+        person = world.bystanders[index % len(world.bystanders)]
+        prompt = phrasing.prompt.format(world.names[person])
+        found.append(f"{prompt} {world.answer(person, relation)}. {{}}")
+    return found

@@ -6,16 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from editing.algebra.deltas import load_delta
-from editing.requests.edit_request import to_counterfact
-from sims.processes.federation import Federation, deployed
+from editing.requests.edit_request import EditRequest
+from sims.processes.federation import Federation
 from sims.processes.superlink import CONNECTION
-from sims.runs.deployment import AGREEMENT
-from tests.federation import assert_same_bits, world_requests, write_json
+from sims.runs.agreement import AGREEMENT
+from tests.federation import assert_same_bits, world_requests
+from tests.hosts import Hosts
 from tests.processes import is_gone, needs_proc, processes_of
-from tests.sites import wait_until
+from tests.sites import command_here, wait_until
 from tests.trees import ROOT
 
 PARTIES, ROUNDS = 2, 2
@@ -57,7 +56,6 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-@pytest.mark.end_to_end
 @needs_proc
 def test_a_local_deployment_gives_the_bits_of_one_process_and_leaves_nothing_behind(
     world: Path, tmp_path: Path
@@ -74,24 +72,19 @@ def test_a_local_deployment_gives_the_bits_of_one_process_and_leaves_nothing_beh
     assert all(is_gone(process) for process in processes_of(mark))
 
 
-def make_nodes(folder: Path) -> list[dict[str, str | int]]:
-    """Write each party's requests, as a simulation of the world shares them out."""
-    requests = [to_counterfact(each) for each in world_requests()]
-    nodes: list[dict[str, str | int]] = []
-    for party in range(PARTIES):
-        mine = [requests[number * PARTIES + party] for number in range(ROUNDS)]
-        file = write_json(folder / f"party_{party}.json", mine)
-        nodes.append({"partition-id": party, "requests-path": str(file)})
-    return nodes
+def hands() -> list[list[EditRequest]]:
+    """List each party's requests, as a simulation of the world shares them out."""
+    requests = world_requests()
+    return [requests[party::PARTIES][:ROUNDS] for party in range(PARTIES)]
 
 
 def cut_after_a_round(
     federation: Federation, run: subprocess.Popen[str], draft: Path
 ) -> str:
-    """Kill it once there is something to go on from, and start it again.
+    """Kill the SuperLink once a round is completed, and start it again.
 
     Returns:
-        What the command that followed the run said in the end.
+        What the command that followed the run printed.
     """
     kept = draft / "checkpoint" / "collabedit.safetensors"
     wait_until(lambda: kept.exists() or run.poll() is not None, "a whole round")
@@ -103,34 +96,38 @@ def cut_after_a_round(
     return said
 
 
-@pytest.mark.end_to_end
+def folders_of_cases(folder: Path) -> set[Path]:
+    """List the folders in which nodes keep the cases of a run."""
+    return {path.parent for path in folder.glob("node_*/home/collabedit/*/cases")}
+
+
 @needs_proc
-def test_a_run_on_a_connection_goes_on_after_its_superlink_was_killed(
-    world: Path, tmp_path: Path
+def test_a_run_on_a_connection_resumes_after_its_superlink_was_killed(
+    world: Path, tmp_path: Path, two_hosts: Hosts
 ) -> None:
-    """With the bits of a run that nobody stopped, and what the nodes had kept of it."""
+    """With the bits of an uninterrupted run, and what the nodes had kept of it."""
     settings = settings_for(world, ROUNDS)
-    whole = start(tmp_path, "run", *settings, "--engine=in-process", "--output=whole")
-    code, said = finish(whole)
+    whole = tmp_path / "whole"
+    command_here("run", *settings, "--engine=in-process", f"--output={whole}")
+    federation = two_hosts.federation
+    two_hosts.give(hands())
+    earlier = folders_of_cases(federation.folder)
+    home = federation.link.environment["FLWR_HOME"]
+    real = ("--connection", CONNECTION)
+    run = start(tmp_path, "run", *settings, *real, "--output=cut", home=home)
+    draft = tmp_path / "cut.unfinished"
+    said = cut_after_a_round(federation, run, draft)
+    assert f"--resume {draft} --connection {CONNECTION}" in said
+    code, said = finish(start(tmp_path, "run", "--resume=cut", home=home))
+    assert (code, "--connection NAME" in said) == (2, True), said
+    code, said = finish(start(tmp_path, "run", "--resume=cut", *real, home=home))
     assert code == 0, said
-    folder = tmp_path / "federation"
-    with deployed(folder, make_nodes(tmp_path), database=True, warm=True) as federation:
-        home = federation.link.environment["FLWR_HOME"]
-        real = ("--connection", CONNECTION)
-        run = start(tmp_path, "run", *settings, *real, "--output=cut", home=home)
-        draft = tmp_path / "cut.unfinished"
-        said = cut_after_a_round(federation, run, draft)
-        assert f"--resume {draft} --connection {CONNECTION}" in said
-        code, said = finish(start(tmp_path, "run", "--resume=cut", home=home))
-        assert (code, "--connection NAME" in said) == (2, True), said
-        code, said = finish(start(tmp_path, "run", "--resume=cut", *real, home=home))
-        assert code == 0, said
-        assert "round 1 · targets" not in said
-        kept = [path.parent for path in folder.glob("node_*/home/collabedit/*/cases")]
+    assert "round 1 · targets" not in said
+    kept = folders_of_cases(federation.folder) - earlier
     assert len(kept) == PARTIES
     assert len({path.name for path in kept}) == 1  # one name for both of Flower's runs
     deltas = [
-        load_delta(tmp_path / name / "delta.safetensors")[0]
-        for name in ("cut", "whole")
+        load_delta(folder / "delta.safetensors")[0]
+        for folder in (tmp_path / "cut", whole)
     ]
     assert_same_bits(*deltas)

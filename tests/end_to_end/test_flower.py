@@ -25,7 +25,6 @@ EVERYTHING: Tables = {
 """Every exchange that there is, in two rounds."""
 
 
-@pytest.mark.end_to_end
 @pytest.mark.parametrize("tables", [SINGLE, EVERYTHING], ids=["single", "everything"])
 def test_both_engines_give_one_delta_bit_for_bit(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: Tables

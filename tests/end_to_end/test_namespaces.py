@@ -1,4 +1,4 @@
-"""A federation on hosts of its own runs to its end."""
+"""A federation among network namespaces runs to its end."""
 
 import os
 import subprocess
@@ -12,7 +12,6 @@ from server.report.data import read_report
 from tests.trees import ROOT
 
 
-@pytest.mark.end_to_end
 def test_a_run_among_network_namespaces_completes(tmp_path: Path) -> None:
     """The server on one host, a party on each of two others, TLS between them."""
     results = tmp_path / "results"
@@ -27,10 +26,10 @@ def test_a_run_among_network_namespaces_completes(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     ) as program:
-        told, _ = program.communicate()
+        printed, _ = program.communicate()
     if program.returncode == SKIPPED:
-        pytest.skip(told.strip())
-    assert program.returncode == 0, told
+        pytest.skip(printed.strip())
+    assert program.returncode == 0, printed
     assert read_report(results / "report.json").runs[0].metrics[-1].requests == 4
     listed = subprocess.run(
         ["ip", "netns", "list"], capture_output=True, text=True, check=True

@@ -4,10 +4,14 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from sims.processes.credentials import make_credentials
-from sims.processes.federation import clean_environment, deployed, describe_node
+from sims.processes.federation import (
+    clean_environment,
+    deployed,
+    describe_keeper,
+    describe_node,
+)
+from sims.processes.superlink import free_port
 from strategies.wire.messages import Phase
 from tests.conftest import ROOT
 from tests.federation import TEXT, world_requests
@@ -21,12 +25,11 @@ USER = "nurse-joy"
 KEY = "5a" * 32
 
 
-@pytest.mark.end_to_end
 @needs_proc
 def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> None:
     """All requests of two node processes, from their first to their last.
 
-    One party takes part in every exchange, and the file of the other one is broken.
+    One party takes part in every exchange, and the other one has no private folder.
     """
     sites = lay_out(world, tmp_path, world_requests(), 2, 1)
     flat = {
@@ -39,8 +42,9 @@ def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> N
         for name, text in (("key", KEY), ("text", "\n".join(TEXT[party::2]))):
             (file := tmp_path / f"site_{party}" / f"{name}.txt").write_text(text)
             node[f"{name}-path"] = str(file)
-    broken = Path(str(nodes[1]["requests-path"]))
-    broken.write_text(broken.read_text()[:-9], encoding="utf-8")
+    broken = tmp_path / "site_1" / "ward_seven_notes"
+    broken.write_text("no folder")
+    nodes[1]["private-folder"] = str(broken)
     home = tmp_path / "home-of-joy"
     home.mkdir()
     environment = {"USER": USER, "LOGNAME": USER, "HOME": str(home)}
@@ -52,12 +56,16 @@ def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> N
     ):
         for number, node in enumerate(nodes):
             variables = {**clean_environment(), **environment}
-            program = describe_node(
-                folder, number, node, credentials, line.port, variables
-            )
+            port = free_port()
             programs.register(number)
-            stack.callback(program.terminate)
-            program.start()
+            for program in (
+                describe_node(
+                    folder, number, node, credentials, line.port, variables, warm=port
+                ),
+                describe_keeper(folder, number, port, variables),
+            ):
+                stack.callback(program.terminate)
+                program.start()
         wait_until(
             lambda: list(programs.states().values()).count("online") == 2,
             "both nodes to be online",
@@ -66,7 +74,7 @@ def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> N
     found = b"".join(line.said)
     assert all(each.startswith(b"POST /v1/fleet/") for each in line.said)
     asked = [phase.value for phase in Phase if phase is not Phase.MEMORY]
-    for words in ("requests that are malformed", "NUMPY", *asked):
+    for words in ("files that it cannot use", "NUMPY", *asked):
         assert words.encode() in found, words
     places = [tmp_path, world, ROOT, Path.home(), home, broken]
     others = [*map(str, places), broken.name, USER, socket.gethostname(), *TEXT]

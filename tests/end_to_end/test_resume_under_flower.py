@@ -1,4 +1,4 @@
-"""A run under Flower that was killed goes on under Flower, bit for bit."""
+"""A run under Flower that was killed resumes under Flower, bit for bit."""
 
 import os
 import subprocess
@@ -6,19 +6,18 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from editing.algebra.deltas import load_delta
 from server.report.data import read_report
 from tests.federation import assert_same_bits
 from tests.processes import processes_of
+from tests.sites import command_here
 from tests.trees import ROOT
 
 SECONDS = 180.0
 
 
-def start(world: Path, folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    """Start a run of four short rounds."""
+def settings_for(world: Path) -> list[str]:
+    """Write the settings of four short rounds."""
     settings = {
         "model.path": world,
         "requests.source": world / "requests.json",
@@ -27,13 +26,15 @@ def start(world: Path, folder: Path, *more: str) -> subprocess.Popen[bytes]:
         "run.rounds": 4,
         "editing.schedule": "frozen-uniform",
     }
-    chosen = [f"--set={key}={value}" for key, value in settings.items()]
-    arguments = more if "--resume" in more else (*chosen, *more)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return [f"--set={key}={value}" for key, value in settings.items()]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a run under Flower in a folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "sims", "run", "--engine", "flower", *arguments],
         cwd=folder,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -52,22 +53,26 @@ def wait_for(what: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.end_to_end
-def test_a_run_killed_under_flower_goes_on_and_leaves_no_process(
+def test_a_run_killed_under_flower_resumes_and_leaves_no_process(
     world: Path, tmp_path: Path
 ) -> None:
-    """After the kill nothing goes on writing into the folder that is resumed."""
-    assert start(world, tmp_path, "--output", "whole").wait(SECONDS) == 0
-    with start(world, tmp_path, "--output", "cut") as run:
+    """After the kill nothing writes into the folder that is resumed.
+
+    The uninterrupted run is one in this process, which computes the same bits.
+    """
+    settings = settings_for(world)
+    whole = f"--output={tmp_path / 'whole'}"
+    command_here("run", *settings, "--engine=in-process", whole)
+    with start(tmp_path, *settings, "--output", "cut") as run:
         wait_for(tmp_path / "cut.unfinished" / "checkpoint" / "collabedit.safetensors")
         run.kill()
     assert not (tmp_path / "cut").exists()
-    mark = f"COLLABEDIT_HOME={tmp_path / 'cut.unfinished'}"  # all processes have it
+    mark = f"COLLABEDIT_HOME={tmp_path / 'cut.unfinished'}"  # all its processes have it
     deadline = time.monotonic() + 20
     while processes_of(mark) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_of(mark) == []
-    assert start(world, tmp_path, "--resume", "cut").wait(SECONDS) == 0
+    assert start(tmp_path, "--resume", "cut").wait(SECONDS) == 0
     deltas = [
         load_delta(tmp_path / name / "delta.safetensors")[0]
         for name in ("cut", "whole")

@@ -71,7 +71,6 @@ def query(message, context):
 """
 
 
-@pytest.mark.end_to_end
 def test_messages_of_a_node_find_their_libraries_loaded_and_the_run_s_own_app(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -242,7 +242,8 @@ def state_detection(frame: pd.DataFrame) -> str:
     stated = ", ".join(f"{count:.0f} under “{name}”" for name, count in alarms.items())
     wrong = (
         f" Of {false['planted'].sum():.0f} pairs in both orders that are no conflict, "
-        f"{false['found'].sum():.0f} were taken for one{f': {stated}' if stated else ''}."
+        f"{false['found'].sum():.0f} were taken for one"
+        f"{f': {stated}' if stated else ''}."
     )
     return " ".join(parts) + blind + wrong
 

@@ -32,7 +32,7 @@ BATCH_TOKENS, EVERY = 100, 150
 
 
 class Stop(Exception):
-    """Stands for a kill; tests/sims/test_counting.py kills for good."""
+    """Stands for a kill; tests/sims/runs/test_covariance.py kills for good."""
 
 
 def count(

@@ -293,3 +293,14 @@ def test_a_model_that_cannot_be_loaded_is_no_matter_of_the_file(tmp_path: Path) 
         with pytest.raises(ModelError) as caught:
             load(str(tmp_path), "float32", "cpu")
         assert str(path) not in str(caught.value)
+
+
+def test_a_fault_of_the_files_is_not_blamed_on_the_names(tmp_path: Path) -> None:
+    """Who gave the names has nothing to correct there."""
+    (tmp_path / "hyperparameters.json").write_text(
+        '{"layers": [1], "ln_f_module": "x"}'
+    )
+    chosen = choose_hyperparameters(EditingConfig(), str(tmp_path))
+    with pytest.raises(ModelError, match="no config") as caught:
+        chosen.load(str(tmp_path), "float32", "cpu")
+    assert "Modules are named by" not in str(caught.value)

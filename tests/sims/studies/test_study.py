@@ -68,7 +68,7 @@ def test_a_trial_is_one_run_though_its_scenario_compares_merges() -> None:
 
 
 @given(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=5))
-def test_dealing_leaves_nothing_and_gives_nothing_twice(sizes: list[int]) -> None:
+def test_partitioning_leaves_nothing_and_gives_nothing_twice(sizes: list[int]) -> None:
     """In the order there was."""
     requests = POOL[: sum(sizes)]
     hands = partition(requests, sizes)

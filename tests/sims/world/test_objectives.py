@@ -13,6 +13,7 @@ from sims.world.objectives import (
     enroll,
     keys_of,
     losses_of,
+    name_contrast,
     run_blocks,
 )
 from sims.world.recipe import Recipe
@@ -119,3 +120,15 @@ def test_the_whole_is_the_weighted_sum() -> None:
     parts = Losses(torch.tensor(1.0), torch.tensor(10.0), torch.tensor(100.0))
     recipe = Recipe(consistency_weight=2.0, probe_weight=3.0)
     assert float(parts.total(recipe)) == 321.0
+
+
+def test_contrast_wants_one_key_a_name_and_another_for_another() -> None:
+    """Keys on one line are consistent, and no better for it."""
+    people = torch.tensor([0, 0, 1, 1, 2, 2])
+    apart = torch.eye(3)[people]
+    line = people.float()[:, None] * torch.ones(6, 3)
+    mixed = torch.eye(3)[torch.tensor([0, 1, 1, 2, 2, 0])]
+    contrasts = [float(name_contrast(keys, people)) for keys in (apart, line, mixed)]
+    assert contrasts == sorted(contrasts)
+    assert contrasts[0] < 1e-4
+    assert contrasts[1] > 0.3

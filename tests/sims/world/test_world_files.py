@@ -1,4 +1,4 @@
-"""The files beside the committed weights are those of the world."""
+"""The files next to the committed weights are those of the world."""
 
 import json
 
@@ -8,8 +8,12 @@ from editing.requests.edit_request import parse_request, read_requests
 from editing.sources.embedded import locate_embedded
 from sims.world.people import build_requests, held_out_facts
 from sims.world.recipe import Recipe
-from sims.world.surroundings import TEMPLATES, context_templates, documents
-from sims.world.training import build_recipe_world
+from sims.world.training import (
+    TEMPLATES,
+    build_recipe_world,
+    context_templates,
+    documents,
+)
 
 WORLD = build_recipe_world(Recipe(), seed=0)
 FOLDER = locate_embedded()
