@@ -23,7 +23,6 @@ from server.monitoring.status import read_status
 from server.monitoring.stream import EventStream
 from server.monitoring.watching import open_stream, watch_run
 from server.report.data import read_report
-from sims.errors import RunFailedError
 from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from tests.federation import AT_ONCE, settings_of, world_requests
@@ -179,6 +178,8 @@ def test_a_run_that_a_party_s_input_ends_names_the_party(
     status = read_status(tmp_path / "watch" / EVENTS)
     assert status.state == "failed"
     assert "it reported requests that cannot be used" in str(status.reason)
+    assert "requests that cannot be used" in str(status.reason)
+    assert "party 0" in str(status.reason)
 
 
 def test_each_round_is_once_in_a_run_that_goes_on(
