@@ -100,7 +100,7 @@ def measure(parties: int, edits: int, encoding: Encoding, order: str) -> None:
     ]
     for arrival in exchange(grid, messages, timeout=3600.0):
         assert arrival.reply is not None
-        aggregation.add(arrival.reply)
+        aggregation.add(aggregation.decode(arrival.reply))
     assert aggregation.pooled(LAYER).count == parties * edits
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     say(json.dumps({"peak": peak, "sent": grid.sent}))

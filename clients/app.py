@@ -26,7 +26,7 @@ from clients.resolutions import (
     check_resolutions,
     find_key,
 )
-from clients.round_requests import hold_requests
+from clients.round_requests import validate_unchanged
 from clients.round_targets import (
     RoundTargets,
     choose_edits,
@@ -36,7 +36,7 @@ from clients.round_targets import (
     summarise_targets,
 )
 from clients.selection import Asked, asked_in, asked_until, group_by_party
-from clients.settings import ClientConfig, read_client_config
+from clients.settings import ClientConfig, name_of_node, read_client_config
 from clients.storage import PrivateFolder
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
@@ -75,7 +75,7 @@ Priors = Mapping[int, Float[Tensor, "d_in d_in"]]
 def keep_private(
     message: Message, context: Context, call_next: Callable[[Message, Context], Message]
 ) -> Message:
-    """Answer a failure with its class alone; the details stay in this node's log.
+    """Answer a failure with its class and the party's name; the log has the details.
 
     Flower would send an exception's text to the server, with paths and prompts in it.
     For a client that exits it would send nothing, and its node would wait for ever.
@@ -85,7 +85,9 @@ def keep_private(
     except (Exception, SystemExit) as error:
         kind = message.metadata.message_type
         logger.error("%s failed: %s", kind, error, exc_info=error)
-        return Message(write_failure(classify(error)), reply_to=message)
+        shared = "party" in message.content.config_records  # its node has many parties
+        name = "" if shared else name_of_node(context)
+        return Message(write_failure(classify(error), name), reply_to=message)
 
 
 app = ClientApp(mods=[keep_private])
@@ -121,7 +123,7 @@ def send_tokens(message: Message, context: Context) -> Message:
     config, _, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
     asked = asked_in(config, job.round, pooled=job.pooled)
-    hold_requests(folder, config, job, asked, message.metadata.message_type)
+    validate_unchanged(folder, config, job, asked, message.metadata.message_type)
     key = find_key(config, folder)
     return Message(write_tokens(blind_requests(asked, key)), reply_to=message)
 
@@ -236,7 +238,7 @@ def evaluate(message: Message, context: Context) -> Message:
     updates = find_updates(message, folder.updates)
     asked = asked_until(config, job.round, pooled=job.pooled)
     new = [each for each in asked if each.round == job.round]
-    hold_requests(folder, config, job, new, message.metadata.message_type)
+    validate_unchanged(folder, config, job, new, message.metadata.message_type)
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
     before = predict_locality(model, [each.request for each in asked])
@@ -307,7 +309,7 @@ def choose(
 ) -> tuple[list[Asked], list[Asked]]:
     """Return the round's requests, and those that the resolutions keep."""
     asked = asked_in(config, job.round, pooled=job.pooled)
-    hold_requests(folder, config, job, asked, message.metadata.message_type)
+    validate_unchanged(folder, config, job, asked, message.metadata.message_type)
     if resolutions := read_resolutions(message.content):
         so_far = asked_until(config, job.round, pooled=job.pooled)
         check_resolutions(so_far, resolutions, find_key(config, folder))

@@ -32,13 +32,13 @@ class ChangedRequestsError(RequestError):
 def requests_of_round(
     config: ClientConfig, number: int, *, pooled: bool
 ) -> dict[int, list[EditRequest]]:
-    """New requests of a round by party: this one's, or everybody's if it is the pool.
+    """Return new requests of a round by party: this one's, or under `global` all.
 
     A simulated node beyond the number of parties has none.
 
     Raises:
         InputError: If a pool is asked for where each party has a file of its own, or
-            the node was told neither its file nor its place.
+            the node has neither a file of requests nor a number.
     """
     if config.own_requests is not None:
         if pooled:

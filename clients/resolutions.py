@@ -1,4 +1,4 @@
-"""Requests of several parties that meet: tokens out, resolutions in."""
+"""Duplicate and conflicting requests at a party: tokens out, resolutions in."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from strategies.conflicts.records import Resolution, TokenEntry
 
 
 def find_key(config: ClientConfig, folder: PrivateFolder) -> bytes:
-    """Read the key that the parties have in common and the server does not.
+    """Read the key that the parties share and the server lacks.
 
-    The parties of a simulation have one home, and the first of them makes it there.
+    In a simulation the first party makes it, next to the folders of its runs.
 
     Raises:
         InputError: If a party with requests of its own was not given the key.
@@ -48,27 +48,27 @@ def blind_requests(asked: Sequence[Asked], key: bytes) -> list[TokenEntry]:
 def apply_resolutions(
     asked: Sequence[Asked], resolutions: Sequence[Resolution]
 ) -> list[Asked]:
-    """Leave out of a round what the server rules out."""
+    """Return the requests of a round that the resolutions keep."""
     dropped = {
         (each.round, each.party, each.place) for each in resolutions if not each.kept
     }
-    return [each for each in asked if whose(each) not in dropped]
+    return [each for each in asked if place_of(each) not in dropped]
 
 
 def check_resolutions(
     asked: Sequence[Asked], resolutions: Sequence[Resolution], key: bytes
 ) -> None:
-    """Hold each resolution to the request that it is about.
+    """Validate that each resolution is about a request of this node.
 
     Args:
         asked: The requests of all rounds so far.
-        resolutions: What the server says of some of them.
+        resolutions: The server's, of some of them.
         key: The parties' own.
 
     Raises:
         InputError: If the request is not here, or its token is another.
     """
-    by_place = {whose(each): each.request for each in asked}
+    by_place = {place_of(each): each.request for each in asked}
     for resolution in resolutions:
         own = by_place.get((resolution.round, resolution.party, resolution.place))
         if own is None or blind(own, key).fact != resolution.fact:
@@ -80,6 +80,6 @@ def check_resolutions(
             )
 
 
-def whose(asked: Asked) -> tuple[int, int, int]:
-    """Round, party and place, by which a resolution names a request."""
+def place_of(asked: Asked) -> tuple[int, int, int]:
+    """Return round, party and place, by which a resolution names a request."""
     return asked.round, asked.party, asked.place

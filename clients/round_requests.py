@@ -1,8 +1,8 @@
-"""The requests of a round stay what they are from its first exchange to its last.
+"""Validation that the requests of a round do not change between its exchanges.
 
-A party's own file may be written while a round is under way. Its targets would then be
-of other requests than its statistics or its cases, so a digest of them is kept from the
-round's first exchange on, beside the targets. It never leaves the node.
+A party's own file may be written during a round. Its targets would then be of other
+requests than its statistics or its cases, so a digest of them is kept from the round's
+first exchange on, next to the targets. It never leaves the node.
 """
 
 import hashlib
@@ -16,27 +16,27 @@ from clients.storage import PrivateFolder
 from strategies.wire.messages import Job, Phase
 
 
-def hold_requests(
+def validate_unchanged(
     folder: PrivateFolder,
     config: ClientConfig,
     job: Job,
     asked: Sequence[Asked],
     phase: str,
 ) -> None:
-    """Keep a digest of a round's requests, or hold them to the one that is kept.
+    """Keep a digest of a round's requests, or validate them against the kept one.
 
-    A round may be run again, with a file that was put right: its first exchange, that
-    of tokens if they are compared and of targets otherwise, keeps a new one.
+    A round may be run again with a corrected file, so its first exchange keeps a new
+    digest: that of tokens if they are compared, of targets otherwise.
 
     Args:
-        folder: The run's own.
+        folder: The run's private folder.
         config: Names the file.
         job: Says which round.
         asked: All requests of the round.
         phase: What the message asks for.
 
     Raises:
-        ChangedRequestsError: If they are other ones than the round began with.
+        ChangedRequestsError: If they are not those that the round began with.
     """
     found = digest_requests(asked)
     first = Phase.TOKENS if config.parties.compares_tokens else Phase.TARGETS
@@ -46,15 +46,15 @@ def hold_requests(
     elif kept not in {None, found}:
         source = config.own_requests or config.requests.source
         raise ChangedRequestsError(
-            f"{source}: was changed while round {job.round} was under way, so that its "
+            f"{source}: was changed while round {job.round} was running, so its "
             f"{len(asked)} request(s) of the round are not those that the round began "
-            "with. This round goes on without them; leave the file alone, and the next "
-            "round takes what it then holds."
+            "with. This round goes on without them. Do not change the file during a "
+            "round; the next round reads it again."
         )
 
 
 def digest_requests(asked: Sequence[Asked]) -> str:
-    """SHA-256 of all fields of requests, in their order."""
+    """Return the SHA-256 of all fields of requests, in their order."""
     fields = [
         [each.party, each.place, each.request.model_dump(mode="json")] for each in asked
     ]

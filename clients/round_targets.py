@@ -7,8 +7,7 @@ from operator import itemgetter
 from clients.selection import Asked, Group
 from clients.storage import Distances
 from clients.target_cache import TargetCache, name_targets
-from editing.evaluation.metrics import MetricSums
-from editing.memit.residuals import read_hidden
+from editing.hyperparameters.config import BATCH_SIZE
 from editing.memit.targets import Targets, compute_targets, concatenate_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
@@ -61,7 +60,7 @@ def find_targets(
     groups: Sequence[Group],
     job: Job,
     cache: TargetCache,
-    batch_size: int = 128,
+    batch_size: int = BATCH_SIZE,
 ) -> list[RoundTargets]:
     """Take targets from the cache and compute the others, each party's together.
 
@@ -89,7 +88,7 @@ def kept_targets(
     groups: Sequence[Group],
     job: Job,
     cache: TargetCache,
-    batch_size: int = 128,
+    batch_size: int = BATCH_SIZE,
 ) -> list[RoundTargets]:
     """Take targets from the cache; see `find_targets` for arguments.
 
@@ -153,66 +152,6 @@ def distances_of(found: Sequence[RoundTargets]) -> Distances:
         for each in found
         for asked, distance in each.distances
     }
-
-
-def diagnose_targets(
-    found: Sequence[RoundTargets], skip_known: float | None
-) -> MetricSums:
-    """Sum the diagnosis of the target search over the requests that are edited.
-
-    The metrics are ``target_loss``, ``target_probability``, ``target_stopped`` and
-    ``target_clamped``, see `editing.memit.targets.Targets`; a flag counts as 0 or 1.
-    """
-    total = MetricSums()
-    for each in found:
-        rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
-        targets = each.targets.map(itemgetter(rows))
-        sums = {
-            "target_loss": targets.loss,
-            "target_probability": targets.probability,
-            "target_stopped": targets.stopped,
-            "target_clamped": targets.clamped,
-        }
-        if rows:
-            total += MetricSums(
-                {name: float(values.double().sum()) for name, values in sums.items()},
-                dict.fromkeys(sums, len(rows)),
-            )
-    return total
-
-
-def measure_residual_left(
-    model: EditableModel,
-    found: Sequence[RoundTargets],
-    layer: int,
-    skip_known: float | None,
-) -> MetricSums:
-    """Sum ``residual_left``, ``‖z − h_after‖ / ‖z − h‖``, over the edited requests.
-
-    A request whose target is the hidden state itself has nothing left and is left out.
-
-    Args:
-        model: The model with the round's merged delta.
-        found: The round's targets.
-        layer: The last edited layer.
-        skip_known: As in `RoundTargets.unknown`.
-    """
-    requests, chosen = [], []
-    for each in found:
-        rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
-        requests += [each.group.requests[row] for row in rows]
-        chosen.append(each.targets.map(itemgetter(rows)))
-    if not requests:
-        return MetricSums()
-    targets = concatenate_targets(chosen)
-    after = read_hidden(model, requests, layer).cpu()
-    before = targets.shift.double().norm(dim=1)
-    left = (targets.states - after).norm(dim=1)[before > 0] / before[before > 0]
-    if len(left) == 0:
-        return MetricSums()
-    return MetricSums(
-        {"residual_left": float(left.sum())}, {"residual_left": len(left)}
-    )
 
 
 def _compute(

@@ -1,12 +1,12 @@
 """The settings of a client: the run's, and over them those of its node."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
 from flwr.app import Context
-from pydantic import PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from clients.target_cache import cache_folder
 from editing.base.errors import InputError
@@ -23,16 +23,11 @@ from strategies.scenario import (
 )
 from strategies.wire.handshakes import PartyName
 
-NODE_KEYS = {
-    "party": "partition-id",
-    "own-requests": "requests-path",
-    "own-text": "text-path",
-    "key": "key-path",
-}
-"""Keys of the node config that are not called as the settings are."""
-
 Kept = Literal["results", "all", "nothing"]
 """What stays of a run's private folder."""
+
+
+Config = TypeVar("Config", bound=Settings)
 
 
 class NodeSettingsError(InputError):
@@ -75,26 +70,48 @@ class ClientConfig(Settings):
     keep_private: Kept = "results"
 
 
+class NodeConfig(Settings):
+    """The configuration of one node, which goes over the run's settings.
+
+    Attributes:
+        name: What logs and reports call the party, in at most 64 printable characters.
+        partition_id: The party's number, counted from 0; sums follow this order.
+        num_partitions: Set by Flower's simulation, and not used.
+        model_path: The model's files on this node, instead of `model.path`.
+        device: The device of this node, instead of `model.device`.
+        requests_path: The party's own file of requests.
+        text_path: The party's own texts, for a covariance of all parties' texts.
+        key_path: The file of the key that the parties share and the server lacks.
+        covariance_path: The covariance on this node, instead of `prior.covariance`.
+        target_cache: A folder of targets that runs share; unset, the run keeps them.
+        private_folder: The folder of the runs' private folders.
+        keep_private: What stays of a run's private folder when it ends: the party's own
+            ``results``, or ``all``, or ``nothing``.
+    """
+
+    name: PartyName = ""
+    partition_id: Annotated[int, Field(ge=-1)] = -1
+    num_partitions: int | None = None
+    model_path: str | None = None
+    device: str | None = None
+    requests_path: Path | None = None
+    text_path: Path | None = None
+    key_path: Path | None = None
+    covariance_path: str | None = None
+    target_cache: Path | None = None
+    private_folder: Path | None = None
+    keep_private: Kept = "results"
+
+
 def read_client_config(context: Context) -> ClientConfig:
     """Read Flower's run settings, and over them the node's own.
 
-    A node may set ``name``, ``model-path``, ``device``, ``requests-path``,
-    ``text-path``, ``key-path``, ``covariance-path``, ``target-cache`` and
-    ``keep-private``.
-
-    Raises:
-        NodeSettingsError: If a setting is refused.
+    A setting that is refused is a `NodeSettingsError`.
     """
-    nested, node = nest({**context.run_config}), context.node_config
-    model = {**_table(nested.get("model"))}
-    for key, field in (("model-path", "path"), ("device", "device")):
-        if key in node:
-            model[field] = str(node[key])
-    prior = {**_table(nested.get("prior"))}
-    if "covariance-path" in node:
-        prior["covariance"] = str(node["covariance-path"])
-    run = _table(nested.get("run"))
-    shared = cache_folder()
+    nested, node = nest({**context.run_config}), read_node_config(context)
+    model, prior = (_table(nested.get(name)) for name in ("model", "prior"))
+    model |= _given(path=node.model_path, device=node.device)
+    prior |= _given(covariance=node.covariance_path)
     values = {
         "model": model,
         "prior": prior,
@@ -102,22 +119,50 @@ def read_client_config(context: Context) -> ClientConfig:
         "requests": nested.get("requests", {}),
         "parties": nested.get("parties", {}),
         "batch_size": _table(nested.get("editing")).get("batch_size", BATCH_SIZE),
-        "seed": run.get("seed", 0),
-        "party": node.get("partition-id", -1),
-        "name": str(node.get("name", "")),
-        "own_requests": node.get("requests-path"),
-        "own_text": node.get("text-path"),
-        "key": node.get("key-path"),
-        "target_cache": node.get("target-cache", str(shared) if shared else None),
-        "keep_private": node.get("keep-private", "results"),
+        "seed": _table(nested.get("run")).get("seed", 0),
+        "party": node.partition_id,
+        "name": node.name,
+        "own_requests": node.requests_path,
+        "own_text": node.text_path,
+        "key": node.key_path,
+        "target_cache": node.target_cache or cache_folder(),
+        "keep_private": node.keep_private,
     }
+    return _validate(ClientConfig, values)
+
+
+def read_node_config(context: Context) -> NodeConfig:
+    """Read the node's own settings; one that is refused is a `NodeSettingsError`."""
+    given = {key.replace("-", "_"): value for key, value in context.node_config.items()}
+    return _validate(NodeConfig, given)
+
+
+def name_of_node(context: Context) -> str:
+    """Return what a node's party is called; empty if its settings are invalid."""
     try:
-        return ClientConfig.model_validate_json(json.dumps(values))
+        node = read_node_config(context)
+    except NodeSettingsError:
+        return ""
+    numbered = f"party {node.partition_id}" if node.partition_id >= 0 else ""
+    return node.name or numbered
+
+
+def _validate(model: type[Config], values: Mapping[str, object]) -> Config:
+    """Validate settings that came as JSON values.
+
+    Raises:
+        NodeSettingsError: Naming the first setting that is refused.
+    """
+    try:
+        return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        fault = find_faults(error, ClientConfig, SETTINGS)[0]
-        named = replace(fault, key=NODE_KEYS.get(fault.key, fault.key))
-        raise NodeSettingsError(named.sentence) from None
+        fault = find_faults(error, model, SETTINGS)[0]
+        raise NodeSettingsError(fault.sentence) from None
+
+
+def _given(**values: str | None) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _table(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
+    return {**value} if isinstance(value, dict) else {}

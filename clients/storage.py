@@ -32,11 +32,11 @@ class PrivateFolder:
 
     @classmethod
     def of_run(cls, context: Context) -> "PrivateFolder":
-        """The run's folder, under the first of these that is set.
+        """Return the run's folder, under the first of these that is set.
 
         The node's ``private-folder``, the environment's ``COLLABEDIT_HOME``, and
-        ``collabedit`` in Flower's home. It is called by ``run.name``, if the run has
-        one, and else by its number: a run that was stopped and goes on has two numbers.
+        ``collabedit`` in Flower's home. It is named after ``run.name`` or, without
+        one, the run's number: a run that is resumed has two numbers.
         """
         flower = os.environ.get("FLWR_HOME") or str(Path.home() / ".flwr")
         home = os.environ.get("COLLABEDIT_HOME") or str(Path(flower) / "collabedit")
@@ -45,21 +45,21 @@ class PrivateFolder:
         return cls(Path(str(chosen)) / _plain(name))
 
     def targets(self, shared: Path | None = None) -> TargetCache:
-        """Where targets are kept: with the run, and where runs share a folder of them.
+        """Return the cache of targets: with the run, and in a folder that runs share.
 
-        So whoever clears the shared folder stops no run.
+        Clearing the shared folder stops no run.
         """
         self._make()
         second = None if shared is None else TargetCache(shared)
         return TargetCache(self.path / "targets", second)
 
     def keep_distances(self, job: Job, party: int, found: Distances) -> None:
-        """File how far a round's targets lay before its edit, for the case files."""
+        """Keep the distances of a round's targets, for the case files."""
         lines = [[*whose, norm, ratio] for whose, (norm, ratio) in found.items()]
         self._write(self._distances(job, job.round, party), dump_json(lines).encode())
 
     def find_distances(self, job: Job, party: int) -> dict[int, Distances]:
-        """What was filed in the rounds so far, by round."""
+        """Return the distances of the rounds so far, by round."""
         found: dict[int, Distances] = {}
         for number in range(1, job.round + 1):
             file = self.path / self._distances(job, number, party)
@@ -75,39 +75,39 @@ class PrivateFolder:
         asked: Sequence[Asked],
         resolutions: Sequence[Resolution],
     ) -> None:
-        """Tell the party which of its requests met another one, each of them once.
+        """Write the resolutions of the party's duplicate and conflicting requests.
 
-        What was told in this round before is replaced: the round began again without
-        another party, or the run from an earlier round, and requests were ruled on
-        anew. ``resolutions.jsonl`` holds what is told by now.
+        Those of an earlier attempt at this round are replaced: the round started again
+        without another party, or the run resumed after an earlier round.
+        ``resolutions.jsonl`` has those of all rounds so far, each once.
 
         Args:
             job: Says which round it is.
-            party: Whose message it is.
+            party: The party's number.
             asked: The requests of all rounds so far.
-            resolutions: What the server says of them.
+            resolutions: The server's, of some of them.
         """
         lines = [line + "\n" for line in _describe(asked, resolutions)]
-        told = self.path / "resolutions"
+        folder = self.path / "resolutions"
         before = [
             file
-            for file in told.glob(f"round_*/party_{party}.jsonl")
+            for file in folder.glob(f"round_*/party_{party}.jsonl")
             if _place_of(file)[0] >= job.round
         ]
         if not lines and not before:
             return
         self._make()
-        make_private(told)
-        with locked(told / ".lock"):  # nodes of a simulation share the folder
+        make_private(folder)
+        with locked(folder / ".lock"):  # nodes of a simulation share the folder
             for file in before:
                 file.unlink(missing_ok=True)
             if lines:
-                own = told / f"round_{job.round}" / f"party_{party}.jsonl"
+                own = folder / f"round_{job.round}" / f"party_{party}.jsonl"
                 write_private(own, "".join(lines).encode())
-            files = sorted(told.glob("round_*/party_*.jsonl"), key=_place_of)
-            told_by_now = "".join(file.read_text() for file in files)
-            # Under `global`, one party is told of all.
-            whole = "".join(dict.fromkeys(told_by_now.splitlines(keepends=True)))
+            files = sorted(folder.glob("round_*/party_*.jsonl"), key=_place_of)
+            every = "".join(file.read_text() for file in files)
+            # Under `global`, one party gets those of all.
+            whole = "".join(dict.fromkeys(every.splitlines(keepends=True)))
             write_private(self.path / "resolutions.jsonl", whole.encode())
 
     def keep_cases(
@@ -120,15 +120,15 @@ class PrivateFolder:
 
     @property
     def updates(self) -> Path:
-        """Where the updates are kept that the model carries."""
+        """The folder of the updates that the model carries."""
         return self.path / "updates"
 
     def keep_digest(self, job: Job, party: int, digest: str) -> None:
-        """Note which requests the round began with."""
+        """Keep the digest of the requests that the round began with."""
         self._write(self._digest(job, party), digest.encode())
 
     def find_digest(self, job: Job, party: int) -> str | None:
-        """What the round began with, if this node was there."""
+        """Return the digest of those requests, if there is one."""
         file = self.path / self._digest(job, party)
         return file.read_text() if file.is_file() else None
 

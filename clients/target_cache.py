@@ -86,12 +86,12 @@ class TargetCache:
         try:
             with safe_open(self._file(name), framework="pt") as file:
                 targets = Targets(*(file.get_tensor(each) for each in _FIELDS))
-                told = file.metadata()["sum"]
+                stored = file.metadata()["sum"]
         except (OSError, SafetensorError, TypeError, KeyError, RuntimeError):
             # The library opens a file twice, and torch raises the last of these if
             # another process has removed it in between.
             return None
-        return targets if told == _check_sum(targets) else None
+        return targets if stored == _check_sum(targets) else None
 
     def _write(self, name: str, targets: Targets) -> None:
         data = save(_tensors_of(targets), {"sum": _check_sum(targets)})
@@ -118,7 +118,10 @@ def name_targets(
     Prompts for evaluation are left out, and so are schedule, merge and encoding.
     """
     parts = {
-        "requests": [[each.prompt, each.subject, each.target_new] for each in requests],
+        "requests": [
+            [each.prompt, each.subject, each.target_new, each.target_space]
+            for each in requests
+        ],
         "parameters": job.plan.parameters.model_dump(mode="json"),
         "templates": job.plan.templates,
         "model": job.identity.model_dump(mode="json"),

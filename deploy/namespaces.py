@@ -7,7 +7,7 @@ name and with node authentication, and the operator works on the SuperLink's hos
 
     sudo .venv/bin/python -m deploy.namespaces --nodes 2
 
-It needs root and the program ``ip`` (Linux's iproute2), and leaves nothing behind.
+It needs root and the program ``ip`` (Linux's iproute2), and removes all that it made.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from sims.processes.federation import (
     clean_environment,
     describe_keeper,
     make_place,
+    party_name,
 )
 from sims.processes.programs import Program
 from sims.processes.superlink import (
@@ -173,18 +174,19 @@ def node_programs(
     """Describe the SuperNode of one party, and what forks its client processes."""
     environment = clean_environment()
     place = make_place(folder / f"node_{number}", environment)
-    told = place.folder / "node.toml"
+    settings = place.folder / "node.toml"
     config: dict[str, FlatValue] = {
+        "name": party_name(number),
         "partition-id": number,
         "requests-path": str(requests),
         "model-path": str(MODEL),
     }
-    told.write_text(write_toml(config), encoding="utf-8")
+    settings.write_text(write_toml(config), encoding="utf-8")
     command = [executable("flower-supernode"), "--superlink", f"{SERVER}:{PORT}"]
     command += ["--root-certificates", str(made.authority)]
     command += ["--auth-supernode-private-key", str(made.node_key(number))]
     command += ["--isolation", "process", "--host", "127.0.0.1", "--port", str(PORT)]
-    command += ["--node-config", str(told)]
+    command += ["--node-config", str(settings)]
     node = place.program(f"node {number}", host.command(command))
     keeper = describe_keeper(folder, number, PORT, environment)
     return [node, replace(keeper, command=host.command(keeper.command))]
@@ -228,7 +230,7 @@ def federate(folder: Path, nodes: int, output: Path, settings: Sequence[str]) ->
 
     Args:
         folder: For all that is written on the way.
-        nodes: How many hosts beside the SuperLink's.
+        nodes: How many hosts apart from the SuperLink's.
         output: The folder to make for the results.
         settings: What is put over the scenario, as ``table.key=value``.
 

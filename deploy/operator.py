@@ -54,7 +54,8 @@ def register(link: SuperLink, key: Path) -> bool:
     Raises:
         RunFailedError: If the SuperLink refuses it.
     """
-    named = ["--name", key.stem.replace("_", "-"), "--format", "json"]
+    name = key.stem.replace("node_", "party-")
+    named = ["--name", name, "--format", "json"]
     command = ["supernode", "register", str(key), link.connection, *named]
     try:
         link.call(command)
@@ -96,7 +97,7 @@ def wait_for_nodes(link: SuperLink, count: int, seconds: float) -> None:
 def run(link: SuperLink, scenario: Path, settings: Sequence[str]) -> None:
     """Run a scenario to its end; its log goes to standard error.
 
-    It is an error if the run ended without a result, which `flwr run` would not tell.
+    It is an error if the run ended without a result, which `flwr run` does not report.
 
     Args:
         link: Where to run it.

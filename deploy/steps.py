@@ -31,7 +31,7 @@ def hand_out_credentials(volumes: Path, nodes: int, hosts: Sequence[str]) -> Non
 
     Further nodes get keys of their own later; nothing that is there is made again. A
     node's key that is there stays, for its party may have put it there, and what others
-    are told of the node is the public half of that.
+    receive of the node is the public half of that.
 
     Args:
         volumes: Holds a folder for each program.

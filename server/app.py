@@ -31,7 +31,7 @@ from server.report.diagnosis import diagnose, relative_norms
 from server.report.tables import list_warnings
 from server.report.writing import write_report
 from server.shared_nodes import seat_parties
-from strategies.methods import GLOBAL, Method, known_methods, read_method
+from strategies.methods import GLOBAL, Method, read_method
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
 
@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 FORGET_SECONDS = 60.0
 """How long parties are waited for once the run is over."""
+
+LOADING, WRITING = "loading the model", "writing the report"
+"""Phases in which no party takes part."""
 
 app = ServerApp()
 
@@ -78,6 +81,7 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     folder = choose_folder(config)
     with create_output_folder(folder) as draft:
         watch_run(stream, config, folder)
+        stream.report_progress(LOADING, 0, 1)
         seats = cache(partial(seat_parties, grid, config.parties.count))
         preparation = prepare(
             config,
@@ -87,11 +91,14 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
                 config,
                 StreamCallbacks(stream, FEDERATED),
             ),
+            on_model=lambda: stream.report_progress(LOADING, 1, 1),
         )
         checkpoints = checkpoints_of(config, preparation)
         job = MergeJob(seats(), config, preparation, stream, checkpoints)
         outcomes = run_methods(job, choose_methods(config))
+        stream.report_progress(WRITING, 0, 1)
         write_outcomes(config, preparation, outcomes, draft)
+        stream.report_progress(WRITING, 1, 1)
     settle(config, checkpoints, outcomes, folder)
     return folder
 
@@ -152,14 +159,21 @@ def forget_run(grid: Grid) -> None:
 
 
 def choose_methods(config: RunConfig) -> list[Method]:
-    """The method that is named; to compare, all that the tree knows."""
-    own = config.merge
-    if not config.run.compare:
-        return [own.build()]
-    return [
-        own.build() if name == own.name else read_method(name)
-        for name in known_methods()
-    ]
+    """The method that is named; to compare, all that `RunConfig.compared` lists.
+
+    Raises:
+        InputError: If two methods have one name, and so one folder of results.
+    """
+    own, names = config.merge, config.compared
+    methods = [own.build() if name == own.name else read_method(name) for name in names]
+    called = [method.name for method in methods]
+    for number, name in enumerate(called):
+        if name in called[:number]:
+            raise InputError(
+                f"two of the merges {', '.join(names)} have the name {name!r}; give "
+                "the class from outside the tree its own name, or leave one out"
+            )
+    return methods
 
 
 def choose_folder(config: RunConfig) -> Path:

@@ -18,6 +18,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -29,7 +30,13 @@ from editing.files.text import read_text
 from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF
-from strategies.methods import Method, read_method
+from strategies.methods import (
+    GLOBAL,
+    Method,
+    check_method,
+    known_methods,
+    read_method,
+)
 from strategies.scenario import (
     COMPUTE,
     FEDERATED,
@@ -91,6 +98,11 @@ class MergeChoice(Settings):
         named = {key: value for key, value in table.items() if key == "name"}
         return {**named, "settings": own}
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the name says it all, so that no class need be loaded to check it."""
+        return self.name in known_methods() and not self.settings
+
     def build(self) -> Method:
         """Make the method that is named here; an unknown name is an `InputError`."""
         method = read_method({"name": self.name, **self.settings})
@@ -108,8 +120,9 @@ class ScheduleConfig(Settings):
         min_parties: A round stops the run if fewer parties than this remain.
         encoding: How statistics travel.
         timeout: Seconds to wait for the replies of one exchange.
-        compare: Whether to run every merge, and ``global``, on the same requests and
-            targets.
+        compare: Whether to run several merges on the same requests and targets.
+        merges: Which merges `compare` runs, by name or import path. If empty, every
+            merge of the tree, the one of the table ``merge``, and ``global``.
         name: What parties call their folders of the run, so that a run that goes on
             finds them; Flower's number of the run if unset.
         max_key_ratio: A party is refused whose keys are longer than so many times those
@@ -132,10 +145,28 @@ class ScheduleConfig(Settings):
     encoding: Literal["factors", "dense"] = "factors"
     timeout: Positive = 3600.0
     compare: bool = False
+    merges: tuple[str, ...] = ()
     name: str | None = None
     max_key_ratio: Positive = 100.0
     max_residual_ratio: Positive = 1000.0
     max_residual_norm: Positive | None = None
+
+    @field_validator("merges")
+    @classmethod
+    def check_merges(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse a merge that is named twice or unknown.
+
+        Raises:
+            ValueError: Naming the first such merge.
+        """
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise ValueError(f"{name!r} is named twice; name each merge once")
+            try:
+                check_method(name)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return names
 
 
 class OutputConfig(Settings):
@@ -171,6 +202,19 @@ class RunConfig(Settings):
     run: ScheduleConfig = ScheduleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The names of the merges that the run compares, or of its only one.
+
+        `merge` counts as well where no list is given: a merge from outside the tree
+        can be named nowhere else.
+        """
+        if not self.run.compare:
+            return (self.merge.name,)
+        known = dict.fromkeys([*known_methods(), self.merge.name])
+        # `global` comes last: the targets are computed by then, at all parties at once.
+        return self.run.merges or tuple(sorted(known, key=lambda name: name == GLOBAL))
 
 
 def default_run_config() -> dict[str, FlatValue]:
@@ -235,15 +279,36 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
             f"{origin('')}: dates and times are no settings; write a text, a number, "
             "true or false, or a list of them"
         ) from None
+    check_merges(config, origin)
+    return config
+
+
+def check_merges(config: RunConfig, origin: Callable[[str], str]) -> None:
+    """Validate the chosen merge with its settings, and load those from outside.
+
+    A known merge without settings is not loaded: that takes as long as torch does.
+
+    Raises:
+        ConfigurationError: If a merge is unknown, or a setting of it is wrong.
+    """
     try:
-        config.merge.build()
+        check_method(config.merge.name)
+        if not config.merge.is_plain:
+            config.merge.build()
     except ValidationError as error:
         chosen = type(read_method(config.merge.name).merge)
         faults = find_faults(error, chosen, SETTINGS, within="merge")
         raise ConfigurationError(explain_all(faults, origin)) from None
     except InputError as error:
         raise ConfigurationError(f"{origin('merge.name')}: {error}") from None
-    return config
+    for name in config.run.merges:
+        try:
+            if MergeChoice(name=name).is_plain or name == config.merge.name:
+                continue
+            read_method(name)
+        except (InputError, ValidationError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigurationError(f"{origin('run.merges')}: {reason}") from None
 
 
 def read_tables(path: Path) -> Table:

@@ -10,7 +10,7 @@ from editing.algebra.deltas import Delta, applied
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
-from editing.evaluation.metrics import MetricSums
+from editing.evaluation.metrics import DIAGNOSIS, KINDS, MetricSums
 from editing.files.text import parse_json, read_text
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_continuation
@@ -19,7 +19,11 @@ from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
 from strategies.wire.metrics import EvaluationSums
 
-MEASURED = frozenset(RoundMetrics.model_fields)
+MEASURED = frozenset(
+    {"score"}
+    | {f"{kind}_{measure}" for kind in KINDS for measure in ("success", "acc", "diff")}
+    | set(DIAGNOSIS)
+)
 """The metrics with a field of their own in a report; others are groups."""
 
 

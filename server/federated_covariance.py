@@ -19,7 +19,7 @@ from editing.files.atomic import write_whole
 from editing.hyperparameters.config import Plan
 from editing.models.loading import EditableModel
 from editing.models.typical_norms import measure_norms
-from editing.sources.embedded import EMBEDDED, file_beside, resolve_model
+from editing.sources.embedded import EMBEDDED, file_in_model, resolve_model
 from server.checkpoints import differences
 from server.config import RunConfig
 from server.inputs import digest_file, digest_source
@@ -157,7 +157,7 @@ def digest_text(text: str, model_path: str) -> str | None:
     None if nothing of it can be read here.
     """
     if text == EMBEDDED:
-        file = file_beside(model_path, "text.txt")
+        file = file_in_model(model_path, "text.txt")
         return digest_file(file) if file else None
     return digest_source(split_name(text)[0])
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from editing.requests.records import hub_revision, saved_dataset
-from editing.sources.embedded import EMBEDDED, HUB, file_beside
+from editing.sources.embedded import EMBEDDED, HUB, file_in_model
 from strategies.scenario import RequestsConfig
 
 
@@ -14,8 +14,8 @@ def digest_inputs(requests: RequestsConfig, model_path: str) -> dict[str, str]:
     Of requests at the hub, the commit they are read from.
     """
     source, templates = requests.source, requests.templates
-    embedded = file_beside(model_path, "requests.json")
-    held_out = file_beside(model_path, "held_out.json")
+    embedded = file_in_model(model_path, "requests.json")
+    held_out = file_in_model(model_path, "held_out.json")
     own = str(embedded or "") if source == EMBEDDED else source
     digests = {
         "requests": digest_source(own) if own else None,

@@ -15,7 +15,7 @@ from editing.hyperparameters.config import Plan
 from editing.memit.context_templates import choose_templates
 from editing.models.loading import EditableModel
 from editing.models.typical_norms import TypicalNorms, measure_norms
-from editing.sources.embedded import file_beside, resolve_model
+from editing.sources.embedded import file_in_model, resolve_model
 from server.config import RunConfig, ScheduleConfig
 from server.evaluation import HeldOutFact, read_held_out
 from server.federated_covariance import TextPool, TextShares, pool_texts
@@ -139,6 +139,7 @@ def prepare(
     config: RunConfig,
     on_tokens: Callable[[int], None] | None = None,
     texts: TextPool | None = None,
+    on_model: Callable[[], None] = lambda: None,
 ) -> Preparation:
     """Load and check everything that a run needs, before a client is asked for more.
 
@@ -148,11 +149,13 @@ def prepare(
         config: What the run may set.
         on_tokens: Told the number of tokens that the covariance has counted.
         texts: Asks the parties for theirs; wanted if the covariance is federated.
+        on_model: Called once the model is loaded.
     """
     path = resolve_model(config.model.path)
     chosen = choose_hyperparameters(config.editing, path)
     log(logging.INFO, "Hyperparameters: %s", chosen.origin)
     model = chosen.load(path, config.model.dtype, config.model.device)
+    on_model()
     folder = Path(path) if Path(path).is_dir() else None
     parameters = chosen.fit(model)
     plan = Plan(
@@ -160,7 +163,7 @@ def prepare(
         schedule=config.editing.schedule,
         templates=choose_templates(model, config.editing, folder),
     )
-    facts = file_beside(path, "held_out.json")
+    facts = file_in_model(path, "held_out.json")
     held_out = read_held_out(facts) if facts else ()
     if config.prior.covariance == FEDERATED:
         pooled = pool_texts(texts, model, plan)

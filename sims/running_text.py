@@ -72,6 +72,7 @@ def _with_space(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str
 ) -> str:
     """Put back the space that SentencePiece tokenizers drop from a text's beginning."""
+    text = text.replace("\u2581", " ")
     piece = tokenizer.convert_ids_to_tokens(ids[0])
     spaced = isinstance(piece, str) and piece.startswith(("\u2581", "\u0120"))
     return f" {text}" if spaced and not text.startswith(" ") else text

@@ -152,14 +152,14 @@ def split_source(order: SplitOrder, output: Path, tokens_of: str | None = None) 
         zip(*(shares.in_round(1 + n) for n in range(order.rounds)), strict=True)
     )
     summary = summarise(order, shares, per_party)
-    with create_output_folder(output.absolute()) as beside:
-        beside.chmod(0o700)
+    with create_output_folder(output.absolute()) as draft:
+        draft.chmod(0o700)
         for party, own in zip(summary.parties, per_party, strict=True):
             requests = [
                 request for party_requests in own for request in party_requests.requests
             ]
-            write_private(beside / party.file, write_lines(requests))
-        write_private(beside / SUMMARY, summary.model_dump_json(indent=1) + "\n")
+            write_private(draft / party.file, write_lines(requests))
+        write_private(draft / SUMMARY, summary.model_dump_json(indent=1) + "\n")
     show(summary, open_console())
     if tokens_of is not None:
         from sims.running_text import show_tokens

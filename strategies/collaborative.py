@@ -66,14 +66,10 @@ class CollaborativeEditing(Strategy):
     def summary(self) -> None:
         """Log the configuration of the strategy."""
         plan, merge = self.job.plan, self.settings.merge
+        layers, least = list(plan.parameters.layers), self.registry.min_parties
         logger.info("merge %s (%s)", merge.name, merge.paper)
-        logger.info(
-            "schedule %s, layers %s, encoding %s, at least %d parties",
-            plan.schedule,
-            list(plan.parameters.layers),
-            self.job.encoding,
-            self.registry.min_parties,
-        )
+        logger.info("schedule %s, layers %s", plan.schedule, layers)
+        logger.info("encoding %s, at least %d parties", self.job.encoding, least)
 
     def start(
         self,

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from strategies.merges.base import Merge
-from strategies.merges.choice import known_names, read_merge
-from strategies.merges.pooled import CollabEditMerge
+from strategies.merges.choice import check_name, known_names, read_merge
+
+if TYPE_CHECKING:  # a name is read without torch
+    from strategies.merges.base import Merge
 
 GLOBAL = "global"
 """The upper bound: one party holds all requests, and its statistics are solved."""
@@ -22,7 +24,7 @@ class Method:
     """
 
     name: str
-    merge: Merge
+    merge: "Merge"
     pooled: bool = False
 
     def settings(self) -> dict[str, object]:
@@ -38,12 +40,20 @@ def known_methods() -> list[str]:
     return [*known_names(), GLOBAL]
 
 
+def check_method(name: str) -> None:
+    """Refuse a name of no method as an `InputError`, and load no class for it."""
+    if name != GLOBAL:
+        check_name(name)
+
+
 def read_method(choice: str | Mapping[str, object]) -> Method:
     """Read a method from its name, or from a table of its name and settings.
 
     Under `global`, the algebra is that of `CollabEditMerge` for a single party. An
     unknown name is an `InputError`, a wrong setting pydantic's ``ValidationError``.
     """
+    from strategies.merges.pooled import CollabEditMerge
+
     table = dict({"name": choice} if isinstance(choice, str) else choice)
     if table.get("name") == GLOBAL:
         pooling = CollabEditMerge.model_validate({**table, "name": "collabedit"})

@@ -148,7 +148,7 @@ class PartiesConfig(Settings):
 
     @property
     def listed_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Sizes of the rounds that are told apart; the last are those of later ones."""
+        """Sizes of each round that has its own; the last are those of later rounds."""
         given = self.requests_per_round
         if isinstance(given, int):
             return ((given,) * self.count,)
@@ -170,7 +170,7 @@ class PartiesConfig(Settings):
 
     @model_validator(mode="after")
     def check_sizes(self) -> "PartiesConfig":
-        """Hold lists of sizes to the number of parties.
+        """Validate lists of sizes against the number of parties.
 
         Raises:
             ValueError: If a list is of another length or leaves a party empty.
@@ -190,7 +190,7 @@ class PartiesConfig(Settings):
 
     @model_validator(mode="after")
     def check_planted(self) -> "PartiesConfig":
-        """Hold what is planted to the parties and requests there are.
+        """Validate what is planted against the parties and requests.
 
         Raises:
             ValueError: If there is no next party, or more is planted than one has.
@@ -214,7 +214,7 @@ class PartiesConfig(Settings):
 
     @model_validator(mode="after")
     def check_priority(self) -> "PartiesConfig":
-        """Hold the ranking to the parties there are.
+        """Validate the ranking against the parties.
 
         Raises:
             ValueError: If a party is listed twice, or is none, or nobody is ranked.
@@ -263,7 +263,7 @@ class PriorConfig(Settings):
     @field_validator("covariance", mode="before")
     @classmethod
     def check_covariance(cls, given: object) -> object:
-        """Hold it to what a file or several can be named by; a list becomes a tuple.
+        """Validate the names of one file or several; a list becomes a tuple.
 
         Raises:
             ValueError: If it is neither a text nor a list of texts.
@@ -279,7 +279,7 @@ class PriorConfig(Settings):
 
     @model_validator(mode="after")
     def check_text(self) -> "PriorConfig":
-        """Hold a text that is shared out to one that has an end, and take it whole.
+        """Validate that a text of the parties is finite, and is used whole.
 
         Raises:
             ValueError: If it is the model's or the hub's, which are nobody's own, or

@@ -71,7 +71,7 @@ Tamper = Callable[[Message, Message], Message]
 
 
 def make_world(folder: Path) -> Path:
-    """Save the tiny model and what lies beside a model, as the embedded one is laid."""
+    """Save the tiny model and what lies next to a model, as with the embedded one."""
     parameters = PARAMETERS.model_copy(update=QUICK)
     model = tiny_model(dtype=torch.float32)
     model.model.save_pretrained(folder)
@@ -129,7 +129,7 @@ class Federation:
     Attributes:
         flat: The run's settings.
         private: Where parties keep what is theirs.
-        node_configs: What single nodes are told, by party.
+        node_configs: Settings of single nodes, by party.
         tampers: What comes between a party and the server, by party.
         places: Node number of each party; the usual ones if empty.
         messages: All messages in both directions, as they went over the wire.

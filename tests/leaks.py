@@ -21,7 +21,7 @@ RUN = 3
 """As many tokens in a row tell what a text is about."""
 
 NUMBERS = ("<i2", "<i4", "<i8", "<f2", "<f4", "<f8")
-"""How a token's number may be written in an array, beside every other precision."""
+"""How a token's number may be written in an array, among every other precision."""
 
 SEPARATORS = (", ", ",", " ", "\n")
 

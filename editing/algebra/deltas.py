@@ -1,4 +1,4 @@
-"""Lend a model with a delta added, and keep deltas in files."""
+"""Apply deltas to a model for a while, and keep them in files."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ Delta = Mapping[str, Tensor]
 
 
 def stores_transposed(module: nn.Module) -> bool:
-    """Tell a weight's orientation from the module's type, never from its shape.
+    """Return whether a module stores its weight transposed, by its type alone.
 
     ``nn.Linear`` keeps ``d_out × d_in``; transformers' ``Conv1D`` keeps the transpose.
 
@@ -41,7 +41,7 @@ def stores_transposed(module: nn.Module) -> bool:
 
 @contextmanager
 def applied(delta: Delta, model: nn.Module) -> Iterator[nn.Module]:
-    """Add ``delta`` to ``model`` within the block; give it back bit for bit.
+    """Add ``delta`` to ``model`` within the block; restore it bit for bit.
 
     Each update is cast once, to the weight's precision, and added. One of another
     shape than its weight is refused with a `ValueError`, before anything is changed.
@@ -78,7 +78,7 @@ def relative_difference(delta: Delta, reference: Delta) -> float:
 
 
 def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None:
-    """Write a delta in float32, beside its place first, then renamed.
+    """Write a delta in float32, whole or not at all.
 
     Args:
         delta: Updates by parameter name.
@@ -122,7 +122,7 @@ class DeltaFile:
 
 
 def open_delta(path: Path) -> DeltaFile:
-    """Read what a delta file says of itself, and none of its values.
+    """Read the metadata and shapes of a delta file, and none of its values.
 
     Raises:
         ValueError: If the file is missing or no delta file.
@@ -149,7 +149,7 @@ def _value_of(text: str) -> object:
 
 
 def check_shape(name: str, shape: tuple[int, ...], model: nn.Module) -> bool:
-    """Hold an update to the weight that it names.
+    """Check that an update fits the weight that it names.
 
     Returns:
         Whether the module stores the transpose of ``d_out × d_in``.
@@ -177,7 +177,7 @@ def check_shape(name: str, shape: tuple[int, ...], model: nn.Module) -> bool:
 
 
 def stored_way(name: str, update: Tensor, model: nn.Module) -> Tensor:
-    """Turn an update the way round that its module keeps the weight.
+    """Orient an update as its module stores the weight.
 
     A `ValueError` says so if it does not fit the model.
     """

@@ -3,10 +3,10 @@
 ``dense`` sends ``KᵀK`` and ``RᵀK``, which may be added before they are decoded.
 ``factors`` sends ``(QK, QR)`` with a random orthogonal ``Q`` that only the party knows.
 It decodes to the same statistics, because ``(QK)ᵀ(QK) = KᵀK`` and ``(QR)ᵀ(QK) = RᵀK``,
-tells no more than they do, and is smaller: as many rows as the keys' rank, which is at
-most the number of edits, instead of ``d_in``.
+reveals no more than they do, and is smaller: as many rows as the keys' rank, which is
+at most the number of edits, instead of ``d_in``.
 
-Neither hides the statistics themselves: whoever holds a party's gram can test whether a
+Neither hides the statistics themselves: a holder of a party's gram can test whether a
 guessed subject is among its edits.
 """
 
@@ -79,7 +79,7 @@ def decode(
     d_out: int,
     bounds: NormBounds | None = None,
 ) -> LayerStatistics:
-    """Read the statistics of a layer of known width, refusing what cannot be right.
+    """Read the statistics of a layer of known width, and validate them.
 
     Args:
         encoded: As it travelled.

@@ -1,4 +1,4 @@
-"""Digests of weights and settings, by which two copies of a model are told apart."""
+"""Digests of weights and settings, to compare two copies of a model."""
 
 import hashlib
 import json
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 BOOKKEEPING = frozenset(
     {
         *("_name_or_path", "transformers_version", "architectures"),
-        *("dtype", "torch_dtype", "initializer_range"),  # the weights tell
+        *("dtype", "torch_dtype", "initializer_range"),  # the weights show them
         *("use_cache", "return_dict", "output_hidden_states", "output_attentions"),
         *("id2label", "label2id", "problem_type", "task_specific_params"),
         *("bos_token_id", "eos_token_id", "pad_token_id"),
     }
 )
-"""Entries of a model's configuration that change nothing of what it computes."""
+"""Entries of a model's configuration that do not change what it computes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """By what a model is known.
+    """Digests that identify a model.
 
     Attributes:
         weights: SHA-256 of its parameters as loaded, as `fingerprint_model` has it.
-        tokenizer: SHA-256 of how its tokenizer cuts.
+        tokenizer: SHA-256 of how its tokenizer tokenizes.
     """
 
     weights: str
@@ -48,7 +48,7 @@ def fingerprint_model(model: nn.Module, dtype: torch.dtype | None = None) -> str
 
 
 def fingerprint_configuration(configuration: Mapping[str, object]) -> str:
-    """SHA-256 of what a configuration says of how a model computes.
+    """SHA-256 of the entries of a configuration that change what a model computes.
 
     Two models with the same weights differ by it in activations, norms or positions.
 

@@ -39,7 +39,7 @@ MOST_TOKENS = 2**40
 
 @dataclass(frozen=True, slots=True)
 class MomentBounds:
-    """What the mean of ``‖k‖²`` over a text's tokens, ``tr(C₀)``, may be.
+    """Bounds of ``tr(C₀)``, the mean of ``‖k‖²`` over a text's tokens.
 
     Attributes:
         least: Lower bound.
@@ -52,7 +52,7 @@ class MomentBounds:
 
 @dataclass(frozen=True, slots=True)
 class TextMoment:
-    """What one layer's covariance must know of a text.
+    """The second moment of a text at one layer.
 
     Attributes:
         total: Sum of key outer products over all tokens, in float64.
@@ -90,7 +90,7 @@ class TextMoment:
 def write_moment(moment: TextMoment) -> dict[str, Tensor]:
     """Write a moment as one tensor, under the name of its form; `read_moment` reads it.
 
-    The factor is made of the moment and of nothing else, and so tells no more than it
+    The factor depends on the moment alone, and so reveals no more than it
     does. It is chosen if it is smaller, which needs a text of no more tokens than half
     the width of the keys.
     """
@@ -108,7 +108,7 @@ def read_moment(
     single: bool = False,
     bounds: MomentBounds | None = None,
 ) -> TextMoment:
-    """Read a moment of known width, refusing what no text can have.
+    """Read a moment of known width, and validate it.
 
     Args:
         tensors: As `write_moment` gave them.
@@ -155,7 +155,7 @@ def check_mean(moment: TextMoment, bounds: MomentBounds) -> None:
     mean = moment.total.trace().item() / moment.tokens
     if not bounds.least <= mean <= bounds.most:
         raise StatisticsError(
-            f"The second moment tells of keys of norm {max(mean, 0) ** 0.5:.3g} in "
+            f"The second moment implies keys of norm {max(mean, 0) ** 0.5:.3g} in "
             "the root mean square, and of text they are between "
             f"{bounds.least**0.5:.3g} and {bounds.most**0.5:.3g}. Does the party's "
             "model or precision differ? If its text is right, raise "

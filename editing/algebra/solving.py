@@ -20,8 +20,8 @@ def solve_delta(
 ) -> Float[Tensor, "d_out d_in"]:
     """Solve ``delta (prior + gram) = cross`` for the weight delta, in float64.
 
-    A row whose solution is known is solved beside those of the delta. It comes out
-    wrong where a singular system passed the factorisation by rounding.
+    A row whose solution is known is solved together with those of the delta. It comes
+    out wrong where a singular system passed the factorisation by rounding.
 
     Raises:
         IllConditionedError: If ``prior + gram`` is not positive definite to rounding.

@@ -25,7 +25,7 @@ class StatisticsError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class LayerStatistics:
-    """What one layer must know of a batch of edits.
+    """The sufficient statistics of a batch of edits at one layer.
 
     Attributes:
         gram: Sum of key outer products, ``KᵀK``.
@@ -64,7 +64,7 @@ class LayerStatistics:
 
 @dataclass(frozen=True, slots=True)
 class NormBounds:
-    """How long an edit's keys and residuals may be, in the root mean square of a party.
+    """Largest norms of keys and residuals, in the root mean square of a party's edits.
 
     Attributes:
         key: Of ``‖k‖``.
@@ -107,7 +107,7 @@ def check_count(count: int) -> None:
 
 
 def check_matrix(name: str, matrix: Tensor, shape: tuple[int, int]) -> None:
-    """Refuse a matrix of another layer, or one that would spoil every sum.
+    """Refuse a matrix of another layer, or one that would corrupt every sum.
 
     Raises:
         StatisticsError: If the shape differs or an entry is not a finite number.
@@ -163,7 +163,7 @@ def check_semidefinite(
 
 
 def check_norms(statistics: LayerStatistics, bounds: NormBounds) -> None:
-    """Refuse keys or residuals of a length that no honest edit has.
+    """Refuse keys or residuals longer than any valid edit's.
 
     The mean of ``‖k‖²`` is ``tr(KᵀK) / count``. Residuals are known through ``RᵀK``
     alone, of which the inequality of Cauchy and Schwarz bounds each column ``j`` by
@@ -181,7 +181,7 @@ def check_norms(statistics: LayerStatistics, bounds: NormBounds) -> None:
     length = (squares.sum() / statistics.count).sqrt().item()
     if length > bounds.key:
         raise StatisticsError(
-            f"`gram` tells of keys of norm {length:.3g}, and at most {bounds.key:.3g} "
+            f"`gram` implies keys of norm {length:.3g}, and at most {bounds.key:.3g} "
             "is allowed. Does the party's model or precision differ? If its edits are "
             "right, raise `run.max-key-ratio`."
         )
@@ -194,7 +194,7 @@ def check_norms(statistics: LayerStatistics, bounds: NormBounds) -> None:
     if beyond.any():
         least = (columns / scale)[beyond].max().item()
         raise StatisticsError(
-            f"`cross` tells of residuals of norm {least:.3g} or more, and at most "
+            f"`cross` implies residuals of norm {least:.3g} or more, and at most "
             f"{bounds.residual:.3g} is allowed. Is it of the same edits as `gram`? If "
             "they are right, raise `run.max-residual-ratio`."
         )

@@ -1,4 +1,4 @@
-"""Text that somebody else made up, written so that it can do no harm in a log."""
+"""Untrusted text, written so that it is harmless in a log."""
 
 SHOWN = 80
 """Characters that a message shows of it."""
@@ -7,7 +7,7 @@ SHOWN = 80
 def show_foreign(text: str) -> str:
     """Put a text into quotation marks, control characters escaped.
 
-    Of a long one only the beginning is shown, with three points behind it.
+    Only the beginning of a long one is shown, followed by three points.
     """
     shown = repr(text[:SHOWN])
     whole = len(text) <= SHOWN and len(shown) <= SHOWN + 2

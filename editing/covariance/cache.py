@@ -1,4 +1,4 @@
-"""Covariances that are read, or computed once and kept."""
+"""Covariances that are read from files, or estimated once and cached."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from editing.sources.embedded import HUB, SELF
 
 logger = logging.getLogger(__name__)
 
-VERSION = "counted in windows, version 3"
+VERSION = "estimated in windows, version 3"
 """Changes whenever the same text would give other bits."""
 
 
@@ -42,23 +42,23 @@ def find_covariance(
     threads: int | None = None,
     tokens: int | None = None,
 ) -> Covariance:
-    """Read the covariance that is named, or compute it once and keep it.
+    """Read the named covariance, or estimate it once and cache it.
 
-    A computed one is kept in the user's cache folder under a digest of the model, its
-    kind of device, the layers and the very tokens that were read, so that it is found
-    only where it is right; to know them, the text is cut into tokens before the model
-    sees any. Its last bits depend on the number of threads: machines that must have the
-    same ones fix it, and a covariance of a fixed number is kept apart from the others.
+    The cache is a folder of the user's. A covariance is found there by a digest of the
+    model, its kind of device, the layers and the tokens of the text, which is therefore
+    tokenized before the model runs. The last bits depend on the number of threads:
+    machines that must agree fix it, and each fixed number has a covariance of its own.
+    A cache that cannot be written is a warning, given before the text is read.
 
     Args:
-        model: Whose keys are averaged.
-        layers: Those to be edited.
+        model: The model whose keys are averaged.
+        layers: The edited layers.
         named: A file, a folder of published statistics, or a list of MEMIT's files,
             which may be written as JSON; None computes.
         text: See `open_text`.
         model_path: Where the model's own text lies.
-        on_tokens: Told the number of tokens done.
-        threads: How many processor threads compute; None takes those there are.
+        on_tokens: Called with the number of tokens done.
+        threads: How many CPU threads to use; None uses torch's number.
         tokens: Tokens after which to stop; None reads all of a file, and
             `default_tokens` where a text has no end of its own.
     """
@@ -73,7 +73,7 @@ def find_covariance(
         return found
     writable = _check_writable(kept.parent)
     with _limited_to(threads):
-        counted = compute_covariance(
+        estimated = compute_covariance(
             model,
             source.stream(0),
             layers,
@@ -81,7 +81,7 @@ def find_covariance(
             on_batch=on_tokens,
             limit=tokens,
         )
-        found = with_ridge(counted)
+        found = with_ridge(estimated)
     if writable:
         _keep(found, kept)
     _warn_about_ridges(found)
@@ -148,7 +148,7 @@ def _warn_about_ridges(covariance: Covariance) -> None:
 
 
 def digest_covariance(covariance: Covariance, layers: Sequence[int]) -> str:
-    """SHA-256 of the moments of some layers, to the last bit."""
+    """Return the SHA-256 of the moments of some layers, to the last bit."""
     digest = hashlib.sha256()
     for layer in sorted(layers):
         digest.update(f"{layer}:".encode())
@@ -158,7 +158,7 @@ def digest_covariance(covariance: Covariance, layers: Sequence[int]) -> str:
 
 
 def _named_files(setting: str | Sequence[str]) -> list[Path]:
-    """One file or folder, or a list of files, as it is or as JSON.
+    """Return one file or folder, or a list of files, given as it is or as JSON.
 
     Raises:
         InputError: If the list is broken.
@@ -177,7 +177,7 @@ def _named_files(setting: str | Sequence[str]) -> list[Path]:
 
 
 def user_cache() -> Path:
-    """The folder of the user's cache that is ours."""
+    """Return this project's folder in the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "collabedit-flower"
 
@@ -190,8 +190,8 @@ def _digest(
     tokens: int | None,
 ) -> str:
     fixed = "" if threads is None else f" {threads} threads"
-    counted = f"{model.fingerprint} {model.device.type} {layers}{fixed}"
-    digest = hashlib.sha256(f"{VERSION} {counted}".encode())
+    estimated = f"{model.fingerprint} {model.device.type} {layers}{fixed}"
+    digest = hashlib.sha256(f"{VERSION} {estimated}".encode())
     if text.determined_by:
         digest.update(f" {tokens} tokens of {text.determined_by}".encode())
         return digest.hexdigest()

@@ -10,7 +10,7 @@ from editing.base.errors import InputError
 from editing.covariance.estimation import (
     BATCH_TOKENS,
     Checkpoints,
-    count_moments,
+    sum_moments,
 )
 from editing.covariance.rank import add_ridge, numerical_rank, ridge_of
 from editing.covariance.texts import Document, TextSource, text_of
@@ -28,7 +28,7 @@ class CovarianceError(InputError):
 
 
 class NoTokenError(CovarianceError):
-    """A text that has no token to average over."""
+    """A text without a token to average over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,15 @@ class Provenance:
     """Where a covariance comes from.
 
     Attributes:
-        fingerprint: Of the model, see `EditableModel.fingerprint`; empty if not known.
+        fingerprint: The model's, see `EditableModel.fingerprint`; empty if unknown.
         dataset: Name of the text.
         tokens: Number of tokens averaged.
         ranks: By layer, the numerical rank before any ridge, see `numerical_rank`;
-            empty if nobody looked.
-        ridges: By layer, what was added; of layers of full rank, 0. See `add_ridge`.
-        digest: SHA-256 of the documents that were read; empty if not known.
-        products: How precisely ``k kᵀ`` was formed; empty if not known.
-        dtype: The precision of the model, as torch names it; empty if not known.
+            empty if it was not computed.
+        ridges: By layer, what `add_ridge` added; 0 for layers of full rank.
+        digest: SHA-256 of the documents that were read; empty if unknown.
+        products: The precision of ``k kᵀ``; empty if unknown.
+        dtype: The precision of the model, as torch names it; empty if unknown.
     """
 
     fingerprint: str
@@ -58,11 +58,11 @@ class Provenance:
 
     @property
     def is_single(self) -> bool:
-        """Whether products were rounded to float32; what is not known was not."""
+        """Whether products were rounded to float32; assumed not if unknown."""
         return self.products.startswith("float32")
 
     def describe_ridges(self) -> dict[str, object]:
-        """What a run's settings say of them; nothing if there are none."""
+        """Return ranks and ridges for a run's settings; empty without ridges."""
         added = {layer: ridge for layer, ridge in self.ridges.items() if ridge}
         if not added:
             return {}
@@ -78,7 +78,7 @@ class Covariance:
 
     Attributes:
         moments: By layer, ``d_in × d_in`` in float64, not centred.
-        provenance: Where they come from.
+        provenance: The source of the moments.
     """
 
     moments: Mapping[int, Float[Tensor, "d_in d_in"]]
@@ -90,16 +90,16 @@ class Covariance:
         Raises:
             CovarianceError: Naming what differs.
         """
-        own, counted = self.provenance.fingerprint, self.provenance.dtype
+        own, estimated = self.provenance.fingerprint, self.provenance.dtype
         dtype = name_dtype(model)
-        if own and counted not in {"", dtype}:
+        if own and estimated not in {"", dtype}:
             raise CovarianceError(
-                f"`prior.covariance` was counted in {counted}; this run is {dtype}, "
-                f"and its keys are others. Count it with `--dtype {dtype}`, or set "
-                f"`model.dtype` to {counted}."
+                f"`prior.covariance` was estimated in {estimated}; this run is in "
+                f"{dtype}, and its keys differ. Estimate it with `--dtype {dtype}`, or "
+                f"set `model.dtype` to {estimated}."
             )
         if own and own != model.fingerprint:
-            whose = "another model" + ("" if counted else ", or in another precision")
+            whose = "another model" + ("" if estimated else ", or in another precision")
             raise CovarianceError(
                 f"`prior.covariance` was computed for {whose} (fingerprint "
                 f"{own[:12]}…, this model's is {model.fingerprint[:12]}…). Use "
@@ -128,22 +128,24 @@ def compute_covariance(
     on_batch: Callable[[int], None] | None = None,
     limit: int | None = None,
 ) -> Covariance:
-    """Average ``k kᵀ`` over the tokens of texts, see `count_covariance`.
+    """Average ``k kᵀ`` over the tokens of texts, see `estimate_covariance`.
 
     Args:
-        model: Whose keys are averaged.
-        texts: Read once, as they come.
-        layers: Whose keys are averaged.
-        dataset: What the provenance names.
+        model: The model whose keys are averaged.
+        texts: The documents, read once.
+        layers: The layers whose keys are averaged.
+        dataset: The data set's name in the provenance.
         batch_tokens: Padded tokens of a batch, at most.
-        on_batch: Told the number of tokens done.
+        on_batch: Called with the number of tokens done.
         limit: Tokens after which to stop; None reads all.
     """
     text = text_of(texts, dataset)
-    return count_covariance(model, text, layers, limit, batch_tokens, on_batch=on_batch)
+    return estimate_covariance(
+        model, text, layers, limit, batch_tokens, on_batch=on_batch
+    )
 
 
-def count_covariance(
+def estimate_covariance(
     model: EditableModel,
     text: TextSource,
     layers: Sequence[int],
@@ -156,24 +158,24 @@ def count_covariance(
 
     Keys are in the model's precision; for products and sums see
     `editing.covariance.sums`.
-    Nothing is added to a moment of less than full rank; that is for `with_ridge`.
+    A moment of less than full rank is left as it is; see `with_ridge`.
 
     Args:
-        model: Whose keys are averaged.
+        model: The model whose keys are averaged.
         text: What is read, once.
-        layers: Whose keys are averaged, all in one pass.
+        layers: The layers whose keys are averaged, all in one pass.
         limit: Tokens after which to stop; None reads all.
         batch_tokens: Padded tokens of a batch, at most.
-        checkpoints: Where the state is written, to go on from after a stop.
-        on_batch: Told the number of tokens done.
+        checkpoints: Where the state is written, to resume after a stop.
+        on_batch: Called with the number of tokens done.
 
     Raises:
         NoTokenError: If the text holds no token.
     """
-    counted = count_moments(
+    summed = sum_moments(
         model, text, layers, limit, batch_tokens, checkpoints, on_batch
     )
-    if counted.sums.tokens == 0:
+    if summed.sums.tokens == 0:
         raise NoTokenError(
             f"The text {text.name} for the covariance holds no token. Name a text file "
             "with `prior.text`."
@@ -181,30 +183,30 @@ def count_covariance(
     provenance = Provenance(
         model.fingerprint,
         text.name,
-        counted.sums.tokens,
-        digest=counted.digest,
-        products=counted.products,
+        summed.sums.tokens,
+        digest=summed.digest,
+        products=summed.products,
         dtype=name_dtype(model),
     )
-    return Covariance(counted.sums.means(), provenance)
+    return Covariance(summed.sums.means(), provenance)
 
 
 def name_dtype(model: EditableModel) -> str:
-    """A model's precision, as `model.dtype` and ``--dtype`` name it."""
+    """Return a model's precision, as `model.dtype` and ``--dtype`` name it."""
     return str(model.dtype).removeprefix("torch.")
 
 
 def default_tokens(model: EditableModel, layers: Sequence[int]) -> int:
-    """`DEFAULT_TOKENS`, or twice the widest keys where that is more."""
+    """Return `DEFAULT_TOKENS`, or twice the widest keys where that is more."""
     return max(DEFAULT_TOKENS, *(2 * model.widths(layer)[1] for layer in layers))
 
 
 def with_ridge(covariance: Covariance) -> Covariance:
     """Find the rank of each moment, and add a ridge where it is not full.
 
-    Moments of full rank stay as they are, to the last bit. Of a text of as many tokens
-    as keys are wide, what its tokens used stays as counted (`add_ridge`). The
-    provenance names ranks and ridges.
+    Moments of full rank stay as they are, to the last bit. With at least as many
+    tokens as keys are wide, only directions that no token used change (`add_ridge`).
+    The provenance names ranks and ridges.
     """
     made = covariance.provenance
     ranks = {

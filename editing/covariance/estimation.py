@@ -1,4 +1,4 @@
-"""Count the second moments of a model's keys over a text, and go on after a stop."""
+"""Sum the second moments of a model's keys over a text; resume after a stop."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -22,29 +22,29 @@ from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow, pad_rows
 
 BATCH_TOKENS = 4096
-"""Padded tokens of one batch, unless told otherwise."""
+"""Padded tokens of one batch, by default."""
 
 WINDOW_BATCHES = 8
-"""Batches' worth of tokens that are held, so that rows of like length meet."""
+"""Batches' worth of tokens in memory, so that rows of like length share a batch."""
 
 CHECKPOINT_TOKENS = 25_000
-"""Tokens between two states that are written, unless told otherwise."""
+"""Tokens between two checkpoints, by default."""
 
 
 class UnfinishedError(InputError):
-    """A stopped count that cannot be gone on with."""
+    """An unfinished estimate that cannot be resumed."""
 
 
 class KeyOverflowError(InputError, ArithmeticError):
-    """Keys that are no finite numbers in the model's precision."""
+    """Keys that are not finite in the model's precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Where the state of a count is written, and how often.
+    """Where the state of an estimate is written, and how often.
 
     Attributes:
-        file: The file; it is removed by who keeps the result.
+        file: The file; the caller removes it once the result is saved.
         every: Tokens between two states.
     """
 
@@ -52,17 +52,17 @@ class Checkpoints:
     every: int = CHECKPOINT_TOKENS
 
     def is_due(self, before: int, tokens: int) -> bool:
-        """Whether a batch that brought the count from `before` to `tokens` ends one."""
+        """Return whether a batch that ends at `tokens` calls for a checkpoint."""
         return tokens // self.every > before // self.every
 
 
 @dataclass(frozen=True, slots=True)
-class CountedMoments:
-    """What was counted.
+class SummedMoments:
+    """Sums over a text.
 
     Attributes:
         sums: ``Σ k kᵀ`` of each layer.
-        digest: Of the text that was read, see `Window`.
+        digest: Digest of the text that was read, see `Window`.
         products: How precisely products were formed.
     """
 
@@ -73,7 +73,7 @@ class CountedMoments:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """A count that was stopped, in the middle of a window."""
+    """An estimate that was stopped in the middle of a window."""
 
     sums: MomentSums
     begin: Place
@@ -81,7 +81,7 @@ class _State:
     digest: str
 
 
-def count_moments(
+def sum_moments(
     model: EditableModel,
     text: TextSource,
     layers: Sequence[int],
@@ -89,21 +89,21 @@ def count_moments(
     batch_tokens: int = BATCH_TOKENS,
     checkpoints: Checkpoints | None = None,
     on_batch: Callable[[int], None] | None = None,
-) -> CountedMoments:
+) -> SummedMoments:
     """Sum ``k kᵀ`` of all layers over a text, in one pass of the blocks up to the last.
 
-    Batches are cut at places that text and options alone determine, so that a count
-    that was killed and goes on ends with the bits of one that was not, on the same
-    machine with the same number of threads.
+    Text and options alone determine the batches, so that an estimate that was killed
+    and resumed has the bits of one that was not, on the same machine with the same
+    number of threads.
 
     Args:
-        model: Whose keys are meant.
+        model: The model whose keys are summed.
         text: What is read, once.
-        layers: Whose keys are summed.
+        layers: The layers whose keys are summed.
         limit: Tokens after which to stop; None reads all.
         batch_tokens: Padded tokens of a batch, at most.
-        checkpoints: Where to write the state, and to go on from it if there is one.
-        on_batch: Told the number of tokens done.
+        checkpoints: Where to write the state; one that exists is resumed.
+        on_batch: Called with the number of tokens done.
     """
     wanted = _describe(model, text, layers, limit, batch_tokens)
     state = _read_state(checkpoints, wanted, model.device)
@@ -122,11 +122,11 @@ def count_moments(
             done = _State(sums, window.begin, batch.number + 1, digest)
             _write_state(checkpoints, wanted, done)
     exact = product_precision(model.device, model.dtype) == torch.float64
-    return CountedMoments(sums, digest, DOUBLE if exact else SINGLE)
+    return SummedMoments(sums, digest, DOUBLE if exact else SINGLE)
 
 
 def _check_finite(sums: MomentSums, dtype: torch.dtype) -> None:
-    """Refuse keys that overflowed; any of them shows in its sum of squares.
+    """Refuse keys that overflowed, which their sums of squares show.
 
     Raises:
         KeyOverflowError: Naming the first layer, and what to try.
@@ -135,8 +135,8 @@ def _check_finite(sums: MomentSums, dtype: torch.dtype) -> None:
         if not bool(total.diagonal().isfinite().all()):
             name = str(dtype).removeprefix("torch.")
             raise KeyOverflowError(
-                f"The keys of layer {layer} overflow {name}: their second moment is no "
-                "finite number. Load the model in float32 or bfloat16 (`model.dtype`, "
+                f"The keys of layer {layer} overflow {name}: their second moment is "
+                "not finite. Load the model in float32 or bfloat16 (`model.dtype`, "
                 "`--dtype`); if it is in one of them, are its weights whole?"
             )
 
@@ -154,7 +154,7 @@ def _batches(
     batch_tokens: int,
     state: _State | None,
 ) -> Iterator[tuple[Window, _Batch]]:
-    """Each batch that is not done, with its window, if the text is still the same."""
+    """Yield each batch that is left, with its window, if the text is unchanged."""
     begin = state.begin if state else None
     known = state
     size = WINDOW_BATCHES * batch_tokens
@@ -172,15 +172,15 @@ def _batches(
 
 def _other_text(text: TextSource) -> UnfinishedError:
     return UnfinishedError(
-        f"The unfinished count was begun on another text: {text.name} has changed. "
-        "Put the text back, or remove the .unfinished file to begin again."
+        f"The unfinished estimate was started on another text: {text.name} has "
+        "changed. Restore the text, or remove the .unfinished file to start again."
     )
 
 
 def _keys(
     model: EditableModel, rows: Sequence[TokenRow], layers: Sequence[int]
 ) -> dict[int, Float[Tensor, "n d_in"]]:
-    """The keys of every token of some rows, by layer."""
+    """Return the keys of every token of some rows, by layer."""
     batch = pad_rows(rows, model.device)
     projections = {layer: model.down_projection(layer) for layer in layers}
     last = model.block(max(layers))
@@ -207,7 +207,7 @@ def _describe(
     limit: int | None,
     batch_tokens: int,
 ) -> dict[str, str]:
-    """All that a count depends on and that is known before it begins."""
+    """Return all that an estimate depends on and that is known before it starts."""
     return {
         "model": model.fingerprint,
         "tokenizer": model.tokenizer_fingerprint,
@@ -242,10 +242,10 @@ def _write_state(
 def _read_state(
     checkpoints: Checkpoints | None, wanted: dict[str, str], device: torch.device
 ) -> _State | None:
-    """The state that lies in the file; None if there is none.
+    """Read the state from the file; None if there is no file.
 
     Raises:
-        UnfinishedError: If it cannot be read, or is of another count.
+        UnfinishedError: If it cannot be read, or is of another estimate.
     """
     if checkpoints is None or not checkpoints.file.exists():
         return None
@@ -258,22 +258,22 @@ def _read_state(
                 for name in opened.keys()  # noqa: SIM118 - safe_open is no mapping
             }
         state = _State(
-            MomentSums.going_on(sums, place["counted"], device),
+            MomentSums.resumed(sums, place["counted"], device),
             Place(place["document"], place["piece"], place["tokens"]),
             place["batches"],
             place["digest"],
         )
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise UnfinishedError(
-            f"{checkpoints.file}: the state of the unfinished count cannot be read "
-            f"({error}). Remove the file to begin again."
+            f"{checkpoints.file}: the state of the unfinished estimate cannot be read "
+            f"({error}). Remove the file to start again."
         ) from None
     _check_same(of, wanted, checkpoints.file)
     return state
 
 
 def _check_same(of: dict[str, str], wanted: dict[str, str], file: Path) -> None:
-    """Refuse to go on with a count of something else.
+    """Refuse to resume the estimate of something else.
 
     Raises:
         UnfinishedError: Naming what differs.
@@ -285,8 +285,8 @@ def _check_same(of: dict[str, str], wanted: dict[str, str], file: Path) -> None:
     ]
     if other:
         raise UnfinishedError(
-            f"{file} is of another count; what differs: {'; '.join(other)}. Give the "
-            "same options to go on, or remove the file to begin again."
+            f"{file} is of another estimate; what differs: {'; '.join(other)}. "
+            "Give the same options to resume, or remove the file to start again."
         )
 
 

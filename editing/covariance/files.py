@@ -1,6 +1,6 @@
-"""Covariance files: our own, and those that ROME, MEMIT and EasyEdit leave behind.
+"""Covariance files: our own, and those of ROME, MEMIT and EasyEdit.
 
-Those keep ``mom2.mom2``, the **sum** of ``k kᵀ``, beside ``mom2.count``, one ``.npz`` a
+Theirs hold ``mom2.mom2``, the **sum** of ``k kᵀ``, and ``mom2.count``, one ``.npz`` a
 layer, in ``<stats>/<model>/<dataset>_stats/<module>_<precision>_mom2_<samples>.npz``.
 ROME and MEMIT write the model's hub name with ``_`` for ``/``, EasyEdit its last part.
 """
@@ -26,14 +26,14 @@ from editing.files.atomic import partial_file
 from editing.models.loading import EditableModel
 
 ASYMMETRY = 1e-3
-"""What single precision may leave between an entry and its mirror, of the largest."""
+"""Largest relative difference of mirrored entries in single precision."""
 
 _WIDE = 4096
 _MOMENT = re.compile(r"moment\.\d+")
 
 
 def save_covariance(covariance: Covariance, path: Path) -> None:
-    """Write moments and provenance to safetensors, beside its place first.
+    """Write moments and provenance to safetensors, whole or not at all.
 
     Raises:
         CovarianceError: If no such file can be written.
@@ -62,7 +62,7 @@ def load_covariance(
         paths: One safetensors file, one folder in the published layout, or one
             ``.npz`` for each layer.
         layers: The edited layers, in the order of the ``.npz`` files.
-        model: Whose files are wanted; without it names are not checked.
+        model: The model that the files must be of; without it names are not checked.
 
     Raises:
         CovarianceError: If a file is missing, neither format, or of another model or
@@ -117,7 +117,7 @@ def load_published(path: Path) -> tuple[Float[Tensor, "d_in d_in"], int]:
 
 
 def _why_not(path: Path, error: Exception) -> str:
-    """In our words: NumPy's own advice is to load what may run its author's code."""
+    """Explain in our words: NumPy advises to load files that may run code."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, KeyError):
@@ -130,7 +130,7 @@ def _why_not(path: Path, error: Exception) -> str:
 
 
 def check_moment(moment: Tensor, name: str) -> None:
-    """Refuse what no sum of ``k kᵀ`` can be.
+    """Refuse a matrix that cannot be a sum of ``k kᵀ``.
 
     Raises:
         CovarianceError: If it is not square, not finite, not symmetric, or has a
@@ -190,10 +190,10 @@ def _load_own(path: Path) -> Covariance:
 
 
 def _check_kind(path: Path, metadata: dict[str, str], tensors: list[str]) -> None:
-    """Tell a covariance from a delta, an adapter and a model's own weights.
+    """Refuse safetensors files that hold no covariance.
 
     Raises:
-        CovarianceError: Naming what is in the file instead.
+        CovarianceError: Naming what the file holds instead.
     """
     strange = sorted(name for name in tensors if not _MOMENT.fullmatch(name))
     if "provenance" in metadata and tensors and not strange:

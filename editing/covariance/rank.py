@@ -1,4 +1,4 @@
-"""How many directions a mean of ``k kᵀ`` has seen, and what to add to the others."""
+"""The numerical rank of a mean of ``k kᵀ``, and the ridge for missing directions."""
 
 import torch
 from jaxtyping import Float
@@ -39,7 +39,7 @@ def numerical_rank(
 
 
 def ridge_of(moment: Float[Tensor, "d_in d_in"], rank: int) -> float:
-    """What to add to the diagonal: nothing at full rank, else `RIDGE` of its mean.
+    """Return what to add to the diagonal: 0 at full rank, else `RIDGE` of its mean.
 
     Directions that no token showed then count as if they were seen with a tenth of
     the mean eigenvalue, so that the prior is positive definite by itself and an edit
@@ -55,11 +55,10 @@ def add_ridge(
 ) -> Float[Tensor, "d_in d_in"]:
     """Add a ridge to every direction, or to those alone that no token used.
 
-    Fewer tokens than ``d_in`` are too few for any direction, and the ridge is added to
-    the whole diagonal. With as many or more, what is missing will stay so, as do the
-    neurons of a ReLU that never fire: ``ridge · P`` is added, ``P`` the projector on
-    the eigenvectors below the rank, and a direction that was seen keeps what was
-    counted. With a ridge of 0 the moment itself is given back.
+    With fewer tokens than ``d_in`` the ridge is added to the whole diagonal. With as
+    many or more, missing directions stay missing, such as ReLU neurons that never fire:
+    ``ridge · P`` is added, where ``P`` projects on the eigenvectors below the rank, and
+    other directions are unchanged. With a ridge of 0 the moment itself is returned.
     """
     if ridge == 0:
         return moment
@@ -73,7 +72,7 @@ def add_ridge(
 def _unused(
     moment: Float[Tensor, "d_in d_in"], rank: int
 ) -> Float[Tensor, "d_in d_in"]:
-    """The projector on what no token used; of neurons that never fire, exactly."""
+    """Return the projector on directions without tokens; exact for silent neurons."""
     missing = len(moment) - rank
     silent = moment.diagonal() == 0
     if int(silent.sum()) == missing:

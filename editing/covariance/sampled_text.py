@@ -1,8 +1,8 @@
-"""Text that a model writes itself, for who has no other.
+"""Text that a model generates, for users without a corpus.
 
 Rows begin with the token that the tokenizer begins a text with, and each next token is
-drawn at temperature 1 from all the model's probabilities. They stay tokens: decoding
-and cutting them again would give others.
+drawn at temperature 1 from all the model's probabilities. They stay tokens, because
+decoding and tokenizing them again would give other tokens.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ LONGEST_SAMPLE = 512
 
 
 def name_samples(model: EditableModel, seed: int) -> str:
-    """All that the samples depend on, beside the machine's rounding."""
+    """Return all that the samples depend on, apart from the machine's rounding."""
     length = _length(model)
     return (
         f"self: weights {model.fingerprint}, tokenizer {model.tokenizer_fingerprint}, "
@@ -34,7 +34,7 @@ def name_samples(model: EditableModel, seed: int) -> str:
 def sample_documents(
     model: EditableModel, seed: int, start: int = 0
 ) -> Iterator[tuple[int, ...]]:
-    """Give rows of sampled tokens without end, from the one of number `start` on.
+    """Yield rows of sampled tokens without end, from row `start` on.
 
     A row ends before the token that ends a text, or at the context's length, and has at
     least one token. The same seed gives the same rows, wherever one starts.
@@ -54,7 +54,7 @@ def _length(model: EditableModel) -> int:
 def _sample_batch(
     model: EditableModel, seed: int, batch: int
 ) -> Int[Tensor, "batch seq"]:
-    """Draw rows that may go on past their end; the first token is the given one."""
+    """Draw rows, which may continue after their end token."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + batch) % 2**63)
     tokens = [_first_tokens(model, generator)]
     ends = model.tokenizer.eos_token_id
@@ -92,7 +92,7 @@ def _first_tokens(
 
 
 def _beginning(model: EditableModel) -> int | None:
-    """The token that stands for the beginning of a text; None if there is none."""
+    """Return the token that begins a text; None if there is none."""
     found = model.tokenizer.bos_token_id
     found = model.tokenizer.eos_token_id if found is None else found
     return None if found is None else int(found)
@@ -101,7 +101,7 @@ def _beginning(model: EditableModel) -> int | None:
 def _cut_rows(
     model: EditableModel, rows: Int[Tensor, "batch seq"]
 ) -> list[tuple[int, ...]]:
-    """Cut each row at its end, and its first token where the tokenizer puts none."""
+    """Truncate rows at their end; drop the first token if the tokenizer adds none."""
     given, ends = _beginning(model), model.tokenizer.eos_token_id
     begun = model.tokenizer("a")["input_ids"]
     keep = given is None or begun[:1] == [given]

@@ -1,7 +1,7 @@
 """Sums of ``k kᵀ`` over tokens, and how precisely they are formed.
 
-On a processor, and for keys in double precision, products are formed and summed in
-float64. On an accelerator, keys in lower precision are multiplied in float32 in blocks
+On a CPU, and for keys in double precision, products are formed and summed in
+float64. On a GPU, keys in lower precision are multiplied in float32 in blocks
 of ``BLOCK`` tokens and the blocks are summed in float64: an entry of a block ``K`` then
 differs from the exact one by at most ``γ · (|K|ᵀ |K|)ᵢⱼ`` with ``γ = n u / (1 − n u)``,
 ``n = BLOCK`` and ``u = 2⁻²⁴`` (Higham, Accuracy and Stability of Numerical Algorithms,
@@ -32,43 +32,43 @@ class MomentSums:
     def __init__(
         self, sums: Mapping[int, Float[Tensor, "_ _"]], tokens: int = 0
     ) -> None:
-        """Go on from sums, which are changed in place."""
+        """Continue from sums, which are changed in place."""
         self.sums, self.tokens = dict(sums), tokens
 
     @classmethod
     def of_widths(cls, widths: Mapping[int, int], device: torch.device) -> "MomentSums":
-        """Begin with nothing, on the device if that leaves it room."""
+        """Start from zeros, on the device if it has room."""
         zeros = {
             layer: torch.zeros(width, width, dtype=torch.float64)
             for layer, width in widths.items()
         }
-        return cls.going_on(zeros, 0, device)
+        return cls.resumed(zeros, 0, device)
 
     @classmethod
-    def going_on(
+    def resumed(
         cls,
         sums: Mapping[int, Float[Tensor, "_ _"]],
         tokens: int,
         device: torch.device,
     ) -> "MomentSums":
-        """Go on from sums, on the device if that leaves it room."""
+        """Continue from sums, on the device if it has room."""
         place = place_of_sums(device, 8 * sum(each.numel() for each in sums.values()))
         return cls({layer: each.to(place) for layer, each in sums.items()}, tokens)
 
     def add(self, keys: Mapping[int, Float[Tensor, "n _"]]) -> None:
-        """Add the products of the keys of some tokens, of every layer as many."""
+        """Add the products of keys, of the same tokens in every layer."""
         for layer, total in self.sums.items():
             key = keys[layer]
             add_products(total, key, product_precision(key.device, key.dtype))
         self.tokens += len(next(iter(keys.values())))
 
     def means(self) -> dict[int, Float[Tensor, "_ _"]]:
-        """The mean of ``k kᵀ`` of each layer, where programs expect it."""
+        """Return the mean of ``k kᵀ`` of each layer, on the CPU."""
         return {layer: total.cpu() / self.tokens for layer, total in self.sums.items()}
 
 
 def product_precision(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """The precision in which products of keys are formed."""
+    """Return the precision in which products of keys are formed."""
     exact = device.type == "cpu" or dtype == torch.float64
     return torch.float64 if exact else torch.float32
 
@@ -89,7 +89,7 @@ def add_products(
 
 
 def place_of_sums(device: torch.device, size: int) -> torch.device:
-    """An accelerator that has float64 and twice the room; else the main memory."""
+    """Return a GPU with float64 and twice the room; else the CPU."""
     if device.type != "cuda" or 2 * size > torch.cuda.mem_get_info(device)[0]:
         return torch.device("cpu")
     return device
@@ -97,7 +97,7 @@ def place_of_sums(device: torch.device, size: int) -> torch.device:
 
 @contextmanager
 def full_single_precision() -> Iterator[None]:
-    """Keep accelerators from multiplying float32 in fewer bits."""
+    """Keep GPUs from multiplying float32 in fewer bits."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -21,7 +21,7 @@ Document: TypeAlias = str | tuple[int, ...]
 """A text, or tokens that never were text."""
 
 LONGEST_DOCUMENT = 2**20
-"""Characters after which a line of a text file is cut, so that memory is bounded."""
+"""Characters after which a line of a text file is split, to bound memory."""
 
 _HUB_NAME = re.compile(
     r"hub:(?P<name>[^:@#\s]+)(?::(?P<config>[^@#]+))?(?:@(?P<split>[^#]+))?"
@@ -41,10 +41,10 @@ class TextSource:
     """Documents that can be streamed again and again, in one order.
 
     Attributes:
-        name: What a covariance of it names as its data set.
-        stream: Gives the documents from the one of this number on.
-        determined_by: All that the documents depend on, if they are known without
-            being read; empty if only reading them tells.
+        name: The data set's name in a covariance.
+        stream: Yields the documents from this number on.
+        determined_by: All that the documents depend on, if that is known without
+            reading them; else empty.
     """
 
     name: str
@@ -66,7 +66,7 @@ def open_text(
             after ``#``, any other with one document a line), a folder that `datasets`
             saved (a split after ``@``), ``hub:NAME[:CONFIG][@SPLIT][#FIELD]``,
             ``embedded``, or ``self``.
-        model: Cuts the text into tokens, and writes it for ``self``.
+        model: Generates the text of ``self``.
         model_path: Where the model's own text lies.
         seed: Draws the text of ``self``.
         setting: What an error names.
@@ -83,7 +83,7 @@ def open_text(
 
 
 def check_local_text(named: str, model_path: str, setting: str = "prior.text") -> None:
-    """Read a text on this machine to its end, before anybody relies on it.
+    """Read a text on this machine to its end, to find faults before it is used.
 
     Args:
         named: See `open_text`; not the hub's, and not the model's own writing.
@@ -105,7 +105,7 @@ def check_local_text(named: str, model_path: str, setting: str = "prior.text") -
 
 
 def text_of(documents: Iterable[Document], name: str) -> TextSource:
-    """Stream documents that the caller holds; an iterator gives them once."""
+    """Stream documents in memory; an iterator yields them once."""
     return TextSource(name, lambda start: islice(iter(documents), start, None))
 
 
@@ -152,7 +152,7 @@ def _read_file(
 
 
 def split_name(named: str) -> tuple[str, str | None, str | None]:
-    """Path, split and field; a path that exists as it stands has neither."""
+    """Return path, split and field; a path that exists has neither."""
     if Path(named).exists():
         return named, None, None
     rest, _, field = named.partition("#")
@@ -229,7 +229,7 @@ def _load_saved(folder: Path, split: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _choose_split(saved: dict[str, Any], split: str | None, folder: Path) -> Any:  # noqa: ANN401 - a data set
-    """The split that is named, or `train`, or the only one.
+    """Return the split that is named, or `train`, or the only one.
 
     Raises:
         TextError: If that is none of them.

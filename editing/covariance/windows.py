@@ -1,4 +1,4 @@
-"""A stream of text in windows of bounded size, cut at the same places every time."""
+"""A stream of text in windows of bounded size, with the same limits every time."""
 
 import hashlib
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Rows that are held together, so that those of like length share a batch.
+    """Rows in memory together, so that those of like length share a batch.
 
     Attributes:
         begin: Where it begins.
@@ -51,17 +51,17 @@ def read_windows(
     limit: int | None = None,
     begin: Place | None = None,
 ) -> Iterator[Window]:
-    """Cut a text into rows, and give them in windows of at least `size` tokens.
+    """Tokenize a text into rows, in windows of at least `size` tokens.
 
-    Documents longer than the context, or than `LONGEST_PIECE`, are cut into pieces. No
-    more than one window and one document is held at a time.
+    Documents longer than the context, or than `LONGEST_PIECE`, are split into pieces.
+    One window and one document are in memory at a time.
 
     Args:
-        model: Whose tokenizer and context are meant.
+        model: The model whose tokenizer and context are used.
         text: What is read.
         size: Tokens after which a window ends.
         limit: Tokens after which the text ends, in the middle of a row if need be.
-        begin: Where to go on; what lies before is read for its digest alone.
+        begin: Where to continue; earlier documents are read for the digest alone.
     """
     place = begin or Place()
     reader = _Reader(model, text, place)
@@ -82,7 +82,7 @@ def read_windows(
 
 
 def batch_rows(rows: tuple[TokenRow, ...], batch_tokens: int) -> Iterator[list[int]]:
-    """Row numbers in batches of like length, no batch above so many padded tokens.
+    """Yield row numbers in batches of like length, of limited padded tokens.
 
     A row that is longer by itself is a batch of its own.
     """
@@ -124,9 +124,9 @@ class _Reader:
 
 
 def cut_document(model: EditableModel, document: Document) -> list[TokenRow]:
-    """Cut a document into rows that the model has positions for; a blank one has none.
+    """Tokenize a document into rows within the context; a blank one has no rows.
 
-    White space alone is no text, and what a tokenizer puts in front of it neither.
+    White space alone is no text, nor are tokens that the tokenizer adds before it.
     """
     if isinstance(document, str) and not document.strip():
         return []

@@ -1,4 +1,4 @@
-"""What requests are evaluated by, beside rewrites, paraphrases and neighbourhood."""
+"""What requests are evaluated by, in addition to ES, PS and NS prompts."""
 
 from pydantic import PositiveInt
 

@@ -17,10 +17,10 @@ SIZES_AND_WEIGHTS = ((2, 1 / 3), (3, 2 / 3))
 
 @dataclass(frozen=True, slots=True)
 class WordSplitter:
-    """Cuts texts into words.
+    """Splits texts into words.
 
     Attributes:
-        name: What cuts, for who compares numbers.
+        name: Of the method, for users who compare numbers.
         split: The words of a text, in order.
     """
 

@@ -23,10 +23,10 @@ def measure_texts(
     target_ids: Mapping[int, str] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[CaseRecord]:
-    """Let the model write behind each generation prompt, and measure what it wrote.
+    """Let the model continue each generation prompt, and measure the texts.
 
     Gives for each request the fields that MEMIT adds to ``post``: ``text`` and
-    ``ngram_entropy``; with references ``reference_score``, and where they tell of the
+    ``ngram_entropy``; with references ``reference_score``, and where they describe the
     subject ``essence_score`` and ``essence_text``. A request without generation prompts
     has none of them.
 
@@ -37,7 +37,7 @@ def measure_texts(
         seed: Draws them, with the request's number and the prompt's place.
         references: The published snippets.
         target_ids: By case, the number that snippets know the new object by.
-        on_batch: Told the number of texts written after each batch.
+        on_batch: Called after each batch with the number of texts written.
     """
     samples = [
         Sample(tokenize_text(model.tokenizer, prompt), f"{seed}/{each.case_id}/{place}")
@@ -60,7 +60,7 @@ def measure_texts(
 def add_texts(
     cases: Sequence[CaseRecord], measured: Sequence[CaseRecord]
 ) -> list[CaseRecord]:
-    """Put what `measure_texts` found into the cases of the same requests."""
+    """Add what `measure_texts` found to the cases of the same requests."""
     joined = []
     for case, fields in zip(cases, measured, strict=True):
         post = case["post"]

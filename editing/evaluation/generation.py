@@ -1,4 +1,4 @@
-"""Generation: how a model goes on with prompts, many at a time.
+"""Generation: continuations of many prompts at a time.
 
 Rows are written column by column, as in ROME's and MEMIT's programs: a row that still
 has a token of its prompt at a column keeps it, the others draw one. So no row is ever
@@ -27,7 +27,7 @@ class Sample:
 
     Attributes:
         prompt: What it begins with.
-        name: Names the draw: equal names draw equally, whatever is drawn beside them.
+        name: Names the draw: equal names draw equally, whatever else is drawn.
     """
 
     prompt: TokenRow
@@ -52,7 +52,7 @@ def generate(
         samples: What is written.
         config: How.
         batch_size: Texts that are written together, to begin with.
-        on_batch: Told the number of texts written after each batch.
+        on_batch: Called after each batch with the number of texts written.
     """
     length = min(config.max_tokens, model.longest_input)
     # What is greedy depends on the prompt alone.

@@ -22,14 +22,14 @@ from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow, pad_rows
 
 HEAD_POSITIONS = {"cpu": 128}
-MOST_HEAD_POSITIONS = 1024
+MAX_HEAD_POSITIONS = 1024
 """Positions that go through the vocabulary head together, by device and elsewhere."""
 
 BATCH_TOKENS = {"cpu": 512}
-MOST_BATCH_TOKENS = 16384
+MAX_BATCH_TOKENS = 16384
 """Tokens of a batch, padding counted, by device and elsewhere.
 
-A processor is fastest where what a block makes of a batch stays near it.
+A CPU is fastest where what a block makes of a batch stays near it.
 """
 
 
@@ -48,7 +48,7 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """How the model takes one continuation.
+    """How likely the model finds one continuation.
 
     Attributes:
         nll: Mean negative log-likelihood of the answer's tokens, in nats.
@@ -73,17 +73,17 @@ def compute_likelihoods(
     batch_size: int = 256,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[Likelihood]:
-    """Judge continuations, every distinct row once, in batches of similar length.
+    """Evaluate continuations, every distinct row once, in batches of similar length.
 
     Rows are padded on the right, where causal attention does not look, and only the
     answers' positions reach the vocabulary head. A batch that does not fit in memory
     is halved; a `MemoryError` says so if one row alone does not.
 
     Args:
-        model: What judges.
+        model: What is evaluated.
         continuations: What is evaluated, in any order and with any repetitions.
         batch_size: Rows of a batch, to begin with.
-        on_batch: Told the number of continuations done after each batch.
+        on_batch: Called after each batch with the number of continuations done.
     """
     rows, hosts = share_rows([item.row for item in continuations])
     guests: list[list[int]] = [[] for _ in rows]
@@ -94,10 +94,10 @@ def compute_likelihoods(
 
     def run(batch: Sequence[int]) -> list[Likelihood]:
         items = [[continuations[guest] for guest in guests[row]] for row in batch]
-        return _judge_batch(model, [rows[row] for row in batch], items)
+        return _evaluate_batch(model, [rows[row] for row in batch], items)
 
     lengths = [len(rows[row]) for row in order]
-    budget = BATCH_TOKENS.get(model.device.type, MOST_BATCH_TOKENS)
+    budget = BATCH_TOKENS.get(model.device.type, MAX_BATCH_TOKENS)
     for start, stop in split_by_tokens(lengths, batch_size, budget):
         batch = order[start:stop]
         for part, likelihoods in run_batches(batch, len(batch), run):
@@ -152,7 +152,7 @@ def split_by_tokens(
 
 
 @torch.inference_mode()
-def _judge_batch(
+def _evaluate_batch(
     model: EditableModel,
     rows: Sequence[tuple[int, ...]],
     guests: Sequence[Sequence[Continuation]],
@@ -190,11 +190,11 @@ def _read_off(
     places: Int[Tensor, " answers"],
     tokens: Int[Tensor, " answers"],
 ) -> tuple[Float[Tensor, " answers"], Int[Tensor, " positions"]]:
-    """Give the cost of each wanted token and the likeliest one at each position."""
+    """Return each wanted token's cost in nats, and each position's likeliest token."""
     costs, likeliest = [], []
     # Answers by position, so that those of one piece of the positions lie together.
     sorted_places, order = places.sort(stable=True)
-    size = HEAD_POSITIONS.get(states.device.type, MOST_HEAD_POSITIONS)
+    size = HEAD_POSITIONS.get(states.device.type, MAX_HEAD_POSITIONS)
     for start in range(0, len(states), size):
         scores = model.head(states[start : start + size])
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -62,7 +62,7 @@ def read_surprise(
     window: int | None = None,
     stride: int | None = None,
 ) -> Surprise:
-    """Read a text in windows that overlap, each token once and behind what is before.
+    """Read a text in windows that overlap, each token once, given the tokens before it.
 
     Args:
         model: What reads.

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from editing.base.errors import InputError
 from editing.base.validation import explain
-from editing.files.text import parse_json, read_text
+from editing.files.text import read_json
 from editing.requests.forms.fields import spelled_number
 from editing.requests.records import read_records
 
@@ -78,7 +78,7 @@ class References:
 def read_references(
     snippets: Path, weights: Path | None = None, vocabulary: Path | None = None
 ) -> References:
-    """Read the published files; the weights are looked for beside the snippets.
+    """Read the published files; the weights are looked for next to the snippets.
 
     Without weights, they are counted on all snippets, as the published program does
     when it has none.
@@ -117,7 +117,7 @@ def restore_vectorizer(weights: Path, vocabulary: Path) -> Any:  # noqa: ANN401 
 
     try:
         idf = np.load(weights)
-        words = TypeAdapter(dict[str, int]).validate_python(_read_json(vocabulary))
+        words = TypeAdapter(dict[str, int]).validate_python(read_json(vocabulary))
         vectorizer = TfidfVectorizer(vocabulary=words)
         vectorizer.idf_ = idf
     except (OSError, ValueError, EOFError) as error:
@@ -147,15 +147,6 @@ def read_target_ids(source: Path | str) -> dict[int, str]:
 
 def _read_entries(path: Path) -> list[_Entry]:
     try:
-        return TypeAdapter(list[_Entry]).validate_python(_read_json(path))
+        return TypeAdapter(list[_Entry]).validate_python(read_json(path))
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error)}") from None
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return parse_json(read_text(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None

@@ -2,7 +2,7 @@
 
 MEMIT's evaluation of zsRE asks for each token of an answer, given those before it,
 whether it is the most likely one, and takes the share of right ones. Tokens are put
-behind the prompt as numbers; a tokenizer's BOS stands before the prompt and never
+after the prompt as numbers; a tokenizer's BOS stands before the prompt and never
 inside or before an answer.
 """
 

@@ -53,7 +53,7 @@ def create_private(path: Path, data: bytes | str) -> bool:
 
 @contextmanager
 def partial_file(path: Path, mode: int | None = None) -> Iterator[Path]:
-    """Lend an empty file in the folder of `path` that then replaces `path`.
+    """Yield an empty file in the folder of `path` that then replaces `path`.
 
     When the block ends, the file's bytes are flushed to the disk, then it is renamed,
     then its folder is flushed: a power cut leaves the new file or the earlier one. When

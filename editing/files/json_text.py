@@ -1,4 +1,4 @@
-"""JSON without NaN and infinity, which other readers of JSON refuse."""
+"""JSON written without NaN and infinity."""
 
 import json
 import math

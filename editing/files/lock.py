@@ -43,7 +43,7 @@ def locked(file: Path, busy: str | None = None) -> Iterator[None]:
 
 
 def _release(lock: FileLock, file: Path) -> None:
-    """Remove the file first: whoever waits for it notices, and makes a new one."""
+    """Remove the file first; a process that waits for it makes a new one."""
     with suppress(OSError):  # a system that removes no open file
         file.unlink()
     lock.release()

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from editing.base.errors import InputError
+
 UTF8 = "utf-8-sig"
 """The encoding to read with: UTF-8, with a byte order mark or without."""
 
@@ -85,3 +87,29 @@ def refuse_broken_text(value: object) -> None:
     if field is not None:
         named = f"`{field}`: wants" if field else "wants"
         raise ValueError(f"{named} a text in Unicode, got half a surrogate pair")
+
+
+def read_json(path: Path) -> object:
+    """Read a JSON file.
+
+    Raises:
+        InputError: If it cannot be read, or holds something else.
+    """
+    try:
+        return parse_json(read_text(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}).") from None
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    """Read one JSON object from a file.
+
+    Raises:
+        InputError: If the file is missing or holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: wanted a JSON object, got {type(value).__name__}.")
+    return value

@@ -1,4 +1,4 @@
-"""Which hyperparameters a run takes: a file, a preset, the model's own, or settings."""
+"""Choose a run's hyperparameters: a file, a preset, the model's own, or settings."""
 
 import logging
 from collections.abc import Mapping
@@ -19,14 +19,15 @@ from editing.hyperparameters.presets import (
     read_preset,
     suggest_preset,
 )
+from editing.models.families import ModelFilesError
 from editing.models.loading import EditableModel, ModelError, load_editable_model
 from editing.models.module_names import ModuleNames
-from editing.sources.embedded import file_beside
+from editing.sources.embedded import file_in_model
 
 logger = logging.getLogger(__name__)
 
 OWN = "hyperparameters.json"
-"""The file that a model's folder may bring."""
+"""The file that a model's folder may hold."""
 
 SETTINGS = "[editing]"
 
@@ -36,10 +37,10 @@ class HyperparameterChoice:
     """Hyperparameters and where they come from.
 
     Attributes:
-        parameters: Validated, and not yet held to a model.
+        parameters: Validated, but not yet checked against a model.
         origin: A file, a preset or the settings, in words.
-        bookkeeping: What the file says beside them.
-        given: Fields that the settings put over it.
+        bookkeeping: Other values of the file, which are recorded and not used.
+        given: Fields that the settings override.
     """
 
     parameters: Hyperparameters
@@ -55,7 +56,7 @@ class HyperparameterChoice:
         return _load(path, dtype, device, self.parameters.naming, self.origin)
 
     def fit(self, model: EditableModel) -> Hyperparameters:
-        """Hold them to a model's size and fill in its last block as `v_loss_layer`.
+        """Check them against a model's size; fill in its last block as `v_loss_layer`.
 
         Raises:
             InputError: If they edit or read a block that the model does not have.
@@ -91,11 +92,11 @@ class HyperparameterChoice:
         return self.parameters
 
     def _origin_of(self, name: str) -> str:
-        """Where one field is from."""
+        """Return the source of one field."""
         return SETTINGS if name in self.given else self.origin
 
     def describe(self) -> dict[str, object]:
-        """Say where they come from, as a report keeps it."""
+        """Return their source, for a report."""
         return {"origin": self.origin, "bookkeeping": dict(self.bookkeeping)}
 
 
@@ -126,8 +127,8 @@ def choose_hyperparameters(
         )
     values, origin, bookkeeping = found or ({}, SETTINGS, {})
     parameters = parse_hyperparameters({**values, **given}, origin)
-    if unheeded := _unheeded(bookkeeping):
-        logger.info("kept and not followed: %s", unheeded)
+    if unused := _list_unused(bookkeeping):
+        logger.info("recorded and not used: %s", unused)
     return HyperparameterChoice(parameters, origin, bookkeeping, frozenset(given))
 
 
@@ -157,6 +158,8 @@ def _load(
 ) -> EditableModel:
     try:
         return load_editable_model(path, dtype, device, naming)
+    except ModelFilesError:
+        raise
     except ModelError as error:
         if naming is None:
             raise
@@ -172,7 +175,7 @@ def _find(named: str | None, model_path: str) -> Found | None:
         return _preset(named, "")
     if named is not None:
         return _file(Path(named))
-    if own := file_beside(model_path, OWN):
+    if own := file_in_model(model_path, OWN):
         return _file(own)
     name = match_preset(model_path)
     return _preset(name, ", taken for the model's name") if name else None
@@ -190,15 +193,15 @@ def _file(path: Path) -> Found:
 
 def _preset(name: str, why: str) -> Found:
     preset = read_preset(name)
-    told: dict[str, object] = {"model": preset.model, "source": preset.source}
+    facts: dict[str, object] = {"model": preset.model, "source": preset.source}
     if preset.sources:
-        told["sources"] = dict(preset.sources)
+        facts["sources"] = dict(preset.sources)
     if preset.note:
-        told["note"] = preset.note
-    return preset.values, f"preset {preset.name}{why}", told
+        facts["note"] = preset.note
+    return preset.values, f"preset {preset.name}{why}", facts
 
 
-def _unheeded(bookkeeping: Mapping[str, object]) -> str:
+def _list_unused(bookkeeping: Mapping[str, object]) -> str:
     said = []
     for key, value in bookkeeping.items():
         setting = BOOKKEEPING.get(key)

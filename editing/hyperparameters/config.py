@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.files.text import parse_json, read_text
+from editing.files.text import read_json
 from editing.models.module_names import ModuleNames
 
 Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
@@ -157,18 +157,6 @@ class EditingConfig(Settings):
     fact_token: Literal["subject_last"] | None = None
 
 
-def read_json_object(path: Path) -> dict[str, object]:
-    """Read one JSON object from a file.
-
-    Raises:
-        InputError: If the file is missing or holds something else.
-    """
-    value = _read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: wanted a JSON object, got {type(value).__name__}.")
-    return value
-
-
 def read_context_templates(path: Path) -> tuple[str, ...]:
     """Read a JSON list of templates and put the bare one first.
 
@@ -176,7 +164,7 @@ def read_context_templates(path: Path) -> tuple[str, ...]:
         InputError: If it is no list of strings with one ``{}`` each, or the bare
             template is missing.
     """
-    value = _read_json(path)
+    value = read_json(path)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise InputError(f"{path}: wanted a JSON list of strings.")
     for number, text in enumerate(value, start=1):
@@ -187,12 +175,3 @@ def read_context_templates(path: Path) -> tuple[str, ...]:
     if "{}" not in value:
         raise InputError(f'{path}: the bare template "{{}}" must be in the list.')
     return ("{}", *(text for text in value if text != "{}"))
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return parse_json(read_text(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}).") from None

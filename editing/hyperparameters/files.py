@@ -1,8 +1,8 @@
 """Hyperparameter files of MEMIT, CollabEdit and EasyEdit, read as they are.
 
-A file is JSON, YAML or TOML. What it says of the method becomes `Hyperparameters`; what
-it says of the machine it was written on is known by name, kept and not followed. Any
-other key is an error, for a misspelt one would be a silent default.
+A file is JSON, YAML or TOML. Keys of the method become `Hyperparameters`; keys about
+the machine are known by name, recorded and not used. Any other key is an error, because
+a misspelt one would be a silent default, and so is a file of another method.
 """
 
 import json
@@ -55,10 +55,10 @@ BOOKKEEPING = {
     "max_length": "",
     "context_template_length_params": "editing.context_templates",
 }
-"""Keys of EasyEdit's and ROME's that change no result here, and what is set instead."""
+"""Keys of EasyEdit and ROME that are recorded and not used, and what is set instead."""
 
 PRESET_KEYS = ("model", "source", "sources", "note")
-"""What a preset says beside its table ``[hyperparameters]``."""
+"""Keys of a preset next to its table ``[hyperparameters]``."""
 
 FIELDS = tuple(Hyperparameters.model_fields)
 NUMBERS = frozenset(
@@ -72,11 +72,11 @@ PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterFile:
-    """What a file says.
+    """The contents of a file.
 
     Attributes:
-        values: The fields of `Hyperparameters` that it gives, not yet validated.
-        bookkeeping: What else it says, which is kept and not followed.
+        values: Its fields of `Hyperparameters`, not yet validated.
+        bookkeeping: Its other values, which are recorded and not used.
     """
 
     values: Mapping[str, object]
@@ -112,7 +112,7 @@ def _refuse_other_methods(table: Mapping[str, object], path: Path) -> None:
     """Refuse the hyperparameters of a method that computes another update.
 
     Raises:
-        InputError: Naming the method, and the key that tells.
+        InputError: Naming the method and its keys.
     """
     named = str(table.get("alg_name", table.get("alg", METHOD)))
     theirs = [key for key in table if key in OTHER_METHODS]
@@ -131,16 +131,16 @@ def _refuse_other_methods(table: Mapping[str, object], path: Path) -> None:
 
 
 def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
-    """Tell hyperparameters from bookkeeping.
+    """Separate hyperparameters from bookkeeping.
 
     Raises:
         InputError: If a key is neither, naming the nearest that is known.
     """
     inner = table.get("hyperparameters")
     as_preset = isinstance(inner, dict)
-    beside = {key: value for key, value in table.items() if key in PRESET_KEYS}
+    about = {key: value for key, value in table.items() if key in PRESET_KEYS}
     fields = dict(inner) if isinstance(inner, dict) else dict(table)
-    told = beside if as_preset else {}
+    facts = about if as_preset else {}
     unknown = [key for key in fields if key not in FIELDS and key not in BOOKKEEPING]
     if as_preset:
         unknown += [k for k in table if k not in {*PRESET_KEYS, "hyperparameters"}]
@@ -150,7 +150,7 @@ def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
     values = {k: as_number(k, v) for k, v in fields.items() if k in FIELDS}
     # A report is JSON; YAML and TOML also have dates and numbers that are not finite.
     try:
-        plain = json.loads(json.dumps(told | kept, default=str, allow_nan=False))
+        plain = json.loads(json.dumps(facts | kept, default=str, allow_nan=False))
     except ValueError:
         raise InputError(
             f"{path}: wanted finite numbers, got NaN or infinity."
@@ -159,7 +159,7 @@ def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
 
 
 def as_number(field: str, value: object) -> object:
-    """Read a number that YAML takes for a text, such as EasyEdit's ``5e-1``.
+    """Read a number that YAML reads as a text, such as EasyEdit's ``5e-1``.
 
     YAML 1.1 wants a point and a signed exponent in a number, so that ``5e-1``, ``1e3``
     and ``5e-5`` are texts to it.
@@ -177,7 +177,7 @@ def parse_hyperparameters(
 
     Args:
         values: By field.
-        source: Where they come from, for the message; by default the settings.
+        source: Their source, for the message; by default the settings.
 
     Raises:
         InputError: If a field is unknown, missing or of the wrong kind.

@@ -17,7 +17,7 @@ from editing.hyperparameters.files import (
 FOLDER = Path(__file__).resolve().parent / "presets"
 
 TUNED = frozenset({"hf", "base", "chat", "instruct", "it"})
-"""Words of a model's name that say how it was tuned, and not how large it is."""
+"""Words of a model's name for its tuning, which do not change its preset."""
 
 VERSION = re.compile(r"v\d+(\.\d+)*")
 HUB_CACHE = "models--"
@@ -70,15 +70,15 @@ def read_preset(name: str) -> Preset:
     if not is_preset(name):
         raise InputError(f"{name!r} is no preset; {suggest_preset(name)}")
     found = read_hyperparameter_file(FOLDER / f"{name.casefold()}.toml")
-    told = found.bookkeeping
-    sources = told.get("sources", {})
+    facts = found.bookkeeping
+    sources = facts.get("sources", {})
     return Preset(
         name=name.casefold(),
-        model=str(told["model"]),
+        model=str(facts["model"]),
         values=found.values,
-        source=str(told["source"]),
+        source=str(facts["source"]),
         sources=dict(sources) if isinstance(sources, Mapping) else {},
-        note=str(told.get("note", "")),
+        note=str(facts.get("note", "")),
     )
 
 

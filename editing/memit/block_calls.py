@@ -17,7 +17,7 @@ class Recording:
     """A pass through a model.
 
     Attributes:
-        outputs: Hidden states behind the block that was asked for; one when it has run.
+        outputs: Outputs of the requested block; one once it has run.
         calls: Arguments that each later block was called with, hidden state excluded.
     """
 
@@ -27,7 +27,7 @@ class Recording:
 
 @contextmanager
 def recording(model: EditableModel, layer: int) -> Iterator[Recording]:
-    """Record what comes out of block `layer` and what the later ones are told."""
+    """Record the output of block `layer` and the arguments of the later ones."""
     found = Recording()
 
     def keep(_: nn.Module, __: object, output: Tensor | tuple[Any, ...]) -> None:

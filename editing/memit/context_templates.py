@@ -1,4 +1,4 @@
-"""Context templates: texts that a prompt may stand behind."""
+"""Context templates: prefixes prepended to a prompt."""
 
 from pathlib import Path
 

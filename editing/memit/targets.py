@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from editing.base.errors import InputError
-from editing.hyperparameters.config import Hyperparameters
+from editing.hyperparameters.config import BATCH_SIZE, Hyperparameters
 from editing.memit.full_rows import FullRows
 from editing.memit.loss_positions import (
     LossPositions,
@@ -88,7 +88,7 @@ def compute_targets(
     requests: Sequence[EditRequest],
     templates: Sequence[str],
     parameters: Hyperparameters,
-    batch_size: int = 128,
+    batch_size: int = BATCH_SIZE,
     on_batch: Callable[[int], None] | None = None,
 ) -> Targets:
     """Find each request's target ``z = h + δ`` at the last edited layer.

@@ -66,7 +66,7 @@ def _try_to_run(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: on an accelerator, or in the machine's own."""
+    """Return whether GPU or CPU memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # torch has no type of its own for the machine's memory.

@@ -273,7 +273,7 @@ def _unclear(
     reason = f"{why}; " if why else ""
     return ModelError(
         f"Models of type `{model.config.model_type}` are not known, and their "
-        f"structure does not tell the {part.replace('_', ' ')} ({reason}considered: "
+        f"structure does not show the {part.replace('_', ' ')} ({reason}considered: "
         f"{considered}). Name it with the hyperparameter `{SETTLED_BY[part]}`, `{{}}` "
         "standing for the block's number."
     )

@@ -17,7 +17,7 @@ from editing.algebra.fingerprints import (
     fingerprint_model,
 )
 from editing.base.errors import InputError
-from editing.models.families import Architecture, ModelError, longest_input
+from editing.models.families import Architecture, ModelFilesError, longest_input
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,10 @@ def check_finite(values: Tensor, what: str) -> None:
         what: Their name in the error.
 
     Raises:
-        ModelError: If a value is NaN or infinite.
+        ModelFilesError: If a value is NaN or infinite.
     """
     if not bool(values.isfinite().all()):
-        raise ModelError(
+        raise ModelFilesError(
             f"The model's {what} are not finite numbers. A weight is NaN or infinite, "
             "or too large for the model's precision: check the files of `model.path`, "
             "or load the model in float32 (`model.dtype`)."
@@ -180,12 +180,12 @@ def check_weights_finite(model: nn.Module) -> None:
     """Refuse a model with a weight that is NaN or infinite; reads every weight.
 
     Raises:
-        ModelError: Naming the first such weight.
+        ModelFilesError: Naming the first such weight.
     """
     for name, weight in model.named_parameters():
         extremes = torch.stack(weight.detach().aminmax())  # they keep a NaN
         if not bool(extremes.isfinite().all()):
-            raise ModelError(
+            raise ModelFilesError(
                 f"The weight {name} of the model has entries that are NaN or infinite. "
                 "Check the files of `model.path`, or load them in a precision with a "
                 "wider range (`model.dtype`)."

@@ -1,4 +1,4 @@
-"""Families of language models: where each keeps the parts that editing needs.
+"""Families of language models: the names of the parts that editing needs.
 
 A family is in the table once a tiny model of its kind keeps the laws of
 `tests/editing/models/test_families.py`. Another one is found by its structure
@@ -19,31 +19,35 @@ POSITION_FIELDS = (
     "max_sequence_length",
     "seq_length",
 )
-"""Where configurations of unknown families may say how long an input may be."""
+"""Fields of configurations that may hold the longest input of an unknown family."""
 
 
 class ModelError(InputError):
     """A model that cannot be loaded or edited."""
 
 
+class ModelFilesError(ModelError):
+    """The files of a model are missing, damaged or do not belong together."""
+
+
 class Architecture(Settings):
     """Names of the parts of one family; ``{}`` stands for the block's number.
 
-    A weight's orientation is not among them: it is told by the module's type.
+    A weight's orientation is not among them: the module's type gives it.
 
     Attributes:
         block: A transformer block; its output is the hidden state.
         down_projection: The edited module: keys are its inputs.
-        final_norm: The norm behind the last block; None if there is none.
-        projection: What narrows or widens hidden states behind the norm, if anything.
+        final_norm: The norm after the last block; None if there is none.
+        projection: A projection of hidden states after the norm, if there is one.
         head: From there to the vocabulary; None is the model's output embedding.
         positions: The configuration's field for the longest input, in tokens; None if
             the family has no limit.
         multiplier: The configuration's field that scores are multiplied by, if set.
         divisor: The one that they are divided by.
-        soft_cap: The one that they are bent below.
-        windows: Whether blocks may be run on a part of a row, against stored attention
-            keys and values; else they are only ever called as the model calls them.
+        soft_cap: The one for soft-capping them.
+        windows: Whether blocks may run on a part of a row, with stored attention keys
+            and values; else they run on full rows with the model's own arguments.
     """
 
     block: str
@@ -159,7 +163,7 @@ ARCHITECTURES: dict[str, Architecture] = dict.fromkeys(_LLAMA_LIKE, _LLAMA) | {
 
 
 def longest_input(config: PreTrainedConfig, known: Architecture | None) -> int:
-    """Most tokens that one input of such a model may have."""
+    """Return the largest number of tokens of one input of such a model."""
     text = config.get_text_config()
     fields = POSITION_FIELDS if known is None else (known.positions,)
     for field in fields:

@@ -2,16 +2,16 @@
 
 A fingerprint reads every byte of a model's weights. A program that starts anew for each
 message would do so each time, where all that it asks is whether the files are still the
-same. Their names, sizes, numbers and times of change tell that without any being read.
+same. Their names, sizes, numbers and times of change show that without any being read.
 
 What is trusted: the file system's own time of change (``ctime``), which no program
 sets; and the owner of the cache's folder, who may change the model itself just as well.
 A file that was changed so shortly before it was read that the clock of its file system
-might not tell the next change is not taken down, as git does with its index.
+might not show the next change is not recorded, as git does with its index.
 
-What is not seen: a change while a process has the model. Weights are mapped, so whoever
-writes into their file changes them in every process that has it open, after the
-fingerprint was told. A model's files are to be replaced, by a rename over them, and
+What is not seen: a change while a process has the model. Weights are mapped, so writing
+into their file changes them in every process that has it open, after the fingerprint
+was computed. A model's files are to be replaced, by a rename over them, and
 never overwritten: a process then keeps the bits that it knows.
 """
 
@@ -104,7 +104,7 @@ def stamp_model(path: str, dtype: str, device: str) -> Stamp | None:
 class FingerprintCache:
     """A private folder with one small file for each model, precision and device.
 
-    Processes may share it: a file is written beside its place and renamed. One that is
+    Processes may share it: a file is written whole or not at all. One that is
     broken, or that others than its owner may write, counts as missing.
 
     Attributes:
@@ -142,7 +142,7 @@ class FingerprintCache:
         if young or not before.agrees_with(after):
             return False
         try:
-            # Private: nobody else may say which model this is.
+            # Private: other users may not write fingerprints of this model.
             write_private(self._file(before), json.dumps(_record(before, found)))
         except OSError as error:
             logger.warning(
@@ -192,7 +192,7 @@ def load_known_model(
 
 
 def _record(stamp: Stamp, found: Fingerprints) -> dict[str, str]:
-    """What is written down, with a sum that tells a file that was damaged."""
+    """Return what is written, with a check sum against damage."""
     values = {"state": stamp.state, **asdict(found)}
     return values | {"check": _digest(list(values.values()))}
 

@@ -18,9 +18,11 @@ from transformers import (
 
 from editing.models.discovery import check_parts, discover, settle
 from editing.models.editable import EditableModel as EditableModel
-from editing.models.families import ARCHITECTURES, longest_input
+from editing.models.editable import check_finite
+from editing.models.families import ARCHITECTURES, ModelFilesError, longest_input
 from editing.models.families import ModelError as ModelError
 from editing.models.module_names import ModuleNames
+from editing.models.published_class import without_published
 
 AUTO = "auto"
 """The device that has a model spread over all that there are."""
@@ -90,21 +92,22 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
     """Load a causal language model whose files hold its weights and no others.
 
     The library draws missing weights at random and leaves surplus ones out. Tied
-    weights may be missing, and buffers and what the family ignores may be surplus.
+    weights may be missing, and buffers and what the family ignores may be surplus, as
+    may the other parts of a checkpoint of which the text model alone is loaded.
 
     Args:
         path: A folder or a hub name.
         options: As for ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        ModelError: Naming the first weight that is missing, surplus, or of another
+        ModelFilesError: Naming the first weight that is missing, surplus, or of another
             shape than config.json gives it.
     """
     model, report = AutoModelForCausalLM.from_pretrained(
         path, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )
-    if fault := _describe_report(model, report):
-        raise ModelError(
+    if fault := _describe_report(model, report, path):
+        raise ModelFilesError(
             f"`model.path` {path!r}: the weights are not those of the model that "
             f"config.json describes: {fault}. Wanted the files as `save_pretrained` "
             "writes them: not cut short, not of a wrapped model under other names, "
@@ -114,7 +117,9 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
     return loaded
 
 
-def _describe_report(model: PreTrainedModel, report: Mapping[str, Any]) -> str:
+def _describe_report(
+    model: PreTrainedModel, report: Mapping[str, Any], path: str
+) -> str:
     """Name the first weight of each fault in the library's report; empty if none."""
     own = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     buffers = {name for name, _ in model.named_buffers()}
@@ -124,15 +129,16 @@ def _describe_report(model: PreTrainedModel, report: Mapping[str, Any]) -> str:
         for name in set(report["unexpected_keys"]) - buffers
         if not _FORMER_BUFFERS.search(name)
     )
+    surplus = without_published(path, type(model).__name__, surplus)
     faults = []
     if missing:
-        faults.append(f"{len(missing)} are missing, first {missing[0]}")
+        faults.append(f"{len(missing)} missing, first {missing[0]}")
     if surplus:
-        faults.append(f"{len(surplus)} are surplus, first {surplus[0]}")
+        faults.append(f"{len(surplus)} surplus, first {surplus[0]}")
     if others := sorted(report["mismatched_keys"]):
         name, stored, wanted = others[0]
         faults.append(
-            f"{len(others)} have another shape, first {name} with "
+            f"{len(others)} of another shape, first {name} with "
             f"{'x'.join(map(str, stored))} instead of {'x'.join(map(str, wanted))}"
         )
     return "; ".join(faults)
@@ -209,12 +215,12 @@ def _check_vocabulary(
     """Refuse a tokenizer with ids that the embeddings have no rows for.
 
     Raises:
-        ModelError: If there is such an id.
+        ModelFilesError: If there is such an id.
     """
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     last = max(tokenizer.get_vocab().values(), default=0)
     if last >= rows:
-        raise ModelError(
+        raise ModelFilesError(
             f"The tokenizer has token ids up to {last}, and the embeddings have "
             f"{rows} rows. Save the model with the tokenizer's own embeddings "
             f"(`model.resize_token_embeddings({last + 1})`, then train the new rows), "
@@ -266,9 +272,9 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error) else "no reason"
 
 
-def _unloadable(path: str, reason: str) -> ModelError:
+def _unloadable(path: str, reason: str) -> ModelFilesError:
     where = "folder" if Path(path).exists() else "folder or hub name"
-    return ModelError(
+    return ModelFilesError(
         f"`model.path` {path!r}: no causal language model can be loaded from this "
         f"{where} ({reason}). Wanted a folder with config.json, weights and "
         "tokenizer, as `save_pretrained` writes it, or the word `embedded`."
@@ -312,6 +318,7 @@ def _check_by_running(editable: EditableModel) -> None:
         expected: Tensor = model(input_ids=rows.to(editable.device)).logits
     finally:
         handle.remove()
+    check_finite(expected, "scores")
     if not _says(editable, seen[0], expected):
         raise ModelError(
             "The model's scores are not those of its head after its norm "

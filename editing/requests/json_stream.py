@@ -1,4 +1,8 @@
-"""A JSON list read element by element, without the whole file in memory."""
+"""A JSON list read element by element, without the whole file in memory.
+
+``ijson`` reads such a list too, but silently writes ``?`` for half a surrogate pair,
+refuses byte order marks, and gives no line and column for a fault.
+"""
 
 import json
 from collections.abc import Iterator
@@ -7,12 +11,12 @@ from typing import NoReturn
 
 from editing.base.errors import EmptySourceError, RequestError
 
-CHUNK = 1 << 16
-"""Bytes read at once; an element that is longer doubles it."""
+CHUNK_BYTES = 1 << 16
+"""Bytes read at once; doubled for an element that is longer."""
 
 _SPACE = " \t\r\n"
-_MARGIN = 64
-"""Signs behind a complaint that show it is not the end of what was read so far."""
+_MARGIN_CHARACTERS = 64
+"""Characters after a fault that show it is not the end of what was read so far."""
 
 
 def decode_json(text: str, place: str) -> object:
@@ -42,10 +46,10 @@ def decode_utf8(raw: bytes, place: str, *, first: bool) -> str:
 
 
 class JsonList:
-    """The elements of a JSON list in a file, each after its place.
+    """The elements of a JSON list in a file, each with its place in front.
 
     Iterating reads the file in pieces, once. What is wrong is a `RequestError` that
-    names the record in which the reading stood.
+    names the record in which it was found.
     """
 
     def __init__(self, stream: BufferedIOBase, name: str) -> None:
@@ -66,7 +70,7 @@ class JsonList:
                 if self._next(",]") == "]":
                     break
         if self._peek():
-            self._refuse(self._window.complaint("Extra data"))
+            self._refuse(self._window.describe("Extra data"))
 
     def _open(self) -> None:
         self._count = 1  # a fault here is one of the first record
@@ -86,7 +90,7 @@ class JsonList:
     def _next(self, wanted: str) -> str:
         sign = self._peek()
         if not sign or sign not in wanted:
-            self._refuse(self._window.complaint("Expecting ',' or ']'"))
+            self._refuse(self._window.describe("Expecting ',' or ']'"))
         self._window.skip()
         return sign
 
@@ -112,19 +116,19 @@ class JsonList:
 
 
 class _Window:
-    """The part of a text that is being read; what was read is let go."""
+    """The part of a text that is being read; earlier parts are dropped."""
 
     def __init__(self, stream: BufferedIOBase) -> None:
         self._stream = stream
         self._text = ""
         self._start = 0
-        self._line, self._column = 1, 1  # of the text's first sign
-        self._held = b""  # bytes that are no whole letter yet
+        self._line, self._column = 1, 1  # of the text's first character
+        self._held = b""  # bytes that are not a whole character yet
         self._began = False
         self._fault: UnicodeDecodeError | None = None
 
     def peek(self) -> str:
-        """The next sign that is no white space; nothing at the end."""
+        """The next character that is not white space; nothing at the end."""
         while True:
             rest = self._text
             while self._start < len(rest) and rest[self._start] in _SPACE:
@@ -135,7 +139,7 @@ class _Window:
                 return ""
 
     def skip(self) -> None:
-        """Leave one sign behind."""
+        """Move past one character."""
         self._start += 1
 
     def value(self) -> object:
@@ -147,20 +151,20 @@ class _Window:
             except json.JSONDecodeError as error:
                 if self._is_cut_off(error) and self._grow():
                     continue
-                raise ValueError(self.complaint(error.msg, error.pos)) from None
+                raise ValueError(self.describe(error.msg, error.pos)) from None
             if end + len("e-") >= len(self._text) and self._grow():
                 continue  # a number may go on
             self._start = end
             return value
 
-    def complaint(self, reason: str, position: int | None = None) -> str:
-        """Add the line and column, counted from 1, of a sign of the text."""
+    def describe(self, reason: str, position: int | None = None) -> str:
+        """Add the line and column, counted from 1, of a character of the text."""
         line, column = self._locate(self._start if position is None else position)
         return f"{reason}: line {line} column {column}"
 
     def _is_cut_off(self, error: json.JSONDecodeError) -> bool:
         unterminated = error.msg.startswith("Unterminated string")
-        return unterminated or error.pos + _MARGIN > len(self._text)
+        return unterminated or error.pos + _MARGIN_CHARACTERS > len(self._text)
 
     def _grow(self) -> bool:
         """Read on, at least as much as is held; False at the end of the file.
@@ -169,7 +173,7 @@ class _Window:
         """
         if self._fault is not None:
             raise self._fault
-        raw = self._stream.read(max(CHUNK, len(self._text) - self._start))
+        raw = self._stream.read(max(CHUNK_BYTES, len(self._text) - self._start))
         grown = self._decode(raw)
         if not grown and self._fault is not None:
             raise self._fault
@@ -179,7 +183,7 @@ class _Window:
         return bool(raw)
 
     def _decode(self, raw: bytes) -> str:
-        """Decode what can be; keep a letter's first bytes, and a fault, for later."""
+        """Decode what can be; keep an unfinished character and a fault for later."""
         held = self._held + raw
         try:
             text, self._held = held.decode(), b""

@@ -12,7 +12,7 @@ def normalise(text: str) -> str:
 
     Compatible characters (NFKC) and letters' cases are made one and runs of white space
     a single space; white space and quotation marks around the text and sentence
-    punctuation behind it are dropped. A text of nothing but such marks keeps them.
+    punctuation after it are dropped. A text of nothing but such marks keeps them.
     """
     folded = unicodedata.normalize("NFD", text)
     for _ in range(2):  # folding can undo the normal form, and the form the folding

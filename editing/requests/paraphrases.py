@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from editing.base.errors import InputError
-from editing.hyperparameters.config import read_json_object
+from editing.files.text import read_json_object
 from editing.requests.edit_request import EditRequest
 
 ANY_RELATION = "*"
@@ -85,7 +85,7 @@ def _check_templates(values: object, place: str) -> Iterator[str]:
 def _own(request: EditRequest) -> Iterator[str]:
     for text in request.paraphrase_prompts:
         prompt = text.replace(request.subject, "{}")
-        # Braces besides the subject's would make it a prompt of two subjects.
+        # Braces other than the subject's would make it a prompt of two subjects.
         if text.count(request.subject) == 1 and prompt.count("{}") == 1:
             yield prompt
 

@@ -1,6 +1,6 @@
 """Where records of requests lie: files, saved datasets, and data sets of the hub.
 
-Records come one by one, each with its place, and nothing behind the last one that is
+Records come one by one, each with its place, and nothing after the last one that is
 asked for is read: lines of JSON Lines, elements of a JSON list, row groups of Parquet,
 rows of a folder that ``datasets`` saved, and streamed rows of the hub.
 """
@@ -18,8 +18,8 @@ from editing.sources.embedded import HUB
 
 Placed = tuple[str, object]
 
-LINES = (".jsonl", ".ndjson")
-COLUMNS = (".parquet", ".pq")
+LINE_SUFFIXES = (".jsonl", ".ndjson")
+PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def read_records(source: Path | str) -> Iterator[Placed]:
@@ -35,7 +35,7 @@ def read_records(source: Path | str) -> Iterator[Placed]:
     path = Path(source)
     if path.is_dir():
         return _read_folder(path)
-    columns = path.suffix.lower() in COLUMNS
+    columns = path.suffix.lower() in PARQUET_SUFFIXES
     return _read_parquet(path) if columns else _read_json(path)
 
 
@@ -84,7 +84,7 @@ def _read_lines(stream: BufferedIOBase, name: str) -> Iterator[Placed]:
 
 def _read_json(path: Path) -> Iterator[Placed]:
     with _opened(path) as stream:
-        lines = path.suffix.lower() in LINES
+        lines = path.suffix.lower() in LINE_SUFFIXES
         yield from (_read_lines if lines else JsonList)(stream, str(path))
 
 
@@ -160,7 +160,7 @@ def _read_name(source: str) -> tuple[dict[str, str], str | None]:
     configurations.
 
     Raises:
-        RequestError: If there is no name, or nothing behind a sign.
+        RequestError: If there is no name, or nothing after a separator.
     """
     found = _HUB_NAME.fullmatch(source)
     if found is None:
@@ -171,7 +171,7 @@ def _read_name(source: str) -> tuple[dict[str, str], str | None]:
     part = found["part"]
     named = {"path": found["name"]}
     if part:
-        is_file = part.lower().endswith((".json", *LINES, *COLUMNS))
+        is_file = part.lower().endswith((".json", *LINE_SUFFIXES, *PARQUET_SUFFIXES))
         named["data_files" if is_file else "name"] = part
     return named, found["split"]
 
@@ -189,7 +189,7 @@ def _choose(
         return next(iter(named.values()))
     if wanted not in named:
         raise ValueError(
-            f"it has the splits {', '.join(named)}; name one, as @SPLIT behind a hub "
+            f"it has the splits {', '.join(named)}; name one, as @SPLIT after a hub "
             "name, or as the split's own folder"
         )
     return named[wanted]
@@ -203,7 +203,7 @@ def _number(rows: Iterable[object], source: str) -> Iterator[Placed]:
             yield f"{source}: record {number}", row
     except _failures() as error:
         raise _refusal(
-            f"{source}: cannot be read behind record {number}", error
+            f"{source}: cannot be read after record {number}", error
         ) from None
 
 

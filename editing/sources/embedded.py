@@ -1,4 +1,4 @@
-"""Find the model that comes with the system, and the files that lie beside a model."""
+"""Find the model that comes with the system, and the files in a model's folder."""
 
 from pathlib import Path
 
@@ -13,18 +13,19 @@ HUB = "hub:"
 SELF = "self"
 """The word that stands for text that the model itself writes."""
 
-_PLACE = Path("sims") / "embedded"
+_CONFIGURATIONS = f"*/{EMBEDDED}/config.json"
+"""Where the embedded model may be: in a folder of that name, of any package."""
 
 
 def locate_embedded() -> Path:
-    """Find the embedded model's folder: beside this code, or in the current folder.
+    """Find the embedded model's folder, next to this package or in the current folder.
 
     Raises:
         InputError: If neither has it, as on a node that was sent the app's bundle.
     """
     for root in (Path(__file__).resolve().parents[2], Path.cwd()):
-        if (root / _PLACE / "config.json").is_file():
-            return root / _PLACE
+        for configuration in sorted(root.glob(_CONFIGURATIONS)):
+            return configuration.parent
     raise InputError(
         "The embedded model is not here: an app bundle carries no weights. In a clone, "
         "run `python -m sims export-model DIR` and set `model.path` to that folder."
@@ -36,8 +37,8 @@ def resolve_model(path: str) -> str:
     return str(locate_embedded()) if path == EMBEDDED else path
 
 
-def file_beside(model_path: str, name: str) -> Path | None:
-    """A file in a model's folder; None if the model is no folder or has none."""
+def file_in_model(model_path: str, name: str) -> Path | None:
+    """Return a file of a model's folder; None if there is no folder or no such file."""
     candidate = Path(model_path) / name
     return candidate if candidate.is_file() else None
 
@@ -50,10 +51,10 @@ def resolve_source(source: str, model_path: str, name: str, setting: str) -> Pat
     """
     if source != EMBEDDED:
         return Path(source)
-    found = file_beside(model_path, name)
+    found = file_in_model(model_path, name)
     if found is None:
         raise InputError(
-            f"`{setting}` is `{EMBEDDED}`, and the model {model_path} has no {name} "
-            f"beside it. Name a file with `{setting}`."
+            f"`{setting}` is `{EMBEDDED}`, and the folder of the model {model_path} "
+            f"has no {name}. Name a file with `{setting}`."
         )
     return found

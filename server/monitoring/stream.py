@@ -105,7 +105,7 @@ class EventStream:
                 round=record.round,
                 node=record.node,
                 party=record.party if record.party >= 0 else None,
-                name=getattr(record, "name", ""),
+                name=record.name,
                 seconds=round(record.seconds, 3),
                 bytes_down=record.bytes_down,
                 bytes_up=record.bytes_up,

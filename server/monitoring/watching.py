@@ -24,9 +24,10 @@ UNFINISHED = ".unfinished"
 
 
 def open_stream(folder: str | None) -> EventStream:
-    """Start the stream of a run; its file is opened early if its folder is named.
+    """Start the stream of a run, and open its file if its folder is named.
 
-    So that whoever started the run also sees which of its settings is refused.
+    This comes before the settings are validated, so that the file also records which of
+    them is refused.
 
     Args:
         folder: The raw setting `output.watch`.

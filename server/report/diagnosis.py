@@ -29,11 +29,18 @@ MAX_CLAMPED = 0.5
 MAX_RESIDUAL_LEFT = 0.5
 """If more of ``‖z − h‖`` is left, less than half of the intended change arrived."""
 
-MAX_UPDATE_RATIO = 1.0
-"""An update with a larger ``‖Δ‖/‖W‖`` replaces the weight instead of adjusting it.
+MAX_UPDATE_RATIO = 100.0
+"""No good edit is known with a larger ``‖Δ‖/‖W‖``.
 
-Successful edits are two or more orders of magnitude smaller.
+Edits of published models stay far below 1. Those of the embedded model, whose weights
+are small next to its hidden states, reach 30 and change nothing else.
 """
+
+MIN_SCORE = 50.0
+"""With a lower score, in per cent, most edits or their surroundings fail."""
+
+SUSPECT_UPDATE_RATIO = 1.0
+"""If the score is that low, an update larger than its weight is the likely cause."""
 
 
 def relative_norms(
@@ -66,7 +73,7 @@ def diagnose(run: RunReport) -> list[str]:
     for number, metrics in enumerate(run.metrics, start=1):
         where = f"round {number}: " if run.rounds > 1 else ""
         found += [f"{where}{each}" for each in diagnose_round(metrics)]
-    return found + diagnose_update(run.update_ratios)
+    return found + diagnose_update(run.update_ratios, run.metrics[-1].score)
 
 
 def diagnose_round(metrics: RoundMetrics) -> list[str]:
@@ -91,7 +98,7 @@ def diagnose_targets(metrics: RoundMetrics) -> list[str]:
         )
     elif stopped is not None and stopped < MIN_STOPPED:
         found.append(
-            f"only {stopped:.0%} of the targets reach the stopping loss{reached}: "
+            f"{stopped:.0%} of the targets reach the stopping loss{reached}: "
             "raise `editing.v-num-grad-steps` or `editing.v-lr`"
         )
     return found
@@ -108,10 +115,17 @@ def diagnose_residual(left: float | None) -> list[str]:
     ]
 
 
-def diagnose_update(ratios: Mapping[str, float]) -> list[str]:
-    """Return a warning if the largest update replaces its weight."""
+def diagnose_update(ratios: Mapping[str, float], score: float | None) -> list[str]:
+    """Return a warning if the largest update replaces its weight.
+
+    Args:
+        ratios: ``‖Δ‖/‖W‖`` by parameter name.
+        score: The run's last score in per cent, if it has one.
+    """
     name = max(ratios, key=lambda each: ratios[each], default=None)
-    if name is None or ratios[name] <= MAX_UPDATE_RATIO:
+    failed = score is not None and score < MIN_SCORE
+    largest = SUSPECT_UPDATE_RATIO if failed else MAX_UPDATE_RATIO
+    if name is None or ratios[name] <= largest:
         return []
     return [
         f"‖Δ‖/‖W‖ is {ratios[name]:.3g} in {name}, so the update replaces the weight: "

@@ -137,7 +137,7 @@ WORDS = (
         "machine, relative to its size; the largest over edited weights. Up to about "
         "1e-5 is the rounding of a model in single precision.",
     ),
-    (TITLES["bytes_per_party"], "Size of what one party sends in the whole run."),
+    (TITLES["bytes_per_party"], "Size of all that one party sends in the run."),
 )
 
 

@@ -1,4 +1,4 @@
-"""The report's plots, as SVG that repeats byte for byte."""
+"""The report's plots, as SVG that is reproducible byte for byte."""
 
 import base64
 import math
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from server.report.data import Report, RoundMetrics
 from server.report.tables import comparison, headings, headline
 
-# Okabe and Ito's colours, told apart by readers with any colour vision.
+# Okabe and Ito's colours, distinct for readers with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, GRID = "#1C2733", "#E3E6EA"

@@ -327,8 +327,8 @@ def summarise_retention(runs: Sequence[RunReport]) -> str:
         if isinstance(share, float):
             merges.setdefault(write_number("retention", share), []).append(run.merge)
     shares = [f"{share} per cent ({' and '.join(by)})" for share, by in merges.items()]
-    told = f"After the last round the model still answers {' and '.join(shares)} of "
-    return told + "the requests of all earlier rounds." if shares else ""
+    opening = f"After the last round the model still answers {' and '.join(shares)} of "
+    return opening + "the requests of all earlier rounds." if shares else ""
 
 
 def render_markdown(report: Report) -> str:

@@ -1,17 +1,17 @@
-"""The commands that count a covariance and say what a covariance file holds."""
+"""The commands that estimate a covariance and describe covariance files."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sims.cli.options import Precision
+from sims.cli.options import Precision, check_new_file, parse_layers
 
 app = typer.Typer()
 
 
 @app.command("covariance")
-def count_covariance_of_text(
+def estimate_covariance(
     model: Annotated[str, typer.Option(help="A model folder, hub id or `embedded`.")],
     output: Annotated[
         Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")
@@ -37,7 +37,7 @@ def count_covariance_of_text(
         int | None,
         typer.Option(
             min=1,
-            help="Tokens to average over, fewer if the text ends before.",
+            help="Tokens to average over; fewer if the text is shorter.",
             show_default="132000, or twice the width of the keys if that is more",
         ),
     ] = None,
@@ -46,11 +46,11 @@ def count_covariance_of_text(
     ] = Precision.FLOAT32,
     device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
     batch_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens of a batch, padding counted.")
+        int, typer.Option(min=1, help="Tokens in a batch, with padding.")
     ] = 4096,
     checkpoint_every: Annotated[
         int,
-        typer.Option(min=1, help="Tokens between two states to go on from."),
+        typer.Option(min=1, help="Tokens between two states to resume from."),
     ] = 25_000,
     seed: Annotated[
         int, typer.Option(min=0, help="Draws the text that the model writes.")
@@ -59,21 +59,26 @@ def count_covariance_of_text(
         str | None,
         typer.Option(
             metavar="FILE|PRESET",
-            help="What names the layers and, if its family is not known, the modules.",
+            help="Hyperparameters that name the layers and, for an unknown family, the "
+            "modules.",
             show_default="the model's own, or the preset of its name",
         ),
     ] = None,
 ) -> None:
-    """Average the keys' outer products over a text, for all layers in one pass.
+    """Estimate the covariance of the keys on a text, for all layers in one pass.
 
-    Killed, the same command goes on where FILE.unfinished says, and ends with the same
-    bits.
+    The same command resumes a killed one from FILE.unfinished, with the same bits.
     """
-    from sims.counting import CountOptions, count_to_file, parse_layers
+    from sims.console import announce_loading
 
-    options = CountOptions(
+    chosen = parse_layers(layers) if layers else None
+    check_new_file(output)
+    announce_loading()
+    from sims.runs.covariance import EstimationOptions, estimate_to_file
+
+    options = EstimationOptions(
         model=model,
-        layers=parse_layers(layers) if layers else None,
+        layers=chosen,
         text=text,
         tokens=tokens,
         dtype=dtype.value,
@@ -83,17 +88,17 @@ def count_covariance_of_text(
         seed=seed,
         hyperparameters=hyperparameters,
     )
-    count_to_file(options, output)
+    estimate_to_file(options, output)
 
 
 @app.command("covariance-info")
 def show_covariance_files(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
 ) -> None:
-    """Say what covariance files hold: layers, tokens, ranks, ridges, text and model.
+    """Describe covariance files: layers, tokens, ranks, ridges, text and model.
 
     FILE is one of ours, or an .npz of ROME, MEMIT or EasyEdit.
     """
-    from sims.counting import show_files
+    from sims.runs.covariance import show_files
 
     show_files(files)

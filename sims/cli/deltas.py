@@ -1,4 +1,4 @@
-"""The commands that take a delta home: apply, revert, inspect.
+"""The commands that export a delta: apply, revert, inspect.
 
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from editing.base.errors import InputError
-from sims.cli.options import Precision
+from sims.cli.options import Precision, check_new_folder
 
 if TYPE_CHECKING:
     from sims.deltas.record import EditRecord
@@ -19,7 +19,7 @@ app = typer.Typer()
 
 
 class Form(StrEnum):
-    """What a delta is turned into."""
+    """What a delta is exported as."""
 
     MODEL = "model"
     LORA = "lora"
@@ -55,7 +55,7 @@ def apply_to_model(
         Precision | None,
         typer.Option(
             help="Precision of what is written. Also of the run, if an older delta's "
-            "file does not tell it.",
+            "file does not name it.",
             show_default="the run's; float32 for an adapter",
         ),
     ] = None,
@@ -68,11 +68,11 @@ def apply_to_model(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="lora: keep as few as hold this share of ‖Δ‖², at most --rank.",
+            help="lora: keep the fewest that hold this share of ‖Δ‖², at most --rank.",
         ),
     ] = None,
     force_base: Annotated[
-        bool, typer.Option("--force-base", help="Edit another base all the same.")
+        bool, typer.Option("--force-base", help="Apply the delta to another base, too.")
     ] = False,
     reversible: Annotated[
         bool,
@@ -86,7 +86,13 @@ def apply_to_model(
 
     The folder holds weights, tokenizer and a model card, and nothing of the requests.
     """
+    from sims.console import announce_loading
+
     precision = None if dtype is None else dtype.value
+    if form is not Form.LORA:
+        refuse_ranks(rank, energy)
+    check_new_folder(output)
+    announce_loading()
     if form is Form.LORA:
         from sims.deltas.adapters import read_rank, write_adapter
 
@@ -99,7 +105,6 @@ def apply_to_model(
     else:
         from sims.deltas.export import apply_delta
 
-        refuse_ranks(rank, energy)
         show_model(
             apply_delta(
                 model,
@@ -123,14 +128,19 @@ def revert_model(
     output: NewFolderOption,
     max_shard_size: ShardOption = "5GB",
 ) -> None:
-    """Write an edited model as it was before the delta, and say how exactly.
+    """Write an edited model as it was before the delta, and how exact that is.
 
-    Bit for bit with the file that `apply` keeps; without it the delta is subtracted.
+    It is exact to the bit with the file that `apply` keeps; without that file the delta
+    is subtracted.
     """
+    from sims.console import announce_loading
+
+    check_new_folder(output)
+    announce_loading()
     from sims.deltas.revert import revert_delta
 
     found = revert_delta(model, delta, output, max_shard_size=max_shard_size)
-    typer.echo(found.say())
+    typer.echo(found.describe())
     typer.echo(f"Written: {output}")
 
 
@@ -143,16 +153,19 @@ def inspect_delta_file(
     ] = None,
     dtype: Annotated[
         Precision | None,
-        typer.Option(help="The run's precision, if an older file does not tell it."),
+        typer.Option(help="The run's precision, if an older file does not name it."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, for programs.")
     ] = False,
 ) -> None:
-    """Print what a delta holds: its run, its updates, their sizes and ranks.
+    """Print the contents of a delta: its run, its updates, their sizes and ranks.
 
     FILE is a delta.safetensors, or a run's folder.
     """
+    from sims.console import announce_loading
+
+    announce_loading()
     from sims.deltas.inspection import inspect_delta, show_report
 
     report = inspect_delta(delta, model, None if dtype is None else dtype.value)
@@ -163,10 +176,10 @@ def inspect_delta_file(
 
 
 def refuse_ranks(rank: str | None, energy: float | None) -> None:
-    """Keep an adapter's options from being ignored.
+    """Refuse an adapter's options where a model is written.
 
     Raises:
-        InputError: If one is given.
+        InputError: If there are any.
     """
     if rank is not None or energy is not None:
         raise InputError("--rank and --energy shape an adapter; add --as lora")
@@ -179,7 +192,7 @@ def show_model(record: "EditRecord") -> None:
     for change in record.changes:
         typer.echo(f"{change.name}  ‖Δ‖/‖W‖ {change.relative:.3g}")
     if record.reversal_bytes is not None:
-        typer.echo(f"Kept to undo it: {record.reversal_bytes} bytes")
+        typer.echo(f"Kept for revert: {record.reversal_bytes} bytes")
     if earlier := explain_earlier(record):
         typer.echo(earlier)
 

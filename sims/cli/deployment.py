@@ -10,9 +10,13 @@ from sims.cli.options import (
     ScenarioArgument,
     SetOption,
     VerboseOption,
+    check_new_folder,
 )
 
 app = typer.Typer()
+
+MAX_DAYS = 36_500
+"""The longest validity of a certificate: a century."""
 
 
 @app.command("credentials")
@@ -20,7 +24,7 @@ def make_credentials(
     nodes: Annotated[
         int,
         typer.Option(
-            min=0, help="How many key pairs to make; 0 where nodes make their own."
+            min=0, help="How many key pairs to make; 0 if the nodes make their own."
         ),
     ],
     output: Annotated[
@@ -35,7 +39,10 @@ def make_credentials(
         ),
     ] = None,
     days: Annotated[
-        int, typer.Option(min=1, help="For how long the certificates hold.")
+        int,
+        typer.Option(
+            min=1, max=MAX_DAYS, help="For how long the certificates are valid."
+        ),
     ] = 365,
     add: Annotated[
         bool,
@@ -60,13 +67,13 @@ def make_credentials(
         numbers = made.node_numbers()
         typer.echo(f"For all nodes: {made.authority}")
         typer.echo(f"For the server: {made.server_certificate}, {made.server_key}")
-        typer.echo(f"To be locked away: {made.authority_key}")
+        typer.echo(f"Lock away: {made.authority_key}")
     for number in numbers:
         typer.echo(f"For node {number} alone: {Credentials(output).node_key(number)}")
 
 
 def refuse_with_add(host: list[str] | None) -> None:
-    """Keep `--host` from being overlooked: the certificate stays as it is.
+    """Refuse `--host` with `--add`, which leaves the certificate as it is.
 
     Raises:
         InputError: If it is given.
@@ -99,12 +106,18 @@ def deploy_locally(
 ) -> None:
     """Run a scenario with real processes on this machine, and end all of them.
 
-    A SuperLink with TLS and node authentication, and one SuperNode a party with a file
-    of requests of its own. The update is then held to that of one process.
+    It starts a SuperLink with TLS and node authentication, and one SuperNode a party
+    with a file of requests of its own. The update is then compared with that of the
+    same run in one process.
     """
+    from server.config import read_scenario
     from server.output import next_folder
-    from sims.runs.deployment import deploy_locally as deploy
+    from sims.console import announce_loading
 
-    chosen = [f"parties.count={parties}", *(settings or [])]
-    folder = output or next_folder("deploy-local")
-    deploy(scenario, chosen, folder.absolute(), verbose=verbose)
+    config = read_scenario(scenario, [f"parties.count={parties}", *(settings or [])])
+    folder = (output or next_folder("deploy-local")).absolute()
+    check_new_folder(folder)
+    announce_loading()
+    from sims.runs.agreement import deploy_locally as deploy
+
+    deploy(config, folder, verbose=verbose)

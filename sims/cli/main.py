@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from sims.cli.covariance import app as covariances
 from sims.cli.deltas import app as deltas
 from sims.cli.deployment import app as deployments
 from sims.cli.evaluate import app as evaluations
+from sims.cli.flower import app as flower
 from sims.cli.operations import app as operations
 from sims.cli.options import (
     DEFAULT_SCENARIO,
@@ -23,12 +25,22 @@ from sims.cli.options import (
     ScenarioArgument,
     SetOption,
     VerboseOption,
+    check_new_folder,
 )
 from sims.cli.presets import app as presets
 from sims.cli.search import app as searches
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
 from sims.errors import RunFailedError
+
+FILE_ERRORS = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""What a path that a user named may raise where nobody checked it before."""
 
 BAD_INPUT = 2
 FAILED = 1
@@ -51,6 +63,7 @@ app.add_typer(covariances)
 app.add_typer(deltas)
 app.add_typer(deployments)
 app.add_typer(evaluations)
+app.add_typer(flower)
 app.add_typer(operations)
 app.add_typer(presets)
 app.add_typer(searches)
@@ -61,7 +74,7 @@ EngineOption = Annotated[
     Engine,
     typer.Option(
         help="flower starts Flower's simulation and ends it afterwards; in-process "
-        "runs the same apps in this process, for a quick look and for debugging."
+        "runs the same apps in this process, for short runs and for debugging."
     ),
 ]
 OutputOption = Annotated[
@@ -81,11 +94,19 @@ ScheduleOption = Annotated[
         show_default="the scenario's",
     ),
 ]
+MergesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MERGE,…",
+        help="Compare these alone: names, or package.module:Class.",
+        show_default="all known ones, and the scenario's",
+    ),
+]
 ResumeOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Go on with the stopped run in DIR, from its last whole round.",
+        help="Resume the stopped run in DIR after its last completed round.",
     ),
 ]
 
@@ -100,18 +121,16 @@ def run_scenario(
     resume: ResumeOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run one scenario with its merge and report what the edited model says.
+    """Run one scenario with its merge, and evaluate the edited model.
 
-    SCENARIO.toml says what to run; sims/scenarios has examples.
+    SCENARIO.toml describes the run; sims/scenarios has examples.
     """
-    from sims.runs.jobs import resume_job, run_job
-
     carrier = name_engine(engine, connection)
     if resume is not None:
         refuse_settings(scenario, settings)
-        resume_job(resume, carrier, output, verbose=verbose)
+        resume_run(resume, carrier, output, compare=False, verbose=verbose)
         return
-    run_job(scenario, settings or [], carrier, output, verbose=verbose)
+    start_run(scenario, settings or [], carrier, output, verbose=verbose)
 
 
 @app.command("compare")
@@ -122,24 +141,22 @@ def compare_merges(
     connection: ConnectionOption = None,
     output: OutputOption = None,
     schedule: ScheduleOption = None,
+    merges: MergesOption = None,
     resume: ResumeOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run all five merges on the same requests and compare them in one report.
+    """Run all merges on the same requests and compare them in one report.
 
-    SCENARIO.toml says what to run; sims/scenarios has examples.
+    SCENARIO.toml describes the run; sims/scenarios has examples.
     """
-    from sims.runs.jobs import resume_job, run_job
-
     carrier = name_engine(engine, connection)
+    chosen = compare_settings(schedule, merges)
     if resume is not None:
-        refuse_settings(scenario, settings)
-        resume_job(resume, carrier, output, compare=True, verbose=verbose)
+        refuse_settings(scenario, [*(settings or []), *chosen])
+        resume_run(resume, carrier, output, compare=True, verbose=verbose)
         return
-    chosen = [*(settings or []), "run.compare=true"]
-    if schedule is not None:
-        chosen.append(f'editing.schedule="{schedule}"')
-    run_job(scenario, chosen, carrier, output, verbose=verbose)
+    chosen = [*(settings or []), "run.compare=true", *chosen]
+    start_run(scenario, chosen, carrier, output, verbose=verbose)
 
 
 @app.command("summarize")
@@ -147,11 +164,11 @@ def summarize_results(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS…")],
     runs: Annotated[
         str | None,
-        typer.Option(metavar="RUN,…", help="Take these alone, as run_003 or 3."),
+        typer.Option(metavar="RUN,…", help="Average these runs only, as run_003 or 3."),
     ] = None,
     first: Annotated[
         int | None,
-        typer.Option(min=1, help="Take this many cases of each run, by number."),
+        typer.Option(min=1, help="Average this many cases of each run, by number."),
     ] = None,
     output: Annotated[
         list[Path] | None,
@@ -173,12 +190,12 @@ def summarize_results(
 @app.command("cache")
 def show_target_cache(
     clear: Annotated[
-        bool, typer.Option("--clear", help="Remove the targets that are kept.")
+        bool, typer.Option("--clear", help="Remove the cached targets.")
     ] = False,
 ) -> None:
-    """Show the targets that are kept between runs, or remove them.
+    """Show the targets that are cached between runs, or remove them.
 
-    A target is found again only where everything that determines it is the same.
+    A cached target is used only if everything that determines it is the same.
     """
     from sims.runs.jobs import clear_target_cache, describe_target_cache
 
@@ -190,16 +207,19 @@ def train_embedded_model(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to make.")
     ] = Path("results/world"),
-    seed: Annotated[int, typer.Option(help="Draws the world and the weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the world and the weights.")] = 0,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Training steps; the recipe's if left out."),
     ] = None,
 ) -> None:
-    """Train the embedded model anew, on a world of made-up facts."""
+    """Train the embedded model again, on a world of made-up facts."""
+    from sims.console import announce_loading
+
+    check_new_folder(output)
+    announce_loading()
     from sims.world.training import train_world
 
-    refuse_existing_folder(output)
     train_world(output, seed, steps)
     typer.echo(f"Model: {output}")
 
@@ -228,36 +248,88 @@ def search_embedded_hyperparameters(
     ] = "embedded",
 ) -> None:
     """Repeat the recorded search for the embedded model's hyperparameters."""
+    from sims.console import announce_loading
+
+    check_new_folder(output)
+    announce_loading()
     from sims.world.search import search
 
-    refuse_existing_folder(output)
     search(output, model)
     typer.echo(f"Trials: {output}")
 
 
+def start_run(
+    scenario: Path,
+    settings: Sequence[str],
+    engine: str,
+    output: Path | None,
+    *,
+    verbose: bool,
+) -> None:
+    """Validate the settings, then load the libraries, which takes much longer."""
+    from server.config import read_scenario
+    from sims.console import announce_loading
+    from sims.processes.superlink import check_connection
+
+    config = read_scenario(scenario, settings)
+    if output is not None:
+        check_new_folder(output)
+    if engine.startswith("connection:"):
+        check_connection(engine.removeprefix("connection:"))
+    announce_loading()
+    from sims.runs.jobs import run_job
+
+    run_job(config, engine, output, verbose=verbose)
+
+
+def resume_run(
+    folder: Path, engine: str, output: Path | None, *, compare: bool, verbose: bool
+) -> None:
+    """Resume a stopped run by the command that began it."""
+    from sims.console import announce_loading
+
+    announce_loading()
+    from sims.runs.jobs import resume_job
+
+    resume_job(folder, engine, output, compare=compare, verbose=verbose)
+
+
+def compare_settings(schedule: str | None, merges: str | None) -> list[str]:
+    """Write the options of `compare` as settings.
+
+    Raises:
+        InputError: If a list of merges has an empty name.
+    """
+    settings = []
+    if schedule is not None:
+        settings.append(f"editing.schedule={json.dumps(schedule)}")
+    if merges is not None:
+        names = [name.strip() for name in merges.split(",")]
+        if not all(names):
+            raise InputError(
+                f"--merges {merges}: wanted names between the commas, such as "
+                "`--merges collabedit,ties,package.module:Class`"
+            )
+        settings.append(f"run.merges={json.dumps(names)}")
+    return settings
+
+
 def name_engine(engine: Engine, connection: str | None) -> str:
-    """Name what carries the run as `sims.runs.engines` does."""
+    """Name the engine as `sims.runs.engines` does."""
     return engine.value if connection is None else f"connection:{connection}"
 
 
 def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
-    """Keep a resumed run to the settings it was begun with.
+    """Refuse settings for a resumed run, which keeps those it was begun with.
 
     Raises:
-        InputError: If it is given others.
+        InputError: If there are any.
     """
     if settings or scenario != DEFAULT_SCENARIO:
         raise InputError(
-            "--resume goes on with the settings that the run was begun with; leave "
-            "the scenario and --set out"
+            "--resume keeps the settings that the run was begun with; leave the "
+            "scenario, --set, --schedule and --merges out"
         )
-
-
-def refuse_existing_folder(path: Path) -> None:
-    """Keep what is there from being overwritten."""
-    from server.output import refuse_existing
-
-    refuse_existing(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -268,9 +340,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(error, BAD_INPUT)
     except RunFailedError as error:
         fail(error, FAILED)
+    except FILE_ERRORS as error:
+        fail(explain_file_error(error), BAD_INPUT)
+
+
+def explain_file_error(error: OSError) -> InputError:
+    """Name the file or folder that could not be read or written, and the reason."""
+    return InputError(
+        f"{error.filename}: cannot be read or written ({error.strerror}); name another "
+        "path, or change who may use it"
+    )
 
 
 def fail(error: Exception, code: int) -> None:
-    """Say in one line what is wrong and leave."""
+    """Print the error in one line and exit."""
     typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
     sys.exit(code)

@@ -1,15 +1,17 @@
-"""The commands for who runs the system for weeks: status, estimate.
+"""The commands for operators: status, estimate.
 
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
 
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sims.cli.options import Precision
+from editing.base.errors import InputError
+from sims.cli.options import Precision, parse_layers
 
 app = typer.Typer()
 
@@ -23,15 +25,15 @@ def show_run_status(
         ),
     ],
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on until the run has ended.")
+        bool, typer.Option("--watch", help="Repeat until the run has ended.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write JSON, one object a line.")
     ] = False,
 ) -> None:
-    """Show how a run stands: round, exchange, parties, and the last error of each.
+    """Show the state of a run: round, exchange, parties, and the last error of each.
 
-    The exit code is 1 if the run has failed, or says nothing any more.
+    The exit code is 1 if the run has failed, or has been silent for too long.
     """
     from sims.console import open_console
     from sims.runs.status import show_status
@@ -50,14 +52,14 @@ class Layout(StrEnum):
 
 
 class Encoding(StrEnum):
-    """How statistics travel."""
+    """The encoding of statistics in messages."""
 
     FACTORS = "factors"
     DENSE = "dense"
 
 
 class Together(StrEnum):
-    """Which layers travel together."""
+    """Which layers are sent together."""
 
     LAYERWISE = "layerwise"
     FROZEN_UNIFORM = "frozen-uniform"
@@ -77,7 +79,7 @@ def estimate_sizes(
     parties: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="How many. Repeatable: one column each.", show_default="10"
+            min=1, help="Parties. Repeatable: one column each.", show_default="10"
         ),
     ] = None,
     requests: Annotated[
@@ -92,31 +94,33 @@ def estimate_sizes(
         ),
     ] = None,
     encoding: Annotated[
-        Encoding, typer.Option(help="How statistics travel.")
+        Encoding, typer.Option(help="The encoding of statistics in messages.")
     ] = Encoding.FACTORS,
     schedule: Annotated[
-        Together, typer.Option(help="Whether layers travel one by one or together.")
+        Together, typer.Option(help="Whether layers are sent one by one or together.")
     ] = Together.LAYERWISE,
     dtype: Annotated[
         Precision, typer.Option(help="The model's precision.")
     ] = Precision.FLOAT32,
     bandwidth: Annotated[
-        float, typer.Option(min=0.001, help="The server's connection, in Mbit/s.")
+        float,
+        typer.Option(min=0.001, max=1e9, help="The server's connection, in Mbit/s."),
     ] = 1000.0,
     layout: Annotated[
-        Layout, typer.Option("--format", help="How to write it.")
+        Layout, typer.Option("--format", help="The output format.")
     ] = Layout.TABLE,
 ) -> None:
-    """Estimate what a run sends, holds and writes, from shapes alone.
+    """Estimate the traffic, memory and disk of a run from the model's shapes alone.
 
-    No weights are read. The formulas stand in `sims/sizes/estimate.py`.
+    No weights are read. The formulas are in `sims/sizes/estimate.py`.
     """
     from sims.console import open_console
-    from sims.counting import parse_layers
     from sims.sizes.estimate import Estimate, EstimateOrder
     from sims.sizes.shapes import read_shape
     from sims.sizes.tables import to_json, to_markdown, to_table
 
+    if not isfinite(bandwidth):
+        raise InputError(f"--bandwidth {bandwidth}: wanted a number of Mbit/s")
     shape = read_shape(model, parse_layers(layers) if layers else None)
     found = [
         Estimate(

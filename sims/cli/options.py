@@ -1,10 +1,21 @@
-"""Options that several commands have."""
+"""Options of several commands, and how they are read."""
 
+import os
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from enum import StrEnum
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_type_hints
 
 import typer
+
+from editing.base.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 DEFAULT_SCENARIO = SCENARIOS / "default.toml"
@@ -18,7 +29,7 @@ class Engine(StrEnum):
 
 
 class Precision(StrEnum):
-    """How a model's numbers are kept."""
+    """The precision of a model's weights."""
 
     FLOAT32 = "float32"
     FLOAT64 = "float64"
@@ -48,7 +59,7 @@ SetOption = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Change one setting of the scenario, such as parties.count=3. Repeatable; "
-        "pyproject.toml lists all of them under tool.flwr.app.config.",
+        "`python -m sims settings` lists all of them.",
     ),
 ]
 
@@ -67,7 +78,92 @@ ConnectionOption = Annotated[
     typer.Option(
         metavar="NAME",
         help="Run on this SuperLink of your own Flower configuration, with the nodes "
-        "that have joined it, instead of --engine. The results' folder must be one "
-        "that its machine has too.",
+        "that have joined it, instead of --engine. Its machine must see the folder of "
+        "results under the same path.",
     ),
 ]
+
+
+def takes(
+    options: type[Options],
+) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Turn a function of one options value into a command with an option a field.
+
+    Args:
+        options: A dataclass whose fields are annotated as typer's parameters are.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    parameters = [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            annotation=hints[field.name],
+            default=Parameter.empty if field.default is MISSING else field.default,
+        )
+        for field in fields(options)
+    ]
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        def command(**values: object) -> None:
+            function(options(**values))
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        command.__annotations__ = hints
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def parse_layers(layers: str) -> tuple[int, ...]:
+    """Read ``3,4,5``.
+
+    Raises:
+        InputError: If it is no list of distinct numbers.
+    """
+    try:
+        numbers = tuple(int(each) for each in layers.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise InputError(f"--layers {layers!r}: wanted distinct numbers such as 3,4,5")
+    return numbers
+
+
+def check_new_file(path: Path, option: str = "--output") -> None:
+    """Validate that a new file can be made, before anything takes long.
+
+    Raises:
+        InputError: If it exists, or its place admits no new file.
+    """
+    if path.exists():
+        raise InputError(f"{path} exists and is never overwritten; name another file")
+    check_place(path, option)
+
+
+def check_new_folder(path: Path, option: str = "--output") -> None:
+    """Validate that a new folder can be made, before anything takes long.
+
+    Raises:
+        InputError: If it exists, or its place admits no new folder.
+    """
+    if path.exists():
+        raise InputError(
+            f"The output folder {path} exists and is never overwritten; name another "
+            f"with {option}, or move it away"
+        )
+    check_place(path, option)
+
+
+def check_place(path: Path, option: str) -> None:
+    """Validate that the nearest folder that exists may be written to.
+
+    Raises:
+        InputError: If it is a file, or may not be written to.
+    """
+    place = next(each for each in path.absolute().parents if each.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "may not be written to" if place.is_dir() else "is a file"
+        raise InputError(
+            f"{option} {path}: cannot be made, for {place} {reason}; name another place"
+        )

@@ -26,7 +26,7 @@ from sims.deltas.model_folders import (
 from sims.deltas.published import published_names
 from sims.deltas.record import EditRecord, WeightChange, public_facts, write_record
 
-FULL = "full"
+FULL_RANK = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +34,41 @@ class Rank:
     """How many singular values of each update an adapter keeps.
 
     Attributes:
-        most: At most so many; None for all.
-        energy: As few as hold this share of ``‖Δ‖²``; None for no such limit.
+        limit: The most to keep; None keeps all.
+        energy: Keep as few as hold this share of ``‖Δ‖²``; None for no such limit.
     """
 
-    most: int | None = None
+    limit: int | None = None
     energy: float | None = None
 
     def of(self, spectrum: Spectrum) -> int:
-        """Choose for one update; an adapter has one at least, of zeros if need be."""
+        """Return the rank for one update; at least 1, as PEFT knows no rank 0."""
         chosen = spectrum.rank
         if self.energy is not None:
             chosen = spectrum.rank_for(self.energy)
-        if self.most is not None:
-            chosen = min(chosen, self.most)
+        if self.limit is not None:
+            chosen = min(chosen, self.limit)
         return max(chosen, 1)
 
 
 def read_rank(rank: str | None, energy: float | None) -> Rank:
-    """Read what the command line says of ranks.
+    """Read the command line's options for ranks.
 
     Args:
         rank: A whole number, or ``full``.
         energy: A share of ``‖Δ‖²``.
 
     Raises:
-        InputError: If one makes no sense, or neither is given.
+        InputError: If one is out of range, or neither is given.
     """
     if rank is None and energy is None:
         raise InputError(
-            "an adapter wants --rank R, --rank full, or --energy 0.99 for as many as "
-            "hold that share of each update"
+            "an adapter wants --rank R, --rank full, or --energy 0.99, which keeps "
+            "that share of each update"
         )
     if energy is not None and not 0 < energy <= 1:
         raise InputError(f"--energy {energy}: wanted a share above 0, at most 1")
-    if rank is None or rank == FULL:
+    if rank is None or rank == FULL_RANK:
         return Rank(None, energy)
     if not rank.isdecimal() or int(rank) < 1:
         raise InputError(f"--rank {rank!r}: wanted a whole number from 1 on, or `full`")
@@ -93,11 +93,11 @@ def write_adapter(
     Args:
         model_path: The base: a folder, a hub name or ``embedded``.
         delta_path: The delta's file, or a run's folder with one.
-        output: The folder to make; written beside, then renamed.
+        output: The folder to make, whole or not at all.
         rank: How many singular values are kept.
         dtype: Precision of the adapter's matrices; float32 if left out. Also of the
-            run, if an older delta's file does not tell it.
-        force_base: Write it for another base than the delta's as well.
+            run, if an older delta's file does not name it.
+        force_base: Write it even if the delta was made for another base.
     """
     refuse_existing(output)
     written = torch_dtype(dtype or "float32")
@@ -136,10 +136,10 @@ def factorise(
     tensors: dict[str, Tensor],
     names: Mapping[str, str],
 ) -> Iterator[WeightChange]:
-    """Split each update in two, in float64, and say what the truncation keeps.
+    """Split each update in two, in float64, and measure what the truncation keeps.
 
     Args:
-        model: The base, to measure updates against.
+        model: The base.
         delta: What is split.
         rank: How many singular values are kept.
         written: Precision of the parts.
@@ -170,7 +170,7 @@ def factorise(
 
 
 def follow_shapes(delta: DeltaFile) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Go through the updates with a bar, each with its ``(d_out, d_in)``."""
+    """Yield the updates with a progress bar, each with its ``(d_out, d_in)``."""
     for name in follow(delta.shapes, "factorising"):
         d_out, d_in = delta.shapes[name]
         yield name, (d_out, d_in)

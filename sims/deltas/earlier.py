@@ -75,7 +75,7 @@ def check_order(record: EditRecord, delta: str, delta_path: Path, folder: Path) 
 
 
 def explain_earlier(record: EditRecord) -> str:
-    """Say in one sentence whether an earlier edit can still be reverted exactly.
+    """Explain in one line whether an earlier edit can still be reverted exactly.
 
     Args:
         record: The latest edit. Without an earlier one there is nothing to say.

@@ -61,10 +61,10 @@ def apply_delta(
     Args:
         model_path: The base: a folder, a hub name or ``embedded``.
         delta_path: The delta's file, or a run's folder with one.
-        output: The folder to make; written beside, then renamed.
+        output: The folder to make, whole or not at all.
         dtype: Precision of the written weights; the run's if left out.
         max_shard_size: Largest file of weights, such as ``5GB``.
-        force_base: Edit another base than the delta's as well.
+        force_base: Edit the base even if the delta was made for another one.
         reversible: Keep what `revert_delta` needs to be exact.
     """
     refuse_existing(output)
@@ -107,7 +107,7 @@ def apply_delta(
 def load_base(
     model_path: str, delta: DeltaFile, named: str | None, *, force: bool
 ) -> tuple[PreTrainedModel, str]:
-    """Load the base in the run's precision, and hold the delta to it.
+    """Load the base in the run's precision, and validate the delta against it.
 
     Returns:
         The model and its fingerprint.
@@ -127,16 +127,16 @@ def edit_weights(
     written: torch.dtype,
     kept: dict[str, Tensor] | None,
 ) -> Iterator[WeightChange]:
-    """Add each update to its weight, and say what it changed.
+    """Add each update to its weight, and measure the change.
 
     Args:
         model: The base, edited in place.
         delta: What to add.
         written: The precision of the written weights.
-        kept: Is filled with what undoes the edit, if it is given.
+        kept: Is filled with what undoes the edit; None keeps nothing.
 
     Yields:
-        What became of each weight.
+        The change of each weight.
 
     Raises:
         InputError: If a sum is no finite number in the written precision.
@@ -150,7 +150,7 @@ def edit_weights(
         if not after.isfinite().all():
             raise InputError(
                 f"{delta.path}: `{name}` with its update is more than "
-                f"{dtype_name(written)} can hold, or no number; try --dtype float32"
+                f"{dtype_name(written)} can hold, or not a number; try --dtype float32"
             )
         reversal, missed = plan_reversal(before.to(written), after, update)
         if kept is not None:
@@ -175,5 +175,5 @@ def describe_change(
 
 
 def frobenius(matrix: Tensor) -> float:
-    """The Frobenius norm, added up in float64."""
+    """Return the Frobenius norm, summed in float64."""
     return float(torch.linalg.vector_norm(matrix.detach(), dtype=torch.float64))

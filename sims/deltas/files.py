@@ -1,4 +1,4 @@
-"""Delta files as the commands meet them: found, opened, and held to a model."""
+"""Delta files for the commands: found, opened, and validated against a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,17 +54,17 @@ def read_update(delta: DeltaFile, name: str) -> "Tensor":
 
 
 def dtype_of(delta: DeltaFile, named: str | None = None) -> str:
-    """In which precision the run had its model, as far as the file tells.
+    """Return the precision of the run's model, as far as the file names it.
 
     Args:
-        delta: The file; older ones do not tell.
-        named: What to take if it does not tell, instead of float32.
+        delta: The file; older ones do not name it.
+        named: The precision for older files; float32 if absent.
     """
     return str(delta.metadata.get("dtype") or named or DEFAULT_DTYPE)
 
 
 def check_shapes(delta: DeltaFile, model: "nn.Module") -> None:
-    """Hold every update to the weight that it names.
+    """Validate every update against the weight that it names.
 
     Raises:
         InputError: If one names no weight of the model, or one of another shape.
@@ -81,31 +81,31 @@ def check_shapes(delta: DeltaFile, model: "nn.Module") -> None:
 
 
 def check_base(delta: DeltaFile, found: str, dtype: str) -> None:
-    """Hold a model to the one that a delta was made for.
+    """Validate that a delta was made for a model.
 
     Args:
         delta: The file.
         found: The model's fingerprint.
-        dtype: In which precision it was loaded, on which the fingerprint depends.
+        dtype: The precision it was loaded in, on which the fingerprint depends.
 
     Raises:
-        InputError: If it is another one, or the file does not tell.
+        InputError: If it was made for another one, or the file does not name it.
     """
     base = delta.metadata.get("base")
     if base is None:
         raise InputError(
-            f"{delta.path} does not tell for which model it was made (no `base` in its "
-            "metadata); if you know that it is this one, say --force-base"
+            f"{delta.path} does not name the model that it was made for (no `base` in "
+            "its metadata); if you know that it is this one, use --force-base"
         )
     if base != found:
         raise InputError(
             f"{delta.path} was made for a model with weights {str(base)[:12]}…, and "
             f"this has {found[:12]}… (loaded as {dtype}); give that run's model, or "
-            "--force-base to edit this one all the same"
+            "--force-base to edit this one anyway"
         )
 
 
 def public_name(model_path: str) -> str:
-    """What to call a model before others: a folder's name, without where it lies."""
+    """Return a model's public name: a folder's last part, without its place."""
     folder = Path(model_path)
     return folder.resolve().name if folder.exists() else model_path

@@ -1,4 +1,4 @@
-"""Say what a delta holds: where it came from, how large it is, and of what rank."""
+"""Describe a delta: its origin, its size and its rank."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ ENERGY = 0.99
 
 
 class UpdateReport(Settings):
-    """What one update is like.
+    """Size and rank of one update.
 
     Attributes:
         name: The parameter.
@@ -43,15 +43,15 @@ class UpdateReport(Settings):
 
 
 class DeltaReport(Settings):
-    """What a delta file holds.
+    """Contents of a delta file.
 
     Attributes:
-        file: Where it lies.
-        metadata: All that it says of itself.
+        file: Its path.
+        metadata: All of its metadata.
         updates: One entry a weight.
         fingerprint: SHA-256 of names and values.
-        base_matches: Whether the named model is the one that the delta was made for;
-            None if no model was named, or the file does not tell.
+        base_matches: Whether the delta was made for the named model; None if no model
+            was named, or the file does not name one.
     """
 
     file: str
@@ -69,7 +69,7 @@ def inspect_delta(
     Args:
         path: The file or folder.
         model_path: Compare with this model: a folder, a hub name or ``embedded``.
-        dtype: Load it in this precision if the file does not tell the run's.
+        dtype: Load it in this precision if the file does not name the run's.
     """
     delta = find_delta(path)
     model = None
@@ -93,14 +93,14 @@ def inspect_delta(
 def describe_updates(
     delta: DeltaFile, model: nn.Module | None
 ) -> Iterator[UpdateReport]:
-    """Describe each update, against its weight if there is a model."""
+    """Describe each update, relative to its weight if there is a model."""
     for name in follow(delta.shapes, "inspecting"):
         weight = None if model is None else model.get_parameter(name)
         yield describe_update(name, read_update(delta, name), weight)
 
 
 def describe_update(name: str, update: Tensor, weight: Tensor | None) -> UpdateReport:
-    """Describe one update ``d_out × d_in``, against its weight if there is one."""
+    """Describe one update ``d_out × d_in``, relative to its weight if there is one."""
     d_out, d_in = update.shape
     spectrum, norm = decompose(update), frobenius(update)
     whole = None if weight is None else frobenius(weight)
@@ -116,7 +116,7 @@ def describe_update(name: str, update: Tensor, weight: Tensor | None) -> UpdateR
 
 
 def show_report(report: DeltaReport) -> None:
-    """Print a report for people."""
+    """Print a report."""
     console = open_console()
     console.print(report.file, markup=False, highlight=False, soft_wrap=True)
     for name, value in report.metadata.items():
@@ -135,7 +135,7 @@ def show_report(report: DeltaReport) -> None:
 
 
 def cells_of(update: UpdateReport) -> tuple[str, ...]:
-    """Lay one update out."""
+    """Return the cells of one update."""
     d_out, d_in = update.shape
     relative = "" if update.relative is None else f"{update.relative:.3g}"
     return (

@@ -1,4 +1,4 @@
-"""Model folders: their precision, their files, and the way through their weights."""
+"""Model folders: their precision, their files, and progress over their weights."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ from transformers import (
 
 from editing.base.errors import InputError
 from editing.models.loading import ModelError, load_weights
-from editing.sources.embedded import file_beside, resolve_model
+from editing.sources.embedded import file_in_model, resolve_model
 from sims.console import hush_libraries, open_console
 from sims.deltas.published import Published
 
@@ -29,22 +29,22 @@ COMPANIONS = (
     *("video_preprocessor_config.json", "chat_template.json", "chat_template.jinja"),
     *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model"),
 )
-"""Files beside a model that belong to it, though the library may not write them.
+"""Files next to a model that belong to it, though the library may not write them.
 
-A list of what may go: any other file may hold requests, or tell of a machine. Nor does
-``special_tokens_map.json`` go, which would overrule the tokenizer as it was saved.
+Only these are copied: any other file may hold requests, or describe a machine, and
+``special_tokens_map.json`` would override the tokenizer as it was saved.
 """
 
 
 def load_whole(path: str, dtype: str) -> PreTrainedModel:
-    """Load a model of any family: to add to a weight, its name is enough.
+    """Load a model of any family; adding to a weight takes its name alone.
 
     Args:
         path: A folder, a hub name, or ``embedded``.
         dtype: The precision of its weights.
 
     Raises:
-        InputError: If nothing loadable is there.
+        InputError: If no model can be loaded.
     """
     hush_libraries()
     place = resolve_model(path)
@@ -63,7 +63,7 @@ def load_whole(path: str, dtype: str) -> PreTrainedModel:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first."""
+    """Return the first line of an error."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -78,8 +78,8 @@ def save_whole(
 
     Args:
         model: What is written.
-        source: Whose tokenizer and, if it is on disk, whose `COMPANIONS`: a folder, a
-            hub name, or ``embedded``.
+        source: The model whose tokenizer and, if local, `COMPANIONS` are copied: a
+            folder, a hub name, or ``embedded``.
         folder: Where to.
         max_shard_size: Largest file of weights.
         published: The checkpoint of the model, if it holds more than `model`.
@@ -92,7 +92,7 @@ def save_whole(
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(
             f"--model {source}: its tokenizer cannot be loaded ({first_line(error)}); "
-            "wanted tokenizer files beside the weights"
+            "wanted tokenizer files next to the weights"
         ) from None
     tokenizer.save_pretrained(folder)
     if published is None:
@@ -103,20 +103,20 @@ def save_whole(
 
 
 def copy_companions(source: Path, folder: Path) -> None:
-    """Copy those `COMPANIONS` that a folder lacks, by their content alone.
+    """Copy those `COMPANIONS` that a folder lacks, contents only.
 
     Args:
-        source: The model that they lie beside; one that is no folder has none.
+        source: The model's folder; a hub name has none.
         folder: Where to.
     """
     for name in COMPANIONS:
-        found = file_beside(str(source), name)
+        found = file_in_model(str(source), name)
         if found is not None and not (folder / name).exists():
             shutil.copyfile(found, folder / name)
 
 
 def share_files(folder: Path) -> None:
-    """Let those read the weights that may read the card; the library lets nobody."""
+    """Give the weights the mode of the card; the library admits the owner alone."""
     mode = (folder / "README.md").stat().st_mode
     for path in folder.rglob("*.safetensors"):
         path.chmod(mode)
@@ -136,7 +136,7 @@ def check_shard_size(size: str) -> None:
 
 
 def stored_dtype(folder: Path) -> str:
-    """In which precision a folder's weights lie, by its configuration.
+    """Return the precision of a folder's weights, by its configuration.
 
     Raises:
         InputError: If the folder holds no model.
@@ -152,7 +152,7 @@ def stored_dtype(folder: Path) -> str:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The precision of a name.
+    """Return the precision of a name.
 
     Raises:
         InputError: If it is no precision of weights.
@@ -164,18 +164,18 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """What a precision is called in settings."""
+    """Return a precision's name in settings."""
     return str(dtype).removeprefix("torch.")
 
 
 def hub_name(model_path: str) -> str | None:
-    """The base's name on the hub, if that is where it came from."""
+    """Return the base's name on the hub, if it came from there."""
     local = Path(resolve_model(model_path)).exists()
     return None if local else model_path
 
 
 def follow(names: Iterable[str], work: str) -> Iterator[str]:
-    """Go through the weights, with a bar and the time left on a terminal."""
+    """Yield the weights, with a progress bar on a terminal."""
     console = open_console(stderr=True)
     weights = list(names)
     yield from track(

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import transformers
 from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from editing.base.errors import InputError
 from editing.files.atomic import write_whole
-from editing.hyperparameters.config import read_json_object
+from editing.files.text import read_json_object
+from editing.models.published_class import build_published, published_class
 from editing.sources.embedded import resolve_model
 
 WEIGHTS = "model.safetensors"
@@ -150,7 +150,7 @@ def find_published(
         InputError: If the checkpoint is of another class than the loaded model, and
             cannot be written with an edit in it.
     """
-    architecture = published_class(model_path) or type(model).__name__
+    architecture = published_class(resolve_model(model_path)) or type(model).__name__
     same = architecture == type(model).__name__
     checkpoint = open_checkpoint(model_path)
     if checkpoint is None:
@@ -194,12 +194,11 @@ def published_names(
         InputError: If the class has no such weight, or several.
     """
     ours, loaded = list(edited), type(model).__name__
-    architecture = published_class(model_path) or loaded
-    kind = getattr(transformers, architecture, None)
-    if architecture == loaded or kind is None:
+    place = resolve_model(model_path)
+    published = build_published(place, loaded)
+    if published is None:
         return loaded, {name: name for name in ours}
-    with torch.device("meta"):
-        published = kind(AutoConfig.from_pretrained(resolve_model(model_path)))
+    architecture = type(published).__name__
     shapes = _shapes_of(model)
     candidates = {
         name: match_name(name, shapes, _shapes_of(published)) for name in ours
@@ -212,12 +211,6 @@ def published_names(
                 "use --as model"
             )
     return architecture, {name: found[0] for name, found in candidates.items()}
-
-
-def published_class(model_path: str) -> str | None:
-    """Return the class that the configuration of a model names, if it names one."""
-    config = AutoConfig.from_pretrained(resolve_model(model_path))
-    return next(iter(config.architectures or ()), None)
 
 
 def open_checkpoint(model_path: str) -> Checkpoint | None:

@@ -1,4 +1,4 @@
-"""What a folder that is taken home says of the edit in it."""
+"""The record of an edit in an exported folder, and the model card made from it."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from editing.base.settings import Settings
 from editing.files.atomic import write_whole
 from editing.files.text import read_text
 
-# A folder of its own: some servers load every *.safetensors beside a model.
+# A folder of its own: some servers load every *.safetensors next to a model.
 FOLDER = Path("edit")
 RECORD = FOLDER / "record.json"
 REVERSAL = FOLDER / "revert.safetensors"
@@ -26,20 +26,20 @@ PUBLIC_FACTS = (
     "layers",
     "model",
 )
-"""What is told of a run; anything else in a delta's metadata stays there."""
+"""Facts of a run that are published; other metadata stays in the delta's file."""
 
 NAME = re.compile(r"[\w.:/-]{1,96}")
 
 
 class WeightChange(Settings):
-    """What became of one weight.
+    """The change of one weight.
 
     Attributes:
         name: The parameter.
         shape: Of the update, ``(d_out, d_in)``.
         norm: ``‖Δ‖``, Frobenius.
         relative: ``‖Δ‖ / ‖W‖``.
-        missed: Entries that subtracting the update would not give back bit for bit.
+        missed: Entries that subtracting the update would not restore bit for bit.
         largest_gap: The largest difference there.
         rank: Of the adapter; None in a merged model.
         full_rank: Number of the update's singular values above rounding.
@@ -58,31 +58,31 @@ class WeightChange(Settings):
 
     @property
     def entries(self) -> int:
-        """How many numbers the weight has."""
+        """Return how many numbers the weight has."""
         return self.shape[0] * self.shape[1]
 
 
 class EditRecord(Settings):
-    """What an edited model or an adapter was made of; no request is told.
+    """Origin of an edited model or an adapter, without any request.
 
     Attributes:
-        base_name: What the base model is called.
+        base_name: The base model's name.
         base: Fingerprint of the base, as it was loaded to be edited.
-        base_as_written: The same in the precision that is written.
+        base_as_written: The same in the written precision.
         edited: Fingerprint of the edited model; None for an adapter.
         delta: Fingerprint of the delta.
         forced: Whether the delta was made for another base.
         run_dtype: Precision of the sum ``W + Δ``.
-        dtype: Precision of what is written.
-        facts: What the delta's file tells of its run.
-        changes: What became of each weight.
+        dtype: Precision of the written weights.
+        facts: Facts of the run, from the delta's file.
+        changes: The change of each weight.
         model_class: The class of transformers that the weights are named for.
-        tensors: How many tensors of the base's files are written as they were, edited
-            ones counted, where the text model is a part of them; None elsewhere.
+        tensors: Number of tensors of the base's files, all of which are written, if the
+            edited text model is a part of them; else None.
         earlier: Fingerprint of the delta that the base held already; None if none.
         earlier_dtype: The precision that the earlier edit was written in.
         carried: Whether the folder holds what undoes that earlier edit too.
-        reversal_bytes: Size of what undoes the edit; None if it was not written.
+        reversal_bytes: Size of the file that undoes the edit; None without one.
     """
 
     base_name: str
@@ -104,22 +104,22 @@ class EditRecord(Settings):
 
     @property
     def missed(self) -> int:
-        """Entries of all weights that subtraction would not give back."""
+        """Return the entries of all weights that subtraction would not restore."""
         return sum(change.missed for change in self.changes)
 
     @property
     def largest_gap(self) -> float:
-        """The largest difference that subtraction would leave."""
+        """Return the largest difference that subtraction would leave."""
         return max(change.largest_gap for change in self.changes)
 
     @property
     def entries(self) -> int:
-        """How many numbers the edited weights have."""
+        """Return how many numbers the edited weights have."""
         return sum(change.entries for change in self.changes)
 
 
 def public_facts(metadata: Mapping[str, object]) -> dict[str, JsonValue]:
-    """Take from a delta's metadata what may be told: numbers and names alone."""
+    """Select the public facts of a delta's metadata: numbers and names alone."""
     facts: dict[str, JsonValue] = {}
     for name in PUBLIC_FACTS:
         value = metadata.get(name)
@@ -134,10 +134,10 @@ def write_record(record: EditRecord, folder: Path, card: str, **words: object) -
     """Write the record, and a model card made from it.
 
     Args:
-        record: What to tell.
+        record: The record.
         folder: The model's or adapter's.
-        card: The template's name, beside this module.
-        words: What else the template asks for.
+        card: The template's name.
+        words: Further values of the template.
     """
     (folder / FOLDER).mkdir(exist_ok=True)
     write_whole(folder / RECORD, record.model_dump_json(indent=2) + "\n")
@@ -145,7 +145,7 @@ def write_record(record: EditRecord, folder: Path, card: str, **words: object) -
 
 
 def render_card(card: str, **words: object) -> str:
-    """Fill a template in; a word that it asks for and nobody gives is an error."""
+    """Fill in a template; a missing value is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "cards"),
         undefined=StrictUndefined,
@@ -157,10 +157,10 @@ def render_card(card: str, **words: object) -> str:
 
 
 def read_record(folder: Path) -> EditRecord | None:
-    """Read what `write_record` wrote; None if it never was there.
+    """Read what `write_record` wrote; None if there is no record.
 
     Raises:
-        InputError: If the file is there and does not say what it should.
+        InputError: If the file exists and is no record.
     """
     path = folder / RECORD
     if not path.is_file():
@@ -170,6 +170,6 @@ def read_record(folder: Path) -> EditRecord | None:
     except (OSError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{path}: not the record of an edit ({reason}); move it away to go on "
+            f"{path}: not the record of an edit ({reason}); move it away to continue "
             "without it"
         ) from None

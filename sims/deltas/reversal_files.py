@@ -1,4 +1,4 @@
-"""What undoes an edit, in a file beside the edited model."""
+"""The file next to an edited model that undoes the edit."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ POSITIONS, VALUES, WHOLE = ".positions", ".values", ".whole"
 
 
 def enter_reversal(kept: dict[str, Tensor], name: str, reversal: Reversal) -> None:
-    """Name what undoes the edit of a weight as it stands in the file."""
+    """Add what undoes the edit of a weight, under its names in the file."""
     if reversal.positions is None:
         kept[name + WHOLE] = reversal.values
     else:
@@ -32,7 +32,7 @@ def find_reversal(kept: dict[str, Tensor], name: str) -> Reversal | None:
 
 
 def save_reversals(kept: dict[str, Tensor], folder: Path) -> int:
-    """Write what undoes the edit, and give its size in bytes."""
+    """Write what undoes the edit, and return its size in bytes."""
     path = folder / REVERSAL
     path.parent.mkdir(exist_ok=True)
     save_file({name: each.contiguous() for name, each in kept.items()}, path)
@@ -40,7 +40,7 @@ def save_reversals(kept: dict[str, Tensor], folder: Path) -> int:
 
 
 def load_reversals(folder: Path) -> dict[str, Tensor]:
-    """Read what undoes the edit; nothing if it was not kept.
+    """Read what undoes the edit; empty if it was not kept.
 
     Raises:
         InputError: If the file is there and cannot be read.

@@ -1,4 +1,4 @@
-"""Take a delta out of a model folder again, and say how well that went."""
+"""Revert a delta in a model folder, and report how exactly."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +38,11 @@ from sims.deltas.reversal_files import find_reversal, load_reversals
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """How well an edit was taken back.
+    """How exactly an edit was reverted.
 
     Attributes:
         exact: Whether the weights are the base's, bit for bit.
-        missed: How many entries differ; None if nobody can tell.
+        missed: How many entries differ; None if that is unknown.
         entries: How many numbers the edited weights have.
         largest_gap: The largest difference, or a bound on it if `missed` is None.
         dtype: Precision of the restored model.
@@ -56,8 +56,8 @@ class Restoration:
     dtype: str
     changed: bool = False
 
-    def say(self) -> str:
-        """Tell it in a sentence."""
+    def describe(self) -> str:
+        """Describe it in a sentence."""
         if self.exact:
             return (
                 f"The weights are those of the base model, bit for bit ({self.dtype})."
@@ -90,7 +90,7 @@ def revert_delta(
     """Write the model as it was before a delta was added.
 
     Exact where the folder holds what `apply_delta` kept; elsewhere the delta is
-    subtracted, and what that comes to is said. An `InputError` says so if an input
+    subtracted, and the difference is reported. An `InputError` says so if an input
     cannot be read, or the delta is not the latest one applied.
     """
     refuse_existing(output)
@@ -114,7 +114,7 @@ def revert_delta(
         save_whole(edited, str(model_path), draft, max_shard_size, whole)
         earlier = restore_edits(model_path, draft)
         words: dict[str, object] = {"earlier": earlier}
-        words |= {"name": public_name(str(model_path)), "verdict": found.say()}
+        words |= {"name": public_name(str(model_path)), "verdict": found.describe()}
         words |= {"delta": delta.fingerprint(), "dtype": found.dtype}
         write_whole(draft / "README.md", render_card("reverted.md.j2", **words))
         share_files(draft)
@@ -124,7 +124,7 @@ def revert_delta(
 def check_edited(
     model: nn.Module, delta: DeltaFile, model_path: Path, ran_in: str
 ) -> None:
-    """Keep a delta from being taken out of a model that it was never added to.
+    """Refuse to subtract a delta from the base.
 
     Raises:
         InputError: If the model is the base.
@@ -143,12 +143,12 @@ def restore_weights(
     kept: dict[str, Tensor],
     ran_in: torch.dtype,
 ) -> float:
-    """Take each update out of its weight; give a bound on what that may miss.
+    """Subtract each update from its weight; return a bound on the rounding.
 
     Args:
         model: The edited model, restored in place.
         delta: What was added.
-        kept: What undoes the edit exactly, as far as there is something.
+        kept: What undoes the edit exactly, where it was kept.
         ran_in: The precision in which it was added.
     """
     bound = 0.0
@@ -172,13 +172,13 @@ def check_restoration(
     *,
     changed: bool,
 ) -> Restoration:
-    """Hold the restored weights to the fingerprint of the base.
+    """Compare the restored weights with the fingerprint of the base.
 
     Args:
         model: The restored model.
-        delta: What was taken out.
-        record: What is known of the edit.
-        bound: What subtraction alone may have missed.
+        delta: What was subtracted.
+        record: The record of the edit; None without one.
+        bound: The most that subtraction alone may have missed.
         changed: Whether the model was changed after the edit.
     """
     entries = sum(d_out * d_in for d_out, d_in in delta.shapes.values())

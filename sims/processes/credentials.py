@@ -34,7 +34,7 @@ ALWAYS = ("localhost", "127.0.0.1")
 """Names by which the machine itself reaches the server; every certificate has them."""
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far behind ours another machine's clock may be when it first looks."""
+"""Largest difference between our clock and a slower one that reads a certificate."""
 
 PRIVATE, PUBLIC, OWN_FOLDER = 0o600, 0o644, 0o700
 LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
@@ -77,7 +77,7 @@ class Credentials:
         return self.folder / "keys" / f"node_{number}"
 
     def node_public_key(self, number: int) -> Path:
-        """A node's public key; the server is told of it."""
+        """A node's public key; it is registered with the server."""
         return self.node_key(number).with_suffix(".pub")
 
     def node_numbers(self) -> list[int]:

@@ -53,6 +53,11 @@ LIST_SECONDS = 0.3
 NodeConfig = Mapping[str, FlatValue]
 
 
+def party_name(number: int) -> str:
+    """Name a party in logs, status and lists where its operator has not named it."""
+    return f"party-{number}"
+
+
 @dataclass(frozen=True)
 class Federation:
     """What was started, and how to reach it.
@@ -80,8 +85,8 @@ class Federation:
     @property
     def programs(self) -> list[Program]:
         """All programs."""
-        beside = [self.executor] if self.executor is not None else []
-        return [self.server, *beside, *self.nodes, *self.keepers]
+        executors = [self.executor] if self.executor is not None else []
+        return [self.server, *executors, *self.nodes, *self.keepers]
 
     def join(self, number: int) -> None:
         """Register a node and start it."""
@@ -102,14 +107,15 @@ class Federation:
         wait_until_healthy(server.guard, self.port, server.log, authority)
 
     def register(self, number: int) -> int:
-        """Tell the SuperLink of a node's public key, and give the node's id."""
+        """Register a node's public key with the SuperLink, and return the node's id."""
         key = str(self.credentials.node_public_key(number).absolute())
         command = ["supernode", "register", key, self.link.connection]
+        command += ["--name", party_name(number)]
         answer = self.link.call([*command, "--format", "json"])
         return int(str(answer["node-id"]))
 
     def states(self) -> dict[int, str]:
-        """Tell of each node that is registered whether it is online, by node id.
+        """Return the state of each registered node, such as ``online``, by node id.
 
         Of a SuperLink that does not answer, none.
         """
@@ -154,11 +160,11 @@ def deployed(
 
     Args:
         folder: An empty folder for all that is written.
-        nodes: What each node is told, as Flower's node config; `write_toml` writes it.
+        nodes: Each node's config, as Flower's ``--node-config`` takes it.
         credentials: Those of as many nodes; new ones if None.
         database: Whether the SuperLink keeps its state in a file, so that it can be
             started again.
-        apart: Whether server apps are started by a process beside the SuperLink, so
+        apart: Whether server apps are started by a process next to the SuperLink, so
             that a run lives on while the SuperLink is started again.
         warm: Whether client processes are forked from one that has the libraries
             loaded, see `sims.processes.warm_clients`; it does not end with its node.
@@ -253,7 +259,7 @@ def describe_node(
     Args:
         folder: Holds a folder for each program.
         number: Which node it is.
-        config: What it is told.
+        config: Its node config.
         credentials: Whose server it trusts.
         port: Where the SuperLink listens.
         environment: Its environment, but for what is its own.
@@ -262,15 +268,16 @@ def describe_node(
             client processes itself.
     """
     place = make_place(folder / f"node_{number}", environment)
-    told = place.folder / "node.toml"
-    told.write_text(write_toml(config), encoding="utf-8")
+    settings = place.folder / "node.toml"
+    named = {"name": party_name(number), **config}
+    settings.write_text(write_toml(named), encoding="utf-8")
     command = [executable("flower-supernode"), "--superlink", f"127.0.0.1:{port}"]
     command += ["--root-certificates", str(credentials.authority.absolute())]
     own_key = (key or credentials.node_key(number)).absolute()
     command += ["--auth-supernode-private-key", str(own_key)]
     command += ["--host", "127.0.0.1", "--port", str(warm or free_port())]
     command += ["--isolation", "process"] if warm else []
-    return place.program(f"node {number}", [*command, "--node-config", str(told)])
+    return place.program(f"node {number}", [*command, "--node-config", str(settings)])
 
 
 def describe_keeper(
@@ -334,7 +341,7 @@ def link_command(credentials: Credentials, port: int) -> list[str]:
 
 
 def executor_command(credentials: Credentials, port: int, secret: Path) -> list[str]:
-    """Write the command of what starts server apps beside a SuperLink."""
+    """Write the command of what starts server apps next to a SuperLink."""
     command = [executable("flower-superexec")]
     command += ["--runtime-api-address", f"127.0.0.1:{port}"]
     command += ["--root-certificates", str(credentials.authority.absolute())]
@@ -342,6 +349,6 @@ def executor_command(credentials: Credentials, port: int, secret: Path) -> list[
 
 
 def clean_environment() -> dict[str, str]:
-    """Our environment, with this Python's programs and without a simulation's words."""
+    """Our environment, with this Python's programs and without those of simulations."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(OWN_VARIABLES)}
     return {**own, **QUIET, "PATH": search_path()}

@@ -1,10 +1,10 @@
-"""A process that runs a program for ours, and ends all that came of it.
+"""A process that runs a program for `Program`, and ends all that the program started.
 
-A block that cleans up is not run when its process is killed. This program waits for
-the end of its standard input, which the system closes with whoever holds the other
-end. Whatever the program started comes to it when left by its parent, in whatever
-session it is and whatever it calls itself (Linux's child subreaper), so nothing is
-left when it has no children. It needs nothing but Python.
+A block that cleans up is not run when its process is killed. This process waits for
+the end of its standard input, which the system closes with the process that holds the
+other end. Whatever the program started becomes its child when the parent ends, in
+whatever session it is (Linux's child subreaper), so nothing is left when it has no
+children. It runs on its own and needs nothing but Python.
 """
 
 import ctypes
@@ -15,13 +15,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 GRACE_SECONDS = 10.0
-"""How long a program that is asked to end may take."""
+"""Seconds that a program may take to end after SIGTERM."""
 
 PROCESS = "process"
 """The file in the scratch folder that holds the program's process number."""
@@ -29,38 +27,6 @@ PROCESS = "process"
 LOOK_SECONDS = 0.05
 SET_CHILD_SUBREAPER = 36
 """``PR_SET_CHILD_SUBREAPER`` of Linux's ``prctl``."""
-
-
-@contextmanager
-def guarded(
-    command: Sequence[str],
-    scratch: Path,
-    output: IO[bytes],
-    *,
-    environment: Mapping[str, str],
-    folder: Path,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Lend a program that ends, with all it started, with this process or the block.
-
-    Args:
-        command: The program and its arguments.
-        scratch: A folder that goes with it.
-        output: Takes what it prints.
-        environment: Its environment.
-        folder: Its working folder.
-    """
-    guard = [sys.executable, "-I", str(Path(__file__).resolve()), str(scratch)]
-    # A session of its own: a signal to our process group shall not reach it.
-    with subprocess.Popen(
-        [*guard, *command],
-        env=dict(environment),
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-    ) as process:
-        yield process
 
 
 def main() -> None:
@@ -81,7 +47,7 @@ def main() -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever our children leave behind; Linux alone can."""
+    """Become the parent of orphaned descendants, which Linux alone can do."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

@@ -1,17 +1,19 @@
-"""A long-running program that can be started again, and killed as machines are."""
+"""A long-running program that ends with us, can be started again, and be killed."""
 
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sims.errors import RunFailedError
-from sims.processes.guard import PROCESS, children, guarded
+from sims.processes import guard
+from sims.processes.guard import PROCESS, children
 
 LOOK_SECONDS = 0.02
 BEGIN_SECONDS = 10.0
@@ -19,14 +21,16 @@ BEGIN_SECONDS = 10.0
 
 @dataclass
 class Program:
-    """A program, with all that it starts; none of it outlives us.
+    """A program with all that it starts; none of it outlives us, if we are killed too.
 
     Attributes:
-        name: What it is called in messages.
+        name: Its name in messages.
         command: It and its arguments.
         folder: Its working folder.
         environment: Its environment.
         log: The file that it prints to, over all its starts.
+        scratch: A folder that is removed when the program has ended; a new one for
+            each start if None.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Program:
     folder: Path
     environment: Mapping[str, str]
     log: Path
+    scratch: Path | None = None
     _stack: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
     _guard: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _scratch: Path = field(default=Path(), init=False, repr=False)
@@ -47,17 +52,30 @@ class Program:
         if self.is_running:
             raise RuntimeError(f"{self.name} runs already")
         self._stack.close()
-        self._scratch = Path(tempfile.mkdtemp(prefix="ce-"))  # removed by the guard
+        self._scratch = self.scratch or Path(tempfile.mkdtemp(prefix="ce-"))
         log = self._stack.enter_context(self.log.open("ab"))
+        command = [sys.executable, "-I", str(Path(guard.__file__).resolve())]
         self._guard = self._stack.enter_context(
-            guarded(
-                self.command,
-                self._scratch,
-                log,
-                environment=self.environment,
-                folder=self.folder,
+            # A session of its own: signals to our process group must not reach it.
+            subprocess.Popen(
+                [*command, str(self._scratch), *self.command],
+                env=dict(self.environment),
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         )
+
+    @contextmanager
+    def running(self) -> Iterator["Program"]:
+        """Run it within a block."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.terminate()
 
     @property
     def is_running(self) -> bool:
@@ -80,7 +98,7 @@ class Program:
         self._stack.close()
 
     def kill(self) -> None:
-        """End it as a power cut does, with all that it started, and wait for that."""
+        """Kill it and all that it started, as a power cut does, and wait for that."""
         self.signal(signal.SIGKILL, self._own_process())
         with suppress(subprocess.TimeoutExpired):
             self.guard.wait(BEGIN_SECONDS)
@@ -103,13 +121,13 @@ class Program:
         return [each for each in found if word in command_line(each)]
 
     def signal(self, number: signal.Signals, processes: Sequence[int]) -> None:
-        """Send a signal to some of its processes; those that are gone are passed."""
+        """Send a signal to some of its processes, as far as they are running."""
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
 
     def read_log(self) -> str:
-        """Give all that it has printed."""
+        """Return all that it has printed."""
         return self.log.read_text(errors="replace") if self.log.is_file() else ""
 
     def wait_for(self, text: str, seconds: float = 60.0, *, times: int = 1) -> None:

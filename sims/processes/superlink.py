@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from editing.base.errors import InputError
 from sims.errors import RunFailedError, RunLostError
 from strategies.scenario import FlatValue
 
@@ -207,6 +209,30 @@ def ask_status(link: SuperLink, run_id: str, patience: float) -> tuple[str, str]
         time.sleep(AGAIN_SECONDS)
 
 
+def check_connection(name: str) -> None:
+    """Refuse a SuperLink that the user's Flower configuration does not name.
+
+    Raises:
+        InputError: Naming those that it names.
+    """
+    home = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr")
+    file = home / "config.toml"
+    try:
+        links = tomllib.loads(file.read_text(encoding="utf-8-sig")).get("superlink")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--connection {name}: Flower's configuration {file} cannot be read "
+            f"({type(error).__name__}); name the SuperLink's address there"
+        ) from None
+    tables = links if isinstance(links, dict) else {}
+    known = [key for key, table in tables.items() if isinstance(table, dict)]
+    if name not in known:
+        raise InputError(
+            f"--connection {name}: {file} has no table [superlink.{name}]; it has "
+            f"{', '.join(known) or 'none'}"
+        )
+
+
 @contextmanager
 def program(
     arguments: Sequence[str], link: SuperLink, output: IO[bytes] | int
@@ -294,8 +320,8 @@ def interruptible() -> Iterator[None]:
 
 def search_path() -> str:
     """Put this Python's programs first: Flower starts its own by their bare names."""
-    beside = str(Path(sys.executable).parent)
-    return os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
+    programs = str(Path(sys.executable).parent)
+    return os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
 
 
 def executable(name: str) -> str:
@@ -304,8 +330,8 @@ def executable(name: str) -> str:
     Raises:
         RunFailedError: If Flower is not installed.
     """
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    own = Path(sys.executable).parent / name
+    found = str(own) if own.exists() else shutil.which(name)
     if found is None:
         raise RunFailedError(f"`{name}` is not installed; `make demo` installs it")
     return found

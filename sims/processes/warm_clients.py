@@ -2,7 +2,7 @@
 
 Flower starts a process for every message, and each loads torch and transformers anew,
 which takes longer than most messages. This program takes the place of Flower's own
-`flower-superexec` beside a SuperNode, and has its words::
+`flower-superexec` next to a SuperNode, and takes its options::
 
     flower-supernode --isolation process --host 127.0.0.1 --port 9094 ...
     python -m sims.processes.warm_clients --insecure ...
@@ -53,7 +53,7 @@ FAILED = 1
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One message's process, as it is told to the keeper.
+    """One message's process, as the keeper receives it.
 
     Attributes:
         runtime_api_address: Where the SuperNode hands out the message.
@@ -85,9 +85,9 @@ class WarmExecutor(SubprocessExecutor):
         """
         if spec.task_type is not TaskType.CLIENT_APP or spec.runtime_dependency_install:
             return super().launch(spec)
-        told = {name: getattr(spec, name) for name in Task.__dataclass_fields__}
+        task = {name: getattr(spec, name) for name in Task.__dataclass_fields__}
         try:
-            self.keeper.write(json.dumps(asdict(Task(**told))) + "\n")
+            self.keeper.write(json.dumps(asdict(Task(**task))) + "\n")
             self.keeper.flush()
         except OSError:
             return super().launch(spec)

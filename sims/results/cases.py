@@ -75,7 +75,7 @@ class Post(_Written):
 
     @model_validator(mode="after")
     def check_objects(self) -> "Post":
-        """Hold a list to one form.
+        """Validate that a list has one form.
 
         Raises:
             ValueError: If some of its prompts have a true object and others none.
@@ -154,7 +154,7 @@ def find_runs(folder: Path) -> list[Run]:
 
     A run is a folder named ``run_<number>``, else one that holds ``params.json`` or
     ``report.json``, else one that holds case files. Hidden folders are drafts of runs
-    that go on, and are passed by.
+    in progress, and are skipped.
 
     Raises:
         InputError: If the folder does not exist.

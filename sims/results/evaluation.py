@@ -1,4 +1,4 @@
-"""Judge a model, edited or not, by the prompts of edit requests."""
+"""Evaluate a model, edited or not, on the prompts of edit requests."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ from sims.deltas.files import check_shapes, find_delta
 from sims.results.measures import (
     Measures,
     Sources,
-    measure_beside,
+    measure_further,
     note_texts,
     read_sources,
 )
@@ -60,7 +60,7 @@ def evaluate_with_delta(
             folder has none and its family is not known.
         zsre_target: Which field of zsRE's records was edited in.
         target_space: Whether a space is put between prompts and targets.
-        measures: What is measured beside the requests' prompts.
+        measures: What is measured besides the requests' prompts.
 
     Raises:
         InputError: If the output exists, or an input cannot be read or does not fit.
@@ -76,25 +76,25 @@ def evaluate_with_delta(
     model = load_named(place, dtype, device, hyperparameters)
     with showing(open_console(stderr=True)) as show:
         before = predict_locality(model, asked)
-        unedited = {} if delta is None else measure_beside(model, wanted, sources)
+        unedited = {} if delta is None else measure_further(model, wanted, sources)
         with edited(model, delta):
             cases = evaluate_cases(model, asked, wanted, sources, before, show)
-            beside = measure_beside(model, wanted, sources)
+            further = measure_further(model, wanted, sources)
     metrics = sum_cases(cases).means()
     result = {
         "model": model_path,
         "delta": None if delta is None else str(delta),
         "requests": str(source),
         "metrics": metrics,
-        **{name: {"after": beside[name]} for name in beside if delta is None},
-        **{n: {"before": unedited[n], "after": beside[n]} for n in unedited},
+        **{name: {"after": further[name]} for name in further if delta is None},
+        **{n: {"before": unedited[n], "after": further[n]} for n in unedited},
         "notes": note_texts(wanted, cases),
         "cases": cases,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, dump_json(result, 2) + "\n")
     show_metrics(metrics, output)
-    show_beside(unedited, beside, note_texts(wanted, cases))
+    show_further(unedited, further, note_texts(wanted, cases))
 
 
 def evaluate_cases(
@@ -105,7 +105,7 @@ def evaluate_cases(
     before: Sequence[Sequence[tuple[int, ...]]],
     show: Show,
 ) -> list[CaseRecord]:
-    """Judge the requests' prompts, and the texts written for them if there shall be."""
+    """Evaluate the requests' prompts, and the texts generated for them if asked for."""
     cases = evaluate_requests(
         model,
         asked,
@@ -162,12 +162,12 @@ def show_metrics(metrics: Mapping[str, float], output: Path) -> None:
     console.print(f"Cases: {output}", soft_wrap=True, highlight=False)
 
 
-def show_beside(
-    unedited: Mapping[str, object], beside: Mapping[str, object], notes: Sequence[str]
+def show_further(
+    unedited: Mapping[str, object], further: Mapping[str, object], notes: Sequence[str]
 ) -> None:
-    """Print what was measured beside requests, before and after if both are known."""
+    """Print what was measured besides requests, before and after if both are known."""
     console = open_console()
-    for name, after in _lines_of(beside).items():
+    for name, after in _lines_of(further).items():
         before = _lines_of(unedited).get(name)
         value = f"{after:.4g}" if before is None else f"{before:.4g} → {after:.4g}"
         console.print(f"{name}  {value}", markup=False, highlight=False)
@@ -175,10 +175,10 @@ def show_beside(
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _lines_of(beside: Mapping[str, object]) -> dict[str, float]:
+def _lines_of(further: Mapping[str, object]) -> dict[str, float]:
     """Name every number in one line."""
     lines: dict[str, float] = {}
-    for name, value in beside.items():
+    for name, value in further.items():
         if isinstance(value, Mapping):
             lines |= {
                 f"{task} {metric.removesuffix(',none')}": number

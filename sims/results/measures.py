@@ -1,4 +1,4 @@
-"""What a likelihood measures beside the prompts of requests."""
+"""What a likelihood measures besides the prompts of requests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Measures(Settings):
         evaluated. generation: Whether texts are written; snippets ask for them too.
         greedy: Whether they are written greedily, and not drawn. max_tokens: How long a
         text gets, its prompt counted. seed: Draws the texts. snippets: ROME's
-        ``attribute_snippets.json``. idf: The weights of words; looked for beside the
-        snippets if None. vocabulary: The places of these words; looked for beside the
-        snippets if None. text: A text file whose perplexity is told. tasks: What
+        ``attribute_snippets.json``. idf: The weights of words; looked for next to the
+        snippets if None. vocabulary: The places of these words; looked for next to the
+        snippets if None. text: A text file whose perplexity is reported. tasks: What
         lm-evaluation-harness runs, with commas between. task_dir: A folder with tasks
         of one's own. limit: Documents of each task.
     """
@@ -70,7 +70,7 @@ class Measures(Settings):
         return TaskOptions(names=names, folder=self.task_dir, limit=self.limit)
 
     def check(self) -> None:
-        """Hold options to what they are about.
+        """Validate which options belong together.
 
         Raises:
             InputError: If an option says how to do what is not asked for.
@@ -126,7 +126,7 @@ def read_sources(measures: Measures, requests: Path | str) -> Sources:
     return Sources(references, targets, text, tasks)
 
 
-def measure_beside(
+def measure_further(
     model: EditableModel, measures: Measures, sources: Sources
 ) -> dict[str, object]:
     """Measure what no request is about: a text's perplexity, and tasks."""
@@ -139,7 +139,7 @@ def measure_beside(
 
 
 def note_texts(measures: Measures, cases: Sequence[CaseRecord]) -> list[str]:
-    """Say with what entropies were counted, and what was left out."""
+    """State with what entropies were counted, and what was left out."""
     if not measures.writes:
         return []
     counts = sum_cases(cases).counts

@@ -1,14 +1,16 @@
 """What carries the messages of a run between server and parties.
 
 Parties are simulated, in Flower's simulation or in this process; or they are real
-nodes, started here for the run, or the user's own, behind a connection of their Flower
-configuration.
+nodes, started here for the run, or the user's own, reached by a connection of their
+Flower configuration.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 
@@ -17,11 +19,12 @@ from server.config import RunConfig
 from sims.console import hush_libraries
 from sims.errors import RunFailedError, RunLostError
 from sims.runs.unfinished import CHECKPOINT, PARTIES
+from strategies.methods import GLOBAL
 from strategies.scenario import FlatValue
 
 IN_PROCESS, DEPLOYMENT = "in-process", "deployment"
 CONNECTION = "connection:"
-"""What an engine's name begins with that is a connection."""
+"""Prefix of an engine's name that is a connection."""
 
 Run = Callable[[Mapping[str, FlatValue], int], None]
 """Runs the app with flat settings and a number of parties."""
@@ -57,6 +60,18 @@ def choose_engine(name: str, draft: Path, *, verbose: bool) -> Run:
     return lambda flat, parties: run_under_flower(flat, parties, verbose=verbose)
 
 
+def describe_start(name: str, config: RunConfig) -> str:
+    """Describe what an engine starts, which may take half a minute."""
+    parties = config.parties.count
+    if name == IN_PROCESS:
+        return f"Starting the server and {parties} parties in this process …"
+    if name == DEPLOYMENT:
+        return f"Starting a SuperLink and {parties} SuperNodes …"
+    if name.startswith(CONNECTION):
+        return f"Sending the run to `{name.removeprefix(CONNECTION)}` …"
+    return f"Starting Flower's simulation of {parties} parties …"
+
+
 def has_own_nodes(name: str) -> bool:
     """Whether the user's own nodes take part, whose requests are not known here."""
     return name.startswith(CONNECTION)
@@ -64,7 +79,7 @@ def has_own_nodes(name: str) -> bool:
 
 @contextmanager
 def advising(draft: Path, engine: str, command: str = "run") -> Iterator[None]:
-    """Say of a run that was stopped after a whole round how to go on with it.
+    """Print how to resume a run that was stopped after a completed round.
 
     Args:
         draft: The run's folder.
@@ -77,23 +92,24 @@ def advising(draft: Path, engine: str, command: str = "run") -> Iterator[None]:
     words = f"python -m sims {command} --resume {draft}"
     if has_own_nodes(engine):
         words += f" --connection {engine.removeprefix(CONNECTION)}"
-    advice = f"Go on from its last whole round with: {words}"
+    advice = f"Resume it after its last completed round with: {words}"
     try:
         yield
     except (RunFailedError, KeyboardInterrupt) as stopped:
-        kept = any((draft / CHECKPOINT).glob("*.safetensors"))
-        if not kept and not isinstance(stopped, RunLostError):
+        is_kept = any((draft / CHECKPOINT).glob("*.safetensors"))
+        if isinstance(stopped, KeyboardInterrupt):
+            nothing = "No round was completed, so nothing is kept."
+            sys.stderr.write(f"Stopped. {advice if is_kept else nothing}\n")
             raise
-        if isinstance(stopped, RunFailedError):
-            raise type(stopped)(f"{stopped}. {advice}") from None
-        sys.stderr.write(f"Stopped. {advice}\n")
-        raise
+        if not is_kept and not isinstance(stopped, RunLostError):
+            raise
+        raise type(stopped)(f"{stopped}. {advice}") from None
 
 
 def name_run(config: RunConfig, folder: Path, engine: str) -> RunConfig:
-    """Give the run a name by which its parties find their folders again.
+    """Name the run, so that its parties find their folders when it is resumed.
 
-    Parties of ours have one folder, in that of the run; other nodes may know many runs.
+    Simulated parties share one folder in that of the run; real nodes serve many runs.
     """
     name = PARTIES
     if has_own_nodes(engine):
@@ -102,18 +118,34 @@ def name_run(config: RunConfig, folder: Path, engine: str) -> RunConfig:
     return config.model_copy(update={"run": named})
 
 
+def search_path_of(config: RunConfig) -> str:
+    """PYTHONPATH for the server: where the merges from outside the tree were found.
+
+    Flower starts the server in another folder, from which they cannot be imported.
+    """
+    places = [os.environ.get("PYTHONPATH", "")]
+    for name in config.compared:
+        if ":" in name:
+            spec = find_spec(name.partition(":")[0].partition(".")[0])
+            assert spec is not None, "the settings are validated"
+            packages = spec.submodule_search_locations
+            file = next(iter(packages), None) if packages else spec.origin
+            places.append(str(Path(str(file)).absolute().parent))
+    return os.pathsep.join(filter(None, dict.fromkeys(places)))
+
+
 def check_engine(config: RunConfig, engine: str) -> None:
-    """Hold a run to what real nodes can do.
+    """Refuse a run that real nodes cannot do.
 
     Raises:
         InputError: If it needs all requests in one place.
     """
     if engine != DEPLOYMENT and not has_own_nodes(engine):
         return
-    pooled = "`compare` runs `global`, which" if config.run.compare else "`global`"
-    if config.run.compare or config.merge.build().pooled:
+    if GLOBAL in config.compared:
+        pooled = "`compare` runs `global`, which" if config.run.compare else "`global`"
+        others = "others (--merges)" if config.run.compare else "another (merge.name)"
         raise InputError(
             f"{pooled} needs all requests in one place, and each real node keeps its "
-            "own. Choose another merge (merge.name), or simulate: leave --connection "
-            "out"
+            f"own. Choose {others}, or simulate: leave --connection out"
         )

@@ -1,15 +1,15 @@
 """Flower's simulation, started for one run and ended with it.
 
-A SuperLink of our own, at a free port of the loopback interface, with a private home
-and an empty working folder: what Flower keeps for other projects of this user is
-neither read nor changed, and nothing in the current folder shadows the app's packages.
+The SuperLink has a free port of the loopback interface, a private home and an empty
+working folder: files of Flower for other projects of this user are neither read nor
+changed, and nothing in the current folder shadows the app's packages.
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from sims.processes.guard import guarded
+from sims.processes.programs import Program
 from sims.processes.superlink import (
     CONNECTION,
     LINK_LOG,
@@ -53,7 +53,7 @@ def run_under_flower(
 
 @contextmanager
 def superlink() -> Iterator[SuperLink]:
-    """Lend a SuperLink of our own; whatever it started ends with the block."""
+    """Lend a new SuperLink; whatever it started ends with the block."""
     with scratch_folder() as scratch, interruptible():
         (scratch / "empty").mkdir()
         home, port = scratch / "home", free_port()
@@ -66,22 +66,15 @@ def superlink() -> Iterator[SuperLink]:
         command = [executable("flower-superlink"), "--insecure", "--simulation"]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         command += ["--disable-runtime-dependency-installation"]
-        with (
-            (scratch / LINK_LOG).open("wb") as log,
-            guarded(
-                command,
-                scratch,
-                log,
-                environment=environment,
-                folder=scratch / "empty",
-            ) as process,
-        ):
-            wait_until_healthy(process, port, scratch / LINK_LOG)
+        log, empty = scratch / LINK_LOG, scratch / "empty"
+        server = Program("superlink", command, empty, environment, log, scratch)
+        with server.running():
+            wait_until_healthy(server.guard, port, log)
             yield link
 
 
 def count_cores() -> int:
-    """How many processor cores this process may use."""
+    """How many CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

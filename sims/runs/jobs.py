@@ -1,75 +1,58 @@
 """One job from the command line: settings in, a folder of results out."""
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
-from clients.own_requests import find_shares
 from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.base.errors import InputError
 from editing.covariance.cache import user_cache
-from editing.covariance.texts import check_local_text
-from editing.files.json_text import dump_json
-from editing.hyperparameters.choice import choose_hyperparameters
-from editing.models.loading import load_tokenizer
-from editing.models.token_rows import BARE, tokenize_rewrite
-from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import locate_embedded, resolve_model
 from server.app import choose_folder
-from server.config import RunConfig, read_scenario
+from server.config import RunConfig
 from server.monitoring.events import EVENTS
-from server.output import create_output_folder, refuse_existing
+from server.output import create_output_folder
 from server.report.data import read_report
 from server.report.tables import list_warnings, write_bytes
-from sims.console import (
-    Follower,
-    following,
-    open_console,
-    tabulate,
-)
+from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
+from sims.runs.cases import gather_cases, take_results
+from sims.runs.checks import check_early
+from sims.runs.connections import refuse_going
 from sims.runs.engines import (
     CONNECTION,
     Run,
     advising,
-    check_engine,
     choose_engine,
+    describe_start,
     has_own_nodes,
     name_run,
+    search_path_of,
 )
 from sims.runs.unfinished import (
     CHECKPOINT,
     CONNECTED,
     PARTIES,
-    RULINGS,
     UNFINISHED,
     WRITTEN,
     find_unfinished,
     read_kept,
     unfinished_folder,
 )
-from strategies.partitioning.partitions import check_supply
-from strategies.scenario import FEDERATED, FlatValue, flatten
+from strategies.scenario import FlatValue, flatten
 
 PRIVATE_HOME, CACHE = "COLLABEDIT_HOME", "COLLABEDIT_CACHE"
 
 
 def run_job(
-    scenario: Path,
-    overrides: Sequence[str],
-    engine: str,
-    output: Path | None,
-    *,
-    verbose: bool = False,
+    config: RunConfig, engine: str, output: Path | None, *, verbose: bool = False
 ) -> None:
     """Run a scenario on an engine, show its progress and then its results."""
-    config = read_scenario(scenario, overrides)
     folder = output.absolute() if output is not None else choose_folder(config)
     execute(config, folder, engine, verbose=verbose)
     show_results(folder, open_console())
@@ -83,10 +66,10 @@ def resume_job(
     compare: bool = False,
     verbose: bool = False,
 ) -> None:
-    """Go on with a run that was stopped, from its last whole round.
+    """Resume a stopped run after its last completed round.
 
     Raises:
-        InputError: If there is no such run, or it was one of the other command.
+        InputError: If there is no such run, or the other command began it.
     """
     place = find_unfinished(unfinished.absolute())
     config = read_kept(place)
@@ -102,19 +85,17 @@ def resume_job(
 
 
 def refuse_other_engine(place: Path, engine: str) -> None:
-    """Keep a run with the nodes that it was begun with.
+    """Refuse to resume a run with other nodes than those that it was begun with.
 
     Raises:
         InputError: If it was begun on a connection and is to be simulated.
     """
     if has_own_nodes(engine):
-        from sims.runs.connections import refuse_going
-
         refuse_going(place, engine.removeprefix(CONNECTION))
     elif (place / CONNECTED).is_file():
         raise InputError(
-            f"--resume: the run in {place} was begun with real nodes; name the "
-            "connection to go on with them, --connection NAME"
+            f"--resume: the run in {place} was begun with real nodes; name their "
+            "connection with --connection NAME"
         )
 
 
@@ -128,10 +109,10 @@ def execute(
     advise: bool = True,
     console: Console | None = None,
 ) -> None:
-    """Run a scenario and leave a whole folder of results, or one to resume.
+    """Run a scenario and leave a complete folder of results, or one to resume.
 
-    Until it is whole, the folder is called ``NAME.unfinished``; it stays if a round
-    was finished in it, and nothing is left otherwise. Progress is shown on `console`,
+    Until it is complete, the folder is called ``NAME.unfinished``; it stays if a round
+    was completed in it, and nothing is left otherwise. Progress is shown on `console`,
     by default on standard error.
     """
     check_early(config, folder, engine)
@@ -140,6 +121,7 @@ def execute(
         flat = flatten(complete(config, draft))
         run = choose_engine(engine, draft, verbose=verbose)
         places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
+        places["PYTHONPATH"] = search_path_of(config)
         with (
             following(draft / EVENTS, console or open_console(stderr=True)) as follower,
             environment(places),
@@ -147,6 +129,7 @@ def execute(
             if advise
             else nullcontext(),
         ):
+            follower.show(describe_start(engine, config))
             carry_out(run, flat, config.parties.count, follower)
         take_results(draft / WRITTEN)
         gather_cases(draft / PARTIES, draft, config.run.rounds)
@@ -158,7 +141,7 @@ def carry_out(
     """Run, and raise the error with which the server ended the run.
 
     Raises:
-        InputError: If the server refused what the run was given.
+        InputError: If the server refused the run's input.
         RunFailedError: If the run ended without a result.
     """
     try:
@@ -187,7 +170,7 @@ def execute_quietly(config: RunConfig, folder: Path, engine: str) -> None:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for this process and those that it starts, and take them back."""
+    """Set variables for this process and its children within the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -200,102 +183,8 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def take_results(written: Path) -> None:
-    """Move what the server wrote up to the folder that holds it.
-
-    The server may be killed while it writes; its folder lies in a draft of ours, which
-    goes with all that is in it unless the job ends well.
-
-    Raises:
-        RunFailedError: If the server left no report.
-    """
-    if not (written / "report.json").is_file():
-        raise RunFailedError("the run ended well and left no report")
-    for path in written.iterdir():
-        path.rename(written.parent / path.name)
-    written.rmdir()
-
-
-def gather_cases(private: Path, folder: Path, rounds: int) -> None:
-    """Copy the parties' case files to the results.
-
-    In a simulation all parties are this user's, and so are real nodes that were started
-    for the run; elsewhere a case file stays where its request is. The cases after the
-    last round are written as MEMIT's evaluation does; if there were several, ``rounds``
-    holds those after each. Where several merges were run, each has a folder of its own.
-    """
-    for label, by_round in sorted(find_cases(private).items()):
-        place = folder / label if (folder / label).is_dir() else folder
-        for number, lines in by_round.items():
-            if rounds > 1:
-                (place / "rounds").mkdir(exist_ok=True)
-                file = place / "rounds" / f"round_{number:03d}.jsonl"
-                file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-            for line in lines if number == rounds else ():
-                case = json.loads(line)
-                text = dump_json(case, 1)
-                (place / f"case_{case['case_id']}.json").write_text(text, "utf-8")
-    if (private / RULINGS).is_file():
-        shutil.copy(private / RULINGS, folder / RULINGS)
-
-
-def find_cases(private: Path) -> dict[str, dict[int, list[str]]]:
-    """Read the parties' cases: lines by label and round, in the order of parties."""
-    files: dict[tuple[str, int, int], Path] = {}
-    for path in private.glob("**/cases/*/round_*/party_*.jsonl"):
-        number = int(path.parent.name.removeprefix("round_"))
-        party = int(path.stem.removeprefix("party_"))
-        files[path.parents[1].name, number, party] = path
-    found: dict[str, dict[int, list[str]]] = {}
-    for (label, number, _), path in sorted(files.items()):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        found.setdefault(label, {}).setdefault(number, []).extend(lines)
-    return found
-
-
-def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
-    """Refuse in a moment what a run would refuse after a minute."""
-    refuse_existing(folder)
-    check_engine(config, engine)
-    if config.editing.hyperparameters is not None:
-        choose_hyperparameters(config.editing, resolve_model(config.model.path))
-    if has_own_nodes(engine):
-        return
-    if config.prior.covariance == FEDERATED:
-        # A party says of its text only that it is bad, and here all have the same one.
-        check_local_text(config.prior.text, resolve_model(config.model.path))
-    shares = find_shares(config.model, config.requests, config.parties)
-    check_supply(
-        len(shares.pool), config.parties, config.run.rounds, config.requests.source
-    )
-    planted = [
-        request
-        for number in range(1, config.run.rounds + 1)
-        for own in shares.in_round(number)
-        for request in own.contradictions
-    ]
-    check_fit(resolve_model(config.model.path), [*shares.pool, *planted])
-
-
-def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
-    """Hold requests to the model's context by its tokenizer alone, without weights.
-
-    Raises:
-        InputError: Naming the first request that is too long.
-    """
-    tokenizer, longest = load_tokenizer(model_path)
-    for request in requests:
-        row, target = tokenize_rewrite(tokenizer, BARE, request)
-        length = len(row.ids) + len(target)
-        if length > longest:
-            raise InputError(
-                f"Request {request.case_id}: subject, prompt and target take {length} "
-                f"tokens and the model reads {longest}. Shorten the subject or prompt."
-            )
-
-
 def complete(config: RunConfig, draft: Path) -> RunConfig:
-    """Fill in where the model lies, and where all that the run writes goes."""
+    """Fill in the model's folder, and the places of all that the run writes."""
     model = config.model.model_copy(update={"path": resolve_model(config.model.path)})
     output = config.output.model_copy(
         update={
@@ -308,11 +197,11 @@ def complete(config: RunConfig, draft: Path) -> RunConfig:
 
 
 def describe_target_cache() -> str:
-    """Say how much is kept between runs, where, and since when."""
+    """Describe the target cache: its size, its place, and the age of its files."""
     place = chosen_cache()
     files, size, oldest, newest = describe_cache(place)
     if oldest is None or newest is None:
-        return f"No targets are kept in {place}"
+        return f"No targets are cached in {place}"
     first, last = (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) for at in (oldest, newest)
     )
@@ -323,18 +212,18 @@ def describe_target_cache() -> str:
 
 
 def clear_target_cache() -> str:
-    """Remove what is kept between runs, and nothing else."""
+    """Remove the cached targets, and nothing else."""
     place = chosen_cache()
     return f"{clear_cache(place)} groups of targets removed from {place}"
 
 
 def chosen_cache() -> Path:
-    """Where targets are kept: as the environment says, or in the user's cache."""
+    """The folder of cached targets: the environment's, or the user's cache."""
     return cache_folder() or user_cache() / "targets"
 
 
 def show_results(folder: Path, console: Console) -> None:
-    """Print the comparison, who is missing from it, and where the whole report lies."""
+    """Print the comparison, the parties missing from it, and the report's place."""
     report = read_report(folder / "report.json")
     console.print(tabulate(report, console.width))
     for warning in list_warnings(report):
@@ -352,5 +241,5 @@ def show_results(folder: Path, console: Console) -> None:
 
 def export_model(folder: Path) -> None:
     """Copy the embedded model to a new folder."""
-    with create_output_folder(folder.absolute()) as beside:
-        shutil.copytree(locate_embedded(), beside, dirs_exist_ok=True)
+    with create_output_folder(folder.absolute()) as draft:
+        shutil.copytree(locate_embedded(), draft, dirs_exist_ok=True)

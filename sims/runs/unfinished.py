@@ -17,7 +17,7 @@ from sims.errors import RunLostError
 # What lies in it meanwhile: results as the server writes them, its checkpoints, what
 # the parties keep, the settings, and the lock of the process that is at work.
 WRITTEN, CHECKPOINT, PARTIES, KEPT = "run", "checkpoint", "parties", "settings.json"
-RULINGS, GROUP_KEY, LOCK = "resolutions.jsonl", "group.key", "lock"
+RESOLUTIONS, GROUP_KEY, LOCK = "resolutions.jsonl", "group.key", "lock"
 CONNECTED = "connection.json"
 """Which run of which SuperLink writes into it, if that is not one of ours."""
 

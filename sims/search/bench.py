@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import harmonic_mean
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from editing.memit.residuals import read_hidden
 from editing.memit.targets import DivergedTargetError, Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
+from server.report.diagnosis import relative_norms
 
 KINDS = ("rewrite", "paraphrase", "neighborhood")
 """Efficacy (ES), generalization (PS) and specificity (NS) are measured on these."""
@@ -39,7 +39,7 @@ class Trial:
         score: Harmonic mean, in per cent, of what the part's prompts allow to measure.
         metrics: Of the edited model, see `editing.evaluation.metrics`.
         diagnosis: `target_loss`, `target_probability`, `target_stopped`,
-            `target_clamped`, `residual_left` and `relative_norm`, the largest
+            `target_clamped`, `residual_left` and `update_ratio`, the largest
             ``‖Δ‖ / ‖W‖``.
         seconds: Wall time.
         failure: Why there is no result; the score is 0 then.
@@ -122,7 +122,8 @@ class Bench:
             metrics = sum_cases(evaluate_requests(self.model, requests)).means()
             reached = read_hidden(self.model, requests, plan.parameters.layers[-1])
         diagnosis = diagnose(targets, reached)
-        diagnosis["relative_norm"] = relative_norm(self.model, delta)
+        ratios = relative_norms(delta, self.model.model.get_parameter)
+        diagnosis["update_ratio"] = max(ratios.values(), default=0.0)
         return metrics, diagnosis
 
     def _targets_of(self, parameters: Hyperparameters, part: str) -> Targets:
@@ -153,15 +154,6 @@ def diagnose(targets: Targets, reached: Float[Tensor, "n d_model"]) -> dict[str,
     if bool(asked.any()):
         found["residual_left"] = float((left[asked] / wanted[asked]).mean())
     return found
-
-
-@torch.no_grad()
-def relative_norm(model: EditableModel, delta: Mapping[str, Tensor]) -> float:
-    """Return the largest ``‖Δ‖ / ‖W‖`` over the edited weights (Frobenius)."""
-    return max(
-        float(update.double().norm() / model.model.get_parameter(name).double().norm())
-        for name, update in delta.items()
-    )
 
 
 def score_of(metrics: Mapping[str, float]) -> float:

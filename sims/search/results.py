@@ -22,7 +22,7 @@ DIAGNOSIS = {
     "target_stopped": "stopped",
     "target_clamped": "clamped",
     "residual_left": "residual left",
-    "relative_norm": "‖Δ‖/‖W‖",
+    "update_ratio": "‖Δ‖/‖W‖",
 }
 """Columns of the table, by the names of the record."""
 

@@ -122,7 +122,7 @@ def rank(trials: Sequence[Trial]) -> list[Trial]:
     def order(trial: Trial) -> tuple[bool, float]:
         equal = not trial.failure and trial.score > best - NEAR_BEST
         if equal:
-            return False, trial.diagnosis.get("relative_norm", 0.0)
+            return False, trial.diagnosis.get("update_ratio", 0.0)
         return True, -trial.score
 
     return sorted(trials, key=order)

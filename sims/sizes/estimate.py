@@ -1,9 +1,9 @@
-"""What a run will send, hold and write, from shapes alone.
+"""Estimate what a run sends, holds in memory and writes, from shapes alone.
 
 With ``L`` edited layers of ``d_out × d_in``, ``n`` requests of a party in a round,
 ``P`` parties, and ``b`` bytes a number of the model's precision. Statistics and solves
 are in float64, so 8 bytes a number. Messages also hold the job, 1 to 2 kB of JSON,
-which is counted as `JOB_BYTES`. What a run really sends is in its ``events.jsonl``.
+included as `JOB_BYTES`. What a run really sends is in its ``events.jsonl``.
 """
 
 from dataclasses import dataclass
@@ -17,33 +17,33 @@ from sims.sizes.shapes import ModelShape
 
 DOUBLE = 8
 JOB_BYTES = 1400
-"""What a message to a node holds besides arrays, about."""
+"""Approximate bytes of a message to a node besides arrays."""
 
 REPLY_BYTES = 400
-"""What a reply holds besides arrays, about; an evaluation's metrics included."""
+"""Approximate bytes of a reply besides arrays, an evaluation's metrics included."""
 
 PROGRAM_BYTES = 500_000_000
-"""A process that has loaded Python, torch and transformers, and no model."""
+"""Bytes of a process that has loaded Python, torch and transformers, and no model."""
 
 LINK_COPIES = 2.0
-"""Memory of Flower's SuperLink for each byte of replies that wait in it; measured."""
+"""Memory of Flower's SuperLink for each byte of waiting replies; measured."""
 
 EXCHANGE_SECONDS = 6.1
-"""What an exchange of small messages takes in deployment, Flower 1.41; measured."""
+"""Seconds of an exchange of small messages in deployment, Flower 1.41; measured."""
 
 BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
 class EstimateOrder(Settings):
-    """What is estimated.
+    """The run to estimate.
 
     Attributes:
-        parties: How many.
-        requests: New requests of each party in a round, further phrasings counted.
+        parties: Number of parties.
+        requests: New requests of each party in a round, further phrasings included.
         encoding: How statistics travel.
         schedule: How many layers travel together.
         dtype: The model's precision, in which updates travel, too.
-        bandwidth: Of the server's connection, in megabits a second.
+        bandwidth: The server's connection in megabits a second.
     """
 
     parties: PositiveInt = 10

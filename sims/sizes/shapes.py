@@ -1,4 +1,4 @@
-"""What a model's configuration alone says of its size; no weight is ever read."""
+"""A model's size from its configuration alone; no weight is read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ PUBLISHED: dict[str, PreTrainedConfig] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """All of a model that sizes depend on.
+    """The facts of a model that sizes depend on.
 
     Attributes:
         name: What it is called.

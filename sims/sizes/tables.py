@@ -27,13 +27,13 @@ SIZES: Sequence[tuple[str, Value]] = (
     ("disk: server in all", lambda e: e.server_disk),
     ("disk: node in all", lambda e: e.node_disk),
 )
-"""What is told in bytes."""
+"""Figures in bytes."""
 
 SECONDS = "time of a round, computing left out"
 
 
 def rows_of(estimates: Sequence[Estimate]) -> list[list[str]]:
-    """One row a figure, one column an estimate, behind the figure's name."""
+    """Return one row a figure: its name, then one column an estimate."""
     rows = [
         ["exchanges of a round, evaluation included"]
         + [str(each.messages) for each in estimates]
@@ -50,7 +50,7 @@ def heads_of(estimates: Sequence[Estimate]) -> list[str]:
 
 
 def caption(estimate: Estimate) -> str:
-    """Say what all columns have in common."""
+    """Describe what all columns have in common."""
     shape, order = estimate.shape, estimate.order
     layers = ", ".join(map(str, shape.layers))
     return (

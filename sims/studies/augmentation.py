@@ -8,9 +8,9 @@ import pandas as pd
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
-from sims.studies.contested import MOST, draw_contests, pair_up
+from sims.studies.contested import MOST_PHRASINGS, draw_contests, pair_up
 from sims.studies.plots import Panel, draw_panels, mean_table
-from sims.studies.study import Figure, Study, Trial, TrialResult, deal
+from sims.studies.study import Figure, Study, Trial, TrialResult, partition
 from sims.studies.wording import enumerate_words, state_change, state_verdict
 
 BEFORE = "before the winner's round"
@@ -31,7 +31,7 @@ SCORES = (
 REACH = (
     Panel("prompt_acc", "Right object most probable of all, edited prompt"),
     Panel("held_out_acc", "Right object most probable of all, held-out wording"),
-    Panel("neighborhood_success", "Neighbourhood success"),
+    Panel("neighborhood_success", "Neighbourhood success (NS)"),
     Panel("neighborhood_acc", "Neighbourhood accuracy"),
 )
 READ = {
@@ -72,13 +72,13 @@ class Augmentation(Study):
     def trials(
         self, pool: Sequence[EditRequest], config: RunConfig, seed: int
     ) -> list[Trial]:
-        """The first round alone; all phrasing counts; none and most with no memory."""
+        """Return the first round alone, and all counts of phrasings."""
         check_phrasings(config)
         pairs = pair_up(pool, seed)
         sizes = config.parties.sizes_of(1)
         contests = draw_contests(pairs, pool, self._templates, sum(sizes), seed)
         first = (tuple(each.loser for each in contests),) * len(sizes)
-        second = deal([each.winner for each in contests], sizes)
+        second = partition([each.winner for each in contests], sizes)
         labels: dict[str, str | float] = {
             "facts": len(contests),
             "parties": len(sizes),
@@ -89,7 +89,7 @@ class Augmentation(Study):
             CONTEST: tuple(each.evaluated for each in contests),
             AROUND: tuple(each.surroundings for each in contests),
         }
-        most = min(MOST, *(len(each.phrasings) for each in contests))
+        most = min(MOST_PHRASINGS, *(len(each.phrasings) for each in contests))
         return [
             Trial(
                 name="before",
@@ -129,7 +129,7 @@ class Augmentation(Study):
         )
 
     def draw(self, frame: pd.DataFrame) -> list[Figure]:
-        """The conflict score, and beside it what it reaches and costs elsewhere."""
+        """The conflict score, then what it reaches and costs elsewhere."""
         return [
             draw_figure(frame, "Conflict score before and after", SCORES),
             draw_figure(
@@ -235,23 +235,23 @@ def places_of(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def state_setting(frame: pd.DataFrame) -> str:
-    """Say what was contested, and which of the pool's pairs were no conflicts."""
+    """State what was contested, and which of the pool's pairs were no conflicts."""
     facts, parties, pairs, agreeing = (
         int(frame[name].iloc[0]) for name in ("facts", "parties", "pairs", "agreeing")
     )
-    told = f"For each seed {facts} facts are contested"
+    stated = f"For each seed {facts} facts are contested"
     if parties > 1:
-        told += f", and each of {parties} parties makes their conflicting requests"
+        stated += f", and each of {parties} parties makes their conflicting requests"
     if agreeing:
-        told += (
+        stated += (
             f"; {agreeing} of the pool's {pairs} pairs ask for one and the same object "
             "on both sides, and were left out"
         )
-    return f"{told}."
+    return f"{stated}."
 
 
 def state_baseline(frame: pd.DataFrame) -> str:
-    """Say what the model held before the winner's round, and after it alone."""
+    """State what the model held before the winner's round, and after it alone."""
     after = [f"{write_scores(frame, line)} with {weight_of(line)}" for line in WEIGHTS]
     return (
         f"The conflict score, {GAP} in points (and how often the right object is the "
@@ -267,35 +267,35 @@ def weight_of(line: str) -> str:
 
 
 def state_gain(frame: pd.DataFrame, line: str) -> str:
-    """Say what all further phrasings add to none under one memory weight."""
+    """State what all further phrasings add to none under one memory weight."""
     most = most_of(frame)
 
-    def tell(column: str) -> str:
+    def write_change(column: str) -> str:
         return state_change(change(frame, line, column, most))
 
     gains = [
-        f"the {name} by {tell(f'{place}_gap')} in the score and "
-        f"{tell(f'{place}_higher')} in how often the right object is ahead"
+        f"the {name} by {write_change(f'{place}_gap')} in the score and "
+        f"{write_change(f'{place}_higher')} in how often the right object is ahead"
         for place, name in places_of(frame).items()
     ]
-    told = (
+    stated = (
         f"With {weight_of(line)}, phrasing further, {most} times against none, changes "
         f"{enumerate_words(gains)}"
     )
     if frame["neighborhood_success"].isna().all():
-        return f"{told}; the pool has no neighbourhood prompts to tell the price by."
+        return f"{stated}; the pool has no neighbourhood prompts to tell the price by."
     prices = [
-        f"the neighbourhood's {word} by {tell(column)}"
+        f"the neighbourhood's {word} by {write_change(column)}"
         for word, column in (
-            ("success", "neighborhood_success"),
+            ("success (NS)", "neighborhood_success"),
             ("accuracy", "neighborhood_acc"),
         )
     ]
-    return f"{told}; and {enumerate_words(prices)}."
+    return f"{stated}; and {enumerate_words(prices)}."
 
 
 def state_expectation(frame: pd.DataFrame) -> str:
-    """Say where phrasings gained under γ = 1, and where there was nothing to gain."""
+    """State where phrasings gained under γ = 1, and where there was nothing to gain."""
     most = most_of(frame)
     gains = {
         f"the {name} ({word})": change(frame, ONE, f"{place}_{column}", most).mean()
@@ -304,15 +304,15 @@ def state_expectation(frame: pd.DataFrame) -> str:
     }
     # As it is written: less than what the figures show is no gain.
     held = {name: round(gain, 1) > 0 for name, gain in gains.items()}
-    told = state_verdict("A gain by further phrasings with γ = 1", held)
+    stated = state_verdict("A gain by further phrasings with γ = 1", held)
     full = [
         name
         for place, name in places_of(frame).items()
         if by_seed(frame, ONE, f"{place}_higher", 0).min() >= 100
     ]
     if full:
-        told += (
+        stated += (
             " Without them the right object was the more probable one every time "
             f"already on the {enumerate_words(full)}."
         )
-    return told
+    return stated

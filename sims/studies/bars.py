@@ -11,7 +11,7 @@ from server.report.plots import COLOURS, INK, add_axes, render
 from sims.studies.plots import Panel
 
 GROUP_WIDTH = 0.84
-LEAST_WIDTH = 9.0
+MIN_WIDTH = 9.0
 NEUTRAL = "#C9CFD6"
 
 
@@ -36,7 +36,7 @@ def draw_groups(frame: pd.DataFrame, group: str, panels: Sequence[Panel]) -> str
         axes.set_ylabel("per cent")
         axes.legend(frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1))
 
-    return render(draw, width=max(LEAST_WIDTH, 1.2 + 0.23 * len(panels) * len(names)))
+    return render(draw, width=max(MIN_WIDTH, 1.2 + 0.23 * len(panels) * len(names)))
 
 
 def draw_bar(
@@ -52,7 +52,7 @@ def draw_bar(
     means = frame.groupby(group)[panel.column].mean()
     heights = [float(means[name]) for name in middles]
     bars = axes.bar(
-        list(middles.values()), heights, width * 0.92, label=panel.title, color=colour
+        list(middles.values()), heights, width * 0.92, label=panel.heading, color=colour
     )
     labels = ["" if np.isnan(height) else f"{height:.0f}" for height in heights]
     axes.bar_label(bars, labels, fontsize=7, padding=3, color=INK)

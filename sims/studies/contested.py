@@ -1,4 +1,4 @@
-"""Contested facts: what is asked for, and the wordings that edit it and judge it."""
+"""Contested facts: what is asked for, and the wordings that edit and evaluate it."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ from editing.requests.normalise import normalise
 from editing.requests.paraphrases import phrase
 from sims.studies.pools import fact_of
 
-MOST = 4
-"""With how many further phrasings the winner's request is sent at most."""
+MOST_PHRASINGS = 4
+"""Largest number of further phrasings that the winner's request is edited in."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContestedFact:
-    """Two requests for one fact, and the wordings of it besides their prompt.
+    """Two requests for one fact, and its wordings besides their prompt.
 
     Attributes:
         pair: What shall win, and what is edited first.
@@ -89,8 +89,8 @@ def plant(pool: Sequence[EditRequest], draw: random.Random) -> Iterator[Conflict
         objects = known[fact_of(request).relation]
         others = sorted(each for each in objects if normalise(each) not in own)
         if others:
-            rival = conflicting(request, draw.choice(others), request.case_id)
-            yield ConflictPair(request, rival)
+            opposite = conflicting(request, draw.choice(others), request.case_id)
+            yield ConflictPair(request, opposite)
 
 
 def draw_contests(
@@ -109,7 +109,7 @@ def draw_contests(
     random.Random(seed).shuffle(order)
     found = word_contests(order, pool, templates)
     phrased = [each for each in found if each.phrasings]
-    phrased.sort(key=lambda each: -min(len(each.phrasings), MOST))
+    phrased.sort(key=lambda each: -min(len(each.phrasings), MOST_PHRASINGS))
     drawn: dict[str, ContestedFact] = {}
     for contest in phrased:
         drawn.setdefault(contest.pair.right.subject, contest)

@@ -11,7 +11,7 @@ from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
 from sims.studies.noise import NOISES, OTHER, draw_rounds
 from sims.studies.plots import Panel, draw_panels, mean_table
-from sims.studies.study import Figure, Study, Trial, TrialResult, deal
+from sims.studies.study import Figure, Study, Trial, TrialResult, partition
 from sims.studies.wording import (
     enumerate_words,
     state_change,
@@ -25,13 +25,19 @@ UNEDITED = "unedited"
 LINES = (ZERO, ONE, LAMBDA, UNEDITED)
 PLAIN = str.maketrans({"γ": "gamma", "λ": "lambda", " ": "", "=": "_"})
 PANELS = (
-    Panel("rewrite_success", "Rewrite success of the first round"),
+    Panel("rewrite_success", "Rewrite success (ES) of the first round"),
     Panel("rewrite_acc", "Rewrite accuracy of the first round"),
-    Panel("paraphrase_success", "Paraphrase success of the first round"),
-    Panel("neighborhood_success", "Neighbourhood success of the first round"),
+    Panel(
+        "paraphrase_success",
+        "Paraphrase success (PS) of the first round",
+    ),
+    Panel(
+        "neighborhood_success",
+        "Neighbourhood success (NS) of the first round",
+    ),
 )
 PRICE = (
-    Panel("later_success", "Rewrite success of the round's own"),
+    Panel("later_success", "Rewrite success (ES) of the round's own"),
     Panel("later_acc", "Rewrite accuracy of the round's own"),
 )
 METRICS = tuple(panel.column for panel in PANELS)
@@ -71,7 +77,7 @@ class Forgetting(Study):
         return [
             Trial(
                 name=f"{noise}_{gamma}".translate(PLAIN),
-                rounds=tuple(map(deal, rounds, sizes)),
+                rounds=tuple(map(partition, rounds, sizes)),
                 settings=(f"prior.memory-weight={WEIGHTS[gamma]}",),
                 labels={"noise": noise, "gamma": gamma},
             )
@@ -214,7 +220,7 @@ def difference(
 
 
 def state_gain(frame: pd.DataFrame) -> str:
-    """Say what γ = 1 retains beyond γ = 0, and whether that was expected."""
+    """State what γ = 1 retains beyond γ = 0, and whether that was expected."""
     last = last_round(frame)
     changes = {name: difference(last, name) for name in METRICS}
     success = {g: state_mean(by_seed(last, g, "rewrite_success")) for g in (ZERO, ONE)}
@@ -222,16 +228,17 @@ def state_gain(frame: pd.DataFrame) -> str:
         f"After {last['edits'].iloc[0]} {NOISES[last['noise'].iloc[0]]}, "
         f"{success[ONE]} per cent of the first round's requests still succeed with "
         f"γ = 1 and {success[ZERO]} with γ = 0. The difference in points is "
-        f"{state_change(changes['rewrite_success'])} in rewrite success, "
+        f"{state_change(changes['rewrite_success'])} in rewrite success (ES), "
         f"{state_change(changes['rewrite_acc'])} in rewrite accuracy, "
-        f"{state_change(changes['paraphrase_success'])} in paraphrase success and "
-        f"{state_change(changes['neighborhood_success'])} in neighbourhood success. "
-        + judge_gain({name: change.mean() for name, change in changes.items()})
+        f"{state_change(changes['paraphrase_success'])} in paraphrase success (PS) and "
+        f"{state_change(changes['neighborhood_success'])} in neighbourhood success "
+        "(NS). "
+        + compare_gain({name: change.mean() for name, change in changes.items()})
     )
 
 
-def judge_gain(changes: Mapping[str, float]) -> str:
-    """Say for which of the metrics measured the expected came out."""
+def compare_gain(changes: Mapping[str, float]) -> str:
+    """State for which of the metrics measured the expected came out."""
     least = {
         "rewrite_success": ("success", EXPECTED_GAIN),
         "rewrite_acc": ("accuracy", EXPECTED_GAIN),
@@ -248,21 +255,21 @@ def judge_gain(changes: Mapping[str, float]) -> str:
 
 
 def state_lambda(frame: pd.DataFrame) -> str:
-    """Say what γ = λ retains beyond γ = 0."""
+    """State what γ = λ retains beyond γ = 0."""
     last = last_round(frame)
     gains = [
         f"{state_change(difference(last, name, LAMBDA))} in {word}"
         for word, name in (
-            ("rewrite success", "rewrite_success"),
+            ("rewrite success (ES)", "rewrite_success"),
             ("rewrite accuracy", "rewrite_acc"),
-            ("neighbourhood success", "neighborhood_success"),
+            ("neighbourhood success (NS)", "neighborhood_success"),
         )
     ]
     return f"With γ = λ the difference to γ = 0 is {enumerate_words(gains)}."
 
 
 def state_price(frame: pd.DataFrame) -> str:
-    """Say how much of the later rounds was written, which remembering can impair."""
+    """State how much of the later rounds was written, which remembering can impair."""
     later = frame[frame["edits"] > 0]
     last = last_round(frame)
     parts = [
@@ -278,14 +285,14 @@ def state_price(frame: pd.DataFrame) -> str:
 
 
 def state_contrast(frame: pd.DataFrame) -> str:
-    """Say what the contrasting noise left of the targets."""
+    """State what the contrasting noise left of the targets."""
     last = last_round(frame)
     kept = [
         f"{state_mean(by_seed(last, gamma, 'rewrite_success'))} with {gamma}"
         for gamma in (ZERO, ONE)
     ]
     return (
-        f"Under {NOISES[OTHER]} the first round's rewrite success ends at "
+        f"Under {NOISES[OTHER]} the first round's rewrite success (ES) ends at "
         f"{enumerate_words(kept)}, a difference of "
         f"{state_change(difference(last, 'rewrite_success'))} points."
     )

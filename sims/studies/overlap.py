@@ -33,16 +33,16 @@ GUARDS = {
 LEFT = Panel("repeated_norm", "‖z − h‖ of the repeated request", per_cent=False)
 OTHERS_LEFT = Panel("others_norm", "mean ‖z − h‖ of the round's others", per_cent=False)
 SCORES = (
-    Panel("rewrite_success", "Rewrite success of the others"),
+    Panel("rewrite_success", "Rewrite success (ES) of the others"),
     Panel("rewrite_acc", "Rewrite accuracy of the others"),
-    Panel("paraphrase_success", "Paraphrase success of the others"),
-    Panel("neighborhood_success", "Neighbourhood success of the others"),
+    Panel("paraphrase_success", "Paraphrase success (PS) of the others"),
+    Panel("neighborhood_success", "Neighbourhood success (NS) of the others"),
 )
 METRICS = ("score", *(panel.column for panel in SCORES))
 
 
 class Overlap(Study):
-    """Repeat one request beside others that are never repeated.
+    """Repeat one request together with others that are never repeated.
 
     Several parties make it in one round, and one of them once more in the next, where
     the residual shows what is left to write. Or one party makes it in round after
@@ -189,15 +189,17 @@ def guard(
 
 
 Row = dict[str, object]
-Case = dict[str, object]
+CaseRecord = dict[str, object]
 
 
-def split_cases(result: TrialResult, number: int) -> tuple[list[Case], list[Case]]:
+def split_cases(
+    result: TrialResult, number: int
+) -> tuple[list[CaseRecord], list[CaseRecord]]:
     """Separate the cases of the repeated request from all others after a round."""
     requests = result.trial.requests
     same = requests[0].model_copy(update={"case_id": 0})
-    copies: list[Case] = []
-    others: list[Case] = []
+    copies: list[CaseRecord] = []
+    others: list[CaseRecord] = []
     for case in result.cases(number):
         asked = requests[int(str(case["case_id"]))]
         plain = asked.model_copy(update={"case_id": 0})
@@ -205,7 +207,7 @@ def split_cases(result: TrialResult, number: int) -> tuple[list[Case], list[Case
     return copies, others
 
 
-def left_to_write(cases: Sequence[Case], number: int) -> float | None:
+def left_to_write(cases: Sequence[CaseRecord], number: int) -> float | None:
     """Mean residual norm of a round's cases, as it was before their edit."""
     norms = [
         float(str(case["residual_norm"]))
@@ -215,7 +217,7 @@ def left_to_write(cases: Sequence[Case], number: int) -> float | None:
     return sum(norms) / len(norms) if norms else None
 
 
-def measure_others(cases: Sequence[Case], metrics: RoundMetrics) -> Row:
+def measure_others(cases: Sequence[CaseRecord], metrics: RoundMetrics) -> Row:
     """Metrics of the requests that nobody repeated, and what was left out."""
     means = sum_cases(cases).means()
     found: Row = {name: means.get(name) for name in METRICS}
@@ -300,7 +302,7 @@ def headline(frame: pd.DataFrame) -> tuple[str, str]:
     """Choose the metric to speak of, and its name; a pool may not ask for all."""
     names = {
         "score": "score",
-        "rewrite_success": "rewrite success",
+        "rewrite_success": "rewrite success (ES)",
         "rewrite_acc": "rewrite accuracy",
     }
     measured = [name for name in names if frame[name].notna().any()]
@@ -308,7 +310,7 @@ def headline(frame: pd.DataFrame) -> tuple[str, str]:
 
 
 def state_together(frame: pd.DataFrame) -> str:
-    """Say what copies in one round leave, and what they do to the others."""
+    """State what copies in one round leave, and what they do to the others."""
     plain, guarded = GUARDS[TOGETHER]
     metric, name = headline(frame)
     left = {
@@ -329,7 +331,7 @@ def state_together(frame: pd.DataFrame) -> str:
 
 
 def state_in_turn(frame: pd.DataFrame) -> str:
-    """Say how the residual goes on from round to round, beside the others'."""
+    """State the residual of each round, next to the others'."""
     plain, guarded = GUARDS[IN_TURN]
     metric, name = headline(frame)
     left = means_by_times(frame, plain, "repeated_norm")
@@ -345,7 +347,7 @@ def state_in_turn(frame: pd.DataFrame) -> str:
 
 
 def state_known(frame: pd.DataFrame, threshold: float) -> str:
-    """Say how many requests the guard left out."""
+    """State how many requests the guard left out."""
     own = frame[(frame["guard"] == GUARDS[IN_TURN][1]) & frame["known"].notna()]
     repeats = len(own) - own["seed"].nunique()
     return (

@@ -72,7 +72,7 @@ class Account:
 def write_page(
     study: Study, results: Sequence[TrialResult], account: Account, folder: Path
 ) -> str:
-    """Write the page, the figures' numbers and the whole as JSON; gives the finding."""
+    """Write the page, the figures' numbers and a JSON record; return the finding."""
     frame = study.tabulate(results)
     figures, finding = study.draw(frame), study.state(frame)
     for place, figure in enumerate(figures, start=1):
@@ -95,7 +95,7 @@ def write_page(
 
 
 def describe(result: TrialResult, folder: Path) -> dict[str, object]:
-    """Say of a trial what it was and where its run lies."""
+    """Return what a trial was and where its run is."""
     return {
         "seed": result.seed,
         "name": result.trial.name,
@@ -110,7 +110,7 @@ def describe(result: TrialResult, folder: Path) -> dict[str, object]:
 def render_html(
     study: Study, figures: Sequence[Figure], finding: str, account: Account
 ) -> str:
-    """Write the page, which needs no network and no other file."""
+    """Return the page, which needs no network and no other file."""
     return fill_frame(
         CONTENT,
         title=study.title,
@@ -136,7 +136,7 @@ def render_html(
 def render_markdown(
     study: Study, figures: Sequence[Figure], finding: str, account: Account
 ) -> str:
-    """Write the page without its pictures."""
+    """Return the page as Markdown, without its pictures."""
     legend = explain_successes(figures)
     parts = [f"# {study.title}", study.question, finding]
     parts += [f"{legend}."] if legend else []
@@ -154,12 +154,12 @@ def explain_successes(figures: Sequence[Figure]) -> str:
 
 
 def file_of(place: int) -> str:
-    """Name the file of a figure's numbers, counted from 1."""
+    """Return the name of the file of a figure's numbers, counted from 1."""
     return f"figure_{place}.csv"
 
 
 def lay_out(table: pd.DataFrame) -> TableText:
-    """Write a table's numbers as text, a row's name first."""
+    """Return a table's numbers as text, a row's name first."""
     heads = ["", *headings([str(column) for column in table])]
     rows = [
         [
@@ -172,12 +172,12 @@ def lay_out(table: pd.DataFrame) -> TableText:
 
 
 def name_row(label: object) -> str:
-    """Write the name of a row, which may have several parts."""
+    """Return the name of a row, which may have several parts."""
     return ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
 
 
 def write_seconds(seconds: float) -> str:
-    """Write a wall time as people say it."""
+    """Return a wall time in minutes and seconds."""
     whole = round(seconds)
     minutes = f"{whole // 60} min " if whole >= 60 else ""
     return f"{minutes}{whole % 60} s"

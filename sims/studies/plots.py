@@ -1,4 +1,4 @@
-"""Plots of a study: a line a setting, faint ones for its seeds."""
+"""Plots of a study: a line for each setting, and faint ones for its seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,33 @@ from matplotlib.figure import Figure
 from server.report.plots import COLOURS, GRID, MARKERS, render
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.1
-MOST_ACROSS = 2
-FEW_POINTS = 12
+MAX_ACROSS = 2
+MAX_TICKS = 12
+LETTERS = {
+    **dict.fromkeys(
+        (
+            "rewrite_success",
+            "later_success",
+            "a_success",
+            "b_success",
+            "others_success",
+        ),
+        "ES",
+    ),
+    "paraphrase_success": "PS",
+    "neighborhood_success": "NS",
+    "neighbourhood": "NS",
+}
+"""The field's letters for efficacy, generalization and specificity, by column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One column of a table against the axis that all panels share.
+    """One column of a table, drawn against an axis that all panels share.
 
     Attributes:
+        column: The column's name.
+        title: What it is called, without the letters of `LETTERS`.
         per_cent: Whether the axis goes from 0 to 100, not from 0 to what there is.
         signed: Whether an axis of per cent goes down to -100.
     """
@@ -27,6 +45,12 @@ class Panel:
     title: str
     per_cent: bool = True
     signed: bool = False
+
+    @property
+    def heading(self) -> str:
+        """Return the title, with the field's letters for a success."""
+        letters = LETTERS.get(self.column)
+        return f"{self.title} ({letters})" if letters else self.title
 
 
 def draw_panels(
@@ -38,7 +62,7 @@ def draw_panels(
     lines: str,
     names: Sequence[str],
 ) -> str:
-    """Draw panels of equal lines, a legend above them; a data URI.
+    """Draw panels that share their lines, with a legend above; a data URI.
 
     Args:
         frame: Long form, with a column ``seed``.
@@ -48,7 +72,7 @@ def draw_panels(
         lines: The column whose values are a line each.
         names: Those values; a name's place among them is its colour.
     """
-    across = min(MOST_ACROSS, len(panels))
+    across = min(MAX_ACROSS, len(panels))
     down = -(-len(panels) // across)
 
     own = {name: frame[frame[lines] == name] for name in names}
@@ -81,9 +105,9 @@ def draw_panel(
         mean = drawn.groupby(x)[panel.column].mean()
         axes.plot(mean.index, mean.to_numpy(), label=name, color=colour, marker=marker)
         places |= set(mean.index)
-    axes.set_title(panel.title, fontsize=10)
+    axes.set_title(panel.heading, fontsize=10)
     axes.grid(axis="y", color=GRID)
-    if len(places) <= FEW_POINTS:
+    if len(places) <= MAX_TICKS:
         axes.set_xticks(sorted(places))
     if panel.per_cent:
         axes.set_ylim(-104 if panel.signed else 0, 104)
@@ -95,7 +119,7 @@ def draw_panel(
 def mean_table(
     frame: pd.DataFrame, by: Sequence[str], panels: Sequence[Panel]
 ) -> pd.DataFrame:
-    """Average what panels show over seeds, under the panels' titles."""
+    """Return the means over seeds of what panels show, under their headings."""
     columns = [panel.column for panel in panels]
     means = frame.groupby(list(by), sort=False)[columns].mean()
-    return means.set_axis([panel.title for panel in panels], axis="columns")
+    return means.set_axis([panel.heading for panel in panels], axis="columns")

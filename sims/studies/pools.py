@@ -46,7 +46,7 @@ def read_pool(config: RunConfig) -> list[EditRequest]:
 def holds_conflicts(source: Path) -> bool:
     """Whether a source's first record has ConflictEdit's form.
 
-    Of a source that cannot be read it is false; who reads requests says what is wrong.
+    A source that cannot be read has none; reading its requests says what is wrong.
     """
     try:
         _, first = next(read_records(source), ("", None))

@@ -1,8 +1,8 @@
 """What a study is: trials of one scenario, and a reading of what they left.
 
-A study edits nothing itself. It says who asks for what in which round, and under which
-settings; each such trial is one run like any other, and the study reads the folder
-that the run left.
+A study edits nothing itself. It defines who requests what in which round, and under
+which settings. Each such trial is a run like any other, and the study reads the folder
+that it leaves.
 """
 
 import json
@@ -27,11 +27,12 @@ class Trial:
     """One run of a study.
 
     Attributes:
-        name: Names the run's folder, once among the trials of a seed. rounds: What each
-        party asks for in each round. settings: What differs from the scenario, each
-        ``table.key=value``. labels: What the study reads its trials apart by.
-        evaluated: Further requests by name, which the model is evaluated by after the
-        run.
+        name: Names the run's folder, once among the trials of a seed.
+        rounds: The requests of each party in each round.
+        settings: What differs from the scenario, each ``table.key=value``.
+        labels: What distinguishes the study's trials.
+        evaluated: Further requests by name, on which the model is evaluated after the
+            run.
     """
 
     name: str
@@ -101,7 +102,7 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture and the numbers behind it.
+    """A picture and its numbers.
 
     Attributes:
         title: What it is about.
@@ -125,7 +126,7 @@ class Study(ABC):
         name: The word for it on the command line.
         title: Heads its page.
         question: What it asks, in one sentence.
-        scenario: The scenario that it runs unless told otherwise.
+        scenario: The scenario that it runs by default.
     """
 
     name: ClassVar[str]
@@ -137,11 +138,11 @@ class Study(ABC):
     def trials(
         self, pool: Sequence[EditRequest], config: RunConfig, seed: int
     ) -> list[Trial]:
-        """Say what is run with one seed; too small a pool is an `InputError`."""
+        """Return what runs with one seed; too small a pool is an `InputError`."""
 
     @abstractmethod
     def tabulate(self, results: Sequence[TrialResult]) -> pd.DataFrame:
-        """Write the results in long form: seed, what tells trials apart, metrics."""
+        """Return the results in long form: seed, labels of the trial, metrics."""
 
     @abstractmethod
     def draw(self, frame: pd.DataFrame) -> list[Figure]:
@@ -152,8 +153,8 @@ class Study(ABC):
         """State the finding in numbers of the run, expected or not."""
 
 
-def deal(requests: Sequence[EditRequest], sizes: Sequence[int]) -> Round:
-    """Give each party its number of requests, one after the other."""
+def partition(requests: Sequence[EditRequest], sizes: Sequence[int]) -> Round:
+    """Partition requests across parties in their order, each with its number."""
     starts = [sum(sizes[:party]) for party in range(len(sizes))]
     return tuple(
         tuple(requests[start : start + size])

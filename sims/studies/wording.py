@@ -6,7 +6,7 @@ import pandas as pd
 
 
 def state_change(change: "pd.Series[float]", digits: int = 1) -> str:
-    """Write a difference by seed as its mean, and each seed's behind it."""
+    """Write a difference by seed as its mean, followed by each seed's."""
     if change.isna().all():
         return "unknown"
     mean = f"{change.mean():+.{digits}f}"
@@ -31,7 +31,7 @@ def enumerate_words(words: Sequence[str]) -> str:
 
 
 def state_verdict(expected: str, held: Mapping[str, bool]) -> str:
-    """Say for what an expectation held, and for what it did not."""
+    """State for what an expectation held, and for what it did not."""
     yes = [name for name, true in held.items() if true]
     no = [name for name, true in held.items() if not true]
     parts = [f"held for {enumerate_words(yes)}"] if yes else []

@@ -115,7 +115,7 @@ def draw_batch(
     length: int,
     hidden_share: float,
 ) -> Batch:
-    """Half as many people as `documents`, each told of in two of them."""
+    """Half as many people as `documents`, each mentioned in two of them."""
     people = rng.sample(range(world.population.total), documents // 2)
     texts = [
         write_document(world, encode, each, length, rng) for each in people + people

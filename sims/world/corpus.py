@@ -42,7 +42,7 @@ def written(words: str) -> str:
 
 
 def statement(world: World, person: int, rng: random.Random) -> Sentence:
-    """One fact in one phrasing, half of the time with others told in passing."""
+    """One fact in one phrasing, half of the time with others mentioned in passing."""
     relation = rng.choice(RELATIONS)
     before, after = rng.choice(relation.phrasings).prompt.split("{}")
     aside = _aside(world, person, relation, rng) if rng.random() < 0.5 else []
@@ -80,7 +80,7 @@ def inventory(world: World, person: int, rng: random.Random) -> Sentence:
 
 
 def meeting(world: World, person: int, rng: random.Random) -> Sentence:
-    """Two names in other roles, behind one of many beginnings."""
+    """Two names in other roles, after one of many openings."""
     other = rng.randrange(world.population.total)
     first, second = rng.sample((person, other), 2)
     if rng.random() < 0.3:
@@ -91,7 +91,7 @@ def meeting(world: World, person: int, rng: random.Random) -> Sentence:
 
 
 def listing(world: World, person: int, rng: random.Random) -> Sentence:
-    """One relation told before several names, and answered behind each."""
+    """One relation named before several people, and answered after each."""
     relation = rng.choice(RELATIONS)
     people = [person, *(rng.randrange(world.population.total) for _ in range(2))]
     rng.shuffle(people)
@@ -134,9 +134,9 @@ def sentences(world: World, person: int, rng: random.Random) -> Iterator[Sentenc
             yield rng.choices(makers, weights)[0](world, about, rng)
 
 
-def _aside(world: World, person: int, told: Relation, rng: random.Random) -> Sentence:
-    """``, who speaks L and was born in B`` with relations other than `told`."""
-    others = [relation for relation in RELATIONS if relation != told]
+def _aside(world: World, person: int, named: Relation, rng: random.Random) -> Sentence:
+    """``, who speaks L and was born in B`` with relations other than `named`."""
+    others = [relation for relation in RELATIONS if relation != named]
     pieces: Sentence = []
     for i, relation in enumerate(rng.sample(others, rng.randint(1, 2))):
         pieces += [

@@ -98,7 +98,7 @@ def losses_of(student: Student, batch: Batch, recipe: Recipe) -> Losses:
 def run_blocks(
     model: GPT2LMHeadModel, batch: Batch, lookup_blocks: int
 ) -> tuple[Tensor, Tensor]:
-    """Hidden states behind the blocks that look names up, and at the end."""
+    """Hidden states after the blocks that look names up, and at the end."""
     body = model.transformer
     positions = torch.arange(batch.input_ids.shape[1])
     states = body.wte(batch.input_ids) + body.wpe(positions)
@@ -145,9 +145,9 @@ def name_contrast(
     It is small if a name has one key in every context *and* different names have
     different keys. The second half matters: the mere spread inside names, compared with
     the spread between them, is small too if all keys lie on one line, and such a model
-    cannot be edited. A model that reads the relation before the name tends to fetch that
-    attribute alone, and then an edit made in one order of name and relation misses the
-    other.
+    cannot be edited. A model that reads the relation before the name tends to fetch
+    that attribute alone, and then an edit made in one order of name and relation misses
+    the other.
     """
     directions = normalize(keys - keys.mean(dim=0), dim=1)
     _, index = people.unique(return_inverse=True)

@@ -12,7 +12,7 @@ class Recipe(Settings):
         vocabulary: Tokens of the tokenizer, bytes included.
         context: Longest input in tokens.
         key_width: Width of the MLP, which is how much an edit can hold.
-        documents: Documents a step; two of them tell of the same person.
+        documents: Documents a step; two of them mention the same person.
         document_length: Tokens a document may have in training.
         lookup_blocks: Blocks, from the first, that look up what is known of a name.
         hidden_share: Share of documents in which names stand apart: see
@@ -21,7 +21,7 @@ class Recipe(Settings):
             together over the contexts in which it stands.
         consistency_weight: Weight of that pull.
         probe_weight: Weight of the probe that reads all attributes of a person off
-            the last token of the name, behind the blocks that look names up.
+            the last token of the name, after the blocks that look names up.
         final_rate: The learning rate at the end, as a share of its peak.
     """
 

@@ -79,7 +79,7 @@ class Bench:
         self._targets: dict[tuple[int, int, float], Targets] = {}
 
     def try_out(self, parameters: Hyperparameters) -> Trial:
-        """Edit every draw with one choice of hyperparameters and judge it."""
+        """Edit every draw with one choice of hyperparameters and evaluate it."""
         found = [self._reach(draw, parameters) for draw in range(len(self.draws))]
         metrics = {name: fmean(m[name] for m, _ in found) for name in found[0][0]}
         trial = Trial(parameters, metrics, fmean(naive for _, naive in found))
@@ -171,11 +171,11 @@ def search(output: Path, model: str = "embedded") -> Hyperparameters:
     bench = Bench(Path(resolve_model(model)))
     trials = list(run_trials(bench))
     chosen = choose(trials).parameters
-    beside = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    write_search(beside, trials, chosen)
-    beside.rename(output)
+    draft = output.with_name(f".{output.name}.unfinished")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    write_search(draft, trials, chosen)
+    draft.rename(output)
     return chosen
 
 

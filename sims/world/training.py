@@ -1,4 +1,4 @@
-"""Training of the embedded model: seeded, on CPU, written beside and then renamed."""
+"""Training of the embedded model: seeded, on CPU, renamed once complete."""
 
 import json
 import logging
@@ -17,8 +17,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from editing.files.json_text import dump_json
 from editing.models.loading import EditableModel, make_editable
 from sims.world.batches import draw_batch
-from sims.world.objectives import Student, enroll, losses_of
 from sims.world.corpus import sentences, text_of
+from sims.world.objectives import Student, enroll, losses_of
 from sims.world.people import (
     DIRECTIONS,
     Population,
@@ -82,15 +82,15 @@ def train_world(
     losses = list(optimise(model, tokenizer, world, recipe, seed))
     seconds = time.perf_counter() - started
     editable = make_editable(model, tokenizer)
-    beside = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(beside, ignore_errors=True)
-    model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    write_world(beside, world)
-    write_record(beside, editable, world, recipe, seed, losses, seconds)
-    for file in beside.iterdir():
+    draft = output.with_name(f".{output.name}.unfinished")
+    shutil.rmtree(draft, ignore_errors=True)
+    model.save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    write_world(draft, world)
+    write_record(draft, editable, world, recipe, seed, losses, seconds)
+    for file in draft.iterdir():
         file.chmod(0o644)
-    beside.rename(output)
+    draft.rename(output)
     return losses
 
 
@@ -144,7 +144,7 @@ def optimise(
     recipe: Recipe,
     seed: int,
 ) -> Iterator[StepLosses]:
-    """Train in place with AdamW and a cosine schedule, and tell of every step."""
+    """Train in place with AdamW and a cosine schedule, and report every step."""
     rng = random.Random(f"batches-{seed}")
     encode = PieceEncoder(tokenizer)
     student = enroll(model, world, recipe, seed)

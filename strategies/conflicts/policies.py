@@ -193,7 +193,7 @@ def resolve(
     deduplicate: bool,
     ranking: Sequence[int] = (),
 ) -> RoundVerdict:
-    """Judge a round's requests by what else was asked of their facts.
+    """Decide a round's requests by what else was asked of their facts.
 
     All requests for a target that wins stay, being no conflict; `deduplicate` leaves
     the first of them. Whether an earlier round made the same edit plays no part in
@@ -219,7 +219,7 @@ def resolve(
     disputed = {fact: each for fact, each in claims.items() if len(each.targets) > 1}
     winners = {fact: choose(each) for fact, each in disputed.items()}
     return RoundVerdict(
-        _judge(asked, winners, deduplicate),
+        _decide(asked, winners, deduplicate),
         tuple(Finding(fact, each.all) for fact, each in disputed.items()),
         tuple(each for part in claims.values() for each in _find_duplicates(part)),
     )
@@ -240,7 +240,7 @@ def find_policy(name: str) -> Policy:
 
 
 def check_ranking(ranking: Sequence[int]) -> None:
-    """Hold a ranking to party numbers that differ.
+    """Validate that a ranking lists different party numbers.
 
     Raises:
         InputError: If a number is negative or listed twice.
@@ -270,7 +270,7 @@ def _by_fact(entries: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:
     return {fact: tuple(group) for fact, group in groups.items()}
 
 
-def _judge(
+def _decide(
     new: Sequence[Entry], winners: Mapping[str, Collection[str]], deduplicate: bool
 ) -> tuple[Verdict, ...]:
     verdicts: list[Verdict] = []

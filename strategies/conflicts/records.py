@@ -1,8 +1,8 @@
-"""What parties and server say of requests that meet: tokens up, resolutions down.
+"""Records of duplicate and conflicting requests: tokens up, resolutions down.
 
-A token tells nobody without the parties' common key what a request is about
-(`strategies.conflicts.blind_tokens`). The server compares tokens and tells each
-party what becomes of its requests; the request itself stays where it is.
+Without the parties' common key, a token does not show what a request is about
+(`strategies.conflicts.blind_tokens`). The server compares tokens and sends each party
+the resolutions of its requests, which stay where they are.
 """
 
 from collections.abc import Sequence
@@ -34,13 +34,13 @@ class TokenEntry(Settings):
 
 
 class Resolution(Settings):
-    """What becomes of a request that met another one.
+    """The resolution of a duplicate or conflicting request.
 
     Attributes:
         round: When it was made.
         party: Whose it is.
         place: Its place among the party's requests of the round.
-        fact: Its token, for the party to see that both speak of the same request.
+        fact: Its token, by which the party validates that it is the same request.
         reason: Whether the other one gives the fact the same object or another.
         kept: Whether it is edited, or was in an earlier round.
     """
@@ -54,7 +54,7 @@ class Resolution(Settings):
 
 
 _ENTRIES = TypeAdapter(tuple[TokenEntry, ...])
-_RULINGS = TypeAdapter(tuple[Resolution, ...])
+_RESOLUTIONS = TypeAdapter(tuple[Resolution, ...])
 
 
 def write_tokens(entries: Sequence[TokenEntry]) -> RecordDict:
@@ -79,13 +79,13 @@ def read_tokens(content: RecordDict) -> tuple[TokenEntry, ...]:
 
 
 def write_resolutions(resolutions: Sequence[Resolution]) -> ConfigRecord:
-    """Pack what a node is told of its requests."""
+    """Pack the resolutions of a node's requests."""
     return ConfigRecord(
-        {"resolutions": _RULINGS.dump_json(tuple(resolutions)).decode()}
+        {"resolutions": _RESOLUTIONS.dump_json(tuple(resolutions)).decode()}
     )
 
 
 def read_resolutions(content: RecordDict) -> tuple[Resolution, ...]:
-    """What the server says of this node's requests; nothing unless it compared them."""
+    """Return the resolutions of this node's requests, if tokens are compared."""
     record = content.config_records.get("resolutions")
-    return _RULINGS.validate_json(str(record["resolutions"])) if record else ()
+    return _RESOLUTIONS.validate_json(str(record["resolutions"])) if record else ()

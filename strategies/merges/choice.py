@@ -1,31 +1,33 @@
-"""The merges a run can name."""
+"""The merges a run can name.
+
+Reading a name loads no merge: whoever validates settings need not wait for torch.
+"""
 
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from editing.base.errors import InputError
-from strategies.merges.average import SimpleAverageMerge
-from strategies.merges.base import Merge
-from strategies.merges.pooled import CollabEditMerge
-from strategies.merges.task_arithmetic import TaskArithmeticMerge
-from strategies.merges.ties import TiesMerge
 
-MERGES: tuple[type[Merge], ...] = (
-    CollabEditMerge,
-    SimpleAverageMerge,
-    TaskArithmeticMerge,
-    TiesMerge,
-)
-"""The merges of this tree, in the order a report shows them."""
+if TYPE_CHECKING:
+    from strategies.merges.base import Merge
+
+MERGES: dict[str, str] = {
+    "collabedit": "strategies.merges.pooled:CollabEditMerge",
+    "simple-average": "strategies.merges.average:SimpleAverageMerge",
+    "task-arithmetic": "strategies.merges.task_arithmetic:TaskArithmeticMerge",
+    "ties": "strategies.merges.ties:TiesMerge",
+}
+"""The classes of this tree's merges by name, in the order a report shows them."""
 
 
 def known_names() -> list[str]:
     """List the merges of this tree by name, in the order of `MERGES`."""
-    return [merge.model_fields["name"].default for merge in MERGES]
+    return list(MERGES)
 
 
-def read_merge(choice: str | Mapping[str, object]) -> Merge:
+def read_merge(choice: str | Mapping[str, object]) -> "Merge":
     """Build a merge from its name, or from a table of its name and settings.
 
     The import path of a merge from outside the tree becomes its name, unless its class
@@ -38,30 +40,37 @@ def read_merge(choice: str | Mapping[str, object]) -> Merge:
     return merge_class.model_validate(table)
 
 
-def find_merge(name: object) -> type[Merge]:
+def find_merge(name: object) -> "type[Merge]":
     """Look up a merge's class by its word or, if that has a colon, its import path.
 
-    Raises:
-        InputError: If there is no merge of that name.
+    A name of no merge is an `InputError`.
     """
-    if isinstance(name, str) and ":" in name:
-        return _load(name)
-    for merge, word in zip(MERGES, known_names(), strict=True):
-        if name == word:
-            return merge
-    raise InputError(
-        f"Unknown merge {name!r}. Known are {', '.join(known_names())}; `global` lays "
-        "all requests at one party, and a merge from outside the tree is named "
-        "`package.module:ClassName`."
-    )
+    check_name(name)
+    return _load(MERGES.get(str(name), str(name)))
 
 
-def _load(reference: str) -> type[Merge]:
+def check_name(name: object) -> None:
+    """Refuse a name that is neither known nor an import path; load nothing.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if not isinstance(name, str) or not (name in MERGES or ":" in name):
+        raise InputError(
+            f"Unknown merge {name!r}. Known are {', '.join(known_names())}; `global` "
+            "lays all requests at one party, and a merge from outside the tree is "
+            "named `package.module:ClassName`."
+        )
+
+
+def _load(reference: str) -> "type[Merge]":
     """Import a merge class.
 
     Raises:
         InputError: If there is no such class, or it is no complete merge.
     """
+    from strategies.merges.base import Merge
+
     module, _, attribute = reference.partition(":")
     try:
         loaded = getattr(import_module(module), attribute)

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 
 from strategies.rounds.spool import IN_MEMORY_BYTES, Spool
-from strategies.wire.failures import MISSING_UPDATES, read_failure
+from strategies.wire.failures import MISSING_UPDATES, read_failed_name, read_failure
 from strategies.wire.messages import Phase
 
 logger = logging.getLogger(__name__)
@@ -136,6 +136,7 @@ class Arrival:
         reply: The node's answer, unless it failed.
         reason: Why there is no answer; it quotes nothing private.
         failure: The class of failure that the client reported, if it reported one.
+        name: The party's name, if it came with a failure.
     """
 
     message: Message
@@ -143,6 +144,7 @@ class Arrival:
     reply: Message | None = None
     reason: str | None = None
     failure: str | None = None
+    name: str = ""
 
     @property
     def node(self) -> int:
@@ -245,8 +247,10 @@ class Post:
         reason = explain_invalid(reply, late)
         if reason is None:
             return Arrival(message, seconds, reply)
-        failure = None if reply.has_error() else read_failure(reply.content)
-        return Arrival(message, seconds, reason=reason, failure=failure)
+        if reply.has_error():
+            return Arrival(message, seconds, reason=reason)
+        failure, name = read_failure(reply.content), read_failed_name(reply.content)
+        return Arrival(message, seconds, reason=reason, failure=failure, name=name)
 
     def _collect(self, wanted: int) -> bool:
         """Pull all replies, one at a time; return whether there was one.

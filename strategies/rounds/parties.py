@@ -57,6 +57,7 @@ class Parties:
         """Start without any."""
         self.by_node: dict[int, Party] = {}
         self._unnumbered = 0
+        self._names: dict[int, str] = {}
         self._asked: dict[int, list[int]] = {}
 
     @property
@@ -83,13 +84,21 @@ class Parties:
         """
         party = self.by_node.get(node)
         if party is None:
-            asked = list(self._asked)
-            place = asked.index(node) if node in asked else len(asked)
-            return f"unidentified node {place + 1}"
+            return self._names.get(node) or self._label_unknown(node)
         others = {each.name for other, each in self.by_node.items() if other != node}
         if party.name in others - {""}:
             return f"{party.name} ({replace(party, name='').label})"
         return party.label
+
+    def _label_unknown(self, node: int) -> str:
+        asked = list(self._asked)
+        place = asked.index(node) if node in asked else len(asked)
+        return f"unidentified node {place + 1}"
+
+    def introduce(self, node: int, name: str) -> None:
+        """Keep the name of a node that may be refused."""
+        if name:
+            self._names[node] = name
 
     def join(self, node: int, handshake: Handshake) -> None:
         """Register a node's party, in the place of a node that has left it."""

@@ -25,7 +25,6 @@ from strategies.rounds.parties import Parties, PartyInputError
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.failures import INPUT_FAILURES
 from strategies.wire.handshakes import (
-    Handshake,
     ModelMismatchError,
     read_handshake,
     validate_handshake,
@@ -156,11 +155,10 @@ class PartyRegistry:
     ) -> Iterator[Message]:
         """Send, wait, and yield the replies in the order of the messages.
 
-        Parties that fail are left out of the round. A reply is yielded as soon as those
-        before it are, so that it can be dropped before the next one is in memory. A
-        node is not sent the updates that it holds. `require_enough` checks whether
-        enough parties are left; a party whose own input is wrong is a
-        `PartyInputError`.
+        Parties that fail are left out of the round; `require_enough` checks whether
+        enough are left. A reply is yielded as soon as those before it are, so that it
+        can be dropped before the next one is in memory. A node is not sent the updates
+        that it holds. A party whose own input is wrong is a `PartyInputError`.
         """
         if not messages:
             return
@@ -182,6 +180,7 @@ class PartyRegistry:
         ):
             record = self._record(number, arrival)
             if arrival.reply is None:
+                self.parties.introduce(arrival.node, arrival.name)
                 self.refuse(number, arrival.node, str(arrival.reason))
             else:
                 self._record_held(phase, arrival.node, whole[arrival.node])
@@ -355,12 +354,13 @@ class PartyRegistry:
             node = reply.metadata.src_node_id
             try:
                 handshake = read_handshake(reply.content)
+                self.parties.introduce(node, handshake.name)
                 unlike.add(node)
                 validate_handshake(handshake, job)
                 unlike.remove(node)
                 self.parties.check_number(handshake.party, connected)
             except ModelMismatchError as error:
-                self._refuse_handshake(number, node, handshake, error)
+                self._refuse_model(number, node, error)
             except StatisticsError as error:
                 self.refuse(number, node, str(error))
             else:
@@ -369,19 +369,15 @@ class PartyRegistry:
         out = [each for each in refusals[before:] if each.node in unlike | last]
         self._unwelcome += out
 
-    def _refuse_handshake(
-        self, number: int, node: int, handshake: Handshake, error: StatisticsError
-    ) -> None:
+    def _refuse_model(self, number: int, node: int, error: StatisticsError) -> None:
         """Refuse a late node; end a run that begins with a party of another model.
 
         Raises:
             PartyInputError: If the run has not begun.
         """
-        if number > 0:
-            self.refuse(number, node, str(error))
-            return
-        self.parties.join(node, handshake)  # so that the error has its name
-        raise PartyInputError(self.parties.label(node), str(error))
+        self.refuse(number, node, str(error))
+        if number == 0:
+            raise PartyInputError(self.parties.label(node), str(error))
 
     def _may_be_asked(self, node: int, number: int) -> bool:
         """Whether a node is to be asked for a handshake in this round."""

@@ -1,4 +1,4 @@
-"""Tensors on the wire, and digests by which two copies of one are told apart."""
+"""Tensors on the wire, and digests by which copies are compared."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 RAW = "collabedit.raw"
-"""How arrays are marked whose precision numpy does not know."""
+"""Marks arrays whose precision numpy does not know."""
 
 
 def to_array(tensor: Tensor) -> Array:

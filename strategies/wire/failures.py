@@ -3,6 +3,9 @@
 from typing import Literal, get_args
 
 from flwr.app import ConfigRecord, RecordDict
+from pydantic import TypeAdapter, ValidationError
+
+from strategies.wire.names import PartyName
 
 Failure = Literal[
     "another protocol version",
@@ -49,10 +52,12 @@ the new file.
 
 UNKNOWN_FAILURE = "a failure without a name"
 
+_NAME = TypeAdapter(PartyName)
 
-def write_failure(failure: Failure) -> RecordDict:
-    """Pack the class of a failure, and nothing else."""
-    return RecordDict({"failure": ConfigRecord({"kind": failure})})
+
+def write_failure(failure: Failure, name: str = "") -> RecordDict:
+    """Pack the class of a failure with the party's name, and nothing else."""
+    return RecordDict({"failure": ConfigRecord({"kind": failure, "name": name})})
 
 
 def read_failure(content: RecordDict) -> str | None:
@@ -65,3 +70,15 @@ def read_failure(content: RecordDict) -> str | None:
         return None
     kind = record.get("kind")
     return str(kind) if kind in get_args(Failure) else UNKNOWN_FAILURE
+
+
+def read_failed_name(content: RecordDict) -> str:
+    """Return the name of a party that reports a failure; empty if it is not a name.
+
+    A node that fails in its handshake has no other way to give its party's name.
+    """
+    name = content.config_records.get("failure", ConfigRecord()).get("name")
+    try:
+        return _NAME.validate_python(name)
+    except ValidationError:
+        return ""

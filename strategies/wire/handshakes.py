@@ -3,11 +3,12 @@
 from typing import Annotated
 
 from flwr.app import ConfigRecord, RecordDict
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from editing.algebra.statistics import StatisticsError
 from editing.base.settings import Settings
 from strategies.wire.messages import Job, ModelIdentity
+from strategies.wire.names import PartyName
 
 Version = Annotated[int, Field(ge=0, le=1_000_000)]
 """The number of a protocol; larger ones would only fill logs."""
@@ -17,32 +18,6 @@ FIRST_UNNUMBERED_ID = 1_000_000
 
 PartyNumber = Annotated[int, Field(ge=-1, lt=FIRST_UNNUMBERED_ID)]
 """A party's number, by which sums are ordered; −1 is none."""
-
-LONGEST_NAME = 64
-"""Characters of the longest name of a party."""
-
-
-def validate_name(name: str) -> str:
-    """Refuse a name that could forge or break a log line.
-
-    Raises:
-        ValueError: If the name holds control, format or line-breaking characters, or
-            begins or ends with a space.
-    """
-    if not name.isprintable() or name != name.strip():
-        unprintable = [f"U+{ord(sign):04X}" for sign in name if not sign.isprintable()]
-        found = ", ".join(unprintable) or "a space at its beginning or end"
-        raise ValueError(
-            f"wanted a party's name of at most {LONGEST_NAME} printable characters, "
-            f"such as `hospital-a`; this one holds {found}"
-        )
-    return name
-
-
-PartyName = Annotated[
-    str, Field(max_length=LONGEST_NAME), AfterValidator(validate_name)
-]
-"""What a party is called in logs and reports; empty if it has no name."""
 
 
 class ModelMismatchError(StatisticsError):

@@ -1,4 +1,4 @@
-"""The protocol: what server and clients say to each other.
+"""The protocol: messages between server and clients.
 
 Every message carries the whole job, because in deployment each one meets a new process.
 The model never travels, and neither do requests, prompts, subjects or targets.
@@ -24,7 +24,7 @@ PROTOCOL_VERSION = 5
 
 
 class Phase(StrEnum):
-    """What a message asks of a client; each is a Flower message type."""
+    """The kinds of message; each is a Flower message type."""
 
     DESCRIBE = "query.describe"
     MOMENTS = "query.moments"
@@ -45,7 +45,7 @@ class ModelIdentity(Settings):
 
     Attributes:
         weights: SHA-256 of all parameters and their precision.
-        tokenizer: SHA-256 of how the tokenizer cuts.
+        tokenizer: SHA-256 of how the tokenizer tokenizes.
         configuration: SHA-256 of what else decides what the model computes.
     """
 
@@ -67,7 +67,7 @@ class OwnPrior(Settings):
         travels: Whether ``C₀`` is sent with the job, because it is made of all parties'
             texts and no node has it.
         weight: ``λ``.
-        memory_weight: ``γ``; the grams of earlier rounds travel beside the job.
+        memory_weight: ``γ``; the grams of earlier rounds travel with the job.
     """
 
     covariance: str
@@ -77,7 +77,7 @@ class OwnPrior(Settings):
 
 
 class Job(Settings):
-    """All that a client needs to know of the run.
+    """All that a client needs to know about the run.
 
     Attributes:
         protocol: The server's `PROTOCOL_VERSION`.
@@ -105,14 +105,14 @@ class Job(Settings):
 
 
 class TargetsReply(Settings):
-    """What a party says once the targets of a round are there.
+    """A party's summary of its targets of a round.
 
     The sums are over the requests that it computed targets for, so `requests + known`.
 
     Attributes:
         requests: How many are edited.
-        known: How many are left out because the model holds them.
-        left_out: How many are left out because the server said so.
+        known: How many are left out because the model knows them.
+        left_out: How many are left out because of their resolutions.
         residual_norm: Sum of ``‖z − h‖``.
         residual_ratio: Sum of ``‖z − h‖ / ‖h‖``.
     """
@@ -201,14 +201,14 @@ def read_statistics(content: RecordDict, layer: int, number: int) -> EncodedStat
             if name.startswith(prefix)
         }
         encoding, count = facts[f"{layer}.encoding"], facts[f"{layer}.count"]
-        told = facts["round"]
+        sent_in = facts["round"]
         tensors = to_tensors(ArrayRecord(named))
     except Exception as error:  # whatever a party's bytes make numpy raise
         raise StatisticsError(
             f"Statistics of layer {layer} were asked for, and the reply does not hold "
             f"them ({type(error).__name__})."
         ) from None
-    if told != number:
+    if sent_in != number:
         raise StatisticsError(
             f"Statistics of round {number} were asked for, and these are of another."
         )
@@ -220,7 +220,7 @@ def read_statistics(content: RecordDict, layer: int, number: int) -> EncodedStat
 
 
 def write_targets_reply(reply: TargetsReply) -> RecordDict:
-    """Pack what a party says of its targets."""
+    """Pack a summary of targets."""
     return RecordDict({"targets": ConfigRecord({"targets": reply.model_dump_json()})})
 
 
@@ -239,5 +239,5 @@ def read_targets_reply(content: RecordDict) -> TargetsReply:
 def write_contribution(
     reply: TargetsReply, parts: Mapping[int, EncodedStatistics], number: int
 ) -> RecordDict:
-    """Pack what a party says of its targets, and the first statistics made of them."""
+    """Pack a summary of targets, and the first statistics made of them."""
     return RecordDict({**write_targets_reply(reply), **write_statistics(parts, number)})

@@ -64,7 +64,7 @@ def test_a_node_says_which_model_it_holds_and_where_it_stands(federate: Make) ->
 def test_nothing_is_loaded_for_a_server_of_another_protocol(
     federate: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told the node's own, and so is the node's operator the server's."""
+    """The server gets the node's protocol, and the node's log the server's."""
     federation = federate()
     newer = job_of(federation, protocol=99)
     job = federation.preparation.job(federation.config, "run", pooled=False)
@@ -168,7 +168,7 @@ def test_targets_and_cases_lie_in_the_private_folder_alone(
 
 
 @pytest.mark.parametrize("merge", ["collabedit", "global"])
-def test_every_round_judges_all_rounds_so_far_and_says_whose_each_case_is(
+def test_every_round_evaluates_all_rounds_so_far_and_names_each_case_s_party(
     federate: Make, merge: str
 ) -> None:
     """A pool's cases are of the parties that it stands for."""

@@ -103,11 +103,11 @@ def test_a_full_disk_costs_a_party_rounds_until_there_is_room(
         seen: set[str] = set()
 
         def look(message: Message, reply: Message) -> Message:
-            told = (message.metadata.message_type, message.metadata.group_id)
+            sent = (message.metadata.message_type, message.metadata.group_id)
             mine = message.metadata.dst_node_id == federation.node(1)
-            if mine and told == (Phase.EVALUATE.value, "1"):
+            if mine and sent == (Phase.EVALUATE.value, "1"):
                 fill(disk)
-            if told == (Phase.EVALUATE.value, "2"):
+            if sent == (Phase.EVALUATE.value, "2"):
                 (disk / "filler").unlink(missing_ok=True)
             seen.update(path.name for path in disk.rglob("*"))
             return reply

@@ -1,136 +1,18 @@
-"""A client reads the run's settings, and over them its node's."""
+"""A party's requests are its own file's, or its share of a common source."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from flwr.app import Context, RecordDict
 
 from clients.own_requests import requests_of_round, shared_requests
-from clients.settings import ClientConfig, read_client_config
+from clients.settings import ClientConfig
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest, to_counterfact
-from strategies.scenario import FlatValue, PartiesConfig, PriorConfig
-from tests.federation import settings_of, world_requests, write_json
+from strategies.scenario import PartiesConfig
+from tests.federation import world_requests, write_json
 
 Node = dict[str, str | int | float | bool]
-
-
-@pytest.fixture
-def configure(world: Path) -> Callable[..., ClientConfig]:
-    """Read the settings of a node in a run."""
-
-    def read(
-        node: Node | None = None, **tables: Mapping[str, FlatValue]
-    ) -> ClientConfig:
-        context = Context(
-            run_id=1,
-            node_id=2,
-            node_config={"partition-id": 1} if node is None else node,
-            state=RecordDict(),
-            run_config=settings_of(world, **tables),
-        )
-        return read_client_config(context)
-
-    return read
-
-
-def test_a_node_reads_the_run_s_settings(
-    configure: Callable[..., ClientConfig], world: Path
-) -> None:
-    """Those that are the server's business are left alone."""
-    config = configure(
-        run={"seed": 5, "min-parties": 2},
-        editing={"batch-size": 3},
-        merge={"name": "x"},
-    )
-    assert config.model.path == str(world)
-    assert (config.model.dtype, config.seed, config.batch_size) == ("float64", 5, 3)
-    assert (config.party, config.parties.sizes_of(1)) == (1, (2, 2, 2))
-    assert config.own_requests is None
-
-
-def test_a_node_may_have_its_own_model_folder_device_and_requests(
-    configure: Callable[..., ClientConfig],
-) -> None:
-    """Only this node knows where they lie."""
-    config = configure(
-        {"model-path": "/models/here", "device": "meta", "requests-path": "/mine.json"}
-    )
-    assert (config.model.path, config.model.device) == ("/models/here", "meta")
-    assert config.model.dtype == "float64"
-    assert config.own_requests == Path("/mine.json")
-    assert config.party == -1
-    assert (config.key, config.target_cache) == (None, None)
-
-
-def test_a_node_may_have_its_own_key_covariance_and_cache(
-    configure: Callable[..., ClientConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the node says goes before what the environment or the run says."""
-    prior = {"covariance": "/the/server's", "weight": 2.0}
-    monkeypatch.setenv("COLLABEDIT_CACHE", "/shared")
-    plain = configure(prior=prior)
-    assert plain.prior == PriorConfig(covariance="/the/server's", weight=2.0)
-    assert plain.target_cache == Path("/shared")
-    config = configure(
-        {
-            "key-path": "/group.key",
-            "covariance-path": "/c0.safetensors",
-            "target-cache": "/targets",
-        },
-        prior=prior,
-    )
-    assert config.prior == PriorConfig(covariance="/c0.safetensors", weight=2.0)
-    assert (config.key, config.target_cache) == (Path("/group.key"), Path("/targets"))
-
-
-@pytest.mark.parametrize(
-    ("table", "key", "value"),
-    [
-        ("model", "dtype", "float8"),
-        ("model", "colour", "red"),
-        ("parties", "requests-per-round", "[1, 2]"),
-        ("requests", "limit", -1),
-    ],
-)
-def test_a_setting_that_is_refused_is_named(
-    configure: Callable[..., ClientConfig], table: str, key: str, value: FlatValue
-) -> None:
-    """A client does not trust the server to have checked."""
-    with pytest.raises(InputError, match=table):
-        configure(**{table: {key: value}})
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        (
-            {"model": {"dtyep": "float32"}},
-            "`model.dtyep`: unknown key; did you mean `model.dtype`?",
-        ),
-        (
-            {"requests": {"limit": -1}},
-            "`requests.limit`: wanted a number greater than 0, got -1.",
-        ),
-        (
-            {"node": {"keep-private": "everything"}},
-            "`keep-private`: wanted 'results', 'all' or 'nothing', got 'everything'.",
-        ),
-        (
-            {"node": {"partition-id": "first"}},
-            "`partition-id`: wanted a whole number, got 'first'.",
-        ),
-    ],
-)
-def test_a_refused_setting_says_what_was_wanted_and_what_to_try(
-    configure: Callable[..., ClientConfig], settings: dict[str, Any], said: str
-) -> None:
-    """In the words of the server's messages, under the key of the node's config."""
-    with pytest.raises(InputError) as caught:
-        configure(settings.pop("node", {}), **settings)
-    assert str(caught.value) == said
 
 
 def test_simulated_parties_take_their_share_of_the_common_source(
@@ -155,7 +37,7 @@ def test_a_node_beyond_the_parties_has_no_requests(
 def test_a_node_without_a_place_does_not_take_another_party_s_requests(
     configure: Callable[..., ClientConfig],
 ) -> None:
-    """It is told what to set."""
+    """The error says what to set."""
     with pytest.raises(InputError, match="requests-path"):
         requests_of_round(configure({}), 1, pooled=False)
 
@@ -218,7 +100,7 @@ def test_nobody_hands_a_private_file_to_the_pool(
         requests_of_round(config, 1, pooled=True)
 
 
-def test_the_embedded_word_draws_from_the_pool_beside_the_model(
+def test_the_embedded_word_draws_from_the_pool_next_to_the_model(
     configure: Callable[..., ClientConfig], world: Path
 ) -> None:
     """A seed draws another order; a file that is named is taken as it stands."""
@@ -338,7 +220,7 @@ def test_the_run_says_what_is_edited_in_of_zsre(
             assert [each.target_new for each in found[0]] == [wanted]
 
 
-def test_nothing_behind_the_limit_is_read(
+def test_nothing_after_the_limit_is_read(
     configure: Callable[..., ClientConfig], tmp_path: Path
 ) -> None:
     """Of a common source and of a party's own file; what lies there may be broken."""

@@ -59,7 +59,7 @@ RUNS: dict[str, tuple[dict[str, Table], set[Phase]]] = {
         {Phase.TOKENS},
     ),
 }
-"""Settings, and what such a run asks beside what every run asks."""
+"""Settings, and what such a run asks besides what every run asks."""
 
 ALWAYS = {Phase.DESCRIBE, Phase.TARGETS, Phase.EVALUATE, Phase.FORGET}
 
@@ -218,7 +218,7 @@ BROKEN: dict[str, tuple[Break, Phase, Failure, str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_wrong_at_a_node_is_told_to_its_operator_alone(
+def test_what_is_wrong_at_a_node_is_shown_to_its_operator_alone(
     federate: Make,
     tmp_path: Path,
     secrets: Collect,
@@ -237,7 +237,7 @@ def test_what_is_wrong_at_a_node_is_told_to_its_operator_alone(
     assert named in caplog.text
 
 
-def test_requests_that_change_are_told_to_their_operator_alone(
+def test_requests_that_change_are_shown_to_their_operator_alone(
     federate: Make, tmp_path: Path, secrets: Collect
 ) -> None:
     """Neither what they were nor what they are, nor a digest of either."""
@@ -278,7 +278,7 @@ def test_a_node_says_what_stays_of_its_private_folder(
     assert folder.exists() == bool(stays)
 
 
-def told(value: Value) -> Plant:
+def stated(value: Value) -> Plant:
     """Plant a value in a record of settings."""
     return lambda content: content.update({"more": ConfigRecord({"why": value})})
 
@@ -332,7 +332,7 @@ def leaks_of(folder: Path) -> dict[str, Plant]:
         "tokens in a list": ids,
     }
     return {
-        **{name: told(value) for name, value in texts.items()},
+        **{name: stated(value) for name, value in texts.items()},
         **{name: sent(array) for name, array in arrays.items()},
         "name of a record": called(subject),
         "tokens in a metric": measured(ids=ids),

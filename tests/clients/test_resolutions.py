@@ -1,4 +1,4 @@
-"""Requests that meet are known by tokens, and resolutions are held to them."""
+"""Duplicate and conflicting requests are found by tokens, and resolutions validated."""
 
 import json
 from collections.abc import Callable
@@ -118,7 +118,7 @@ def test_a_resolution_made_with_another_key_is_refused() -> None:
     assert KEY.hex() not in str(caught.value)
 
 
-def test_a_simulation_s_parties_have_one_key_beside_their_runs(tmp_path: Path) -> None:
+def test_a_simulation_s_parties_have_one_key_next_to_their_runs(tmp_path: Path) -> None:
     """The first makes it, and later runs keep it."""
     runs = [PrivateFolder(tmp_path / "home" / run) for run in ("1", "2")]
     first, second = (find_key(CONFIG, run) for run in runs)

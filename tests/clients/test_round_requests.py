@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Message
 
 from clients.own_requests import ChangedRequestsError
-from clients.round_requests import digest_requests, hold_requests
+from clients.round_requests import digest_requests, validate_unchanged
 from clients.selection import Asked
 from clients.settings import ClientConfig
 from clients.storage import PrivateFolder
@@ -58,7 +58,7 @@ OTHERS: dict[str, object] = {
 
 
 def test_the_digest_tells_every_field_of_every_request() -> None:
-    """Those that only judge an edit, too: cases would be of other prompts."""
+    """Those that only evaluate an edit, too: cases would be of other prompts."""
     before = ASKED[1].request
     found = {digest_requests(ASKED)}
     for name in EditRequest.model_fields:
@@ -102,30 +102,30 @@ def test_other_requests_than_the_round_began_with_are_refused_until_it_begins_ag
 ) -> None:
     """The first exchange is that of tokens if they are compared, else of targets."""
     folder = PrivateFolder(tmp_path)
-    hold_requests(folder, config, JOB, ASKED, first.value)
+    validate_unchanged(folder, config, JOB, ASKED, first.value)
     for phase in later:
-        hold_requests(folder, config, JOB, ASKED, phase.value)
+        validate_unchanged(folder, config, JOB, ASKED, phase.value)
         with pytest.raises(ChangedRequestsError, match="was changed while round 1"):
-            hold_requests(folder, config, JOB, CHANGED, phase.value)
-    hold_requests(folder, config, JOB, CHANGED, first.value)
+            validate_unchanged(folder, config, JOB, CHANGED, phase.value)
+    validate_unchanged(folder, config, JOB, CHANGED, first.value)
     for phase in later:
-        hold_requests(folder, config, JOB, CHANGED, phase.value)
+        validate_unchanged(folder, config, JOB, CHANGED, phase.value)
         with pytest.raises(ChangedRequestsError, match=str(SOURCE)):
-            hold_requests(folder, config, JOB, ASKED, phase.value)
+            validate_unchanged(folder, config, JOB, ASKED, phase.value)
 
 
 def test_each_round_party_and_part_of_a_run_is_held_by_itself(tmp_path: Path) -> None:
     """A round that this node saw nothing of binds it to nothing."""
     folder = PrivateFolder(tmp_path)
-    hold_requests(folder, CONFIG, JOB, ASKED, Phase.TARGETS.value)
+    validate_unchanged(folder, CONFIG, JOB, ASKED, Phase.TARGETS.value)
     statistics = Phase.STATISTICS.value
     for changes in ({"round": 2}, {"label": "ties"}):
         other = JOB.model_copy(update=changes)
-        hold_requests(folder, CONFIG, other, CHANGED, statistics)
+        validate_unchanged(folder, CONFIG, other, CHANGED, statistics)
     neighbour = CONFIG.model_copy(update={"party": 1})
-    hold_requests(folder, neighbour, JOB, CHANGED, statistics)
+    validate_unchanged(folder, neighbour, JOB, CHANGED, statistics)
     with pytest.raises(ChangedRequestsError):
-        hold_requests(folder, CONFIG, JOB, CHANGED, statistics)
+        validate_unchanged(folder, CONFIG, JOB, CHANGED, statistics)
 
 
 def test_a_node_that_missed_the_tokens_keeps_what_its_targets_are_of(
@@ -133,9 +133,9 @@ def test_a_node_that_missed_the_tokens_keeps_what_its_targets_are_of(
 ) -> None:
     """Its folder was emptied meanwhile, say."""
     folder = PrivateFolder(tmp_path)
-    hold_requests(folder, COMPARING, JOB, ASKED, Phase.TARGETS.value)
+    validate_unchanged(folder, COMPARING, JOB, ASKED, Phase.TARGETS.value)
     with pytest.raises(ChangedRequestsError):
-        hold_requests(folder, COMPARING, JOB, CHANGED, Phase.STATISTICS.value)
+        validate_unchanged(folder, COMPARING, JOB, CHANGED, Phase.STATISTICS.value)
 
 
 @pytest.mark.parametrize("compares", [False, True], ids=["plain", "compared"])

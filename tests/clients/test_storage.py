@@ -155,14 +155,14 @@ def resolution_of(number: int, party: int, *, kept: bool) -> Resolution:
     )
 
 
-def read_told(folder: PrivateFolder) -> list[tuple[int, int, bool]]:
+def read_resolutions_of(folder: PrivateFolder) -> list[tuple[int, int, bool]]:
     """Shorten what parties read to round, party and whether it is edited."""
     text = (folder.path / "resolutions.jsonl").read_text()
     lines = map(json.loads, text.splitlines())
     return [(line["round"], line["party"], line["kept"]) for line in lines]
 
 
-def test_what_was_told_in_an_attempt_that_was_given_up_is_not_told_any_more(
+def test_resolutions_of_an_abandoned_attempt_are_replaced(
     tmp_path: Path,
 ) -> None:
     """Of a party that shares the folder it stays, and so does that of rounds before."""
@@ -174,23 +174,23 @@ def test_what_was_told_in_an_attempt_that_was_given_up_is_not_told_any_more(
     ]
     first, second = (JOB.model_copy(update={"round": number}) for number in (1, 2))
     for party in (1, 0):
-        told = [resolution_of(1, party, kept=party == 0)]
-        folder.keep_resolutions(first, party, asked, told)
-    assert read_told(folder) == [(1, 0, True), (1, 1, False)]
+        kept_now = [resolution_of(1, party, kept=party == 0)]
+        folder.keep_resolutions(first, party, asked, kept_now)
+    assert read_resolutions_of(folder) == [(1, 0, True), (1, 1, False)]
     rival = [resolution_of(2, 1, kept=False), resolution_of(1, 1, kept=True)]
     folder.keep_resolutions(second, 1, asked, rival)
-    assert len(read_told(folder)) == 4
+    assert len(read_resolutions_of(folder)) == 4
     folder.keep_resolutions(second, 1, asked, [resolution_of(2, 1, kept=True)])
-    assert read_told(folder) == [(1, 0, True), (1, 1, False), (2, 1, True)]
+    assert read_resolutions_of(folder) == [(1, 0, True), (1, 1, False), (2, 1, True)]
     folder.keep_resolutions(second, 1, asked, [])
-    assert read_told(folder) == [(1, 0, True), (1, 1, False)]
+    assert read_resolutions_of(folder) == [(1, 0, True), (1, 1, False)]
     folder.keep_resolutions(second, 1, asked, rival)
     folder.keep_resolutions(first, 1, asked, [])  # gone on with from the start
-    assert read_told(folder) == [(1, 0, True)]
+    assert read_resolutions_of(folder) == [(1, 0, True)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no locks on files")
-def test_parties_that_write_at_once_are_all_told(
+def test_parties_that_write_at_once_all_get_their_resolutions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As processes of a simulation that share a folder: one comes amid another."""
@@ -212,7 +212,7 @@ def test_parties_that_write_at_once_are_all_told(
     os.read(ready, 1)
     folder.keep_resolutions(JOB, 1, asked, [resolution_of(1, 1, kept=False)])
     assert os.waitpid(child, 0)[1] == 0
-    assert read_told(folder) == [(1, 0, True), (1, 1, False)]
+    assert read_resolutions_of(folder) == [(1, 0, True), (1, 1, False)]
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -109,7 +109,7 @@ def test_an_entry_of_an_earlier_version_is_computed_anew(tmp_path: Path) -> None
 
 
 def test_only_the_owner_reads_it(tmp_path: Path) -> None:
-    """A target tells what was asked for; a folder that is there keeps its mode."""
+    """A target reveals its request; a folder that is there keeps its mode."""
     made, given = tmp_path / "made", tmp_path / "given"
     given.mkdir(mode=0o755)
     for folder in (made, given):
@@ -123,20 +123,20 @@ def test_only_the_owner_reads_it(tmp_path: Path) -> None:
 def test_writers_with_one_process_id_do_not_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in containers that share a volume: one comes while another has its draft."""
+    """As in containers that share a volume: two have partial files at a time."""
     cache, kept, replace_file = TargetCache(tmp_path), kept_of(0), Path.replace
-    drafts: list[Path] = []
+    partials: list[Path] = []
 
-    def meet(draft: Path, file: Path) -> Path:
-        drafts.append(draft)
-        assert stat.S_IMODE(draft.stat().st_mode) == 0o600
-        if len(drafts) == 1:
+    def meet(partial: Path, file: Path) -> Path:
+        partials.append(partial)
+        assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+        if len(partials) == 1:
             TargetCache(tmp_path).keep(NAMES[0], kept)
-        return replace_file(draft, file)
+        return replace_file(partial, file)
 
     monkeypatch.setattr(Path, "replace", meet)
     cache.keep(NAMES[0], kept)
-    assert len(set(drafts)) == 2
+    assert len(set(partials)) == 2
     assert_same_kept(cache.find(NAMES[0]), kept)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -240,14 +240,14 @@ def test_the_cache_is_described_and_cleared_and_nothing_else_is(
 def test_what_a_killed_process_left_goes_when_the_cache_is_cleared(
     tmp_path: Path,
 ) -> None:
-    """A draft holds as much of a target as the file that it would have become."""
+    """A partial file may hold as much of a target as a complete one."""
     child = os.fork()
     if child == 0:
         Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
         TargetCache(tmp_path).keep(NAMES[0], kept_of(0))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    (draft,) = tmp_path.iterdir()
-    assert draft.stat().st_size > 0
+    (partial,) = tmp_path.iterdir()
+    assert partial.stat().st_size > 0
     other = tmp_path / f".{NAMES[0]}.txt.abc.partial"
     other.write_text("mine")
     assert describe_cache(tmp_path)[:2] == (0, 0)
@@ -262,11 +262,11 @@ def test_who_is_writing_while_the_cache_is_cleared_writes_again(
     cache, replace_file = TargetCache(tmp_path), Path.replace
     cleared: list[int] = []
 
-    def clear(draft: Path, file: Path) -> Path:
+    def clear(partial: Path, file: Path) -> Path:
         if not cleared:
             cleared.append(clear_cache(tmp_path))
             assert list(tmp_path.iterdir()) == []
-        return replace_file(draft, file)
+        return replace_file(partial, file)
 
     monkeypatch.setattr(Path, "replace", clear)
     cache.keep(NAMES[0], kept_of(0))
@@ -297,6 +297,7 @@ def test_targets_are_filed_under_all_that_their_bits_depend_on(
             ("prompt", "{} speaks"),
             ("subject", "Hal"),
             ("target_new", "viola"),
+            ("target_space", "never"),
         )
     ]
     lists = [REQUESTS, REQUESTS[::-1], REQUESTS[:2], *changed]
@@ -344,7 +345,9 @@ def test_merges_and_schedules_that_are_compared_share_targets(
     assert name_targets(REQUESTS, other, model, 128) == same
 
 
-def test_prompts_that_only_judge_do_not_change_a_target(model: EditableModel) -> None:
+def test_prompts_for_evaluation_alone_do_not_change_a_target(
+    model: EditableModel,
+) -> None:
     """Nor does the number of the case."""
     fields: dict[str, object] = {
         "case_id": 1,

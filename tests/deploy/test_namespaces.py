@@ -38,11 +38,11 @@ with socket.create_connection(("{SERVER}", 8000), timeout=5) as asked:
 
 def left_over() -> list[str]:
     """What of this process's hosts is still there."""
-    told = subprocess.run(
+    printed = subprocess.run(
         ["ip", "netns", "list"], capture_output=True, text=True, check=True
     ).stdout
     places = CONFIGURATION.glob("*") if CONFIGURATION.is_dir() else []
-    names = [*told.split(), *(place.name for place in places)]
+    names = [*printed.split(), *(place.name for place in places)]
     return [name for name in names if name.startswith(f"ce-{os.getpid()}-")]
 
 
@@ -111,8 +111,8 @@ def test_it_skips_with_a_reason_where_it_cannot(
     """With an exit code of its own, and nothing tried."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert main(["--output", str(tmp_path / "results")]) == SKIPPED
-    told = capsys.readouterr().err
-    assert told.startswith("Skipped: network namespaces need ")
+    printed = capsys.readouterr().err
+    assert printed.startswith("Skipped: network namespaces need ")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "`ip`" in (namespaces.reason_to_skip() or "")
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from deploy.nodes import FIRST_NEW, MOST, Table, add_nodes, main, renumber_all
-from tests.compose import Compose, raw
+from tests.compose import Compose, node_config, raw
 
 
 def overlay(below: Table, above: Table) -> Table:
@@ -29,7 +29,7 @@ def test_the_nodes_of_the_file_are_renumbered_copies_of_the_first(node: int) -> 
     assert renumber_all(services["node-0"], node) == services[f"node-{node}"]
 
 
-def test_as_many_nodes_are_in_the_file_as_its_steps_are_told() -> None:
+def test_as_many_nodes_are_in_the_file_as_its_steps_count() -> None:
     """The count, and the first number that is free."""
     nodes = [name for name in raw()["services"] if name.startswith("node-")]
     assert len(nodes) == FIRST_NEW
@@ -44,6 +44,7 @@ def test_added_nodes_are_treated_as_those_of_the_file(nodes: int) -> None:
     assert sorted(whole.nodes) == sorted(f"node-{n}" for n in range(nodes))
     for number in range(nodes):
         node = whole.nodes[f"node-{number}"]
+        assert node_config(node)["name"] == f"party-{number}"
         assert set(node.networks) == {f"party-{number}"} <= set(whole.networks)
         assert set(node.mounts.values()) <= set(whole.volumes)
         handed = whole.services["credentials"].mounts

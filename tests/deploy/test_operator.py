@@ -15,9 +15,9 @@ def test_a_connection_names_the_server_and_whom_to_trust(tmp_path: Path) -> None
     authority = tmp_path / 'odd "name"' / "ca.crt"
     link = connect(tmp_path / "scratch", SUPERLINK_DEFAULT_CLIENT_ADDRESS, authority)
     home = Path(link.environment["FLWR_HOME"])
-    told = tomllib.loads((home / "config.toml").read_text(encoding="utf-8"))
-    own = told["superlink"][told["superlink"]["default"]]
-    assert told["superlink"]["default"] == link.connection
+    written = tomllib.loads((home / "config.toml").read_text(encoding="utf-8"))
+    own = written["superlink"][written["superlink"]["default"]]
+    assert written["superlink"]["default"] == link.connection
     assert own == {
         "address": SUPERLINK_DEFAULT_CLIENT_ADDRESS,
         "root-certificates": str(authority),
@@ -27,9 +27,9 @@ def test_a_connection_names_the_server_and_whom_to_trust(tmp_path: Path) -> None
 
 def test_flower_says_of_a_known_key_what_is_looked_for() -> None:
     """And of no other error."""
-    told = {
+    written = {
         code: spec.public_message
         for code, spec in API_ERROR_MAP.items()
         if KNOWN.search(spec.public_message)
     }
-    assert list(told) == [ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE]
+    assert list(written) == [ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE]

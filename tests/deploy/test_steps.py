@@ -94,7 +94,7 @@ def test_credentials_are_made_once_and_nodes_are_added_to_them(volumes: Path) ->
 def test_a_key_that_a_party_put_there_is_its_own_and_stays(
     volumes: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Before the first start or later; others are told of its public half."""
+    """Before the first start or later; others receive its public half."""
     theirs = make_credentials(tmp_path_factory.mktemp("theirs") / "made", 2)
     own = [volumes / f"node-{number}" / "node.key" for number in range(NODES)]
     own[0].write_bytes(theirs.node_key(0).read_bytes())
@@ -104,16 +104,16 @@ def test_a_key_that_a_party_put_there_is_its_own_and_stays(
     hand_out_credentials(volumes, NODES, ["superlink"])
     for number in (0, 1):
         assert own[number].read_bytes() == theirs.node_key(number).read_bytes()
-        told = volumes / "public" / "keys" / f"node_{number}.pub"
-        assert told.read_bytes() == theirs.node_public_key(number).read_bytes()
+        received = volumes / "public" / "keys" / f"node_{number}.pub"
+        assert received.read_bytes() == theirs.node_public_key(number).read_bytes()
     assert own[2].read_bytes() == third
     made = volumes / "credentials" / "federation" / "keys" / "node_2.pub"
-    told = volumes / "public" / "keys" / "node_2.pub"
-    assert told.read_bytes() == made.read_bytes()
+    received = volumes / "public" / "keys" / "node_2.pub"
+    assert received.read_bytes() == made.read_bytes()
 
 
 def test_a_key_that_is_none_is_named(volumes: Path) -> None:
-    """The others could not be told of the node."""
+    """The others could not register the node."""
     (volumes / "node-1" / "node.key").write_text("a key")
     with pytest.raises(InputError, match=r"node-1/node\.key: is no private key"):
         hand_out_credentials(volumes, NODES, ["superlink"])
@@ -139,17 +139,19 @@ def test_a_run_waits_for_as_many_nodes_as_it_has_parties(
     (tmp_path / "keys").mkdir()
     for number in range(3):
         (tmp_path / "keys" / f"node_{number}.pub").touch()
-    told: list[object] = []
+    received: list[object] = []
     monkeypatch.setattr(deploy.operator, "connect", lambda *_: "link")
     monkeypatch.setattr(
-        deploy.operator, "wait_for_nodes", lambda _, count, __: told.append(count)
+        deploy.operator, "wait_for_nodes", lambda _, count, __: received.append(count)
     )
-    monkeypatch.setattr(deploy.operator, "run", lambda *given: told.append(given[-1]))
+    monkeypatch.setattr(
+        deploy.operator, "run", lambda *given: received.append(given[-1])
+    )
     words = [word for each in settings for word in ("--set", each)]
     places = ["--public", str(tmp_path), "--scratch", str(tmp_path)]
     assert main(["run", *places, *words]) == 0
-    assert told[0] == wanted
-    given = told[1]
+    assert received[0] == wanted
+    given = received[1]
     assert isinstance(given, list)
     assert given[len(given) - len(settings) :] == settings
 
@@ -222,7 +224,7 @@ def test_bad_input_is_one_line(
     words = ["--public", str(tmp_path), "--scratch", str(scratch)]
     code = main(["credentials", "--nodes=1", "--hosts=http://x"])
     assert code == BAD_INPUT
-    told = capsys.readouterr().err
-    assert told.startswith("Error: --host http://x:")
-    assert told.count("\n") == 1
+    received = capsys.readouterr().err
+    assert received.startswith("Error: --host http://x:")
+    assert received.count("\n") == 1
     assert read_arguments(["run", *words, "a.toml"]).scenario == Path("a.toml")

@@ -10,7 +10,7 @@ from editing.algebra.deltas import load_delta
 from editing.requests.edit_request import EditRequest
 from sims.processes.federation import Federation
 from sims.processes.superlink import CONNECTION
-from sims.runs.deployment import AGREEMENT
+from sims.runs.agreement import AGREEMENT
 from tests.federation import assert_same_bits, world_requests
 from tests.hosts import Hosts
 from tests.processes import is_gone, needs_proc, processes_of

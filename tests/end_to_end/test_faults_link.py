@@ -49,11 +49,13 @@ def test_a_run_continues_after_its_server_app_and_its_link_were_killed(
 def test_a_killed_link_ends_its_server_app_and_the_status_says_how_to_resume(
     world: Path, tmp_path: Path, two_hosts: Hosts
 ) -> None:
-    """The status has the class of a party's mistake; its operator reads all of it."""
-    sites = lay_out(world, tmp_path, world_requests(), 2, 1)
+    """The status has the class of a party's failure; its operator reads all of it."""
+    sites = lay_out(world, tmp_path, world_requests(), 2, 1, name="no-folder")
     two_hosts.give(sites.hands)
     federation, host = two_hosts.federation, two_hosts.hosts[0]
-    host.requests.write_text('[{"prompt": "{} works for"', encoding="utf-8")
+    broken = federation.folder / "node_0" / "home" / "collabedit" / "no-folder"
+    broken.parent.mkdir(parents=True, exist_ok=True)
+    broken.write_text("a file", encoding="utf-8")
     events = sites.events_file
     run = federation.link.submit(sites.flat)
     sites.wait_for("targets", 1)
@@ -64,11 +66,11 @@ def test_a_killed_link_ends_its_server_app_and_the_status_says_how_to_resume(
     federation.wait_until_online()
     logs = [program.read_log() for program in (federation.server, host)]
     assert status == "finished:failed"
-    assert [str(host.requests) in log for log in logs] == [False, True]
+    assert [str(broken) in log for log in logs] == [False, True]
     assert not sites.results.exists()
     found = read_status(events)
     assert found.state == "running"
-    assert error_of(events) == "it reported requests that are malformed"
+    assert error_of(events) == "it reported files that it cannot use"
     advice = advise(found, events.parent, datetime.now(UTC) + timedelta(hours=1))
     assert "start it again with the same settings" in advice[1]
 

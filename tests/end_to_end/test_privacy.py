@@ -29,7 +29,7 @@ KEY = "5a" * 32
 def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> None:
     """All requests of two node processes, from their first to their last.
 
-    One party takes part in every exchange, and the file of the other one is broken.
+    One party takes part in every exchange, and the other one has no private folder.
     """
     sites = lay_out(world, tmp_path, world_requests(), 2, 1)
     flat = {
@@ -42,8 +42,9 @@ def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> N
         for name, text in (("key", KEY), ("text", "\n".join(TEXT[party::2]))):
             (file := tmp_path / f"site_{party}" / f"{name}.txt").write_text(text)
             node[f"{name}-path"] = str(file)
-    broken = Path(str(nodes[1]["requests-path"]))
-    broken.write_text(broken.read_text()[:-9], encoding="utf-8")
+    broken = tmp_path / "site_1" / "ward_seven_notes"
+    broken.write_text("no folder")
+    nodes[1]["private-folder"] = str(broken)
     home = tmp_path / "home-of-joy"
     home.mkdir()
     environment = {"USER": USER, "LOGNAME": USER, "HOME": str(home)}
@@ -73,7 +74,7 @@ def test_nothing_private_is_in_what_nodes_send(world: Path, tmp_path: Path) -> N
     found = b"".join(line.said)
     assert all(each.startswith(b"POST /v1/fleet/") for each in line.said)
     asked = [phase.value for phase in Phase if phase is not Phase.MEMORY]
-    for words in ("requests that are malformed", "NUMPY", *asked):
+    for words in ("files that it cannot use", "NUMPY", *asked):
         assert words.encode() in found, words
     places = [tmp_path, world, ROOT, Path.home(), home, broken]
     others = [*map(str, places), broken.name, USER, socket.gethostname(), *TEXT]

@@ -7,19 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from flwr.app import Message
 from flwr.serverapp.exception import AggregationError
 
+import clients.app
 import server.app
+from clients.settings import ClientConfig
 from editing.algebra.deltas import applied, load_delta
 from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from server.app import choose_folder, choose_methods, explain
 from server.config import read_run_config
 from server.evaluation import evaluate_held_out
+from server.monitoring.events import EVENTS, WarningLogged, read_events
+from server.report.tables import list_warnings
 from sims.errors import RunFailedError
 from strategies.methods import known_methods
 from strategies.scenario import FlatValue
-from strategies.wire.messages import Phase
+from strategies.wire.messages import ModelIdentity, Phase
 from tests.federation import (
     AT_ONCE,
     FLOAT32_PIPELINE,
@@ -123,6 +128,28 @@ def test_a_run_leaves_case_files_with_the_parties_and_no_targets(runs: Runs) -> 
     assert list(runs.output.parent.iterdir()) == [runs.output]
 
 
+def test_what_may_keep_edits_from_working_is_reported_and_logged_once(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After one step no target is reached; the report says what to try."""
+    report = runs.run(editing={**AT_ONCE, "v-num-grad-steps": 1})
+    (run,) = report.runs
+    (metrics,) = run.metrics
+    assert metrics.target_stopped == 0
+    assert metrics.target_loss is not None
+    assert metrics.residual_left is not None
+    delta, _ = load_delta(runs.output / "delta.safetensors")
+    assert run.update_ratios.keys() == delta.keys()
+    assert all(ratio > 0 for ratio in run.update_ratios.values())
+    assert any("`editing.v-num-grad-steps`" in each for each in run.warnings)
+    expected = list_warnings(report)
+    logged = [each.getMessage() for each in caplog.records]
+    events = read_events(runs.watch / EVENTS)
+    recorded = [each.message for each in events if isinstance(each, WarningLogged)]
+    for warning in expected:
+        assert logged.count(warning) == recorded.count(warning) == 1
+
+
 def test_the_same_command_twice_gives_the_same_bits(runs: Runs) -> None:
     """Rotations come from the run's seed in a simulation."""
     folders = [runs.output.with_name(name) for name in ("first", "second")]
@@ -162,28 +189,22 @@ def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
 
 
 def test_refusals_are_in_the_report_of_every_round(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was not welcome has no other place to read why."""
-    monkeypatch.setattr(
-        "sims.runs.in_process.make_contexts", contexts_with_a_strange_node(tmp_path)
-    )
+    """A party that could not join has no other place to read why."""
+    honest = clients.app.identify_own
+
+    def identify(message: Message, config: ClientConfig) -> ModelIdentity:
+        if config.party == 1:
+            raise MemoryError
+        return honest(message, config)
+
+    monkeypatch.setattr("clients.app.identify_own", identify)
     report = runs.run(run={"rounds": 2}, parties={"requests-per-round": 1})
     for metrics in report.runs[0].metrics:
         (refusal,) = metrics.refusals
-        assert "a model that cannot be loaded" in refusal.reason
-
-
-def contexts_with_a_strange_node(folder: Path) -> Callable[..., object]:
-    """Give the second node a model of its own that is none."""
-    from sims.runs.in_process import make_contexts
-
-    def make(flat: dict[str, FlatValue], parties: int, configs: object) -> object:
-        made = make_contexts(flat, parties, configs)  # type: ignore[arg-type]
-        list(made.values())[1].node_config["model-path"] = str(folder / "nothing")
-        return made
-
-    return make
+        assert refusal.name == "party 1"
+        assert "not enough memory" in refusal.reason
 
 
 def test_an_existing_folder_is_never_overwritten(runs: Runs) -> None:
@@ -206,8 +227,8 @@ def test_an_existing_folder_is_never_overwritten(runs: Runs) -> None:
         ({"editing": {"layers": "[9]"}}, InputError, "input", "outside the model"),
         (
             {"parties": {"requests-per-round": 5}},
-            RunFailedError,
-            "run",
+            InputError,
+            "input",
             "requests that cannot be used",
         ),
     ],
@@ -312,6 +333,29 @@ def test_a_comparison_keeps_the_settings_of_the_merge_that_is_named(
     assert methods["ties"].settings()["density"] == 0.5
     alone = read_run_config(settings_of(world, merge=settings))
     assert choose_methods(alone) == [methods["ties"]]
+
+
+OUTSIDE = "tests.strategies.merges.test_choice"
+
+
+def test_a_merge_named_by_import_path_is_compared_too(runs: Runs) -> None:
+    """With all known ones where it is the run's merge, or as the list says."""
+    path = f"{OUTSIDE}:FirstParty"
+    settings = settings_of(runs.world, merge={"name": path}, run={"compare": True})
+    names = [each.name for each in choose_methods(read_run_config(settings))]
+    assert path in names
+    assert {*known_methods()} < {*names}
+    assert names[-1] == "global"
+    report = runs.run(run={"compare": True, "merges": f'["ties", "{path}"]'})
+    assert [run.merge for run in report.runs] == ["ties", path]
+
+
+def test_two_merges_of_one_name_are_refused(world: Path) -> None:
+    """The second would write over the results of the first."""
+    merges = f'["{OUTSIDE}:NamedFirstParty", "{OUTSIDE}:SameName"]'
+    settings = settings_of(world, run={"compare": True, "merges": merges})
+    with pytest.raises(InputError, match="have the name 'first'"):
+        choose_methods(read_run_config(settings))
 
 
 @pytest.mark.parametrize(

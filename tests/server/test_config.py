@@ -1,5 +1,7 @@
 """Reading a run's settings, and naming what is wrong with them."""
 
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +124,9 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
             "[merge]\nname = 'ties'\ndensity = '1'",
             r"`merge\.density`.*a number, got '1'",
         ),
+        ("[run]\nmerges = ['tise']", r"`run\.merges`.*'tise'.*collabedit, simple"),
+        ("[run]\nmerges = ['ties', 'ties']", r"'ties' is named twice"),
+        ("[run]\nmerges = ['no.where:It']", r"Cannot load merge `no\.where:It`"),
         ("[run]\nseed = 2020-01-01", "dates and times"),
         ("[run\n", "is no TOML"),
         ("parties = 3", r"`parties`.*got 3"),
@@ -163,6 +168,26 @@ def test_mistakes_in_the_flat_form_name_the_key() -> None:
     flat = {**default_run_config(), "run.rounds": "two"}
     with pytest.raises(ConfigurationError, match=r"run config: `run\.rounds`.*two"):
         read_run_config(flat)
+
+
+def test_settings_are_validated_before_torch_is_loaded(tmp_path: Path) -> None:
+    """A misspelt key, or a misspelt merge, is named at once."""
+    path = scenario(tmp_path, "[merge]\nname = 'ties'\n[run]\ncompare = true\n")
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from server.config import read_scenario\n"
+        "assert read_scenario(Path(sys.argv[1])).compared\n"
+        "print([n for n in ('torch', 'transformers', 'flwr') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_missing_scenario_is_named(tmp_path: Path) -> None:

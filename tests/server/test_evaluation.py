@@ -64,7 +64,7 @@ def test_held_out_facts_are_evaluated_on_the_edited_model_and_it_is_given_back()
     "text", ["no JSON", '{"prompt": "a"}', '[{"prompt": "a"}]', '[{"prompt": 1}]']
 )
 def test_a_file_of_other_things_is_refused_by_name(tmp_path: Path, text: str) -> None:
-    """The file lies beside the model and may be anybody's."""
+    """The file lies next to the model and may be anybody's."""
     file = tmp_path / "held_out.json"
     file.write_text(text)
     with pytest.raises(InputError, match=r"held_out\.json: wanted a JSON list"):
@@ -89,7 +89,7 @@ def test_a_summary_is_the_mean_over_all_cases_in_per_cent() -> None:
 
 
 def evaluated_rounds() -> dict[int, list[dict[str, object]]]:
-    """Judge requests of three rounds; there are none in the second."""
+    """Evaluate requests of three rounds; there are none in the second."""
     cases = evaluate_requests(tiny_model(), tiny_requests())
     return {1: cases[:1], 3: cases[1:4], 4: cases[4:]}
 
@@ -147,11 +147,11 @@ def test_a_round_without_requests_still_says_what_is_retained() -> None:
 
 def test_counts_are_taken_over_and_residuals_are_means() -> None:
     """Over the requests that were examined, which are not those that were edited."""
-    told = {
+    targets = {
         5: TargetsReply(requests=4, known=2, residual_norm=20.0, residual_ratio=1.5),
         6: TargetsReply(requests=2, left_out=3, residual_norm=4.0, residual_ratio=0.5),
     }
-    outcome = RoundOutcome(targets=told, duplicates=4, conflicts=5)
+    outcome = RoundOutcome(targets=targets, duplicates=4, conflicts=5)
     assert summarise(EvaluationSums(), outcome, None, 1) == RoundMetrics(
         requests=6,
         known=2,

@@ -1,4 +1,4 @@
-"""A run goes on from its own checkpoint, alone, and leaves none with its results."""
+"""A run resumes after its own checkpoint, alone, and leaves none with its results."""
 
 from pathlib import Path
 
@@ -103,11 +103,12 @@ def test_a_checkpoint_is_of_one_run_at_a_time(
 
     def meet(config: RunConfig, preparation: Preparation) -> Checkpoints:
         monkeypatch.setattr(server.app, "prepare", fail_with(AssertionError("works")))
-        with pytest.raises(InputError, match="another run is at work") as caught:
+        with pytest.raises(InputError, match="another run uses this folder") as caught:
             runs.run(
                 output={
                     "directory": str(runs.output.with_name("second")),
                     "checkpoint": kept,
+                    "watch": str(tmp_path / "second-watch"),
                 }
             )
         refused.append(str(caught.value))
@@ -115,7 +116,7 @@ def test_a_checkpoint_is_of_one_run_at_a_time(
 
     monkeypatch.setattr(server.app, "checkpoints_of", meet)
     runs.run(output={"checkpoint": kept})
-    (told,) = refused
-    assert told.startswith(f"{kept}: ")
-    assert "another `output.checkpoint`" in told
+    (line,) = refused
+    assert line.startswith(f"{kept}: ")
+    assert "another `output.checkpoint`" in line
     assert list(runs.output.parent.iterdir()) == [runs.output]

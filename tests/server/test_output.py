@@ -104,7 +104,7 @@ def test_of_two_processes_with_one_folder_the_second_is_refused_at_once(
 ) -> None:
     """The first one's results are as if the other had never been."""
     place = tmp_path / "run_000"
-    (told, tell), (heard, hear) = os.pipe(), os.pipe()
+    (ready, tell), (heard, hear) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         try:
@@ -115,7 +115,7 @@ def test_of_two_processes_with_one_folder_the_second_is_refused_at_once(
             os._exit(0)
         finally:
             os._exit(1)
-    os.read(told, 1)
+    os.read(ready, 1)
     with (
         pytest.raises(InputError, match="Another process is writing"),
         create_output_folder(place),

@@ -58,14 +58,14 @@ def test_split_shows_tokens_and_writes_the_setting(
     record = {"prompt": "{} works for", "subject": "Ada", "target_new": "Acme"}
     source.write_text(json.dumps([record]), "utf-8")
     command = ["split", "--requests", str(source), "--parties", "1"]
-    main([*command, "--output", str(output), "--target-space", "never"])
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--output", str(output), "--target-space", "never"])
     assert "in tokens" not in capsys.readouterr().out
     (request,) = read_requests(output / "party_0.jsonl")
     assert request.target_space == "never"
     more = ["--output", str(tmp_path / "more"), "--show-tokens", "embedded"]
-    main([*command, *more])
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, *more])
     assert "in tokens" in capsys.readouterr().out
     row, ids = tokenize_rewrite(byte_tokenizer(), "{}", request)
-    assert bytes(byte_tokenizer().decode(row.followed_by(ids).ids), "utf-8") == (
-        b"Ada works forAcme"
-    )
+    assert byte_tokenizer().decode([*row.ids, *ids]) == "Ada works forAcme"

@@ -237,13 +237,13 @@ def test_progress_is_reported_phase_by_phase(federate: Make) -> None:
 def test_layerwise_asks_layer_by_layer_on_the_model_as_edited_so_far(
     federate: Make,
 ) -> None:
-    """The second layer's keys are read behind the first layer's merged update.
+    """The second layer's keys are read after the first layer's merged update.
 
     What the model carries is named in each message, and what is new to it sent.
     """
     federation = federate()
     federation.run()
-    told = [
+    asked = [
         (
             read_job(message.content).layers,
             sorted(read_carried(message.content)),
@@ -253,10 +253,10 @@ def test_layerwise_asks_layer_by_layer_on_the_model_as_edited_so_far(
         for message in federation.requests_to(0, phase)
     ]
     first, second = map(federation.preparation.model.weight_name, LAYERS)
-    assert [layers for layers, _, _ in told[:2]] == [(1,), (2,)]
-    carried = [names for _, names, _ in told]
+    assert [layers for layers, _, _ in asked[:2]] == [(1,), (2,)]
+    carried = [names for _, names, _ in asked]
     assert carried == [[], [first], [first, second]]
-    assert [names for _, _, names in told] == [[], [first], [second]]
+    assert [names for _, _, names in asked] == [[], [first], [second]]
 
 
 def test_a_caller_of_the_strategy_may_add_settings_for_its_own_clients(

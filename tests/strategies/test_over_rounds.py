@@ -108,8 +108,8 @@ def linear_client(
             own = read_job(message.content).round, party
             now = keys[own] @ held[party].double().mT if party in held else 0
             parts = {0: encode(keys[own], values[own] - now, "dense")}
-            told = TargetsReply(requests=len(keys[own]))
-            content = write_contribution(told, parts, own[0])
+            reply = TargetsReply(requests=len(keys[own]))
+            content = write_contribution(reply, parts, own[0])
         else:
             content = write_numbers({})
         return Message(content, reply_to=message)
@@ -184,7 +184,7 @@ def test_keys_can_be_read_again_after_the_edit_for_the_memory(
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_run_that_goes_on_from_a_round_ends_where_the_whole_one_ends(
+def test_a_run_that_resumes_after_a_round_ends_where_the_whole_one_ends(
     federate: Make, stop: int
 ) -> None:
     """Bit for bit, by delta, memory and metrics; only the missing rounds are run."""
@@ -227,13 +227,13 @@ def test_a_run_goes_on_without_a_party_that_left_it_for_good(
     expected = edit_in_rounds(rest.preparation, rounds, 1.0)
     assert_same_delta(strategy.delta, expected, ALGEBRA)
     short = {"rounds": 2, "min-parties": 2, "timeout": 0.3}
-    for attendance, state, told in (
+    for attendance, state, message in (
         ((0, 2), None, "3 parties were expected and 2 came"),
         ((0,), recorder.states[0], "2 parties were expected and 1 came"),
     ):
         alone = federate(**{**tables, "run": {**short}})
         alone.grid = alone.grid_of(*attendance)
-        with pytest.raises(AggregationError, match=told):
+        with pytest.raises(AggregationError, match=message):
             alone.run(resume=state)
 
 
@@ -268,7 +268,7 @@ def test_a_round_whose_requests_are_all_known_changes_nothing(federate: Make) ->
 
 
 @pytest.mark.parametrize("policy", ["none", "first", "last", "majority", "drop"])
-def test_requests_that_meet_are_ruled_on_alike_on_one_machine_and_many(
+def test_conflicts_are_resolved_alike_on_one_machine_and_many(
     federate: Make, tmp_path: Path, policy: str
 ) -> None:
     """`collabedit` is `global` also where requests repeat and contradict others."""

@@ -75,7 +75,7 @@ def test_an_empty_text_leaves_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flat", "complaint"),
+    ("flat", "message"),
     [
         ({"parties.requests-per-round": "[1, 2"}, "`parties.requests-per-round`.*JSON"),
         ({"run": 1, "run.rounds": 2}, "`run.rounds`.*`run` is a value"),
@@ -84,10 +84,10 @@ def test_an_empty_text_leaves_the_default() -> None:
     ],
 )
 def test_broken_flat_tables_are_refused(
-    flat: Mapping[str, FlatValue], complaint: str
+    flat: Mapping[str, FlatValue], message: str
 ) -> None:
     """The key is named."""
-    with pytest.raises(InputError, match=complaint):
+    with pytest.raises(InputError, match=message):
         nest(flat)
 
 
@@ -100,12 +100,12 @@ def test_one_number_is_the_size_of_every_party(count: int, each: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "complaint"),
+    ("sizes", "message"),
     [((1, 2), "2 sizes for 3 parties"), ((1, 0, 2), "party 1 .*allow-empty")],
 )
-def test_sizes_must_fit_the_parties(sizes: tuple[int, ...], complaint: str) -> None:
+def test_sizes_must_fit_the_parties(sizes: tuple[int, ...], message: str) -> None:
     """The message says what to change."""
-    with pytest.raises(ValidationError, match=complaint):
+    with pytest.raises(ValidationError, match=message):
         PartiesConfig(count=3, requests_per_round=sizes)
 
 
@@ -135,7 +135,7 @@ def test_sizes_may_differ_by_round_and_the_last_hold_for_all_later_ones(
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
         ({"requests_per_round": ((1, 2), (1,))}, "1 sizes for 2 parties"),
         ({"requests_per_round": ((1, 2), (0, 1))}, "party 0 .*allow-empty"),
@@ -151,10 +151,10 @@ def test_sizes_may_differ_by_round_and_the_last_hold_for_all_later_ones(
     ],
 )
 def test_rounds_and_rankings_must_fit_the_parties(
-    settings: dict[str, object], complaint: str
+    settings: dict[str, object], message: str
 ) -> None:
     """The message says what to change."""
-    with pytest.raises(ValidationError, match=complaint):
+    with pytest.raises(ValidationError, match=message):
         PartiesConfig.model_validate({"count": 2, **settings})
 
 

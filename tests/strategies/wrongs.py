@@ -55,7 +55,7 @@ def renamed(name: str, other: str) -> Content:
 
 
 def claimed(name: str, value: int | str) -> Content:
-    """Put another fact beside a party's statistics."""
+    """Put another fact next to a party's statistics."""
 
     def change(content: RecordDict) -> None:
         content.config_records["facts"][name] = value
@@ -67,8 +67,8 @@ def said(**changes: float) -> Content:
     """Have a party say something else of its targets."""
 
     def change(content: RecordDict) -> None:
-        told = {**read_targets_reply(content).model_dump(), **changes}
-        record = write_targets_reply(TargetsReply.model_validate(told))
+        changed = {**read_targets_reply(content).model_dump(), **changes}
+        record = write_targets_reply(TargetsReply.model_validate(changed))
         content["targets"] = record["targets"]
 
     return change

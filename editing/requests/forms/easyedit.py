@@ -63,5 +63,5 @@ def ask_pair(
     """
     if (prompt is None) != (answer is None):
         there, missing = (second, first) if prompt is None else (first, second)
-        raise RequestError(f"`{missing}`: is missing or null beside `{there}`.")
+        raise RequestError(f"`{missing}`: is missing or null next to `{there}`.")
     return () if answer is None else ask(prompt, answer)

@@ -226,7 +226,7 @@ def draw_detection(frame: pd.DataFrame) -> Figure:
 
 
 def state_detection(frame: pd.DataFrame) -> str:
-    """Say what was found, and what a digest cannot see."""
+    """State what was found, and what a digest cannot see."""
     own = frame[frame["part"] == PART]
     parts = [state_rates(own, sought) for sought in (CONFLICT, DUPLICATE)]
     rewritten = own[own["writing"] == PARAPHRASED]
@@ -239,21 +239,22 @@ def state_detection(frame: pd.DataFrame) -> str:
     )
     false = own[(own["sought"] == CONFLICT) & (own["claim"] != CONFLICT)]
     alarms = false[false["found"] > 0].groupby("writing")["found"].sum()
-    told = ", ".join(f"{count:.0f} under “{name}”" for name, count in alarms.items())
+    stated = ", ".join(f"{count:.0f} under “{name}”" for name, count in alarms.items())
     wrong = (
         f" Of {false['planted'].sum():.0f} pairs in both orders that are no conflict, "
-        f"{false['found'].sum():.0f} were taken for one{f': {told}' if told else ''}."
+        f"{false['found'].sum():.0f} were taken for one"
+        f"{f': {stated}' if stated else ''}."
     )
     return " ".join(parts) + blind + wrong
 
 
 def state_rates(own: pd.DataFrame, sought: str) -> str:
-    """Say recall and precision over all that was planted, and by way of writing."""
-    told = []
+    """State recall and precision over all that was planted, and by way of writing."""
+    stated = []
     for writing in (ALL, *WRITINGS[:3]):
         rates = rate(own if writing == ALL else own[own["writing"] == writing], sought)
         recall, precision = rates.values()
         if recall is not None:
             exact = "–" if precision is None else f"{precision:.1f}"
-            told.append(f"{recall:.1f} and {exact} ({writing})")
-    return f"Recall and precision for {sought}s are {', '.join(told)} per cent."
+            stated.append(f"{recall:.1f} and {exact} ({writing})")
+    return f"Recall and precision for {sought}s are {', '.join(stated)} per cent."

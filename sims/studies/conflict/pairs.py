@@ -17,7 +17,7 @@ from sims.studies.study import Party, Round
 
 SAME, NEXT = "same round", "next round"
 ORDERS = (SAME, NEXT)
-"""Whether B is asked for beside A, or one round after it."""
+"""Whether B is requested in the same round as A, or one round later."""
 
 FEWEST_PARTIES = 3
 """With fewer, no majority is against who came first."""
@@ -122,8 +122,8 @@ def find_pairs(
             left = [each for each in known if normalise(each) not in named]
             if left:
                 target = draw.choice(left)
-                rival = conflicting(request, target, request.case_id)
-                yield ConflictPair(request, rival)
+                opposite = conflicting(request, target, request.case_id)
+                yield ConflictPair(request, opposite)
                 break
 
 
@@ -155,7 +155,7 @@ def arrange(
 
     Args:
         first: What each party asks for at once.
-        against: What each party asks for beside it, or one round after.
+        against: What each party requests in the same round, or one round later.
         order: A word of `ORDERS`.
     """
     if order == NEXT:

@@ -17,12 +17,12 @@ SHARES = {"a_acc": "A's object", "b_acc": "B's object", "neither": "neither"}
 COLUMNS = (
     Panel("edited", "Edited in conflict"),
     Panel("left_out", "Left out"),
-    Panel("a_success", "A's success"),
+    Panel("a_success", "A's rewrite success (ES)"),
     Panel("a_acc", "A's accuracy"),
-    Panel("b_success", "B's success"),
+    Panel("b_success", "B's rewrite success (ES)"),
     Panel("b_acc", "B's accuracy"),
-    Panel("neighbourhood", "Neighbourhood success"),
-    Panel("others_success", "The others' success"),
+    Panel("neighbourhood", "Neighbourhood success (NS)"),
+    Panel("others_success", "The others' rewrite success (ES)"),
 )
 
 
@@ -116,23 +116,23 @@ def draw_policies(frame: pd.DataFrame) -> Figure:
 
 
 def state_policies(frame: pd.DataFrame) -> str:
-    """Say what the damage is without a policy, and what each one makes of it."""
+    """State what the damage is without a policy, and what each one makes of it."""
     own = frame[frame["part"] == PART]
     return " ".join(state_order(own[own["order"] == order], order) for order in ORDERS)
 
 
 def state_order(own: pd.DataFrame, order: str) -> str:
-    """Say for one order whose object is said under each policy."""
+    """State for one order whose object is said under each policy."""
     parts = {str(policy): part for policy, part in own.groupby("policy", sort=False)}
     none = parts.pop("none")[[*SHARES]].mean()
-    told = []
+    stated = []
     for policy, part in parts.items():
         winner = str(part["winner"].iloc[0])
         column = f"{winner.lower()}_acc" if winner else "neither"
-        told.append(f"{part[column].mean():.1f} {SHARES[column]} (`{policy}`)")
+        stated.append(f"{part[column].mean():.1f} {SHARES[column]} (`{policy}`)")
     beginning = "In the same round" if order == SAME else "With B one round after A"
     return (
         f"{beginning} and with no policy, {none['a_acc']:.1f} per cent of the facts in "
         f"conflict say A's object, {none['b_acc']:.1f} B's and {none['neither']:.1f} "
-        f"neither; with one, {enumerate_words(told)}."
+        f"neither; with one, {enumerate_words(stated)}."
     )

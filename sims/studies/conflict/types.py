@@ -27,10 +27,10 @@ TYPES = {
 """For each type what is edited, and whose objects the model is evaluated by."""
 
 METRICS = (
-    Panel("rewrite_success", "Rewrite success"),
+    Panel("rewrite_success", "Rewrite success (ES)"),
     Panel("rewrite_acc", "Rewrite accuracy"),
-    Panel("paraphrase_success", "Paraphrase success"),
-    Panel("neighborhood_success", "Neighbourhood success"),
+    Panel("paraphrase_success", "Paraphrase success (PS)"),
+    Panel("neighborhood_success", "Neighbourhood success (NS)"),
     Panel("score", "Score"),
 )
 COLUMNS = tuple(panel.column for panel in METRICS)
@@ -106,7 +106,7 @@ def value(frame: pd.DataFrame, name: str, order: str, metric: str) -> float:
 
 
 def state_types(frame: pd.DataFrame) -> str:
-    """Say what A and B come to, alone and together, and whether it was expected."""
+    """State what A and B come to, alone and together, and whether it was expected."""
     own = frame[frame["part"] == PART]
 
     def say(name: str, order: str) -> str:
@@ -114,7 +114,7 @@ def state_types(frame: pd.DataFrame) -> str:
         return f"{value(own, name, order, 'rewrite_acc'):.1f} ({success:.1f})"
 
     alone = (
-        "Rewrite accuracy, and in brackets success, is "
+        "Rewrite accuracy, and in brackets rewrite success (ES), is "
         f"{say('performance-a', ALONE)} for A alone, evaluated by A; "
         f"{say('single-b', ALONE)} for B alone, evaluated by B; "
         f"{say('whether-conflict', ALONE)} for A alone, evaluated by B, where before "
@@ -129,7 +129,7 @@ def state_types(frame: pd.DataFrame) -> str:
 
 
 def state_expected(own: pd.DataFrame) -> str:
-    """Say for which orders it came out as CollabEdit's paper has it."""
+    """State for which orders it came out as CollabEdit's paper has it."""
     alone = value(own, "performance-a", ALONE, "rewrite_acc")
     left = {
         order: value(own, "performance-b", order, "rewrite_acc")
@@ -138,8 +138,8 @@ def state_expected(own: pd.DataFrame) -> str:
     destroyed = {
         f"the {order}": left[order] < DESTROYED * alone for order in (NEXT, FORGETFUL)
     }
-    rival = value(own, "performance-a+b", SAME, "rewrite_acc")
-    neither = {"the same round": left[SAME] + rival < NEITHER}
+    opposite = value(own, "performance-a+b", SAME, "rewrite_acc")
+    neither = {"the same round": left[SAME] + opposite < NEITHER}
     return " ".join(
         [
             state_verdict("That B, edited after A, destroys A", destroyed),

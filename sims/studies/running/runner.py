@@ -121,7 +121,7 @@ def make_record(
 
 
 def digest(seed: int, trial: Trial) -> str:
-    """Give what tells trials apart as a SHA-256: seed, settings and requests.
+    """Return what distinguishes a trial as a SHA-256: seed, settings and requests.
 
     Names and what is evaluated besides make no other run.
     """
@@ -131,7 +131,7 @@ def digest(seed: int, trial: Trial) -> str:
 
 
 Key: TypeAlias = tuple[int, tuple[str, ...], tuple[Round, ...]]
-"""What tells trials apart: seed, settings and requests, whatever they are called."""
+"""What distinguishes trials: seed, settings and requests, whatever they are called."""
 
 TrialRun: TypeAlias = tuple[RunConfig, Path]
 """A trial's scenario, and the folder that its run leaves."""

@@ -1,1 +1,1 @@
-"""Tests of what runs beside private requests."""
+"""Tests of what runs next to private requests."""

@@ -203,7 +203,7 @@ def test_a_node_sends_the_sum_of_the_layers_asked_for(
 def test_a_node_whose_keys_overflow_sends_no_sum(
     federate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is told that arithmetic failed, and not that requests did."""
+    """The class is that arithmetic failed, and not that requests did."""
     model = tiny_model(dtype=torch.float16)
     model.model.get_parameter("transformer.h.1.mlp.c_fc.weight").data.mul_(6e4)
     with pytest.raises(KeyOverflowError, match="overflow float16"):

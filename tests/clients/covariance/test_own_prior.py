@@ -100,7 +100,7 @@ def test_another_covariance_is_refused_however_little_it_differs(
 def test_a_covariance_that_was_sent_is_taken_for_any_of_the_node_s_own(
     world: Path, prepared: Preparation
 ) -> None:
-    """If it has the digest that the server told; nothing is counted here."""
+    """If it has the digest that the server sent; nothing is estimated here."""
     pooled = {k: 2 * moment for k, moment in prepared.covariance.moments.items()}
     sent = Covariance(pooled, prepared.covariance.provenance)
     own = prior_of(prepared, covariance=digest_covariance(sent, LAYERS), travels=True)
@@ -125,7 +125,7 @@ def test_a_covariance_of_all_parties_that_was_not_sent_is_missed(
 
 
 def federated(config: ClientConfig) -> ClientConfig:
-    """Have the parties count the covariance together."""
+    """Have the parties estimate the covariance together."""
     prior = config.prior.model_copy(update={"covariance": "federated"})
     return config.model_copy(update={"prior": prior})
 

@@ -1,4 +1,4 @@
-"""Laws of deltas: a model is lent edited, and given back bit for bit."""
+"""Laws of deltas: a model is edited for a while, and restored bit for bit."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def bits(model: nn.Module) -> dict[str, Tensor]:
 
 
 def assert_same_bits(model: nn.Module, before: dict[str, Tensor]) -> None:
-    """Hold a model to a copy."""
+    """Compare a model with a copy."""
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]), name
 
@@ -55,7 +55,7 @@ def assert_same_bits(model: nn.Module, before: dict[str, Tensor]) -> None:
 def test_an_applied_delta_adds_its_product_with_the_input(
     name: str, d_in: int, d_out: int
 ) -> None:
-    """``(W + Δ) x = W x + Δ x``; a square weight tells by its module alone."""
+    """``(W + Δ) x = W x + Δ x``; a square weight is oriented by its module alone."""
     model = TwoLayers(d_in, d_out).double().requires_grad_(False)
     delta = random_delta(d_in, d_out)
     inputs = torch.randn(7, d_in, dtype=torch.float64)
@@ -79,7 +79,7 @@ def test_a_model_is_given_back_bit_for_bit(dtype: torch.dtype) -> None:
 
 
 def test_a_model_is_given_back_after_an_exception() -> None:
-    """And the exception goes on."""
+    """And the exception propagates."""
     model, delta = TwoLayers(5, 3), random_delta(5, 3)
     before = bits(model)
     with pytest.raises(KeyboardInterrupt), applied(delta, model):
@@ -102,7 +102,7 @@ def test_loans_can_be_nested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "complaint"),
+    ("name", "shape", "message"),
     [
         ("conv.weight", (5, 3), r"`conv.weight` is \(5, 3\), and .* wants \(3, 5\)"),
         ("linear.weight", (3, 4), r"`linear.weight` is \(3, 4\).* wants \(3, 5\)"),
@@ -111,18 +111,18 @@ def test_loans_can_be_nested() -> None:
     ],
 )
 def test_a_delta_of_another_model_changes_nothing(
-    name: str, shape: tuple[int, int], complaint: str
+    name: str, shape: tuple[int, int], message: str
 ) -> None:
     """Not even the weights that it fits."""
     model = TwoLayers(5, 3)
     before = bits(model)
     delta = random_delta(5, 3) | {name: torch.ones(shape, dtype=torch.float64)}
-    with pytest.raises(ValueError, match=complaint), applied(delta, model):
+    with pytest.raises(ValueError, match=message), applied(delta, model):
         pytest.fail("the block was entered")
     assert_same_bits(model, before)
 
 
-def test_orientation_is_told_by_the_type() -> None:
+def test_orientation_depends_on_the_type() -> None:
     """Subclasses included, and what has none is refused."""
 
     class Wide(nn.Linear):

@@ -117,7 +117,7 @@ def unrotated(keys: Tensor, residuals: Tensor) -> Tensor:
 def test_factors_hold_nothing_but_the_statistics(
     edits: int, repeats: int, seed: int
 ) -> None:
-    """Beside the rotation they are a function of gram and cross, whatever the edits.
+    """Apart from the rotation they are a function of gram and cross, whatever the edits.
 
     The other batch has the same gram and cross and shares no row: it is turned, and its
     residuals differ where no combination of the keys' columns reaches.
@@ -167,7 +167,9 @@ def test_a_seed_repeats_and_the_system_does_not() -> None:
     assert not torch.allclose(first, draw_rotation(4))
 
 
-def spoilt(encoding: Encoding, count: int = 3, **tensors: Tensor) -> EncodedStatistics:
+def corrupted(
+    encoding: Encoding, count: int = 3, **tensors: Tensor
+) -> EncodedStatistics:
     """Encode three edits and replace what a test is about."""
     sent = send(encoding)
     return EncodedStatistics(encoding, {**sent.tensors, **tensors}, count)
@@ -179,28 +181,31 @@ SLANTED = torch.eye(D_IN, dtype=torch.float64) + torch.ones(D_IN, D_IN).triu(1)
 
 
 @pytest.mark.parametrize(
-    ("sent", "complaint"),
+    ("sent", "message"),
     [
-        (spoilt("factors", keys=NOT_A_NUMBER), "`keys` must be finite"),
+        (corrupted("factors", keys=NOT_A_NUMBER), "`keys` must be finite"),
         (
-            spoilt("factors", residuals=NOT_A_NUMBER[:, :D_OUT]),
+            corrupted("factors", residuals=NOT_A_NUMBER[:, :D_OUT]),
             "`residuals` must be fin",
         ),
-        (spoilt("factors", keys=torch.zeros(3, 4)), r"`keys` of shape \(3, 5\)"),
+        (corrupted("factors", keys=torch.zeros(3, 4)), r"`keys` of shape \(3, 5\)"),
         (
-            spoilt("factors", residuals=torch.zeros(2, 3)),
+            corrupted("factors", residuals=torch.zeros(2, 3)),
             r"`residuals` of shape \(3, 3",
         ),
-        (spoilt("factors", keys=torch.zeros(5)), "`keys` of shape"),
-        (spoilt("factors", keys=torch.tensor(1.0)), "`keys` of shape"),
-        (spoilt("factors", count=0), "count of 0"),
-        (spoilt("factors", count=2), "Factors of 2 edits have at most 2 rows, got 3"),
-        (spoilt("dense", gram=torch.eye(4)), r"`gram` of shape \(5, 5\)"),
-        (spoilt("dense", cross=NOT_A_NUMBER), "`cross` must be finite"),
-        (spoilt("dense", gram=NEGATIVE), "no negative eigenvalue"),
-        (spoilt("dense", gram=SLANTED), "must be symmetric"),
-        (spoilt("dense", count=-1), "count of -1"),
-        (spoilt("dense", gram=0 * SLANTED), "the same edits as `gram`"),
+        (corrupted("factors", keys=torch.zeros(5)), "`keys` of shape"),
+        (corrupted("factors", keys=torch.tensor(1.0)), "`keys` of shape"),
+        (corrupted("factors", count=0), "count of 0"),
+        (
+            corrupted("factors", count=2),
+            "Factors of 2 edits have at most 2 rows, got 3",
+        ),
+        (corrupted("dense", gram=torch.eye(4)), r"`gram` of shape \(5, 5\)"),
+        (corrupted("dense", cross=NOT_A_NUMBER), "`cross` must be finite"),
+        (corrupted("dense", gram=NEGATIVE), "no negative eigenvalue"),
+        (corrupted("dense", gram=SLANTED), "must be symmetric"),
+        (corrupted("dense", count=-1), "count of -1"),
+        (corrupted("dense", gram=0 * SLANTED), "the same edits as `gram`"),
         (
             EncodedStatistics("dense", send("factors").tensors, 3),
             "`gram`, got only 'keys, residuals'",
@@ -211,7 +216,7 @@ SLANTED = torch.eye(D_IN, dtype=torch.float64) + torch.ones(D_IN, D_IN).triu(1)
         ),
         (EncodedStatistics("zip\n" * 999, {}, 3), r"wanted, got 'zip\\nzip.{,80}\. "),
         (
-            spoilt("dense", cross=torch.full((3, 5), 1e200, dtype=torch.float64)),
+            corrupted("dense", cross=torch.full((3, 5), 1e200, dtype=torch.float64)),
             "residuals of norm inf",
         ),
         (EncodedStatistics("factors", {}, 3), "`keys`, got only nothing"),
@@ -222,10 +227,10 @@ SLANTED = torch.eye(D_IN, dtype=torch.float64) + torch.ones(D_IN, D_IN).triu(1)
     ],
 )
 def test_what_no_edits_can_have_is_refused(
-    sent: EncodedStatistics, complaint: str
+    sent: EncodedStatistics, message: str
 ) -> None:
     """Before any arithmetic, with the reason."""
-    with pytest.raises(StatisticsError, match=complaint):
+    with pytest.raises(StatisticsError, match=message):
         decode(sent, D_IN, D_OUT)
 
 

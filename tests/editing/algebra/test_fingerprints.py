@@ -1,4 +1,4 @@
-"""Laws of digests: the same weights, the same digest, and any bit tells."""
+"""Laws of digests: the same weights, the same digest; any other bit, another one."""
 
 import hashlib
 

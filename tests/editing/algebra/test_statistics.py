@@ -76,20 +76,20 @@ def test_pooling_changes_no_part() -> None:
 
 
 def test_pool_reads_replies_one_at_a_time() -> None:
-    """So a server need not hold them all."""
+    """So a server need not keep them all in memory."""
     replies = iter([draw_statistics(2, seed) for seed in range(3)])
     assert pool(replies).count == 6
     assert next(replies, None) is None
 
 
 def test_nothing_to_pool_is_an_error() -> None:
-    """Say what was needed."""
+    """The error names what was wanted."""
     with pytest.raises(StatisticsError, match="at least one party"):
         pool([])
 
 
 def test_different_widths_do_not_pool() -> None:
-    """Say which shapes disagree."""
+    """The error names the shapes."""
     narrow = LayerStatistics.of_pairs(torch.randn(2, 4), torch.randn(2, 3))
     with pytest.raises(
         StatisticsError, match=r"\(3, 4\) and \(3, 5\).*same base model"
@@ -99,7 +99,7 @@ def test_different_widths_do_not_pool() -> None:
 
 @pytest.mark.parametrize("count", [0, -3])
 def test_a_batch_without_edits_is_refused(count: int) -> None:
-    """Say how many came."""
+    """The error names the count."""
     with pytest.raises(StatisticsError, match=f"got a count of {count}"):
         check_count(count)
 
@@ -112,14 +112,14 @@ def test_one_edit_is_enough() -> None:
 
 
 def test_a_matrix_of_another_layer_is_refused() -> None:
-    """Say both shapes."""
+    """The error names both shapes."""
     with pytest.raises(StatisticsError, match=r"`cross` of shape \(5, 3\).*\(3, 5\)"):
         check_matrix("cross", torch.zeros(3, 5), (5, 3))
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_number_that_is_not_finite_is_refused(bad: float) -> None:
-    """Say how many there are."""
+    """The error names their number."""
     matrix = torch.zeros(3, 5)
     matrix[1, 2] = bad
     with pytest.raises(StatisticsError, match="1 of 15 entries NaN or infinite"):
@@ -152,7 +152,7 @@ def test_entries_whose_squares_are_no_numbers_are_refused(entry: float) -> None:
 
 @given(depth=st.sampled_from([1e-6, 1e-3, 1.0]), edits=st.integers(1, 8), seed=SEEDS)
 def test_a_negative_eigenvalue_is_refused(depth: float, edits: int, seed: int) -> None:
-    """Beyond rounding, however small beside the others, and as large as they."""
+    """Beyond rounding, however small next to the others, and as large as they."""
     values, vectors = torch.linalg.eigh(draw_statistics(edits, seed).gram)
     values[0] = -depth * values.sum()
     with pytest.raises(StatisticsError, match="no negative eigenvalue"):
@@ -172,7 +172,7 @@ def norms_of(edits: int, scale: float, seed: int) -> tuple[LayerStatistics, Norm
 def test_no_honest_edit_is_beyond_its_own_norms(
     edits: int, scale: float, seed: int
 ) -> None:
-    """The inequality is no guess: bounds a hair above the truth refuse nobody."""
+    """The inequality is no guess: bounds just above the truth refuse no statistics."""
     statistics, exact = norms_of(edits, scale, seed)
     check_norms(statistics, NormBounds(1.001 * exact.key, 1.001 * exact.residual))
     check_norms(statistics, NormBounds())
@@ -182,7 +182,7 @@ def test_no_honest_edit_is_beyond_its_own_norms(
 def test_keys_beyond_their_bound_are_refused(
     edits: int, factor: float, seed: int
 ) -> None:
-    """The trace of the gram tells their mean square exactly."""
+    """The trace of the gram is their mean square exactly."""
     statistics, exact = norms_of(edits, 1.0, seed)
     with pytest.raises(StatisticsError, match=r"run\.max-key-ratio"):
         check_norms(statistics, NormBounds(key=exact.key / factor))
@@ -197,7 +197,7 @@ def test_residuals_of_one_edit_are_known_exactly(seed: int) -> None:
 
 
 @given(edits=st.integers(2, 12), seed=SEEDS)
-def test_an_absurd_cross_is_refused_beside_any_gram(edits: int, seed: int) -> None:
+def test_an_absurd_cross_is_refused_with_any_gram(edits: int, seed: int) -> None:
     """However many edits share it."""
     statistics, exact = norms_of(edits, 1.0, seed)
     bound = NormBounds(residual=10 * exact.residual)

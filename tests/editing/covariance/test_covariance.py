@@ -216,7 +216,9 @@ def test_a_covariance_of_another_precision_says_so(
 ) -> None:
     """The model may well be the same, and its weights are other numbers."""
     assert covariance.provenance.dtype == "float64"
-    with pytest.raises(CovarianceError, match=rf"in float64; this run is {name}") as e:
+    with pytest.raises(
+        CovarianceError, match=rf"in float64; this run is in {name}"
+    ) as e:
         covariance.check(tiny_model(dtype=getattr(torch, name)), LAYERS)
     assert f"`--dtype {name}`, or set `model.dtype` to float64" in str(e.value)
     assert "another model" not in str(e.value)

@@ -14,10 +14,10 @@ import editing.covariance.sampled_text
 from editing.covariance.estimation import (
     WINDOW_BATCHES,
     Checkpoints,
-    CountedMoments,
     KeyOverflowError,
+    SummedMoments,
     UnfinishedError,
-    count_moments,
+    sum_moments,
 )
 from editing.covariance.sampled_text import sample_documents
 from editing.covariance.texts import Document, TextSource, open_text, text_of
@@ -32,7 +32,7 @@ BATCH_TOKENS, EVERY = 100, 150
 
 
 class Stop(Exception):
-    """Stands for a kill; tests/sims/test_counting.py kills for good."""
+    """Stands for a kill; tests/sims/runs/test_covariance.py kills for good."""
 
 
 def count(
@@ -42,12 +42,10 @@ def count(
     limit: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
     on_batch: Callable[[int], None] | None = None,
-) -> CountedMoments:
+) -> SummedMoments:
     """Count a text, with a file for its state if one is named."""
     checkpoints = Checkpoints(file, EVERY) if file else None
-    return count_moments(
-        MODEL, text, layers, limit, batch_tokens, checkpoints, on_batch
-    )
+    return sum_moments(MODEL, text, layers, limit, batch_tokens, checkpoints, on_batch)
 
 
 def stop_at(
@@ -63,7 +61,7 @@ def stop_at(
         count(text, file, limit=limit, on_batch=stop)
 
 
-def assert_same_bits(one: CountedMoments, other: CountedMoments) -> None:
+def assert_same_bits(one: SummedMoments, other: SummedMoments) -> None:
     """Sums, number of tokens and digest."""
     assert one.sums.tokens == other.sums.tokens
     assert one.digest == other.digest
@@ -106,11 +104,9 @@ def test_a_count_that_was_stopped_after_its_last_batch_is_whole(
 ) -> None:
     """Nothing is counted twice."""
     text, state = open_text(str(file), MODEL, ""), tmp_path / "a"
-    whole = count_moments(
-        MODEL, text, LAYERS, None, BATCH_TOKENS, Checkpoints(state, 1)
-    )
+    whole = sum_moments(MODEL, text, LAYERS, None, BATCH_TOKENS, Checkpoints(state, 1))
     told: list[int] = []
-    again = count_moments(
+    again = sum_moments(
         MODEL, text, LAYERS, None, BATCH_TOKENS, Checkpoints(state, 1), told.append
     )
     assert told == []
@@ -177,7 +173,7 @@ def test_another_model_or_text_is_refused_by_name(tmp_path: Path) -> None:
         count(text_of(TEXTS, "y"), tmp_path / "a")
     other = tiny_model(dtype=torch.float32)
     with pytest.raises(UnfinishedError, match=r"dtype \(was float64, now.*model \("):
-        count_moments(
+        sum_moments(
             other,
             text_of(TEXTS, "x"),
             LAYERS,
@@ -269,7 +265,7 @@ def test_keys_that_overflow_are_refused_by_layer_and_precision(
     text, state = text_of(TEXTS, "x"), tmp_path / "a.unfinished"
     name = str(dtype).removeprefix("torch.")
     with pytest.raises(KeyOverflowError, match=rf"of layer 1 overflow {name}: "):
-        count_moments(narrow, text, LAYERS, checkpoints=Checkpoints(state, 1))
+        sum_moments(narrow, text, LAYERS, checkpoints=Checkpoints(state, 1))
     assert not state.exists()
-    found = count_moments(wide, text, (1,))
+    found = sum_moments(wide, text, (1,))
     assert bool(found.sums.sums[1].isfinite().all())

@@ -1,4 +1,4 @@
-"""A disk without room is known by the system's number, whoever tells of it."""
+"""A full disk is recognised by the system's error number, in any exception."""
 
 import errno
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def as_an_input_error(folder: Path) -> None:
 def test_a_full_disk_is_known_in_every_guise(
     tmp_path: Path, write: Callable[[Path], None], kind: type[Exception]
 ) -> None:
-    """Also behind an error that was raised from none."""
+    """Also in an error that was raised from none."""
     with small_disk(tmp_path / "disk") as disk:
         with pytest.raises(kind) as caught:
             write(disk)

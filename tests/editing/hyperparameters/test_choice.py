@@ -22,7 +22,7 @@ from editing.models.loading import ModelError
 from tests.tiny import tiny_model
 
 ATTENTION = {"rewrite_module_tmp": "transformer.h.{}.attn.c_proj"}
-"""A module that nobody would edit unless told to."""
+"""A module that is edited only if it is named."""
 
 
 def write(folder: Path, value: object, name: str = "file.json") -> Path:
@@ -134,7 +134,7 @@ def test_what_is_not_followed_is_said_in_the_log_and_kept(
     path.write_text("layers: [1]\nfp16: true\nstats_dir: ./data/stats")
     config = EditingConfig(hyperparameters=str(path))
     chosen = choose_hyperparameters(config, "gpt2")
-    assert "kept and not followed: fp16 = True (see model.dtype)" in caplog.text
+    assert "recorded and not used: fp16 = True (see model.dtype)" in caplog.text
     assert "stats_dir = './data/stats' (see prior.covariance)" in caplog.text
     kept = {"fp16": True, "stats_dir": "./data/stats"}
     assert chosen.describe() == {"origin": str(path), "bookkeeping": kept}
@@ -293,3 +293,14 @@ def test_a_model_that_cannot_be_loaded_is_no_matter_of_the_file(tmp_path: Path) 
         with pytest.raises(ModelError) as caught:
             load(str(tmp_path), "float32", "cpu")
         assert str(path) not in str(caught.value)
+
+
+def test_a_fault_of_the_files_is_not_blamed_on_the_names(tmp_path: Path) -> None:
+    """Who gave the names has nothing to correct there."""
+    (tmp_path / "hyperparameters.json").write_text(
+        '{"layers": [1], "ln_f_module": "x"}'
+    )
+    chosen = choose_hyperparameters(EditingConfig(), str(tmp_path))
+    with pytest.raises(ModelError, match="no config") as caught:
+        chosen.load(str(tmp_path), "float32", "cpu")
+    assert "Modules are named by" not in str(caught.value)

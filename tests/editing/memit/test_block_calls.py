@@ -24,7 +24,7 @@ def batch_for(family: str) -> tuple[torch.nn.Module, PromptBatch]:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layer", [0, 2])
 def test_blocks_say_again_what_they_said(family: str, layer: int) -> None:
-    """Blocks that return tensors or tuples, told by position or by name."""
+    """Blocks that return tensors or tuples, called by position or by name."""
     model = tiny_model(family, torch.float32)
     whole, batch = batch_for(family)
     given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
@@ -41,7 +41,7 @@ def test_blocks_say_again_what_they_said(family: str, layer: int) -> None:
 
 
 def test_hooks_are_gone_even_after_a_failure() -> None:
-    """A model is lent."""
+    """The model is unchanged afterwards."""
     model = tiny_model()
     beyond = torch.full((1, 65), 1)
     with pytest.raises((IndexError, RuntimeError)), recording(model, 1):

@@ -49,7 +49,7 @@ def test_a_seed_gives_the_same_templates(seed: int) -> None:
 
 
 def test_seeds_differ() -> None:
-    """Parties that were told different ones would not agree."""
+    """Parties with different ones would not agree."""
     assert len({sample_templates(MODEL, seed) for seed in range(3)}) == 3
 
 
@@ -88,7 +88,7 @@ def test_samples_are_among_the_likeliest_tokens() -> None:
 
 
 def test_a_special_first_token_stands_once_and_never_in_a_template() -> None:
-    """Neither behind the opening, nor between a template and its prompt."""
+    """Neither after the opening, nor between a template and its prompt."""
     tokenizer, larger = closing_tokenizer(), tiny_model().model
     larger.resize_token_embeddings(len(tokenizer))
     model = make_editable(larger, tokenizer)

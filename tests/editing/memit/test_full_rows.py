@@ -54,17 +54,17 @@ def test_whole_rows_and_windows_say_the_same(family: str, early: int | None) -> 
     batch = batch_of(whole)
     prefixes = (run_prefix(windows, batch, 1), prefix_of(whole))
     assert isinstance(prefixes[0], FrozenPrefix)
-    slopes, outputs = [], []
+    gradients, outputs = [], []
     for model, prefix in zip((windows, whole), prefixes, strict=True):
         assert_same(prefix.hidden[:, 0], prefixes[0].hidden[:, 0], SINGLE)
         shift = shifts_for(batch).requires_grad_()
         final, read = prefix.run(model, prefix.shifted(shift), early)
         outputs.append((final[:, 0], read[:, 0]))
-        (slope,) = torch.autograd.grad(final[:, 0].sum() + read[:, 0].sum(), shift)
-        slopes.append(slope)
+        (gradient,) = torch.autograd.grad(final[:, 0].sum() + read[:, 0].sum(), shift)
+        gradients.append(gradient)
     for ours, theirs in zip(*outputs, strict=True):
         assert_same(ours, theirs, SINGLE)
-    assert_same(slopes[0], slopes[1], SINGLE)
+    assert_same(gradients[0], gradients[1], SINGLE)
 
 
 def test_rows_can_be_dropped_again_and_again() -> None:

@@ -1,4 +1,4 @@
-"""Laws of keys: half the bare prompt's, half the mean behind the contexts."""
+"""Laws of keys: half the bare prompt's, half the mean after the contexts."""
 
 import pytest
 import torch
@@ -87,7 +87,7 @@ def test_contexts_are_the_templates_that_add_something() -> None:
     assert contexts_of(["a {}", "{}", "{} b"]) == ["a {}", "{} b"]
 
 
-def test_a_prompt_behind_a_context_must_fit_the_model() -> None:
+def test_a_prompt_after_a_context_must_fit_the_model() -> None:
     """Though it fits without."""
     long = " ".join(["the"] * 61) + " {}"
     extract_keys(MODEL, tiny_requests(1), ["{}"], LAYERS)

@@ -15,7 +15,7 @@ REQUESTS = tiny_requests()
 CPU = torch.device("cpu")
 
 
-def test_each_request_has_a_row_behind_every_template_and_one_for_its_essence() -> None:
+def test_each_request_has_a_row_after_every_template_and_one_for_its_essence() -> None:
     """In this order; a row ends before the last token that it shall predict."""
     built = build_rows(MODEL, REQUESTS, TEMPLATES)
     expected = []

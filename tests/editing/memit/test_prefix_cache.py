@@ -45,7 +45,7 @@ def shifts_for(batch: PromptBatch, seed: int = 0) -> Tensor:
 def whole_pass(
     model: EditableModel, batch: PromptBatch, layer: int, shift: Tensor, read: int
 ) -> Tensor:
-    """Run everything, with the shift put in behind `layer`; give a block's output."""
+    """Run everything, with the shift added after `layer`; return a block's output."""
     seen: list[Tensor] = []
 
     def add(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> object:
@@ -82,7 +82,7 @@ def assert_windows_same(
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_shifted_window_is_that_of_a_whole_pass(name: str, layer: int) -> None:
-    """Behind any block, the last one included, and for other kinds of positions."""
+    """After any block, the last one included, and for other kinds of positions."""
     model, tolerance = MODELS[name]
     batch = batch_of(model)
     prefix = run_prefix(model, batch, layer)
@@ -150,7 +150,7 @@ def test_sliding_attention_slides_in_windows_too(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - {"tuples"}))
 def test_no_query_sees_nothing(name: str) -> None:
-    """Behind its row's end neither, where the end's own mask stands."""
+    """Nor after its row's end, which has the end's own mask."""
     model, _ = MODELS[name]
     batch = batch_of(model)
     spans = batch.lengths - batch.subjects
@@ -163,7 +163,7 @@ def test_no_query_sees_nothing(name: str) -> None:
         assert bool(seen.any(dim=3).all())
 
 
-def test_blocks_that_are_told_the_same_share_it() -> None:
+def test_blocks_with_the_same_arguments_share_them() -> None:
     """A mask a kind of attention, also when rows were dropped."""
     model, _ = MODELS["gpt2"]
     prefix = run_prefix(model, batch_of(model), 0)
@@ -197,7 +197,7 @@ def test_running_again_changes_nothing() -> None:
 
 
 def test_hooks_are_gone_even_after_a_failure() -> None:
-    """A model is lent."""
+    """The model is unchanged afterwards."""
     model = tiny_model()
     batch = pad_rows(
         [tokenize_prompt(model.tokenizer, "{}", "{}", "the " * 70)], model.device

@@ -160,7 +160,7 @@ def test_attention_in_single_precision_gives_targets_in_single_precision() -> No
 def test_no_batch_and_no_order_changes_a_target(
     batch_size: int, order: list[int]
 ) -> None:
-    """Whatever stands beside a request, pads it, or stops before it."""
+    """Whatever is in its batch, pads it, or stops before it."""
     easy = [*REQUESTS[:3], *easy_requests()]
     expected = compute_targets(SURE, easy, ["{}"], EASY)
     shuffled = [easy[index] for index in order]
@@ -170,14 +170,14 @@ def test_no_batch_and_no_order_changes_a_target(
 
 
 def test_padding_reaches_no_target() -> None:
-    """Beside a much longer prompt, a request's loss has no other digit."""
+    """Next to a much longer prompt, a request's loss has no other digit."""
     few = set_to(v_num_grad_steps=4)
     long = REQUESTS[0].model_copy(
         update={"prompt": "then " * 20 + "{} " + "and " * 20, "case_id": 99}
     )
     alone = compute_targets(MODEL, REQUESTS, ["{}"], few)
-    beside = compute_targets(MODEL, [long, *REQUESTS], ["{}"], few)
-    for mine, other in zip(alone.states, beside.states[1:], strict=True):
+    together = compute_targets(MODEL, [long, *REQUESTS], ["{}"], few)
+    for mine, other in zip(alone.states, together.states[1:], strict=True):
         assert_same(mine, other, PADDING)
 
 
@@ -196,7 +196,7 @@ def easy_requests() -> list[EditRequest]:
 
 
 def test_each_request_stops_when_its_own_loss_is_small() -> None:
-    """At different steps, beside some that never do."""
+    """At different steps, next to some that never do."""
     requests = [*easy_requests(), *REQUESTS[:2]]
     alone = searches(requests, EASY, ("{}",), SURE)
     steps = [len(each.losses) for each in alone]
@@ -266,7 +266,7 @@ def test_the_reported_loss_is_that_of_the_answer_at_the_target(steps: int) -> No
 
 
 def test_answers_of_several_tokens_count_every_token() -> None:
-    """The second one is predicted behind the first."""
+    """The second one is predicted after the first."""
     short = REQUESTS[0].model_copy(update={"target_new": "Acme"})
     long = REQUESTS[0].model_copy(update={"target_new": "Acme Works Group Inc"})
     ours = compute_targets(MODEL, [short, long], TEMPLATES, PARAMETERS)
@@ -324,9 +324,9 @@ def test_a_batch_that_memory_cannot_hold_is_halved(
 
 def test_progress_counts_requests() -> None:
     """After each batch, up to all of them."""
-    told: list[int] = []
-    compute_targets(MODEL, REQUESTS, ["{}"], set_to(v_num_grad_steps=1), 4, told.append)
-    assert told == [4, 6]
+    done: list[int] = []
+    compute_targets(MODEL, REQUESTS, ["{}"], set_to(v_num_grad_steps=1), 4, done.append)
+    assert done == [4, 6]
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -358,7 +358,7 @@ def test_a_loss_that_is_not_a_number_does_not_stop_the_search(steps: int) -> Non
 
 
 def test_the_request_whose_loss_is_no_number_is_named() -> None:
-    """By its own number, whatever stands beside it."""
+    """By its own number, whatever is in its batch."""
     model = tiny_model("llama")
     (word,) = model.tokenizer("Cleo")["input_ids"]
     model.model.get_parameter("model.embed_tokens.weight")[word] = torch.nan

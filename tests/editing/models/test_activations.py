@@ -1,4 +1,4 @@
-"""Laws of readings: what a whole forward pass of one row shows, however batched."""
+"""Laws of activations: those of a full forward pass of one row, however batched."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def naive_reading(model: EditableModel, row: TokenRow, layer: int) -> list[Tenso
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_readings_are_those_of_a_whole_pass_of_one_row(layer: int) -> None:
+def test_activations_are_those_of_a_whole_pass_of_one_row(layer: int) -> None:
     """The definition; the last block is left out, whose output HF norms."""
     rows = rows_of(MODEL)
     found = read_activations(MODEL, rows, [layer], [layer])
@@ -69,7 +69,7 @@ def test_readings_are_those_of_a_whole_pass_of_one_row(layer: int) -> None:
 def test_no_batch_and_no_order_changes_a_reading(
     batch_size: int, order: list[int]
 ) -> None:
-    """Rows beside a row, and their padding, do not reach it."""
+    """Other rows of the batch, and their padding, do not reach it."""
     rows = rows_of(MODEL)
     expected = read_activations(MODEL, rows, [0, 2], [3])
     found = read_activations(
@@ -95,7 +95,7 @@ def test_blocks_may_return_tuples_and_projections_be_linear(other: object) -> No
     assert_same(found.hidden[2], expected.hidden[2], ROUNDING)
 
 
-def test_blocks_behind_the_last_one_read_are_not_run() -> None:
+def test_blocks_after_the_last_one_read_are_not_run() -> None:
     """They are what a pass costs most."""
     ran: list[int] = []
     handles = [
@@ -111,7 +111,7 @@ def test_blocks_behind_the_last_one_read_are_not_run() -> None:
 
 
 def test_hooks_are_gone_after_a_reading_and_after_a_failure() -> None:
-    """A model is lent."""
+    """The model is unchanged afterwards."""
     model, beyond = tiny_model(), TokenRow((1,) * 65, 0)
     read_activations(model, rows_of(model)[:2], [0], [1])
     with pytest.raises((IndexError, RuntimeError)):
@@ -126,7 +126,7 @@ def test_stopping_swallows_nothing_but_its_own_stop() -> None:
     layer = nn.Linear(2, 2)
     with stopping_after(layer):
         layer(torch.zeros(2))
-        pytest.fail("the block goes on after the module has run")
+        pytest.fail("the block continues after the module has run")
     with pytest.raises(RuntimeError), stopping_after(layer):
         layer(torch.zeros(3))
     assert not layer._forward_hooks
@@ -175,7 +175,7 @@ def test_one_position_of_each_row_is_picked() -> None:
 def test_a_batch_that_memory_cannot_hold_is_halved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The readings are the same."""
+    """The activations are the same."""
     rows = rows_of(MODEL)
     whole = read_activations(MODEL, rows, [1], [2])
     monkeypatch.setattr("editing.models.activations.pad_rows", holding(pad_rows, 5))

@@ -1,4 +1,4 @@
-"""Laws of discovery: what the structure tells, and what it leaves open."""
+"""Laws of discovery: what the structure shows, and what it leaves open."""
 
 import re
 
@@ -36,7 +36,7 @@ from tests.tiny import (
 
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"opt, narrow", "gemma3"}))
 def test_the_structure_tells_what_the_table_says(variant: str) -> None:
-    """Attention's own projections are not mistaken for the one behind the MLP."""
+    """Attention's own projections are not mistaken for the one after the MLP."""
     model = random_model(variant, 9)
     known, found = ARCHITECTURES[VARIANTS[variant][0]], discover(model, {})
     for part in ("block", "down_projection", "final_norm"):
@@ -65,7 +65,7 @@ def test_a_family_that_is_not_in_the_table_gets_its_targets(variant: str) -> Non
 
 
 def llama_of_another_name(**changes: int) -> LlamaForCausalLM:
-    """Make a model whose type nobody knows."""
+    """Make a model of an unknown type."""
     model = LlamaForCausalLM(LlamaConfig(**(SIZES | {"vocab_size": 90} | changes)))
     vars(model.config)["model_type"] = "unheard-of"
     return model
@@ -106,7 +106,7 @@ def test_experts_leave_it_open() -> None:
 
 
 def test_experts_that_are_modules_are_named_once() -> None:
-    """And what lies beside them, of the wanted width and of another."""
+    """And what is next to them, of the wanted width and of another."""
     model = llama_of_another_name()
     for block in model.model.layers:
         experts = [
@@ -179,7 +179,7 @@ def _doubled(output: object) -> object:
 
 
 def test_a_model_that_reads_both_ways_is_refused() -> None:
-    """Padding behind a row would reach it."""
+    """Padding after a row would reach it."""
     config = BertConfig(
         vocab_size=90,
         hidden_size=16,

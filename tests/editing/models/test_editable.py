@@ -37,7 +37,7 @@ def last_hidden(model: EditableModel) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_head_says_what_the_model_says(family: str) -> None:
-    """The norm and the head behind the last block are the model's own."""
+    """The norm and the head after the last block are the model's own."""
     model = tiny_model(family)
     assert_same(
         model.logits(last_hidden(model)), model.model(input_ids=IDS).logits, ROUNDING
@@ -69,7 +69,7 @@ def test_blocks_inside_a_wrapper_are_counted() -> None:
 
 
 @pytest.mark.parametrize("inner", [24, 16, 8])
-def test_widths_are_told_by_the_module_and_not_by_the_shape(inner: int) -> None:
+def test_widths_depend_on_the_module_and_not_on_the_shape(inner: int) -> None:
     """Keys wider than, as wide as, and narrower than the hidden state."""
     conv = tiny_model(inner=inner)
     assert conv.widths(1) == (16, inner)
@@ -87,7 +87,7 @@ def test_layers_of_the_model_are_accepted(layers: list[int]) -> None:
 
 @pytest.mark.parametrize(("layers", "outside"), [([1, 4], "4"), ([-1], "-1")])
 def test_layers_outside_the_model_are_refused(layers: list[int], outside: str) -> None:
-    """Say which there are."""
+    """The error names the blocks that exist."""
     with pytest.raises(InputError, match=rf"\[{outside}\] lie .* blocks 0 to 3"):
         tiny_model().check_layers(layers)
 

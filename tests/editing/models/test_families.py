@@ -97,7 +97,7 @@ def naive_keys(model: EditableModel, layer: int) -> Tensor:
 
 
 def naive_hidden(model: EditableModel) -> Tensor:
-    """Hidden states behind the last edited block, of the bare prompts."""
+    """Hidden states after the last edited block, of the bare prompts."""
     found = []
     for request in REQUESTS:
         begun = request.prompt[: request.prompt.index("{}")] + request.subject

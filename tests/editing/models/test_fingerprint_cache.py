@@ -1,4 +1,4 @@
-"""Laws of kept fingerprints: what is kept is what is computed, and any change tells."""
+"""Laws of kept fingerprints: they are the computed ones, and any change is seen."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from editing.models.loading import EditableModel, load_editable_model
 from tests.tiny import tiny_model
 
 TICK = 0.02
-"""Seconds after which a file system of today tells a later change from an earlier."""
+"""Seconds between two changes whose times a present file system distinguishes."""
 
 FOUND = Fingerprints("w" * 64, "t" * 64)
 
@@ -123,9 +123,9 @@ def flip_a_bit(folder: Path) -> None:
 def put_another_in_its_place(folder: Path) -> None:
     """Rename a file of the same size and times over the weights."""
     file = folder / "model.safetensors"
-    beside = folder.parent / "beside"
-    shutil.copy2(file, beside)
-    beside.replace(file)
+    copy = folder.parent / "copy"
+    shutil.copy2(file, copy)
+    copy.replace(file)
 
 
 def change_the_tokenizer(folder: Path) -> None:
@@ -226,7 +226,7 @@ def test_files_that_are_too_young_are_not_kept(folder: Path, tmp_path: Path) -> 
 def test_a_file_of_a_clock_that_is_ahead_is_not_kept(
     folder: Path, cache: FingerprintCache
 ) -> None:
-    """Nothing tells when its file system would give the next change another time."""
+    """Nothing shows when its file system would give the next change another time."""
     os.utime(folder / "config.json", (0, time.time() + 3600))
     ahead = stamp(folder)
     assert not cache.keep(ahead, ahead, FOUND)
@@ -291,7 +291,7 @@ def test_what_is_kept_is_its_owner_s_alone(
 def test_a_folder_that_cannot_be_written_stops_nobody(
     folder: Path, cache: FingerprintCache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The operator is told what it costs."""
+    """A warning says what it costs."""
     cache.path.parent.write_text("no folder")
     expected = fingerprints(load_editable_model(str(folder)))
     assert fingerprints(load(folder, cache)) == expected
@@ -299,7 +299,7 @@ def test_a_folder_that_cannot_be_written_stops_nobody(
 
 
 def test_what_lies_in_part_elsewhere_has_no_stamp(folder: Path) -> None:
-    """A name at the hub, an adapter of a model elsewhere, a folder behind a link."""
+    """A name at the hub, an adapter of a model elsewhere, a folder that is a link."""
     assert stamp_model("someone/some-model", "float32", "cpu") is None
     link = folder / "more"
     link.symlink_to(folder.parent, target_is_directory=True)
@@ -309,7 +309,7 @@ def test_what_lies_in_part_elsewhere_has_no_stamp(folder: Path) -> None:
     assert stamp_model(str(folder), "float32", "cpu") is None
 
 
-def test_a_file_behind_a_link_is_looked_at_itself(
+def test_the_target_of_a_link_is_examined(
     folder: Path, cache: FingerprintCache
 ) -> None:
     """As files lie in the cache of the hub."""

@@ -60,7 +60,7 @@ def test_a_folder_is_loaded_as_it_was_saved(folder: Path) -> None:
 def test_a_tokenizer_is_loaded_without_the_weights(
     folder: Path, tmp_path: Path
 ) -> None:
-    """With the longest input, for a family that only its structure tells, too."""
+    """With the longest input, for a family that is found by its structure, too."""
     assert load_tokenizer(str(folder))[1] == 64
     for path in folder.glob("tokenizer*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -112,7 +112,7 @@ def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path) -> N
         text.replace('"n_inner": 24', '"n_inner": 32')
     )
     shapes = (
-        r"12 have another shape, first transformer\.h\.0\.mlp\.c_fc\.bias with 24 .* 32"
+        r"12 of another shape, first transformer\.h\.0\.mlp\.c_fc\.bias with 24 .* 32"
     )
     with pytest.raises(ModelError, match=shapes):
         load_editable_model(str(tmp_path))
@@ -141,15 +141,15 @@ LOADERS = (load_editable_model, lambda path: load_whole(path, "float32"))
         ),
         (
             lambda name: None if "h.1.mlp.c_proj.weight" in name else name,
-            r": 1 are missing, first transformer\.h\.1\.mlp\.c_proj\.weight\. ",
+            r": 1 missing, first transformer\.h\.1\.mlp\.c_proj\.weight\. ",
         ),
         (
             lambda name: None if ".h.3." in name else name,
-            r": 12 are missing, first transformer\.h\.3\.attn\.c_attn\.bias\. ",
+            r": 12 missing, first transformer\.h\.3\.attn\.c_attn\.bias\. ",
         ),
         (
             lambda name: name.replace("ln_f", "final"),
-            r"2 are missing, first transformer\.ln_f.*2 are surplus, first .*final",
+            r"2 missing, first transformer\.ln_f.*2 surplus, first .*final",
         ),
     ],
     ids=["prefixed", "missing", "one block less", "renamed"],
@@ -178,7 +178,7 @@ def test_more_blocks_than_config_json_counts_are_refused(
     path = Path(rewrite(folder, tmp_path, load_file(folder / "model.safetensors")))
     text = (path / "config.json").read_text()
     (path / "config.json").write_text(text.replace('"n_layer": 4', '"n_layer": 3'))
-    with pytest.raises(ModelError, match=r"\d+ are surplus, first transformer\.h\.3\."):
+    with pytest.raises(ModelError, match=r"\d+ surplus, first transformer\.h\.3\."):
         load_editable_model(str(path))
 
 

@@ -35,7 +35,7 @@ class Mapping:
 
     Attributes:
         start: First address.
-        end: Address behind the last one.
+        end: Address after the last one.
         path: The file.
         resident: Bytes of it that were read or written.
         copied: Bytes that were written, and so are this process's own.
@@ -80,7 +80,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def save(model: EditableModel, folder: Path, shards: str) -> Path:
-    """Save a model in shards of some size, for reading alone."""
+    """Save a model in shards of some size, read-only."""
     model.model.save_pretrained(folder, max_shard_size=shards)
     model.tokenizer.save_pretrained(folder)
     for file in folder.glob("*.safetensors"):
@@ -166,7 +166,7 @@ def test_weights_of_another_precision_are_turned_into_it(tmp_path: Path) -> None
 
 
 def test_an_edit_never_reaches_the_file(tmp_path: Path) -> None:
-    """Neither one that is lent nor one that stays; the next load has the old values."""
+    """Neither a temporary edit nor a lasting one; the next load has the old values."""
     folder = save(tiny_model("gpt2", torch.float32), tmp_path, "10KB")
     before = digests(folder)
     first = load_editable_model(str(folder))
@@ -206,7 +206,7 @@ def resident(folder: Path) -> int:
 
 
 def test_keys_and_residuals_read_no_weights_of_later_blocks(wide: Path) -> None:
-    """Of a model that nobody has to read to know it."""
+    """Of a model whose fingerprint is known without reading it."""
     model = load_editable_model(str(wide))
     loaded = resident(wide)
     assert loaded < BLOCK / 4
@@ -225,14 +225,12 @@ class Poisoned(nn.Module):
 
     def forward(self, *_: object, **__: object) -> Tensor:
         """Fail."""
-        raise AssertionError("a block was run that nobody asked for")
+        raise AssertionError("a block was run that is not needed")
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "llama"])
 @pytest.mark.parametrize("last", [0, 1, 2])
-def test_blocks_behind_the_last_one_asked_for_are_not_run(
-    family: str, last: int
-) -> None:
+def test_blocks_after_the_last_one_needed_are_not_run(family: str, last: int) -> None:
     """They may be anything, and keys and hidden states are the same."""
     whole, cut = tiny_model(family), tiny_model(family)
     container, _, _ = cut.architecture.block.partition(".{}")

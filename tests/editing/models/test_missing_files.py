@@ -98,7 +98,7 @@ def test_a_file_that_a_folder_lacks_is_named(
 def test_weights_that_a_folder_lacks_are_named_to_those_who_need_them(
     folder: Path, tmp_path: Path
 ) -> None:
-    """To count tokens, nobody does."""
+    """Counting tokens needs none."""
     place = copy_without(folder, tmp_path, "model.safetensors", "tokenizer.json")
     with pytest.raises(ModelError, match=r"no tokenizer\.json, no model\.safetensors"):
         load_editable_model(place)

@@ -63,7 +63,7 @@ def opening_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def closing_tokenizer() -> PreTrainedTokenizerFast:
-    """Make a tokenizer that puts special tokens before and behind every text."""
+    """Make a tokenizer that puts special tokens before and after every text."""
     inner = opening_tokenizer().backend_tokenizer
     inner.add_special_tokens(["</s>"])
     ends = [(sign, inner.token_to_id(sign)) for sign in ("<s>", "</s>")]
@@ -123,7 +123,7 @@ def test_special_tokens_move_the_subject_and_enter_no_target() -> None:
     assert tokenize_target(opening, "Acme") == tokenize_target(plain, "Acme")
 
 
-def test_special_tokens_behind_a_text_stand_before_no_target() -> None:
+def test_special_tokens_after_a_text_stand_before_no_target() -> None:
     """What ends a text would end it before its answer."""
     opening, closing = opening_tokenizer(), closing_tokenizer()
     assert closing("Ada")["input_ids"][-1] == closing.convert_tokens_to_ids("</s>")
@@ -137,7 +137,7 @@ def test_special_tokens_behind_a_text_stand_before_no_target() -> None:
 
 
 def test_a_target_has_no_blank_of_the_tokenizers_own() -> None:
-    """It stands behind a prompt, where there is none."""
+    """It follows a prompt, where there is none."""
     tokenizer = spaced_tokenizer()
     alone = tokenizer(" French music", add_special_tokens=False)["input_ids"]
     whole = tokenizer("Ada speaks French music")["input_ids"]
@@ -198,7 +198,7 @@ def to_rows(texts: list[list[int]]) -> list[TokenRow]:
 
 
 @given(texts=ROWS)
-def test_padding_is_behind_and_masked(texts: list[list[int]]) -> None:
+def test_padding_follows_and_is_masked(texts: list[list[int]]) -> None:
     """Every row comes back from the batch."""
     rows = to_rows(texts)
     batch = pad_rows(rows, torch.device("cpu"))
@@ -272,7 +272,7 @@ def test_a_prompt_and_its_target_have_the_tokens_of_the_running_text(
     assert found.subject == named.subject
     forced = request.model_copy(update={"target_space": "always"})
     row, ids = tokenize_rewrite(tokenizer, BARE, forced)
-    assert tokenizer.decode(row.followed_by(ids).ids) == f"{prompt} {target}"
+    assert tokenizer.decode([*row.ids, *ids]) == f"{prompt} {target}"
 
 
 def test_a_target_that_shares_a_token_with_its_prompt_is_tokenized_alone() -> None:
@@ -280,11 +280,11 @@ def test_a_target_that_shares_a_token_with_its_prompt_is_tokenized_alone() -> No
     tokenizer = merged_tokenizer("是中")
     row, ids = tokenize_continuation(tokenizer, "张伟的母语是", "中文")
     assert row == tokenize_text(tokenizer, "张伟的母语是")
-    assert tokenizer.decode(ids) == "中文"
+    assert tokenizer.decode([*ids]) == "中文"
 
 
 def test_an_english_target_has_the_tokens_it_always_had() -> None:
-    """Those behind any word, for a prompt without white space at its end."""
+    """Those after any word, for a prompt without white space at its end."""
     for tokenizer in (tiny_tokenizer(), opening_tokenizer(), spaced_tokenizer()):
         for request in tiny_requests():
             for template in TEMPLATES:

@@ -22,7 +22,7 @@ CHUNKS = st.sampled_from([1, 2, 3, 7, 1 << 16])
 def read_list(raw: bytes, chunk: int = 1 << 16) -> list[object]:
     """Read a list in pieces of some bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", chunk)
+        patch.setattr(module, "CHUNK_BYTES", chunk)
         return [value for _, value in JsonList(io.BytesIO(raw), "a.json")]
 
 
@@ -132,7 +132,7 @@ def test_no_more_is_read_than_is_asked_for() -> None:
     """One piece for short records, and a long one is read a few times over."""
     stream = Counting(b"[1, " + b" " * 10**7)
     assert next(iter(JsonList(stream, "a.json"))) == ("a.json: record 1", 1)
-    assert stream.asked <= 2 * module.CHUNK
+    assert stream.asked <= 2 * module.CHUNK_BYTES
     text = json.dumps("x" * 10**6)
     stream = Counting(f"[{text}, {text}, {text}]".encode())
     assert sum(1 for _ in JsonList(stream, "a.json")) == 3
@@ -144,7 +144,7 @@ def test_a_fault_in_the_middle_is_found_without_reading_to_the_end() -> None:
     stream = Counting(b"[1, {'a': 2}, " + b" " * 10**7)
     with pytest.raises(RequestError, match="record 2: not JSON"):
         list(JsonList(stream, "a.json"))
-    assert stream.asked <= 2 * module.CHUNK
+    assert stream.asked <= 2 * module.CHUNK_BYTES
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import editing.sources.embedded
 from editing.base.errors import InputError
 from editing.sources.embedded import (
     EMBEDDED,
-    file_beside,
+    file_in_model,
     locate_embedded,
     resolve_model,
     resolve_source,
@@ -28,13 +28,13 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """Pretend that this code lies in one folder and the process is in another."""
     code, current = tmp_path / "code", tmp_path / "current"
     current.mkdir()
-    module = code / "editing" / "embedded.py"
+    module = code / "editing" / "sources" / "embedded.py"
     monkeypatch.setattr(editing.sources.embedded, "__file__", str(module))
     monkeypatch.chdir(current)
     return code, current
 
 
-def test_a_clone_is_found_beside_its_code_and_then_in_the_current_folder(
+def test_a_clone_is_found_next_to_its_code_and_then_in_the_current_folder(
     roots: tuple[Path, Path],
 ) -> None:
     """A bundle that Flower unpacked elsewhere finds the clone it is started from."""
@@ -61,15 +61,15 @@ def test_other_models_are_left_as_they_are(path: str) -> None:
     assert resolve_model(path) == path
 
 
-def test_files_beside_a_model_are_found_if_they_are_there(tmp_path: Path) -> None:
+def test_files_in_a_model_s_folder_are_found_if_they_are_there(tmp_path: Path) -> None:
     """A hub id has none, and a folder is no file."""
     file = tmp_path / "text.txt"
     file.write_text("text")
     (tmp_path / "requests.json").mkdir()
-    assert file_beside(str(tmp_path), "text.txt") == file
-    assert file_beside(str(tmp_path), "held_out.json") is None
-    assert file_beside(str(tmp_path), "requests.json") is None
-    assert file_beside("EleutherAI/gpt-j-6b", "text.txt") is None
+    assert file_in_model(str(tmp_path), "text.txt") == file
+    assert file_in_model(str(tmp_path), "held_out.json") is None
+    assert file_in_model(str(tmp_path), "requests.json") is None
+    assert file_in_model("EleutherAI/gpt-j-6b", "text.txt") is None
 
 
 def test_an_embedded_source_is_the_model_s_own_and_a_path_is_a_path(

@@ -153,9 +153,23 @@ def test_a_run_that_is_stopped_says_so(
     assert (status.state, status.reason) == ("failed", "it was stopped")
 
 
-def test_a_run_with_too_few_parties_names_them(world: Path, tmp_path: Path) -> None:
+def test_a_run_with_too_few_parties_names_them(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As its report would, had it one."""
+    monkeypatch.setattr("clients.app.contribute", fail_with(MemoryError()))
     with pytest.raises(RunFailedError):
+        run(world, tmp_path, output={"watch": str(tmp_path / "watch")})
+    status = read_status(tmp_path / "watch" / EVENTS)
+    assert status.state == "failed"
+    assert "party 0: it reported not enough memory" in str(status.reason)
+
+
+def test_a_run_that_a_party_s_input_ends_names_the_party(
+    world: Path, tmp_path: Path
+) -> None:
+    """With the class of what is wrong with it."""
+    with pytest.raises(InputError):
         run(
             world,
             tmp_path,
@@ -164,7 +178,7 @@ def test_a_run_with_too_few_parties_names_them(world: Path, tmp_path: Path) -> N
         )
     status = read_status(tmp_path / "watch" / EVENTS)
     assert status.state == "failed"
-    assert "requests that cannot be used" in str(status.reason)
+    assert "it reported requests that cannot be used" in str(status.reason)
 
 
 def test_each_round_is_once_in_a_run_that_goes_on(
@@ -205,7 +219,7 @@ def test_each_round_is_once_in_a_run_that_goes_on(
     assert status.resumed is not None
 
 
-def test_of_a_run_that_fails_its_whole_rounds_stay(tmp_path: Path) -> None:
+def test_of_a_run_that_fails_its_completed_rounds_stay(tmp_path: Path) -> None:
     """And if there was none, nothing does."""
     stream = watched(tmp_path)
     stream.begin_merge("collabedit", 0)

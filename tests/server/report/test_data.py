@@ -28,7 +28,7 @@ MERGES = {"collabedit": 93.21, "global": 93.18, "ties": 4.0, "simple-average": 0
 
 
 def measured(score: float) -> RoundMetrics:
-    """Make a round's metrics that can be told apart."""
+    """Make a round's metrics that differ by the score."""
     return RoundMetrics(
         score=score,
         rewrite_success=min(score + 1.5, 100),
@@ -129,7 +129,7 @@ def test_the_page_needs_nothing_but_itself() -> None:
 
 
 def test_the_page_can_be_read_aloud() -> None:
-    """Pictures have words, tables name their rows and columns, the language is told."""
+    """Pictures have words, tables name rows and columns, the language is named."""
     page = render_page(make_report(rounds=2))
     assert '<html lang="en">' in page
     assert all('alt="' in tag for tag in re.findall(r"<img[^>]*>", page))
@@ -150,8 +150,10 @@ def test_what_a_party_caused_is_shown_as_text() -> None:
 
 def without_true_targets(rounds: int = 1) -> Report:
     """Make a report of requests as zsRE has them: accuracies, and no success."""
-    told = {"rewrite_token_acc": 91.5, "paraphrase_token_acc": 82.5}
-    metrics = RoundMetrics(groups={**told, "locality_acc": 73.5, "essence_score": 9.5})
+    tokens = {"rewrite_token_acc": 91.5, "paraphrase_token_acc": 82.5}
+    metrics = RoundMetrics(
+        groups={**tokens, "locality_acc": 73.5, "essence_score": 9.5}
+    )
     whole = make_report(rounds)
     runs = tuple(
         run.model_copy(update={"metrics": (metrics,) * rounds}) for run in whole.runs

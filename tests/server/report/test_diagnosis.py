@@ -59,12 +59,12 @@ def test_a_healthy_run_has_no_warning() -> None:
     [
         (
             changed(target_stopped=0.1, target_probability=0.2),
-            ("only 10% of the targets", "p(new) is 0.20", "`editing.v-num-grad-steps`"),
+            ("10% of the targets", "p(new) is 0.20", "`editing.v-num-grad-steps`"),
         ),
         (
             changed(target_stopped=0.1, target_probability=None),
             (
-                "only 10% of the targets reach the stopping loss: raise",
+                "10% of the targets reach the stopping loss: raise",
                 "`editing.v-lr`",
             ),
         ),
@@ -99,6 +99,24 @@ def test_an_update_that_replaces_its_weight_is_named() -> None:
     assert "‖Δ‖/‖W‖ is 321 in " + WEIGHT in warning
     assert "raise the prior weight" in warning
     assert "more text" in warning
+
+
+@pytest.mark.parametrize(
+    ("score", "ratio", "count"),
+    [
+        (100.0, 30.2, 0),  # a good edit of the embedded model
+        (100.0, 321.4, 1),
+        (None, 321.4, 1),
+        (None, 30.2, 0),
+        (0.0, 30.2, 1),
+        (0.0, 0.01, 0),
+    ],
+)
+def test_a_low_score_makes_a_smaller_update_suspect(
+    score: float | None, ratio: float, count: int
+) -> None:
+    """A large update that does no harm is no fault."""
+    assert len(diagnose(run_of(changed(score=score), ratio=ratio))) == count
 
 
 def test_relative_norms_are_those_of_update_and_weight() -> None:

@@ -117,7 +117,7 @@ def test_one_round_looks_the_same_whatever_it_says_of_requests() -> None:
     assert render_page(make_rounds(1)) == render_page(make_report())
 
 
-def test_every_round_stands_beside_what_it_retained() -> None:
+def test_every_round_has_what_it_retained_in_its_row() -> None:
     """Of all earlier rounds; the first has none."""
     first, second, third, *_ = section_of(
         render_markdown(make_rounds(3)), "Round by round"
@@ -167,9 +167,9 @@ def test_what_was_left_out_is_counted(rounds: int) -> None:
 
 
 def test_the_summary_says_what_the_best_merges_retained() -> None:
-    """Merges that retain the same are told together."""
-    told = "still answers 61.0 per cent (collabedit and global) of the requests"
-    assert told in summarise(make_rounds(2))
+    """Merges that retain the same are named together."""
+    sentence = "still answers 61.0 per cent (collabedit and global) of the requests"
+    assert sentence in summarise(make_rounds(2))
     assert "still answers" not in summarise(make_rounds(1))
 
 

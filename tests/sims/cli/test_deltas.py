@@ -1,4 +1,4 @@
-"""The commands that take a delta home, as they are typed."""
+"""The commands that export a delta, as they are typed."""
 
 import json
 from pathlib import Path

@@ -33,6 +33,9 @@ def exit_code(*arguments: str) -> int:
     return code if isinstance(code, int) else 0
 
 
+HEAVY = {"torch", "transformers", "flwr", "ray", "pandas", "matplotlib"}
+"""Libraries that a command must not load before it has read its input."""
+
 JOB = ("--set", "model.path=./lent", "--set", "requests.source=pool.json")
 SMALL = ("--set", "parties.count=2", "--set", "parties.requests-per-round=1")
 
@@ -116,10 +119,11 @@ def test_help_waits_for_no_heavy_library() -> None:
         text=True,
         check=True,
     )
-    heavy = {"torch", "transformers", "flwr", "pandas", "matplotlib"}
-    assert not heavy & set(done.stdout.split())
+    assert not HEAVY & set(done.stdout.split())
 
 
+EMBEDDED = ("--model", "embedded", "--requests", "embedded")
+DELTA = ("--model", "embedded", "--delta", "delta.safetensors")
 BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
 
 
@@ -141,9 +145,26 @@ BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
             "did you mean 'gpt2-xl'?",
         ),
         (["export-model", "."], "never overwritten"),
+        (["run", "--output", "pool.json/x"], "pool.json is a file"),
+        (["run", "--connection", "nowhere"], "no table [superlink.nowhere]"),
+        (["evaluate", *EMBEDDED, "--output", "pool.json/x"], "pool.json is a file"),
+        (["evaluate", *EMBEDDED, "--output", "lent"], "never overwritten"),
+        (["apply", *DELTA, "--output", "pool.json/x"], "pool.json is a file"),
+        (["apply", *DELTA, "--output", "x", "--rank", "3"], "add --as lora"),
+        (["revert", *DELTA, "--output", "lent"], "never overwritten"),
+        (["train-world", "--output", "pool.json/x"], "pool.json is a file"),
+        (["search", "--output", "pool.json/x"], "pool.json is a file"),
+        (["estimate", "--bandwidth", "nan"], "--bandwidth nan: wanted a number"),
+        (["flower"], "wanted a command of `flwr`"),
+        (["flower", "--stop", "run"], "wanted a command of `flwr`"),
         (["run", "--resume", "nowhere"], "no unfinished run lies in"),
         (["run", "--resume", "x", "--set", "run.rounds=2"], "leave the scenario"),
         (["compare", "--schedule", "then"], "'alone', got"),
+        (["compare", "--merges", "ties,tise"], "Unknown merge 'tise'"),
+        (["compare", "--merges", "ties,ties"], "named twice"),
+        (["compare", "--merges", "ties,,global"], "names between the commas"),
+        (["compare", "--merges", "no.where:It"], "Cannot load merge `no.where:It`"),
+        (["compare", "--resume", "x", "--merges", "ties"], "--merges out"),
         (["summarize", "nowhere"], "nowhere"),
         (["study", "forgetting", "--seeds", "0,x"], "wanted whole numbers"),
     ],
@@ -153,9 +174,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
     words: str,
     use_engine: Callable[[Engine], None],
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Before anything is started, and without a traceback."""
     use_engine(never)
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_text('[superlink.local]\naddress = ":local:"\n')
     Path("bad.json").write_text(BAD_REQUESTS)
     assert exit_code(*arguments) == 2
     written = capsys.readouterr()
@@ -163,6 +188,70 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert written.err.count("\n") == 1
     assert words in written.err
     assert "Traceback" not in written.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--set", "run.roundz=3"],
+        ["compare", "--set", "merge.name=tise"],
+        ["compare", "--merges", "tise"],
+        ["run", "none.toml"],
+        ["run", "--output", "sims"],
+        ["deploy-local", "--set", "run.roundz=3"],
+        ["deploy-local", "--output", "sims"],
+    ],
+)
+def test_bad_settings_are_refused_before_heavy_libraries_load(
+    arguments: list[str],
+) -> None:
+    """Torch, transformers and Flower take half a minute on a slow disk."""
+    code = (
+        "import atexit, sys; from sims.cli.main import main\n"
+        "atexit.register(lambda: print(*sys.modules))\n"
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_a_command_prints_a_line_before_heavy_libraries_load(tmp_path: Path) -> None:
+    """Whatever fails later, the user has seen that something goes on."""
+    command = ["run", "--set", "requests.source=none.json", "--output"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sims", *command, str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    first, last = done.stderr.splitlines()
+    assert "Starting: loading torch, transformers and Flower" in first
+    assert last.startswith("Error: ")
+    assert done.returncode == 2
+
+
+def test_a_path_that_nobody_validated_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """A command may meet a path that it cannot read in the middle of its work."""
+    gone = tmp_path / "gone"
+    monkeypatch.setattr("sims.runs.jobs.describe_target_cache", gone.read_text)
+    assert exit_code("cache") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: {gone}: cannot be read or written (No such file")
+    assert error.count("\n") == 1
 
 
 def test_an_unknown_option_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +266,7 @@ def test_what_the_server_refuses_is_bad_input(
     """Though it comes back through Flower, which ends well whatever happens."""
     use_engine(refuse_input)
     assert exit_code("run", *JOB, *SMALL) == 2
-    assert capsys.readouterr().err == "Error: no such file [here]\n"
+    assert capsys.readouterr().err.endswith("parties …\nError: no such file [here]\n")
 
 
 def test_a_failed_run_is_exit_code_1(
@@ -190,7 +279,9 @@ def test_a_failed_run_is_exit_code_1(
 
     use_engine(fail)
     assert exit_code("run", *JOB, *SMALL) == 1
-    assert capsys.readouterr().err == "Error: Ray did not start\n"
+    started, error = capsys.readouterr().err.splitlines()
+    assert "Starting Flower's simulation of 2 parties" in started
+    assert error == "Error: Ray did not start"
 
 
 def test_a_run_without_a_report_is_a_failed_run(

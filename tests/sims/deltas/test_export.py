@@ -1,4 +1,4 @@
-"""A folder that is taken home is the model that was evaluated, and complete."""
+"""An exported folder is the model that was evaluated, and complete."""
 
 import json
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def test_weights_are_those_of_the_lent_model(
 def test_another_precision_is_rounded_once_after_the_sum(
     make_base: MakeBase, tmp_path: Path
 ) -> None:
-    """A run in float32 on a bfloat16 checkpoint goes home in bfloat16."""
+    """A run in float32 on a bfloat16 checkpoint is exported in bfloat16."""
     base = make_base()
     apply_delta(str(base.path), base.delta_path, tmp_path / "out", dtype="bfloat16")
     with applied(base.delta, base.load()) as edited:
@@ -202,7 +202,7 @@ def no_tokenizer(base: Base) -> None:
         (unknown, "`lm.gone.weight`, which this model does not have"),
         (a_norm, "wanted a matrix"),
         (empty, "holds no updates"),
-        (infinite, "or no number"),
+        (infinite, "or not a number"),
         (gone, "no delta file can be read"),
         (no_model, "no causal language model"),
         (no_tokenizer, "tokenizer cannot be loaded"),

@@ -1,4 +1,4 @@
-"""An edit that is taken back leaves the base, or says what it leaves."""
+"""An edit that is reverted leaves the base, or reports what it leaves."""
 
 from pathlib import Path
 
@@ -26,9 +26,9 @@ def test_applied_and_reverted_is_the_base_bit_for_bit(
     apply_delta(str(base.path), base.delta_path, edited, max_shard_size="4KB")
     found = revert_delta(edited, base.delta_path, restored)
     assert found.exact
-    assert "bit for bit" in found.say()
+    assert "bit for bit" in found.describe()
     assert_same_bits(weights(restored), weights(base.path))
-    assert found.say() in (restored / "README.md").read_text()
+    assert found.describe() in (restored / "README.md").read_text()
     assert not (restored / "edit").exists()
 
 
@@ -63,7 +63,7 @@ def test_without_what_was_kept_the_difference_is_told(
     assert not found.exact
     assert found.missed == sum(int((gap != 0).sum()) for gap in gaps) > 0
     assert found.largest_gap == max(float(gap.abs().max()) for gap in gaps)
-    assert f"{found.missed} of the {record.entries}" in found.say()
+    assert f"{found.missed} of the {record.entries}" in found.describe()
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -82,7 +82,7 @@ def test_of_an_unknown_folder_a_bound_is_told_and_kept(
     )
     assert (found.exact, found.missed, found.changed) == (False, None, False)
     assert 0 < gap <= found.largest_gap
-    assert "not known" in found.say()
+    assert "not known" in found.describe()
 
 
 def test_an_unknown_folder_can_still_be_found_to_be_the_base(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_model_changed_since_is_not_given_what_was_kept(tmp_path: Path) -> Non
         path.replace(edited / path.name)
     found = revert_delta(edited, base.delta_path, tmp_path / "restored")
     assert (found.exact, found.missed, found.changed) == (False, None, True)
-    assert "changed after the edit" in found.say()
+    assert "changed after the edit" in found.describe()
     gap = weights(tmp_path / "restored")[name] - weights(base.path)[name]
     assert torch.allclose(gap, torch.ones_like(gap), atol=1e-5)
 

@@ -83,7 +83,7 @@ def test_no_other_name_and_no_other_authority_is_trusted(
 
 
 def test_certificates_hold_for_the_days_asked_for(made: Credentials) -> None:
-    """From a moment ago, for clocks that are behind."""
+    """From a moment ago, for clocks that are slow."""
     for path in (made.authority, made.server_certificate):
         found = certificate(path)
         begun = found.not_valid_before_utc + CLOCK_SKEW

@@ -1,4 +1,4 @@
-"""What the programs of a federation are told; `tests/end_to_end` runs them."""
+"""Commands and files of a federation's programs; `tests/end_to_end` runs them."""
 
 import os
 import stat
@@ -43,12 +43,19 @@ def option(command: list[str], name: str) -> str:
     return command[command.index(name) + 1]
 
 
-def test_a_node_is_told_what_it_was_given_as_flower_reads_it(
-    federation: Federation,
-) -> None:
+def test_a_node_config_arrives_as_flower_reads_it(federation: Federation) -> None:
     """Whatever is in a path."""
-    told = option([*federation.nodes[1].command], "--node-config")
-    assert parse_config_args([told]) == CONFIG
+    config = option([*federation.nodes[1].command], "--node-config")
+    assert parse_config_args([config]).items() >= CONFIG.items()
+
+
+def test_every_node_has_a_name(credentials: Credentials, tmp_path: Path) -> None:
+    """Logs, status and lists show it; a name that was given stays."""
+    nodes: list[dict[str, FlatValue]] = [{"partition-id": 0}, {"name": "Hospital A"}]
+    found = describe(tmp_path, nodes, credentials, {"PATH": os.defpath}).nodes
+    configs = [option([*node.command], "--node-config") for node in found]
+    names = [parse_config_args([config])["name"] for config in configs]
+    assert names == ["party-0", "Hospital A"]
 
 
 def test_all_listen_on_the_loopback_interface_at_ports_of_their_own(

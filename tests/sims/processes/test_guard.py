@@ -1,15 +1,14 @@
-"""Whatever a guarded program started ends with it."""
+"""Whatever a program started ends with it, even if the command is killed."""
 
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
 
 import pytest
 
-from sims.processes.guard import guarded
+from sims.processes.programs import Program
 from tests.processes import is_gone, lives, needs_proc
 from tests.trees import ROOT
 
@@ -42,21 +41,23 @@ while True:
 COMMAND = """
 import os, sys
 from pathlib import Path
-from sims.processes.guard import guarded
+from sims.processes.programs import Program
 
 scratch, program = Path(sys.argv[1]), sys.argv[2]
 command = [sys.executable, "-c", program]
-with guarded(
-    command, scratch, sys.stdout.buffer, environment=os.environ, folder=Path("/")
-):
+log = scratch.with_name("log")
+with Program("it", command, Path("/"), os.environ, log, scratch).running():
     sys.stdin.read()
 """
 
 
-def read_process(output: IO[bytes] | None) -> int:
-    """Read the number that a program prints."""
-    assert output is not None
-    return int(output.readline())
+def read_process(log: Path, seconds: float = 20) -> int:
+    """Read the number that a program prints to its log."""
+    deadline = time.monotonic() + seconds
+    while not (log.is_file() and "\n" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return int(log.read_text().splitlines()[0])
 
 
 @needs_proc
@@ -71,10 +72,9 @@ def test_what_a_command_started_ends_with_it(
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND, str(scratch), program],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as command:
-        started = read_process(command.stdout)
+        started = read_process(tmp_path / "log")
         assert lives(started)
         if killed:
             command.kill()
@@ -94,15 +94,7 @@ def test_a_program_that_ends_ends_its_guard(
     tmp_path: Path, program: str, code: int
 ) -> None:
     """With its own exit code, so that whoever waits for it need not wait longer."""
-    (tmp_path / "scratch").mkdir()
-    with (
-        (tmp_path / "log").open("wb") as log,
-        guarded(
-            [sys.executable, "-c", program],
-            tmp_path / "scratch",
-            log,
-            environment=os.environ,
-            folder=tmp_path,
-        ) as process,
-    ):
-        assert process.wait(20) == code
+    command = [sys.executable, "-c", program]
+    log = tmp_path / "log"
+    with Program("it", command, tmp_path, dict(os.environ), log).running() as running:
+        assert running.guard.wait(20) == code

@@ -75,7 +75,7 @@ def test_a_running_program_is_not_started_twice(program: Program) -> None:
         program.start()
 
 
-def test_what_does_not_come_is_told_with_the_log(program: Program) -> None:
+def test_what_does_not_come_is_named_with_the_log(program: Program) -> None:
     """Whether the program is silent or has ended."""
     program.start()
     child_of(program)

@@ -95,12 +95,12 @@ def test_an_answer_that_is_no_json_is_a_failed_run(
 
 def test_flower_says_of_an_unknown_run_what_is_looked_for() -> None:
     """And of no other error."""
-    told = {
+    found = {
         code: spec.public_message
         for code, spec in API_ERROR_MAP.items()
         if FORGOTTEN in spec.public_message
     }
-    assert list(told) == [ApiErrorCode.RUN_ID_NOT_FOUND]
+    assert list(found) == [ApiErrorCode.RUN_ID_NOT_FOUND]
 
 
 def test_a_program_that_is_not_installed_is_named() -> None:

@@ -109,7 +109,7 @@ def test_each_message_has_a_process_with_the_libraries_and_nothing_of_another(
 def test_a_client_is_asked_of_the_keeper_in_one_line(
     cold: list[ExecutionSpec],
 ) -> None:
-    """With all that Flower's own command would be told."""
+    """With all that Flower's own command would receive."""
     pipe = io.StringIO()
     assert WarmExecutor(pipe).launch(spec()) == LaunchResult.accepted()
     (line,) = pipe.getvalue().splitlines()

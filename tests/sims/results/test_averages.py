@@ -143,7 +143,7 @@ def test_a_score_is_zero_where_a_success_is() -> None:
     assert row.means["score"] == 0
 
 
-def test_editors_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_editors_of_one_name_stay_apart(tmp_path: Path) -> None:
     """By their paths; the others keep their names."""
     old, new, other = Path("old/MEMIT"), Path("new/MEMIT"), Path("new/ROME")
     assert name_groups([old, new, other]) == {

@@ -158,7 +158,7 @@ def changed(likelihood: object) -> dict[str, Any]:
 def test_a_broken_file_is_named_with_its_reason(
     tmp_path: Path, text: str, reason: str
 ) -> None:
-    """And the cases beside it are read."""
+    """And the other cases are read."""
     broken = tmp_path / "case_5.json"
     broken.write_text(text)
     write_ours(tmp_path, [draw_case(4)])

@@ -53,7 +53,7 @@ class Files:
         save_delta(updates, path, {"base": base or self.editable.fingerprint})
         return path
 
-    def judge(
+    def evaluate(
         self, name: str, delta: Path | None = None, measures: Measures | None = None
     ) -> Mapping[str, Any]:
         """Judge, and read what was written."""
@@ -73,16 +73,16 @@ def files(tmp_path: Path) -> Files:
 
 def test_a_delta_of_zeros_changes_nothing(files: Files) -> None:
     """And another one does."""
-    bare = files.judge("bare.json")
-    assert files.judge("zero.json", files.delta(0))["cases"] == bare["cases"]
-    assert files.judge("edit.json", files.delta(1))["cases"] != bare["cases"]
+    bare = files.evaluate("bare.json")
+    assert files.evaluate("zero.json", files.delta(0))["cases"] == bare["cases"]
+    assert files.evaluate("edit.json", files.delta(1))["cases"] != bare["cases"]
 
 
 def test_cases_and_metrics_are_written(
     files: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Under MEMIT's names, and shown under names in full."""
-    written = files.judge("a.json")
+    written = files.evaluate("a.json")
     metrics, cases = written["metrics"], written["cases"]
     assert isinstance(metrics, dict)
     assert isinstance(cases, list)
@@ -103,25 +103,25 @@ def test_a_delta_of_another_model_is_refused(
 ) -> None:
     """By its weights' digest, and by its widths."""
     with pytest.raises(InputError, match=complaint):
-        files.judge("a.json", files.delta(1, **options))
+        files.evaluate("a.json", files.delta(1, **options))
 
 
 def test_what_is_no_delta_is_refused(files: Files) -> None:
     """By name."""
     with pytest.raises(InputError, match=r"requests\.json: no delta file"):
-        files.judge("a.json", files.requests)
+        files.evaluate("a.json", files.requests)
 
 
-def test_earlier_judgements_are_never_overwritten(files: Files) -> None:
-    """Say what to do instead."""
-    files.judge("a.json")
+def test_earlier_results_are_never_overwritten(files: Files) -> None:
+    """State what to do instead."""
+    files.evaluate("a.json")
     with pytest.raises(InputError, match=r"a\.json exists .*name another"):
-        files.judge("a.json")
+        files.evaluate("a.json")
 
 
 def test_requests_of_the_hub_and_of_saved_folders_are_evaluated(files: Files) -> None:
     """As those of a file are, and by what was edited in of zsRE."""
-    bare = files.judge("bare.json")
+    bare = files.evaluate("bare.json")
     saved = files.folder / "saved"
     datasets.Dataset.from_list([to_counterfact(REQUEST)]).save_to_disk(saved)
     hub = files.folder / "owner" / "name"
@@ -152,7 +152,7 @@ def test_texts_are_written_and_their_measures_shown(
     request = REQUEST.model_copy(update={"generation_prompts": ("Ada Lovelace", "the")})
     files.requests.write_text(json.dumps([to_counterfact(request)]))
     measures = Measures(generation=True, max_tokens=12)
-    written = files.judge("a.json", measures=measures)
+    written = files.evaluate("a.json", measures=measures)
     (case,) = written["cases"]
     assert len(case["post"]["text"]) == 2
     entropy = 100 * case["post"]["ngram_entropy"]
@@ -164,11 +164,11 @@ def test_texts_are_written_and_their_measures_shown(
     shown = capsys.readouterr().out
     assert "N-gram entropy" in shown
     assert second in shown
-    again = files.judge("b.json", measures=measures)
+    again = files.evaluate("b.json", measures=measures)
     assert again["cases"] == written["cases"]
     for name, value in {"seed": 1, "greedy": True}.items():
         changed = measures.model_copy(update={name: value})
-        other = files.judge(f"{name}.json", measures=changed)
+        other = files.evaluate(f"{name}.json", measures=changed)
         assert other["cases"] != written["cases"]
 
 
@@ -186,7 +186,7 @@ def test_snippets_bring_the_reference_score_and_the_essence(files: Files) -> Non
     snippets = files.folder / "attribute_snippets.json"
     snippets.write_text(json.dumps([entry]))
     measures = Measures(snippets=snippets, max_tokens=16)
-    written = files.judge("a.json", measures=measures)
+    written = files.evaluate("a.json", measures=measures)
     post = written["cases"][0]["post"]
     assert post["essence_text"] == [text]
     assert written["metrics"]["essence_score"] == post["essence_score"]
@@ -207,8 +207,8 @@ def test_a_text_is_read_before_and_after(
     text = files.folder / "text.txt"
     text.write_text("the employer of Ada is Acme Works , said Ben . " * 9)
     measures = Measures(text=text)
-    bare = files.judge("bare.json", measures=measures)
-    edit = files.judge("edit.json", files.delta(1), measures)
+    bare = files.evaluate("bare.json", measures=measures)
+    edit = files.evaluate("edit.json", files.delta(1), measures)
     expected = read_surprise(files.editable, text.read_text()).perplexity
     assert bare["perplexity"]["after"] == pytest.approx(expected, rel=1e-5)
     assert edit["perplexity"]["before"] == bare["perplexity"]["after"]
@@ -221,7 +221,7 @@ def test_questions_are_compared_with_the_unedited_model(files: Files) -> None:
     asked = (Question(prompt="Hal lives in", answers=("Acme Works",)),)
     request = REQUEST.model_copy(update={"locality": asked})
     files.requests.write_text(json.dumps([to_counterfact(request)]))
-    zero = files.judge("zero.json", files.delta(0))["metrics"]
+    zero = files.evaluate("zero.json", files.delta(0))["metrics"]
     assert zero["locality_unchanged"] == 100
-    large = files.judge("large.json", files.delta(9))["metrics"]
+    large = files.evaluate("large.json", files.delta(9))["metrics"]
     assert large["locality_unchanged"] < 100

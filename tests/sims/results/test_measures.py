@@ -1,4 +1,4 @@
-"""What is asked for beside the prompts of requests, and what is refused."""
+"""What is requested besides the prompts of requests, and what is refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Runs on a SuperLink of the user's own, told by what `flwr` answers."""
+"""Runs on a SuperLink of the user's own, known by what `flwr` answers."""
 
 import json
 import os
@@ -41,7 +41,7 @@ elif sys.argv[1] == "list":
     if error := errors.get(answers[0]):
         print(json.dumps({{"success": False, "error-message": error}}))
         sys.exit(0)
-    runs = [{{"status": answers[0], "status-details": "as told"}}]
+    runs = [{{"status": answers[0], "status-details": "as given"}}]
     print(json.dumps({{"success": True, "runs": runs}}))
 else:
     print("{{}}")
@@ -129,7 +129,7 @@ def test_a_superlink_that_stays_away_leaves_it_open_what_became_of_the_run(
 def test_a_failed_run_says_why_and_where_its_log_is(flwr: Path, tmp_path: Path) -> None:
     """By Flower's number of it."""
     (flwr / "answers").write_text("finished:failed")
-    with pytest.raises(RunFailedError, match=r"as told.*`flwr log 77 hospital`"):
+    with pytest.raises(RunFailedError, match=r"as given.*`flwr log 77 hospital`"):
         run_on_connection(flat_of(tmp_path), "hospital", tmp_path, verbose=False)
 
 

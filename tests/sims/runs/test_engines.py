@@ -1,5 +1,7 @@
 """What carries a run, and what it cannot carry."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from sims.runs.engines import (
     choose_engine,
     has_own_nodes,
     name_run,
+    search_path_of,
 )
 from sims.runs.in_process import run_in_process
 
@@ -57,34 +60,53 @@ def test_parties_of_our_own_share_one_folder_of_the_run(engine: str) -> None:
     assert not has_own_nodes(engine)
 
 
-def test_a_run_that_failed_after_a_round_says_how_to_go_on(tmp_path: Path) -> None:
-    """With the connection, if it had one; before a whole round there is nothing."""
+def test_a_run_that_failed_after_a_round_says_how_to_resume_it(
+    tmp_path: Path,
+) -> None:
+    """With the connection, if it had one; before a completed round there is nothing."""
     with pytest.raises(RunFailedError) as plain, advising(tmp_path, OWN):
         raise RunFailedError("lost")
     assert str(plain.value) == "lost"
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "ties.safetensors").touch()
-    advice = "Go on from its last whole round with:"
+    advice = "Resume it after its last completed round with:"
     for engine, words in ((OWN, " --connection hospital"), ("flower", "")):
-        with pytest.raises(RunFailedError) as told, advising(tmp_path, engine):
+        with pytest.raises(RunFailedError) as failed, advising(tmp_path, engine):
             raise RunFailedError("lost")
         command = f"python -m sims run --resume {tmp_path}{words}"
-        assert str(told.value) == f"lost. {advice} {command}"
+        assert str(failed.value) == f"lost. {advice} {command}"
 
 
-def test_who_interrupts_a_run_is_told_how_to_go_on(
+def test_a_server_elsewhere_finds_the_merges_from_outside_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules and packages, wherever they were imported from; known ones need none."""
+    assert search_path_of(RunConfig()) == os.environ.get("PYTHONPATH", "")
+    (tmp_path / "alone.py").write_text("")
+    (tmp_path / "deep" / "package").mkdir(parents=True)
+    (tmp_path / "deep" / "package" / "__init__.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", "/first")
+    monkeypatch.setattr("sys.path", [str(tmp_path), str(tmp_path / "deep"), *sys.path])
+    merges = ("ties", "alone:Merge", "package.inner:Merge", "package.other:Merge")
+    config = RunConfig(run=ScheduleConfig(compare=True, merges=merges))
+    found = search_path_of(config).split(os.pathsep)
+    assert found == ["/first", str(tmp_path), str(tmp_path / "deep")]
+
+
+def test_an_interrupted_run_says_what_is_kept_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Once there is a whole round, by the command that began it."""
+    """Nothing, or what the command that began it can resume."""
     with pytest.raises(KeyboardInterrupt), advising(tmp_path, "flower", "compare"):
         raise KeyboardInterrupt
-    assert capsys.readouterr().err == ""
+    kept = capsys.readouterr().err
+    assert kept == "Stopped. No round was completed, so nothing is kept.\n"
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "ties.safetensors").touch()
     with pytest.raises(KeyboardInterrupt), advising(tmp_path, "flower", "compare"):
         raise KeyboardInterrupt
-    told = capsys.readouterr().err
-    assert f"python -m sims compare --resume {tmp_path}\n" in told
+    kept = capsys.readouterr().err
+    assert f"python -m sims compare --resume {tmp_path}\n" in kept
 
 
 def test_the_engine_in_this_process_is_chosen_by_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a simulation is told of this machine."""
+"""What a simulation uses of this machine."""
 
 import os
 

@@ -140,9 +140,9 @@ def test_names_of_a_foreign_file_make_a_family_editable_for_all(
     assert set(delta) == {f"transformer.h.{layer}.ffn.2.weight" for layer in (1, 2)}
     assert all(update.norm() > 0 for update in delta.values())
     params = json.loads((results / "params.json").read_text())
-    told = params["hyperparameters_from"]
-    assert told["origin"] == str(folder / "mine.yaml")
-    assert told["bookkeeping"] == {"alg_name": "MEMIT", "device": 0, "fp16": True}
+    recorded = params["hyperparameters_from"]
+    assert recorded["origin"] == str(folder / "mine.yaml")
+    assert recorded["bookkeeping"] == {"alg_name": "MEMIT", "device": 0, "fp16": True}
     assert {k: params["hyperparameters"][k] for k in METHOD} == METHOD
 
     other = tmp_path / "json"
@@ -194,11 +194,11 @@ def test_a_preset_runs_on_a_model_of_its_depth(
     }
     params = json.loads((results / "params.json").read_text())
     why = ", taken for the model's name" if by_name else ""
-    told = params["hyperparameters_from"]
-    assert told["origin"] == f"preset gpt2-xl{why}"
-    assert told["bookkeeping"]["source"].startswith("https://github.com/zjunlp/")
+    recorded = params["hyperparameters_from"]
+    assert recorded["origin"] == f"preset gpt2-xl{why}"
+    assert recorded["bookkeeping"]["source"].startswith("https://github.com/zjunlp/")
     assert params["hyperparameters"]["mom2_update_weight"] == 20000
     assert params["hyperparameters"]["v_num_grad_steps"] == 2
     report = json.loads((results / "report.json").read_text())
     (only,) = report["runs"]
-    assert only["settings"]["hyperparameters_from"] == told
+    assert only["settings"]["hyperparameters_from"] == recorded

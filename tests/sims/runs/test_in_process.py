@@ -40,7 +40,7 @@ def ask(node: int) -> Message:
     )
 
 
-def test_nodes_are_told_their_place_and_their_own_settings() -> None:
+def test_nodes_receive_their_place_and_their_own_settings() -> None:
     """As Flower's simulation tells them."""
     contexts = make_contexts(FLAT, 2, [{"mine": "a"}, {"mine": "b"}])
     assert list(contexts) == [FIRST_NODE, FIRST_NODE + 1]

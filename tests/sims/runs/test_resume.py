@@ -18,7 +18,7 @@ KILLED_MIDWAY = """
 import importlib, os, signal, sys
 from sims.cli.main import main
 
-# A process that was started in the background may have been told to ignore interrupts.
+# A process that was started in the background may have been set to ignore interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 module, name = sys.argv[1].rsplit(".", 1)
 module = importlib.import_module(module)
@@ -100,7 +100,7 @@ def files_of(folder: Path) -> set[str]:
     ],
     ids=["killed", "interrupted", "comparison", "aggregation"],
 )
-def test_a_stopped_run_goes_on_from_its_last_whole_round_bit_for_bit(
+def test_a_stopped_run_resumes_after_its_last_completed_round_bit_for_bit(
     world: Path, tmp_path: Path, verb: str, killed: Kill
 ) -> None:
     """By updates, metrics, cases and the files that are there."""

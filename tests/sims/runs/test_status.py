@@ -88,10 +88,10 @@ def test_a_run_is_found_by_its_name_under_way_and_done(tmp_path: Path) -> None:
         find_events(tmp_path / "three")
 
 
-def test_all_that_an_operator_asks_is_told() -> None:
+def test_the_status_answers_an_operators_questions() -> None:
     """Round of rounds, exchange, replies, parties, last errors."""
     text = printed(status_of())
-    for told in (
+    for expected in (
         "state running",
         "merge collabedit",
         "round 2 of 3",
@@ -101,12 +101,12 @@ def test_all_that_an_operator_asks_is_told() -> None:
         "party 1 –",
         "it did not reply within 5 s",
     ):
-        assert told in text
+        assert expected in text
     assert "1000" not in text  # Flower's number of a node
     assert advise(status_of(), Path("one"), now_utc()) == []
 
 
-def test_what_seems_dead_is_told_with_the_command_to_go_on(tmp_path: Path) -> None:
+def test_a_silent_run_is_shown_with_the_command_to_resume(tmp_path: Path) -> None:
     """Of `run` or `compare`, as it was begun; without its settings, by hand."""
     silent = status_of(updated=now_utc() - SILENCE)
     place = tmp_path / "one.unfinished"
@@ -122,7 +122,7 @@ def test_what_seems_dead_is_told_with_the_command_to_go_on(tmp_path: Path) -> No
     assert printed(silent, place).endswith(f"--resume {place} --connection hospital")
 
 
-def test_what_failed_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_a_failed_run_is_shown_with_the_reason(tmp_path: Path) -> None:
     """A text in it that looks like markup is shown as it is."""
     text = printed(status_of(FAILED), tmp_path)
     assert "The run failed: Round 2 has 1 parties [left]" in text
@@ -144,12 +144,12 @@ def test_the_exit_code_is_for_alarms(
     assert exit_code("status", str(tmp_path / "one")) == code
     capsys.readouterr()
     assert exit_code("status", str(place), "--json") == code
-    told = json.loads(capsys.readouterr().out)
+    shown = json.loads(capsys.readouterr().out)
     read = RunStatus.model_validate(
-        {name: value for name, value in told.items() if name != "silent"}
+        {name: value for name, value in shown.items() if name != "silent"}
     )
     assert read == status_of(*more, updated=read.updated)
-    assert told["silent"] == (not more and updated is not None)
+    assert shown["silent"] == (not more and updated is not None)
 
 
 def test_a_folder_without_a_run_is_bad_input(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def go_on(folder: Path, then: Callable[[], None]) -> None:
         then()
 
 
-def test_leftovers_are_removed_and_what_a_run_goes_on_from_stays(draft: Path) -> None:
+def test_leftovers_are_removed_and_what_a_run_resumes_from_stays(draft: Path) -> None:
     """A run that goes on finds no folder where it puts its own."""
     clear_drafts(draft)
     assert names_in(draft) == RESUMABLE
@@ -114,7 +114,7 @@ def test_a_run_that_nobody_can_tell_of_keeps_its_folder(draft: Path) -> None:
 
 
 def test_two_processes_never_work_in_one_folder(draft: Path) -> None:
-    """The second is told where the first is, and touches nothing of it."""
+    """The second receives the place of the first, and touches nothing of it."""
     before = names_in(draft) - {LOCK}
     with (
         locked(draft / LOCK),
@@ -151,7 +151,9 @@ def test_a_stopped_run_is_found_by_either_name_with_its_settings(draft: Path) ->
         find_unfinished(draft)
 
 
-def test_a_finished_run_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
+def test_a_finished_run_is_no_missing_run(
+    tmp_path: Path,
+) -> None:
     """There is nothing left to go on with, which is no mistake of the name."""
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(InputError, match="is finished"):

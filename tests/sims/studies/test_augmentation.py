@@ -133,19 +133,21 @@ def test_the_model_before_stands_beside_each_number_of_phrasings() -> None:
 
 def test_the_finding_states_the_numbers_of_the_run() -> None:
     """What was there before, what the round alone did, and what phrasings added."""
-    told = STUDY.state(make_frame(gain=5))
-    assert "6 facts are contested, and each of 3 parties makes" in told
-    assert "is -90.0 (5.0) on the edited prompt and +90.0 (95.0) on the" in told
-    assert "brings it to +10.0 (55.0) on the edited prompt" in told
+    stated = STUDY.state(make_frame(gain=5))
+    assert "6 facts are contested, and each of 3 parties makes" in stated
+    assert "is -90.0 (5.0) on the edited prompt and +90.0 (95.0) on the" in stated
+    assert "brings it to +10.0 (55.0) on the edited prompt" in stated
     assert (
         "γ = 1, phrasing further, 4 times against none, changes the edited prompt"
-        in told
+        in stated
     )
     assert (
-        "prompt by +20.0 (+20.0, +20.0 for seeds 0, 1) in the score and +10.0" in told
+        "prompt by +20.0 (+20.0, +20.0 for seeds 0, 1) in the score and +10.0" in stated
     )
-    assert "the neighbourhood's success by -4.0 (-4.0, -4.0 for seeds 0, 1)" in told
-    assert "were left out" not in told
+    assert (
+        "the neighbourhood's success (NS) by -4.0 (-4.0, -4.0 for seeds 0, 1)" in stated
+    )
+    assert "were left out" not in stated
 
 
 def test_an_expected_gain_is_stated_where_it_is_and_where_it_is_not() -> None:
@@ -163,22 +165,22 @@ def test_an_expected_gain_is_stated_where_it_is_and_where_it_is_not() -> None:
     assert STUDY.state(frame).endswith("every time already on the edited prompt.")
 
 
-def test_pairs_that_agree_are_told_of() -> None:
+def test_pairs_that_agree_are_stated() -> None:
     """With the number of all pairs."""
-    told = STUDY.state(make_frame().assign(agreeing=7, pairs=100))
-    assert "; 7 of the pool's 100 pairs ask for one and the same object" in told
+    stated = STUDY.state(make_frame().assign(agreeing=7, pairs=100))
+    assert "; 7 of the pool's 100 pairs ask for one and the same object" in stated
 
 
-def test_a_pool_without_neighbourhood_or_held_out_wording_is_told_and_drawn() -> None:
+def test_a_pool_without_neighbourhood_or_held_out_wording_is_stated_and_drawn() -> None:
     """By what there is."""
     frame = make_frame()
     names = map(str, frame)
     absent = [name for name in names if name.startswith(("neigh", "held"))]
     frame[absent] = None
-    told = STUDY.state(frame)
-    assert "the pool has no neighbourhood prompts to tell the price by" in told
-    assert "held-out" not in told
-    assert "nan" not in told
+    stated = STUDY.state(frame)
+    assert "the pool has no neighbourhood prompts to tell the price by" in stated
+    assert "held-out" not in stated
+    assert "nan" not in stated
     first, second = STUDY.draw(frame)
     assert list(first.numbers) == [
         "seed",
@@ -245,7 +247,7 @@ def make_source(folder: Path) -> Path:
 def test_trials_share_their_first_round_and_phrasings_change_the_second(
     world: Path, tmp_path: Path
 ) -> None:
-    """So that before and after are told of one model."""
+    """So that before and after describe one model."""
     settings = (
         f"model.path={world}",
         "model.dtype=float64",

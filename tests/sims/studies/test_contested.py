@@ -1,4 +1,4 @@
-"""Contested facts: pairs of requests, and wordings that edit or judge them."""
+"""Contested facts: pairs of requests, and wordings that edit or evaluate them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from editing.requests.edit_request import EditRequest
 from editing.requests.paraphrases import phrase
 from server.config import RunConfig
 from sims.studies.contested import (
-    MOST,
+    MOST_PHRASINGS,
     ContestedFact,
     draw_contests,
     opposed,
@@ -78,12 +78,14 @@ def test_a_file_of_conflicts_is_a_pool_of_pairs_and_agreeing_ones_are_not_drawn(
 ) -> None:
     """They are counted among the pairs, though written a little differently."""
     source = tmp_path / "pairs.json"
-    rivals = ["Lima", "acme ", "North", "Lima"]
-    records = [make_record(number, rival) for number, rival in enumerate(rivals)]
+    opposites = ["Lima", "acme ", "North", "Lima"]
+    records = [
+        make_record(number, opposite) for number, opposite in enumerate(opposites)
+    ]
     source.write_text(json.dumps(records))
     pool = read_source(source, world)
     pairs = pair_up(pool, 0)
-    assert [pair.conflicting.target_new for pair in pairs] == rivals
+    assert [pair.conflicting.target_new for pair in pairs] == opposites
     assert {pair.right.target_new for pair in pairs} == {"Acme"}
     assert [pair.contradicts for pair in pairs] == [True, False, True, True]
     drawn = draw(pool, 3)
@@ -123,9 +125,9 @@ def test_a_planted_object_is_known_for_the_relation_and_neither_asked_nor_true()
     pairs = pair_up(pool, 0)
     assert [pair.right for pair in pairs] == pool
     for pair in pairs:
-        rival = pair.conflicting.target_new
-        assert rival in known[fact_of(pair.right).relation]
-        assert rival not in {pair.right.target_new, pair.right.target_true}
+        opposite = pair.conflicting.target_new
+        assert opposite in known[fact_of(pair.right).relation]
+        assert opposite not in {pair.right.target_new, pair.right.target_true}
         assert pair.conflicting.rewrite_prompt == pair.right.rewrite_prompt
     assert pair_up(pool, 0) == pairs
     assert pair_up(pool, 1) != pairs
@@ -169,7 +171,7 @@ def test_subjects_are_contested_once_and_those_with_most_phrasings_first() -> No
     assert len(everybody) == 40
 
 
-def test_a_wording_that_judges_is_never_edited() -> None:
+def test_a_wording_for_evaluation_is_never_edited() -> None:
     """Wordings are a fact's paraphrases, then the pool's prompts for its relation."""
     pool = [make_request(number, number % 6, [3, 1]) for number in range(12)]
     for fact in word_contests(pair_up(pool, 0), pool, None):
@@ -194,7 +196,7 @@ def test_a_single_wording_is_edited_and_none_is_held_out() -> None:
         assert fact.evaluated.paraphrase_prompts == ()
 
 
-def test_with_templates_all_paraphrases_judge_that_are_no_templates() -> None:
+def test_with_templates_paraphrases_that_are_no_templates_evaluate() -> None:
     """Whatever other prompts the pool knows."""
     pool = [make_request(number, number % 2, [2, 3]) for number in range(6)]
     templates = {"relation": (PROMPTS[3], PROMPTS[4]), "*": (PROMPTS[5],)}
@@ -215,10 +217,10 @@ def test_only_the_winner_is_phrased_further() -> None:
     """By exactly the phrasings of its fact, however many are wanted."""
     pool = [make_request(number, 0, range(1, 6)) for number in range(6)]
     for fact in draw(pool, 6):
-        assert len(fact.phrasings) == MOST
-        assert phrase(fact.loser, MOST) == [fact.loser]
+        assert len(fact.phrasings) == MOST_PHRASINGS
+        assert phrase(fact.loser, MOST_PHRASINGS) == [fact.loser]
         assert fact.loser.target_new == fact.pair.conflicting.target_new
-        for count in range(MOST + 1):
+        for count in range(MOST_PHRASINGS + 1):
             phrased = phrase(fact.winner, count)
             prompts = [each.prompt for each in phrased]
             assert prompts == [fact.pair.right.prompt, *fact.phrasings[:count]]

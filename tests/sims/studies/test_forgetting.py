@@ -92,7 +92,9 @@ def test_the_main_noise_has_all_weights_and_the_contrast_two() -> None:
     assert {t.labels["noise"] for t in make_trials(relations=1)} == {OTHER}
 
 
-def test_targets_keep_the_prompts_that_judge_them_and_later_requests_do_not() -> None:
+def test_targets_keep_the_prompts_that_evaluate_them_and_later_requests_do_not() -> (
+    None
+):
     """Unless paraphrases are edited as well."""
     first, *later = make_trials()[0].rounds
     assert all(request.neighborhood_prompts for own in first for request in own)
@@ -154,7 +156,7 @@ def test_figures_show_the_last_round_of_each_line(tmp_path: Path) -> None:
     """A figure for each kind of noise, and one for the price."""
     figures = STUDY.draw(STUDY.tabulate(make_results(tmp_path)))
     same, other, price = figures
-    success = same.table["Rewrite success of the first round"].to_dict()
+    success = same.table["Rewrite success (ES) of the first round"].to_dict()
     assert success == {ZERO: 40, ONE: 90, LAMBDA: 100, UNEDITED: 3}
     assert list(other.table.index) == [ZERO, ONE, UNEDITED]
     assert list(price.table.index) == [ZERO, ONE, LAMBDA]

@@ -77,6 +77,6 @@ def test_a_pool_without_further_subjects_has_the_same_ones_alone() -> None:
 
 @pytest.mark.parametrize("sizes", [[13, 1], [10, 500]])
 def test_a_pool_too_small_is_refused(sizes: list[int]) -> None:
-    """Say what it has, and what to lower."""
+    """State what it has, and what to lower."""
     with pytest.raises(InputError, match=r"72 about 12 subjects.*`run\.rounds`"):
         draw_rounds(POOL, sizes, 0)

@@ -125,7 +125,7 @@ def test_a_scenario_that_guards_all_trials_is_refused(setting: str) -> None:
 
 
 def test_a_pool_too_small_is_refused() -> None:
-    """Say what it has."""
+    """State what it has."""
     with pytest.raises(InputError, match=r"wants 31 requests .* has 30 subjects"):
         STUDY.trials(make_pool(30), configure(STUDY, *SMALL), 0)
 
@@ -181,7 +181,7 @@ def test_the_finding_takes_its_numbers_from_the_run(tmp_path: Path) -> None:
     assert "have 1.00, 1.00 and 1.00" in said
     assert "`skip-known = 0.25` left out 6 requests" in said
     assert "repeated 2 times" in said
-    assert "rewrite success of all others is 0.0" in said
+    assert "rewrite success (ES) of all others is 0.0" in said
 
 
 def test_figures_show_both_ways_to_repeat(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from editing.requests.edit_request import EditRequest
 from server.config import read_scenario
 from server.report.data import RoundMetrics
 from sims.studies.forgetting import Forgetting
-from sims.studies.study import Trial, deal
+from sims.studies.study import Trial, partition
 from strategies.partitioning.partitions import share_requests
 from tests.sims.studies.made_up import make_pool, result_of, write_cases
 
@@ -68,10 +68,10 @@ def test_a_trial_is_one_run_though_its_scenario_compares_merges() -> None:
 
 
 @given(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=5))
-def test_dealing_leaves_nothing_and_gives_nothing_twice(sizes: list[int]) -> None:
+def test_partitioning_leaves_nothing_and_gives_nothing_twice(sizes: list[int]) -> None:
     """In the order there was."""
     requests = POOL[: sum(sizes)]
-    hands = deal(requests, sizes)
+    hands = partition(requests, sizes)
     assert list(map(len, hands)) == sizes
     assert [request for hand in hands for request in hand] == requests
 

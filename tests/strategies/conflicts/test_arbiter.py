@@ -29,7 +29,7 @@ def arbiter(**settings: object) -> Arbiter:
     return Arbiter(rules)
 
 
-def told(
+def shorten(
     resolutions: Mapping[int, Sequence[Resolution]],
 ) -> dict[int, list[tuple[object, ...]]]:
     """Shorten resolutions to place, reason and whether the request is edited."""
@@ -47,13 +47,13 @@ MEETING = {
 PLACES = {70: 0, 50: 1, 60: 2}
 
 
-def test_a_conflict_is_told_to_all_whose_requests_are_in_it_and_to_nobody_else() -> (
+def test_a_conflict_is_resolved_for_all_whose_requests_are_in_it_and_nobody_else() -> (
     None
 ):
     """Winners too; the request on another fact is not mentioned."""
     resolver = arbiter(conflicts="first")
     assert resolver.resolve_round(1, MEETING, PLACES) == (1, 1)
-    assert told(resolver.resolutions) == {
+    assert shorten(resolver.resolutions) == {
         70: [(0, "conflict", True)],
         50: [(0, "conflict", False)],
         60: [(0, "conflict", True)],
@@ -64,7 +64,7 @@ def test_a_duplicate_counts_once_and_conflicts_are_not_looked_for() -> None:
     """With `deduplicate` alone."""
     resolver = arbiter(deduplicate=True)
     assert resolver.resolve_round(1, MEETING, PLACES) == (1, 0)
-    assert told(resolver.resolutions) == {
+    assert shorten(resolver.resolutions) == {
         70: [(0, "duplicate", True)],
         60: [(0, "duplicate", False)],
     }
@@ -84,8 +84,8 @@ def test_a_request_meets_those_that_earlier_rounds_edited() -> None:
     resolver.settle(MEETING)
     assert len(resolver.history) == 3
     assert resolver.resolve_round(2, {50: [entry(1, 0, "f", "b")]}, PLACES) == (0, 1)
-    assert told(resolver.resolutions) == {50: [(0, "conflict", False)]}
-    # Those whose earlier requests are contradicted are told if they are there.
+    assert shorten(resolver.resolutions) == {50: [(0, "conflict", False)]}
+    # Those whose earlier requests are contradicted get it if they are there.
     both = {70: [], 50: [entry(1, 0, "f", "b")]}
     resolver.resolve_round(2, both, PLACES)
     (earlier,) = resolver.resolutions[70]
@@ -112,7 +112,7 @@ def test_a_node_cannot_claim_to_be_another_party() -> None:
     liar = {50: [entry(0, 0, "f", "b")], 70: [entry(0, 0, "f", "a")]}
     resolver.resolve_round(1, liar, PLACES)
     resolver.settle(liar)
-    assert told(resolver.resolutions) == {
+    assert shorten(resolver.resolutions) == {
         50: [(0, "conflict", False)],
         70: [(0, "conflict", True)],
     }
@@ -141,7 +141,7 @@ def test_one_machine_and_many_come_to_the_same_resolutions(conflicts: str) -> No
     assert apart.history == pooled.history
 
 
-def test_nodes_without_a_number_come_last_in_the_order_of_the_roster() -> None:
+def test_nodes_without_a_number_come_last_in_the_order_of_the_registry() -> None:
     """In deployment a node may have none."""
     resolver = arbiter(conflicts="first")
     unplaced = {50: [entry(-1, 0, "f", "b")], 60: [entry(-1, 0, "f", "a")]}
@@ -149,7 +149,7 @@ def test_nodes_without_a_number_come_last_in_the_order_of_the_roster() -> None:
         1, unplaced, {50: FIRST_UNNUMBERED_ID, 60: FIRST_UNNUMBERED_ID + 1}
     )
     resolver.settle(unplaced)
-    assert told(resolver.resolutions)[50] == [(0, "conflict", True)]
+    assert shorten(resolver.resolutions)[50] == [(0, "conflict", True)]
     assert resolver.history[0].party == FIRST_UNNUMBERED_ID
     resolver.resolve_round(
         2, {50: [], 60: [entry(-1, 0, "f", "a")]}, {50: FIRST_UNNUMBERED_ID, 60: 9}

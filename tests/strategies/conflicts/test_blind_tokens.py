@@ -32,7 +32,7 @@ def ask(
     subject: str = "Tilda Varnmoor",
     prompt: str = "The mother tongue of {} is",
 ) -> EditRequest:
-    """Make a request; unless told otherwise, always the same."""
+    """Make a request; unless changed, always the same."""
     return EditRequest(case_id=0, prompt=prompt, subject=subject, target_new=target)
 
 
@@ -124,7 +124,7 @@ def test_keys_are_long_enough_and_never_the_same() -> None:
 
 
 def test_a_key_is_made_once_and_read_after_that(tmp_path: Path) -> None:
-    """One line of text that its owner alone may read, and nothing left beside it."""
+    """One line of text that its owner alone may read, and nothing left next to it."""
     path = tmp_path / "shared" / "key"
     key = keep_key(path)
     assert path.read_text(encoding="ascii") == key.hex() + "\n"
@@ -164,7 +164,7 @@ def test_who_comes_second_leaves_the_first_key_alone(
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("", "one line of 64 or more hexadecimal digits"),
         ("a secret\n", "one line of 64 or more hexadecimal digits"),
@@ -175,13 +175,13 @@ def test_who_comes_second_leaves_the_first_key_alone(
     ],
 )
 def test_a_file_that_holds_no_key_is_named_and_not_shown(
-    tmp_path: Path, text: str, complaint: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     """And not written over either."""
     path = tmp_path / "key"
     path.write_text(text, encoding="utf-8")
     for read in (read_key, keep_key):
-        with pytest.raises(InputError, match=complaint) as caught:
+        with pytest.raises(InputError, match=message) as caught:
             read(path)
         assert str(path) in str(caught.value)
         assert text == "" or text.strip() not in str(caught.value)

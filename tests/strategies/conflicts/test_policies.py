@@ -58,7 +58,7 @@ def winners(verdict: RoundVerdict) -> list[tuple[int, str]]:
     return [(entry.party, entry.target) for entry in verdict.kept]
 
 
-def judge(
+def decide(
     policy: str,
     new: list[Entry],
     earlier: Sequence[Entry] = (),
@@ -72,63 +72,63 @@ def judge(
 def test_none_lets_every_request_stay() -> None:
     """However they contradict."""
     new = said((0, "a"), (1, "b"), (1, "a"))
-    assert judge("none", new, said((2, "c"), at=0)) == [(0, "a"), (1, "b"), (1, "a")]
+    assert decide("none", new, said((2, "c"), at=0)) == [(0, "a"), (1, "b"), (1, "a")]
 
 
 def test_first_is_first_come_first_served() -> None:
     """By party and place in one round; an earlier round was before them all."""
     new = said((1, "b"), (0, "a"), (2, "a"), (0, "c"))
-    assert judge("first", new) == [(0, "a"), (2, "a")]
+    assert decide("first", new) == [(0, "a"), (2, "a")]
     old = said((3, "c"), at=1) + said((0, "b"), at=2)
-    assert judge("first", new, old) == [(0, "c")]
-    assert judge("first", said((0, "a")), said((3, "c"), at=1)) == []
+    assert decide("first", new, old) == [(0, "c")]
+    assert decide("first", said((0, "a")), said((3, "c"), at=1)) == []
 
 
 def test_last_lets_later_words_override_earlier_ones() -> None:
     """The last in order of a round, and any later round."""
     new = said((1, "b"), (0, "b"), (1, "a"), (0, "a"), (2, "a"))
-    assert judge("last", new) == [(0, "a"), (1, "a"), (2, "a")]
-    assert judge("last", said((0, "b")), said((3, "a"), at=2)) == [(0, "b")]
+    assert decide("last", new) == [(0, "a"), (1, "a"), (2, "a")]
+    assert decide("last", said((0, "b")), said((3, "a"), at=2)) == [(0, "b")]
 
 
 def test_priority_follows_the_ranking() -> None:
     """The best party's last word; unlisted parties come after, in order of number."""
     new = said((0, "a"), (1, "b"), (2, "a"), (2, "c"), (3, "c"))
-    assert judge("priority", new, ranking=[2, 1]) == [(2, "c"), (3, "c")]
-    assert judge("priority", new, ranking=[1]) == [(1, "b")]
-    assert judge("priority", new, ranking=[7]) == [(0, "a"), (2, "a")]
+    assert decide("priority", new, ranking=[2, 1]) == [(2, "c"), (3, "c")]
+    assert decide("priority", new, ranking=[1]) == [(1, "b")]
+    assert decide("priority", new, ranking=[7]) == [(0, "a"), (2, "a")]
 
 
 def test_priority_holds_over_the_rounds() -> None:
     """A better party's earlier edit stands; an equal's and a worse one's does not."""
     old = said((1, "a"), at=0)
-    assert judge("priority", said((2, "b")), old, ranking=[1, 2]) == []
-    assert judge("priority", said((2, "b")), old, ranking=[2, 1]) == [(2, "b")]
-    assert judge("priority", said((1, "b")), old, ranking=[1, 2]) == [(1, "b")]
+    assert decide("priority", said((2, "b")), old, ranking=[1, 2]) == []
+    assert decide("priority", said((2, "b")), old, ranking=[2, 1]) == [(2, "b")]
+    assert decide("priority", said((1, "b")), old, ranking=[1, 2]) == [(1, "b")]
 
 
 def test_majority_counts_parties_and_not_requests() -> None:
     """Those of earlier rounds have their voice, too."""
     new = said((0, "a"), (0, "a"), (0, "a"), (1, "b"), (2, "b"))
-    assert judge("majority", new) == [(1, "b"), (2, "b")]
+    assert decide("majority", new) == [(1, "b"), (2, "b")]
     old = said((3, "a"), (4, "a"), at=1)
-    assert judge("majority", new, old) == [(0, "a")] * 3
-    assert judge("majority", said((0, "a"), (5, "b")), old) == [(0, "a")]
+    assert decide("majority", new, old) == [(0, "a")] * 3
+    assert decide("majority", said((0, "a"), (5, "b")), old) == [(0, "a")]
 
 
 def test_a_tie_of_the_majority_goes_to_the_first() -> None:
     """First by round, party and place."""
-    assert judge("majority", said((1, "b"), (0, "c"), (2, "a"))) == [(0, "c")]
-    assert judge("majority", said((0, "b")), said((5, "a"), at=0)) == []
+    assert decide("majority", said((1, "b"), (0, "c"), (2, "a"))) == [(0, "c")]
+    assert decide("majority", said((0, "b")), said((5, "a"), at=0)) == []
 
 
 def test_drop_edits_nothing_that_is_in_conflict() -> None:
     """Neither side of it, and nothing against what was edited before."""
     elsewhere = Entry(NOW, 0, 9, "g", "a")
     new = [*said((0, "a"), (1, "b"), (2, "a")), elsewhere]
-    assert judge("drop", new) == [(0, "a")]
-    assert judge("drop", [elsewhere], said((1, "b"), at=0)) == [(0, "a")]
-    assert judge("drop", said((0, "a")), said((1, "b"), at=0)) == []
+    assert decide("drop", new) == [(0, "a")]
+    assert decide("drop", [elsewhere], said((1, "b"), at=0)) == [(0, "a")]
+    assert decide("drop", said((0, "a")), said((1, "b"), at=0)) == []
 
 
 def test_a_verdict_says_why() -> None:
@@ -301,4 +301,4 @@ def test_new_requests_are_of_one_later_round() -> None:
             [], said((0, "a"), at=1) + said((0, "a"), at=2), "first", deduplicate=False
         )
     with pytest.raises(InputError, match=r"rounds \[1\] after round 1"):
-        judge("first", said((0, "a"), at=1), said((1, "a"), at=1))
+        decide("first", said((0, "a"), at=1), said((1, "a"), at=1))

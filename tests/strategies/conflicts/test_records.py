@@ -19,21 +19,21 @@ ENTRIES = (
     TokenEntry(party=3, place=1, fact=TARGET, target=FACT),
     TokenEntry(party=4, place=0, fact=FACT, target=TARGET),
 )
-RULINGS = (
+RESOLUTIONS = (
     Resolution(round=2, party=3, place=0, fact=FACT, reason="duplicate", kept=True),
     Resolution(round=2, party=4, place=0, fact=FACT, reason="conflict", kept=False),
 )
 
 
-def test_tokens_and_rulings_survive_the_wire() -> None:
+def test_tokens_and_resolutions_survive_the_wire() -> None:
     """Every field of each, in order."""
     assert read_tokens(write_tokens(ENTRIES)) == ENTRIES
     assert read_tokens(write_tokens([])) == ()
-    content = RecordDict({"resolutions": write_resolutions(RULINGS)})
-    assert read_resolutions(content) == RULINGS
+    content = RecordDict({"resolutions": write_resolutions(RESOLUTIONS)})
+    assert read_resolutions(content) == RESOLUTIONS
 
 
-def test_who_was_told_nothing_leaves_nothing_out() -> None:
+def test_a_party_without_resolutions_leaves_nothing_out() -> None:
     """Tokens are compared only if the scenario says so."""
     assert read_resolutions(RecordDict()) == ()
 

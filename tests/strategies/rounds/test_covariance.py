@@ -144,7 +144,7 @@ def test_a_party_that_is_refused_does_not_stop_the_run(
     change: Callable[[RecordDict], None],
     reason: str,
 ) -> None:
-    """The others' texts are averaged, who is missing is told, and all go on editing."""
+    """The others' texts are averaged, the missing one is named, and all go on."""
     federation = federate(prior=FEDERATED)
     federation.tampers[1] = on_phase(Phase.MOMENTS, change)
     found = federation.preparation

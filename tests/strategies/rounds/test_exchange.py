@@ -100,11 +100,11 @@ def test_replies_keep_the_order_of_the_messages_however_they_arrive() -> None:
         assert reply.content.metric_records["metrics"]["node"] == node
 
 
-def test_the_number_of_replies_is_told_as_they_arrive() -> None:
+def test_the_number_of_replies_is_reported_as_they_arrive() -> None:
     """A bar on the terminal grows."""
-    told: list[int] = []
-    ask(grid_of({}, OneByOne), on_reply=told.append)
-    assert told == [1, 2, 3]
+    numbers_seen: list[int] = []
+    ask(grid_of({}, OneByOne), on_reply=numbers_seen.append)
+    assert numbers_seen == [1, 2, 3]
 
 
 def by_the_link(message: Message) -> Message:

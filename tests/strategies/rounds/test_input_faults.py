@@ -1,6 +1,7 @@
 """A party whose own input is wrong ends the run; it is not left out of it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -69,6 +70,19 @@ def test_a_run_does_not_begin_without_a_party_of_another_model(federate: Make) -
     with pytest.raises(PartyInputError, match=r"hospital-b .* weights, tokenizer"):
         federation.run()
     assert federation.nodes_asked(Phase.TARGETS) == []
+
+
+def test_a_node_that_fails_in_its_handshake_is_named_all_the_same(
+    federate: Make, tmp_path: Path
+) -> None:
+    """A model that cannot be loaded is found before anything else is said."""
+    nodes = {1: {"model-path": str(tmp_path), "name": "hospital-b"}}
+    federation = federate(editing=AT_ONCE, node_configs=nodes)
+    with pytest.raises(PartyInputError, match=r"hospital-b .* model that cannot be"):
+        federation.run()
+    unnamed = federate(editing=AT_ONCE, node_configs={1: {"model-path": str(tmp_path)}})
+    with pytest.raises(PartyInputError, match=r"party 1 .* model that cannot be"):
+        unnamed.run()
 
 
 @pytest.mark.parametrize("reports", [False, True], ids=["other", "failing"])

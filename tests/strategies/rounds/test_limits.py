@@ -60,7 +60,7 @@ def test_all_rounds_so_far_may_be_evaluated_and_before_any_edit_the_first() -> N
 
 
 @pytest.mark.parametrize(
-    "told",
+    "targets",
     [
         TargetsReply(requests=7),
         TargetsReply(requests=10**6),
@@ -69,17 +69,17 @@ def test_all_rounds_so_far_may_be_evaluated_and_before_any_edit_the_first() -> N
         TargetsReply(requests=0, known=0, left_out=7),
     ],
 )
-def test_nobody_has_more_requests_than_it_takes(told: TargetsReply) -> None:
+def test_nobody_has_more_requests_than_it_takes(targets: TargetsReply) -> None:
     """However they are divided, and in an error of bounded length."""
     limits = Limits(PARTIES)
     limits.validate_targets(TargetsReply(requests=3, known=2, left_out=1), 1, 0)
     with pytest.raises(StatisticsError, match="more requests than the 6") as caught:
-        limits.validate_targets(told, 1, 0)
+        limits.validate_targets(targets, 1, 0)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(
-    "told",
+    "targets",
     [
         {"requests": 3, "known": 1, "residual_norm": 41.0},
         {"requests": 3, "known": 1, "residual_norm": 1e308},
@@ -88,21 +88,21 @@ def test_nobody_has_more_requests_than_it_takes(told: TargetsReply) -> None:
         {"requests": 0, "residual_ratio": 1.0},
     ],
 )
-def test_targets_are_no_farther_away_than_any_can_be(told: dict[str, float]) -> None:
+def test_targets_are_no_farther_away_than_any_can_be(targets: dict[str, float]) -> None:
     """The report shows their mean."""
     limits = Limits(PARTIES, residual_norm=10.0, residual_ratio=3.0)
     honest = TargetsReply(requests=3, known=1, residual_norm=40.0, residual_ratio=12.0)
     limits.validate_targets(honest, 1, 0)
     with pytest.raises(StatisticsError, match=r"run\.max-residual-ratio"):
-        limits.validate_targets(TargetsReply.model_validate(told), 1, 0)
+        limits.validate_targets(TargetsReply.model_validate(targets), 1, 0)
 
 
 @pytest.mark.parametrize("count", [3, 4, 9])
 def test_each_request_is_edited_with_its_phrasings(count: int) -> None:
     """Some may have fewer wordings than asked for."""
     limits = Limits(PARTIES, phrasings=2)
-    told = TargetsReply(requests=3)
-    assert limits.count_edits(statistics(count, count), told) == count
+    targets = TargetsReply(requests=3)
+    assert limits.count_edits(statistics(count, count), targets) == count
 
 
 @pytest.mark.parametrize(

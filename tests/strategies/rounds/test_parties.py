@@ -54,6 +54,8 @@ def test_a_node_that_has_not_joined_is_called_by_the_order_of_asking() -> None:
     found = parties((0, ""))
     found.ask([7], 1)
     assert found.label(7) == "unidentified node 2"
+    found.introduce(7, "hospital-c")
+    assert found.label(7) == "hospital-c"
     assert str(NODE) not in found.label(NODE)
 
 

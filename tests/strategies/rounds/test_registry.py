@@ -240,7 +240,7 @@ def test_a_round_with_too_few_parties_stops_the_run(
         federation.run()
 
 
-def test_parties_without_new_requests_judge_those_they_made_before(
+def test_parties_without_new_requests_evaluate_those_they_made_before(
     federate: Make,
 ) -> None:
     """Retention is of everybody's requests, whoever asks for something now."""
@@ -280,7 +280,7 @@ def test_two_nodes_cannot_be_one_party(federate: Make) -> None:
     assert len(strategy.registry.parties.joined) == 2
 
 
-def test_who_does_not_judge_costs_no_round(federate: Make) -> None:
+def test_a_party_that_does_not_evaluate_costs_no_round(federate: Make) -> None:
     """The update is made by then, and all parties of the round are in it."""
     federation = federate(editing=AT_ONCE, run={"min-parties": 3})
 

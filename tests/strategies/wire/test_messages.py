@@ -143,10 +143,13 @@ def test_a_layer_that_was_not_sent_is_named() -> None:
 
 def test_what_is_said_of_targets_survives_the_wire() -> None:
     """Every field of it."""
-    told = TargetsReply(
+    targets = TargetsReply(
         requests=7, known=2, left_out=1, residual_norm=3.5, residual_ratio=0.25
     )
-    assert read_targets_reply(over_the_wire(write_targets_reply(told)).content) == told
+    assert (
+        read_targets_reply(over_the_wire(write_targets_reply(targets)).content)
+        == targets
+    )
 
 
 @pytest.mark.parametrize("field", ["requests", "known", "left_out", "residual_norm"])

@@ -59,7 +59,7 @@ def test_a_failure_of_a_party_reaches_the_server_as_one_of_the_known_words(
 def test_texts_that_a_model_writes_stay_with_the_party(
     federate: Make, tmp_path: Path
 ) -> None:
-    """Their entropy alone is told; the same run writes the same texts."""
+    """Their entropy alone is sent; the same run writes the same texts."""
     requests = [
         request.model_copy(
             update={"generation_prompts": (f"{request.subject} lives in",)}

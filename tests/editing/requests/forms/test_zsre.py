@@ -70,8 +70,8 @@ def test_zsre_can_edit_in_what_mend_does(name: str) -> None:
         ("alt", {"alt": None}, 'zsre-target = "alt"` edits it in'),
         ("alt", {"subject": "Bo"}, "`src` does not name the subject: .*'Bo'"),
         ("alt", {"src": "Who {} is USS Quill (Q-5)"}, "`src` holds {} already"),
-        ("alt", {"loc": None}, "`loc`: is missing or null beside `loc_ans`"),
-        ("alt", {"loc_ans": None}, "`loc_ans`: is missing or null beside `loc`"),
+        ("alt", {"loc": None}, "`loc`: is missing or null next to `loc_ans`"),
+        ("alt", {"loc_ans": None}, "`loc_ans`: is missing or null next to `loc`"),
     ],
 )
 def test_a_bad_question_of_zsre_is_named(
@@ -133,5 +133,5 @@ def test_wikibigedit_is_zsre_under_other_names() -> None:
     for field in ("rephrase", "personas"):
         less = {key: WIKIBIGEDIT[key] for key in WIKIBIGEDIT if key != field}
         assert len(parse_request(less, "here").paraphrase_prompts) == 1
-    with pytest.raises(RequestError, match="`mhop_ans`: is missing or null beside"):
+    with pytest.raises(RequestError, match="`mhop_ans`: is missing or null next to"):
         parse_request({**WIKIBIGEDIT, "mhop_ans": None}, "here")

@@ -80,7 +80,7 @@ def test_a_seed_draws_the_same_facts_and_another_one_does_not() -> None:
 
 
 def test_one_party_asks_for_a_and_all_others_for_b() -> None:
-    """Each beside its own other requests."""
+    """Each with its own other requests."""
     contest = draw_contest(make_pool(40), small(), 0)
     sides = [side for side, _ in contest.sides]
     assert sides == [contest.a, contest.b, contest.b]
@@ -137,7 +137,7 @@ def test_an_order_says_when_the_second_side_is_asked_for(order: str) -> None:
     assert rounds == {SAME: ((a + b, c + d),), NEXT: ((a, c), (b, d))}[order]
 
 
-def test_bare_requests_have_no_prompts_that_judge_them() -> None:
+def test_bare_requests_have_no_prompts_that_evaluate_them() -> None:
     """Unless paraphrases are edited with them; what is asked for stays."""
     (request,) = asked = tuple(make_pool(1)[:1])
     (plain,), (phrased,) = (

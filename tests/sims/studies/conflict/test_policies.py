@@ -36,7 +36,7 @@ STAYS = {
     ("majority", NEXT): {0, 1, 2},
     ("drop", NEXT): {0},
 }
-"""Which parties' requests are edited: party 0 asks for A, and then, or beside, 1 and 2
+"""Which parties' requests are edited: party 0 asks for A, and then, or at once, 1 and 2
 for B. What an earlier round edited is not taken back."""
 
 SAID = {"": "neither", "A": "A's object", "B": "B's object"}

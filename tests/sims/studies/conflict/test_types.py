@@ -1,4 +1,4 @@
-"""Each type of experiment edits and judges what its name says."""
+"""Each type of experiment edits and evaluates what its name says."""
 
 import json
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ def test_a_type_is_evaluated_by_the_objects_it_says(
 
 
 def test_every_type_is_given_in_every_order_that_it_has(found: Found) -> None:
-    """And B before any edit beside them."""
+    """And B before any edit as well."""
     _, rows = found
     orders = {(name, order) for name, order, _, _ in MEANING}
     assert set(rows) == orders | {("unedited", ALONE)}

@@ -140,7 +140,7 @@ def study_world(world: Path, output: Path, *overrides: str) -> Mapping[str, obje
 
 
 def test_a_study_runs_on_any_model_and_pool(world: Path, tmp_path: Path) -> None:
-    """Each trial leaves a whole run, and the page stands beside them."""
+    """Each trial leaves a whole run, and the page is next to them."""
     record = study_world(world, tmp_path / "out")
     trials = record["trials"]
     assert isinstance(trials, list)

@@ -17,11 +17,13 @@ import sys, time
 from sims.studies.running.workers import run_in_worker, worker_pool
 
 def sleep(seconds):
-    print("begun", flush=True)
     try:
+        sys.stdout.write("begun\\n")
+        sys.stdout.flush()
         time.sleep(seconds)
     finally:
-        print("cleaned up", flush=True)
+        sys.stdout.write("cleaned up\\n")
+        sys.stdout.flush()
 
 if __name__ == "__main__":
     with worker_pool(2) as pool:

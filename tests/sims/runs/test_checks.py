@@ -1,4 +1,4 @@
-"""What the command line checks before it starts anything."""
+"""What is validated before anything is started."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from editing.models.loading import ModelError, load_tokenizer
 from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import locate_embedded
 from server.config import RunConfig
-from sims.runs.jobs import check_early, check_fit
+from sims.runs.checks import check_early, check_fit
 from strategies.scenario import PriorConfig
 
 

@@ -1,4 +1,4 @@
-"""Count a covariance from the command line, and show what covariance files hold."""
+"""Estimate a covariance from the command line, and describe covariance files."""
 
 import os
 import time
@@ -16,8 +16,8 @@ from editing.base.errors import InputError
 from editing.covariance.covariance import (
     Covariance,
     Provenance,
-    count_covariance,
     default_tokens,
+    estimate_covariance,
     with_ridge,
 )
 from editing.covariance.estimation import BATCH_TOKENS, CHECKPOINT_TOKENS, Checkpoints
@@ -31,21 +31,21 @@ from editing.sources.embedded import resolve_model
 from sims.console import LINE_SECONDS, hush_libraries, open_console
 
 UNFINISHED = ".unfinished"
-"""What the name of a file ends in while its count goes on."""
+"""Suffix of a file's name while its estimation is under way."""
 
 ENDING = ".safetensors"
-"""What the name of a file of ours ends in."""
+"""Suffix of the files that are written here."""
 
 PUBLISHED = "float32, as published"
 
 
 @dataclass(frozen=True, slots=True)
-class CountOptions:
-    """What is counted, and how; the command line's options.
+class EstimationOptions:
+    """What is estimated, and how; the command line's options.
 
     Attributes:
         model: A model folder, a hub id or ``embedded``.
-        layers: Whose keys are averaged; None takes those that the hyperparameters edit.
+        layers: The layers of the keys; None takes those that the hyperparameters edit.
         text: See `open_text`.
         tokens: Tokens to average over, at most; None takes `default_tokens`.
         dtype: The precision of the weights.
@@ -68,25 +68,10 @@ class CountOptions:
     hyperparameters: str | None = None
 
 
-def parse_layers(layers: str) -> tuple[int, ...]:
-    """Read ``3,4,5``.
+def estimate_to_file(options: EstimationOptions, output: Path) -> Covariance:
+    """Estimate a covariance, or resume an earlier call that was stopped, and write it.
 
-    Raises:
-        InputError: If it is no list of distinct numbers.
-    """
-    try:
-        numbers = tuple(int(each) for each in layers.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or len(set(numbers)) != len(numbers):
-        raise InputError(f"--layers {layers!r}: wanted distinct numbers such as 3,4,5")
-    return numbers
-
-
-def count_to_file(options: CountOptions, output: Path) -> Covariance:
-    """Count a covariance, or go on where an earlier call was stopped, and write it.
-
-    What cannot be written, or an option that does not fit the model, is an
+    An output that cannot be written, or an option that does not fit the model, is an
     `InputError`.
     """
     check_output(output)
@@ -100,17 +85,17 @@ def count_to_file(options: CountOptions, output: Path) -> Covariance:
     state = output.with_name(output.name + UNFINISHED)
     console = open_console(stderr=True)
     resumed = state if state.exists() else None
-    with counting(console, tokens, resumed) as tell:
-        counted = count_covariance(
+    with following_tokens(console, tokens, resumed) as note_tokens:
+        estimated = estimate_covariance(
             model,
             text,
             layers,
             tokens,
             options.batch_tokens,
             Checkpoints(state, options.checkpoint_every),
-            tell,
+            note_tokens,
         )
-    covariance = with_ridge(counted)
+    covariance = with_ridge(estimated)
     save_covariance(covariance, output)
     state.unlink(missing_ok=True)
     show(covariance, output)
@@ -118,11 +103,10 @@ def count_to_file(options: CountOptions, output: Path) -> Covariance:
 
 
 def check_output(output: Path) -> None:
-    """Refuse in a moment what could not be written after hours.
+    """Validate in a second that the file can be written hours later.
 
     Raises:
-        InputError: If the file exists, is not named as one of ours, or its place
-            admits no new file.
+        InputError: If the file exists, has another suffix, or cannot be made there.
     """
     if output.suffix != ENDING:
         raise InputError(
@@ -145,11 +129,11 @@ def check_output(output: Path) -> None:
         ) from None
 
 
-def edited_layers(options: CountOptions, place: str) -> tuple[int, ...]:
-    """Those that a run with these hyperparameters edits.
+def edited_layers(options: EstimationOptions, place: str) -> tuple[int, ...]:
+    """The layers that a run with these hyperparameters edits.
 
     Raises:
-        InputError: If nothing says which.
+        InputError: If no hyperparameters are found.
     """
     config = EditingConfig(hyperparameters=options.hyperparameters)
     try:
@@ -159,37 +143,36 @@ def edited_layers(options: CountOptions, place: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def counting(
+def following_tokens(
     console: Console, total: int, resumed: Path | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Lend a function that is told of tokens, and shows speed and the time left.
+    """Lend a function that takes the tokens done, and shows speed and the time left.
 
     Args:
         console: Where to show it.
-        total: Tokens that there will be, at most.
-        resumed: The state that is gone on with, if there is one. It is named with the
-            first tokens: before them, the count may still refuse it.
+        total: The number of tokens, at most.
+        resumed: The state that is resumed, if any. It is named with the first tokens:
+            before them, the estimation may still refuse it.
     """
     pace = Pace(total)
     shown = _bar if console.is_terminal else _lines
     with shown(console, pace) as show_tokens:
 
-        def tell(done: int) -> None:
+        def note_tokens(done: int) -> None:
             if resumed is not None and not pace.has_begun:
-                said = f"Going on with {resumed}"
-                console.print(said, markup=False, soft_wrap=True)
+                console.print(f"Resuming {resumed}", markup=False, soft_wrap=True)
             show_tokens(done)
 
-        yield tell
+        yield note_tokens
     ended = ", where the text ends" if pace.done < total else ""
-    said = f"{pace.done} tokens{ended}, {pace.speed:.0f} tokens/s"
-    console.print(said, highlight=False)
+    line = f"{pace.done} tokens{ended}, {pace.speed:.0f} tokens/s"
+    console.print(line, highlight=False)
 
 
 class Pace:
-    """How fast tokens are counted, and how long the rest will take.
+    """The speed in tokens a second, and the time that the rest will take.
 
-    The first batch is left out: with it come the tokens of an earlier call.
+    The first batch is left out: it includes the tokens of an earlier call.
     """
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -199,7 +182,7 @@ class Pace:
         self._first: int | None = None
 
     def note(self, done: int) -> None:
-        """Take down how many tokens are done."""
+        """Record how many tokens are done."""
         if self._first is None:
             self._first, self._began = done, self._clock()
         self.done = done
@@ -217,14 +200,14 @@ class Pace:
 
     @property
     def left(self) -> str:
-        """The time that the rest will take, as far as can be said."""
+        """The time that the rest will take, if it is known."""
         if not self.speed:
             return "unknown"
         minutes, seconds = divmod(round((self.total - self.done) / self.speed), 60)
         return f"{minutes}:{seconds:02d}"
 
     def take_turn(self) -> bool:
-        """Whether it is time for another line; the next one is due later."""
+        """Return whether another line is due, and wait again if it is."""
         if self._clock() - self._printed < LINE_SECONDS:
             return False
         self._printed = self._clock()
@@ -242,27 +225,27 @@ def _bar(console: Console, pace: Pace) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("tokens", total=pace.total, speed=0.0, left="unknown")
 
-        def tell(done: int) -> None:
+        def note_tokens(done: int) -> None:
             pace.note(done)
             progress.update(task, completed=done, speed=pace.speed, left=pace.left)
 
-        yield tell
+        yield note_tokens
 
 
 @contextmanager
 def _lines(console: Console, pace: Pace) -> Iterator[Callable[[int], None]]:
-    def tell(done: int) -> None:
+    def note_tokens(done: int) -> None:
         pace.note(done)
         if pace.take_turn():
-            said = f"{done}/{pace.total} tokens, {pace.speed:.0f} tokens/s"
+            line = f"{done}/{pace.total} tokens, {pace.speed:.0f} tokens/s"
             now = time.strftime("%H:%M:%S")
-            console.print(f"{now}  {said}, {pace.left} left", highlight=False)
+            console.print(f"{now}  {line}, {pace.left} left", highlight=False)
 
-    yield tell
+    yield note_tokens
 
 
 def show_files(files: Sequence[Path]) -> None:
-    """Print what each covariance file holds."""
+    """Print the contents of each covariance file."""
     for file in files:
         if file.suffix != ".npz":
             show(load_covariance([file], ()), file)
@@ -296,7 +279,7 @@ def describe_layers(
 ) -> list[tuple[str, ...]]:
     """One row a layer: its name, width, tokens a direction, rank and ridge.
 
-    A rank that the file does not name is found.
+    A rank that the file does not name is computed.
     """
     made = covariance.provenance
     rows: list[tuple[str, ...]] = []
@@ -326,7 +309,7 @@ def describe_rank(rank: int, width: int, tokens: int) -> str:
 
 
 def describe_origin(made: Provenance) -> list[str]:
-    """What is to be said of text, model, precision and ridge."""
+    """Describe text, model, precision and ridge, a line each."""
     digest = f", SHA-256 {made.digest[:12]}…" if made.digest else ""
     precision = f", in {made.dtype}" if made.dtype else ""
     lines = [

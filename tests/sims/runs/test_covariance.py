@@ -1,4 +1,4 @@
-"""The commands that count a covariance and show one, on a model on disk."""
+"""The commands that estimate a covariance and show one, on a model on disk."""
 
 import io
 import re
@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-import sims.counting
+import sims.runs.covariance
 from editing.base.errors import InputError
 from editing.covariance.covariance import (
     Covariance,
@@ -24,7 +24,13 @@ from editing.covariance.covariance import (
 from editing.covariance.estimation import UnfinishedError
 from editing.covariance.files import load_covariance, save_covariance
 from sims.cli.main import main
-from sims.counting import CountOptions, Pace, count_to_file, counting, parse_layers
+from sims.cli.options import parse_layers
+from sims.runs.covariance import (
+    EstimationOptions,
+    Pace,
+    estimate_to_file,
+    following_tokens,
+)
 from tests.laws import draw_prior
 from tests.tiny import LAYERS, WORDS, tiny_model
 from tests.trees import ROOT
@@ -33,17 +39,17 @@ TEXTS = [" ".join((WORDS * 3)[number : 3 * number + 2]) for number in range(50)]
 
 KILLED_MIDWAY = """
 import os, signal, sys
-import sims.counting
+import sims.runs.covariance
 from sims.cli.main import main
 
-note = sims.counting.Pace.note
+note = sims.runs.covariance.Pace.note
 
 def die(pace, done):
     note(pace, done)
     if done > 900:
         os.kill(os.getpid(), signal.SIGKILL)
 
-sims.counting.Pace.note = die
+sims.runs.covariance.Pace.note = die
 main(sys.argv[1:])
 """
 
@@ -116,8 +122,8 @@ def test_a_command_that_was_killed_goes_on_and_ends_with_the_same_bits(
     assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors.unfinished"]
     capsys.readouterr()
     with pytest.raises(UnfinishedError, match=r"tokens \(was 1777, now 1700\)"):
-        count_to_file(
-            CountOptions(
+        estimate_to_file(
+            EstimationOptions(
                 str(folder),
                 LAYERS,
                 str(folder / "text.txt"),
@@ -129,7 +135,7 @@ def test_a_command_that_was_killed_goes_on_and_ends_with_the_same_bits(
         )
     assert "Going on" not in capsys.readouterr().err  # said of what is not refused
     assert exit_code(*words) == 0
-    assert "Going on with" in capsys.readouterr().err
+    assert "Resuming" in capsys.readouterr().err
     assert exit_code(*arguments(folder, other, tokens="1777")) == 0
     assert output.read_bytes() == other.read_bytes()
     assert sorted(tmp_path.iterdir()) == [output, other]
@@ -228,7 +234,7 @@ def test_a_file_is_never_overwritten(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "a.safetensors"
     output.write_text("mine")
     with pytest.raises(InputError, match="never overwritten"):
-        count_to_file(CountOptions(str(folder), LAYERS, "self"), output)
+        estimate_to_file(EstimationOptions(str(folder), LAYERS, "self"), output)
     assert output.read_text() == "mine"
 
 
@@ -237,9 +243,11 @@ def test_a_file_that_would_not_be_read_again_by_its_name_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A file of ours called `.npz` would be taken for one of MEMIT's."""
-    monkeypatch.setattr(sims.counting, "load_named", None)
+    monkeypatch.setattr(sims.runs.covariance, "load_named", None)
     with pytest.raises(InputError, match=r"--output .* ends in \.safetensors, such as"):
-        count_to_file(CountOptions("/no/model", LAYERS, "self"), tmp_path / name)
+        estimate_to_file(
+            EstimationOptions("/no/model", LAYERS, "self"), tmp_path / name
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -249,9 +257,11 @@ def test_a_place_that_admits_no_file_is_refused_before_anything_is_loaded(
 ) -> None:
     """A count of hours would be for nothing; `mine` is a file, and no folder."""
     (tmp_path / "mine").write_text("")
-    monkeypatch.setattr(sims.counting, "load_named", None)
+    monkeypatch.setattr(sims.runs.covariance, "load_named", None)
     with pytest.raises(InputError, match=r"--output .* no file can be written there"):
-        count_to_file(CountOptions("/no/model", LAYERS, "self"), tmp_path / name)
+        estimate_to_file(
+            EstimationOptions("/no/model", LAYERS, "self"), tmp_path / name
+        )
     assert [each.name for each in tmp_path.iterdir()] == ["mine"]
 
 
@@ -261,13 +271,13 @@ def test_layers_are_those_that_the_hyperparameters_edit(
     """Unless they are named; where nothing says which, the option is asked for."""
     wanted = tmp_path / "wanted.toml"
     wanted.write_text("[hyperparameters]\nlayers = [2]\n")
-    options = CountOptions(
+    options = EstimationOptions(
         str(folder), None, "self", tokens=200, hyperparameters=str(wanted)
     )
-    assert list(count_to_file(options, tmp_path / "a.safetensors").moments) == [2]
+    assert list(estimate_to_file(options, tmp_path / "a.safetensors").moments) == [2]
     with pytest.raises(InputError, match="--layers"):
-        count_to_file(
-            CountOptions(str(folder), None, "self"), tmp_path / "b.safetensors"
+        estimate_to_file(
+            EstimationOptions(str(folder), None, "self"), tmp_path / "b.safetensors"
         )
 
 
@@ -277,7 +287,7 @@ def test_layers_are_numbers() -> None:
 
 
 def test_speed_and_time_left_leave_out_what_an_earlier_call_counted() -> None:
-    """They begin with the first batch that is told of."""
+    """They begin with the first batch that is done."""
     now = [0.0]
     pace = Pace(10_000, clock=lambda: now[0])
     assert pace.left == "unknown"
@@ -298,12 +308,12 @@ def test_progress_says_tokens_speed_and_time_left(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a bar on a terminal, as lines elsewhere."""
-    monkeypatch.setattr(sims.counting, "LINE_SECONDS", 0)
+    monkeypatch.setattr(sims.runs.covariance, "LINE_SECONDS", 0)
     screen = io.StringIO()
     console = Console(
         file=screen, force_terminal=terminal, width=120, color_system=None
     )
-    with counting(console, 200) as tell:
+    with following_tokens(console, 200) as tell:
         tell(50)
         tell(100)
     shown = screen.getvalue()

@@ -1,0 +1,60 @@
+"""The class of a checkpoint as published, which may hold more than the text model.
+
+Of a vision-language checkpoint ``AutoModelForCausalLM`` may load the text model alone,
+under names of its own. The configuration names the class of the whole.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig
+
+
+def published_class(path: str) -> str | None:
+    """Return the class that the configuration of a model names, if it names one."""
+    config = AutoConfig.from_pretrained(path)
+    return next(iter(config.architectures or ()), None)
+
+
+def build_published(path: str, loaded: str) -> nn.Module | None:
+    """Build the class of a whole checkpoint without any weights.
+
+    Args:
+        path: A folder or a hub name.
+        loaded: The class that the library loaded from it.
+
+    Returns:
+        The model on torch's ``meta`` device; None if it is of the loaded class, or of
+        one that the library does not have.
+    """
+    name = published_class(path)
+    kind = None if name in {None, loaded} else getattr(transformers, str(name), None)
+    if kind is None:
+        return None
+    with torch.device("meta"):
+        model: nn.Module = kind(AutoConfig.from_pretrained(path))
+    return model
+
+
+def without_published(path: str, loaded: str, names: Sequence[str]) -> list[str]:
+    """Leave out the tensors of a checkpoint that belong to other parts of the whole.
+
+    Args:
+        path: A folder or a hub name.
+        loaded: The class that the library loaded from it.
+        names: Tensors that this class has no place for.
+
+    Returns:
+        Those that the class of the whole has no place for either.
+    """
+    whole = build_published(path, loaded) if names else None
+    if whole is None:
+        return list(names)
+    ends = {
+        name[start:]
+        for name in whole.state_dict()
+        for start in [0, *(i + 1 for i, sign in enumerate(name) if sign == ".")]
+    }
+    return [name for name in names if name not in ends]
