@@ -104,7 +104,7 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
 
 
 def checkpoints_of(config: RunConfig, preparation: Preparation) -> Checkpoints:
-    """Where the run keeps its last whole round, if anywhere."""
+    """Return the checkpoints of the run; without a folder if it keeps none."""
     chosen = config.output.checkpoint
     settings = describe(config, preparation)
     return Checkpoints(Path(chosen) if chosen else None, settings)

@@ -1,9 +1,9 @@
-"""A run as it was after its last whole round, for another process to go on from.
+"""Checkpoints: the state after the last completed round, from which a run resumes.
 
-One file a merge holds everything: updates and remembered grams as float64 tensors, and
-what was measured as JSON in its metadata. It is written beside its place, flushed and
-renamed, so that a run killed at any moment, or a power cut, leaves the last whole round
-or the one before it.
+Each merge has one file: updates and remembered grams as float64 tensors, and metrics as
+JSON in its metadata. It is written to a temporary file, flushed and renamed, so that a
+run killed at any moment, or a power cut, leaves the last completed round or the one
+before it.
 """
 
 import glob
@@ -74,7 +74,7 @@ class Checkpoints:
     settings: Mapping[str, object]
 
     def keep(self, merge: str, progress: MergeProgress) -> None:
-        """Put a merge's last whole round in the place of the one before."""
+        """Replace a merge's checkpoint with its last completed round."""
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

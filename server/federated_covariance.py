@@ -189,7 +189,7 @@ def describe_shares(shares: TextShares | None) -> dict[str, object]:
 
 
 def keep(file: Path, made_of: Mapping[str, JsonValue], found: PooledCovariance) -> None:
-    """Write a pooled covariance, then beside it what it was made of."""
+    """Write a pooled covariance, then the record of what it was made of."""
     save_covariance(found.covariance, file)
     record = Record(made_of=made_of, shares=found.shares)
     # The last step: without a record, the covariance is as if it were not there.

@@ -108,7 +108,7 @@ class Preparation:
         return found
 
     def job(self, config: RunConfig, label: str, *, pooled: bool) -> Job:
-        """What every client is told."""
+        """Return what every message to a client carries."""
         identity = ModelIdentity(
             weights=self.model.fingerprint,
             tokenizer=self.model.tokenizer_fingerprint,
@@ -141,14 +141,14 @@ def prepare(
     texts: TextPool | None = None,
     on_model: Callable[[], None] = lambda: None,
 ) -> Preparation:
-    """Load and check everything that a run needs, before a client is asked for more.
+    """Load and check everything that a run needs, before any client computes.
 
-    An `InputError` says which setting does not fit the model.
+    An `InputError` names the setting that does not fit the model.
 
     Args:
-        config: What the run may set.
-        on_tokens: Told the number of tokens that the covariance has counted.
-        texts: Asks the parties for theirs; wanted if the covariance is federated.
+        config: The settings of the run.
+        on_tokens: Called with the number of tokens processed for the covariance.
+        texts: Asks the parties for their texts; needed if the covariance is federated.
         on_model: Called once the model is loaded.
     """
     path = resolve_model(config.model.path)

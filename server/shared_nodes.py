@@ -1,7 +1,7 @@
 """A simulation with fewer nodes than parties: each node speaks for several.
 
-Flower simulates two nodes unless told otherwise, and a scenario has as many parties as
-it says. Every party stays apart: it has its own messages, requests and statistics.
+Flower simulates two nodes by default; the scenario sets the number of parties. Each party
+stays separate, with its own messages, requests and statistics.
 """
 
 import logging
@@ -13,7 +13,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 SIMULATION = "InMemoryGrid"
-"""The class of the grid in Flower's simulation; no public name tells it."""
+"""The class of the grid in Flower's simulation; no public name identifies it."""
 
 SETTLING_SECONDS = 5.0
 POLL_SECONDS = 0.1
@@ -21,7 +21,7 @@ FIRST_PARTY = 1_000_000
 
 
 def seat_parties(grid: Grid, parties: int) -> Grid:
-    """Have a simulation's nodes share the parties if there are not enough of them."""
+    """Share the parties among a simulation's nodes if there are too few nodes."""
     if type(grid).__name__ != SIMULATION:
         return grid
     deadline = time.monotonic() + SETTLING_SECONDS

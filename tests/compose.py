@@ -137,7 +137,7 @@ def with_defaults(text: str) -> str:
 
 
 def node_config(service: Service) -> dict[str, str]:
-    """What a node is told, as texts."""
-    (told,) = (word for word in service.words if word.startswith("--node-config="))
-    pairs = (word.partition("=") for word in shlex.split(told.partition("=")[2]))
+    """Return the configuration of a node, as texts."""
+    (option,) = (word for word in service.words if word.startswith("--node-config="))
+    pairs = (word.partition("=") for word in shlex.split(option.partition("=")[2]))
     return {key: value for key, _, value in pairs}

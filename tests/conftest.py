@@ -52,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def federate(world: Path, tmp_path: Path) -> "Callable[..., Federation]":
-    """Make federations of three parties with two requests each, unless told otherwise.
+    """Make federations of three parties with two requests each by default.
 
     Tables of settings are given by name: ``federate(run={"rounds": 2})``.
     """

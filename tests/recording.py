@@ -34,7 +34,7 @@ class Recording:
 
 @contextmanager
 def recorded(port: int, credentials: Credentials) -> Iterator[Recording]:
-    """Pass on what comes to a port of its own, and the answers back.
+    """Forward requests from a port of its own, and the answers back.
 
     Args:
         port: Where the SuperLink listens.
@@ -44,7 +44,7 @@ def recorded(port: int, credentials: Credentials) -> Iterator[Recording]:
     shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     shown.load_cert_chain(credentials.server_certificate, credentials.server_key)
     said: list[bytes] = []
-    line = type("Line", (_Line,), {"said": said, "trusted": trusted, "behind": port})
+    line = type("Line", (_Line,), {"said": said, "trusted": trusted, "target": port})
     server = ThreadingHTTPServer(("127.0.0.1", 0), line)
     server.daemon_threads = True
     server.socket = shown.wrap_socket(server.socket, server_side=True)
@@ -59,19 +59,19 @@ def recorded(port: int, credentials: Credentials) -> Iterator[Recording]:
 
 
 class _Line(BaseHTTPRequestHandler):
-    """Takes a request, writes it down, and passes it on."""
+    """Records a request and forwards it."""
 
     protocol_version = "HTTP/1.1"
     said: list[bytes]
     trusted: ssl.SSLContext
-    behind: int
+    target: int
 
     def do_POST(self) -> None:
-        """Pass a request on; the library calls it so."""
+        """Forward a request; the name is the library's."""
         body = self._body()
         self.said.append(f"{self.requestline}\n{self.headers}".encode() + body)
         link = HTTPSConnection(
-            "127.0.0.1", self.behind, timeout=SECONDS, context=self.trusted
+            "127.0.0.1", self.target, timeout=SECONDS, context=self.trusted
         )
         try:
             link.request(

@@ -62,11 +62,11 @@ class Sites:
 
     @property
     def checkpoint(self) -> Path:
-        """The file of the last whole round."""
+        """The checkpoint of the last completed round."""
         return self.folder / "checkpoint" / "collabedit.safetensors"
 
     def node_configs(self) -> list[dict[str, FlatValue]]:
-        """Write the parties' files, and what each node is told of them."""
+        """Write the parties' files, and return the configuration of each node."""
         found: list[dict[str, FlatValue]] = []
         for party, hand in enumerate(self.hands):
             place = self.folder / f"site_{party}"

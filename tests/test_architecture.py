@@ -104,7 +104,7 @@ def test_the_bundle_carries_the_four_folders_whole_and_no_more() -> None:
 
 
 def test_bundled_folders_hold_python_and_presets_alone() -> None:
-    """What the bundle leaves behind would be missing at every node."""
+    """A file outside the bundle would be missing at every node."""
     files = [
         path
         for folder in BUNDLED

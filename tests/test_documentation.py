@@ -132,11 +132,11 @@ def test_the_command_line_has_the_commands_and_options(words: list[str]) -> None
 
 @pytest.mark.parametrize("words", calls(keys_set), ids=" ".join)
 def test_flower_and_scenarios_know_the_keys(words: list[str]) -> None:
-    """A scenario may hold a merge's settings beside them, which Flower would refuse."""
+    """A scenario may also hold a merge's settings, which Flower would refuse."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     known = set(flat(project["tool"]["flwr"]["app"]["config"]))
-    beside = "merge." if sims_arguments(words) else "nothing"
-    assert {key for key in keys_set(words) if not key.startswith(beside)} <= known
+    allowed = "merge." if sims_arguments(words) else "nothing"
+    assert {key for key in keys_set(words) if not key.startswith(allowed)} <= known
 
 
 def prerequisites(target: str) -> list[str]:

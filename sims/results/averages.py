@@ -40,7 +40,7 @@ class SummaryRow:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What runs say, and what could not be read of them."""
+    """Averages of runs, and the files that could not be read."""
 
     rows: tuple[SummaryRow, ...]
     faults: tuple[Fault, ...]
@@ -60,7 +60,7 @@ def summarize_runs(
         InputError: If not one case can be read.
     """
     read = {run: read_run(run, first) for run in runs}
-    complaints = (*faults, *(each for cases in read.values() for each in cases.faults))
+    found = (*faults, *(each for cases in read.values() for each in cases.faults))
     groups: dict[Path, dict[Run, RunCases]] = {}
     for run, cases in read.items():
         groups.setdefault(run.group, {})[run] = cases
@@ -70,10 +70,10 @@ def summarize_runs(
     ]
     if not rows:
         raise InputError(
-            f"No case could be read; the first of {len(complaints)} complaints is "
-            f"{complaints[0].path}: {complaints[0].reason}"
+            f"No case could be read; the first of {len(found)} faults is "
+            f"{found[0].path}: {found[0].reason}"
         )
-    return Summary(tuple(rows), complaints)
+    return Summary(tuple(rows), found)
 
 
 def name_groups(groups: Iterable[Path]) -> dict[Path, str]:

@@ -20,7 +20,7 @@ from editing.files.text import parse_json, read_text
 
 CASE_NAME = re.compile(r"(?:\d+_edits-)?case_(\d+)\.json")
 RUN_NAME = re.compile(r"run_(\d+)")
-BESIDE_CASES = frozenset({"params.json", "report.json"})
+RUN_FILES = frozenset({"params.json", "report.json"})
 """Files that mark the folder of a run and hold no case."""
 
 LEVELS = ("global_edit", "collaborative_edit")
@@ -181,7 +181,7 @@ def _files_of_runs(root: Path) -> Iterator[tuple[Path, Path]]:
         for path in sorted(root.rglob("*.json"))
         if not any(part.startswith(".") for part in path.relative_to(root).parts)
     ]
-    marked = {path.parent for path in files if path.name in BESIDE_CASES}
+    marked = {path.parent for path in files if path.name in RUN_FILES}
     homes = {
         path.parent: _home_of(path.parent, marked)
         for path in files
@@ -210,7 +210,7 @@ def read_run(run: Run, first: int | None = None) -> RunCases:
     faults = [
         Fault(path, "no case file by its name")
         for path in run.files
-        if path.name not in BESIDE_CASES and not CASE_NAME.fullmatch(path.name)
+        if path.name not in RUN_FILES and not CASE_NAME.fullmatch(path.name)
     ]
     seen: dict[tuple[str, int], str] = {}
     for path in _first_files(run, first):

@@ -21,7 +21,7 @@ class Phrasing:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One attribute: ``clauses`` say it in passing, behind a name and a pronoun."""
+    """One attribute: ``clauses`` state it in passing, after a name and a pronoun."""
 
     name: str
     phrasings: tuple[Phrasing, ...]

@@ -249,7 +249,7 @@ def test_a_run_that_fails_leaves_nothing_but_the_reason(
     assert runs.kept("safetensors") == []
 
 
-def test_a_fault_of_the_program_is_told_with_its_type_and_leaves_no_draft(
+def test_a_fault_of_the_program_is_reported_with_its_type_and_leaves_no_draft(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even while the report is being written; parties have forgotten by then."""
@@ -291,7 +291,7 @@ def test_a_run_is_not_lost_because_parties_cannot_forget(
     assert "not asked to forget" in caplog.text
 
 
-def test_all_nodes_are_told_to_forget_once_after_the_last_merge(
+def test_all_nodes_forget_once_after_the_last_merge(
     federate: Callable[..., Federation],
 ) -> None:
     """Not between merges, which share targets."""
@@ -358,18 +358,18 @@ def test_two_merges_of_one_name_are_refused(world: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "explained"),
     [
         (InputError("bad"), ("bad", "input")),
         (AggregationError("few"), ("few", "run")),
         (ZeroDivisionError("by 0"), ("ZeroDivisionError: by 0", "program")),
     ],
 )
-def test_what_stopped_a_run_is_told_apart(
-    error: Exception, told: tuple[str, str]
+def test_the_cause_of_a_stop_is_explained(
+    error: Exception, explained: tuple[str, str]
 ) -> None:
-    """The command line makes exit codes of it."""
-    assert explain(error) == told
+    """The command line derives exit codes from it."""
+    assert explain(error) == explained
 
 
 def test_a_float64_report_shows_that_collabedit_is_global(runs: Runs) -> None:

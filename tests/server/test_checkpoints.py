@@ -116,7 +116,7 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
 def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power cut leaves the last whole round, or the one before it."""
+    """A power cut leaves the last completed round, or the one before it."""
     done: list[tuple[str, int]] = []
     monkeypatch.setattr(
         os, "fsync", lambda handle: done.append(("flush", os.fstat(handle).st_ino))

@@ -93,7 +93,7 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("[parties]\ncuont = 3", r"`parties\.cuont`.*did you mean `parties\.count`"),
         ("[partys]\ncount = 3", r"`partys`.*did you mean `parties`"),
@@ -133,18 +133,18 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line_that_names_file_and_key(
-    tmp_path: Path, text: str, complaint: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     """A misspelt or mistyped setting stops the run before it starts."""
     path = scenario(tmp_path, text)
-    with pytest.raises(ConfigurationError, match=complaint) as caught:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         read_scenario(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("override", "complaint"),
+    ("override", "message"),
     [
         ("parties.cuont=3", "--set parties.cuont: .*`parties.count`"),
         ("parties.count=x", "--set parties.count: .*whole number"),
@@ -154,11 +154,11 @@ def test_mistakes_are_one_line_that_names_file_and_key(
     ],
 )
 def test_mistakes_in_overrides_name_the_override(
-    tmp_path: Path, override: str, complaint: str
+    tmp_path: Path, override: str, message: str
 ) -> None:
     """The file is not to blame."""
     path = scenario(tmp_path, "[run]\nrounds = 2")
-    with pytest.raises(ConfigurationError, match=complaint) as caught:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         read_scenario(path, [override])
     assert str(path) not in str(caught.value)
 
@@ -263,8 +263,8 @@ def test_a_list_of_covariance_files_starts_where_one_file_would(
     assert config.prior.covariance == there
     assert read_run_config(flatten(config)) == config
     typed = read_scenario(path, [f"prior.covariance={written}"]).prior.covariance
-    beside = str(tmp_path.parent / "b.npz")
-    assert typed == (str(tmp_path / "a.npz"), beside, "/c.npz")
+    second = str(tmp_path.parent / "b.npz")
+    assert typed == (str(tmp_path / "a.npz"), second, "/c.npz")
 
 
 @pytest.mark.parametrize("written", ["3", "[1, 2]", "[['a.npz']]"])
@@ -279,10 +279,10 @@ def test_a_covariance_that_is_neither_text_nor_list_of_texts_is_refused(
 
 
 @pytest.mark.parametrize("name", ["gpt2-xl", "Qwen2.5-7B"])
-def test_a_preset_is_not_looked_for_beside_the_scenario(
+def test_a_preset_is_not_looked_for_in_the_scenarios_folder(
     tmp_path: Path, name: str
 ) -> None:
-    """Nor beside the shell, and it survives the flat form; ``./`` makes it a file."""
+    """Nor in the shell's, and it survives the flat form; ``./`` makes it a file."""
     (tmp_path / name).mkdir()
     path = scenario(tmp_path, f"[editing]\nhyperparameters = '{name}'")
     for config in (
@@ -292,20 +292,20 @@ def test_a_preset_is_not_looked_for_beside_the_scenario(
     ):
         assert config.editing.hyperparameters == name
     path = scenario(tmp_path, f"[editing]\nhyperparameters = './{name}'")
-    beside = read_scenario(path).editing.hyperparameters
-    assert beside == str(tmp_path / name)
+    found = read_scenario(path).editing.hyperparameters
+    assert found == str(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "EleutherAI/gpt-j-6b", "embedded"])
 def test_names_that_are_no_paths_stay(tmp_path: Path, name: str) -> None:
-    """A hub id is not looked for beside the scenario."""
+    """A hub id is not looked for in the scenario's folder."""
     path = scenario(tmp_path, f"[model]\npath = '{name}'")
     assert read_scenario(path).model.path == name
 
 
 @pytest.mark.parametrize("source", ["hub:azhx/counterfact@test", "hub:a/b:c/d.json"])
 def test_a_data_set_of_the_hub_is_no_path(tmp_path: Path, source: str) -> None:
-    """Nor beside the shell, and its name survives the flat form."""
+    """Nor of the shell's folder, and its name survives the flat form."""
     path = scenario(tmp_path, f"[requests]\nsource = '{source}'")
     for config in (
         read_scenario(path),

@@ -12,7 +12,7 @@ from strategies.scenario import RequestsConfig
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A model's folder with requests and held-out facts beside it."""
+    """A model's folder with requests and held-out facts."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "requests.json").write_text("its own")
@@ -36,7 +36,7 @@ def test_each_file_is_digested_by_its_bytes(model: Path, tmp_path: Path) -> None
     assert set(digest_inputs(named, str(model))) == {"templates"}
 
 
-def test_embedded_requests_are_those_beside_the_model(model: Path) -> None:
+def test_embedded_requests_are_those_in_the_models_folder(model: Path) -> None:
     """A hub id has no folder to look in."""
     found = digest_inputs(RequestsConfig(), str(model))
     assert found["requests"] == sha256(b"its own").hexdigest()

@@ -57,7 +57,7 @@ def test_whose_hyperparameters_are_taken_is_said_in_the_log(
     assert said == [f"Hyperparameters: {world / 'hyperparameters.json'}"]
 
 
-def test_what_lies_beside_the_model_is_taken(preparing: Prepare, world: Path) -> None:
+def test_files_in_the_models_folder_are_used(preparing: Prepare, world: Path) -> None:
     """Hyperparameters, templates, held-out facts, and a covariance of its text."""
     found = preparing()
     expected_parameters = PARAMETERS.model_copy(update={**QUICK, "v_loss_layer": 3})
@@ -88,7 +88,7 @@ def test_layers_begin_with_the_covariance_and_nothing_remembered(
         assert edited.memory.memory_weight == 0.5
 
 
-def test_bounds_are_told_in_the_keys_of_plain_text(preparing: Prepare) -> None:
+def test_bounds_are_multiples_of_the_keys_of_plain_text(preparing: Prepare) -> None:
     """``tr(C₀)`` is the mean square norm of a key; ``‖z‖ ≤ (1 + clamp) · ‖h‖``."""
     found = preparing()
     run = ScheduleConfig(max_key_ratio=3.0, max_residual_norm=2.5)
@@ -136,7 +136,7 @@ def test_a_job_tells_what_the_settings_say(world: Path, preparing: Prepare) -> N
     assert job.prior is None
 
 
-def test_parties_that_solve_alone_are_told_what_to_solve_against(
+def test_parties_that_solve_alone_receive_the_prior(
     world: Path, preparing: Prepare
 ) -> None:
     """The covariance by its digest, and both weights."""

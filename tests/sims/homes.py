@@ -1,4 +1,4 @@
-"""Base models on disk and deltas for them, to be taken home."""
+"""Base models on disk and deltas for them, to be exported."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from tests.tiny import LAYERS, tiny_model
 from tests.trees import ROOT
 
 SECRET = "the mother tongue of Ada Lovelace"
-"""Text of a request, that nothing taken home may hold."""
+"""Text of a request, which no exported file may contain."""
 
 IDS = [[3, 14, 15, 9, 26, 5, 35, 8], [1, 2, 3, 4, 5, 6, 7, 8]]
-"""What models are asked."""
+"""Token ids of two prompts."""
 
 
 class Base:
@@ -56,7 +56,7 @@ class Base:
     def write_delta(self, delta: Delta | None = None, **changes: object) -> Path:
         """Write the delta, or another one, with metadata changed; None drops an entry.
 
-        Older files told neither the precision nor the model.
+        Older files name neither the precision nor the model.
         """
         metadata: dict[str, object] = {
             "base": self.fingerprint,
@@ -69,8 +69,8 @@ class Base:
             "parties": 2,
         }
         metadata = {**metadata, **changes}
-        told = {name: each for name, each in metadata.items() if each is not None}
-        save_delta(self.delta if delta is None else delta, self.delta_path, told)
+        present = {name: each for name, each in metadata.items() if each is not None}
+        save_delta(self.delta if delta is None else delta, self.delta_path, present)
         return self.delta_path
 
     def load(self, dtype: str | None = None) -> nn.Module:
@@ -78,7 +78,7 @@ class Base:
         return load(self.path, dtype or self.dtype)
 
     def logits(self) -> Tensor:
-        """What the base says with the delta lent to it."""
+        """Return the logits of the base with the delta applied."""
         with applied(self.delta, self.load()) as edited:
             return ask(edited)
 

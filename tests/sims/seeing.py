@@ -122,8 +122,8 @@ class Seeing:
             for name in names
         }
         assert len(names) == 2
-        told = {"base": fingerprint_model(model), "dtype": dtype}
-        save_delta(self.delta, self.delta_path, told)
+        metadata = {"base": fingerprint_model(model), "dtype": dtype}
+        save_delta(self.delta, self.delta_path, metadata)
 
     def tensors(self) -> dict[str, Tensor]:
         """Read what the base's files hold."""

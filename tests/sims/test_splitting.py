@@ -34,7 +34,7 @@ def pool_of(count: int) -> list[EditRequest]:
             prompt=f"{{}} is of kind {number * number % 4}",
             subject=f"Subject {number}",
             target_new=f"Target {number % 11}",
-            target_true="Truth\u2028behind a line separator",
+            target_true="Truth\u2028after a line separator",
             relation_id=f"R{number * number % 5}" if number % 3 else None,
         )
         for number in range(count)

@@ -35,7 +35,7 @@ KINDS = (
     (OTHER_WORDS, DUPLICATE),
     (OTHER_FACT, UNRELATED),
 )
-"""How a request that meets another one is written, and what the two truly are."""
+"""How a related request is written, and how it truly relates to the right one."""
 
 PLANTED = 10
 """At most this many requests of each kind."""
@@ -84,7 +84,7 @@ def make_detection(
 def plant_all(
     pairs: Sequence[ConflictPair], pool: Sequence[EditRequest]
 ) -> Iterator[tuple[ConflictPair, EditRequest, tuple[str, str]]]:
-    """Give each pair a kind in turn, and the request that meets its right one.
+    """Give each pair a kind in turn, and the request related to its right one.
 
     Kinds come one after the other. A pair that has no second wording or no second fact
     is passed over where one is needed.

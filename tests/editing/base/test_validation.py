@@ -176,7 +176,7 @@ def test_a_near_name_is_suggested_and_a_far_one_not() -> None:
     assert suggest("zzz", known) == ""
 
 
-def test_tables_are_told_from_plain_values() -> None:
+def test_tables_are_distinguished_from_plain_values() -> None:
     """By the class of the field."""
     fields = Job.model_fields
     assert inner_model(fields["run"]) is Run

@@ -46,11 +46,11 @@ def test_what_is_computed_is_the_text_s_covariance_and_is_found_again(
     model: EditableModel, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit."""
-    told: list[int] = []
-    first = find_covariance(model, LAYERS, None, text, "", told.append)
+    reported: list[int] = []
+    first = find_covariance(model, LAYERS, None, text, "", reported.append)
     expected = with_ridge(compute_covariance(model, TEXT, LAYERS, "text.txt"))
     assert first.provenance == expected.provenance
-    assert told[-1] == expected.provenance.tokens
+    assert reported[-1] == expected.provenance.tokens
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
@@ -187,7 +187,7 @@ def test_a_digest_is_of_the_moments_of_the_layers_to_the_last_bit() -> None:
 def test_the_same_tokens_are_found_again_wherever_they_lie(
     model: EditableModel, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under another name, in another form, and with more text behind the limit."""
+    """Under another name, in another form, and with more text after the limit."""
     first = find_covariance(model, LAYERS, None, text, "", tokens=9)
     assert first.provenance.tokens == 9
 
@@ -226,10 +226,10 @@ def test_a_model_s_own_text_is_bounded_and_found_without_being_written_again(
         find_covariance(model, LAYERS, None, "self", "", tokens=100)
 
 
-def test_a_ridge_is_told_of(
+def test_a_ridge_is_logged(
     model: EditableModel, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the rank that made it needed; also what a run's settings say."""
+    """With the rank that made it necessary; the run's settings hold both."""
     found = find_covariance(model, LAYERS, None, text, "")
     tokens = found.provenance.tokens
     assert f"layer 2 over {tokens} tokens has rank {tokens} of 24" in caplog.text
@@ -242,13 +242,13 @@ def test_a_ridge_is_told_of(
     assert full.describe_ridges() == {}
 
 
-def test_directions_that_no_text_uses_are_told_of(
+def test_directions_that_no_text_uses_are_logged(
     model: EditableModel,
     text: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """More text would not help, and nothing says so."""
+    """The message does not recommend more text, which would not help."""
     moment = torch.diag(torch.tensor([1.0, 2.0, 0.0, 3.0, 0.0], dtype=torch.float64))
     counted = Covariance({1: moment}, Provenance("", "x", 30))
     monkeypatch.setattr(

@@ -106,11 +106,11 @@ def test_blocks_may_return_tuples(covariance: Covariance) -> None:
 
 def test_progress_counts_tokens(covariance: Covariance) -> None:
     """Up to all of them."""
-    told: list[int] = []
-    compute_covariance(MODEL, TEXTS, LAYERS, "tiny texts", 64, told.append)
-    assert told == sorted(set(told))
-    assert len(told) > 1
-    assert told[-1] == covariance.provenance.tokens
+    reported: list[int] = []
+    compute_covariance(MODEL, TEXTS, LAYERS, "tiny texts", 64, reported.append)
+    assert reported == sorted(set(reported))
+    assert len(reported) > 1
+    assert reported[-1] == covariance.provenance.tokens
 
 
 @pytest.mark.parametrize("texts", [[], ["", ""]])
@@ -138,7 +138,7 @@ def test_the_covariance_of_two_texts_is_their_weighted_mean(
 
 
 def test_a_limit_is_met_to_the_token() -> None:
-    """The last row is cut; what lies behind it is not read."""
+    """The last row is cut, and no text after it is read."""
     text = TEXTS[3].split()
     found = compute_covariance(MODEL, TEXTS[3:], LAYERS, "x", limit=70)
     moment, tokens = naive_moment([" ".join(text[:70])], 1)

@@ -105,11 +105,11 @@ def test_a_count_that_was_stopped_after_its_last_batch_is_whole(
     """Nothing is counted twice."""
     text, state = open_text(str(file), MODEL, ""), tmp_path / "a"
     whole = sum_moments(MODEL, text, LAYERS, None, BATCH_TOKENS, Checkpoints(state, 1))
-    told: list[int] = []
+    reported: list[int] = []
     again = sum_moments(
-        MODEL, text, LAYERS, None, BATCH_TOKENS, Checkpoints(state, 1), told.append
+        MODEL, text, LAYERS, None, BATCH_TOKENS, Checkpoints(state, 1), reported.append
     )
-    assert told == []
+    assert reported == []
     assert_same_bits(again, whole)
 
 

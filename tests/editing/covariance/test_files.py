@@ -59,10 +59,10 @@ def test_what_is_saved_loads(covariance: Covariance, tmp_path: Path) -> None:
         ((), {"provenance": "{}"}, "it is empty"),
     ],
 )
-def test_a_safetensors_file_of_something_else_is_told_of(
+def test_a_safetensors_file_of_something_else_is_refused(
     tmp_path: Path, tensors: tuple[str, ...], metadata: dict[str, str] | None, held: str
 ) -> None:
-    """A delta, a model's weights, or moments that nobody says the origin of."""
+    """A delta, a model's weights, or moments of unknown origin."""
     path = tmp_path / "delta.safetensors"
     save_file({name: torch.eye(2) for name in tensors}, path, metadata)
     reason = rf"delta\.safetensors: is a safetensors file and no covariance.*{held}"
@@ -149,7 +149,7 @@ def test_an_array_of_objects_is_refused(tmp_path: Path) -> None:
     assert "pickle" not in str(caught.value)
 
 
-def test_a_file_of_ours_under_a_published_name_is_told_of(
+def test_a_file_of_ours_under_a_published_name_is_refused(
     covariance: Covariance, tmp_path: Path
 ) -> None:
     """NumPy's advice, to load what may run its author's code, is not passed on."""
@@ -180,13 +180,13 @@ def test_a_count_of_no_token_is_refused(tmp_path: Path, count: int) -> None:
 
 
 def test_a_sum_without_its_count_is_refused(tmp_path: Path) -> None:
-    """Nobody could tell the mean."""
+    """The mean cannot be computed."""
     write_moments(tmp_path / "a.npz", np.eye(3), None)
     with pytest.raises(CovarianceError, match=r"mom2\.count"):
         load_covariance([tmp_path / "a.npz"], (1,))
 
 
-def spoilt() -> list[tuple[torch.Tensor, str]]:
+def invalid_moments() -> list[tuple[torch.Tensor, str]]:
     """Give matrices that no sum of outer products can be."""
     eye = torch.eye(3, dtype=torch.float64)
     infinite, negative, lopsided = eye.clone(), eye.clone(), eye.clone()
@@ -202,8 +202,8 @@ def spoilt() -> list[tuple[torch.Tensor, str]]:
     ]
 
 
-@pytest.mark.parametrize(("moment", "reason"), spoilt())
-def test_what_no_second_moment_can_be_is_refused(
+@pytest.mark.parametrize(("moment", "reason"), invalid_moments())
+def test_an_impossible_second_moment_is_refused(
     tmp_path: Path, moment: torch.Tensor, reason: str
 ) -> None:
     """In their files and in ours."""

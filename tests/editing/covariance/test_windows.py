@@ -25,7 +25,7 @@ def windows(texts: list[str], size: int, limit: int | None = None) -> list[Windo
 
 
 def tokens_of(found: list[Window]) -> list[int]:
-    """Put all rows behind each other."""
+    """Concatenate all rows."""
     return [token for window in found for row in window.rows for token in row.ids]
 
 

@@ -57,7 +57,7 @@ def choice_of(**fields: object) -> HyperparameterChoice:
 def test_the_table_goes_before_the_file_and_the_file_before_defaults(
     tmp_path: Path,
 ) -> None:
-    """A named file goes before the one beside the model, and that before a preset."""
+    """A named file overrides the one in the model's folder, and that one a preset."""
     model = own_file(tmp_path / "gpt2-xl", {"layers": [0], "v_lr": 0.1})
     alone = choose_hyperparameters(EditingConfig(), model)
     found = alone.parameters
@@ -87,7 +87,7 @@ def test_every_field_that_the_table_shares_with_the_file_overrides_it(
     assert getattr(found, field) == given
 
 
-def test_the_table_overrides_nothing_unless_it_is_told_to() -> None:
+def test_the_table_overrides_nothing_by_default() -> None:
     """A default in the table would hide what the file says."""
     assert EditingConfig().model_dump(include=set(OVERRIDING), exclude_none=True) == {}
 
@@ -115,12 +115,12 @@ def test_a_preset_is_taken_by_name_and_by_its_models_name(name: str) -> None:
     assert asked.parameters == matched.parameters == preset.parameters
     assert asked.origin == f"preset {name}"
     assert matched.origin == f"preset {name}, taken for the model's name"
-    told = matched.describe()
-    assert told["origin"] == matched.origin
-    kept = told["bookkeeping"]
+    described = matched.describe()
+    assert described["origin"] == matched.origin
+    kept = described["bookkeeping"]
     assert isinstance(kept, dict)
     assert kept["source"] == preset.source
-    assert json.loads(json.dumps(told)) == told
+    assert json.loads(json.dumps(described)) == described
 
 
 def test_what_is_not_followed_is_said_in_the_log_and_kept(
@@ -179,7 +179,7 @@ def test_a_value_of_the_table_that_does_not_do_is_refused() -> None:
 def test_the_loss_layer_is_the_last_block_unless_it_is_given(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """MEMIT's files give it, so that a given one is taken; it is told if it is odd."""
+    """MEMIT's files set it, so it is accepted; an unusual one is logged."""
     model = tiny_model()
     assert choice_of().fit(model) == choice_of(v_loss_layer=3).parameters
     assert choice_of(v_loss_layer=3).fit(model).v_loss_layer == 3

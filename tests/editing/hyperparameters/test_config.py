@@ -98,7 +98,7 @@ def test_templates_are_read_with_the_bare_one_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "complaint"),
+    ("value", "message"),
     [
         ({"a": "{}"}, r"wanted a JSON list of strings"),
         (["{}", 1], r"wanted a JSON list of strings"),
@@ -108,10 +108,8 @@ def test_templates_are_read_with_the_bare_one_first(tmp_path: Path) -> None:
         ([], r"the bare template"),
     ],
 )
-def test_bad_templates_are_refused(
-    tmp_path: Path, value: object, complaint: str
-) -> None:
+def test_bad_templates_are_refused(tmp_path: Path, value: object, message: str) -> None:
     """By file and place."""
-    with pytest.raises(InputError, match=complaint) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         read_context_templates(write(tmp_path, value))
     assert "file.json" in str(caught.value)

@@ -280,7 +280,7 @@ def test_several_unknown_keys_are_one_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "complaint"),
+    ("name", "text", "message"),
     [
         ("gone.json", None, r"gone\.json: cannot be read \(No such file"),
         ("a.json", "{", r"a\.json: not JSON"),
@@ -301,13 +301,13 @@ def test_several_unknown_keys_are_one_message(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_read_is_refused_by_file_and_line(
-    tmp_path: Path, name: str, text: str | None, complaint: str
+    tmp_path: Path, name: str, text: str | None, message: str
 ) -> None:
     """In one line; nothing in a file is ever run."""
     path = tmp_path / name
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=complaint) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         read_hyperparameter_file(path)
     assert "\n" not in str(caught.value)
 
@@ -321,7 +321,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"v_lrr": 0.5}, r"\[editing\] `v_lrr`: unknown key; did you mean `v_lr`\?"),
         (
@@ -354,11 +354,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_field_is_refused_by_name(
-    change: dict[str, object], complaint: str
+    change: dict[str, object], message: str
 ) -> None:
     """In one line; what we do not do is refused and not ignored."""
     values = {k: v for k, v in (PUBLISHED | change).items() if v is not None}
-    with pytest.raises(InputError, match=complaint) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         parse_hyperparameters(values)
     said = str(caught.value)
     assert "\n" not in said

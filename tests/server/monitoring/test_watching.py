@@ -236,7 +236,7 @@ def test_of_a_run_that_fails_its_completed_rounds_stay(tmp_path: Path) -> None:
 
 
 def test_a_run_from_the_start_keeps_nothing_of_an_earlier_one(tmp_path: Path) -> None:
-    """Without a checkpoint it goes on from nothing."""
+    """Without a checkpoint there is nothing to resume."""
     for number in (1, 2):
         stream = watched(tmp_path)
         stream.begin_merge("collabedit", 0)

@@ -121,7 +121,7 @@ def test_the_configuration_names_the_edited_weights_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "named"),
     [
         ("base", "base"),
         (".", "base"),
@@ -129,15 +129,15 @@ def test_the_configuration_names_the_edited_weights_alone(tmp_path: Path) -> Non
         ("owner/model", "owner/model"),
     ],
 )
-def test_the_configuration_names_a_base_without_where_it_lies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, told: str
+def test_the_configuration_names_a_base_without_its_location(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, named: str
 ) -> None:
     """A folder by its last name, as the card and the record do; a hub name in full."""
     base = Base(tmp_path)
     monkeypatch.chdir(base.path if path == "." else tmp_path)
     name = next(iter(base.delta))
     change = WeightChange(name=name, shape=(16, 24), norm=1, relative=1, rank=1)
-    assert lora_config(base.load(), (change,), path).base_model_name_or_path == told
+    assert lora_config(base.load(), (change,), path).base_model_name_or_path == named
 
 
 def test_a_delta_of_zeros_is_an_adapter_that_does_nothing(tmp_path: Path) -> None:
@@ -192,12 +192,12 @@ def test_another_base_is_refused(tmp_path: Path) -> None:
 def test_an_older_deltas_base_is_loaded_in_the_precision_that_is_asked_for(
     tmp_path: Path,
 ) -> None:
-    """Its file does not tell the run's; one that does is not overruled."""
+    """Its file does not name the run's; one that does is not overruled."""
     base = Base(tmp_path, "gpt2", "bfloat16")
-    told = write_adapter(
-        str(base.path), base.delta_path, tmp_path / "told", Rank(), dtype="float16"
+    first = write_adapter(
+        str(base.path), base.delta_path, tmp_path / "first", Rank(), dtype="float16"
     )
-    assert (told.run_dtype, told.dtype) == ("bfloat16", "float16")
+    assert (first.run_dtype, first.dtype) == ("bfloat16", "float16")
     base.write_delta(dtype=None)
     with pytest.raises(InputError, match="loaded as float32"):
         write_adapter(str(base.path), base.delta_path, tmp_path / "out", Rank())

@@ -96,7 +96,7 @@ def test_apply_says_if_an_earlier_edit_cannot_be_reverted_exactly(
     assert explain_earlier(record) in (edits.places[-1] / "README.md").read_text()
 
 
-def test_a_base_that_was_changed_after_its_edit_is_told(tmp_path: Path) -> None:
+def test_a_base_that_was_changed_after_its_edit_is_reported(tmp_path: Path) -> None:
     """What undoes that edit would put old values among new ones."""
     edits = Edits(tmp_path)
     edits.apply(1.0)

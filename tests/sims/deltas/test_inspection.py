@@ -39,7 +39,7 @@ def test_sizes_and_ranks_are_their_definitions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_against_a_model_sizes_are_relative_and_the_base_is_told(
+def test_against_a_model_sizes_are_relative_and_the_base_is_checked(
     tmp_path: Path, family: str
 ) -> None:
     """Whether it is the delta's or not."""

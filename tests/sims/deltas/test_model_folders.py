@@ -105,7 +105,7 @@ def test_a_folder_is_not_given_what_it_has(tmp_path: Path) -> None:
 def test_a_hub_name_is_not_taken_for_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing lies beside a model that has no folder."""
+    """A model without a folder has no companion files."""
     monkeypatch.chdir(tmp_path)
     copy_companions(Path("owner/model"), tmp_path)
     assert files(tmp_path) == set()

@@ -48,10 +48,10 @@ def test_a_base_that_was_edited_in_float32_is_given_back_in_its_own_precision(
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_without_what_was_kept_the_difference_is_told(
+def test_without_the_reversal_file_the_difference_is_reported(
     tmp_path: Path, dtype: str
 ) -> None:
-    """Number and size of it, as measured when the edit was made."""
+    """By number and size, as measured when the edit was made."""
     base = Base(tmp_path, "gpt2", dtype)
     edited, restored = tmp_path / "edited", tmp_path / "restored"
     record = apply_delta(str(base.path), base.delta_path, edited, reversible=False)
@@ -67,7 +67,7 @@ def test_without_what_was_kept_the_difference_is_told(
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_of_an_unknown_folder_a_bound_is_told_and_kept(
+def test_of_an_unknown_folder_a_bound_is_reported_and_kept(
     tmp_path: Path, dtype: str
 ) -> None:
     """Without the record nobody knows how many entries differ."""

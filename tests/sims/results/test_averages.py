@@ -158,8 +158,8 @@ def test_editors_of_one_name_stay_apart(tmp_path: Path) -> None:
     }
 
 
-def test_complaints_stand_beside_what_was_read(tmp_path: Path) -> None:
-    """Those of before and those of the files."""
+def test_faults_are_returned_together_with_what_was_read(tmp_path: Path) -> None:
+    """Those found before and those of the files."""
     write_ours(tmp_path, draw_cases(3))
     (tmp_path / "case_9.json").write_text("")
     before = Fault(tmp_path / "x", "no results found")

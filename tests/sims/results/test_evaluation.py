@@ -56,7 +56,7 @@ class Files:
     def evaluate(
         self, name: str, delta: Path | None = None, measures: Measures | None = None
     ) -> Mapping[str, Any]:
-        """Judge, and read what was written."""
+        """Evaluate, and read the results."""
         output = self.folder / "out" / name
         evaluate_with_delta(
             str(self.model), self.requests, output, delta, measures=measures
@@ -92,17 +92,17 @@ def test_cases_and_metrics_are_written(
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [
         ({"base": "0" * 64}, "made for a model with weights 000000000000"),
         ({"width": 1}, r"\(16, 25\), and the weight wants \(16, 24\)"),
     ],
 )
 def test_a_delta_of_another_model_is_refused(
-    files: Files, options: dict[str, Any], complaint: str
+    files: Files, options: dict[str, Any], message: str
 ) -> None:
     """By its weights' digest, and by its widths."""
-    with pytest.raises(InputError, match=complaint):
+    with pytest.raises(InputError, match=message):
         files.evaluate("a.json", files.delta(1, **options))
 
 

@@ -30,7 +30,7 @@ def test_options_become_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("measures", "complaint"),
+    ("measures", "message"),
     [
         (Measures(greedy=True), "--greedy needs --generation or --snippets"),
         (Measures(generation=True, idf=Path("a")), "--idf needs --snippets"),
@@ -41,7 +41,7 @@ def test_options_become_settings() -> None:
         (Measures(snippets=Path("missing.json")), "missing.json: cannot be read"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(measures: Measures, complaint: str) -> None:
+def test_what_cannot_be_measured_is_refused(measures: Measures, message: str) -> None:
     """Before a model is loaded, by the option's name."""
-    with pytest.raises(InputError, match=complaint):
+    with pytest.raises(InputError, match=message):
         read_sources(measures, Path("requests.json"))

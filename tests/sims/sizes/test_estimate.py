@@ -86,7 +86,7 @@ def test_arrays_of_a_round_are_as_large_as_estimated(
         assert max(sizes) == found.largest_up - REPLY_BYTES
 
 
-def test_what_is_beside_the_arrays_is_about_as_large_as_estimated(
+def test_the_rest_of_a_message_is_about_as_large_as_estimated(
     federate: Callable[..., Federation],
 ) -> None:
     """A job and a reply are one or two kilobytes, whatever the model."""

@@ -46,23 +46,23 @@ def test_a_table_has_a_row_for_each_figure_and_a_column_for_each_number_of_parti
     assert len(rows) == len(SIZES) + 2
     assert {len(row) for row in rows} == {4}
     text = said_by(capsys, "--model", str(world), "--layers", "1", "--parties", "7")
-    for told in ("7 parties", "layers 1, each", *(name for name, _ in SIZES)):
-        assert told in " ".join(text.split())
+    for shown in ("7 parties", "layers 1, each", *(name for name, _ in SIZES)):
+        assert shown in " ".join(text.split())
 
 
 def test_programs_get_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     """In bytes and seconds, with all that they were made of."""
     found = Estimate(SHAPE, EstimateOrder(parties=4, dtype="bfloat16"))
-    (told,) = json.loads(to_json([found]))
-    assert told["bytes"] == {name: round(value(found)) for name, value in SIZES}
-    assert told["seconds"] == found.round_seconds
-    order = {name: told[name] for name in EstimateOrder.model_fields}
+    (record,) = json.loads(to_json([found]))
+    assert record["bytes"] == {name: round(value(found)) for name, value in SIZES}
+    assert record["seconds"] == found.round_seconds
+    order = {name: record[name] for name in EstimateOrder.model_fields}
     assert EstimateOrder.model_validate(order) == found.order
-    assert (told["d_out"], told["d_in"], told["layers"]) == (3, 5, [1, 2])
+    assert (record["d_out"], record["d_in"], record["layers"]) == (3, 5, [1, 2])
     options = ["--format", "json", "--encoding", "dense", "--bandwidth", "10"]
-    (told,) = json.loads(said_by(capsys, *options))
-    assert (told["model"], told["encoding"]) == ("gpt2-xl", "dense")
-    assert (told["bandwidth"], told["parties"]) == (10.0, 10)
+    (record,) = json.loads(said_by(capsys, *options))
+    assert (record["model"], record["encoding"]) == ("gpt2-xl", "dense")
+    assert (record["bandwidth"], record["parties"]) == (10.0, 10)
 
 
 def test_what_cannot_be_estimated_is_bad_input(

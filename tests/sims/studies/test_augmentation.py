@@ -111,7 +111,7 @@ def test_a_scenario_that_phrases_the_conflicting_requests_too_is_refused(
         STUDY.trials(make_pool(40), config, 0)
 
 
-def test_the_model_before_stands_beside_each_number_of_phrasings() -> None:
+def test_the_model_before_is_repeated_for_each_number_of_phrasings() -> None:
     """For each seed; every other model once, with its scores in per cent."""
     frame = make_frame(gain=5)
     before = frame[frame["line"] == BEFORE]

@@ -207,7 +207,7 @@ def test_with_templates_paraphrases_that_are_no_templates_evaluate() -> None:
 
 
 def test_facts_without_further_phrasings_are_not_contested() -> None:
-    """And the complaint tells how many have some."""
+    """And the message states how many facts have some."""
     pool = [make_request(number, 0, []) for number in range(6)]
     with pytest.raises(InputError, match=r"6 contradict, and 0 of these .*templates"):
         draw(pool, 1)

@@ -92,7 +92,7 @@ def test_no_party_makes_the_request_twice_in_a_round() -> None:
 
 
 def test_in_turn_one_party_makes_the_request_in_every_round() -> None:
-    """Beside all others of the round."""
+    """Together with all other requests of the round."""
     for trial in of(IN_TURN):
         repeated = trial.requests[0].subject
         for own, *rest in trial.rounds:

@@ -108,7 +108,7 @@ def test_the_page_is_there_as_markdown(page: Path) -> None:
 
 
 def test_a_row_may_have_several_names() -> None:
-    """They are told apart by a comma."""
+    """A comma separates them."""
     assert name_row(("a", 3)) == "a, 3"
     assert name_row("a") == "a"
 

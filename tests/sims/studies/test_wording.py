@@ -39,8 +39,8 @@ def test_words_are_joined_as_in_a_sentence(words: list[str], said: str) -> None:
     assert enumerate_words(words) == said
 
 
-def test_a_verdict_tells_what_did_not_come_out() -> None:
-    """Beside what did, or alone."""
+def test_a_verdict_states_what_did_not_hold() -> None:
+    """Together with what did, or alone."""
     mixed = state_verdict("A gain", {"a": True, "b": False, "c": True})
     assert mixed == (
         "A gain was expected; this held for a and c and did not hold for b."

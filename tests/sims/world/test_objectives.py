@@ -77,7 +77,7 @@ def test_the_text_loss_is_the_weighted_mean_over_tokens(student: Student) -> Non
 
 
 @torch.no_grad()
-def test_names_that_stand_apart_have_one_state_behind_any_words(
+def test_separated_names_have_one_state_after_any_words(
     student: Student,
 ) -> None:
     """No word before a name reaches it."""

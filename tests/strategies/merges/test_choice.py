@@ -80,7 +80,7 @@ def test_every_merge_says_where_it_comes_from_and_what_it_needs(name: str) -> No
     assert merge.needs in {"sum", "each"}
 
 
-def test_settings_are_read_beside_the_name() -> None:
+def test_settings_are_read_together_with_the_name() -> None:
     """As a scenario's table gives them."""
     assert read_merge({"name": "ties", "density": 0.5}) == TiesMerge(density=0.5)
 
@@ -131,7 +131,7 @@ def test_a_merge_from_outside_keeps_the_name_it_brings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "complaint"),
+    ("path", "message"),
     [
         ("no.such.module:Merge", "Cannot load .*No module named 'no'"),
         (f"{HERE}:Missing", "Cannot load .*Missing"),
@@ -146,7 +146,7 @@ def test_a_merge_from_outside_keeps_the_name_it_brings() -> None:
         (f"{HERE}:Unfinished", "does not define paper, needs, __call__"),
     ],
 )
-def test_a_path_to_no_merge_is_refused(path: str, complaint: str) -> None:
-    """Say what is missing."""
-    with pytest.raises(InputError, match=complaint):
+def test_a_path_to_no_merge_is_refused(path: str, message: str) -> None:
+    """The message names what is missing."""
+    with pytest.raises(InputError, match=message):
         read_merge(path)
