@@ -34,10 +34,10 @@ QUICK := not end_to_end and not process and not training
 RULES := $(addprefix tests/test_,architecture.py documentation.py faults_page.py words.py)
 
 test: lint types imports  ## Run all checks, then all tests, on all cores
-	$(PYTEST) -n auto $(SPREAD)
+	$(PYTEST) -n auto $(SPREAD) $(ARGUMENTS)
 
 quick: $(STAMP)  ## Run the tests that start no process and train nothing
-	$(PYTEST) -n logical $(SPREAD) -m "$(QUICK)"
+	$(PYTEST) -n logical $(SPREAD) -m "$(QUICK)" $(ARGUMENTS)
 
 check: lint types imports rules  ## Look for faults, change nothing
 

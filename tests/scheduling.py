@@ -5,9 +5,9 @@ A test is left out of ``make quick`` if it has one of three marks:
 - ``end_to_end``: every test below `tests/end_to_end`.
 - ``training``: every test that uses the fixture `world`, which is there for whole runs
   on a model; other tests that train or edit for seconds carry the mark themselves.
-- ``process``: every test from whose code `subprocess` can be reached by the names that
-  functions use. What is not found so carries the mark itself: a test that starts a
-  process and has no mark fails.
+- ``process``: every test from whose code `subprocess` or `os.fork` is reached by the
+  names that functions use. What is not found so carries the mark itself: a test that
+  starts a process and has no mark fails.
 
 Under pytest-xdist a module stays on one worker, so that what its tests share is made
 once; modules that share a federation of real processes stay together. The long ones
@@ -104,7 +104,7 @@ def rank_of(item: pytest.Item) -> int:
 
 
 def reaches_process(item: pytest.Function) -> bool:
-    """Whether a test, its fixtures or what these call use `subprocess`."""
+    """Whether a test, its fixtures or what these call use `subprocess` or fork."""
     fixtures = item._fixtureinfo.name2fixturedefs.values()
     waiting: list[object] = [
         definition.func for each in fixtures for definition in each
@@ -113,7 +113,7 @@ def reaches_process(item: pytest.Function) -> bool:
     seen: dict[int, object] = {}
     while waiting:
         used = waiting.pop()
-        if used is subprocess:
+        if used is subprocess or used is os.fork:
             return True
         if id(used) not in seen and id(used) not in _harmless:
             seen[id(used)] = used
@@ -123,7 +123,7 @@ def reaches_process(item: pytest.Function) -> bool:
 
 
 _harmless: dict[int, object] = {}
-"""Functions and classes from which `subprocess` cannot be reached."""
+"""Functions and classes from which neither can be reached."""
 
 
 def _names_used(used: object) -> Iterator[object]:
@@ -137,6 +137,7 @@ def _names_used(used: object) -> Iterator[object]:
         codes = [whole.__code__]
         for code in codes:  # grows while it is read
             codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+            yield from [os.fork] * ("fork" in code.co_names)
             names = (name for name in code.co_names if name in whole.__globals__)
             yield from (whole.__globals__[name] for name in names)
 

@@ -69,6 +69,7 @@ def test_stored_tensors_are_those_that_the_programs_computed(case: Golden) -> No
             assert torch.equal(ours, theirs[name]), name
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("run", RUNS)
 def test_targets_are_the_published_ones(
     case: Golden, targets: Targets, run: str

@@ -154,6 +154,7 @@ def test_attention_in_single_precision_gives_targets_in_single_precision() -> No
     assert_each_same(ours, searches(REQUESTS[:3], model=model), SINGLE)
 
 
+@pytest.mark.training
 @settings(max_examples=6)
 @given(batch_size=st.integers(1, 7), order=st.permutations(range(6)))
 def test_no_batch_and_no_order_changes_a_target(

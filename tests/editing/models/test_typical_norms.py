@@ -31,6 +31,7 @@ def squares_of(
     return keys, hidden
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("family", FAMILIES)
 def test_norms_are_those_of_every_token_of_the_texts(family: str) -> None:
     """The definition, without batches."""

@@ -23,6 +23,7 @@ from server.monitoring.status import read_status
 from server.monitoring.stream import EventStream
 from server.monitoring.watching import open_stream, watch_run
 from server.report.data import read_report
+from sims.errors import RunFailedError
 from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from tests.federation import AT_ONCE, settings_of, world_requests

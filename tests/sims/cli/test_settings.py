@@ -129,7 +129,7 @@ def test_a_table_says_what_its_class_says() -> None:
 
 def test_a_setting_without_a_meaning_is_found() -> None:
     """So none reaches the page unexplained."""
-    with pytest.raises(LookupError, match="Undocumented.strength has no meaning"):
+    with pytest.raises(LookupError, match=r"Undocumented\.strength has no meaning"):
         table_of("[undocumented]", Undocumented, "")
 
 

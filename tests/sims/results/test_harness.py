@@ -82,6 +82,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tasks
 
 
+@pytest.mark.training
 def test_the_accuracy_is_that_of_one_choice_at_a_time(folder: Path) -> None:
     """Unedited, with an update, and with the update taken back."""
     options = TaskOptions(names=("tiny_facts",), folder=folder)
@@ -101,6 +102,7 @@ def test_the_accuracy_is_that_of_one_choice_at_a_time(folder: Path) -> None:
     assert run_tasks(MODEL, few, manager)["tiny_facts"]["acc,none"] == 1
 
 
+@pytest.mark.training
 def test_an_unknown_task_is_refused(folder: Path) -> None:
     """By its name, before anything runs."""
     options = TaskOptions(names=("tiny_facts", "no_such_task"), folder=folder)

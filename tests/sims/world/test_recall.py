@@ -1,5 +1,7 @@
 """What the committed model knows of its world."""
 
+import pytest
+
 from editing.models.loading import load_editable_model
 from editing.sources.embedded import locate_embedded
 from sims.world.recall import measure_recall, questions
@@ -9,6 +11,7 @@ from sims.world.training import build_recipe_world
 LEAST_RECALL = 99.0
 
 
+@pytest.mark.training
 def test_the_committed_model_knows_its_world_in_every_phrasing() -> None:
     """A third of the people stands for all; the record has everybody."""
     model = load_editable_model(str(locate_embedded()))

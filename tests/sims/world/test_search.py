@@ -56,6 +56,7 @@ def test_the_best_score_wins_unless_another_is_alike_and_tells_merges_apart() ->
     assert choose([best, alike, worse]) is alike
 
 
+@pytest.mark.training
 def test_evaluating_the_global_merge_is_editing_alone() -> None:
     """The search edits as everything else does."""
     folder = locate_embedded()

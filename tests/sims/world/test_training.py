@@ -30,6 +30,7 @@ TINY = Recipe(
 )
 
 
+@pytest.mark.training
 def test_training_lowers_the_loss_and_writes_a_model_that_loads(tmp_path: Path) -> None:
     """Twenty steps of a tiny recipe, to the end."""
     losses = train_world(tmp_path / "first", seed=3, recipe=TINY)
@@ -45,6 +46,7 @@ def test_training_lowers_the_loss_and_writes_a_model_that_loads(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first"]
 
 
+@pytest.mark.training
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     """Randomness is an argument."""
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
