@@ -1,7 +1,7 @@
 """A simulation with fewer nodes than parties: each node speaks for several.
 
-Flower simulates two nodes by default; the scenario sets the number of parties. Each party
-stays separate, with its own messages, requests and statistics.
+Flower simulates two nodes by default; the scenario sets the number of parties. Each
+party stays separate, with its own messages, requests and statistics.
 """
 
 import logging

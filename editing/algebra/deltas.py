@@ -91,7 +91,7 @@ def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None
 
 
 def load_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Read a delta file and its metadata; a `ValueError` says why it cannot be."""
+    """Read a delta file and its metadata; a `ValueError` explains a failure."""
     file = open_delta(path)
     return {name: file.read(name) for name in file.shapes}, dict(file.metadata)
 
@@ -101,7 +101,7 @@ class DeltaFile:
     """A delta file of which one update at a time is in memory.
 
     Attributes:
-        path: Where it lies.
+        path: The delta file.
         metadata: What made it.
         shapes: ``(d_out, d_in)`` of each update, in order of their names.
     """

@@ -48,7 +48,7 @@ class Spectrum:
         """Smallest rank that holds a share of the energy, at most `rank`.
 
         Raises:
-            ValueError: If the share does not lie between 0 and 1.
+            ValueError: If the share is not between 0 and 1.
         """
         if not 0 <= energy <= 1:
             raise ValueError(f"`energy` is a share between 0 and 1, got {energy}")

@@ -8,7 +8,7 @@ from editing.algebra.statistics import LayerStatistics
 from editing.base.errors import InputError
 
 UNSTABLE = 1e-4
-"""Relative error of a solution beyond which it says nothing."""
+"""Relative error of a solution above which it is unreliable."""
 
 
 class IllConditionedError(InputError, ArithmeticError):

@@ -1,1 +1,1 @@
-"""What every room builds on: input errors, settings classes, foreign text made safe."""
+"""Shared by all packages: input errors, settings classes, foreign text made safe."""

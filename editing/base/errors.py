@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """What a user or a party sent is wrong; one line says how and what to try.
+    """Invalid input of a user or a party; one line states the fault and what to try.
 
     The command line prints the message alone and ends with exit code 2. Any other
     exception is a fault of the program and keeps its traceback.

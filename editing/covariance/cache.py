@@ -56,7 +56,7 @@ def find_covariance(
         named: A file, a folder of published statistics, or a list of MEMIT's files,
             which may be written as JSON; None computes.
         text: See `open_text`.
-        model_path: Where the model's own text lies.
+        model_path: The model's folder, which holds its own text.
         on_tokens: Called with the number of tokens done.
         threads: How many CPU threads to use; None uses torch's number.
         tokens: Tokens after which to stop; None reads all of a file, and
@@ -93,7 +93,9 @@ def _read_kept(kept: Path, layers: Sequence[int]) -> Covariance | None:
     try:
         return load_covariance([kept], layers) if kept.is_file() else None
     except (OSError, CovarianceError) as error:
-        logger.warning("The covariance in the cache is estimated anew: %s", error)
+        logger.warning(
+            "The cached covariance is damaged and estimated again: %s", error
+        )
         return None
 
 
@@ -119,9 +121,9 @@ def _keep(covariance: Covariance, kept: Path) -> None:
 
 def _warn_about_cache(folder: Path, reason: str) -> None:
     logger.warning(
-        "The covariance cannot be kept in %s (%s), so every run estimates it anew. Let "
-        "XDG_CACHE_HOME name a folder that can be written, or estimate it once with "
-        "`python -m sims covariance` and name that file in `prior.covariance`.",
+        "The covariance cannot be kept in %s (%s), so every run estimates it again. "
+        "Let XDG_CACHE_HOME name a folder that can be written, or estimate it once "
+        "with `python -m sims covariance` and name that file in `prior.covariance`.",
         folder,
         reason,
     )

@@ -80,7 +80,7 @@ def load_covariance(
         raise CovarianceError(
             f"`prior.covariance` names {len(paths)} .npz files for {len(layers)} "
             "edited layers; wanted one each, in the order of `layers`, or the folder "
-            "that they lie in."
+            "that holds them."
         )
     if model is not None:
         check_names(paths, model, layers)
@@ -110,7 +110,7 @@ def load_published(path: Path) -> tuple[Float[Tensor, "d_in d_in"], int]:
     if count <= 0:
         raise CovarianceError(
             f"{path}: `mom2.count` is {count}, and a sum over no token has no mean. "
-            "Compute the statistics anew."
+            "Compute the statistics again."
         )
     check_moment(total, f"{path}: `mom2.mom2`")
     return total.div_(count), count
@@ -143,13 +143,13 @@ def check_moment(moment: Tensor, name: str) -> None:
     if not all(bool(part.isfinite().all()) for part in moment.split(_WIDE)):
         wrong = "holds entries that are no finite numbers"
     elif bool((moment.diagonal() < 0).any()):
-        wrong = "has a negative entry on its diagonal, where sums of squares stand"
+        wrong = "has a negative entry on its diagonal, which holds sums of squares"
     elif _asymmetry(moment) > ASYMMETRY:
         wrong = "is not symmetric"
     if wrong is not None:
         raise CovarianceError(
             f"{name} {wrong}; no second moment is like that. The file is damaged or "
-            "something else: compute it anew."
+            "of another kind: compute it again."
         )
 
 
@@ -181,8 +181,8 @@ def _load_own(path: Path) -> Covariance:
         ) from None
     if provenance.tokens <= 0:
         raise CovarianceError(
-            f"{path}: its provenance says {provenance.tokens} tokens, and there is no "
-            "mean over none. Compute it anew."
+            f"{path}: its provenance names {provenance.tokens} tokens, and there is no "
+            "mean over none. Compute it again."
         )
     for layer, moment in moments.items():
         check_moment(moment, f"{path}: the moment of layer {layer}")

@@ -21,7 +21,7 @@ _PRECISIONS = ("float16", "float32", "float64")
 
 @dataclass(frozen=True, slots=True)
 class StatisticsName:
-    """What the place of a published file says of it.
+    """The properties of a published file that its path encodes.
 
     Attributes:
         model: Name of its model's folder; empty outside the published layout.
@@ -66,9 +66,9 @@ def parse_name(path: Path) -> StatisticsName | None:
 def check_names(
     paths: Sequence[Path], model: EditableModel, layers: Sequence[int]
 ) -> None:
-    """Refuse files that their own names or folders say are of something else.
+    """Refuse files whose names or folders show another model or module.
 
-    A file with a name of its own, outside the published layout, says nothing.
+    A file with another name, outside the published layout, is accepted.
 
     Raises:
         CovarianceError: Naming the file, and the model or module it is of.
@@ -82,7 +82,7 @@ def check_names(
             raise CovarianceError(
                 f"{path} is of the module {said.module}, and layer {layer} is edited "
                 f"at {wanted}. Name one file for each layer, in the order of `layers`, "
-                "or the folder that they lie in."
+                "or the folder that holds them."
             )
         if said.model and not _is_of(said.model, model):
             raise _other_model(path, said.model, model)
@@ -183,7 +183,7 @@ def _incomplete(
 
 def _other_model(path: Path, said: str, model: EditableModel) -> CovarianceError:
     return CovarianceError(
-        f"{path} lies in the folder of the model {said}, and this model is called "
+        f"{path} is in the folder of the model {said}, and this model is called "
         f"{_called(model)}. Name its own statistics; if they are its own, rename that "
         "folder to the model's name."
     )

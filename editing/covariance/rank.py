@@ -19,7 +19,7 @@ def numerical_rank(
     ``matrix_rank`` has it; above ``√d_in · ε · λ_max`` with the ``ε`` of float32 for a
     moment whose products were formed in float32, for the rounding of its entries is
     independent and such a matrix of noise has a norm that grows with ``√d_in``. Never
-    more than there were tokens. One factorisation says that the rank is full, neurons
+    more than there were tokens. One factorisation shows that the rank is full, neurons
     that never fire left out; only where it is not are the eigenvalues computed.
     """
     width = len(moment)

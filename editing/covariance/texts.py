@@ -67,7 +67,7 @@ def open_text(
             saved (a split after ``@``), ``hub:NAME[:CONFIG][@SPLIT][#FIELD]``,
             ``embedded``, or ``self``.
         model: Generates the text of ``self``.
-        model_path: Where the model's own text lies.
+        model_path: The model's folder, which holds its own text.
         seed: Draws the text of ``self``.
         setting: What an error names.
     """
@@ -87,7 +87,7 @@ def check_local_text(named: str, model_path: str, setting: str = "prior.text") -
 
     Args:
         named: See `open_text`; not the hub's, and not the model's own writing.
-        model_path: Where the model's own text lies.
+        model_path: The model's folder, which holds its own text.
         setting: What an error names.
 
     Raises:

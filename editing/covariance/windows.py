@@ -19,7 +19,7 @@ class Place:
 
     Attributes:
         document: Number of the document.
-        piece: Number of its piece; one past its last stands for its end.
+        piece: Index of its piece; one past the last index is the end of the text.
         tokens: Tokens before it.
     """
 

@@ -1,4 +1,4 @@
-"""Evaluation: does the model say what it was asked to, and nothing else.
+"""Evaluation: does the model produce the new targets, and is the rest unchanged?
 
 Three successes are the field's measures of an edit: efficacy (ES) at the rewrite
 prompt, generalization (PS) at paraphrases, and specificity (NS) at neighbourhood
@@ -64,7 +64,7 @@ def evaluate_requests(
 
     Args:
         model: What is evaluated.
-        requests: What it was asked to say.
+        requests: The requests to evaluate.
         config: What it is evaluated by; prompts that a request lacks are left out.
         before: For each request, what the unedited model predicts at its questions of
             locality, as `predict_locality` returns it, for ``locality_unchanged``.
@@ -183,7 +183,7 @@ def _case_of(
 def _fields_of(
     request: EditRequest, kind: str, prompts: Sequence[Sequence[Likelihood]]
 ) -> CaseRecord:
-    """Write what the model says of the request's objects after each prompt."""
+    """Write the likelihoods of the request's objects after each prompt."""
     objects = list(_objects_of(request))
     wanted = "target_true" if kind == "neighborhood" else "target_new"
     named = [dict(zip(objects, each, strict=True)) for each in prompts]

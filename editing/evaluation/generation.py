@@ -44,7 +44,7 @@ def generate(
     """Write texts, each with a generator of its own.
 
     A text does not depend on the batch that it is written in, but for rounding, which
-    can turn a draw that lies on the edge of two tokens. Nothing ends a text before
+    can change a draw at the boundary between two tokens. Nothing ends a text before
     its length; a prompt that is as long already stays as it is.
 
     Args:

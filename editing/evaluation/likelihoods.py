@@ -1,10 +1,10 @@
 """Likelihoods: how likely answers are after their prompts.
 
-What several answers have in common is run once. An answer of ``n`` tokens is read off
-the row ``prompt + answer[:-1]``, at its last ``n`` positions; with causal attention
-that row also says all that its own beginnings say. So the rows that are run are the
-distinct ones among these that no other one begins with: one row for all answers of a
-single token to a prompt, and one for a prompt that many requests have.
+Common prefixes are computed once. An answer of ``n`` tokens is read off the row
+``prompt + answer[:-1]``, at its last ``n`` positions; with causal attention, that row
+also gives the logits of each of its prefixes. So only the distinct rows that are no
+prefix of another row are run: one row for all single-token answers to a prompt, and one
+for a prompt that many requests have.
 """
 
 import math
@@ -42,7 +42,7 @@ class Continuation:
 
     @property
     def row(self) -> tuple[int, ...]:
-        """The tokens that say how likely each token of the answer is."""
+        """The positions whose logits predict each token of the answer."""
         return (*self.prompt.ids, *self.answer[:-1])
 
 
@@ -77,7 +77,7 @@ def compute_likelihoods(
 
     Rows are padded on the right, where causal attention does not look, and only the
     answers' positions reach the vocabulary head. A batch that does not fit in memory
-    is halved; a `MemoryError` says so if one row alone does not.
+    is halved; a single row that does not fit is a `MemoryError`.
 
     Args:
         model: What is evaluated.
@@ -120,7 +120,7 @@ def share_rows(
     order = sorted(range(len(rows)), key=lambda index: rows[index])
     kept: list[tuple[int, ...]] = []
     hosts = [0] * len(rows)
-    # In dictionary order a row stands right before those that begin with it.
+    # In lexicographic order a row comes right before those that begin with it.
     for index in reversed(order):
         row = rows[index]
         if not kept or kept[-1][: len(row)] != row:
@@ -192,7 +192,7 @@ def _read_off(
 ) -> tuple[Float[Tensor, " answers"], Int[Tensor, " positions"]]:
     """Return each wanted token's cost in nats, and each position's likeliest token."""
     costs, likeliest = [], []
-    # Answers by position, so that those of one piece of the positions lie together.
+    # Answers by position, so that those of one piece of the positions are together.
     sorted_places, order = places.sort(stable=True)
     size = HEAD_POSITIONS.get(states.device.type, MAX_HEAD_POSITIONS)
     for start in range(0, len(states), size):

@@ -1,1 +1,1 @@
-"""Files written whole or not at all, and read with clear errors."""
+"""Files written atomically, and read with clear errors."""

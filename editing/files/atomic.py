@@ -1,4 +1,4 @@
-"""The one way in which the project writes a file: whole, or not at all."""
+"""Atomic file writes: a file appears complete, or not at all."""
 
 import os
 import sys

@@ -103,7 +103,7 @@ class HyperparameterChoice:
 def choose_hyperparameters(
     config: EditingConfig, model_path: str
 ) -> HyperparameterChoice:
-    """Take a file or preset, and put what the settings say over it.
+    """Choose a file or preset, and apply the overrides of the settings.
 
     In this order: what `editing.hyperparameters` names, the file in the model's folder,
     the preset of the model's name.
@@ -113,7 +113,7 @@ def choose_hyperparameters(
         model_path: The model's folder or hub name.
 
     Raises:
-        InputError: If nothing says which layers to edit, or a value is refused.
+        InputError: If no source names the layers to edit, or a value is refused.
     """
     found = _find(config.hyperparameters, model_path)
     given = config.model_dump(exclude_none=True, include=set(OVERRIDING))

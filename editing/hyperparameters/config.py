@@ -21,7 +21,7 @@ MODULE_FIELDS = (
     "ln_f_module",
     "lm_head_module",
 )
-"""Hyperparameters that say where in a model a part lies."""
+"""Hyperparameters that name the modules of a model."""
 
 
 class Hyperparameters(Settings):
@@ -29,7 +29,7 @@ class Hyperparameters(Settings):
 
     `editing.hyperparameters.files` reads the published files as they are. Fields that
     name modules override what is known of the model's architecture; fields that only
-    say how a covariance was collected are kept as provenance.
+    describe how a covariance was collected are kept as provenance.
 
     Attributes:
         layers: Edited blocks, counted from 0, in ascending order.

@@ -24,7 +24,7 @@ def extract_keys(
     published code).
 
     Args:
-        model: The model as it stands now, earlier layers' updates included.
+        model: The current model, earlier layers' updates included.
         requests: One row of the result each, in this order.
         templates: Texts with one ``{}`` each, the bare one included.
         layers: Blocks whose down-projection is read.

@@ -1,4 +1,4 @@
-"""Targets: hidden states that make the model say what a request asks for.
+"""Targets: hidden states that make the model give the requested answer.
 
 Requests are optimised together. What a step cannot change is computed once for a batch
 (`editing.memit.prefix_cache`), so that a step runs the blocks after the last edited
@@ -217,7 +217,7 @@ class _Search:
         parts: Their rows.
         active: Their numbers in the batch.
         case_ids: Of all requests of the batch.
-        essence_before: What the KL rows said before any shift, in log-probabilities.
+        essence_before: Log-probabilities at the KL positions before any shift.
     """
 
     parts: list[_Part]
@@ -282,7 +282,7 @@ class _Search:
 
 
 def _wide(values: Tensor) -> Tensor:
-    """Values in single precision at least; half as precise, Adam would stand still."""
+    """Values in single precision at least; at half precision, Adam would not move."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -38,7 +38,7 @@ def read_activations(
 
     Blocks after the last one asked for are not run. Results are in the order of `rows`
     and do not depend on how they are batched, to the rounding of the model's precision;
-    they lie where inputs lie, whatever devices the blocks are on.
+    they are on the device of the inputs, whatever devices the blocks are on.
     """
 
     def run(indices: Sequence[int]) -> Activations:

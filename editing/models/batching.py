@@ -48,7 +48,7 @@ def run_batches(
 
 
 class _TooLarge:
-    """Stands for a batch that did not fit."""
+    """Marks a batch that did not fit in memory."""
 
 
 def _try_to_run(

@@ -26,7 +26,7 @@ class EditableModel:
 
     Attributes:
         model: The model, whose weights may be mapped from their files.
-        tokenizer: Its tokenizer, which knows where in a text a token lies.
+        tokenizer: Its tokenizer, which maps tokens to positions in a text.
         architecture: Where in the model its parts are found.
         known: Its fingerprints, if they are known without reading the weights.
     """
@@ -121,7 +121,7 @@ class EditableModel:
         """Refuse layers that the model does not have.
 
         Raises:
-            InputError: If a layer lies outside the model.
+            InputError: If a layer is outside the model.
         """
         outside = [layer for layer in layers if not 0 <= layer < self.block_count]
         if outside:

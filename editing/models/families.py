@@ -31,7 +31,7 @@ class ModelFilesError(ModelError):
 
 
 class Architecture(Settings):
-    """Names of the parts of one family; ``{}`` stands for the block's number.
+    """Names of the modules of one family; ``{}`` is the block's number.
 
     A weight's orientation is not among them: the module's type gives it.
 

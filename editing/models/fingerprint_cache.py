@@ -1,8 +1,8 @@
-"""Fingerprints of models that were loaded before, so that none is read to be known.
+"""A cache of model fingerprints, so that unchanged weights are not read again.
 
-A fingerprint reads every byte of a model's weights. A program that starts anew for each
-message would do so each time, where all that it asks is whether the files are still the
-same. Their names, sizes, numbers and times of change show that without any being read.
+A fingerprint reads every byte of a model's weights. A program that starts once per
+message would do so each time, only to learn whether the files are still the same. Their
+names, sizes, inode numbers and times of change show that without reading them.
 
 What is trusted: the file system's own time of change (``ctime``), which no program
 sets; and the owner of the cache's folder, who may change the model itself just as well.
@@ -12,7 +12,7 @@ might not show the next change is not recorded, as git does with its index.
 What is not seen: a change while a process has the model. Weights are mapped, so writing
 into their file changes them in every process that has it open, after the fingerprint
 was computed. A model's files are to be replaced, by a rename over them, and
-never overwritten: a process then keeps the bits that it knows.
+never overwritten: a process then keeps the weights that it has loaded.
 """
 
 import hashlib
@@ -43,10 +43,10 @@ _DEPENDS_ON = ("torch", "transformers", "tokenizers", "safetensors")
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the file system says of a model's files, and how they are to be loaded.
+    """The file system's metadata of a model's files, and how they are loaded.
 
     Attributes:
-        model: Digest of where the files lie, and of precision and device.
+        model: Digest of the files' paths, and of precision and device.
         state: Digest of name, size, number and times of change of every file, and of
             the versions of the libraries that load them.
         newest: The latest time of change of a file, in seconds since the epoch.
@@ -59,7 +59,7 @@ class Stamp:
     taken: float
 
     def agrees_with(self, other: "Stamp | None") -> bool:
-        """Tell whether no file was changed between this stamp and the other one."""
+        """Return whether no file was changed between this stamp and the other."""
         return other is not None and self.state == other.state
 
 
@@ -73,7 +73,7 @@ def stamp_model(path: str, dtype: str, device: str) -> Stamp | None:
 
     Returns:
         None if the folder does not hold all that is loaded: it is none but a name at
-        the hub, or holds an adapter, whose weights lie elsewhere, or links to folders.
+        the hub, or holds an adapter, whose weights are elsewhere, or links to folders.
     """
     folder = Path(path)
     if not folder.is_dir() or (folder / "adapter_config.json").exists():

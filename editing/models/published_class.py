@@ -1,7 +1,7 @@
 """The class of a checkpoint as published, which may hold more than the text model.
 
 Of a vision-language checkpoint ``AutoModelForCausalLM`` may load the text model alone,
-under names of its own. The configuration names the class of the whole.
+under other names. The configuration names the class of the complete checkpoint.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def published_class(path: str) -> str | None:
 
 
 def build_published(path: str, loaded: str) -> nn.Module | None:
-    """Build the class of a whole checkpoint without any weights.
+    """Build the class of a complete checkpoint without any weights.
 
     Args:
         path: A folder or a hub name.
@@ -39,7 +39,7 @@ def build_published(path: str, loaded: str) -> nn.Module | None:
 
 
 def without_published(path: str, loaded: str, names: Sequence[str]) -> list[str]:
-    """Leave out the tensors of a checkpoint that belong to other parts of the whole.
+    """Leave out the tensors of a checkpoint that belong to other parts of it.
 
     Args:
         path: A folder or a hub name.
@@ -47,7 +47,7 @@ def without_published(path: str, loaded: str, names: Sequence[str]) -> list[str]
         names: Tensors that this class has no place for.
 
     Returns:
-        Those that the class of the whole has no place for either.
+        Those that the class of the complete checkpoint has no place for either.
     """
     whole = build_published(path, loaded) if names else None
     if whole is None:

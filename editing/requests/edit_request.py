@@ -1,4 +1,4 @@
-"""Edit requests: what a party wants the model to say."""
+"""Edit requests: the changes to the model's answers that a party asks for."""
 
 import logging
 import random
@@ -56,8 +56,8 @@ class EditRequest(Settings):
         case_name: The source's own name for the case: a case number that is a text, or
             the case that several requests of MQuAKE share.
         prompt: Text with exactly one ``{}``, where the subject goes.
-        target_new: What the edited model shall say after the prompt.
-        target_true: What the unedited model says; needed to measure success.
+        target_new: The continuation of the prompt that the edited model shall give.
+        target_true: The unedited model's continuation; needed to measure success.
         locality: Questions about something else, whose answers shall stay (zsRE's
             ``loc``, KnowEdit's ``locality``).
         portability: Questions that follow from the edit (KnowEdit).

@@ -2,7 +2,7 @@
 
 English puts a space between two words; Chinese, Japanese, Thai and others put none.
 None follows white space, an opening quotation mark or bracket, or the marker that ends
-a chat template, and none stands before closing punctuation.
+a chat template, and none comes before closing punctuation.
 """
 
 import re
@@ -39,7 +39,7 @@ _CLOSING_CATEGORIES = frozenset({"Pe", "Pf"})
 _CLOSES = re.compile(
     r"(?:[.,;:!?\u2026]+|%)(?=$|\W)|['\u2019](?:s|re|ll|ve|d|m)(?=$|\s)"
 )
-"""Beginnings of a target that go on with the prompt: ``, who``, but not ``.NET``."""
+"""Beginnings of a target that continue the prompt: ``, who``, but not ``.NET``."""
 
 
 def split_running_text(

@@ -1,4 +1,4 @@
-"""Where records of requests lie: files, saved datasets, and data sets of the hub.
+"""Sources of request records: files, saved datasets, and data sets of the hub.
 
 Records come one by one, each with its place, and nothing after the last one that is
 asked for is read: lines of JSON Lines, elements of a JSON list, row groups of Parquet,
@@ -47,9 +47,9 @@ def saved_dataset(folder: Path) -> bool:
 
 
 def hub_revision(source: str) -> str | None:
-    """The hub's commit that a ``hub:`` source stands for; None if nobody can say.
+    """Return the hub's commit of a ``hub:`` source; None if it is unknown.
 
-    Of a folder that stands in for the hub, a digest of its files' state.
+    For a folder that replaces the hub, return a digest of its files' state.
     """
     import datasets  # type: ignore[import-untyped]
 
@@ -74,7 +74,7 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
 
 
 def _read_lines(stream: BufferedIOBase, name: str) -> Iterator[Placed]:
-    # Lines end at \n alone: other signs that end a line may stand inside a JSON text.
+    # Lines end at \n alone: other line separators may occur inside a JSON text.
     for number, line in enumerate(stream, start=1):
         place = f"{name}:{number}"
         text = decode_utf8(line, place, first=number == 1)

@@ -1,1 +1,1 @@
-"""Where the model that comes with the system lies, and the files next to a model."""
+"""Locate the model that comes with the system, and the files in a model's folder."""

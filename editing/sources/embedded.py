@@ -5,13 +5,13 @@ from pathlib import Path
 from editing.base.errors import InputError
 
 EMBEDDED = "embedded"
-"""The word that stands for the model, requests and text that come with the system."""
+"""The reserved name of the model, requests and text that come with the system."""
 
 HUB = "hub:"
-"""What a data set's name at the hub begins with, where a path could stand too."""
+"""The prefix of a data set's name on the hub, where a path is accepted too."""
 
 SELF = "self"
-"""The word that stands for text that the model itself writes."""
+"""The reserved name of text that the model itself generates."""
 
 _CONFIGURATIONS = f"*/{EMBEDDED}/config.json"
 """Where the embedded model may be: in a folder of that name, of any package."""
@@ -33,7 +33,7 @@ def locate_embedded() -> Path:
 
 
 def resolve_model(path: str) -> str:
-    """Turn `embedded` into the folder it stands for; leave other paths as they are."""
+    """Resolve `embedded` to its folder; leave other paths as they are."""
     return str(locate_embedded()) if path == EMBEDDED else path
 
 

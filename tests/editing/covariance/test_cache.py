@@ -106,7 +106,7 @@ def test_a_disk_that_fills_meanwhile_is_a_warning(
     assert "no room" in caplog.text
 
 
-def test_a_damaged_file_in_the_cache_is_estimated_anew(
+def test_a_damaged_file_in_the_cache_is_estimated_again(
     model: EditableModel, text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And replaced."""
@@ -117,7 +117,7 @@ def test_a_damaged_file_in_the_cache_is_estimated_anew(
     again = find_covariance(model, LAYERS, None, text, "")
     assert torch.equal(first.moments[1], again.moments[1])
     assert file.read_bytes() == whole
-    assert "estimated anew" in caplog.text
+    assert "estimated again" in caplog.text
 
 
 def test_a_fixed_number_of_threads_is_taken_and_kept_apart(
