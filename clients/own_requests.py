@@ -18,7 +18,8 @@ from strategies.partitioning.partitions import (
     share_requests,
 )
 from strategies.partitioning.planting import Shares
-from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
+from strategies.scenario import ModelConfig
 
 
 class MalformedRequestsError(RequestError):

@@ -10,7 +10,7 @@ from clients.own_requests import requests_of_round
 from clients.settings import ClientConfig
 from editing.requests.edit_request import EditRequest
 from editing.requests.paraphrases import phrase, read_templates
-from strategies.scenario import RequestsConfig
+from strategies.partitioning.settings import RequestsConfig
 
 
 @dataclass(frozen=True, slots=True)

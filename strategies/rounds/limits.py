@@ -16,7 +16,7 @@ from flwr.serverapp.exception import AggregationError
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, StatisticsError
-from strategies.scenario import PartiesConfig
+from strategies.partitioning.settings import PartiesConfig
 from strategies.wire.messages import TargetsReply
 from strategies.wire.metrics import EvaluationSums, read_evaluation
 
