@@ -5,8 +5,8 @@ import re
 import pytest
 
 from editing.hyperparameters.presets import preset_names, read_preset
+from sims.cli.hyperparameters import say_layers
 from sims.cli.main import main
-from sims.cli.presets import say_layers
 
 
 def shown_by(capsys: pytest.CaptureFixture[str], *words: str) -> str:
