@@ -22,8 +22,8 @@ from inspect import isfunction, unwrap
 from types import CodeType
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 from tests.trees import FOLDERS
 
@@ -46,7 +46,7 @@ PROCESS_EVENTS = {
 _started: list[str] = []
 
 
-class ByModule(LoadGroupScheduling):
+class ByModule(LoadGroupScheduling):  # type: ignore[misc]
     """Keep a module on one worker, and modules of one ``xdist_group`` together."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -69,7 +69,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     there are cores.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    waiting = config.option.numprocesses == "auto"
+    waiting = 1 if config.option.numprocesses == "auto" else 0
     return min(cores or 1, MOST_WORKERS) + waiting
 
 
