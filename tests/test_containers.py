@@ -159,7 +159,7 @@ def test_steps_end_and_programs_are_started_again(name: str) -> None:
 
 
 def test_services_wait_for_what_they_need() -> None:
-    """Files before the server, the server before nodes are registered, then the nodes."""
+    """Files, the server, the registration of nodes, and then the nodes."""
     services = compose().services
     assert {*services["superlink"].depends_on} == {"credentials"}
     assert {*services["register"].depends_on} == {"superlink"}
