@@ -21,7 +21,7 @@ from strategies.scenario import (
     RequestsConfig,
     nest,
 )
-from strategies.wire.handshakes import PartyName
+from strategies.wire.names import PartyName
 
 Kept = Literal["results", "all", "nothing"]
 """What stays of a run's private folder."""

@@ -40,6 +40,19 @@ class Hyperparameters(Settings):
         clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
         kl_factor: Weight of the KL term.
         mom2_update_weight: The prior weight λ of ``λ·C₀``.
+        fact_token: Where in a prompt the edit is written; only the subject's last token
+            is supported.
+        layer_selection: Which of `layers` are edited; only ``all`` is supported.
+        mom2_adjustment: Whether a covariance is used; only ``true`` is supported.
+        rewrite_module_tmp: Name of the edited module, with ``{}`` for the block.
+        layer_module_tmp: Name of a block, with ``{}`` for its number.
+        mlp_module_tmp: Name of a block's MLP.
+        attn_module_tmp: Name of a block's attention.
+        ln_f_module: Name of the last layer norm.
+        lm_head_module: Name of the vocabulary head.
+        mom2_dataset: The data set of the published covariance; kept as provenance.
+        mom2_n_samples: The number of its samples; kept as provenance.
+        mom2_dtype: Its precision; kept as provenance.
     """
 
     layers: tuple[int, ...] = Field(min_length=1)
@@ -138,8 +151,21 @@ class EditingConfig(Settings):
     Attributes:
         hyperparameters: A file (JSON, YAML or TOML) or the name of a preset; None takes
             the model's own file if it has one, else the preset of its name.
+        schedule: Which layers are read on which model; see docs/method.md. Under
+            ``alone`` each party edits by itself, and the results are merged.
         context_templates: A JSON list of strings with one ``{}`` each, the bare one
             included; None takes the model's own or generates them from `context_seed`.
+        context_seed: Draws the generated context templates.
+        batch_size: Requests whose targets are computed together.
+        layers: Edited blocks, counted from 0; unset, those of the hyperparameters, as
+            for all keys below.
+        v_num_grad_steps: Loss evaluations a target may take; one step fewer.
+        v_lr: Adam's learning rate for targets.
+        v_loss_layer: Block whose output the loss reads.
+        v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
+        clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
+        kl_factor: Weight of the KL term.
+        fact_token: Where in a prompt the edit is written.
     """
 
     hyperparameters: str | None = None

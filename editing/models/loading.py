@@ -103,9 +103,9 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
         ModelFilesError: Naming the first weight that is missing, surplus, or of another
             shape than config.json gives it.
     """
-    model, report = AutoModelForCausalLM.from_pretrained(
-        path, output_loading_info=True, ignore_mismatched_sizes=True, **options
-    )
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(path, **options)
+    model, report = loaded
     if fault := _describe_report(model, report, path):
         raise ModelFilesError(
             f"`model.path` {path!r}: the weights are not those of the model that "
@@ -113,8 +113,8 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
             "writes them: not cut short, not of a wrapped model under other names, "
             "and with the config.json that they were saved with."
         )
-    loaded: PreTrainedModel = model
-    return loaded
+    assert isinstance(model, PreTrainedModel)
+    return model
 
 
 def _describe_report(

@@ -27,8 +27,8 @@ from sims.cli.options import (
     VerboseOption,
     check_new_folder,
 )
-from sims.cli.presets import app as presets
 from sims.cli.search import app as searches
+from sims.cli.settings import app as listings
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
 from sims.errors import RunFailedError
@@ -65,7 +65,7 @@ app.add_typer(deployments)
 app.add_typer(evaluations)
 app.add_typer(flower)
 app.add_typer(operations)
-app.add_typer(presets)
+app.add_typer(listings)
 app.add_typer(searches)
 app.add_typer(splits)
 

@@ -18,11 +18,11 @@ from clients.target_cache import clear_cache
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import decode
 from editing.algebra.statistics import StatisticsError
-from editing.hyperparameters.config import Hyperparameters
 from editing.memit.keys import extract_keys
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
 from editing.models.loading import EditableModel, load_editable_model
+from editing.models.module_names import ModuleNames
 from sims.runs.in_process import make_contexts
 from strategies.scenario import ModelConfig
 from strategies.wire.failures import Failure, read_failure
@@ -298,9 +298,7 @@ def test_a_process_loads_its_model_once_and_no_other_in_its_place(
     """Every message of a simulation would cost a load."""
     loads: list[tuple[object, ...]] = []
 
-    def load(
-        path: str, dtype: str, device: str, naming: Hyperparameters | None
-    ) -> object:
+    def load(path: str, dtype: str, device: str, naming: ModuleNames | None) -> object:
         loads.append((path, dtype, device, naming))
         return load_editable_model(path, dtype, device, naming)
 

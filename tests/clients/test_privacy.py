@@ -210,7 +210,7 @@ BROKEN: dict[str, tuple[Break, Phase, Failure, str]] = {
     "setting": (
         tell("keep-private", NOBODY),
         Phase.FORGET,
-        "requests that cannot be used",
+        "settings that cannot be used",
         "keep_private",
     ),
 }

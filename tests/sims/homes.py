@@ -1,4 +1,4 @@
-"""Base models on disk and deltas for them, to be taken home."""
+"""Base models on disk, and deltas for them to export."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from tests.tiny import LAYERS, tiny_model
 from tests.trees import ROOT
 
 SECRET = "the mother tongue of Ada Lovelace"
-"""Text of a request, that nothing taken home may hold."""
+"""Text of a request, which nothing exported may hold."""
 
 IDS = [[3, 14, 15, 9, 26, 5, 35, 8], [1, 2, 3, 4, 5, 6, 7, 8]]
-"""What models are asked."""
+"""Inputs of the models."""
 
 
 class Base:
@@ -56,7 +56,7 @@ class Base:
     def write_delta(self, delta: Delta | None = None, **changes: object) -> Path:
         """Write the delta, or another one, with metadata changed; None drops an entry.
 
-        Older files told neither the precision nor the model.
+        Older files name neither the precision nor the model.
         """
         metadata: dict[str, object] = {
             "base": self.fingerprint,
@@ -69,8 +69,8 @@ class Base:
             "parties": 2,
         }
         metadata = {**metadata, **changes}
-        told = {name: each for name, each in metadata.items() if each is not None}
-        save_delta(self.delta if delta is None else delta, self.delta_path, told)
+        named = {name: each for name, each in metadata.items() if each is not None}
+        save_delta(self.delta if delta is None else delta, self.delta_path, named)
         return self.delta_path
 
     def load(self, dtype: str | None = None) -> nn.Module:
@@ -78,7 +78,7 @@ class Base:
         return load(self.path, dtype or self.dtype)
 
     def logits(self) -> Tensor:
-        """What the base says with the delta lent to it."""
+        """Compute the base's scores with the delta applied."""
         with applied(self.delta, self.load()) as edited:
             return ask(edited)
 
@@ -101,7 +101,7 @@ def weights(folder: Path, dtype: str = "auto") -> dict[str, Tensor]:
 
 
 def assert_same_bits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
-    """Hold parameters to each other: names, precision and every bit."""
+    """Compare parameters: names, precision and every bit."""
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert tensor.dtype == theirs[name].dtype, name
@@ -110,7 +110,7 @@ def assert_same_bits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -
 
 
 def texts_of(folder: Path) -> str:
-    """Join all that stands in the text files of a folder."""
+    """Join the contents of the text files of a folder."""
     files = [path for path in folder.rglob("*") if path.suffix != ".safetensors"]
     return "\n".join(path.read_text() for path in files if path.is_file())
 
@@ -118,7 +118,7 @@ def texts_of(folder: Path) -> str:
 def ask_elsewhere(
     folder: Path, jobs: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Tensor]:
-    """Have a new process, that knows nothing of our code, load and ask models.
+    """Load models and compute scores in a new process without our code.
 
     Args:
         folder: Where it runs.

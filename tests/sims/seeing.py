@@ -89,7 +89,8 @@ class Seeing:
         self.path, self.delta_path = folder / "base", folder / "delta.safetensors"
         text, vision = MULTIMODAL[family]
         tokenizer = tiny_tokenizer()
-        config = CONFIG_MAPPING[family](
+        config_class: Any = CONFIG_MAPPING[family]
+        config = config_class(
             text_config=text | {"vocab_size": len(tokenizer)}, vision_config=vision
         )
         (kind,) = {

@@ -117,7 +117,7 @@ def unrotated(keys: Tensor, residuals: Tensor) -> Tensor:
 def test_factors_hold_nothing_but_the_statistics(
     edits: int, repeats: int, seed: int
 ) -> None:
-    """Apart from the rotation they are a function of gram and cross, whatever the edits.
+    """Apart from the rotation they are a function of gram and cross alone.
 
     The other batch has the same gram and cross and shares no row: it is turned, and its
     residuals differ where no combination of the keys' columns reaches.

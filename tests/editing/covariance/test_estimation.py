@@ -1,4 +1,4 @@
-"""A count goes on after a kill to the last bit, and holds a bounded part of a text."""
+"""An estimate resumes after a kill to the last bit, with a bounded part in memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

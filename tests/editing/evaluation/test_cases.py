@@ -22,7 +22,7 @@ MODEL = tiny_model()
 
 
 def naive_likelihood(model: EditableModel, item: Continuation) -> tuple[float, bool]:
-    """Read the answer's tokens one by one, each behind those before."""
+    """Read the answer's tokens one by one, each after those before."""
     ids, costs, hits = list(item.prompt.ids), [], []
     for token in item.answer:
         scores = model.model(input_ids=torch.tensor([ids])).logits[0, -1]
@@ -220,7 +220,7 @@ def test_metrics_of_parties_are_those_of_their_union() -> None:
 
 
 def naive_hits(prompt: str, answer: str) -> list[bool]:
-    """Ask for each token of an answer behind those before it, as MEMIT does."""
+    """Ask for each token of an answer after those before it, as MEMIT does."""
     row, hits = list(tokenize_text(MODEL.tokenizer, prompt).ids), []
     for token in tokenize_target(MODEL.tokenizer, answer):
         scores = MODEL.model(input_ids=torch.tensor([row])).logits[0, -1]

@@ -93,18 +93,18 @@ def test_draws_are_in_proportion_among_the_best() -> None:
 
 
 def test_a_prompt_that_is_long_enough_stays() -> None:
-    """Beside others that are written on, and never beyond the model's context."""
+    """Next to others that are written on, and never beyond the model's context."""
     config = GenerationConfig(top_k=5, max_tokens=6)
     found = generate(MODEL, samples("a"), config)
     assert found[1:] == [spaced(prompt) for prompt in PROMPTS[1:]]
     assert len(MODEL.tokenizer.tokenize(found[0])) == 6
-    told: list[int] = []
+    counts: list[int] = []
     (text,) = generate(
         MODEL,
         samples("a")[:1],
         GenerationConfig(max_tokens=500),
-        on_batch=told.append,
+        on_batch=counts.append,
     )
     words = MODEL.tokenizer.tokenize(text)
     assert MODEL.longest_input - 8 < len(words) <= MODEL.longest_input
-    assert told == [1]
+    assert counts == [1]

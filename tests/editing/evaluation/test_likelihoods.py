@@ -50,8 +50,8 @@ def continuations() -> list[Continuation]:
     ]
 
 
-def naive_judgement(model: EditableModel, item: Continuation) -> tuple[float, bool]:
-    """Read the answer's tokens one by one, each behind those before."""
+def naive_likelihood(model: EditableModel, item: Continuation) -> tuple[float, bool]:
+    """Read the answer's tokens one by one, each after those before."""
     ids, costs, hits = list(item.prompt.ids), [], []
     for token in item.answer:
         scores = model.model(input_ids=torch.tensor([ids])).logits[0, -1]
@@ -62,7 +62,7 @@ def naive_judgement(model: EditableModel, item: Continuation) -> tuple[float, bo
 
 
 def naive_predictions(model: EditableModel, item: Continuation) -> tuple[int, ...]:
-    """Take the likeliest token behind each beginning of the answer."""
+    """Take the likeliest token after each beginning of the answer."""
     said = []
     for count in range(len(item.answer)):
         ids = torch.tensor([[*item.prompt.ids, *item.answer[:count]]])
@@ -70,11 +70,11 @@ def naive_predictions(model: EditableModel, item: Continuation) -> tuple[int, ..
     return tuple(said)
 
 
-def test_judgements_are_those_of_one_token_at_a_time() -> None:
+def test_likelihoods_are_those_of_one_token_at_a_time() -> None:
     """Of one token or several, right, half right and wrong."""
     items = continuations()
     for item, found in zip(items, compute_likelihoods(MODEL, items), strict=True):
-        nll, correct = naive_judgement(MODEL, item)
+        nll, correct = naive_likelihood(MODEL, item)
         assert found.nll == pytest.approx(nll, rel=ROUNDING)
         assert found.correct == correct
         assert found.predicted == naive_predictions(MODEL, item)
@@ -85,7 +85,7 @@ def test_judgements_are_those_of_one_token_at_a_time() -> None:
 
 @settings(max_examples=8)
 @given(batch_size=st.integers(1, 21), order=st.permutations(range(20)))
-def test_no_batch_and_no_order_changes_a_judgement(
+def test_no_batch_and_no_order_changes_a_likelihood(
     batch_size: int, order: list[int]
 ) -> None:
     """Padding reaches no number."""
@@ -117,15 +117,15 @@ def test_half_precision_scores_are_compared_in_single() -> None:
 
 def test_progress_counts_continuations() -> None:
     """After each batch of rows, up to all of them."""
-    told: list[int] = []
-    compute_likelihoods(MODEL, continuations(), 3, told.append)
-    assert told == sorted(set(told))
-    assert told[-1] == len(continuations())
-    assert len(told) == 3
+    counts: list[int] = []
+    compute_likelihoods(MODEL, continuations(), 3, counts.append)
+    assert counts == sorted(set(counts))
+    assert counts[-1] == len(continuations())
+    assert len(counts) == 3
 
 
 def count_rows(items: list[Continuation]) -> list[int]:
-    """Judge, and tell the lengths of the rows that the model was given."""
+    """Evaluate, and return the lengths of the rows that the model was given."""
     lengths: list[int] = []
 
     def note(_: object, __: object, given: dict[str, torch.Tensor]) -> None:
@@ -164,7 +164,7 @@ ROWS = st.lists(
 def test_kept_rows_are_those_that_no_other_begins_with(
     rows: list[tuple[int, ...]],
 ) -> None:
-    """And each row is told one that begins with it."""
+    """And each row gets the place of one that begins with it."""
     kept, hosts = share_rows(rows)
     distinct = set(rows)
     assert len(kept) == len(set(kept))
@@ -210,6 +210,6 @@ def test_the_head_reads_positions_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
             assert ours.predicted == theirs.predicted
 
 
-def test_nothing_to_judge_is_evaluated() -> None:
+def test_nothing_to_evaluate_is_evaluated() -> None:
     """A case may have no prompts of a kind."""
     assert compute_likelihoods(MODEL, []) == []

@@ -17,7 +17,7 @@ ROUNDING = 1e-12
 
 
 def log_likelihoods(text: str) -> list[float]:
-    """The log-likelihood of each token but the first, behind all before it."""
+    """The log-likelihood of each token but the first, after all before it."""
     ids = torch.tensor([MODEL.tokenizer(text)["input_ids"]])
     scores = MODEL.model(input_ids=ids).logits[0].log_softmax(dim=-1)
     return [scores[place, token].item() for place, token in enumerate(ids[0, 1:])]
@@ -46,7 +46,7 @@ def test_a_short_text_is_read_as_a_whole() -> None:
 @settings(max_examples=12)
 @given(width=st.integers(2, 12), data=st.data())
 def test_windows_read_every_token_once(width: int, data: st.DataObject) -> None:
-    """Each behind the tokens of its window that come before it."""
+    """Each after the tokens of its window that come before it."""
     step = data.draw(st.integers(1, width - 1))
     ids = MODEL.tokenizer(TEXT)["input_ids"]
     expected, done, start = 0.0, 1, 0
@@ -71,7 +71,7 @@ def test_surprise_adds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "window", "stride", "complaint"),
+    ("text", "window", "stride", "message"),
     [
         ("the", None, None, "two tokens or more"),
         (TEXT, 4, 4, "windows of 4 tokens cannot move on by 4"),
@@ -79,10 +79,10 @@ def test_surprise_adds() -> None:
     ],
 )
 def test_what_has_no_perplexity_is_refused(
-    text: str, window: int | None, stride: int | None, complaint: str
+    text: str, window: int | None, stride: int | None, message: str
 ) -> None:
     """And windows that would leave tokens out."""
-    with pytest.raises(InputError, match=complaint):
+    with pytest.raises(InputError, match=message):
         read_surprise(MODEL, text, window, stride)
     with pytest.raises(InputError, match="two tokens or more"):
         essence_score(MODEL, "the")

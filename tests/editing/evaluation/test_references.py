@@ -43,7 +43,7 @@ def write_weights(folder: Path, weights: dict[str, float]) -> None:
 
 @pytest.fixture
 def references(tmp_path: Path) -> References:
-    """Snippets with weights beside them."""
+    """Snippets with weights next to them."""
     write_weights(tmp_path, {"harp": 2.0, "viola": 3.0, "drum": 1.5, "rome": 4.0})
     return read_references(write_snippets(tmp_path))
 
@@ -64,7 +64,7 @@ def test_the_score_is_the_cosine_of_weighted_counts(references: References) -> N
     assert references.score(texts, "P2", "Q1") is None
 
 
-def test_the_essence_is_what_is_told_of_the_subject(references: References) -> None:
+def test_the_essence_is_what_describes_the_subject(references: References) -> None:
     """By its name, among those with the object."""
     assert references.essence("P1", "Q1", "Ben") == ["drum is a drum of harp"]
     assert references.essence("P1", "Q2", "Ben") == []
@@ -103,7 +103,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("{", "not JSON"),
         ("{}", "list"),
@@ -112,12 +112,12 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_snippets_of_another_form_are_refused(
-    tmp_path: Path, text: str, complaint: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     """By file and field."""
     path = tmp_path / "snippets.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=rf"snippets\.json: .*{complaint}"):
+    with pytest.raises(InputError, match=rf"snippets\.json: .*{message}"):
         read_references(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_references(tmp_path / "missing.json")

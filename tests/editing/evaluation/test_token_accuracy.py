@@ -51,7 +51,7 @@ def test_tokens_are_compared_in_their_places() -> None:
     assert same_tokens((1, 2, 3), (1, 3, 3)) == [True, False, True]
 
 
-def test_questions_are_told_from_counterfact() -> None:
+def test_questions_are_distinguished_from_counterfact() -> None:
     """By questions of their own, or by a missing true object."""
     request = EditRequest(
         case_id=0, prompt="{} is", subject="Ada", target_new="a", target_true="b"

@@ -161,7 +161,11 @@ def test_hidden_states_of_the_targets_are_not_read_again(
         return read_hidden(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("editing.memit.pipeline.read_hidden", count)
-    for schedule, times in (("frozen-harmonic", 0), ("layerwise", len(LAYERS) - 1)):
+    cases: tuple[tuple[Schedule, int], ...] = (
+        ("frozen-harmonic", 0),
+        ("layerwise", len(LAYERS) - 1),
+    )
+    for schedule, times in cases:
         read.clear()
         edit_alone(MODEL, REQUESTS, plan_of(schedule), PRIORS, TARGETS)
         assert len(read) == times

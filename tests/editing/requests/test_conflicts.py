@@ -163,7 +163,7 @@ def test_what_no_editor_reads_may_be_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "complaint"),
+    ("record", "message"),
     [
         (["a list"], r"record 2: wanted a JSON object, got \['a list'\]"),
         (change("edit"), r"record 2: `edit`: is missing or null"),
@@ -183,9 +183,9 @@ def test_what_no_editor_reads_may_be_missing() -> None:
         (change("true_objects", [3]), r"record 2: `true_objects\.0`: wants a text"),
     ],
 )
-def test_a_bad_record_is_named(tmp_path: Path, record: object, complaint: str) -> None:
+def test_a_bad_record_is_named(tmp_path: Path, record: object, message: str) -> None:
     """By file, number and field."""
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         read_conflicts(write(tmp_path, [RECORD, record]))
     assert str(caught.value).startswith(f"{tmp_path / 'conflicts.json'}: record 2: ")
 

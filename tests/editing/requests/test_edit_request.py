@@ -152,14 +152,14 @@ def test_what_is_named_is_left_out_and_nothing_else(
 
 @pytest.mark.parametrize("limit", [1, 2, 9])
 def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
-    """And does not read what lies behind it."""
+    """And does not read what lies after it."""
     path = write(tmp_path, json.dumps([FLAT, FLAT, flat(case_id=9)]))
     everything = read_requests(path)
     assert read_requests(path, limit) == everything[:limit]
 
 
 @pytest.mark.parametrize(
-    ("record", "complaint"),
+    ("record", "message"),
     [
         (flat(subject=None), r"there:3: `subject`: is missing or null; wanted a text"),
         (flat(target_new=None), "there:3: `target_new`: is missing or null; wanted a"),
@@ -197,16 +197,16 @@ def test_a_limit_takes_the_first_ones(tmp_path: Path, limit: int) -> None:
     ],
 )
 def test_a_bad_record_is_refused_by_place_and_field(
-    record: object, complaint: str
+    record: object, message: str
 ) -> None:
     """In one line."""
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         parse_request(record, "there:3")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "complaint"),
+    ("name", "text", "message"),
     [
         ("a.jsonl", json.dumps(FLAT) + "\n\n{", r"a\.jsonl:3: not JSON"),
         ("a.jsonl", json.dumps(FLAT) + "\n[]", r"a\.jsonl:2: wanted a JSON object"),
@@ -223,10 +223,10 @@ def test_a_bad_record_is_refused_by_place_and_field(
     ],
 )
 def test_a_bad_file_is_refused_by_line_or_record(
-    tmp_path: Path, name: str, text: str, complaint: str
+    tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     """Nothing is skipped."""
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         read_requests(write(tmp_path, text, name))
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)

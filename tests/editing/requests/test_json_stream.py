@@ -91,7 +91,7 @@ def test_what_is_good_is_read_before_what_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "complaint"),
+    ("raw", "message"),
     [
         (b"", r"^a\.json: is empty; holds no requests\.$"),
         (b"\xef\xbb\xbf \n", "is empty"),
@@ -108,9 +108,9 @@ def test_what_is_good_is_read_before_what_is_not() -> None:
         (b"[" * 100_000, "record 1: not JSON .*nested too deeply"),
     ],
 )
-def test_a_bad_list_is_refused_in_one_line(raw: bytes, complaint: str) -> None:
+def test_a_bad_list_is_refused_in_one_line(raw: bytes, message: str) -> None:
     """With what was wanted, and where."""
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         read_list(raw)
     assert "\n" not in str(caught.value)
 
@@ -148,7 +148,7 @@ def test_a_fault_in_the_middle_is_found_without_reading_to_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("{", r"^here: not JSON \(Expecting property name .*: column 2\)\.$"),
         ("[Infinity]", r"^here: not JSON \(Infinity is no number in JSON\)\.$"),
@@ -157,9 +157,9 @@ def test_a_fault_in_the_middle_is_found_without_reading_to_the_end() -> None:
         ("{} {}", r"^here: not JSON \(Extra data: column 4\)\.$"),
     ],
 )
-def test_a_bad_value_is_refused_by_column(text: str, complaint: str) -> None:
+def test_a_bad_value_is_refused_by_column(text: str, message: str) -> None:
     """Its line is the place's business."""
-    with pytest.raises(RequestError, match=complaint):
+    with pytest.raises(RequestError, match=message):
         decode_json(text, "here")
 
 

@@ -27,7 +27,7 @@ from editing.requests.normalise import normalise
     ],
 )
 def test_spellings_of_one_text_have_one_form(text: str, form: str) -> None:
-    """Compatible signs, case, space, quotation marks around, punctuation behind."""
+    """Compatible signs, case, space, quotation marks around, punctuation after."""
     assert normalise(text) == form
 
 

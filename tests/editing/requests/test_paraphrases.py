@@ -48,7 +48,7 @@ def write(folder: Path, value: object) -> Path:
 
 
 def test_a_copy_asks_the_same_in_other_words() -> None:
-    """The request stays whole; a copy holds nothing that judges an edit."""
+    """The request stays whole; a copy holds nothing that evaluates an edit."""
     first, *copies = phrase(REQUEST, 2)
     assert first is REQUEST
     assert copies == [
@@ -116,7 +116,7 @@ def test_templates_take_the_place_of_paraphrases() -> None:
 
 
 @given(own=PROMPTS, listed=PROMPTS, count=st.integers(0, 9), bare=st.booleans())
-def test_a_paraphrase_judges_or_is_edited_and_never_both(
+def test_a_paraphrase_evaluates_or_is_edited_and_never_both(
     own: list[str], listed: list[str], count: int, bare: bool
 ) -> None:
     """Whether copies come from paraphrases or from templates that say the same."""
@@ -134,7 +134,7 @@ def test_a_paraphrase_judges_or_is_edited_and_never_both(
 
 
 def test_a_negative_count_is_refused() -> None:
-    """It would cut copies off from behind."""
+    """It would cut copies off from after."""
     with pytest.raises(InputError, match=r"At least 0 extra phrasings.*got -1"):
         phrase(REQUEST, -1)
 
@@ -147,7 +147,7 @@ def test_templates_are_read_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "complaint"),
+    ("value", "message"),
     [
         (["{} speaks"], "wanted a JSON object, got list"),
         ({}, "holds no templates"),
@@ -158,9 +158,9 @@ def test_templates_are_read_as_they_are(tmp_path: Path) -> None:
         ({"*": [3]}, r"relation `\*`: template 1 wants.*got 3"),
     ],
 )
-def test_bad_templates_are_named(tmp_path: Path, value: object, complaint: str) -> None:
+def test_bad_templates_are_named(tmp_path: Path, value: object, message: str) -> None:
     """By file, relation and place."""
-    with pytest.raises(InputError, match=complaint) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         read_templates(write(tmp_path, value))
     assert str(caught.value).startswith(str(tmp_path / "templates.json"))
 

@@ -22,7 +22,7 @@ RECORDS: list[dict[str, object]] = [
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what `datasets` writes beside its data away from the user's."""
+    """Keep what `datasets` writes next to its data away from the user's."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     datasets.disable_progress_bars()
@@ -150,7 +150,7 @@ def first_places(source: str, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["huge.json", "huge.jsonl"])
-def test_nothing_behind_the_limit_is_read(name: str) -> None:
+def test_nothing_after_the_limit_is_read(name: str) -> None:
     """The rest of this file would fill any memory, and is no JSON."""
     record = json.dumps(RECORDS[0])
     Path(name).write_text(f"[{record}, " if name.endswith("n") else f"{record}\n")
@@ -158,7 +158,7 @@ def test_nothing_behind_the_limit_is_read(name: str) -> None:
     assert len(read_requests(name, 1)) == 1
 
 
-def test_row_groups_far_behind_the_limit_are_not_read() -> None:
+def test_row_groups_far_after_the_limit_are_not_read() -> None:
     """One that is broken is found by who reads that far."""
     table = datasets.Dataset.from_list(RECORDS * 500)
     table.to_parquet("a.parquet", batch_size=500)
@@ -167,7 +167,7 @@ def test_row_groups_far_behind_the_limit_are_not_read() -> None:
     raw[end - 900 : end] = b"\xff" * 900
     Path("a.parquet").write_bytes(raw)
     assert len(first_places("a.parquet", 1000)) == 1000
-    with pytest.raises(RequestError, match=r"^a\.parquet: cannot be read behind rec"):
+    with pytest.raises(RequestError, match=r"^a\.parquet: cannot be read after rec"):
         first_places("a.parquet", 3000)
 
 
@@ -180,7 +180,7 @@ def test_records_come_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "raw", "complaint"),
+    ("name", "raw", "message"),
     [
         ("a.jsonl", b"", "holds no requests"),
         ("a.jsonl", b"\n\r\n \n", "holds no requests"),
@@ -198,10 +198,10 @@ def test_records_come_one_by_one() -> None:
         ("a.parquet", b"PAR1 and no more", r"^a\.parquet: cannot be read \("),
     ],
 )
-def test_a_bad_file_is_named(name: str, raw: bytes, complaint: str) -> None:
+def test_a_bad_file_is_named(name: str, raw: bytes, message: str) -> None:
     """With the line or record, in one line."""
     Path(name).write_bytes(raw)
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         read_requests(name)
     assert "\n" not in str(caught.value)
 
@@ -216,8 +216,8 @@ def test_a_missing_file_is_named(name: str) -> None:
 def test_a_number_that_is_given_twice_is_refused_by_both_places() -> None:
     """Also where the second was only counted."""
     write_list([{**RECORDS[0], "case_id": 1}, RECORDS[1]])
-    complaint = r"^a\.json: record 2: `case_id` 1 was used before, at a\.json: record 1"
-    with pytest.raises(RequestError, match=complaint):
+    message = r"^a\.json: record 2: `case_id` 1 was used before, at a\.json: record 1"
+    with pytest.raises(RequestError, match=message):
         read_requests("a.json")
 
 
@@ -232,8 +232,8 @@ def test_a_case_number_is_a_whole_number_that_a_column_holds(number: object) -> 
 def test_a_folder_that_datasets_did_not_save_is_no_source() -> None:
     """Nor one of several splits; the words say what to name."""
     Path("some").mkdir()
-    complaint = "^some: cannot be read: it is a folder.*hub, write `hub:some`"
-    with pytest.raises(RequestError, match=complaint):
+    message = "^some: cannot be read: it is a folder.*hub, write `hub:some`"
+    with pytest.raises(RequestError, match=message):
         read_requests("some")
     table = datasets.Dataset.from_list(RECORDS)
     datasets.DatasetDict({"test": table, "train": table}).save_to_disk("two")
@@ -248,28 +248,28 @@ def test_a_folder_that_datasets_did_not_save_is_no_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "complaint"),
+    ("source", "message"),
     [
         ("hub:", r"^hub:: wanted `hub:NAME"),
         ("hub:@test", "wanted `hub:NAME"),
         ("hub:owner/name@", "wanted `hub:NAME"),
         ("hub:owner/name:", "wanted `hub:NAME"),
-        ("hub:owner/name", r"cannot be read .*splits .*; name one, as @SPLIT behind"),
+        ("hub:owner/name", r"cannot be read .*splits .*; name one, as @SPLIT after"),
         ("hub:owner/name@dev", "cannot be read .*splits .*; name one"),
         ("hub:owner/name:none.json", "cannot be read"),
         ("hub:owner/name:unknown@test", "cannot be read .*'unknown' not found"),
     ],
 )
-def test_a_bad_name_of_the_hub_is_refused(source: str, complaint: str) -> None:
+def test_a_bad_name_of_the_hub_is_refused(source: str, message: str) -> None:
     """With what is wanted, or what there is."""
     write_hub(RECORDS)
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         read_requests(source)
     assert str(caught.value).startswith(f"{source}: ")
 
 
 def test_all_json_files_of_a_split_are_read_in_their_order() -> None:
-    """Lists and lines, told apart by their first sign, each with its own places."""
+    """Lists and lines, by their first character, each with its own places."""
     folder = Path("owner/many")
     folder.mkdir(parents=True)
     (folder / "train-0.json").write_text(json.dumps(RECORDS[:2]))

@@ -179,6 +179,8 @@ def test_a_run_that_a_party_s_input_ends_names_the_party(
     status = read_status(tmp_path / "watch" / EVENTS)
     assert status.state == "failed"
     assert "it reported requests that cannot be used" in str(status.reason)
+    assert "requests that cannot be used" in str(status.reason)
+    assert "party 0" in str(status.reason)
 
 
 def test_each_round_is_once_in_a_run_that_goes_on(

@@ -94,7 +94,7 @@ def test_copies_are_the_previous_party_s_word_for_word(
 
 
 @given(listed=SIZES, planting=PLANTINGS)
-def test_rivals_ask_for_another_object_that_the_relation_has(
+def test_contradictions_ask_for_another_object_that_the_relation_has(
     listed: list[list[int]], planting: Planting
 ) -> None:
     """Neither what was asked for nor what is true; all else stays as it is."""
@@ -107,12 +107,18 @@ def test_rivals_ask_for_another_object_that_the_relation_has(
             contradictions = per_party[taker].contradictions
             wanted = planted_number(planting.conflicts, sizes[giver])
             assert len(contradictions) == min(wanted, sizes[giver])
-            for rival in contradictions:
-                first = asked[fact_of(rival)]
-                assert rival.target_new in FACTS[relation_of(first)].split()
-                assert rival.target_new not in {first.target_new, first.target_true}
-                same = {"target_new": rival.target_new, "case_id": rival.case_id}
-                assert first.model_copy(update=same) == rival
+            for contradiction in contradictions:
+                first = asked[fact_of(contradiction)]
+                assert contradiction.target_new in FACTS[relation_of(first)].split()
+                assert contradiction.target_new not in {
+                    first.target_new,
+                    first.target_true,
+                }
+                same = {
+                    "target_new": contradiction.target_new,
+                    "case_id": contradiction.case_id,
+                }
+                assert first.model_copy(update=same) == contradiction
             copied = {fact_of(each) for each in per_party[taker].copies}
             assert not copied & {fact_of(each) for each in contradictions}
 

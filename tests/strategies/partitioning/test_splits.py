@@ -172,7 +172,7 @@ def test_a_party_takes_its_own_before_anything_else(
 def test_as_few_requests_and_pieces_move_as_must(
     relations: list[str], listed: list[list[int]], split: Split
 ) -> None:
-    """Of ``m`` parties at most ``m − 1`` moves leave the rest of a piece behind."""
+    """Of ``m`` parties at most ``m − 1`` moves leave the rest of a piece after."""
     totals = [sum(own) for own in zip(*fit_sizes(listed, len(relations)), strict=True)]
     if split.in_turn or not totals:
         return

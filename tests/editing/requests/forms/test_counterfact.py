@@ -21,7 +21,7 @@ def test_another_name_of_the_subject_is_a_question_of_portability() -> None:
     assert parse_request(to_counterfact(request), "here") == request
 
 
-def test_another_name_comes_behind_the_questions_that_are_there() -> None:
+def test_another_name_comes_after_the_questions_that_are_there() -> None:
     """Ours as a list, and EasyEdit's new one."""
     ours = [{"prompt": "a", "answers": ["b"]}]
     new = {"New Question": "a", "New Answer": "b"}
@@ -35,7 +35,7 @@ def test_another_name_comes_behind_the_questions_that_are_there() -> None:
 
 
 def with_texts(record: Record) -> Record:
-    """Add what AKEW's files have beside a rewrite."""
+    """Add what AKEW's files have next to a rewrite."""
     texts = {
         "prompt_full": "What is the mother tongue of Tilda Varnmoor?",
         "question": "Which language?",
@@ -46,7 +46,7 @@ def with_texts(record: Record) -> Record:
     return {**record, "requested_rewrite": {**record["requested_rewrite"], **texts}}
 
 
-def test_texts_beside_a_rewrite_are_read_by_nobody() -> None:
+def test_texts_next_to_a_rewrite_are_read_by_nobody() -> None:
     """The request is the same with them and without."""
     assert from_counterfact(with_texts(COUNTERFACT)) == from_counterfact(COUNTERFACT)
     wrong = with_texts(COUNTERFACT)

@@ -17,7 +17,7 @@ def test_a_new_question_is_read_by_its_published_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"New Question": " "}, r"^`portability\.New Question`: is empty\.$"),
         (
@@ -27,13 +27,13 @@ def test_a_new_question_is_read_by_its_published_names() -> None:
         ({"New Questions": "a"}, r"did you mean `portability\.New Question`\?$"),
     ],
 )
-def test_a_bad_new_question_is_named(change: dict[str, object], complaint: str) -> None:
+def test_a_bad_new_question_is_named(change: dict[str, object], message: str) -> None:
     """By the field as the record spells it."""
-    with pytest.raises(RequestError, match=complaint):
+    with pytest.raises(RequestError, match=message):
         read_new_question({**NEW, **change})
 
 
-def test_a_new_question_is_told_from_probes_by_kind() -> None:
+def test_a_new_question_is_distinguished_from_probes_by_kind() -> None:
     """By any one of its fields."""
     assert all(has_new_question({name: value}) for name, value in NEW.items())
     for record in (RECENT, KNOW_ZSRE):

@@ -59,7 +59,7 @@ def test_a_shortened_value_is_one_short_line(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "complaint"),
+    ("value", "message"),
     [
         ({}, "`inner`: is missing or null; wanted an object."),
         ({"inner": "x"}, "`inner`: wanted an object, got 'x'."),
@@ -104,16 +104,16 @@ def test_a_shortened_value_is_one_short_line(value: object) -> None:
         ({"inner": {"text": "a"}, "New One": 3}, "`New One`: wanted a text, got 3."),
     ],
 )
-def test_a_complaint_names_the_field(value: dict[str, object], complaint: str) -> None:
+def test_a_message_names_the_field(value: dict[str, object], message: str) -> None:
     """By its path, in one line, with what was wanted and what came."""
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(value)
-    assert explain(caught.value, Outer) == complaint
+    assert explain(caught.value, Outer) == message
     with pytest.raises(RequestError) as refused:
         check_fields(Outer, value)
-    assert str(refused.value) == complaint
+    assert str(refused.value) == message
     unnamed = explain(caught.value)
-    assert unnamed.partition(":")[0] == complaint.partition(":")[0]
+    assert unnamed.partition(":")[0] == message.partition(":")[0]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_cknowedit_lists_its_probes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         (
             {"locality": "x"},
@@ -108,8 +108,8 @@ def test_cknowedit_lists_its_probes() -> None:
     ],
 )
 def test_probes_of_another_shape_are_shown_the_right_one(
-    change: Record, complaint: str
+    change: Record, message: str
 ) -> None:
     """With an example; no message wants what it got."""
-    with pytest.raises(RequestError, match=complaint):
+    with pytest.raises(RequestError, match=message):
         parse_request({**RECENT, **change}, "here")

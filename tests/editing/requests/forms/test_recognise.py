@@ -30,7 +30,7 @@ from tests.editing.records import (
 
 
 @pytest.mark.parametrize("form", MADE)
-def test_a_form_is_told_by_its_fields(form: str) -> None:
+def test_a_form_follows_from_its_fields(form: str) -> None:
     """Also where a record lacks any one of them, or all that may be missing."""
     for record in MADE[form]:
         assert recognise(record) == form
@@ -108,7 +108,7 @@ def test_counterfact_is_read_field_by_field() -> None:
 
 @pytest.mark.parametrize("record", [COUNTERFACT, EASY])
 def test_a_new_question_is_read_in_other_forms(record: Record) -> None:
-    """Beside CounterFact's rewrite, and in EasyEdit's short form."""
+    """Next to CounterFact's rewrite, and in EasyEdit's short form."""
     asked = {"New Question": "Is it old?", "New Answer": ["yes", "it is"]}
     new = {**record, "portability": {"Recalled Relation": "(a, b, c)", **asked}}
     request, plain = parse_request(new, "here"), parse_request(record, "here")

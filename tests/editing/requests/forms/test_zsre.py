@@ -62,7 +62,7 @@ def test_zsre_can_edit_in_what_mend_does(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "change", "complaint"),
+    ("target", "change", "message"),
     [
         ("answers", {"answers": []}, "`answers` is empty or not there"),
         ("answers", {"answers": ["  "]}, "`answers` is empty or not there"),
@@ -75,10 +75,10 @@ def test_zsre_can_edit_in_what_mend_does(name: str) -> None:
     ],
 )
 def test_a_bad_question_of_zsre_is_named(
-    target: ZsreTarget, change: Record, complaint: str
+    target: ZsreTarget, change: Record, message: str
 ) -> None:
     """What is not edited in may be empty, as it is in published records."""
-    with pytest.raises(RequestError, match=complaint):
+    with pytest.raises(RequestError, match=message):
         parse_request({**ZSRE, **change}, "here", zsre_target=target)
     other: ZsreTarget = "alt" if target == "answers" else "answers"
     if "alt" in change or "answers" in change:

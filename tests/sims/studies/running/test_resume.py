@@ -69,11 +69,22 @@ def page_of(folder: Path) -> dict[str, str]:
     return {"record": json.dumps(record), "page": page, **figures}
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(
+    world: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Read the page of a study that nothing stops."""
+    folder = tmp_path_factory.mktemp("studies") / "out"
+    run_study(Forgetting(), Order(None, settings_of(world)), folder, Stopping())
+    return page_of(folder)
+
+
 @pytest.mark.parametrize(
     "stop", [KeyboardInterrupt(), RunFailedError("no luck"), ValueError("a fault")]
 )
 def test_a_resumed_study_runs_what_is_missing_and_ends_with_the_same_page(
     stop: BaseException,
+    uninterrupted: dict[str, str],
     world: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -95,8 +106,7 @@ def test_a_resumed_study_runs_what_is_missing_and_ends_with_the_same_page(
     assert not set(first.run) & set(second.run)
     assert not draft.exists()
     assert not (out / RECORD).exists()
-    run_study(Forgetting(), order, tmp_path / "at once", Stopping())
-    assert page_of(out) == page_of(tmp_path / "at once")
+    assert page_of(out) == uninterrupted
 
 
 def test_nothing_is_left_where_no_trial_was_finished(
