@@ -22,8 +22,8 @@ from inspect import isfunction, unwrap
 from types import CodeType
 
 import pytest
-from xdist.remote import Producer  # type: ignore[import-untyped]
-from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from tests.trees import FOLDERS
 
@@ -46,7 +46,7 @@ PROCESS_EVENTS = {
 _started: list[str] = []
 
 
-class ByModule(LoadGroupScheduling):  # type: ignore[misc]
+class ByModule(LoadGroupScheduling):
     """Keep a module on one worker, and modules of one ``xdist_group`` together."""
 
     def _split_scope(self, nodeid: str) -> str:
