@@ -277,7 +277,7 @@ def find_edited(
 
 @app.query("forget")
 def forget(message: Message, context: Context) -> Message:
-    """Remove the run's targets and updates, or what the node's settings say."""
+    """Remove the run's targets and updates, as the node's settings demand."""
     kept = read_client_config(context).keep_private
     PrivateFolder.of_run(context).forget(kept)
     return Message(write_evaluation(EvaluationSums()), reply_to=message)
@@ -319,7 +319,7 @@ def choose(
 def speak_for(message: Message, config: ClientConfig) -> ClientConfig:
     """Return the settings of the party that a simulation's message names, if any.
 
-    A node with requests of its own speaks for no other party.
+    A node with requests of its own represents no other party.
     """
     place = message.content.config_records.get("party")
     if place is None or config.own_requests is not None:

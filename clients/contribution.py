@@ -96,8 +96,8 @@ def evaluate_own_requests(
 ) -> list[dict[str, object]]:
     """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
 
-    Besides MEMIT's fields a case says whose request it is and of which round, and how
-    far its target lay from what the model had before that round.
+    In addition to MEMIT's fields, a case names the request's party and round, and the
+    distance of its target from the model's hidden state before that round.
 
     Args:
         model: The model as it is evaluated.

@@ -1,4 +1,4 @@
-"""The private requests of the party that this client speaks for."""
+"""The private requests of the party that this client represents."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,8 @@ from strategies.partitioning.partitions import (
     share_requests,
 )
 from strategies.partitioning.planting import Shares
-from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
+from strategies.scenario import ModelConfig
 
 
 class MalformedRequestsError(RequestError):
@@ -134,7 +135,7 @@ def _read(path: Path, limit: int | None, config: RequestsConfig) -> list[EditReq
 @lru_cache(maxsize=2)
 def _read_once(
     path: Path,
-    state: tuple[int, ...],  # noqa: ARG001 - tells one file from the next at its path
+    state: tuple[int, ...],  # noqa: ARG001 - distinguishes files at the same path
     limit: int | None,
     config: RequestsConfig,
 ) -> list[EditRequest]:
@@ -146,6 +147,6 @@ def _read_once(
 def _state_of(path: Path) -> tuple[int, ...]:
     try:
         found = path.stat()
-    except OSError:  # whoever reads it says why
+    except OSError:  # reading it reports the reason
         return ()
     return (found.st_mtime_ns, found.st_size, found.st_ino)

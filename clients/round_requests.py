@@ -48,7 +48,7 @@ def validate_unchanged(
         raise ChangedRequestsError(
             f"{source}: was changed while round {job.round} was running, so its "
             f"{len(asked)} request(s) of the round are not those that the round began "
-            "with. This round goes on without them. Do not change the file during a "
+            "with. This round continues without them. Do not change the file during a "
             "round; the next round reads it again."
         )
 

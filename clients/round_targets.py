@@ -101,7 +101,7 @@ def kept_targets(
         if targets is None:
             raise LookupError(
                 f"{len(group.asked)} targets of round {job.round} are not in "
-                f"{cache.path}. Was the folder emptied while the run went on?"
+                f"{cache.path}. Was the folder emptied during the run?"
             )
         found.append(RoundTargets(group, targets))
     return found
@@ -133,7 +133,7 @@ def choose_edits(
 def summarise_targets(
     found: Sequence[RoundTargets], left_out: int, skip_known: float | None
 ) -> TargetsReply:
-    """Count what is edited and what is left out, and sum how far the targets lie."""
+    """Count edited and left-out requests, and sum the distances of the targets."""
     distances = [distance for each in found for _, distance in each.distances]
     edited = sum(len(each.unknown(skip_known)) for each in found)
     return TargetsReply(

@@ -10,7 +10,7 @@ from clients.own_requests import requests_of_round
 from clients.settings import ClientConfig
 from editing.requests.edit_request import EditRequest
 from editing.requests.paraphrases import phrase, read_templates
-from strategies.scenario import RequestsConfig
+from strategies.partitioning.settings import RequestsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Asked:
         party: Whose it is; a pool holds those of others.
         round: The round that it is new in.
         place: Its place among the party's requests of that round.
-        request: What the model shall say.
+        request: The edit.
     """
 
     party: int
@@ -78,7 +78,7 @@ def asked_until(config: ClientConfig, number: int, *, pooled: bool) -> list[Aske
 def group_by_party(asked: Sequence[Asked], config: RequestsConfig) -> list[Group]:
     """Put a party's requests together, each with its further phrasings.
 
-    A pool computes the same groups as the parties do by themselves, and so comes to the
+    A pool computes the same groups as the parties do by themselves, and so gets the
     same bits.
     """
     templates = _templates(config)

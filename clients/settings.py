@@ -14,13 +14,8 @@ from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, find_faults
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.config import BATCH_SIZE
-from strategies.scenario import (
-    ModelConfig,
-    PartiesConfig,
-    PriorConfig,
-    RequestsConfig,
-    nest,
-)
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
+from strategies.scenario import ModelConfig, PriorConfig, nest
 from strategies.wire.names import PartyName
 
 Kept = Literal["results", "all", "nothing"]

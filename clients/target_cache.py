@@ -75,7 +75,7 @@ class TargetCache:
             self.keep(name, targets)
         except OSError as error:
             logger.warning(
-                "Targets cannot be kept in %s (%s), so every run computes them anew. "
+                "Targets cannot be kept in %s (%s), so every run computes them again. "
                 "Name a folder that can be written with COLLABEDIT_CACHE or the node's "
                 "`target-cache`.",
                 self.path,

@@ -1,6 +1,6 @@
 """The updates that the model carries, kept at the node while the run lasts.
 
-In deployment each message meets a new process, so what was sent once lies on disk.
+In deployment each message starts a new process, so received updates are kept on disk.
 """
 
 from collections.abc import Collection

@@ -37,16 +37,15 @@ from strategies.methods import (
     known_methods,
     read_method,
 )
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
 from strategies.scenario import (
     COMPUTE,
     FEDERATED,
     FlatConfig,
     FlatValue,
     ModelConfig,
-    PartiesConfig,
     Positive,
     PriorConfig,
-    RequestsConfig,
     flatten,
     nest,
 )

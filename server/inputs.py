@@ -5,7 +5,7 @@ from pathlib import Path
 
 from editing.requests.records import hub_revision, saved_dataset
 from editing.sources.embedded import EMBEDDED, HUB, file_in_model
-from strategies.scenario import RequestsConfig
+from strategies.partitioning.settings import RequestsConfig
 
 
 def digest_inputs(requests: RequestsConfig, model_path: str) -> dict[str, str]:

@@ -23,19 +23,19 @@ from server.output import create_output_folder
 from sims.console import open_console
 from strategies.partitioning.partitions import share_requests
 from strategies.partitioning.planting import Amount, PartyRequests, Planting, Shares
+from strategies.partitioning.settings import (
+    Concentration,
+    PartiesConfig,
+    RequestsConfig,
+    Share,
+)
 from strategies.partitioning.splits import (
     Split,
     SplitName,
     partition_whole,
     relation_of,
 )
-from strategies.scenario import (
-    Concentration,
-    ModelConfig,
-    PartiesConfig,
-    RequestsConfig,
-    Share,
-)
+from strategies.scenario import ModelConfig
 
 SUMMARY = "summary.json"
 

@@ -55,7 +55,7 @@ class CollaborativeEditing(Strategy):
         self.callbacks = callbacks or RoundCallbacks()
         rules = settings.conflicts
         self.arbiter = None if rules is None else Arbiter(rules)
-        # Under `global` one party stands for all.
+        # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
         self.registry = PartyRegistry(least, self.callbacks)
         self.delta: dict[str, Tensor] = {}
@@ -255,7 +255,7 @@ class CollaborativeEditing(Strategy):
         """Validate the statistics of later layers, and merge them.
 
         A party whose statistics are invalid is left out before any arithmetic, and the
-        round goes on if enough remain.
+        round continues if enough remain.
         """
         aggregation = self._aggregation(server_round, layers)
         aggregation.add_all(replies, self.registry)
@@ -327,7 +327,7 @@ class CollaborativeEditing(Strategy):
         require_finite(self.delta, self.settings.dtype, names)
 
     def _read_memory_keys(self, grid: Grid, number: int) -> None:
-        """Have keys read on the edited model, if the memory is to hold those.
+        """Read keys on the edited model, if the memory holds those.
 
         Under `layerwise` they were read on a model whose earlier layers are edited, and
         a key does not depend on later ones: reading again gives the same.
@@ -360,7 +360,7 @@ class CollaborativeEditing(Strategy):
         config: ConfigRecord,
         evaluate_fn: ServerEvaluation | None,
     ) -> None:
-        """Have the parties evaluate, then the server, and report the round."""
+        """Evaluate at the parties, then at the server, and report the round."""
         messages = self.configure_evaluate(number, result.arrays, config, grid)
         replies = self.registry.exchange(grid, number, messages)
         found = self.aggregate_evaluate(number, replies)

@@ -1,4 +1,4 @@
-"""Reading docker-compose.yml, closed: what is not described here is refused."""
+"""Reading docker-compose.yml: keys that are not described here are refused."""
 
 import re
 import shlex
@@ -23,13 +23,13 @@ class Build(Settings):
 
 
 class Condition(Settings):
-    """What another service must have come to."""
+    """The state that another service must have reached."""
 
     condition: Literal["service_healthy", "service_completed_successfully"]
 
 
 class Health(Settings):
-    """How a service is asked whether it is well."""
+    """How the health of a service is checked."""
 
     test: tuple[str, ...]
     interval: str
@@ -45,7 +45,7 @@ class Logging(Settings):
 
 
 class Service(Settings):
-    """A service; keys that widen what it may do, such as `privileged`, are unknown."""
+    """A service; keys that give it more rights, such as `privileged`, are unknown."""
 
     image: str
     pull_policy: Literal["never"]
@@ -77,13 +77,13 @@ class Service(Settings):
 
     @property
     def mounts(self) -> dict[str, str]:
-        """What is mounted, by place, with the defaults of variables."""
+        """What is mounted, by path, with the defaults of variables."""
         split = (with_defaults(each).split(":") for each in self.volumes)
         return {place: source for source, place, *_ in split}
 
     @property
     def read_only_places(self) -> set[str]:
-        """The places that the service cannot write to."""
+        """The paths that the service cannot write to."""
         split = (with_defaults(each).split(":") for each in self.volumes)
         return {place for _, place, *mode in split if mode == ["ro"]}
 
@@ -137,7 +137,7 @@ def with_defaults(text: str) -> str:
 
 
 def node_config(service: Service) -> dict[str, str]:
-    """Return the configuration of a node, as texts."""
-    (option,) = (word for word in service.words if word.startswith("--node-config="))
-    pairs = (word.partition("=") for word in shlex.split(option.partition("=")[2]))
+    """Read a node's configuration, as texts."""
+    (given,) = (word for word in service.words if word.startswith("--node-config="))
+    pairs = (word.partition("=") for word in shlex.split(given.partition("=")[2]))
     return {key: value for key, _, value in pairs}

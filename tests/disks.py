@@ -43,7 +43,7 @@ def leave_room(disk: Path, size: int) -> None:
 
 @contextmanager
 def read_only(disk: Path) -> Iterator[None]:
-    """Let nobody write to a small disk meanwhile, not even root."""
+    """Refuse all writes to a small disk meanwhile, even those of root."""
     remount = ["mount", "-o"]
     subprocess.run([*remount, "remount,ro", str(disk)], check=True)
     try:

@@ -1,4 +1,4 @@
-"""Looking for processes on this machine, on systems that have ``/proc``."""
+"""Finding processes of this machine, on systems that have ``/proc``."""
 
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ def processes_of(variable: str) -> list[int]:
 
 
 def lives(process: int) -> bool:
-    """Whether a process runs and has not just been ended."""
+    """Whether a process runs, and is no zombie."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

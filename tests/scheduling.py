@@ -69,8 +69,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     there are cores.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    waiting = config.option.numprocesses == "auto"
-    return min(cores or 1, MOST_WORKERS) + int(waiting)
+    waiting = 1 if config.option.numprocesses == "auto" else 0
+    return min(cores or 1, MOST_WORKERS) + waiting
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -66,7 +66,7 @@ class Sites:
         return self.folder / "checkpoint" / "collabedit.safetensors"
 
     def node_configs(self) -> list[dict[str, FlatValue]]:
-        """Write the parties' files, and return the configuration of each node."""
+        """Write the parties' files, and the configuration of each node."""
         found: list[dict[str, FlatValue]] = []
         for party, hand in enumerate(self.hands):
             place = self.folder / f"site_{party}"
@@ -90,11 +90,11 @@ class Sites:
         return edit_in_rounds(prepared, requests, prepared.memory_weight(config.prior))
 
     def delta(self) -> dict[str, Tensor]:
-        """The updates that the run came to."""
+        """Read the updates of the run."""
         return load_delta(self.results / "delta.safetensors")[0]
 
     def rounds(self) -> tuple[RoundMetrics, ...]:
-        """What the report says of each round."""
+        """Read the metrics of each round from the report."""
         return read_report(self.results / "report.json").runs[0].metrics
 
     @property
@@ -148,7 +148,7 @@ def lay_out(
     rounds: int,
     **run: FlatValue,
 ) -> Sites:
-    """Deal requests out, one a party and round, and write a run's settings.
+    """Partition requests, one a party and round, and write a run's settings.
 
     Args:
         world: The folder of the model.

@@ -47,6 +47,11 @@ PRESETS = sorted((ROOT / "editing" / "hyperparameters" / "presets").glob("*.toml
 TESTED_ELSEWHERE = {
     "editing/base/errors.py": "tests/sims/cli/test_main.py",
     "editing/base/settings.py": "tests/editing/hyperparameters/test_config.py",
+    "strategies/partitioning/settings.py": "tests/strategies/test_scenario.py",
+    "strategies/rounds/callbacks.py": "tests/strategies/test_collaborative.py",
+    "strategies/rounds/settings.py": "tests/strategies/test_collaborative.py",
+    "strategies/rounds/tokens.py": "tests/strategies/test_over_rounds.py",
+    "strategies/wire/names.py": "tests/strategies/wire/test_handshakes.py",
     "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
     "server/report/frame.py": "tests/server/report/test_data.py",
     "server/report/page.py": "tests/server/report/test_data.py",

@@ -159,7 +159,7 @@ def test_steps_end_and_programs_are_started_again(name: str) -> None:
 
 
 def test_services_wait_for_what_they_need() -> None:
-    """Files before the server, the server before registration, then the nodes."""
+    """Files, the server, the registration of nodes, and then the nodes."""
     services = compose().services
     assert {*services["superlink"].depends_on} == {"credentials"}
     assert {*services["register"].depends_on} == {"superlink"}
@@ -194,7 +194,7 @@ def test_health_is_asked_with_a_step_that_exists(name: str) -> None:
 def test_flower_knows_the_options_that_its_programs_are_given(name: str) -> None:
     """As its own help lists them."""
     program, *words = compose().services[name].words
-    shown = subprocess.run(
+    help_text = subprocess.run(
         [executable(program), "--help"],
         env={**os.environ, "FLWR_DISABLE_UPDATE_CHECK": "1"},
         capture_output=True,
@@ -202,14 +202,14 @@ def test_flower_knows_the_options_that_its_programs_are_given(name: str) -> None
         check=True,
     ).stdout
     options = {word.partition("=")[0] for word in words}
-    assert options <= {*re.findall(r"--[a-z-]+", shown)}
+    assert options <= {*re.findall(r"--[a-z-]+", help_text)}
 
 
-def test_a_client_reads_its_nodes_configuration() -> None:
+def test_a_client_reads_its_node_s_configuration() -> None:
     """Each party its number, its requests in the private volume, and its model."""
     for name, service in compose().nodes.items():
-        (option,) = (word for word in service.words if "--node-config=" in word)
-        parsed = parse_config_args([option.partition("=")[2]])
+        (given,) = (word for word in service.words if "--node-config=" in word)
+        parsed = parse_config_args([given.partition("=")[2]])
         assert {key: str(value) for key, value in parsed.items()} == node_config(
             service
         )

@@ -39,7 +39,7 @@ def open_own_text(named: Path, model: EditableModel, model_path: str) -> TextSou
     """Find a party's texts, one a line or in another form of `open_text`.
 
     Raises:
-        TextError: If they do not lie on this node: text from elsewhere is nobody's own.
+        TextError: If they are not on this node, and so not the party's own.
     """
     path, _, _ = split_name(str(named))
     if not Path(path).exists():

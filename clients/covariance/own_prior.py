@@ -34,7 +34,7 @@ def find_own_priors(
         model: The model without any update.
         config: Names the covariance, or the text it is computed on.
         layers: The edited layers.
-        prior: What the server says of it.
+        prior: The server's description of it.
         grams: Of earlier rounds, by layer; none in the first.
         pooled: ``C₀`` by layer, if the server sent it, being of all parties' texts.
 

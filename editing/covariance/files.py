@@ -181,7 +181,7 @@ def _load_own(path: Path) -> Covariance:
         ) from None
     if provenance.tokens <= 0:
         raise CovarianceError(
-            f"{path}: its provenance names {provenance.tokens} tokens, and there is no "
+            f"{path}: its provenance says {provenance.tokens} tokens, and there is no "
             "mean over none. Compute it again."
         )
     for layer, moment in moments.items():

@@ -18,7 +18,8 @@ from sims.processes.federation import deployed
 from sims.processes.superlink import follow_to_end, interruptible, scratch_folder
 from sims.runs.unfinished import PARTIES
 from sims.splitting import write_lines
-from strategies.scenario import FEDERATED, FlatValue, RequestsConfig, flatten
+from strategies.partitioning.settings import RequestsConfig
+from strategies.scenario import FEDERATED, FlatValue, flatten
 
 
 def run_deployed(flat: Mapping[str, FlatValue], draft: Path, *, verbose: bool) -> None:

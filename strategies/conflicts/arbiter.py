@@ -42,7 +42,7 @@ class Arbiter:
             number: The round.
             entries: Tokens by node, the nodes in the order of their parties.
             ids: The id of each node's party, whatever the node claims; None where one
-                node speaks for all parties and says whose each request is.
+                node represents all parties and names the party of each request.
         """
         claims = {
             Entry(number, _party_of(node, ids, entry), entry.place, *_tokens(entry)): (

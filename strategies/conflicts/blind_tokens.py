@@ -1,7 +1,7 @@
-"""What a party may say of a request without showing it: keyed digests.
+"""Blind tokens: keyed digests that identify requests without revealing them.
 
-Whoever holds no key learns from two tokens only whether they speak of one fact, and
-then whether they ask the same of it. Whoever holds the key can test guesses, so the key
+Without the key, two tokens reveal only whether they are about one fact, and then
+whether they request the same object. With the key, guesses can be tested, so the key
 belongs to the parties and never to the server.
 
 A digest sees texts, not meanings. The same fact under a paraphrased prompt, another
@@ -35,7 +35,7 @@ class BlindToken:
 
     Attributes:
         fact: Equal for requests on the same subject and relation prompt.
-        target: Equal for requests that ask the same of the same fact, and telling
+        target: Equal for requests of the same object for the same fact; it reveals
             nothing across facts.
     """
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from editing.base.errors import InputError
 
 PolicyName: TypeAlias = Literal["none", "first", "last", "priority", "majority", "drop"]
-"""What may stand in a scenario; `POLICIES` has the meaning of each."""
+"""The values that a scenario may name; `POLICIES` has the meaning of each."""
 
 Reason: TypeAlias = Literal["kept", "duplicate", "conflict"]
 
@@ -23,7 +23,7 @@ class Entry:
     Attributes:
         round: When it was brought.
         party: Who brought it.
-        place: Where it stands in the party's list.
+        place: Its index in the party's list.
         fact: The blind token of subject and relation.
         target: The blind token of what is asked for.
     """

@@ -21,7 +21,7 @@ class TokenEntry(Settings):
     """One request of a round, as the server may see it.
 
     Attributes:
-        party: Whose it is; the node that speaks for it may speak for others too.
+        party: Whose it is; its node may represent other parties too.
         place: Its place among the party's requests of the round.
         fact: Keyed digest of subject and relation prompt.
         target: Keyed digest of the fact and the object it shall have.

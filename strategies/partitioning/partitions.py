@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from editing.requests.edit_request import EditRequest, RequestError, sample_requests
 from editing.sources.embedded import EMBEDDED
 from strategies.partitioning.planting import Planting, Shares
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
 from strategies.partitioning.splits import Split, partition, relation_of
-from strategies.scenario import PartiesConfig, RequestsConfig
 
 
 def order_requests(

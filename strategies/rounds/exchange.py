@@ -24,7 +24,7 @@ LONGEST_POLL_SECONDS = 0.5
 """The longest; the interval grows while no reply comes."""
 
 QUIET_SECONDS = 10.0
-"""How long parties are waited for before the log says so."""
+"""Seconds of waiting after which the log names the missing parties."""
 
 UNREACHABLE = "it cannot be reached: it was stopped, or its machine or network failed"
 """The reason for a node that Flower has not heard from; it may come back."""
@@ -319,7 +319,7 @@ def explain_invalid(reply: Message, late: str) -> str | None:
 
 
 def forget(grid: Grid, timeout: float) -> None:
-    """Have all nodes remove their private files of the run; failures are only logged.
+    """Ask all nodes to remove their private files of the run; failures are only logged.
 
     A node that is gone by then keeps them until its owner removes them.
     """

@@ -1,6 +1,6 @@
 """Upper bounds on what an honest party can send, as far as the server knows them.
 
-The settings say how many requests each party takes in a round and with how many further
+The settings give the number of requests of each party in a round and of their further
 phrasings, so the counts that a party sends have an upper bound. They decide how much
 its statistics weigh (the bounds on norms are of means over them), and what the report
 shows.
@@ -16,7 +16,7 @@ from flwr.serverapp.exception import AggregationError
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, StatisticsError
-from strategies.scenario import PartiesConfig
+from strategies.partitioning.settings import PartiesConfig
 from strategies.wire.messages import TargetsReply
 from strategies.wire.metrics import EvaluationSums, read_evaluation
 
@@ -32,7 +32,7 @@ class Limits:
     Attributes:
         parties: How many requests each party takes in a round.
         phrasings: How many further phrasings are edited with a request.
-        pooled: Whether one party stands for all.
+        pooled: Whether one party represents all.
         residual_norm: Largest mean of ``‖z − h‖``.
         residual_ratio: Largest mean of ``‖z − h‖ / ‖h‖``.
     """
@@ -73,7 +73,7 @@ class Limits:
         most = self.requests_of(number, party)
         if count > most:
             raise StatisticsError(
-                f"it speaks of more requests than the {most:g} that it can have in "
+                f"it reports more requests than the {most:g} that it can have in "
                 f"round {number} (`parties.requests-per-round`)"
             )
 
@@ -90,7 +90,7 @@ class Limits:
         steep = targets.residual_ratio > (examined * ratio if examined else 0)
         if far or steep:
             raise StatisticsError(
-                "it speaks of targets that are farther away than any can be "
+                "it reports targets that are farther away than possible "
                 "(`run.max-residual-ratio`)"
             )
 

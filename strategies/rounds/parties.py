@@ -50,7 +50,7 @@ class Parties:
     """All parties that have joined, and the nodes that were asked to.
 
     Attributes:
-        by_node: The party that each node speaks for.
+        by_node: The party that each node represents.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Parties:
         self.by_node[node] = Party(number, own, handshake.name)
 
     def check_number(self, number: int, connected: Collection[int]) -> None:
-        """Validate that no other connected node speaks for the same party.
+        """Validate that no other connected node represents the same party.
 
         Raises:
             StatisticsError: If another node does.
@@ -120,7 +120,7 @@ class Parties:
         for other, party in self.by_node.items():
             if party.number == number >= 0 and other in connected:
                 raise StatisticsError(
-                    f"it says it is party {number}, and another node is that already; "
+                    f"it claims to be party {number}, and so does another node; "
                     "give each node a `partition-id` of its own"
                 )
 

@@ -51,7 +51,7 @@ ABSENT = "it was not there when the round began"
 
 
 class TooFewPartiesError(AggregationError):
-    """The run cannot go on with the parties that are left."""
+    """The run cannot continue with the parties that are left."""
 
 
 class PartyRegistry:
@@ -239,7 +239,7 @@ class PartyRegistry:
     def refuse(self, number: int, node: int, reason: str) -> None:
         """Leave a party out of the rest of the round, and log why."""
         name = self.parties.label(node)
-        logger.warning("round %d goes on without %s: %s", number, name, reason)
+        logger.warning("round %d continues without %s: %s", number, name, reason)
         self.outcomes[number].refuse(Refusal(node, reason, name))
         self.active = [other for other in self.active if other != node]
         self.present = [other for other in self.present if other != node]
@@ -343,8 +343,8 @@ class PartyRegistry:
         """Ask nodes for their handshakes, and let those join that are valid.
 
         Nodes of another protocol or, once the run has begun, with another model are not
-        asked again. Those that failed are, in the next rounds, but not for ever: each
-        time everybody waits for them.
+        asked again. Those that failed are, in the next rounds, but not for ever: all
+        parties wait each time.
         """
         asking = self.address(Phase.DESCRIBE, job, ArrayRecord(), to=nodes)
         refusals, unlike = self.outcomes[number].refusals, set[int]()

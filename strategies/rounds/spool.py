@@ -13,10 +13,10 @@ IN_MEMORY_BYTES = 1_000_000
 
 
 class Spool:
-    """Holds replies by node; their large arrays lie in a file in the system's folder.
+    """Holds replies by node; their large arrays are in a temporary file.
 
-    The file has no name: nobody else can open it, and the system frees it when this
-    process ends, however it ends. Its room is used again once no array is in it.
+    The file has no name: no other process can open it, and the system frees it when
+    this process ends, however it ends. Its space is reused once it holds no array.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Spool:
         self._waiting: Counter[int] = Counter()
 
     def __enter__(self) -> "Spool":
-        """Lend the spool."""
+        """Return the spool."""
         return self
 
     def __exit__(
@@ -50,7 +50,7 @@ class Spool:
         self._replies[node] = reply
 
     def take(self, node: int) -> Message:
-        """Give a reply back as it came."""
+        """Return a reply as it was received."""
         reply = self._replies.pop(node)
         if self._file is None or not self._waiting.pop(node, 0):
             return reply
@@ -73,7 +73,7 @@ class Spool:
 
 
 class _Elsewhere(Array):
-    """An array whose bytes lie in a file, from a place on."""
+    """An array whose bytes are in a file, from an offset on."""
 
     def __init__(self, array: Array, place: int) -> None:
         super().__init__(

@@ -45,7 +45,7 @@ def resolve_conflicts(
         registry: Knows the active parties and their ids.
         grid: Flower's connection to the nodes.
         number: The round.
-        job: Says whether one node speaks for all parties.
+        job: Contains whether one node represents all parties.
         limits: Upper bounds on a party's requests.
     """
     entries = collect_tokens(registry, grid, number, job, limits)

@@ -86,7 +86,7 @@ def validate_handshake(handshake: Handshake, job: Job) -> None:
     """
     if handshake.protocol != job.protocol:
         raise StatisticsError(
-            f"it speaks protocol {handshake.protocol}, the server {job.protocol}; "
+            f"it uses protocol {handshake.protocol}, the server {job.protocol}; "
             "run the same version on both sides"
         )
     different = job.identity.differences(handshake.identity)

@@ -164,7 +164,7 @@ def read_job(content: RecordDict) -> Job:
         ) from None
     if job.protocol != PROTOCOL_VERSION:
         raise ProtocolError(
-            f"The server speaks protocol {job.protocol}, this client "
+            f"The server uses protocol {job.protocol}, this client "
             f"{PROTOCOL_VERSION}. Run the same version on both sides."
         )
     return job
@@ -228,7 +228,7 @@ def read_targets_reply(content: RecordDict) -> TargetsReply:
     """Undo `write_targets_reply`.
 
     Raises:
-        StatisticsError: If the reply does not say how many requests there are.
+        StatisticsError: If the reply does not contain the number of requests.
     """
     try:
         return TargetsReply.model_validate_json(str(content["targets"]["targets"]))

@@ -68,8 +68,8 @@ def decode_metrics(
 
     Raises:
         StatisticsError: If a metric is unknown or of a round that was not asked for, a
-            sum comes without a count that its party can have, or so many cases cannot
-            have that sum.
+            sum comes without a count that its party can have, or is impossible for
+            that count.
     """
     values = {
         name: float(value)

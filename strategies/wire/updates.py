@@ -1,9 +1,9 @@
 """Which updates a message carries, and which its node holds already.
 
-The model of a job carries updates, each known by the digest of its values. A node keeps
-what it was sent for as long as the run lasts, so a message has those alone that are new
-to it. One that has lost them says so and is sent all; a digest tells whether what it
-holds is what the server means, so no two of them can disagree in silence.
+The model of a job has updates, each identified by the digest of its values. A node
+keeps the updates it has received until the run ends, so a message carries only those
+that are new to the node. A node that has lost them reports it and receives all; the
+digests show whether node and server have the same updates.
 """
 
 from collections.abc import Collection

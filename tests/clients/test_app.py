@@ -78,7 +78,7 @@ def test_nothing_is_loaded_for_a_server_of_another_protocol(
         assert said.protocol == PROTOCOL_VERSION
         with pytest.raises(StatisticsError, match=f"protocol {PROTOCOL_VERSION}, the"):
             validate_handshake(said, job.model_copy(update={"protocol": 99}))
-    assert "The server speaks protocol 99" in caplog.text
+    assert "The server uses protocol 99" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from clients.own_requests import requests_of_round, shared_requests
 from clients.settings import ClientConfig
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest, to_counterfact
-from strategies.scenario import PartiesConfig
+from strategies.partitioning.settings import PartiesConfig
 from tests.federation import world_requests, write_json
 
 Node = dict[str, str | int | float | bool]

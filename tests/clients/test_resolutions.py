@@ -21,7 +21,8 @@ from clients.storage import PrivateFolder
 from editing.base.errors import InputError
 from strategies.conflicts.blind_tokens import blind, keep_key, make_key, read_key
 from strategies.conflicts.records import Resolution, read_tokens, write_resolutions
-from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
+from strategies.scenario import ModelConfig
 from strategies.wire.messages import Phase, read_statistics, read_targets_reply
 from tests.clients.nodes import ask, job_of
 from tests.federation import (

@@ -15,7 +15,8 @@ from clients.settings import ClientConfig
 from clients.storage import PrivateFolder
 from editing.hyperparameters.config import Plan
 from editing.requests.edit_request import EditRequest, to_counterfact
-from strategies.scenario import ModelConfig, PartiesConfig, RequestsConfig
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
+from strategies.scenario import ModelConfig
 from strategies.wire.messages import Job, ModelIdentity, Phase
 from tests.clients.nodes import HANDS, own_files
 from tests.federation import (

@@ -57,7 +57,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @needs_proc
-def test_a_local_deployment_gives_the_bits_of_one_process_and_leaves_nothing_behind(
+def test_a_local_deployment_gives_the_bits_of_one_process_and_leaves_no_process(
     world: Path, tmp_path: Path
 ) -> None:
     """Without rotations; and the command says that it looked."""
@@ -87,7 +87,7 @@ def cut_after_a_round(
         What the command that followed the run printed.
     """
     kept = draft / "checkpoint" / "collabedit.safetensors"
-    wait_until(lambda: kept.exists() or run.poll() is not None, "a whole round")
+    wait_until(lambda: kept.exists() or run.poll() is not None, "a completed round")
     assert kept.exists(), run.communicate()[0]
     federation.server.kill()
     federation.restart_server()

@@ -13,7 +13,8 @@ from tests.processes import processes_of
 from tests.sites import command_here
 from tests.trees import ROOT
 
-SECONDS = 180.0
+SECONDS = 600.0
+"""After which a test gives up; far more than anything takes."""
 
 
 def settings_for(world: Path) -> list[str]:

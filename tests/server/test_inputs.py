@@ -7,7 +7,7 @@ import pytest
 
 from editing.requests.records import hub_revision
 from server.inputs import digest_file, digest_folder, digest_inputs, digest_source
-from strategies.scenario import RequestsConfig
+from strategies.partitioning.settings import RequestsConfig
 
 
 @pytest.fixture

@@ -10,14 +10,8 @@ from pydantic import JsonValue, ValidationError
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from strategies.scenario import (
-    FlatValue,
-    ModelConfig,
-    PartiesConfig,
-    RequestsConfig,
-    flatten,
-    nest,
-)
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
+from strategies.scenario import FlatValue, ModelConfig, flatten, nest
 
 
 class Everything(Settings):

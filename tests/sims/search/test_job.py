@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from editing.base.errors import InputError
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.hyperparameters.config import EditingConfig
-from sims.cli.search import app
+from sims.cli.hyperparameters import app
 from sims.search.bench import SEARCH, VALIDATION
 from sims.search.job import SearchOrder, run_search
 from sims.search.results import CHOSEN
@@ -21,7 +21,13 @@ def test_a_search_leaves_every_trial_and_the_hyperparameters(
     """The same again for the same seed; a run takes the file as it is."""
     records = []
     for name in ("first", "second"):
-        words = ["--model", str(world), "--requests", str(world / "requests.json")]
+        words = [
+            "search",
+            "--model",
+            str(world),
+            "--requests",
+            str(world / "requests.json"),
+        ]
         words += ["--count", "2", "--max-trials", "8", "--seed", "3"]
         words += ["--dtype", "float64", "--output", str(tmp_path / name)]
         found = CliRunner().invoke(app, words)
@@ -67,7 +73,7 @@ def test_a_mistake_is_refused_and_nothing_is_left(
 
 def test_an_output_folder_that_exists_is_refused_at_once(tmp_path: Path) -> None:
     """Nothing is overwritten."""
-    found = CliRunner().invoke(app, ["--output", str(tmp_path)])
+    found = CliRunner().invoke(app, ["search", "--output", str(tmp_path)])
     assert isinstance(found.exception, InputError)
     assert "never overwritten" in str(found.exception)
     assert "loading" not in found.output

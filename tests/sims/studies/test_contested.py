@@ -20,7 +20,8 @@ from sims.studies.contested import (
     word_contests,
 )
 from sims.studies.pools import fact_of, read_pool
-from strategies.scenario import ModelConfig, RequestsConfig
+from strategies.partitioning.settings import RequestsConfig
+from strategies.scenario import ModelConfig
 from tests.editing.records import FILES, find
 from tests.sims.studies.made_up import make_pool
 

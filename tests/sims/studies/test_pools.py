@@ -5,7 +5,8 @@ from pathlib import Path
 
 from server.config import RunConfig
 from sims.studies.pools import fact_of, facts_by_subject, holds_conflicts, read_pool
-from strategies.scenario import ModelConfig, RequestsConfig
+from strategies.partitioning.settings import RequestsConfig
+from strategies.scenario import ModelConfig
 from tests.sims.studies.made_up import make_pool
 
 

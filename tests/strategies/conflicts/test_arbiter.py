@@ -7,7 +7,7 @@ import pytest
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.policies import Entry
 from strategies.conflicts.records import Resolution, TokenEntry
-from strategies.scenario import PartiesConfig
+from strategies.partitioning.settings import PartiesConfig
 from strategies.wire.handshakes import FIRST_UNNUMBERED_ID
 
 FACTS = {"f": "0" * 32, "g": "1" * 32}

@@ -11,8 +11,8 @@ from strategies.partitioning.partitions import (
     share_requests,
 )
 from strategies.partitioning.planting import Planting
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
 from strategies.partitioning.splits import Split, SplitName, partition
-from strategies.scenario import PartiesConfig, RequestsConfig
 
 
 def pool_of(count: int, subjects: int | None = None) -> list[EditRequest]:

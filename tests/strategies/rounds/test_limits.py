@@ -7,13 +7,13 @@ import torch
 
 from editing.algebra.statistics import LayerStatistics, StatisticsError
 from editing.evaluation.metrics import MetricSums
+from strategies.partitioning.settings import PartiesConfig
 from strategies.rounds.limits import (
     Limits,
     OverflowingUpdateError,
     require_finite,
     validate_same_edits,
 )
-from strategies.scenario import PartiesConfig
 from strategies.wire.messages import TargetsReply
 from strategies.wire.metrics import EvaluationSums, write_evaluation
 from tests.strategies.transport import over_the_wire

@@ -62,7 +62,7 @@ def test_a_node_that_has_not_joined_is_called_by_the_order_of_asking() -> None:
 def test_a_node_takes_over_the_party_of_one_that_left() -> None:
     """And an unnumbered party never takes the id of another."""
     found = parties((0, "old"), (-1, ""), (2, ""))
-    with pytest.raises(StatisticsError, match="party 0, and another node is that"):
+    with pytest.raises(StatisticsError, match="party 0, and so does another node"):
         found.check_number(0, [NODE])
     found.check_number(0, [NODE + 1])
     found.join(1, handshake(0, "new"))
@@ -87,7 +87,7 @@ def test_names_reach_the_log_refusals_and_exchanges(
         strategy, _ = federation.run(callbacks=recorder)
     (refusal,) = strategy.registry.outcomes[1].refusals
     assert refusal.name == "Klinik Süd"
-    assert "round 1 goes on without Klinik Süd: it reported" in caplog.text
+    assert "round 1 continues without Klinik Süd: it reported" in caplog.text
     asked = {each.name for each in recorder.exchanges if each.round == 1}
     assert asked == {"hospital-a", "Klinik Süd", "party 2"}
     assert [str(node) for node in federation.contexts if str(node) in caplog.text] == []

@@ -99,7 +99,7 @@ def test_a_node_takes_the_place_of_one_that_left_and_keeps_it(federate: Make) ->
         (each.node, each.reason) for each in strategy.registry.outcomes[3].refusals
     )
     assert node == first
-    assert "it is party 0, and another node is that already" in reason
+    assert "it claims to be party 0, and so does another node" in reason
 
 
 @pytest.mark.parametrize(("slips", "rounds_missed"), [(1, 0), (2, 1), (9, 4)])
