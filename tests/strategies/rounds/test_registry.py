@@ -276,7 +276,7 @@ def test_two_nodes_cannot_be_one_party(federate: Make) -> None:
     federation = federate(node_configs=twin, editing=AT_ONCE)
     strategy, _ = federation.run()
     (refusal,) = strategy.registry.outcomes[1].refusals
-    assert "party 0, and another node" in refusal.reason
+    assert "party 0, and so does another node" in refusal.reason
     assert len(strategy.registry.parties.joined) == 2
 
 
