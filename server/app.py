@@ -48,7 +48,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Read the settings, run, and say where the report is."""
+    """Read the settings, run, and log the path of the report."""
     started = time.monotonic()
     stream = open_stream(str(context.run_config.get("output.watch", "")))
     try:
@@ -76,7 +76,7 @@ def explain(error: BaseException) -> tuple[str, Cause]:
 
 def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     """Run the merge that the settings name, or all of them, and write the report."""
-    # The parties are idle while the server computes, so all processors are its own.
+    # The parties are idle while the server computes, so it uses all CPU cores.
     torch.set_num_threads(os.cpu_count() or 1)
     folder = choose_folder(config)
     with create_output_folder(folder) as draft:
@@ -116,11 +116,10 @@ def settle(
     outcomes: Sequence[Outcome],
     folder: Path,
 ) -> None:
-    """Remove a run's checkpoint once its results are whole and on the disk.
+    """Remove a run's checkpoint once its results are complete and on disk.
 
-    The next run of these settings would take it for its own, and ask nobody. One that
-    lies in the folder in which the run is watched is left to whoever named both, who
-    has more to gather first.
+    Otherwise the next run of these settings would resume from it. A checkpoint inside
+    the watched folder stays: the program that named both collects more files first.
     """
     chosen, watch = config.output.checkpoint, config.output.watch
     if not chosen:
@@ -132,7 +131,7 @@ def settle(
             remove_kept(Path(chosen))
     except OSError as error:
         logger.warning(
-            "the results are whole, and the checkpoint in %s stays (%s); remove it "
+            "the results are complete, but the checkpoint in %s stays (%s); remove it "
             "before the next run",
             chosen,
             error.strerror,
@@ -140,7 +139,7 @@ def settle(
 
 
 def run_methods(job: MergeJob, methods: Sequence[Method]) -> list[Outcome]:
-    """Run method after method on the same targets, and have the parties forget them."""
+    """Run all methods on the same targets, then ask the parties to remove them."""
     outcomes: list[Outcome] = []
     try:
         for method in methods:
@@ -151,7 +150,7 @@ def run_methods(job: MergeJob, methods: Sequence[Method]) -> list[Outcome]:
 
 
 def forget_run(grid: Grid) -> None:
-    """Have targets removed, whatever became of the run, and never stop it for that."""
+    """Ask all nodes to remove their targets, however the run ended; never fail."""
     try:
         forget(grid, FORGET_SECONDS)
     except Exception as error:
@@ -224,7 +223,7 @@ def write_outcomes(
 def describe_delta(
     config: RunConfig, preparation: Preparation, outcome: Outcome
 ) -> dict[str, object]:
-    """What a delta's file tells of its run, and of no request in it."""
+    """Return the metadata of a delta's file, which describes the run and no request."""
     model, path = preparation.model, Path(config.model.path)
     return {
         "base": model.fingerprint,
@@ -240,7 +239,7 @@ def describe_delta(
 
 
 def describe(config: RunConfig, preparation: Preparation) -> dict[str, object]:
-    """All that made the run, so that it can be made again."""
+    """Return all that determines the run, so that it can be repeated."""
     return {
         **config.model_dump(mode="json", exclude={"output"}),
         "hyperparameters": preparation.plan.parameters.model_dump(mode="json"),

@@ -29,7 +29,7 @@ RECORD = "record"
 
 
 class Measured(Settings):
-    """What was measured of a merge so far.
+    """The metrics of a merge so far.
 
     Attributes:
         rounds: Metrics of each round.
@@ -55,7 +55,7 @@ class Record(Settings):
 
 @dataclass(frozen=True, slots=True)
 class MergeProgress:
-    """How far a merge has come."""
+    """The progress of a merge: its state and its metrics."""
 
     state: RoundState = field(default_factory=lambda: RoundState(0, {}, {}))
     measured: Measured = field(default_factory=Measured)
@@ -66,7 +66,7 @@ class Checkpoints:
     """The folder of a run's checkpoints; nothing is kept if there is none.
 
     Attributes:
-        folder: Where they lie.
+        folder: The folder; None if nothing is kept.
         settings: All that made the run; a checkpoint of another run is refused.
     """
 

@@ -1,4 +1,4 @@
-"""What a run may set, read once and checked whole.
+"""The settings of a run, read once and validated together.
 
 A run is described by one scenario: a TOML file for people, or Flower's flat
 ``--run-config`` (see `strategies.scenario`). Both are read into one closed, frozen
@@ -99,7 +99,7 @@ class MergeChoice(Settings):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the name says it all, so that no class need be loaded to check it."""
+        """Whether the name is enough, so that no class is loaded to check it."""
         return self.name in known_methods() and not self.settings
 
     def build(self) -> Method:
@@ -111,7 +111,7 @@ class MergeChoice(Settings):
 
 
 class ScheduleConfig(Settings):
-    """How often and with whom rounds are run.
+    """Rounds, their parties, and the bounds on what a party sends.
 
     Attributes:
         rounds: How many rounds of requests are edited.
@@ -122,20 +122,21 @@ class ScheduleConfig(Settings):
         compare: Whether to run several merges on the same requests and targets.
         merges: Which merges `compare` runs, by name or import path. If empty, every
             merge of the tree, the one of the table ``merge``, and ``global``.
-        name: What parties call their folders of the run, so that a run that goes on
-            finds them; Flower's number of the run if unset.
-        max_key_ratio: A party is refused whose keys are longer than so many times those
-            of plain text, in the root mean square: ``√tr(C₀)``. A token that begins
-            every text counts once in a window, so even its keys are within the square
-            root of the window's tokens; a large number turns the check off. A text
-            for a federated covariance is held to the same ratio, both ways, of the keys
-            that the server reads of the context templates.
-        max_residual_ratio: A party is refused whose residuals must be longer than so
-            many times what a target may be away from the longest hidden state that the
-            server finds, in the root mean square. A merge that makes the model worse
-            layer by layer has long residuals, too, and needs room.
-        max_residual_norm: The same bound as a length, in the place of that ratio. The
-            report's residual norm tells what is usual for a model.
+        name: The name of the parties' folders of the run, so that a resumed run finds
+            them; Flower's number of the run if unset.
+        max_key_ratio: The largest root mean square norm of a party's keys, as a
+            multiple of that of plain text, ``√tr(C₀)``; a party above it is refused. A
+            token that begins every text counts once in a window, so even its keys are
+            within the square root of the window's tokens; a large number turns the
+            check off. A text for a federated covariance must be within the same ratio,
+            both ways, of the keys that the server reads of the context templates.
+        max_residual_ratio: The largest root mean square norm of a party's residuals, as
+            a multiple of the distance allowed between a target and the longest hidden
+            state that the server finds; a party above it is refused. A merge that makes
+            the model worse layer by layer has long residuals, too, and needs a larger
+            ratio.
+        max_residual_norm: The same bound as a norm, instead of that ratio. The report's
+            residual norm shows what is usual for a model.
     """
 
     rounds: PositiveInt = 1
@@ -175,9 +176,9 @@ class OutputConfig(Settings):
         directory: The folder to make; a numbered one under ``results`` if unset.
         checkpoint: A folder that holds the run's state after the last completed round;
             a run that finds one there resumes from it. It is for one run at a time,
-            and emptied once the results are complete, unless it lies in `watch`.
+            and emptied once the results are complete, unless it is inside `watch`.
         watch: A folder, of this run alone, in which ``events.jsonl`` records what
-            happens while the run goes on. If unset, that is `directory` with
+            happens during the run. If unset, that is `directory` with
             ``.unfinished`` appended to its name, and the file is moved to the results
             in the end.
         tensorboard: A folder for TensorBoard's files of metrics.
@@ -190,7 +191,7 @@ class OutputConfig(Settings):
 
 
 class RunConfig(Settings):
-    """All that one run may set, a table each."""
+    """All settings of one run, one table for each part."""
 
     model: ModelConfig = ModelConfig()
     requests: RequestsConfig = RequestsConfig()
@@ -363,7 +364,7 @@ def parse_override(text: str) -> tuple[list[str], object]:
 
 
 def overlay(below: Table, above: Table) -> Table:
-    """Put one nest of tables over another."""
+    """Merge nested tables; the values of the second win."""
     merged = dict(below)
     for key, value in above.items():
         merged[key] = value
@@ -399,7 +400,7 @@ def resolve_path(value: object, folder: Path, *, hub: bool = False) -> object:
 
 
 def is_path(value: str, folder: Path, *, hub: bool) -> bool:
-    """Tell a path from a reserved word, an empty setting and a hub id."""
+    """Return whether a text is a path: no reserved word, hub id or empty setting."""
     words = {"", EMBEDDED, SELF, COMPUTE, FEDERATED}
     if value in words or value.startswith((HUB, "[")):
         return False

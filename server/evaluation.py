@@ -75,8 +75,8 @@ def summarise(
         evaluation: Sums by the round that the evaluated requests were new in.
         outcome: Who took part in the round, and with how much.
         held_out_acc: The server's own metric.
-        number: The round, counted from 1; before any edit, 0, the first round's
-            requests stand for all.
+        number: The round, counted from 1; 0 is before any edit, and then
+            evaluates the first round's requests.
     """
     by_round = evaluation.by_round
     earlier = [sums for asked, sums in by_round.items() if asked < number]

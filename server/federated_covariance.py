@@ -1,4 +1,4 @@
-"""``C₀`` of all parties' texts: asked for once, and kept for a run that goes on."""
+"""``C₀`` of all parties' texts: pooled once, and kept for a resumed run."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,7 +30,7 @@ from strategies.scenario import FEDERATED
 from strategies.wire.messages import Job, ModelIdentity
 
 LABEL = "covariance"
-"""What the exchange is called in logs."""
+"""The name of the exchange in logs."""
 
 
 class TextShares(Settings):
@@ -75,10 +75,10 @@ class TextPool:
     callbacks: RoundCallbacks | None = None
 
     def find(self, model: EditableModel, plan: Plan) -> PooledCovariance:
-        """Take what an earlier part of the run kept, or ask the parties.
+        """Read the covariance kept before the run was resumed, or ask the parties.
 
-        A run that goes on must have the same bits, and by then a party may have left,
-        or hold other texts.
+        A resumed run must have the same bits, and by then a party may have left, or
+        hold other texts.
         """
         folder = self.config.output.checkpoint
         if not folder:
@@ -136,10 +136,10 @@ class TextPool:
 def bound_means(
     model: EditableModel, plan: Plan, ratio: float
 ) -> dict[int, MomentBounds]:
-    """Say by layer what the mean of ``‖k‖²`` of a party's text may be.
+    """Compute the bounds, by layer, on the mean of ``‖k‖²`` of a party's text.
 
     Args:
-        model: Whose keys are meant.
+        model: The model that has the keys.
         plan: Names the layers, and has the texts that the server reads itself.
         ratio: By how much keys may be longer or shorter than in these.
     """
@@ -165,21 +165,21 @@ def digest_text(text: str, model_path: str) -> str | None:
 def pool_texts(
     texts: TextPool | None, model: EditableModel, plan: Plan
 ) -> PooledCovariance:
-    """Have the parties asked.
+    """Pool the covariance of the parties' texts.
 
     Raises:
-        InputError: If there are none.
+        InputError: If the run has no parties.
     """
     if texts is None:
         raise InputError(
-            f"`prior.covariance` is `{FEDERATED}`, and nobody is here whose texts it "
-            "could be counted on. Run it with its parties, or set it to `compute`."
+            f"`prior.covariance` is `{FEDERATED}`, and there are no parties here whose "
+            "texts it could use. Run it with its parties, or set it to `compute`."
         )
     return texts.find(model, plan)
 
 
 def describe_shares(shares: TextShares | None) -> dict[str, object]:
-    """What a run's settings say of them; nothing if parties were not asked."""
+    """Describe them for a run's settings; empty if parties were not asked."""
     if shares is None:
         return {}
     return {
@@ -192,7 +192,7 @@ def keep(file: Path, made_of: Mapping[str, JsonValue], found: PooledCovariance) 
     """Write a pooled covariance, then the record of what it was made of."""
     save_covariance(found.covariance, file)
     record = Record(made_of=made_of, shares=found.shares)
-    # The last step: without a record, the covariance is as if it were not there.
+    # The last step: without a record, the covariance is ignored.
     write_whole(record_of(file), record.model_dump_json(indent=2) + "\n")
 
 
@@ -225,15 +225,15 @@ def remove_kept(folder: Path) -> None:
     file = place_in(folder)
     for path in (record_of(file), file):
         path.unlink(missing_ok=True)
-    with suppress(OSError):  # it was not there, or something else lies in it
+    with suppress(OSError):  # it does not exist, or holds other files
         file.parent.rmdir()
 
 
 def place_in(folder: Path) -> Path:
-    """Where a pooled covariance lies with a run's checkpoint."""
+    """Return the file of a pooled covariance in a run's checkpoint folder."""
     return folder / FEDERATED / "covariance.safetensors"
 
 
 def record_of(file: Path) -> Path:
-    """Where it is written what a covariance was made of."""
+    """Return the file that records what a covariance was made of."""
     return file.with_suffix(".json")

@@ -9,7 +9,7 @@ from strategies.partitioning.settings import RequestsConfig
 
 
 def digest_inputs(requests: RequestsConfig, model_path: str) -> dict[str, str]:
-    """SHA-256 of each file that the server sees; what lies at the parties is theirs.
+    """Return the SHA-256 of each input file on the server; never of parties' files.
 
     Of requests at the hub, the commit they are read from.
     """

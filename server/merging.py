@@ -78,7 +78,7 @@ class MergeJob:
     def build(
         self, method: Method, callbacks: RoundCallbacks, *, evaluate_unedited: bool
     ) -> CollaborativeEditing:
-        """Set the strategy up as the settings say."""
+        """Build the strategy from the settings."""
         config, preparation = self.config, self.preparation
         settings = EditingSettings(
             job=preparation.job(config, method.name, pooled=method.pooled),
@@ -161,7 +161,7 @@ class Ledger(StreamCallbacks):
 def held_out_evaluator(
     preparation: Preparation,
 ) -> ServerEvaluation | None:
-    """Return what evaluates facts that nobody edited, after each round."""
+    """Return what evaluates facts that no party edited, after each round."""
     if not preparation.held_out:
         return None
 

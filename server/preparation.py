@@ -36,10 +36,10 @@ class Preparation:
         plan: Hyperparameters, schedule and context templates.
         covariance: ``C₀`` of the edited layers.
         prior_weight: ``λ``.
-        held_out: Facts that nobody edits; empty if the model brings none.
-        inputs: Digests of what was read, by which a run that goes on knows its own.
+        held_out: Facts that no party edits; empty if the model has none.
+        inputs: Digests of the files read, by which a resumed run recognises its own.
         shares: What each party's text added to ``C₀``, if they counted it together.
-        hyperparameters_from: The file or preset, and what else it says.
+        hyperparameters_from: The file or preset, and its other fields.
         norms: How long the model's own keys and hidden states are.
     """
 
@@ -69,11 +69,11 @@ class Preparation:
         return (1 + self.plan.parameters.clamp_norm_factor) * self.norms.hidden
 
     def limits(self, config: RunConfig, *, pooled: bool) -> Limits:
-        """The most that an honest party can say of itself.
+        """Return upper bounds on what an honest party sends.
 
         Args:
-            config: Says how many requests the parties take.
-            pooled: Whether one party stands for all.
+            config: Gives the number of requests of each party.
+            pooled: Whether one party represents all.
         """
         run, parameters = config.run, self.plan.parameters
         longest = max(run.max_residual_ratio * self.reach, run.max_residual_norm or 0.0)
@@ -199,7 +199,7 @@ def _find_covariance(
         config.prior.text,
         resolve_model(config.model.path),
         on_tokens,
-        # Parties that solve alone must come to the same bits on machines of their own.
+        # Parties that solve alone must get the same bits on their own machines.
         threads=config.model.threads if plan.schedule == "alone" else None,
         tokens=config.prior.tokens,
     )

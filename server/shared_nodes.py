@@ -1,4 +1,4 @@
-"""A simulation with fewer nodes than parties: each node speaks for several.
+"""A simulation with fewer nodes than parties: each node represents several.
 
 Flower simulates two nodes by default; the scenario sets the number of parties. Each
 party stays separate, with its own messages, requests and statistics.
@@ -27,7 +27,7 @@ def seat_parties(grid: Grid, parties: int) -> Grid:
     deadline = time.monotonic() + SETTLING_SECONDS
     while len(nodes := sorted(grid.get_node_ids())) < parties:
         if nodes and time.monotonic() > deadline:
-            log(logging.INFO, "%d nodes speak for %d parties", len(nodes), parties)
+            log(logging.INFO, "%d nodes represent %d parties", len(nodes), parties)
             return SharedNodes(grid, nodes, parties)
         time.sleep(POLL_SECONDS)
     return grid

@@ -1,6 +1,6 @@
 """The events of a run, and the file that records them.
 
-`EVENTS` is the only file that a run writes while it goes on: one JSON object a line,
+`EVENTS` is the only record that is written during a run: one JSON object a line,
 appended as things happen. Everything else is a reader of that file or of the same
 events: the console, the status, TensorBoard, benchmarks.
 """

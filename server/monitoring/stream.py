@@ -130,7 +130,7 @@ class EventStream:
         return lambda record: self.report_exchange(merge, record)
 
     def begin_merge(self, merge: str, completed: int) -> None:
-        """Publish that a merge starts after so many completed rounds."""
+        """Publish that a merge starts after a number of completed rounds."""
         self._costs = RoundCosts(self._timer())
         self.publish(MergeStarted(merge=merge, completed=completed))
 
@@ -194,7 +194,7 @@ class RoundCosts:
 class EventFile:
     """Appends every event to a file; an observer.
 
-    While the run goes on, the file's modification time is at most `BEAT_SECONDS` old,
+    During the run, the file's modification time is at most `BEAT_SECONDS` old,
     so a reader sees whether the server is alive.
     """
 

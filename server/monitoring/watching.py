@@ -52,7 +52,7 @@ def open_stream(folder: str | None) -> EventStream:
 
 
 def watch_run(stream: EventStream, config: RunConfig, folder: Path) -> None:
-    """Record a run's events as its settings say, from now on.
+    """Record a run's events from now on, as its settings demand.
 
     A file that cannot be written, or a folder that another run uses, is an
     `InputError`.
@@ -151,5 +151,5 @@ class MoveToResults:
                 return
 
     def _remove_folder(self) -> None:
-        with suppress(OSError):  # something else lies there
+        with suppress(OSError):  # other files are in it
             self._place.rmdir()

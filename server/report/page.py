@@ -220,7 +220,7 @@ def choose_words(report: Report) -> list[tuple[str, str]]:
 
 
 def state_facts(report: Report) -> str:
-    """Return the size of the run, as far as its settings say."""
+    """Return the size of the run, as far as its settings state it."""
     run = report.runs[0]
     parties = run.settings.get("parties")
     count = parties.get("count") if isinstance(parties, dict) else None

@@ -210,7 +210,7 @@ def render(draw: Callable[[Figure], None], width: float) -> str:
 
 
 def adapt_to_dark(svg: str) -> str:
-    """Have a picture take the colours of `DARK` where the reader prefers dark pages."""
+    """Give a picture the colours of `DARK` where the reader prefers dark pages."""
     names = {light.lower(): f"--c{light[1:].lower()}" for light in DARK}
     for light, name in names.items():
         svg = svg.replace(f": {light}", f": var({name})")

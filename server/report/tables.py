@@ -23,7 +23,7 @@ EVALUATED = ("evaluated", "evaluated.earlier")
 COUNTS = ("known", "left_out", "duplicates", "conflicts")
 RESIDUALS = ("residual_norm", "residual_ratio")
 SHARES = ("target_probability", "target_stopped", "target_clamped")
-"""Metrics that lie between 0 and 1 and are shown in per cent."""
+"""Metrics between 0 and 1 that are shown in per cent."""
 
 PLAIN_NUMBERS = ("residual_ratio", "target_loss", "residual_left")
 DIAGNOSIS = ("target_loss", *SHARES, "residual_left", "update_ratio")

@@ -48,6 +48,7 @@ CHANGED = [*ASKED[:2], replace(ASKED[2], request=world_requests()[3])]
 OTHERS: dict[str, object] = {
     "case_id": 7,
     "case_name": "seven",
+    "target_space": "never",
     "prompt": "the employer of {} is",
     "subject": "Gus Stone",
     "target_new": "Acme Inc",

@@ -124,7 +124,7 @@ def test_too_few_tokens_give_the_pooled_moment_a_ridge(
 def test_texts_are_asked_for_where_parties_are(world: Path) -> None:
     """Who only prepares a run has none."""
     config = read_run_config(settings_of(world, prior=FEDERATED))
-    with pytest.raises(InputError, match=r"nobody is here.*`compute`"):
+    with pytest.raises(InputError, match=r"there are no parties here.*`compute`"):
         prepare(config)
 
 
