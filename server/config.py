@@ -28,8 +28,7 @@ from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
 from editing.files.text import read_text
 from editing.hyperparameters.config import EditingConfig
-from editing.hyperparameters.presets import is_preset
-from editing.sources.embedded import EMBEDDED, HUB, SELF
+from server.paths import Table, overlay, resolve_paths
 from strategies.methods import (
     GLOBAL,
     Method,
@@ -39,8 +38,6 @@ from strategies.methods import (
 )
 from strategies.partitioning.settings import PartiesConfig, RequestsConfig
 from strategies.scenario import (
-    COMPUTE,
-    FEDERATED,
     FlatConfig,
     FlatValue,
     ModelConfig,
@@ -48,22 +45,6 @@ from strategies.scenario import (
     PriorConfig,
     flatten,
     nest,
-)
-
-Table = dict[str, object]
-
-PATH_KEYS = (
-    ("model", "path"),
-    ("requests", "source"),
-    ("requests", "templates"),
-    ("editing", "hyperparameters"),
-    ("editing", "context_templates"),
-    ("prior", "covariance"),
-    ("prior", "text"),
-    ("output", "directory"),
-    ("output", "checkpoint"),
-    ("output", "watch"),
-    ("output", "tensorboard"),
 )
 
 
@@ -361,48 +342,3 @@ def parse_override(text: str) -> tuple[list[str], object]:
     except (tomllib.TOMLDecodeError, TypeError):  # a bare word, or a date
         return keys, value.strip()
     return keys, parsed
-
-
-def overlay(below: Table, above: Table) -> Table:
-    """Merge nested tables; the values of the second win."""
-    merged = dict(below)
-    for key, value in above.items():
-        merged[key] = value
-        lower = below.get(key)
-        if isinstance(lower, dict) and isinstance(value, dict):
-            merged[key] = overlay(lower, value)
-    return merged
-
-
-def resolve_paths(tables: Table, folder: Path) -> Table:
-    """Make the paths absolute that start at a folder; hub ids and presets stay."""
-    resolved: Table = tables
-    for table, key in PATH_KEYS:
-        within = tables.get(table)
-        value = within.get(key) if isinstance(within, dict) else None
-        if key == "hyperparameters" and isinstance(value, str) and is_preset(value):
-            continue
-        if isinstance(value, str):
-            absolute: object = resolve_path(value, folder, hub=key == "path")
-        elif isinstance(value, list) and key == "covariance":
-            absolute = [resolve_path(each, folder) for each in value]
-        else:
-            continue
-        resolved = overlay(resolved, {table: {key: absolute}})
-    return resolved
-
-
-def resolve_path(value: object, folder: Path, *, hub: bool = False) -> object:
-    """Make one path absolute; what is no path stays as it is."""
-    if not isinstance(value, str) or not is_path(value, folder, hub=hub):
-        return value
-    return str((folder / Path(value).expanduser()).resolve())
-
-
-def is_path(value: str, folder: Path, *, hub: bool) -> bool:
-    """Return whether a text is a path: no reserved word, hub id or empty setting."""
-    words = {"", EMBEDDED, SELF, COMPUTE, FEDERATED}
-    if value in words or value.startswith((HUB, "[")):
-        return False
-    looks_local = value.startswith((".", "/", "~")) or value.count("/") > 1
-    return not hub or looks_local or (folder / value).exists()

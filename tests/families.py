@@ -79,10 +79,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("mistral", _SLIDING),
     "ministral": ("ministral", _ALTERNATING),
     "ministral3": ("ministral3", {"rope_parameters": _YARN}),
-    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
+    "qwen2": ("qwen2", {"tie_word_embeddings": True, "vocab_size": 80}),
     "qwen2, sliding": (
         "qwen2",
-        _SLIDING | {"use_sliding_window": True, "max_window_layers": 2},
+        _SLIDING
+        | {"use_sliding_window": True, "max_window_layers": 2, "vocab_size": 80},
     ),
     "qwen3": ("qwen3", {}),
     "gemma": ("gemma", {}),

@@ -61,7 +61,7 @@ TEXT = (
 HELD_OUT = ({"prompt": "Hal North plays the", "answer": "drum"},)
 
 QUICK = {"v_num_grad_steps": 5, "mom2_update_weight": 5.0}
-"""Hyperparameters that save time, and that keep a float32 solve well-conditioned."""
+"""Hyperparameters that save time; a float32 solve stays well-conditioned."""
 
 AT_ONCE = {"schedule": "frozen-uniform"}
 """One exchange a round, to save time."""
@@ -155,11 +155,8 @@ class Federation:
 
     def node(self, party: int) -> int:
         """Give the node number of a party."""
-        return next(
-            node
-            for node, context in self.contexts.items()
-            if context.node_config["partition-id"] == party
-        )
+        numbers = {c.node_config["partition-id"]: n for n, c in self.contexts.items()}
+        return numbers[party]
 
     def answer(self, message: Message, context: Context) -> Message:
         """Let a client answer, write down what was said, and tamper with it."""

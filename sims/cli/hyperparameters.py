@@ -141,11 +141,11 @@ def search_hyperparameters(
     decides between the best three. DIR receives all trials (search.md, search.json)
     and the chosen hyperparameters.json, which `editing.hyperparameters` reads.
     """
-    from server.output import refuse_existing
+    from sims.cli.options import check_new_folder
     from sims.search.candidates import split_budget
 
     split_budget(max_trials)
-    refuse_existing(output)
+    check_new_folder(output)
     typer.echo("Search: loading the libraries …", err=True)
     from sims.search.job import SearchOrder, run_search
     from sims.search.results import CHOSEN, render_table

@@ -6,16 +6,13 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_type_hints
+from typing import Annotated, TypeVar, get_type_hints
 
 import typer
 
 from editing.base.errors import InputError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Options = TypeVar("Options", bound="DataclassInstance")
+Options = TypeVar("Options")
 
 SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 DEFAULT_SCENARIO = SCENARIOS / "default.toml"
@@ -100,7 +97,7 @@ def takes(
             annotation=hints[field.name],
             default=Parameter.empty if field.default is MISSING else field.default,
         )
-        for field in fields(options)
+        for field in fields(options)  # type: ignore[arg-type]
     ]
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:

@@ -23,9 +23,9 @@ the settings classes by `python -m sims settings --markdown docs/settings.md`; a
 compares it with them.
 
 A scenario is a TOML file with the tables below. Set a key on the command line with
-`python -m sims run --set TABLE.KEY=VALUE`, or with `flwr run . --run-config
-'TABLE.KEY=VALUE'`. Flower's form takes lists as JSON texts, and the settings of a merge
-as one JSON object: `merge.settings='{"density": 0.3}'`. A default of – means unset.
+`--set TABLE.KEY=VALUE`, or with Flower's `--run-config 'TABLE.KEY=VALUE'`. Flower takes
+lists as JSON texts, and the settings of a merge as one JSON object:
+`merge.settings='{"density": 0.3}'`. A default of – means unset.
 """
 
 ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)

@@ -50,7 +50,8 @@ class Panel:
     def heading(self) -> str:
         """Return the title, with the field's letters for a success."""
         letters = LETTERS.get(self.column)
-        return f"{self.title} ({letters})" if letters else self.title
+        added = letters and f"({letters})" not in self.title
+        return f"{self.title} ({letters})" if added else self.title
 
 
 def draw_panels(

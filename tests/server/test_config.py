@@ -99,7 +99,10 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
         ("[partys]\ncount = 3", r"`partys`.*did you mean `parties`"),
         ("[parties]\ncount = 'three'", r"`parties\.count`.*whole number.*three"),
         ("[parties]\ncount = true", r"`parties\.count`.*whole number.*true"),
-        ("[parties]\ncount = 0", r"`parties\.count`.*greater than 0, got 0"),
+        (
+            "[parties]\ncount = 0",
+            r"`parties\.count`.*than or equal to 1, got 0",
+        ),
         ("[parties]\nconflicts = 'furst'", r"did you mean 'first'\?"),
         ("[prior]\nmemory_weight = 'lamda'", r"a number or 'lambda'.*mean 'lambda'"),
         ("[parties]\nconflicts = 'priority'", r"wants `priority`, a list"),

@@ -52,5 +52,5 @@ def test_surplus_of_a_text_model_stays_surplus(tmp_path: Path) -> None:
     save_file(
         load_file(file) | {"more.weight": torch.ones(2, 2)}, file, {"format": "pt"}
     )
-    with pytest.raises(ModelError, match=r"1 are surplus, first more\.weight"):
+    with pytest.raises(ModelError, match=r"1 surplus, first more\.weight"):
         load_weights(str(base.path))

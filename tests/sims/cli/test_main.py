@@ -132,7 +132,7 @@ BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
     [
         (["run", "none.toml"], "none.toml: cannot be read"),
         (["run", "--set", "parties.cuont=3"], "did you mean `parties.count`"),
-        (["run", "--set", "parties.count=0"], "greater than 0"),
+        (["run", "--set", "parties.count=0"], "greater than or equal to 1"),
         (["run", "--set", "merge.name=tise"], "simple-average"),
         (["run", "--set", "editing.schedule=now"], "frozen-harmonic"),
         (["compare", "--set", "run.rounds=x"], "whole number"),

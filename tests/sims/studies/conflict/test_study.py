@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from editing.base.errors import InputError
 from sims.cli import study as commands
-from sims.studies import running
 from sims.studies.conflict.detection import KINDS
 from sims.studies.conflict.study import READERS, Conflict
 from sims.studies.study import Study, Trial, TrialResult
@@ -80,14 +79,15 @@ def test_the_file_of_pairs_is_named_on_the_command_line(
         given.append(study)
         return tmp_path
 
-    monkeypatch.setattr(running, "run_study", keep)
-    missing = tmp_path / "none.json"
-    for words in ([], ["--pairs", str(missing)]):
+    monkeypatch.setattr("sims.studies.running.runner.run_study", keep)
+    broken = tmp_path / "broken.json"
+    broken.write_text("[", encoding="utf-8")
+    for words in ([], ["--pairs", str(broken)]):
         assert CliRunner().invoke(commands.app, ["conflict", *words]).exit_code == 0
     drawn, read = given
     config = configure(drawn, *SMALL)
     assert drawn.trials(make_pool(40), config, 0)
-    with pytest.raises(InputError, match=r"none\.json: cannot be read"):
+    with pytest.raises(InputError, match=r"broken\.json"):
         read.trials(make_pool(40), config, 0)
 
 

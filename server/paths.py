@@ -1,0 +1,68 @@
+"""The paths in a scenario, made absolute."""
+
+from pathlib import Path
+
+from editing.hyperparameters.presets import is_preset
+from editing.sources.embedded import EMBEDDED, HUB, SELF
+from strategies.scenario import COMPUTE, FEDERATED
+
+Table = dict[str, object]
+
+PATH_KEYS = (
+    ("model", "path"),
+    ("requests", "source"),
+    ("requests", "templates"),
+    ("editing", "hyperparameters"),
+    ("editing", "context_templates"),
+    ("prior", "covariance"),
+    ("prior", "text"),
+    ("output", "directory"),
+    ("output", "checkpoint"),
+    ("output", "watch"),
+    ("output", "tensorboard"),
+)
+
+
+def resolve_paths(tables: Table, folder: Path) -> Table:
+    """Make the paths absolute that start at a folder; hub ids and presets stay."""
+    resolved: Table = tables
+    for table, key in PATH_KEYS:
+        within = tables.get(table)
+        value = within.get(key) if isinstance(within, dict) else None
+        if key == "hyperparameters" and isinstance(value, str) and is_preset(value):
+            continue
+        if isinstance(value, str):
+            absolute: object = resolve_path(value, folder, hub=key == "path")
+        elif isinstance(value, list) and key == "covariance":
+            absolute = [resolve_path(each, folder) for each in value]
+        else:
+            continue
+        resolved = overlay(resolved, {table: {key: absolute}})
+    return resolved
+
+
+def resolve_path(value: object, folder: Path, *, hub: bool = False) -> object:
+    """Make one path absolute; what is no path stays as it is."""
+    if not isinstance(value, str) or not is_path(value, folder, hub=hub):
+        return value
+    return str((folder / Path(value).expanduser()).resolve())
+
+
+def is_path(value: str, folder: Path, *, hub: bool) -> bool:
+    """Return whether a text is a path: no reserved word, hub id or empty setting."""
+    words = {"", EMBEDDED, SELF, COMPUTE, FEDERATED}
+    if value in words or value.startswith((HUB, "[")):
+        return False
+    looks_local = value.startswith((".", "/", "~")) or value.count("/") > 1
+    return not hub or looks_local or (folder / value).exists()
+
+
+def overlay(below: Table, above: Table) -> Table:
+    """Merge nested tables; the values of the second win."""
+    merged = dict(below)
+    for key, value in above.items():
+        merged[key] = value
+        lower = below.get(key)
+        if isinstance(lower, dict) and isinstance(value, dict):
+            merged[key] = overlay(lower, value)
+    return merged
