@@ -172,5 +172,5 @@ def test_runs_of_which_nothing_can_be_read_are_refused(tmp_path: Path) -> None:
     """Naming the first file and its fault."""
     for number in (0, 1):
         (tmp_path / f"case_{number}.json").write_text("{}")
-    with pytest.raises(InputError, match=r"first of 2 .*case_0.json: `case_id`: Field"):
+    with pytest.raises(InputError, match=r"first of 2 .*case_0.json: `case_id`: is missing"):
         summarize_runs(find_runs(tmp_path))
