@@ -45,7 +45,7 @@ from sims.splitting import SplitOrder, split_source
 from strategies.scenario import FlatValue
 
 BAD_INPUT, FAILED, SKIPPED = 2, 1, 77
-"""Exit codes; the last one says that nothing was tried, as test harnesses know it."""
+"""Exit codes; the last one means skipped, as in test harnesses."""
 
 SERVER = "superlink.test"
 """The name that nodes know the server by; ``test`` is reserved (RFC 2606)."""
@@ -80,7 +80,7 @@ class Host:
 
 
 def reason_to_skip() -> str | None:
-    """Say why this machine cannot play hosts; None if it can."""
+    """Return why this machine cannot simulate hosts; None if it can."""
     if sys.platform != "linux" or shutil.which("ip") is None:
         return "network namespaces need Linux and the program `ip` (iproute2)"
     if os.geteuid() != 0:
@@ -97,7 +97,7 @@ def reason_to_skip() -> str | None:
 
 @contextmanager
 def hosts(count: int) -> Iterator[list[Host]]:
-    """Lend hosts that reach each other; the first one has the server's name.
+    """Yield hosts that reach each other; the first one has the server's name.
 
     Args:
         count: How many, 250 at most.
@@ -119,7 +119,7 @@ def hosts(count: int) -> Iterator[list[Host]]:
 
 @contextmanager
 def namespace(name: str) -> Iterator[None]:
-    """Lend a network namespace in which the server's name has its address."""
+    """Yield a network namespace in which the server's name has its address."""
     ip("netns", "add", name)
     files = CONFIGURATION / name
     existed = CONFIGURATION.exists()
@@ -266,7 +266,7 @@ def start(programs: ExitStack, program: Program) -> Program:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Federate as the command line says, and say how it went.
+    """Run a federation with the options of the command line, and print the result.
 
     Returns:
         0, 1 if the run failed, or `SKIPPED` where nothing could be tried.

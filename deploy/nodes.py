@@ -20,7 +20,7 @@ PATTERN = "0"
 
 FIRST_NEW = 3
 MOST = 64
-"""The image has places for the volumes of so many."""
+"""The largest number of nodes; the image has folders for their volumes."""
 
 HANDED_OUT = ("credentials", "example-requests")
 """The services that give each node its files."""
@@ -76,12 +76,12 @@ def pick(table: Table, new: Sequence[int]) -> Table:
 
 
 def is_of_pattern(text: str) -> bool:
-    """Tell whether an entry belongs to the pattern's node."""
+    """Return whether an entry belongs to the pattern's node."""
     return renumber(text, 1) != text
 
 
 def renumber(text: str, node: int) -> str:
-    """Write another node's number wherever the pattern's stands."""
+    """Replace the pattern's number with another node's."""
     place = rf"((?:node|party|requests|partition-id)[-=]|REQUESTS_){PATTERN}\b"
     return re.sub(place, rf"\g<1>{node}", text)
 
@@ -96,7 +96,7 @@ def renumber_all(value: object, node: int) -> object:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Print the override file for as many nodes as the command line says."""
+    """Print the override file for the number of nodes on the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m deploy.nodes", description=(__doc__ or "").split("\n")[0]
     )

@@ -24,7 +24,7 @@ KNOWN = re.compile(r"public key.{0,40}in use", re.IGNORECASE | re.DOTALL)
 
 
 def connect(scratch: Path, address: str, authority: Path) -> SuperLink:
-    """Prepare a folder from which to speak with a SuperLink.
+    """Prepare a folder from which to call a SuperLink.
 
     Args:
         scratch: A folder for Flower's configuration and the logs of runs.
@@ -78,7 +78,7 @@ def count_online(link: SuperLink) -> int:
 
 
 def wait_for_nodes(link: SuperLink, count: int, seconds: float) -> None:
-    """Wait until so many nodes are there.
+    """Wait until `count` nodes are online.
 
     Raises:
         RunFailedError: If they are not in time.

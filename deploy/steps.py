@@ -106,7 +106,7 @@ def write_example_requests(volumes: Path, scratch: Path, nodes: int) -> None:
 
 
 def register_nodes(superlink: str, public: Path, scratch: Path) -> None:
-    """Tell the SuperLink of every public key.
+    """Register every public key at the SuperLink.
 
     Args:
         superlink: Its address, as ``host:port``.
@@ -124,9 +124,9 @@ def register_nodes(superlink: str, public: Path, scratch: Path) -> None:
 def run_scenario(arguments: argparse.Namespace) -> None:
     """Run a scenario, once as many nodes are online as it has parties.
 
-    That is as many as there are keys, unless the settings say otherwise. A run that
-    keeps checkpoints may go on from one, and a party may have left it for good: it is
-    given to those that are there, and the server waits for the others if it must.
+    That is as many as there are keys, unless the settings name another number. A run
+    that keeps checkpoints may resume from one, and a party may have left it for good:
+    the run starts with the nodes online, and the server waits for others if it must.
 
     Args:
         arguments: As `read_arguments` gives them for ``run``.
@@ -158,7 +158,7 @@ def is_healthy(address: str, authority: Path | None) -> bool:
     """Whether a program of Flower's answers.
 
     Args:
-        address: Where it tells of its health.
+        address: The address of its health service.
         authority: The certificate that its own is signed by; None without TLS.
     """
     trusted = ssl.create_default_context(cafile=authority) if authority else None

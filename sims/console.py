@@ -1,4 +1,4 @@
-"""What a run shows while it goes on and when it is done."""
+"""What a run shows on the terminal, while it runs and at its end."""
 
 import sys
 import time
@@ -122,7 +122,7 @@ class BarPrinter:
 
 @contextmanager
 def showing(console: Console) -> Iterator[Show]:
-    """Lend a function that draws bars on a terminal and prints lines elsewhere."""
+    """Yield a function that draws bars on a terminal and prints lines elsewhere."""
     if not console.is_terminal:
         yield LinePrinter(console).show
         return

@@ -6,4 +6,4 @@ class RunFailedError(RuntimeError):
 
 
 class RunLostError(RunFailedError):
-    """Nobody can say how a run stands; it may still be going on."""
+    """The state of a run is unknown; it may still be running."""

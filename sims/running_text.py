@@ -32,7 +32,7 @@ def show_tokens(
         model_path: A model's folder, hub name or ``embedded``; no weights are read.
         console: Where to print.
 
-    An `InputError` says that the model's tokenizer cannot be read.
+    A tokenizer that cannot be read is an `InputError`.
     """
     hush_libraries()
     tokenizer, _ = load_tokenizer(resolve_model(model_path))

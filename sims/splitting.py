@@ -99,12 +99,12 @@ class SplitOrder(Settings):
 
 
 class PartySummary(Settings):
-    """What one party's file holds, without a word of it.
+    """What one party's file holds, without any of its text.
 
     Attributes:
         file: Its name.
         requests: How many it holds in all, by round.
-        own: How many are from the source and nobody else's.
+        own: How many are from the source and no other party's.
         copies: How many another party makes too.
         conflicts: How many contradict another party's.
         relations: How many of its own are of which relation.
@@ -190,7 +190,7 @@ def share_source(order: SplitOrder) -> Shares:
     for party in range(order.parties):
         if not any(places[party] for places in rounds):
             raise InputError(
-                f"Party {party} would have no request. Lower --parties, or say with "
+                f"Party {party} would have no request. Lower --parties, or set with "
                 "--sizes how many each is to have"
             )
     return shares
@@ -277,7 +277,7 @@ def summarise(
 
 
 def label_relations(pool: Sequence[EditRequest]) -> dict[str, str]:
-    """Name relations by their ids, and prompts that stand for one by number."""
+    """Name relations by their ids, and prompts that replace an id by number."""
     labels: dict[str, str] = {}
     prompts = 0
     for request in pool:
@@ -306,7 +306,7 @@ def write_lines(requests: Sequence[EditRequest]) -> str:
 
 
 def show(summary: SplitSummary, console: Console) -> None:
-    """Print what each party has; which relations these are stands in the summary."""
+    """Print the counts of each party; the summary names the relations."""
     table = Table(box=SIMPLE_HEAD)
     heads = ("Requests", "Own", "Copies", "Conflicts", "Relations", "Largest")
     table.add_column("File")
@@ -379,7 +379,7 @@ def read_amount(text: str, option: str) -> Amount:
 
 
 def explain(error: ValidationError) -> str:
-    """Say in one line which option was refused and why."""
+    """Explain in one line which option was refused and why."""
     fault = find_faults(error, SplitOrder, SETTINGS)[0]
     option = OPTIONS.get(fault.key.replace("-", "_"), fault.key)
     return f"--{option}: {fault.reason}" if option else fault.reason

@@ -30,7 +30,7 @@ def fit_tables(
     Args:
         text: The table.
         width: Columns of the terminal.
-        title: What stands above the first table.
+        title: The heading above the first table.
         style_of: Returns rich's style of a row.
     """
     widths = [width_of(text, column) for column in range(len(text.heads))]

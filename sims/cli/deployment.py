@@ -53,7 +53,7 @@ def make_credentials(
 ) -> None:
     """Make an authority, the server's certificate, and a key pair for each node.
 
-    Private files are readable by you alone. docs/deployment.md says which file goes to
+    Private files are readable by you alone. docs/deployment.md lists which file goes to
     whom.
     """
     from sims.processes.credentials import Credentials, add_nodes

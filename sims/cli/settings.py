@@ -128,7 +128,7 @@ def table_of(
         title: The table's heading.
         config: The class. Meanings come from the `Attributes` of its docstring and of
             those of its bases.
-        prefix: What stands before each key.
+        prefix: The prefix of each key.
         kebab: Whether keys have hyphens in the place of underscores.
         leave_out: Fields that are no settings.
 
@@ -180,7 +180,7 @@ def say_value(value: object) -> str:
 
 
 def say_type(schema: dict[str, object]) -> str:
-    """Say in words what a JSON schema admits."""
+    """Describe in words what a JSON schema admits."""
     options = schema.get("anyOf", schema.get("oneOf"))
     if isinstance(options, list):
         said = [say_type(each) for each in options if each.get("type") != "null"]

@@ -51,7 +51,7 @@ def check_order(record: EditRecord, delta: str, delta_path: Path, folder: Path) 
     Args:
         record: Of the latest edit.
         delta: The fingerprint of the delta.
-        delta_path: Where it lies.
+        delta_path: The delta's file.
         folder: The edited model's.
 
     Raises:
@@ -78,7 +78,7 @@ def explain_earlier(record: EditRecord) -> str:
     """Explain in one line whether an earlier edit can still be reverted exactly.
 
     Args:
-        record: The latest edit. Without an earlier one there is nothing to say.
+        record: The latest edit. Without an earlier one the text is empty.
     """
     if record.earlier is None:
         return ""

@@ -41,7 +41,7 @@ class Checkpoint:
     """The safetensors files of a model.
 
     Attributes:
-        folder: Where they lie, with the configuration.
+        folder: Their folder, with the configuration.
         files: The file of each tensor.
         shapes: The shape of each tensor.
         kinds: What numbers each tensor holds, as safetensors names them.

@@ -90,7 +90,7 @@ def revert_delta(
     """Write the model as it was before a delta was added.
 
     Exact where the folder holds what `apply_delta` kept; elsewhere the delta is
-    subtracted, and the difference is reported. An `InputError` says so if an input
+    subtracted, and the difference is reported. An `InputError` is raised if an input
     cannot be read, or the delta is not the latest one applied.
     """
     refuse_existing(output)

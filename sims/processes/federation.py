@@ -67,7 +67,7 @@ class Federation:
         credentials: Who may join.
         port: Where the SuperLink listens.
         server: The program of the SuperLink.
-        link: How to speak with it.
+        link: Its SuperLink.
         nodes: The programs of the SuperNodes, by party.
         executor: Starts server apps where the SuperLink itself does not; else None.
         keepers: Start the nodes' client processes where these themselves do not.
@@ -128,7 +128,7 @@ class Federation:
         return {int(each["node-id"]): str(each["status"]) for each in listed}
 
     def wait_until_online(self, count: int | None = None) -> None:
-        """Wait until so many nodes are online; all of them if None.
+        """Wait until `count` nodes are online; all of them if None.
 
         Raises:
             RunFailedError: If a node ends, or the time is over.
@@ -156,7 +156,7 @@ def deployed(
     warm: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Federation]:
-    """Lend a federation whose nodes are all online; it ends with the block.
+    """Yield a federation whose nodes are all online; it ends with the block.
 
     Args:
         folder: An empty folder for all that is written.
@@ -292,7 +292,7 @@ def describe_keeper(
 
 @dataclass(frozen=True)
 class Place:
-    """Where one program lives.
+    """The folder and files of one program.
 
     Attributes:
         folder: Holds its home, its log and the empty folder that it is started in.

@@ -1,4 +1,4 @@
-"""Speaking with a SuperLink, whoever started it: runs, their logs and how they end.
+"""Control of a SuperLink, whoever started it: runs, their logs and how they end.
 
 All of it goes through Flower's own command ``flwr``, a connection of its configuration
 and the environment that names both.
@@ -43,7 +43,7 @@ FINISHED = "finished:"
 """What the status of a run begins with once it is over."""
 
 FORGOTTEN = "Run ID not found"
-"""How Flower says that it knows no such run."""
+"""Flower's message about an unknown run."""
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -55,13 +55,13 @@ QUIET = {
 
 @dataclass(frozen=True)
 class SuperLink:
-    """A SuperLink that runs, and how to speak with it.
+    """A running SuperLink, and how to reach it.
 
     Attributes:
         scratch: A folder for the files that pass between it and us, with an empty
-            folder `empty` to start programs in: what lies in the current one could
+            folder `empty` to start programs in: files in the current one could
             shadow the app's packages.
-        environment: The environment of every program that speaks with it.
+        environment: The environment of every program that calls it.
         connection: Its name in the Flower configuration of that environment.
         start: The folder that programs are started in, if not `empty`.
     """
@@ -115,7 +115,7 @@ class SuperLink:
             process.wait()
 
     def status(self, run_id: str) -> tuple[str, str]:
-        """Tell how a run stands, and why."""
+        """Return the status of a run, and its reason."""
         answer = self.call(
             ["list", self.connection, "--run-id", run_id, "--format", "json"]
         )
@@ -128,7 +128,7 @@ class SuperLink:
 
         Raises:
             RunFailedError: If it answers with something else, or that it failed, which
-                its exit code does not always tell.
+                its exit code does not always show.
         """
         done = subprocess.run(
             [executable("flwr"), *arguments],
@@ -151,7 +151,7 @@ class SuperLink:
         raise RunFailedError(f"`flwr {arguments[0]}` failed: {' '.join(said.split())}")
 
     def first_exception(self) -> str:
-        """Give the line of the run's log that names the exception all others follow."""
+        """Return the line of the run's log that names the first exception."""
         log = (self.scratch / RUN_LOG).read_text(errors="replace")
         found = re.search(
             r"^[\w.]*(?:Error|Exception|Timeout)\b: .+$", log, re.MULTILINE
@@ -167,7 +167,7 @@ def follow_to_end(
     patience: float = PATIENCE_SECONDS,
     advice: str = "",
 ) -> None:
-    """Wait for the end of a run, and go on waiting if the SuperLink is started again.
+    """Wait for the end of a run, also across a restart of the SuperLink.
 
     Args:
         link: Where it runs.
@@ -190,7 +190,7 @@ def follow_to_end(
 
 
 def ask_status(link: SuperLink, run_id: str, patience: float) -> tuple[str, str]:
-    """Tell how a run stands, and why, of a SuperLink that may be silent for a while.
+    """Return the status of a run, and its reason; the SuperLink may be silent a while.
 
     Raises:
         RunLostError: If it is silent for longer.
@@ -237,7 +237,7 @@ def check_connection(name: str) -> None:
 def program(
     arguments: Sequence[str], link: SuperLink, output: IO[bytes] | int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Lend a program in a session of its own, so that it can be ended whole."""
+    """Yield a program in its own session, so that its children end with it."""
     process = subprocess.Popen(
         [executable(arguments[0]), *arguments[1:]],
         env=dict(link.environment),
@@ -293,14 +293,14 @@ def wait_until_healthy(
 
 
 def last_lines(log: Path) -> str:
-    """Give the end of a log, in one line."""
+    """Return the end of a log, in one line."""
     lines = log.read_text(errors="replace").splitlines()
     return " / ".join(lines[-LOG_LINES:])
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Lend a short-named folder; Ray's sockets admit no long path."""
+    """Yield a short-named folder; Ray's sockets admit no long path."""
     folder = Path(tempfile.mkdtemp(prefix="ce-"))
     try:
         yield folder
@@ -338,7 +338,7 @@ def executable(name: str) -> str:
 
 
 def free_port() -> int:
-    """Find a port of the loopback interface that nobody listens at."""
+    """Find a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,6 +1,6 @@
 """Client processes that start warm: forked from one that has the libraries loaded.
 
-Flower starts a process for every message, and each loads torch and transformers anew,
+Flower starts a process for every message, and each loads torch and transformers again,
 which takes longer than most messages. This program takes the place of Flower's own
 `flower-superexec` next to a SuperNode, and takes its options::
 

@@ -106,7 +106,7 @@ def average(label: str, runs: Sequence[Sequence[CaseMetrics]]) -> SummaryRow:
     """Average over the cases of each run, and then over runs."""
     frames = [pd.DataFrame([dict(case) for case in cases]) for cases in runs]
     by_run = pd.DataFrame([_add_score(_numbers(frame.mean())) for frame in frames])
-    # The score anew from the row's successes, and not as a mean of the runs' scores.
+    # The score of the row's successes, and not a mean of the runs' scores.
     metrics = by_run.drop(columns="score", errors="ignore")
     repeated = frames[0].loc[:, frames[0].count() > 1]
     spread = by_run.std(ddof=1) if len(frames) > 1 else repeated.std(ddof=0)

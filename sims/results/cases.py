@@ -1,4 +1,4 @@
-"""Result folders: which runs lie in them, and what their case files say.
+"""Result folders: the runs in them, and their case files.
 
 Three writers are understood: this project, MEMIT (``<n>_edits-case_<id>.json``), and
 CollabEdit, which puts MEMIT's object under ``global_edit`` or ``collaborative_edit``.
@@ -51,7 +51,7 @@ class Likelihoods(_Written):
 
 
 class Post(_Written):
-    """What the edited model says; a list that was not written is empty."""
+    """Metrics of the edited model; a list that was not written is empty."""
 
     rewrite_prompts_probs: list[Likelihoods] = []
     rewrite_prompts_correct: list[bool] = []
@@ -89,7 +89,7 @@ class Post(_Written):
 
 
 class Case(_Written):
-    """One request, and what the model says of it."""
+    """One request, and the model's metrics of it."""
 
     case_id: int
     post: Post
@@ -137,7 +137,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunCases:
-    """What a run's case files say.
+    """The contents of a run's case files.
 
     Attributes:
         parts: The metrics of the cases by the part of the run they belong to: a merge

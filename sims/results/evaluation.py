@@ -153,7 +153,7 @@ def edited(model: EditableModel, path: Path | None) -> Iterator[None]:
 
 
 def show_metrics(metrics: Mapping[str, float], output: Path) -> None:
-    """Print the metrics, and where the cases lie."""
+    """Print the metrics, and the path of the cases."""
     console = open_console()
     names = list(metrics)
     width = max(map(len, headings(names)), default=0)

@@ -68,7 +68,7 @@ def run_tasks(
     """Run tasks and give their numbers, by task and by the harness's metric names.
 
     Args:
-        model: As it stands, with any updates that it carries.
+        model: The model, with any updates applied.
         options: Which tasks.
         manager: What `find_tasks` gave for them.
     """

@@ -73,7 +73,7 @@ class Measures(Settings):
         """Validate which options belong together.
 
         Raises:
-            InputError: If an option says how to do what is not asked for.
+            InputError: If an option belongs to a measure that is not requested.
         """
         texts, weights = self.writes, self.snippets is not None
         tasks = self.task_options is not None

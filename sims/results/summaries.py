@@ -24,7 +24,7 @@ def summarize(
         folders: Folders of results, of runs or of parts of runs.
         runs: Names or numbers of the runs to take, with commas; all if None.
         first: How many cases of each run to take, by case number; all if None.
-        outputs: Files to write; the ending says which form.
+        outputs: Files to write; the suffix selects the format.
     """
     for path in outputs:
         check_form(path)

@@ -69,7 +69,7 @@ def run_on_connection(
                 run_id,
                 verbose=verbose,
                 patience=SILENT_SECONDS,
-                advice=f"`flwr log {run_id} {connection}` has all that it said",
+                advice=f"`flwr log {run_id} {connection}` has the complete log",
             )
         except KeyboardInterrupt:
             with suppress(RunFailedError):
@@ -78,26 +78,26 @@ def run_on_connection(
         if not (draft / str(flat["output.directory"])).is_dir():
             raise RunFailedError(
                 f"the run {run_id} ended well, and its results are not in {draft}: the "
-                f"SuperLink of `{connection}` has another file system. They lie there, "
+                f"SuperLink of `{connection}` has another file system. They are there, "
                 "under that name. Call this command on that machine, or use a folder "
                 "that both share"
             )
 
 
 def reach(connection: str, scratch: Path) -> SuperLink:
-    """Speak with a SuperLink as the user does: with their home, from their folder."""
+    """Reach a SuperLink as the user does: with their home, from their folder."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(OWN_VARIABLES)}
     environment = {**own, "FLWR_DISABLE_UPDATE_CHECK": "1", "PATH": search_path()}
     return SuperLink(scratch, environment, connection, Path.cwd())
 
 
 def note(draft: Path, known: Connected) -> None:
-    """Write down which run writes into a folder."""
+    """Record which run writes into a folder."""
     write_whole(draft / CONNECTED, known.model_dump_json() + "\n")
 
 
 def refuse_going(draft: Path, connection: str) -> None:
-    """Keep a second run from being started where the first one is still going on.
+    """Refuse to start a second run where the first one is still running.
 
     Raises:
         InputError: If one is, or the folder's run was not begun on a connection.
@@ -108,11 +108,11 @@ def refuse_going(draft: Path, connection: str) -> None:
     with scratch_folder() as scratch:
         try:
             status, _ = reach(connection, scratch).status(known.run)
-        except RunFailedError:  # it lost its memory, or is away: the next call tells
+        except RunFailedError:  # it forgot the run or is unreachable: see below
             return
     if status != "unknown" and not status.startswith(FINISHED):
         raise InputError(
-            f"--resume: the run in {draft} still goes on, as {known.run} on "
+            f"--resume: the run in {draft} is still running, as {known.run} on "
             f"`{known.connection}`. See `flwr log {known.run} {known.connection}`, or "
             f"stop it first: `flwr stop {known.run} {known.connection}`. If its server "
             "was killed, Flower notices in a minute or so"
@@ -130,5 +130,5 @@ def read_connected(draft: Path) -> Connected:
     except (OSError, ValidationError):
         raise InputError(
             f"--resume: the run in {draft} was not begun with --connection; leave it "
-            "out to go on in a simulation"
+            "out to resume it in a simulation"
         ) from None

@@ -146,7 +146,7 @@ def edited_layers(options: EstimationOptions, place: str) -> tuple[int, ...]:
 def following_tokens(
     console: Console, total: int, resumed: Path | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Lend a function that takes the tokens done, and shows speed and the time left.
+    """Yield a function that takes the tokens done, and shows speed and the time left.
 
     Args:
         console: Where to show it.

@@ -34,8 +34,8 @@ def run_under_flower(
 ) -> None:
     """Run the app once in Flower's simulation.
 
-    A `RunFailedError` says that Flower could not start, or why the run ended without a
-    result.
+    A `RunFailedError` explains why Flower could not start, or why the run ended without
+    a result.
 
     Args:
         flat: The run's settings, as `strategies.scenario.flatten` writes them.
@@ -53,7 +53,7 @@ def run_under_flower(
 
 @contextmanager
 def superlink() -> Iterator[SuperLink]:
-    """Lend a new SuperLink; whatever it started ends with the block."""
+    """Yield a new SuperLink; all that it started ends with the block."""
     with scratch_folder() as scratch, interruptible():
         (scratch / "empty").mkdir()
         home, port = scratch / "home", free_port()

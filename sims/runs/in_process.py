@@ -57,7 +57,7 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Have each message answered, one after the other."""
+        """Let the nodes answer each message, one after the other."""
         numbers = []
         for message in messages:
             number = str(uuid.uuid4())
@@ -121,7 +121,7 @@ def run_in_process(
             the environment, as everywhere else.
 
     Raises:
-        RunFailedError: If the server stopped the run; its progress says why.
+        RunFailedError: If the server stopped the run; its events give the reason.
     """
     private = {"private-folder": str(private_folder)} if private_folder else {}
     contexts = make_contexts(flat, parties, [private] * parties)

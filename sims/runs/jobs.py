@@ -159,7 +159,7 @@ def carry_out(
 
 
 def execute_trial(config: RunConfig, folder: Path, engine: str) -> None:
-    """Run a trial of a study, which says itself how it is resumed."""
+    """Run a trial of a study; the study itself explains how it is resumed."""
     execute(config, folder, engine, advise=False)
 
 

@@ -14,7 +14,7 @@ from server.monitoring.watching import UNFINISHED as UNFINISHED
 from server.output import refuse_existing
 from sims.errors import RunLostError
 
-# What lies in it meanwhile: results as the server writes them, its checkpoints, what
+# Its contents during the run: results as the server writes them, its checkpoints, what
 # the parties keep, the settings, and the lock of the process that is at work.
 WRITTEN, CHECKPOINT, PARTIES, KEPT = "run", "checkpoint", "parties", "settings.json"
 RESOLUTIONS, GROUP_KEY, LOCK = "resolutions.jsonl", "group.key", "lock"
@@ -29,18 +29,18 @@ RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK, CONNECTED})
 def unfinished_folder(
     folder: Path, config: RunConfig, *, resume: bool
 ) -> Iterator[Path]:
-    """Lend the folder of a run under way; it takes its own name once all is well.
+    """Yield the folder of a running run; it is renamed once the run is complete.
 
-    What the run would go on from is removed only then, so that whenever it is killed,
-    either it goes on or its results are whole.
+    What a resumed run needs is removed only then, so that a killed run either can be
+    resumed or has complete results.
 
     Raises:
-        InputError: If it cannot be made, or an unfinished run lies there already.
+        InputError: If it cannot be made, or holds an unfinished run already.
     """
     draft = folder.with_name(folder.name + UNFINISHED)
     if draft.exists() and not resume:
         raise InputError(
-            f"An unfinished run lies in {draft}: go on with it (--resume {draft}), "
+            f"An unfinished run is in {draft}: resume it (--resume {draft}), "
             "remove it, or name another folder with --output"
         )
     try:
@@ -99,7 +99,7 @@ def find_unfinished(folder: Path) -> Path:
     if not unfinished and (folder / "report.json").is_file():
         raise InputError(f"--resume: the run in {folder} is finished")
     raise InputError(
-        f"--resume: no unfinished run lies in {folder}; it would be a folder named "
+        f"--resume: no unfinished run is in {folder}; it would be a folder named "
         f"`….{UNFINISHED.removeprefix('.')}` with a file {KEPT} in it"
     )
 

@@ -73,7 +73,7 @@ class Bench:
             parts: Requests by `SEARCH` and `VALIDATION`.
             templates: Context templates.
             text: Text of the covariances, as the setting `prior.text` names it.
-            model_path: Where the model's own text lies.
+            model_path: The model's folder, which holds its own text.
             tokens: Tokens that a covariance reads; None as in a run.
         """
         self.model, self.parts, self.templates = model, parts, tuple(templates)
@@ -94,7 +94,7 @@ class Bench:
         """Edit all requests of a part at once, and evaluate the edited model.
 
         A choice whose targets diverge or whose prior does not carry the solve has
-        score 0 and says so.
+        score 0 and names the reason.
         """
         began = time.monotonic()
         self.prepare(parameters.layers)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from editing.base.errors import InputError
 
 PRIOR_WEIGHTS = (1e3, 1e4, 1e2, 1e5, 1e1)
-"""λ, a decade apart; what is tried first stands first."""
+"""λ, a decade apart, in the order in which they are tried."""
 
 HALF_DECADE = 10**0.5
 CLAMPS = (0.75, 1.0, 0.5, 1.5)
 WINDOW_LENGTHS = (3, 5, 2)
 MOST_SINGLE_LAYERS = 8
 FINALISTS = 3
-"""So many choices are tried again on the validation part."""
+"""The number of choices that are tried again on the validation part."""
 
 SMALLEST_BUDGET = 8
 SINGLE_SHARE, WINDOW_SHARE, WEIGHT_SHARE = 0.35, 0.2, 0.25

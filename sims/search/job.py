@@ -31,7 +31,7 @@ class SearchOrder:
         seed: Draws the parts and the context templates.
         dtype: The model's precision.
         device: Where it computes.
-        command: What the record says the search was run by.
+        command: The command that the record names.
     """
 
     model: str

@@ -61,8 +61,8 @@ class ModelShape:
 def read_shape(model: str, layers: tuple[int, ...] | None = None) -> ModelShape:
     """Find a model's shape by the name of a published one, or by its folder.
 
-    An `InputError` says so if nothing tells what the model is, or which of its blocks
-    are edited, or one of them is not there.
+    An unknown model, unknown edited blocks, or a block that does not exist are an
+    `InputError`.
 
     Args:
         model: A name of `PUBLISHED`, a folder with a config.json, or ``embedded``.

@@ -50,7 +50,7 @@ READ = {
 class Augmentation(Study):
     """Edit conflicting requests, then those that shall win, in ever more wordings.
 
-    The scenario says by ``parties.requests-per-round`` how many facts are contested.
+    ``parties.requests-per-round`` of the scenario sets how many facts are contested.
     Every party makes every conflicting request in the first round, so that a memory
     holds it as many times as there are parties; in the second round each right request
     is made by one party. Both rounds of a trial run under one ``requests.phrasings``;
@@ -114,7 +114,7 @@ class Augmentation(Study):
         ]
 
     def tabulate(self, results: Sequence[TrialResult]) -> pd.DataFrame:
-        """A row a model; the one before stands once for each number of phrasings."""
+        """One row per model; the unedited one once for each number of phrasings."""
         counts = sorted({int(each.trial.labels["phrasings"]) for each in results})
         rows = [
             {"seed": result.seed, **result.trial.labels, **scores_of(result)}

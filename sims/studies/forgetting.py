@@ -47,8 +47,8 @@ EXPECTED_GAIN = 10.0
 class Forgetting(Study):
     """Edit targets in the first round and something else in all later ones.
 
-    The scenario says by ``run.rounds`` and ``parties.requests-per-round`` how many
-    targets and how many later requests there are; the pool decides what later rounds
+    ``run.rounds`` and ``parties.requests-per-round`` of the scenario set the number of
+    targets and of later requests; the pool decides what later rounds
     can be about.
     """
 
@@ -150,7 +150,7 @@ def rows_of(result: TrialResult) -> Iterator[dict[str, object]]:
 
 
 def unedited_rows(result: TrialResult) -> Iterator[dict[str, object]]:
-    """What the unedited model says of the targets, for as long as others are edited."""
+    """The unedited model's metrics of the targets, for all rounds that edit others."""
     if result.unedited is not None:
         before = {name: getattr(result.unedited, name) for name in METRICS}
         for row in rows_of(result):

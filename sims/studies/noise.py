@@ -21,7 +21,7 @@ def draw_rounds(
     """Draw the targets of the first round and later rounds of each kind of noise.
 
     Subjects with several facts are preferred as targets, so that later rounds have
-    something else to say of them. A kind that the pool is too small for is left out.
+    another object for them. A kind that the pool is too small for is left out.
 
     Raises:
         InputError: If the pool is too small for every kind.

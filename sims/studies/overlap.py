@@ -46,7 +46,7 @@ class Overlap(Study):
 
     Several parties make it in one round, and one of them once more in the next, where
     the residual shows what is left to write. Or one party makes it in round after
-    round. The scenario says how many parties there are, how many other requests each
+    round. The scenario sets the number of parties, how many other requests each
     has in a round, and how many rounds.
     """
 
@@ -59,7 +59,7 @@ class Overlap(Study):
     scenario = Path(__file__).resolve().parents[1] / "scenarios" / "overlap.toml"
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
-        """Have guarded parties leave out what has at most this residual ratio."""
+        """The setting by which guarded parties leave out small residual ratios."""
         self.threshold = threshold
 
     def trials(
@@ -165,7 +165,7 @@ def make_together(
 
 
 def make_in_turn(repeated: EditRequest, others: Sequence[Round]) -> tuple[Round, ...]:
-    """Have one party make the request in every round, and another all the others.
+    """Let one party make the request in every round, and another all the others.
 
     Two parties do: the others' number is what weighs, not by how many they are made.
     """
@@ -218,7 +218,7 @@ def left_to_write(cases: Sequence[CaseRecord], number: int) -> float | None:
 
 
 def measure_others(cases: Sequence[CaseRecord], metrics: RoundMetrics) -> Row:
-    """Metrics of the requests that nobody repeated, and what was left out."""
+    """Metrics of the requests that no party repeated, and what was left out."""
     means = sum_cases(cases).means()
     found: Row = {name: means.get(name) for name in METRICS}
     return found | {"left_out": metrics.left_out, "known": metrics.known}
@@ -299,7 +299,7 @@ def write_row(values: "pd.Series[float]", digits: int = 2) -> str:
 
 
 def headline(frame: pd.DataFrame) -> tuple[str, str]:
-    """Choose the metric to speak of, and its name; a pool may not ask for all."""
+    """Choose the metric to report, and its name; a pool may not support all."""
     names = {
         "score": "score",
         "rewrite_success": "rewrite success (ES)",

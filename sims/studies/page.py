@@ -48,7 +48,7 @@ alt="{{ figure.title }}; the numbers are in {{ figure.file }}."></div>
 <h2>Run it again</h2>
 <pre>{{ command }}</pre>
 <p class="facts">It took {{ minutes }}. All numbers and settings are in study.json, \
-and every run of it lies under runs.</p>
+and every run is in the folder runs.</p>
 <details><summary>Settings</summary><pre>{{ settings }}</pre></details>
 </section>
 """

@@ -46,7 +46,7 @@ def read_pool(config: RunConfig) -> list[EditRequest]:
 def holds_conflicts(source: Path) -> bool:
     """Whether a source's first record has ConflictEdit's form.
 
-    A source that cannot be read has none; reading its requests says what is wrong.
+    A source that cannot be read has none; reading its requests reports the fault.
     """
     try:
         _, first = next(read_records(source), ("", None))

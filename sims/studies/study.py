@@ -59,7 +59,7 @@ class Trial:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """The trial's settings, and those that share its requests out as it says."""
+        """The trial's settings, and those that partition its requests as it defines."""
         return (
             *self.settings,
             "requests.limit=" + str(len(self.requests)),
@@ -81,7 +81,7 @@ class TrialResult:
     Attributes:
         seed: Drew the trial's requests and all that the run draws.
         report: The run's own report.
-        unedited: What the model said before any edit.
+        unedited: Metrics of the unedited model.
         folder: The run's folder.
         evaluated: Metrics of the trial's further requests, by their name.
     """

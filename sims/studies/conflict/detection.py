@@ -60,7 +60,7 @@ def make_detection(
 ) -> list[Trial]:
     """Plant every kind at once, and look for conflicts and for duplicates.
 
-    Nothing is evaluated by what the model says, so targets are given a single step.
+    The model's answers are not evaluated, so targets get a single step.
     """
     planted = list(plant_all(contest.pairs + contest.spare, pool))
     nobody: Party = ()

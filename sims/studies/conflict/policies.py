@@ -1,4 +1,4 @@
-"""What each policy makes of conflicts: whose object the model says in the end."""
+"""The effect of each policy on conflicts: whose object the edited model gives."""
 
 from collections.abc import Iterator, Mapping
 
@@ -73,7 +73,7 @@ def winner_of(policy: str, order: str, ranking: list[int], parties: int) -> str:
 
 
 def read_policies(result: TrialResult) -> Iterator[dict[str, object]]:
-    """Read who was edited from the run, and what the model says from both sides."""
+    """Read whose requests were edited, and both sides' metrics."""
     labels = result.trial.labels
     left_out = sum(metrics.left_out for metrics in result.report.metrics)
     a, b, others = (result.evaluated[name] for name in ("A", "B", "others"))
@@ -99,7 +99,7 @@ def mean_of(metric: str, *sides: Mapping[str, float]) -> float | None:
 
 
 def draw_policies(frame: pd.DataFrame) -> Figure:
-    """Draw whose object each policy makes the model say, in both orders."""
+    """Draw whose object the model gives under each policy, in both orders."""
     own = frame[frame["part"] == PART].copy()
     own["wins"] = [f"{name} wins" if name else "no winner" for name in own["winner"]]
     shares = {order: own[own["order"] == order] for order in ORDERS}
@@ -107,7 +107,7 @@ def draw_policies(frame: pd.DataFrame) -> Figure:
     return Figure(
         title="Policies",
         caption="Of the facts in conflict, the share for which A's object, B's object "
-        "or neither is what the model says. The first party asks for A and all others "
+        "or neither is the model's answer. The first party asks for A and all others "
         "for B. Mean over seeds.",
         picture=draw_stacks(shares, "policy", SHARES),
         table=mean_table(own, ["policy", "order", "wins"], COLUMNS),
@@ -122,7 +122,7 @@ def state_policies(frame: pd.DataFrame) -> str:
 
 
 def state_order(own: pd.DataFrame, order: str) -> str:
-    """State for one order whose object is said under each policy."""
+    """State for one order whose object the model gives under each policy."""
     parts = {str(policy): part for policy, part in own.groupby("policy", sort=False)}
     none = parts.pop("none")[[*SHARES]].mean()
     stated = []

@@ -39,13 +39,13 @@ READERS = {
 class Conflict(Study):
     """Ask for A and, in the same round or one later, for B instead.
 
-    The scenario says how many parties there are and how many facts they disagree on.
+    The scenario sets the number of parties and of facts on which they disagree.
     """
 
     name = "conflict"
     title = "Conflict: two objects for one fact"
     question = (
-        "What does the model say of a fact for which parties give different objects, "
+        "What does the model answer if parties give different objects for a fact, "
         "which conflicts do blind tokens show, and what do policies make of them?"
     )
     scenario = Path(__file__).resolve().parents[2] / "scenarios" / "conflict.toml"

@@ -106,7 +106,7 @@ def value(frame: pd.DataFrame, name: str, order: str, metric: str) -> float:
 
 
 def state_types(frame: pd.DataFrame) -> str:
-    """State what A and B come to, alone and together, and whether it was expected."""
+    """State the results of A and B, alone and together, and what was expected."""
     own = frame[frame["part"] == PART]
 
     def say(name: str, order: str) -> str:

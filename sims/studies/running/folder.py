@@ -29,9 +29,9 @@ RUNS, REPORT = "runs", "report.json"
 def unfinished_study(
     folder: Path, record: StudyRecord, *, resume: bool
 ) -> Iterator[Path]:
-    """Lend the folder of a study under way; it takes its own name when all is done.
+    """Yield the folder of a running study; it is renamed when the study is complete.
 
-    A study that fails or is stopped keeps its finished trials there, and says how to
+    A study that fails or is stopped keeps its finished trials there, and logs how to
     resume it; an `InputError` or `RunFailedError` has that in its text. Without any
     finished trial, nothing is left. A folder that cannot be made, an unfinished study
     that is not to be resumed, and one that was begun with other input are an
@@ -63,16 +63,16 @@ def unfinished_study(
 
 
 def make_draft(draft: Path, study: str, *, resume: bool) -> None:
-    """Make the folder of a study that is begun anew.
+    """Make the folder of a new study.
 
     Raises:
-        InputError: If it cannot be made, or an unfinished study lies there.
+        InputError: If it cannot be made, or holds an unfinished study.
     """
     if resume:
         return
     if (draft / RECORD).is_file():
         raise InputError(
-            f"An unfinished study lies in {draft}: resume it "
+            f"An unfinished study is in {draft}: resume it "
             f"({resume_command(study, draft)}), remove it, or name another folder with "
             "--output"
         )
@@ -86,7 +86,7 @@ def make_draft(draft: Path, study: str, *, resume: bool) -> None:
 
 
 def explain_stop(error: BaseException, draft: Path, record: StudyRecord) -> None:
-    """Remove what is half done, and say what is kept and how to resume."""
+    """Remove unfinished trials, and log which are kept and how to resume."""
     remove_stopped_trials(draft)
     kept = len(finished_trials(draft))
     if not kept:
@@ -115,7 +115,7 @@ def write_record(draft: Path, record: StudyRecord) -> None:
 
 
 def finished_trials(draft: Path) -> list[Path]:
-    """List the folders of finished trials; a run names its folder once it is whole."""
+    """List the folders of finished trials; only complete runs name their folder."""
     reports = sorted((draft / RUNS).glob(f"seed_*/*/{REPORT}"))
     return [each.parent for each in reports if each.parent.suffix != UNFINISHED]
 

@@ -21,7 +21,7 @@ ReportTrial: TypeAlias = Callable[[str, float], None]
 def trial_progress(
     console: Console, total: int, kept: int, *, bars: bool
 ) -> Iterator[ReportTrial]:
-    """Lend a function that prints a line a trial, above a bar on a terminal.
+    """Yield a function that prints a line per trial, above a bar on a terminal.
 
     Args:
         console: Where to print.

@@ -17,7 +17,7 @@ UNFINISHED = ".unfinished"
 
 RECORD, FINISHED = "order.json", "study.json"
 NAMED_DIFFERENCES = 5
-"""So many differences one message names."""
+"""The number of differences that one message names."""
 
 
 class StudyRecord(Settings):
@@ -69,7 +69,7 @@ def find_unfinished_study(folder: Path) -> Path:
     if (folder / FINISHED).is_file():
         raise InputError(f"--resume: the study in {folder} is finished")
     raise InputError(
-        f"--resume: no unfinished study lies in {folder}; it would be a folder named "
+        f"--resume: no unfinished study is in {folder}; it would be a folder named "
         f"`…{UNFINISHED}` with a file {RECORD} in it"
     )
 
@@ -117,7 +117,7 @@ def refuse_differences(folder: Path, begun: StudyRecord, now: StudyRecord) -> No
     raise InputError(
         f"--resume: {folder} was begun with other input: {named}"
         f"{f' and {more} more' if more > 0 else ''}. Give what it was begun with, or "
-        "nothing but --resume; or begin anew in another folder (--output)"
+        "nothing but --resume; or start again in another folder (--output)"
     )
 
 

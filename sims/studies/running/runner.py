@@ -44,7 +44,7 @@ from sims.studies.running.workers import (
 from sims.studies.study import Round, Study, Trial, TrialResult
 
 Execute: TypeAlias = Callable[[RunConfig, Path, str], None]
-"""Runs a scenario on an engine and leaves a whole folder, which is not there yet."""
+"""Runs a scenario on an engine and leaves a complete, new folder."""
 
 SeededTrial: TypeAlias = tuple[int, Trial]
 
@@ -159,8 +159,8 @@ def refuse_other_weights(folders: Sequence[Path]) -> None:
         first, second, *_ = bases.values()
         raise InputError(
             f"The trials in {first} and {second} edited different weights: the model "
-            "was changed meanwhile. Begin the study anew, or remove the folders of the "
-            "trials on the other weights"
+            "was changed meanwhile. Start the study again, or remove the folders of "
+            "the trials on the other weights"
         )
 
 

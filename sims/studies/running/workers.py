@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @contextmanager
 def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Lend processes that run trials; if the block fails they end in a moment.
+    """Yield processes that run trials; if the block fails, they end at once.
 
     Left to itself, the pool would finish all trials that are running first, and one
     more for each process.

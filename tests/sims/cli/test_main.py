@@ -157,7 +157,7 @@ BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
         (["estimate", "--bandwidth", "nan"], "--bandwidth nan: wanted a number"),
         (["flower"], "wanted a command of `flwr`"),
         (["flower", "--stop", "run"], "wanted a command of `flwr`"),
-        (["run", "--resume", "nowhere"], "no unfinished run lies in"),
+        (["run", "--resume", "nowhere"], "no unfinished run is in"),
         (["run", "--resume", "x", "--set", "run.rounds=2"], "leave the scenario"),
         (["compare", "--schedule", "then"], "'alone', got"),
         (["compare", "--merges", "ties,tise"], "Unknown merge 'tise'"),

@@ -137,7 +137,7 @@ def test_a_resumed_study_has_the_options_it_was_begun_with(
     ("words", "message"),
     [
         (("forgetting", "--resume", "out"), "holds the study `overlap`"),
-        (("overlap", "--resume", "nothing"), "no unfinished study lies in"),
+        (("overlap", "--resume", "nothing"), "no unfinished study is in"),
         (("overlap", "--resume", "out", "--output", "other"), "that is resumed ends"),
         (("overlap", "--set", "parties.cuont=3"), "cuont"),
         (("overlap", "--set", "parties.count=0"), "parties.count"),

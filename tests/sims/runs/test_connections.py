@@ -184,7 +184,7 @@ def test_a_run_that_goes_on_is_not_begun_a_second_time(
     if not goes_on:
         refuse_going(tmp_path, "hospital")
         return
-    with pytest.raises(InputError, match=r"still goes on.*`flwr stop 77 hospital`"):
+    with pytest.raises(InputError, match=r"still running.*`flwr stop 77 hospital`"):
         refuse_going(tmp_path, "hospital")
 
 

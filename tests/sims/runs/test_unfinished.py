@@ -147,7 +147,7 @@ def test_a_stopped_run_is_found_by_either_name_with_its_settings(draft: Path) ->
     with pytest.raises(InputError, match=r"settings\.json: cannot be read"):
         read_kept(draft)
     (draft / "settings.json").unlink()
-    with pytest.raises(InputError, match="no unfinished run lies in"):
+    with pytest.raises(InputError, match="no unfinished run is in"):
         find_unfinished(draft)
 
 
@@ -158,5 +158,5 @@ def test_a_finished_run_is_no_missing_run(
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(InputError, match="is finished"):
         find_unfinished(tmp_path)
-    with pytest.raises(InputError, match="no unfinished run lies in"):
+    with pytest.raises(InputError, match="no unfinished run is in"):
         find_unfinished(tmp_path / "elsewhere")

@@ -158,7 +158,7 @@ def test_a_study_whose_files_have_changed_is_not_resumed(
     stopped = Stopping(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run_study(Forgetting(), order, tmp_path / "out", stopped)
-    with pytest.raises(InputError, match="An unfinished study lies in"):
+    with pytest.raises(InputError, match="An unfinished study is in"):
         run_study(Forgetting(), order, tmp_path / "out", Stopping())
     change(pool, scenario)
     with pytest.raises(InputError, match=named):
