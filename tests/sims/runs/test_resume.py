@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from editing.algebra.deltas import load_delta
 from server.report.data import RoundMetrics, read_report
+from sims.cli.main import main
 from tests.federation import assert_same_bits
 from tests.trees import ROOT
 
@@ -77,6 +80,31 @@ def call(
     )
 
 
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Call the command line in this process, and return why it refuses."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    world: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Run a command to its end in this process, once for all tests."""
+
+    @cache
+    def run(verb: str) -> Path:
+        folder = tmp_path_factory.mktemp("uninterrupted") / "whole"
+        with pytest.raises(SystemExit) as ended:
+            main([verb, *command(world, "--output", str(folder))])
+        assert not ended.value.code
+        return folder
+
+    return run
+
+
 def metrics_of(folder: Path) -> list[tuple[str, tuple[RoundMetrics, ...], float]]:
     """All that a report says but for times."""
     report = read_report(folder / "report.json")
@@ -101,11 +129,14 @@ def files_of(folder: Path) -> set[str]:
     ids=["killed", "interrupted", "comparison", "aggregation"],
 )
 def test_a_stopped_run_resumes_after_its_last_completed_round_bit_for_bit(
-    world: Path, tmp_path: Path, verb: str, killed: Kill
+    world: Path,
+    tmp_path: Path,
+    uninterrupted: Callable[[str], Path],
+    verb: str,
+    killed: Kill,
 ) -> None:
     """By updates, metrics, cases and the files that are there."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert call(tmp_path, verb, *command(world, "--output", "whole")).returncode == 0
+    whole, cut = uninterrupted(verb), tmp_path / "cut"
     stopped = call(tmp_path, verb, *command(world, "--output", "cut"), killed=killed)
     expected = -signal.SIGKILL if killed[-1] == "SIGKILL" else 130
     assert stopped.returncode == expected, stopped.stderr
@@ -144,31 +175,35 @@ def test_a_run_stopped_in_its_first_round_leaves_nothing(
 
 
 def test_an_unfinished_run_is_not_overwritten_and_goes_on_as_it_was_begun(
-    world: Path, tmp_path: Path
+    world: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is refused says what to do."""
+    monkeypatch.chdir(tmp_path)
     arguments = command(world, "--output", "cut")
     call(tmp_path, "run", *arguments, killed=(CONTRIBUTE, 4, "SIGKILL"))
-    again = call(tmp_path, "run", *arguments)
-    assert again.returncode == 2
-    assert "cut.unfinished" in again.stderr
-    assert "--resume" in again.stderr
-    other = call(tmp_path, "compare", "--resume", "cut")
-    assert other.returncode == 2
-    assert "was begun by `run`" in other.stderr
+    again = refused(capsys, "run", *arguments)
+    assert "cut.unfinished" in again
+    assert "--resume" in again
+    assert "was begun by `run`" in refused(capsys, "compare", "--resume", "cut")
     settings = tmp_path / "cut.unfinished" / "settings.json"
     config = json.loads(settings.read_text())
     config["prior"]["memory_weight"] = 0.5
     settings.write_text(json.dumps(config))
-    changed = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
-    assert changed.returncode == 2
-    assert "another prior.memory_weight" in changed.stderr
+    changed = refused(capsys, "run", "--engine", "in-process", "--resume", "cut")
+    assert "another prior.memory_weight" in changed
 
 
 def test_a_run_does_not_go_on_with_requests_that_were_changed(
-    world: Path, tmp_path: Path
+    world: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Later rounds would edit other requests than the ones they were begun with."""
+    monkeypatch.chdir(tmp_path)
     source = tmp_path / "mine.json"
     requests = json.loads((world / "requests.json").read_text())
     source.write_text(json.dumps(requests))
@@ -176,9 +211,8 @@ def test_a_run_does_not_go_on_with_requests_that_were_changed(
     arguments = command(world, named, "--output", "cut")
     call(tmp_path, "run", *arguments, killed=(CONTRIBUTE, 4, "SIGKILL"))
     source.write_text(json.dumps([requests[-1], *requests[:-1]]))
-    changed = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
-    assert changed.returncode == 2
-    assert "another inputs.requests;" in changed.stderr
+    changed = refused(capsys, "run", "--engine", "in-process", "--resume", "cut")
+    assert "another inputs.requests;" in changed
     source.write_text(json.dumps(requests))
     again = call(tmp_path, "run", "--engine", "in-process", "--resume", "cut")
     assert again.returncode == 0, again.stderr
