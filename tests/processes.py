@@ -1,5 +1,6 @@
 """Finding processes of this machine, on systems that have ``/proc``."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -8,6 +9,14 @@ import pytest
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="needs /proc"
 )
+
+
+def accept_interrupts() -> None:
+    """Let the program that starts in this process be interrupted.
+
+    What a shell starts in the background ignores interrupts, and so do its children.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def processes_of(variable: str) -> list[int]:

@@ -21,6 +21,7 @@ from sims.studies.forgetting import Forgetting
 from sims.studies.running.order import Order
 from sims.studies.running.record import RECORD, UNFINISHED
 from sims.studies.running.runner import run_study
+from tests.processes import accept_interrupts
 from tests.trees import ROOT
 
 SECONDS = 60.0
@@ -191,6 +192,7 @@ def start(arguments: list[str]) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=accept_interrupts,
         start_new_session=True,
     )
 

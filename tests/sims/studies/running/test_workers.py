@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sims.processes.guard import children
+from tests.processes import accept_interrupts
 from tests.trees import ROOT
 
 PROGRAM = """
@@ -49,6 +50,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=accept_interrupts,
         start_new_session=True,  # as if in another terminal
     )
     assert process.stdout is not None
