@@ -192,7 +192,7 @@ def start(arguments: list[str]) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=accept_interrupts,
+        preexec_fn=accept_interrupts,  # noqa: PLW1509 - it starts no thread
         start_new_session=True,
     )
 

@@ -50,7 +50,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=accept_interrupts,
+        preexec_fn=accept_interrupts,  # noqa: PLW1509 - it starts no thread
         start_new_session=True,  # as if in another terminal
     )
     assert process.stdout is not None
