@@ -77,8 +77,11 @@ def diagnose(run: RunReport) -> list[str]:
 
 
 def diagnose_round(metrics: RoundMetrics) -> list[str]:
-    """Return warnings about the targets of a round and what the update left of them."""
-    return [*diagnose_targets(metrics), *diagnose_residual(metrics.residual_left)]
+    """Return warnings about a round's targets, or else what the update left of them.
+
+    What is left of a target says nothing if the target itself is wrong.
+    """
+    return diagnose_targets(metrics) or diagnose_residual(metrics.residual_left)
 
 
 def diagnose_targets(metrics: RoundMetrics) -> list[str]:

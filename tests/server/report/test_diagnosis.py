@@ -93,6 +93,13 @@ def test_a_target_that_yields_the_object_is_no_fault() -> None:
     assert diagnose(run_of(changed(target_stopped=0.0, target_clamped=1.0))) == []
 
 
+def test_a_residual_of_targets_that_fail_is_no_fault_of_the_update() -> None:
+    """The targets are named instead."""
+    metrics = changed(target_stopped=0.0, target_probability=0.01, residual_left=86.32)
+    (warning,) = diagnose(run_of(metrics))
+    assert warning.startswith("0% of the targets reach the stopping loss")
+
+
 def test_an_update_that_replaces_its_weight_is_named() -> None:
     """The largest one, with what makes updates smaller."""
     (warning,) = diagnose(run_of(HEALTHY, ratio=321.4))
