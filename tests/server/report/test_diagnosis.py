@@ -126,6 +126,22 @@ def test_a_low_score_makes_a_smaller_update_suspect(
     assert len(diagnose(run_of(changed(score=score), ratio=ratio))) == count
 
 
+@pytest.mark.parametrize(
+    ("metrics", "count"),
+    [
+        (RoundMetrics(rewrite_success=0.0, rewrite_acc=90.0), 1),
+        (RoundMetrics(rewrite_success=99.0, rewrite_acc=0.0), 0),
+        (RoundMetrics(rewrite_acc=0.0), 1),
+        (RoundMetrics(rewrite_acc=90.0), 0),
+    ],
+)
+def test_without_a_score_rewrites_tell_whether_the_edit_failed(
+    metrics: RoundMetrics, count: int
+) -> None:
+    """Requests may have neither paraphrases nor a true object."""
+    assert len(diagnose(run_of(metrics, ratio=13.1))) == count
+
+
 def test_relative_norms_are_those_of_update_and_weight() -> None:
     """Whatever the precision of the weight; one without a norm is left out."""
     weights = {
