@@ -139,8 +139,12 @@ def stored_dtype(folder: Path) -> str:
     """Return the precision of a folder's weights, by its configuration.
 
     Raises:
-        InputError: If the folder holds no model.
+        InputError: If there is no such folder, or it holds no model.
     """
+    if not folder.is_dir():
+        raise InputError(
+            f"--model {folder}: there is no such folder; wanted one that `apply` wrote"
+        )
     try:
         found = AutoConfig.from_pretrained(str(folder)).dtype
     except (OSError, ValueError, KeyError) as error:

@@ -22,13 +22,16 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     """Validate in a second what a run would refuse after a minute."""
     refuse_existing(folder)
     check_engine(config, engine)
+    path = config.model.path
+    if not has_own_nodes(engine):  # their machines may have the model elsewhere
+        path = resolve_model(path)
     if config.editing.hyperparameters is not None:
-        choose_hyperparameters(config.editing, resolve_model(config.model.path))
+        choose_hyperparameters(config.editing, path)
     if has_own_nodes(engine):
         return
     if config.prior.covariance == FEDERATED:
         # A party only reports that its text is invalid; here all have the same one.
-        check_local_text(config.prior.text, resolve_model(config.model.path))
+        check_local_text(config.prior.text, path)
     shares = find_shares(config.model, config.requests, config.parties)
     check_supply(
         len(shares.pool), config.parties, config.run.rounds, config.requests.source
@@ -39,7 +42,7 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
         for own in shares.in_round(number)
         for request in own.contradictions
     ]
-    check_fit(resolve_model(config.model.path), [*shares.pool, *planted])
+    check_fit(path, [*shares.pool, *planted])
 
 
 def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:

@@ -69,12 +69,12 @@ def read_shape(model: str, layers: tuple[int, ...] | None = None) -> ModelShape:
         layers: The edited blocks; those of the model's own hyperparameters, or of the
             preset of its name, if not given.
     """
+    model = resolve_model(model)
     name = match_preset(model)
     if name in PUBLISHED and not Path(model).is_dir():
         config = PUBLISHED[name]
         chosen = layers or tuple(read_preset(name).parameters.layers)
     else:
-        model = resolve_model(model)
         config = _read_config(model)
         table = EditingConfig(layers=layers)
         chosen = choose_hyperparameters(table, model).parameters.layers
