@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from editing.base.errors import InputError
+from editing.models.json_files import check_json_files
 from editing.models.loading import ModelError, load_weights
 from editing.sources.embedded import file_in_model, resolve_model
 from sims.console import hush_libraries, open_console
@@ -87,6 +88,7 @@ def save_whole(
     Raises:
         InputError: If there is no tokenizer.
     """
+    check_json_files(resolve_model(source))
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve_model(source))
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -145,6 +147,7 @@ def stored_dtype(folder: Path) -> str:
         raise InputError(
             f"--model {folder}: there is no such folder; wanted one that `apply` wrote"
         )
+    check_json_files(str(folder))
     try:
         found = AutoConfig.from_pretrained(str(folder)).dtype
     except (OSError, ValueError, KeyError) as error:

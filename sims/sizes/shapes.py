@@ -21,6 +21,7 @@ from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import match_preset, read_preset
 from editing.models.discovery import discover, settle
 from editing.models.families import ARCHITECTURES
+from editing.models.json_files import check_json_files
 from editing.sources.embedded import resolve_model
 
 PUBLISHED: dict[str, PreTrainedConfig] = {
@@ -82,6 +83,7 @@ def read_shape(model: str, layers: tuple[int, ...] | None = None) -> ModelShape:
 
 
 def _read_config(path: str) -> PreTrainedConfig:
+    check_json_files(path)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
