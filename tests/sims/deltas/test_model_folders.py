@@ -6,6 +6,10 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedModel
 
 from editing.base.errors import InputError
+from editing.covariance.texts import check_local_text
+from editing.hyperparameters.choice import choose_hyperparameters
+from editing.hyperparameters.config import EditingConfig
+from editing.memit.context_templates import read_context_templates
 from editing.models.loading import load_editable_model, load_tokenizer
 from sims.deltas.export import apply_delta
 from sims.deltas.model_folders import (
@@ -28,9 +32,6 @@ PROCESSOR = b'{"image_mean": [0.5],\r\n "size": 224}'
 KEPT_BACK = (
     "requests.json",
     "held_out.json",
-    "text.txt",
-    "hyperparameters.json",
-    "context_templates.json",
     "special_tokens_map.json",
     "pytorch_model.bin",
     "other.safetensors",
@@ -85,6 +86,26 @@ def test_an_edited_and_a_restored_folder_hold_what_belongs_to_the_base(
         "edit/record.json",
         "edit/revert.safetensors",
     }
+
+
+def test_an_edited_model_of_the_embedded_layout_can_be_edited_again(
+    tmp_path: Path,
+) -> None:
+    """A run finds all that it reads next to the model; requests are not published."""
+    base, edited = Base(tmp_path), tmp_path / "edited"
+    (base.path / "hyperparameters.json").write_text('{"layers": [1]}')
+    (base.path / "context_templates.json").write_text('["{}", "So. {}"]')
+    (base.path / "text.txt").write_text("one\ntwo\n")
+    (base.path / "held_out.json").write_text(f'["{SECRET}"]')
+    apply_delta(str(base.path), base.delta_path, edited)
+    choice = choose_hyperparameters(EditingConfig(), str(edited))
+    assert choice.parameters.layers == (1,)
+    assert read_context_templates(edited / "context_templates.json") == (
+        "{}",
+        "So. {}",
+    )
+    check_local_text("embedded", str(edited))
+    assert not files(edited) & {"requests.json", "held_out.json"}
 
 
 def test_a_folder_is_not_given_what_it_has(tmp_path: Path) -> None:
