@@ -170,7 +170,7 @@ def sum_diagnostics(
 
     ``residual_left`` is ``‖z − h'‖ / ‖z − h‖``, with ``h`` and ``h'`` the hidden states
     before and after the round: 0 if the edit reached its target, 1 if it moved nothing
-    towards it. A target that is its hidden state has none.
+    towards it. A target that did not move from its hidden state has none.
 
     Args:
         targets: With the hidden states before the round.
@@ -187,7 +187,7 @@ def sum_diagnostics(
         "target_probability": (-loss).exp(),
         "target_stopped": targets.stopped[chosen].double(),
         "target_clamped": targets.clamped[chosen].double(),
-        "residual_left": (missing / wanted)[wanted > 0],
+        "residual_left": (missing / wanted)[targets.moved[chosen]],
     }
     known = {name: each for name, each in values.items() if len(each) > 0}
     return MetricSums(

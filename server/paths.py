@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from editing.hyperparameters.presets import is_preset
-from editing.sources.embedded import EMBEDDED, HUB, SELF
+from editing.sources.embedded import EMBEDDED, HUB, SELF, looks_local
 from strategies.scenario import COMPUTE, FEDERATED
 
 Table = dict[str, object]
@@ -53,8 +53,7 @@ def is_path(value: str, folder: Path, *, hub: bool) -> bool:
     words = {"", EMBEDDED, SELF, COMPUTE, FEDERATED}
     if value in words or value.startswith((HUB, "[")):
         return False
-    looks_local = value.startswith((".", "/", "~")) or value.count("/") > 1
-    return not hub or looks_local or (folder / value).exists()
+    return not hub or looks_local(value) or (folder / value).exists()
 
 
 def overlay(below: Table, above: Table) -> Table:

@@ -1,4 +1,4 @@
-"""The base of every error that bad input causes, and the one of requests."""
+"""The base of every error that bad input causes, and those of models and requests."""
 
 
 class InputError(ValueError):
@@ -7,6 +7,14 @@ class InputError(ValueError):
     The command line prints the message alone and ends with exit code 2. Any other
     exception is a fault of the program and keeps its traceback.
     """
+
+
+class ModelError(InputError):
+    """A model that cannot be loaded or edited."""
+
+
+class ModelFilesError(ModelError):
+    """The files of a model are missing, damaged or do not belong together."""
 
 
 class RequestError(InputError):

@@ -72,7 +72,7 @@ def evaluate_requests(
     """
     chosen = config or EvaluationConfig()
     warn_of_chat_prompts(model.tokenizer, requests)
-    asked = [_asked_of(request, chosen) for request in requests]
+    asked = [evaluation_prompts(request, chosen) for request in requests]
     work = _continuations(model, requests, asked)
     likelihoods = iter(compute_likelihoods(model, work, on_batch=on_batch))
     cases = []
@@ -103,7 +103,10 @@ def predict_locality(
     return [[next(likelihoods).predicted for _ in prompts] for prompts in asked]
 
 
-def _asked_of(request: EditRequest, config: EvaluationConfig) -> list[EvaluationPrompt]:
+def evaluation_prompts(
+    request: EditRequest, config: EvaluationConfig
+) -> list[EvaluationPrompt]:
+    """List all prompts that evaluate a request, each with what may follow it."""
     kinds = {
         "rewrite": (request.rewrite_prompt,),
         "paraphrase": request.paraphrase_prompts,

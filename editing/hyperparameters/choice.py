@@ -126,6 +126,8 @@ def choose_hyperparameters(
             "`editing.hyperparameters`, or set `editing.layers`."
         )
     values, origin, bookkeeping = found or ({}, SETTINGS, {})
+    # A fault of the settings is theirs, whatever they are put over.
+    parse_hyperparameters({"layers": (0,), **given})
     parameters = parse_hyperparameters({**values, **given}, origin)
     if unused := _list_unused(bookkeeping):
         logger.info("recorded and not used: %s", unused)

@@ -32,6 +32,8 @@ from editing.models.token_rows import BARE, pad_rows
 from editing.requests.edit_request import EditRequest
 
 EARLY_STOP_LOSS = 0.05
+MIN_RELATIVE_SHIFT = 1e-3
+"""A target whose ``‖δ‖/‖h‖`` is smaller has not moved: rounding alone does as much."""
 """The search for a request's target stops once its loss is below this."""
 
 
@@ -72,6 +74,12 @@ class Targets:
     def probability(self) -> Float[Tensor, " n"]:
         """``exp(−loss)``: the geometric mean of the target's token probabilities."""
         return (-self.loss).exp()
+
+    @property
+    def moved(self) -> Bool[Tensor, " n"]:
+        """Whether a target is so far from its hidden state that a residual counts."""
+        near = MIN_RELATIVE_SHIFT * self.hidden.double().norm(dim=1)
+        return self.shift.double().norm(dim=1) > near
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Targets":
         """Apply a function to every field, such as a choice of rows or a device."""

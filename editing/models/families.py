@@ -9,7 +9,8 @@ import sys
 
 from transformers import PreTrainedConfig
 
-from editing.base.errors import InputError
+from editing.base.errors import ModelError as ModelError
+from editing.base.errors import ModelFilesError as ModelFilesError
 from editing.base.settings import Settings
 
 POSITION_FIELDS = (
@@ -20,14 +21,6 @@ POSITION_FIELDS = (
     "seq_length",
 )
 """Fields of configurations that may hold the longest input of an unknown family."""
-
-
-class ModelError(InputError):
-    """A model that cannot be loaded or edited."""
-
-
-class ModelFilesError(ModelError):
-    """The files of a model are missing, damaged or do not belong together."""
 
 
 class Architecture(Settings):

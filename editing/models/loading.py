@@ -21,6 +21,7 @@ from editing.models.editable import EditableModel as EditableModel
 from editing.models.editable import check_finite
 from editing.models.families import ARCHITECTURES, ModelFilesError, longest_input
 from editing.models.families import ModelError as ModelError
+from editing.models.json_files import check_json_files
 from editing.models.module_names import ModuleNames
 from editing.models.published_class import without_published
 
@@ -103,6 +104,7 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
         ModelFilesError: Naming the first weight that is missing, surplus, or of another
             shape than config.json gives it.
     """
+    check_json_files(path)
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
     loaded: Any = AutoModelForCausalLM.from_pretrained(path, **options)
     model, report = loaded
@@ -247,6 +249,7 @@ def _check_files(path: str, weights: bool) -> None:
     """
     if lacking := missing_files(Path(path), weights):
         raise _unloadable(path, f"it has {', '.join(f'no {name}' for name in lacking)}")
+    check_json_files(path)
 
 
 def missing_files(folder: Path, weights: bool) -> list[str]:

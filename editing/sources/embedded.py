@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from editing.base.errors import InputError
+from editing.base.errors import InputError, ModelFilesError
 
 EMBEDDED = "embedded"
 """The reserved name of the model, requests and text that come with the system."""
@@ -33,8 +33,26 @@ def locate_embedded() -> Path:
 
 
 def resolve_model(path: str) -> str:
-    """Resolve `embedded` to its folder; leave other paths as they are."""
-    return str(locate_embedded()) if path == EMBEDDED else path
+    """Resolve `embedded` to its folder; leave other paths as they are.
+
+    Raises:
+        ModelFilesError: If a path that is no hub name leads nowhere, which the hub's
+            library would take for a misspelt name.
+    """
+    if path == EMBEDDED:
+        return str(locate_embedded())
+    if looks_local(path) and not Path(path).exists():
+        raise ModelFilesError(
+            f"`model.path` {path!r}: there is no such folder. Wanted a folder with "
+            "config.json, weights and tokenizer, as `save_pretrained` writes it, a hub "
+            f"name, or the word `{EMBEDDED}`."
+        )
+    return path
+
+
+def looks_local(path: str) -> bool:
+    """Return whether a path cannot be a hub name, such as `gpt2` or `owner/name`."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1
 
 
 def file_in_model(model_path: str, name: str) -> Path | None:

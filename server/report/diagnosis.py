@@ -37,7 +37,7 @@ are small next to its hidden states, reach 30 and change nothing else.
 """
 
 MIN_SCORE = 50.0
-"""With a lower score, in per cent, most edits or their surroundings fail."""
+"""With a lower score or success, in per cent, most edits or their surroundings fail."""
 
 SUSPECT_UPDATE_RATIO = 1.0
 """If the score is that low, an update larger than its weight is the likely cause."""
@@ -73,12 +73,21 @@ def diagnose(run: RunReport) -> list[str]:
     for number, metrics in enumerate(run.metrics, start=1):
         where = f"round {number}: " if run.rounds > 1 else ""
         found += [f"{where}{each}" for each in diagnose_round(metrics)]
-    return found + diagnose_update(run.update_ratios, run.metrics[-1].score)
+    return found + diagnose_update(run.update_ratios, success_of(run.metrics[-1]))
+
+
+def success_of(metrics: RoundMetrics) -> float | None:
+    """Return the score, or, if it is not defined, ES or the rewrite accuracy."""
+    measures = (metrics.score, metrics.rewrite_success, metrics.rewrite_acc)
+    return next((each for each in measures if each is not None), None)
 
 
 def diagnose_round(metrics: RoundMetrics) -> list[str]:
-    """Return warnings about the targets of a round and what the update left of them."""
-    return [*diagnose_targets(metrics), *diagnose_residual(metrics.residual_left)]
+    """Return warnings about a round's targets, or else what the update left of them.
+
+    What is left of a target says nothing if the target itself is wrong.
+    """
+    return diagnose_targets(metrics) or diagnose_residual(metrics.residual_left)
 
 
 def diagnose_targets(metrics: RoundMetrics) -> list[str]:
@@ -115,15 +124,15 @@ def diagnose_residual(left: float | None) -> list[str]:
     ]
 
 
-def diagnose_update(ratios: Mapping[str, float], score: float | None) -> list[str]:
+def diagnose_update(ratios: Mapping[str, float], success: float | None) -> list[str]:
     """Return a warning if the largest update replaces its weight.
 
     Args:
         ratios: ``‖Δ‖/‖W‖`` by parameter name.
-        score: The run's last score in per cent, if it has one.
+        success: How well the last round's edits work, in per cent: see `success_of`.
     """
     name = max(ratios, key=lambda each: ratios[each], default=None)
-    failed = score is not None and score < MIN_SCORE
+    failed = success is not None and success < MIN_SCORE
     largest = SUSPECT_UPDATE_RATIO if failed else MAX_UPDATE_RATIO
     if name is None or ratios[name] <= largest:
         return []

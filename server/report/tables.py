@@ -10,13 +10,13 @@ from server.report.data import Report, RoundMetrics, RunReport
 
 SUCCESSES = ("rewrite_success", "paraphrase_success", "neighborhood_success")
 OVERVIEW = ("score", *SUCCESSES)
-ACCURACIES = (
+QUESTION_ACCURACIES = ("locality_acc", "portability_acc")
+TOKEN_ACCURACIES = (
     "rewrite_token_acc",
     "paraphrase_token_acc",
     "neighborhood_token_acc",
-    "locality_acc",
-    "portability_acc",
 )
+PROMPT_ACCURACIES = ("rewrite_acc", "paraphrase_acc", "neighborhood_acc")
 COSTS = ("relative_difference_to_global", "seconds", "bytes_per_party")
 EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
 EVALUATED = ("evaluated", "evaluated.earlier")
@@ -163,14 +163,15 @@ def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
 def headline(report: Report) -> list[str]:
     """Return the metrics by which runs are compared first.
 
-    Score and successes, or, where no request has a true target to measure them
-    against (zsRE, parts of KnowEdit), the accuracies that were measured.
+    Score and successes, or, where no request has a true object unlike its new one to
+    measure them against (zsRE, parts of KnowEdit), the accuracies that were measured:
+    by token, or of whole objects where none was measured by token.
     """
     frame = comparison(report)
     if known(frame, OVERVIEW):
         return [*OVERVIEW]
-    measured = known(frame, [name for name in ACCURACIES if name in frame])
-    return measured or [*OVERVIEW]
+    own = known(frame, TOKEN_ACCURACIES) or known(frame, PROMPT_ACCURACIES)
+    return [*own, *known(frame, QUESTION_ACCURACIES)] or [*OVERVIEW]
 
 
 def columns_of(report: Report, part: Part) -> list[str]:
@@ -203,7 +204,7 @@ def request_columns(report: Report) -> list[str]:
 
 def known(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """Return the columns that hold a number."""
-    return [name for name in columns if frame[name].notna().any()]
+    return [name for name in columns if name in frame and frame[name].notna().any()]
 
 
 def caption_overview(report: Report) -> str:
@@ -364,8 +365,8 @@ def explain_numbers(report: Report) -> str:
         "of the three successes: on rewrites (efficacy, ES), paraphrases "
         "(generalization, PS) and neighbourhood prompts (specificity, NS)."
         if scored
-        else "Accuracies are per cent. No request has a true target, which score and "
-        "successes need."
+        else "Accuracies are per cent. No request has a true object that differs from "
+        "its new one, which score and successes need."
     )
     text += " The difference to global is relative, the largest over layers."
     if "retention" in columns_of(report, "rounds"):

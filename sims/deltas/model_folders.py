@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from editing.base.errors import InputError
+from editing.models.json_files import check_json_files
 from editing.models.loading import ModelError, load_weights
 from editing.sources.embedded import file_in_model, resolve_model
 from sims.console import hush_libraries, open_console
@@ -28,9 +29,11 @@ COMPANIONS = (
     *("preprocessor_config.json", "processor_config.json"),
     *("video_preprocessor_config.json", "chat_template.json", "chat_template.jinja"),
     *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model"),
+    *("hyperparameters.json", "context_templates.json", "text.txt"),
 )
 """Files next to a model that belong to it, though the library may not write them.
 
+The last three are those that a run reads, so that an edited model can be edited again.
 Only these are copied: any other file may hold requests, or describe a machine, and
 ``special_tokens_map.json`` would override the tokenizer as it was saved.
 """
@@ -87,6 +90,7 @@ def save_whole(
     Raises:
         InputError: If there is no tokenizer.
     """
+    check_json_files(resolve_model(source))
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve_model(source))
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -139,8 +143,13 @@ def stored_dtype(folder: Path) -> str:
     """Return the precision of a folder's weights, by its configuration.
 
     Raises:
-        InputError: If the folder holds no model.
+        InputError: If there is no such folder, or it holds no model.
     """
+    if not folder.is_dir():
+        raise InputError(
+            f"--model {folder}: there is no such folder; wanted one that `apply` wrote"
+        )
+    check_json_files(str(folder))
     try:
         found = AutoConfig.from_pretrained(str(folder)).dtype
     except (OSError, ValueError, KeyError) as error:

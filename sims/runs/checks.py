@@ -5,10 +5,13 @@ from pathlib import Path
 
 from clients.own_requests import find_shares
 from editing.base.errors import InputError
+from editing.base.validation import shorten
 from editing.covariance.texts import check_local_text
+from editing.evaluation.cases import evaluation_prompts
+from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
-from editing.models.token_rows import BARE, tokenize_rewrite
+from editing.models.token_rows import BARE, ContinuationTokenizer, tokenize_rewrite
 from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import resolve_model
 from server.config import RunConfig
@@ -17,18 +20,27 @@ from sims.runs.engines import check_engine, has_own_nodes
 from strategies.partitioning.partitions import check_supply
 from strategies.scenario import FEDERATED
 
+MAX_SPECIAL_TOKENS = 8
+"""More than any tokenizer puts around a text."""
+
+FIELDS = {"rewrite": "prompt", "locality": "locality", "portability": "portability"}
+"""Fields of evaluation prompts that are not called after their kind."""
+
 
 def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     """Validate in a second what a run would refuse after a minute."""
     refuse_existing(folder)
     check_engine(config, engine)
+    path = config.model.path
+    if not has_own_nodes(engine):  # their machines may have the model elsewhere
+        path = resolve_model(path)
     if config.editing.hyperparameters is not None:
-        choose_hyperparameters(config.editing, resolve_model(config.model.path))
+        choose_hyperparameters(config.editing, path)
     if has_own_nodes(engine):
         return
     if config.prior.covariance == FEDERATED:
         # A party only reports that its text is invalid; here all have the same one.
-        check_local_text(config.prior.text, resolve_model(config.model.path))
+        check_local_text(config.prior.text, path)
     shares = find_shares(config.model, config.requests, config.parties)
     check_supply(
         len(shares.pool), config.parties, config.run.rounds, config.requests.source
@@ -39,16 +51,32 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
         for own in shares.in_round(number)
         for request in own.contradictions
     ]
-    check_fit(resolve_model(config.model.path), [*shares.pool, *planted])
+    check_fit(path, [*shares.pool, *planted], config.evaluation)
 
 
-def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
-    """Validate that requests fit the model's context, by its tokenizer alone.
+def check_fit(
+    model_path: str,
+    requests: Sequence[EditRequest],
+    evaluation: EvaluationConfig | None = None,
+) -> None:
+    """Validate that requests and the prompts that evaluate them fit the context.
+
+    Only the model's tokenizer is read. Prompts for generation are not checked: one that
+    is too long is kept as it is.
+
+    Args:
+        model_path: The model's folder or hub name.
+        requests: What is edited and evaluated.
+        evaluation: What is measured; by default what every request is evaluated by.
 
     Raises:
-        InputError: Naming the first request that is too long.
+        InputError: Naming the first request that is too long, and the field.
     """
     tokenizer, longest = load_tokenizer(model_path)
+    joiner, measured = (
+        ContinuationTokenizer(tokenizer),
+        evaluation or EvaluationConfig(),
+    )
     for request in requests:
         row, target = tokenize_rewrite(tokenizer, BARE, request)
         length = len(row.ids) + len(target)
@@ -57,3 +85,32 @@ def check_fit(model_path: str, requests: Sequence[EditRequest]) -> None:
                 f"Request {request.case_id}: subject, prompt and target take {length} "
                 f"tokens and the model reads {longest}. Shorten the subject or prompt."
             )
+        _check_prompts(request, measured, joiner, longest)
+
+
+def _check_prompts(
+    request: EditRequest,
+    evaluation: EvaluationConfig,
+    joiner: ContinuationTokenizer,
+    longest: int,
+) -> None:
+    """Validate that a request's evaluation prompts fit.
+
+    Raises:
+        InputError: Naming the first one that does not.
+    """
+    for each in evaluation_prompts(request, evaluation):
+        for answer in each.answers:
+            # Thousands of short texts need no tokens: few bytes cannot be many.
+            size = len(f"{each.prompt} {answer}".encode()) + MAX_SPECIAL_TOKENS
+            if size <= longest:
+                continue
+            row, ids = joiner(each.prompt, answer, request.target_space)
+            length = len(row.ids) + len(ids)
+            if length > longest:
+                field = FIELDS.get(each.kind, f"{each.kind}_prompts")
+                raise InputError(
+                    f"Request {request.case_id}: a prompt of `{field}` and its answer "
+                    f"take {length} tokens and the model reads {longest}. Shorten the "
+                    f"prompt {shorten(each.prompt)}, or remove it."
+                )

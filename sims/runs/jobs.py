@@ -12,7 +12,7 @@ from rich.console import Console
 from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.base.errors import InputError
 from editing.covariance.cache import user_cache
-from editing.sources.embedded import locate_embedded, resolve_model
+from editing.sources.embedded import EMBEDDED, locate_embedded
 from server.app import choose_folder
 from server.config import RunConfig
 from server.monitoring.events import EVENTS
@@ -185,7 +185,9 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def complete(config: RunConfig, draft: Path) -> RunConfig:
     """Fill in the model's folder, and the places of all that the run writes."""
-    model = config.model.model_copy(update={"path": resolve_model(config.model.path)})
+    path = config.model.path
+    path = str(locate_embedded()) if path == EMBEDDED else path
+    model = config.model.model_copy(update={"path": path})
     output = config.output.model_copy(
         update={
             "directory": str(draft / WRITTEN),

@@ -139,20 +139,20 @@ class Bench:
 def diagnose(targets: Targets, reached: Float[Tensor, "n d_model"]) -> dict[str, float]:
     """Average the diagnosis of targets and of the hidden states after the edit.
 
-    A request that asks for nothing new has no residual, and does not count in
-    `residual_left`.
+    A target that did not move from its hidden state has no residual, and does not
+    count in `residual_left`.
     """
     wanted = targets.shift.double().norm(dim=1)
     left = (targets.states - reached.to(targets.states.device)).norm(dim=1)
-    asked = wanted > 0
+    moved = targets.moved
     found = {
         "target_loss": float(targets.loss.mean()),
         "target_probability": float(targets.probability.mean()),
         "target_stopped": float(targets.stopped.double().mean()),
         "target_clamped": float(targets.clamped.double().mean()),
     }
-    if bool(asked.any()):
-        found["residual_left"] = float((left[asked] / wanted[asked]).mean())
+    if bool(moved.any()):
+        found["residual_left"] = float((left[moved] / wanted[moved]).mean())
     return found
 
 

@@ -21,6 +21,7 @@ from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import match_preset, read_preset
 from editing.models.discovery import discover, settle
 from editing.models.families import ARCHITECTURES
+from editing.models.json_files import check_json_files
 from editing.sources.embedded import resolve_model
 
 PUBLISHED: dict[str, PreTrainedConfig] = {
@@ -69,12 +70,12 @@ def read_shape(model: str, layers: tuple[int, ...] | None = None) -> ModelShape:
         layers: The edited blocks; those of the model's own hyperparameters, or of the
             preset of its name, if not given.
     """
+    model = resolve_model(model)
     name = match_preset(model)
     if name in PUBLISHED and not Path(model).is_dir():
         config = PUBLISHED[name]
         chosen = layers or tuple(read_preset(name).parameters.layers)
     else:
-        model = resolve_model(model)
         config = _read_config(model)
         table = EditingConfig(layers=layers)
         chosen = choose_hyperparameters(table, model).parameters.layers
@@ -82,6 +83,7 @@ def read_shape(model: str, layers: tuple[int, ...] | None = None) -> ModelShape:
 
 
 def _read_config(path: str) -> PreTrainedConfig:
+    check_json_files(path)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:

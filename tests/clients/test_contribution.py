@@ -262,6 +262,9 @@ def test_only_edited_requests_are_diagnosed(
     still = replace(found.targets, shift=torch.zeros_like(found.targets.shift))
     nothing = diagnose_edits(model, [replace(found, targets=still)], None, layer)
     assert nothing.counts == dict.fromkeys(set(DIAGNOSIS) - {"residual_left"}, 4)
+    tiny = replace(found.targets, shift=found.targets.shift * 1e-8)
+    noise = diagnose_edits(model, [replace(found, targets=tiny)], None, layer)
+    assert noise.counts == nothing.counts
 
 
 def test_texts_are_measured_where_they_are_asked_for(model: EditableModel) -> None:

@@ -171,9 +171,19 @@ def test_a_name_that_is_no_file_and_no_preset_is_refused(named: str, said: str) 
 
 
 def test_a_value_of_the_table_that_does_not_do_is_refused() -> None:
-    """The table is validated with the file, for one field may depend on another."""
-    with pytest.raises(InputError, match=r"preset gpt2-xl, .*: `v_weight_decay`: "):
+    """As a fault of the table, though a preset has the other fields."""
+    with pytest.raises(InputError, match=r"^\[editing\] `v_weight_decay`: "):
         choose_hyperparameters(EditingConfig(v_weight_decay=-1.0), "gpt2-xl")
+
+
+@pytest.mark.parametrize("layers", [(), (2, 1), (-1,)])
+def test_a_fault_of_the_table_is_not_blamed_on_the_file(
+    tmp_path: Path, layers: tuple[int, ...]
+) -> None:
+    """The file has good layers of its own."""
+    model = own_file(tmp_path, {"layers": [1]})
+    with pytest.raises(InputError, match=r"^\[editing\] `layers`"):
+        choose_hyperparameters(EditingConfig(layers=layers), model)
 
 
 def test_the_loss_layer_is_the_last_block_unless_it_is_given(

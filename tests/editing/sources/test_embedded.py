@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import editing.sources.embedded
-from editing.base.errors import InputError
+from editing.base.errors import InputError, ModelFilesError
 from editing.sources.embedded import (
     EMBEDDED,
     file_in_model,
@@ -13,6 +13,8 @@ from editing.sources.embedded import (
     resolve_model,
     resolve_source,
 )
+from sims.deltas.model_folders import load_whole, stored_dtype
+from sims.sizes.shapes import read_shape
 
 
 def lay(root: Path) -> Path:
@@ -55,10 +57,31 @@ def test_a_bundle_alone_names_the_command_that_exports_the_model(
         resolve_model(EMBEDDED)
 
 
-@pytest.mark.parametrize("path", ["gpt2", "/models/gpt-j", "./embedded", "Embedded"])
-def test_other_models_are_left_as_they_are(path: str) -> None:
+@pytest.mark.parametrize("path", ["gpt2", "{}", "./embedded", "Embedded"])
+def test_other_models_are_left_as_they_are(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the very word is reserved."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "embedded").mkdir()
+    path = path.format(tmp_path)
     assert resolve_model(path) == path
+
+
+@pytest.mark.parametrize("path", ["/nope/nope", "./nope", "nope/sub/dir", "~/nope"])
+def test_a_folder_that_is_not_there_is_no_hub_name(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the hub is not asked for it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelFilesError, match=f"{path}.*there is no such folder"):
+        resolve_model(path)
+    with pytest.raises(ModelFilesError, match="there is no such folder"):
+        load_whole(path, "float32")
+    with pytest.raises(ModelFilesError, match="there is no such folder"):
+        read_shape(path)
+    with pytest.raises(InputError, match="there is no such folder"):
+        stored_dtype(Path(path))
 
 
 def test_files_in_a_model_s_folder_are_found_if_they_are_there(tmp_path: Path) -> None:

@@ -182,6 +182,19 @@ def test_accuracies_stand_first_where_there_is_no_success(rounds: int) -> None:
     assert set(accuracies) < set(columns_of(mixed, "details"))
 
 
+def test_accuracies_stand_first_where_all_objects_are_equal() -> None:
+    """Such requests have accuracies of whole objects alone, and no success."""
+    metrics = RoundMetrics(rewrite_acc=91.5, paraphrase_acc=82.5)
+    run = make_report().runs[0].model_copy(update={"metrics": (metrics,)})
+    report = Report(runs=(run,), unedited=metrics)
+    assert columns_of(report, "overview")[:2] == ["rewrite_acc", "paraphrase_acc"]
+    assert "rewrite_acc" not in columns_of(report, "details")
+    text = render_markdown(report)
+    assert rows_of(text)["collabedit"][:2] == ["91.5", "82.5"]
+    assert "differs from its new one" in text
+    assert "accuracies in per cent" in render_page(report)
+
+
 def test_a_run_without_scores_is_reported() -> None:
     """Requests may have neither paraphrases nor neighbours."""
     run = make_report().runs[0].model_copy(update={"metrics": (RoundMetrics(),)})

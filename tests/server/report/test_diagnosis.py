@@ -93,6 +93,13 @@ def test_a_target_that_yields_the_object_is_no_fault() -> None:
     assert diagnose(run_of(changed(target_stopped=0.0, target_clamped=1.0))) == []
 
 
+def test_a_residual_of_targets_that_fail_is_no_fault_of_the_update() -> None:
+    """The targets are named instead."""
+    metrics = changed(target_stopped=0.0, target_probability=0.01, residual_left=86.32)
+    (warning,) = diagnose(run_of(metrics))
+    assert warning.startswith("0% of the targets reach the stopping loss")
+
+
 def test_an_update_that_replaces_its_weight_is_named() -> None:
     """The largest one, with what makes updates smaller."""
     (warning,) = diagnose(run_of(HEALTHY, ratio=321.4))
@@ -117,6 +124,22 @@ def test_a_low_score_makes_a_smaller_update_suspect(
 ) -> None:
     """A large update that does no harm is no fault."""
     assert len(diagnose(run_of(changed(score=score), ratio=ratio))) == count
+
+
+@pytest.mark.parametrize(
+    ("metrics", "count"),
+    [
+        (RoundMetrics(rewrite_success=0.0, rewrite_acc=90.0), 1),
+        (RoundMetrics(rewrite_success=99.0, rewrite_acc=0.0), 0),
+        (RoundMetrics(rewrite_acc=0.0), 1),
+        (RoundMetrics(rewrite_acc=90.0), 0),
+    ],
+)
+def test_without_a_score_rewrites_tell_whether_the_edit_failed(
+    metrics: RoundMetrics, count: int
+) -> None:
+    """Requests may have neither paraphrases nor a true object."""
+    assert len(diagnose(run_of(metrics, ratio=13.1))) == count
 
 
 def test_relative_norms_are_those_of_update_and_weight() -> None:

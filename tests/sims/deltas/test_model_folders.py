@@ -6,6 +6,11 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedModel
 
 from editing.base.errors import InputError
+from editing.covariance.texts import check_local_text
+from editing.hyperparameters.choice import choose_hyperparameters
+from editing.hyperparameters.config import EditingConfig
+from editing.memit.context_templates import read_context_templates
+from editing.models.loading import load_editable_model, load_tokenizer
 from sims.deltas.export import apply_delta
 from sims.deltas.model_folders import (
     COMPANIONS,
@@ -18,6 +23,7 @@ from sims.deltas.model_folders import (
     torch_dtype,
 )
 from sims.deltas.revert import revert_delta
+from sims.sizes.shapes import read_shape
 from tests.sims.homes import SECRET, Base, texts_of
 
 PROCESSOR = b'{"image_mean": [0.5],\r\n "size": 224}'
@@ -26,9 +32,6 @@ PROCESSOR = b'{"image_mean": [0.5],\r\n "size": 224}'
 KEPT_BACK = (
     "requests.json",
     "held_out.json",
-    "text.txt",
-    "hyperparameters.json",
-    "context_templates.json",
     "special_tokens_map.json",
     "pytorch_model.bin",
     "other.safetensors",
@@ -85,6 +88,26 @@ def test_an_edited_and_a_restored_folder_hold_what_belongs_to_the_base(
     }
 
 
+def test_an_edited_model_of_the_embedded_layout_can_be_edited_again(
+    tmp_path: Path,
+) -> None:
+    """A run finds all that it reads next to the model; requests are not published."""
+    base, edited = Base(tmp_path), tmp_path / "edited"
+    (base.path / "hyperparameters.json").write_text('{"layers": [1]}')
+    (base.path / "context_templates.json").write_text('["{}", "So. {}"]')
+    (base.path / "text.txt").write_text("one\ntwo\n")
+    (base.path / "held_out.json").write_text(f'["{SECRET}"]')
+    apply_delta(str(base.path), base.delta_path, edited)
+    choice = choose_hyperparameters(EditingConfig(), str(edited))
+    assert choice.parameters.layers == (1,)
+    assert read_context_templates(edited / "context_templates.json") == (
+        "{}",
+        "So. {}",
+    )
+    check_local_text("embedded", str(edited))
+    assert not files(edited) & {"requests.json", "held_out.json"}
+
+
 def test_a_folder_is_not_given_what_it_has(tmp_path: Path) -> None:
     """What the library wrote stands; a link gives its content, a folder nothing."""
     source, folder = tmp_path / "source", tmp_path / "folder"
@@ -138,3 +161,33 @@ def test_sizes_that_are_none_are_refused(size: str) -> None:
     with pytest.raises(InputError, match="such as 5GB"):
         check_shard_size(size)
     check_shard_size("15KB")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "got"),
+    [
+        ("config.json", "[]", "a list"),
+        ("config.json", ' "gpt2"', "a text"),
+        ("config.json", "-3.5", "a number"),
+        ("tokenizer.json", "[1]", "a list"),
+        ("tokenizer_config.json", "null", "null"),
+        ("model.safetensors.index.json", "true", "true"),
+        ("model.safetensors.index.json", '{"weight_map": []}', "none"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_whoever_reads_the_folder(
+    tmp_path: Path, name: str, text: str, got: str
+) -> None:
+    """In one line, with what was wanted."""
+    path = Base(tmp_path).path
+    (path / name).write_text(text)
+    readers = (
+        lambda: load_editable_model(str(path)),
+        lambda: load_tokenizer(str(path)),
+        lambda: load_whole(str(path), "float32"),
+        lambda: stored_dtype(path),
+        lambda: read_shape(str(path), (0,)),
+    )
+    for read in readers:
+        with pytest.raises(InputError, match=f"{name}: wanted a JSON object.*{got}"):
+            read()

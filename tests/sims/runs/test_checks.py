@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from editing.base.errors import InputError
+from editing.evaluation.config import EvaluationConfig
 from editing.models.loading import ModelError, load_tokenizer
-from editing.requests.edit_request import EditRequest
+from editing.requests.edit_request import EditRequest, Question
 from editing.sources.embedded import locate_embedded
 from server.config import RunConfig
 from sims.runs.checks import check_early, check_fit
@@ -27,6 +28,37 @@ def test_a_subject_longer_than_the_context_is_named_before_the_run() -> None:
     check_fit(model, [ask("Anna")])
     with pytest.raises(InputError, match=f"Request 3: .* model reads {longest}"):
         check_fit(model, [ask("Anna"), ask("Anna " * longest)])
+
+
+@pytest.mark.parametrize(
+    "field", ["paraphrase_prompts", "neighborhood_prompts", "attribute_prompts"]
+)
+def test_a_prompt_longer_than_the_context_is_named_before_the_run(field: str) -> None:
+    """With its case and field; attribute prompts only where they are evaluated."""
+    model = str(locate_embedded())
+    _, longest = load_tokenizer(model)
+    changed = {field: ("Anna works for", "Anna " * longest)}
+    request = ask("Anna").model_copy(update=changed)
+    with pytest.raises(InputError, match=f"Request 3: .*`{field}`.* reads {longest}"):
+        check_fit(model, [request], EvaluationConfig(attribute_prompts=True))
+    if field == "attribute_prompts":
+        check_fit(model, [request])
+
+
+@pytest.mark.parametrize("field", ["locality", "portability"])
+def test_a_question_longer_than_the_context_is_named_before_the_run(field: str) -> None:
+    """An answer counts, too."""
+    model = str(locate_embedded())
+    _, longest = load_tokenizer(model)
+    fits, is_long = (
+        ask("Anna").model_copy(
+            update={field: (Question(prompt="Anna is", answers=("good", answer)),)}
+        )
+        for answer in ("kind", "kind " * longest)
+    )
+    check_fit(model, [fits])
+    with pytest.raises(InputError, match=f"Request 3: .*`{field}`.* reads {longest}"):
+        check_fit(model, [fits, is_long])
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
