@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 _HEADER = re.compile(
     r"<[|\uff5c][^<>\s]+[|\uff5c]>|<s>|<bos>|<start_of_turn>|\[INST\]|<<SYS>>"
+    r"|\[\|[^\[\]\s]+\|\]"
     r"|^\s*###? ?(?:System|Instruction|User|Human|Question)"
     r"|^\s*(?:USER|User|Human|SYSTEM|System): .*\b(?:ASSISTANT|Assistant|AI):\s*$",
     re.DOTALL,

@@ -95,16 +95,19 @@ def tokenize_rewrite(
 ) -> tuple[TokenRow, tuple[int, ...]]:
     """A request's prompt in a context template, and its target, as running text.
 
-    A prompt that has a chat header is put into no template.
+    A prompt that has a chat header is put into no template. What a template puts
+    before the prompt changes nothing in how the target is joined to it.
 
     Returns:
         The prompt's row and the target's tokens; see `tokenize_continuation`.
     """
     chosen = BARE if has_chat_header(tokenizer, request.prompt) else template
-    start = chosen.index(BARE) + request.prompt.index(BARE)
-    text = chosen.replace(BARE, request.rewrite_prompt)
-    prompt, target = split_running_text(text, request.target_new, request.target_space)
-    row = _find_subject(tokenizer, prompt, start, request.subject)
+    prefix, _, suffix = chosen.partition(BARE)
+    prompt, target = split_running_text(
+        request.rewrite_prompt + suffix, request.target_new, request.target_space
+    )
+    start = len(prefix) + request.prompt.index(BARE)
+    row = _find_subject(tokenizer, prefix + prompt, start, request.subject)
     return row, _tokenize_target(tokenizer, prompt, target)
 
 

@@ -1,8 +1,10 @@
 """How a target follows its prompt in running text: with a space, or without one.
 
 English puts a space between two words; Chinese, Japanese, Thai and others put none.
-None follows white space, an opening quotation mark or bracket, or the marker that ends
-a chat template, and none comes before closing punctuation.
+The last word of the prompt and the first character of the target decide: a space stands
+between an English word and a Chinese one, and none after Chinese, whatever follows.
+None follows white space, an opening quotation mark, bracket or mark of emphasis, or the
+marker that ends a chat template, and none comes before closing punctuation.
 """
 
 import re
@@ -30,16 +32,32 @@ _UNSPACED = re.compile(
 )
 """Characters of scripts that are written without spaces between words."""
 
-_MARKER = re.compile(r"(?:<[|\uff5c]?/?[^\s<>|\uff5c]+[|\uff5c]?>|\[/?[A-Z_]{2,}\])$")
+_MARKER = re.compile(
+    r"(?:<[|\uff5c][^<>\n]+[|\uff5c]>|</?[^\s<>|\uff5c]+>|<</?[^\s<>]+>>"
+    r"|\[\|[^\[\]\n]+\|\]|\[/?[A-Z_]{2,}\])$"
+)
 """The end of a chat template's header, such as ``<|assistant|>`` or ``[/INST]``."""
 
 _OPENING_CATEGORIES = frozenset({"Ps", "Pi"})
 _CLOSING_CATEGORIES = frozenset({"Pe", "Pf"})
 
-_CLOSES = re.compile(
-    r"(?:[.,;:!?\u2026]+|%)(?=$|\W)|['\u2019](?:s|re|ll|ve|d|m)(?=$|\s)"
+_EMPHASIS = re.compile(r"(?:(?<!\*)\*{1,3}|(?<!_)_{1,3}|(?<!`)`{1,3})$")
+"""A mark of emphasis or code at a prompt's end; longer runs are blanks or bars."""
+
+_CLITIC = re.compile(
+    r"(?:['\u2019](?:s|re|ll|ve|d|m)|n['\u2019]t)(?=$|[\s.,;:!?)\]])", re.IGNORECASE
 )
-"""Beginnings of a target that continue the prompt: ``, who``, but not ``.NET``."""
+"""Beginnings of a target that end an English word, such as ``'s`` and ``n't``."""
+
+_CLITIC_END = re.compile(r"['\u2019](?:s|re|ll|ve|d|m)$", re.IGNORECASE)
+
+_POINTS = re.compile(r"\.{2}|[.,;:!?\u2026%]+(?=$|\W)")
+"""Points that continue the prompt: ``. He``, but not ``.NET`` or ``!Kung``."""
+
+_APART = frozenset(
+    "\"#&'*/@\\\u00a1\u00a7\u00b6\u00b7\u00bf\u2022\u2023\u2020\u2021\u203b"
+)
+"""Other punctuation (Po) that does not close: such a mark begins a word."""
 
 
 def split_running_text(
@@ -78,25 +96,31 @@ def wants_space(prompt: str, target: str) -> bool:
         prompt: A text that does not end in white space.
         target: A text that does not begin with white space.
     """
-    if _ends_open(prompt) or _begins_closed(target):
+    if _ends_open(prompt) or _begins_closed(prompt, target):
         return False
-    last, first = prompt[-1], target[:1]
-    if _UNSPACED.match(last):
+    if _UNSPACED.match(prompt[-1]):
         return False
-    return not (_UNSPACED.match(first) and _is_mostly_unspaced(prompt))
+    return not (_UNSPACED.match(target) and _ends_in_unspaced_word(prompt))
 
 
-def _is_mostly_unspaced(text: str) -> bool:
-    unspaced = len(_UNSPACED.findall(text))
-    words = re.findall(r"\w+", _UNSPACED.sub(" ", text))
-    return unspaced >= len(words)
+def _ends_in_unspaced_word(prompt: str) -> bool:
+    """Whether the last word is of a script without spaces, or written to such a one.
+
+    ``\u5f20\u4f1f\u7684Acme`` is; ``\u5f20\u4f1f's`` is English.
+    """
+    last = prompt.split()[-1]
+    return _CLITIC_END.search(last) is None and _UNSPACED.search(last) is not None
 
 
 def _ends_open(prompt: str) -> bool:
     """Whether what follows a prompt is written to its last character."""
     last, before = prompt[-1], prompt[-2:-1]
+    if prompt.endswith("____"):  # a blank
+        return False
     if _MARKER.search(prompt):
         return True
+    if last in "*_`" and (_opens_emphasis(prompt) or _closes_emphasis(prompt)):
+        return not _closes_emphasis(prompt)
     if last in "-\u2010\u2011\u2013\u2014/_":  # joined only if nothing is before it
         return bool(before) and not before.isspace()
     if unicodedata.category(last) == "Sc":  # before a number, not after one
@@ -110,9 +134,11 @@ def _ends_in_opening_mark(prompt: str) -> bool:
     if last in "'\u2019":
         return _ends_in_open_apostrophe(prompt)
     if last == '"':
-        return _is_outside(before) or _after_unspaced(prompt, '"')
+        return _opens_by_place(prompt[:-1], closed=prompt.count('"') % 2 == 0)
     if unicodedata.category(last) in _CLOSING_CATEGORIES:
-        return last in "\u00bb\u201d" and _is_outside(before)  # as in »Wort«
+        return last in "\u00bb\u203a\u201d" and _is_outside(before)  # as in »Wort«
+    if last in "\u00ab\u2039":
+        return not _closes_inward_quotation(prompt)
     if last == "\u201c" and "\u201e" in prompt:  # closes a German quotation
         return prompt.rindex("\u201e") < prompt[:-1].rfind("\u201c")
     return unicodedata.category(last) in _OPENING_CATEGORIES
@@ -137,20 +163,64 @@ def _is_outside(before: str) -> bool:
     )
 
 
-def _after_unspaced(prompt: str, mark: str) -> bool:
-    """Whether a mark opens a quotation in a text whose words have no spaces."""
-    before = prompt[-2:-1]
-    return _UNSPACED.match(before) is not None and prompt.count(mark) % 2 == 1
+def _opens_by_place(before: str, *, closed: bool) -> bool:
+    """Whether a mark that looks alike at both ends opens after this text.
 
-
-def _begins_closed(target: str) -> bool:
-    """Whether a target begins with what is written to the word before."""
-    first = target[:1]
-    if not first:
-        return False
-    if re.match(r"[-\u2010\u2011]\w", target):
-        return target[1].isalpha()
-    if unicodedata.category(first) == "Po" and _UNSPACED.match(first):
+    Args:
+        before: The prompt without the mark.
+        closed: Whether an earlier mark of the kind may be what this one closes.
+    """
+    last = before[-1:]
+    if not last or last.isspace() or unicodedata.category(last) in _OPENING_CATEGORIES:
         return True
-    closes = unicodedata.category(first) in _CLOSING_CATEGORIES
-    return (closes and first not in "\u00bb\u201d\u2019") or bool(_CLOSES.match(target))
+    joined = _is_outside(last) or last in "*_`" or _UNSPACED.match(last) is not None
+    return joined and not closed
+
+
+def _opens_emphasis(prompt: str) -> bool:
+    """Whether a prompt ends in a mark that opens emphasis or code: ``is **``."""
+    found = _EMPHASIS.search(prompt)
+    return found is not None and _opens_by_place(
+        prompt[: found.start()], closed=_closes_emphasis(prompt)
+    )
+
+
+def _closes_emphasis(prompt: str) -> bool:
+    """Whether a prompt ends in a mark that closes emphasis, as ``the **Ada**`` does."""
+    found = _EMPHASIS.search(prompt)
+    if found is None or prompt[: found.start()][-1:].isspace():
+        return False
+    mark = re.escape(found[0])
+    opened = rf"(?<!\w){mark}(?=[^\s*_`]|[*_`]+[^\s*_`])(?:(?!{mark}).)*{mark}$"
+    return re.search(opened, prompt, re.DOTALL) is not None
+
+
+def _closes_inward_quotation(prompt: str) -> bool:
+    """Whether a prompt ends in the last mark of a quotation such as ``»Wort«``."""
+    opening = {"\u00ab": "\u00bb", "\u2039": "\u203a"}[prompt[-1]]
+    start = prompt.rfind(opening)
+    if start <= prompt[:-1].rfind(prompt[-1]) or _is_outside(prompt[-2:-1]):
+        return False
+    return _is_outside(prompt[:start][-1:])
+
+
+def _begins_closed(prompt: str, target: str) -> bool:
+    """Whether a target begins with what is written to the word before."""
+    first, word = target[:1], re.match(r".\w", target) is not None
+    if word and first in "-\u2010\u2011":
+        return target[1].isalpha()
+    if not first or _CLITIC.match(target):
+        return bool(first)
+    if first == '"':
+        return not word and prompt.count('"') % 2 == 1
+    category = unicodedata.category(first)
+    if category in _CLOSING_CATEGORIES:  # »Wort« and ”ord” begin with Pf, too
+        return category == "Pe" or not word
+    return category == "Po" and _is_closing_point(target)
+
+
+def _is_closing_point(target: str) -> bool:
+    """Whether a target begins with a point, comma or the like of any script."""
+    if target[0] in ".!:%":
+        return _POINTS.match(target) is not None
+    return unicodedata.normalize("NFKC", target[0])[0] not in _APART

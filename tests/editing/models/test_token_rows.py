@@ -275,6 +275,43 @@ def test_a_prompt_and_its_target_have_the_tokens_of_the_running_text(
     assert tokenizer.decode([*row.ids, *ids]) == f"{prompt} {target}"
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        'He said "yes. {}',
+        "Er sagt „ja. {}",
+        "Therefore I say to you all. {}",
+        "她说过很多的话。{}",
+        "It says “. {}",
+        "I'd '. {}",
+    ],
+)
+@pytest.mark.parametrize(
+    ("prompt", "target"),
+    [
+        ("{}的母语是", "华为"),
+        ("The maker {}'s rival is", "华为"),
+        ("{} 说", "华为"),
+        ("The dogs' master is {}", "Acme"),
+        ("{} is 'Ada'", "called"),
+        ("{} says „ja“", "often"),
+        ('{} says:"', "华为"),
+        ("{} says “", "Acme"),
+        ("The **{}** is called **", "Acme"),
+    ],
+)
+def test_a_template_does_not_change_how_a_target_is_joined(
+    template: str, prompt: str, target: str
+) -> None:
+    """What is trained after any of them is what is evaluated after the bare prompt."""
+    tokenizer = merged_tokenizer("华为", " Acme")
+    request = EditRequest(case_id=0, prompt=prompt, subject="张伟", target_new=target)
+    _, evaluated = tokenize_continuation(tokenizer, request.rewrite_prompt, target)
+    row, trained = tokenize_rewrite(tokenizer, template, request)
+    assert trained == evaluated
+    assert row == tokenize_prompt(tokenizer, template, prompt, "张伟")
+
+
 def test_a_target_that_shares_a_token_with_its_prompt_is_tokenized_alone() -> None:
     """A prompt's tokens do not depend on what is asked of it."""
     tokenizer = merged_tokenizer("是中")
