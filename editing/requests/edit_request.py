@@ -138,7 +138,8 @@ def read_requests(
             that is to be left out; names file, line (or record number) and field.
     """
     records = _Kept(source, skip)
-    found = list(islice(_stream(records, zsre_target, target_space), limit))
+    read = islice(_stream(records, zsre_target, target_space), limit)
+    found = _separate_numbers(list(read))
     if records.unmet and (limit is None or len(found) < limit):
         raise RequestError(
             f"{source}: has no record {min(records.unmet)}, which `skip` leaves out. "
@@ -189,22 +190,56 @@ class _Kept:
 
 def _stream(
     records: _Kept, zsre_target: ZsreTarget, target_space: TargetSpace
-) -> Iterator[EditRequest]:
-    """Read requests one by one, in the source's order.
+) -> Iterator[tuple[EditRequest, bool]]:
+    """Read requests one by one, each with whether its record gives its number.
 
     Raises:
-        RequestError: If two requests have one case number.
+        RequestError: If two records give one case number.
     """
     seen: dict[int, str] = {}
     for index, place, record in records:
         for request in parse_record(record, place, index, zsre_target, target_space):
-            if request.case_id in seen:
+            given = request.case_id == _given_number(record)
+            if given and request.case_id in seen:
                 raise RequestError(
                     f"{place}: `case_id` {request.case_id} was used before, at "
                     f"{seen[request.case_id]}. Case numbers must differ."
                 )
-            seen[request.case_id] = place
-            yield request
+            if given:
+                seen[request.case_id] = place
+            yield request, given
+
+
+def _given_number(record: object) -> int | None:
+    """Return the case number that a record gives its one request."""
+    several = isinstance(record, Mapping) and isinstance(
+        record.get("requested_rewrite"), list
+    )
+    if several or not isinstance(record, Mapping):
+        return None
+    return spelled_number(record.get("case_id"))
+
+
+MOVED_NUMBERS = 10**9
+"""Added to a number made of a record's place that another record gives."""
+
+
+def _separate_numbers(read: Sequence[tuple[EditRequest, bool]]) -> list[EditRequest]:
+    """Keep given case numbers, and move those made of a record's place off them."""
+    taken = {request.case_id for request, given in read if given}
+    found = []
+    for request, given in read:
+        number = request.case_id
+        if not given and number in taken:
+            number += MOVED_NUMBERS
+            while number in taken:
+                number += 1
+        taken.add(number)
+        moved = number != request.case_id
+        found.append(
+            request.model_copy(update={"case_id": number}) if moved else request
+        )
+    return found
 
 
 def parse_request(

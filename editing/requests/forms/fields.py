@@ -142,7 +142,13 @@ def _read_single(value: object) -> object:
     return value[0] if single else value  # type: ignore[index]
 
 
+def _read_optional(value: object) -> object:
+    """Take ``""`` for a field that is not there, as null is."""
+    return None if value == "" else value
+
+
 Text = Annotated[str, AfterValidator(_check_text)]
+OptionalText = Annotated[Text | None, BeforeValidator(_read_optional)]
 Single = Annotated[Text, BeforeValidator(_read_single)]
 Template = Annotated[Text, AfterValidator(_check_template)]
 StrObject = Annotated[Text, BeforeValidator(_read_object)]

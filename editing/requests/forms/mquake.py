@@ -9,6 +9,7 @@ from editing.requests.forms.fields import (
     Answers,
     CaseName,
     Fields,
+    OptionalText,
     Spellings,
     StrObject,
     Template,
@@ -23,8 +24,11 @@ class _Rewrite(Settings):
     target_new: StrObject
     target_true: StrObject | None = None
     relation_id: str | None = None
-    question: Text | None = None
+    question: OptionalText = None
+    prompt_full: object = None
+    fact_new: object = None
     fact_new_uns: object = None
+    triplets: object = Field(None, alias="unsfact_triplets_GPT")
 
 
 REWRITES = 10
@@ -47,7 +51,8 @@ class _Mquake(Settings):
 def from_mquake(record: Mapping[str, object], index: int = 0) -> tuple[Fields, ...]:
     """MQuAKE (Zhong et al., arXiv 2305.14795): one request a rewrite, in their order.
 
-    A rewrite's own ``question`` is a paraphrase. The case's ``questions`` of several
+    A rewrite's own ``question`` is a paraphrase; AKEW's texts next to it (arXiv
+    2402.18909) are read by no editor. The case's ``questions`` of several
     steps follow from all of its rewrites together; they are questions of portability of
     the last one, with ``new_answer`` or one of its aliases. The requests of a case
     share its number as `case_name`, and have numbers from ``REWRITES · index``.

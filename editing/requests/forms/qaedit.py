@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 from editing.base.settings import Settings
 from editing.requests.forms.fields import (
     Fields,
+    OptionalText,
     Text,
     check_fields,
     number,
@@ -31,7 +32,7 @@ class _QaEdit(Settings):
     prompt: Text
     subject: Text
     target: Text
-    rephrase: Text | None = None
+    rephrase: OptionalText = None
     locality: _Probes = ()
     case_id: object = None
     id: object = None

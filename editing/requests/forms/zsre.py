@@ -8,7 +8,13 @@ from pydantic import Field
 from editing.base.errors import RequestError
 from editing.base.settings import Settings
 from editing.requests.forms.easyedit import NewQuestion, ask, ask_pair
-from editing.requests.forms.fields import Fields, Text, check_fields, number
+from editing.requests.forms.fields import (
+    Fields,
+    OptionalText,
+    Text,
+    check_fields,
+    number,
+)
 from editing.requests.forms.subjects import take_subject_out
 
 ZsreTarget: TypeAlias = Literal["answers", "alt"]
@@ -20,13 +26,13 @@ class _Zsre(Settings):
     src: Text
     answers: tuple[str, ...] = ()
     alt: str | None = None
-    rephrase: Text | None = None
-    loc: Text | None = None
-    loc_ans: Text | None = None
+    rephrase: OptionalText = None
+    loc: OptionalText = None
+    loc_ans: OptionalText = None
     portability: NewQuestion | None = None
     alternative_subject: object = None
-    alter_subject_question: Text | None = None
-    inverse_question: Text | None = Field(None, alias="inverse question")
+    alter_subject_question: OptionalText = None
+    inverse_question: OptionalText = Field(None, alias="inverse question")
     case_id: object = None
     pred: object = None
     cond: object = None
@@ -87,12 +93,12 @@ class _WikiBigEdit(Settings):
     subject: Text
     update: Text
     ans: Text
-    rephrase: Text | None = None
-    personas: Text | None = None
-    loc: Text | None = None
-    loc_ans: Text | None = None
-    mhop: Text | None = None
-    mhop_ans: Text | None = None
+    rephrase: OptionalText = None
+    personas: OptionalText = None
+    loc: OptionalText = None
+    loc_ans: OptionalText = None
+    mhop: OptionalText = None
+    mhop_ans: OptionalText = None
     case_id: object = None
     tag: object = None
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editing.requests.edit_request import (
+    MOVED_NUMBERS,
     EditRequest,
     RequestError,
     parse_request,
@@ -15,7 +16,7 @@ from editing.requests.edit_request import (
     sample_requests,
     to_counterfact,
 )
-from tests.editing.records import both, find, records_of
+from tests.editing.records import MQUAKE, both, find, records_of
 
 FLAT: dict[str, object] = {
     "prompt": "The mother tongue of {} is",
@@ -317,6 +318,35 @@ def test_a_case_number_may_be_a_text(
     request = parse_request({**FLAT, "case_id": given}, "here", 6)
     assert (request.case_id, request.case_name) == (number, name)
     assert parse_request(to_counterfact(request), "here") == request
+
+
+@pytest.mark.parametrize(
+    ("given", "numbers"),
+    [
+        (["1", "x"], [1, MOVED_NUMBERS + 1]),
+        (["x", "0"], [MOVED_NUMBERS, 0]),
+        ([2, "x", None], [2, 1, MOVED_NUMBERS + 2]),
+        ([MOVED_NUMBERS + 1, "x", 1], [MOVED_NUMBERS + 1, MOVED_NUMBERS + 2, 1]),
+        (["x", "x", "y"], [0, 1, 2]),
+    ],
+)
+def test_a_number_made_of_a_place_is_none_that_a_record_gives(
+    tmp_path: Path, given: list[object], numbers: list[int]
+) -> None:
+    """Text ids and missing ones stand next to numbers, before and after them."""
+    path = write(tmp_path, json.dumps([flat(case_id=each) for each in given]))
+    found = read_requests(path)
+    assert [each.case_id for each in found] == numbers
+    names = [each if each in ("x", "y") else None for each in given]
+    assert [each.case_name for each in found] == names
+
+
+def test_numbers_of_several_rewrites_are_none_that_a_record_gives(
+    tmp_path: Path,
+) -> None:
+    """Nor those of a record without a number."""
+    path = write(tmp_path, json.dumps([MQUAKE, flat(case_id="0"), FLAT]))
+    assert [each.case_id for each in read_requests(path)] == [MOVED_NUMBERS, 0, 2]
 
 
 def test_equal_objects_are_warned_of_by_case(

@@ -78,6 +78,18 @@ def test_requests_of_a_file_have_numbers_of_their_own(tmp_path: Path) -> None:
     assert read_requests(file, skip=(1,)) == found[2:]
 
 
+def test_texts_that_akew_adds_to_a_rewrite_are_not_read() -> None:
+    """The request is that of the record without them."""
+    record = deepcopy(MQUAKE)
+    record["requested_rewrite"][0] |= {
+        "prompt_full": "Ada Quill works for",
+        "fact_new": "Ada Quill works for North Lines.",
+        "fact_new_uns": "Since 1850, Ada Quill works for North Lines.",
+        "unsfact_triplets_GPT": [{"subject": "a", "prompt": "{} is", "target": "b"}],
+    }
+    assert parse_record(record, "here") == parse_record(MQUAKE, "here")
+
+
 @pytest.mark.parametrize("count", [0, REWRITES + 1])
 def test_a_case_without_rewrites_or_with_too_many_is_refused(count: int) -> None:
     """By the field."""

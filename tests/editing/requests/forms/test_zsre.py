@@ -135,3 +135,21 @@ def test_wikibigedit_is_zsre_under_other_names() -> None:
         assert len(parse_request(less, "here").paraphrase_prompts) == 1
     with pytest.raises(RequestError, match="`mhop_ans`: is missing or null next to"):
         parse_request({**WIKIBIGEDIT, "mhop_ans": None}, "here")
+
+
+EMPTY = [
+    *[(WIKIBIGEDIT, fields) for fields in (["rephrase"], ["personas"])],
+    *[(WIKIBIGEDIT, fields) for fields in (["mhop", "mhop_ans"], ["loc", "loc_ans"])],
+    *[(ZSRE, fields) for fields in (["rephrase"], ["loc", "loc_ans"])],
+]
+
+
+@pytest.mark.parametrize(("record", "fields"), EMPTY)
+def test_an_empty_optional_text_is_absent(record: Record, fields: list[str]) -> None:
+    """As null is; an answer whose question is empty is refused, as without it."""
+    emptied = parse_request(record | dict.fromkeys(fields, ""), "here")
+    assert emptied == parse_request(record | dict.fromkeys(fields), "here")
+    assert emptied != parse_request(record, "here")
+    if len(fields) == 2:
+        with pytest.raises(RequestError, match=f"`{fields[0]}`: is missing or null"):
+            parse_request(record | {fields[0]: ""}, "here")
