@@ -41,6 +41,7 @@ from clients.storage import PrivateFolder
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import EncodedStatistics
+from editing.base.errors import InputError
 from editing.covariance.cache import user_cache
 from editing.evaluation.cases import predict_locality
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
@@ -79,12 +80,14 @@ def keep_private(
 
     Flower would send an exception's text to the server, with paths and prompts in it.
     For a client that exits it would send nothing, and its node would wait for ever.
+    Bad input is logged in one line; any other failure with its traceback.
     """
     try:
         return call_next(message, context)
     except (Exception, SystemExit) as error:
         kind = message.metadata.message_type
-        logger.error("%s failed: %s", kind, error, exc_info=error)
+        trace = None if isinstance(error, InputError) else error
+        logger.error("%s failed: %s", kind, error, exc_info=trace)
         shared = "party" in message.content.config_records  # its node has many parties
         name = "" if shared else name_of_node(context)
         return Message(write_failure(classify(error), name), reply_to=message)

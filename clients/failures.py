@@ -1,7 +1,8 @@
 """Failures at a node: the class goes to the server, the details to the node's log.
 
 An exception may quote paths, prompts and subjects. So the server receives one of a few
-fixed texts, and the node's own log has the message and the trace.
+fixed texts, and the node's own log has the message, and the trace unless the input is
+bad.
 """
 
 import errno

@@ -211,7 +211,7 @@ BROKEN: dict[str, tuple[Break, Phase, Failure, str]] = {
         tell("keep-private", NOBODY),
         Phase.FORGET,
         "settings that cannot be used",
-        "keep_private",
+        "keep-private",
     ),
 }
 """What is wrong at a node, when it shows, what the server hears, and the operator."""
@@ -225,7 +225,10 @@ def test_what_is_wrong_at_a_node_is_shown_to_its_operator_alone(
     caplog: pytest.LogCaptureFixture,
     name: str,
 ) -> None:
-    """With the file or the setting there, and by its class to the server."""
+    """With the file or the setting there, and by its class to the server.
+
+    Bad input takes one line, and any other failure has its traceback.
+    """
     spoil, phase, failure, named = BROKEN[name]
     nodes = own_files(tmp_path)
     spoil(tmp_path, nodes[1])
@@ -235,6 +238,8 @@ def test_what_is_wrong_at_a_node_is_shown_to_its_operator_alone(
     assert read_failure(reply.content) == failure
     assert secrets().found_in(leaving(reply)) == []
     assert named in caplog.text
+    is_input = name != "folder"
+    assert ("Traceback" in caplog.text) is not is_input
 
 
 def test_requests_that_change_are_shown_to_their_operator_alone(
