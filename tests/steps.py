@@ -3,13 +3,12 @@
 ``python -m tests.steps FOLDER`` copies the tree to a folder and follows them there.
 """
 
-import ast
 import re
 import shutil
 import sys
 from pathlib import Path
 
-from tests.trees import FOLDERS, ROOT, imported_names, modules, name_of, parse
+from tests.trees import ROOT
 
 HEADING = "## How to add a merge, in five steps"
 STEP = re.compile(r"^### (\d)\. ", re.MULTILINE)
@@ -17,16 +16,6 @@ BLOCK = re.compile(
     r"(Create|Edit)\s`([^`\n]+)`:\n\n```(python|diff)\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-
-LISTS = {
-    "strategies.merges.choice.MERGES",
-    "strategies.merges.choice.known_names",
-    "strategies.methods.known_methods",
-}
-"""What lists all merges."""
-
-APART = {"tests/test_contributing.py", "tests/test_containers.py"}
-"""Tests of the whole tree that no merge can change; the first follows the steps."""
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
@@ -97,37 +86,6 @@ def touched(prefix: str = "") -> list[str]:
     """List the Python files that the steps create or edit."""
     names = {name for step in steps() for _, name, _, _ in BLOCK.findall(step)}
     return sorted(each for each in names if re.match(rf"{prefix}.*\.py$", each))
-
-
-def affected() -> list[str]:
-    """List the tests that a further merge can make fail, as pytest names them.
-
-    They are those that use a list of all merges from `LISTS`, those of the modules that
-    use one, those of the documents and the layout, and those that the steps edit.
-    """
-    found = {name_of(path) for path in (ROOT / "tests").glob("test_*.py")} - APART
-    for path in modules(*FOLDERS):
-        tree, name = parse(path), name_of(path)
-        lists = {each.rpartition(".")[2] for each in imported_names(tree) & LISTS}
-        if lists and name.startswith("tests/"):
-            found |= {f"{name}{part}" for part in parts_with(tree, lists)}
-        elif lists:
-            folder, _, file = name.rpartition("/")
-            found.add(f"tests/{folder}/test_{file}")
-    there = (name for name in found if (ROOT / name.partition("::")[0]).is_file())
-    return sorted({*there, *touched("tests/")})
-
-
-def parts_with(tree: ast.Module, words: set[str]) -> list[str]:
-    """Name the tests of a module that use one of some names; all if a helper does."""
-    users = [
-        part
-        for part in tree.body
-        if any(isinstance(n, ast.Name) and n.id in words for n in ast.walk(part))
-    ]
-    names = [part.name for part in users if isinstance(part, ast.FunctionDef)]
-    alone = len(names) == len(users) and all(n.startswith("test_") for n in names)
-    return [f"::{name}" for name in names] if alone else [""]
 
 
 if __name__ == "__main__":
