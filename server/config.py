@@ -26,7 +26,7 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
-from editing.files.text import read_text
+from editing.files.text import explain_text_error, read_text
 from editing.hyperparameters.config import EditingConfig
 from server.paths import Table, overlay, resolve_paths
 from strategies.methods import (
@@ -305,8 +305,9 @@ def read_tables(path: Path) -> Table:
             f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "
             "such as those in sims/scenarios"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: is no TOML: {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = explain_text_error(error)
+        raise ConfigurationError(f"{path}: is no TOML: {reason}") from None
 
 
 def underscored(table: Mapping[str, object], origin: str) -> Table:

@@ -89,6 +89,15 @@ def refuse_broken_text(value: object) -> None:
         raise ValueError(f"{named} a text in Unicode, got half a surrogate pair")
 
 
+def explain_text_error(error: Exception) -> str:
+    """Say why a text is not of its format, for the end of a sentence.
+
+    `RecursionError` has the interpreter's words for it, which say nothing of a file.
+    """
+    deep = isinstance(error, RecursionError)
+    return "nested too deeply" if deep else " ".join(str(error).split())
+
+
 def read_json(path: Path) -> object:
     """Read a JSON file.
 
@@ -99,8 +108,11 @@ def read_json(path: Path) -> object:
         return parse_json(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text in UTF-8 ({error.reason}).") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}).") from None
+        reason = explain_text_error(error)
+        raise InputError(f"{path}: not JSON ({reason}).") from None
 
 
 def read_json_object(path: Path) -> dict[str, object]:

@@ -25,7 +25,7 @@ from editing.base.validation import (
     shorten,
     suggest,
 )
-from editing.files.text import parse_json, read_text
+from editing.files.text import explain_text_error, parse_json, read_text
 from editing.hyperparameters.config import Hyperparameters
 
 METHOD = "MEMIT"
@@ -155,6 +155,11 @@ def split_fields(table: Mapping[str, object], path: Path) -> HyperparameterFile:
         raise InputError(
             f"{path}: wanted finite numbers, got NaN or infinity."
         ) from None
+    except (TypeError, RecursionError):
+        raise InputError(
+            f"{path}: wanted texts and numbers in lists and tables, got dates as keys "
+            "or too many levels."
+        ) from None
     return HyperparameterFile(values, plain)
 
 
@@ -219,21 +224,21 @@ def _explain(error: ValidationError, values: Mapping[str, object]) -> str:
 
 
 def _read_json(path: Path) -> object:
+    text = _read_text(path)
     try:
         return parse_json(
-            _read_text(path),
-            object_pairs_hook=_without_repeats,
-            parse_constant=_refuse_constant,
+            text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
         )
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}).") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({explain_text_error(error)}).") from None
 
 
 def _read_toml(path: Path) -> object:
+    text = _read_text(path)
     try:
-        return tomllib.loads(_read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not TOML ({error}).") from None
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not TOML ({explain_text_error(error)}).") from None
 
 
 def _read_yaml(path: Path) -> object:
@@ -241,16 +246,28 @@ def _read_yaml(path: Path) -> object:
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         if isinstance(tree, yaml.MappingNode):
+            _refuse_complex_keys(tree)
             _without_repeats([(key.value, None) for key, _ in tree.value])
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}" if mark else ""
         raise InputError(f"{path}{line}: not YAML ({error.problem}).") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(
-            f"{path}: not YAML ({' '.join(str(error).split())})."
-        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not YAML ({explain_text_error(error)}).") from None
+
+
+def _refuse_complex_keys(tree: yaml.MappingNode) -> None:
+    """Refuse keys that are lists or tables.
+
+    Raises:
+        ConstructorError: At the key.
+    """
+    for key, _ in tree.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                problem="wanted a text for a key", problem_mark=key.start_mark
+            )
 
 
 def _read_text(path: Path) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from editing.base.errors import InputError
 from editing.base.validation import find_faults
 from editing.evaluation.cases import sum_cases
-from editing.files.text import parse_json, read_text
+from editing.files.text import explain_text_error, parse_json, read_text
 
 CASE_NAME = re.compile(r"(?:\d+_edits-)?case_(\d+)\.json")
 RUN_NAME = re.compile(r"run_(\d+)")
@@ -279,7 +279,7 @@ def read_case(path: Path) -> dict[str, dict[str, float]]:
     except OSError as error:
         raise CaseFileError(f"cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise CaseFileError(f"not JSON ({error})") from None
+        raise CaseFileError(f"not JSON ({explain_text_error(error)})") from None
     if not isinstance(value, dict):
         raise CaseFileError(f"wanted a JSON object, got {type(value).__name__}")
     if not value.keys() & set(LEVELS):

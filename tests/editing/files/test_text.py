@@ -74,7 +74,7 @@ def test_half_a_pair_is_found_by_its_field(
         ("[1]", "wanted a JSON object, got list"),
         ("{", "not JSON"),
         ('{"a": "\\ud83d"}', "half a surrogate pair"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, r"not JSON \(nested too deeply\)\.$"),
     ],
 )
 def test_what_is_not_a_json_object_is_refused_by_file(
@@ -87,6 +87,11 @@ def test_what_is_not_a_json_object_is_refused_by_file(
         read_json_object(file)
     file.write_text('{"a": 1}', encoding="utf-8-sig")
     assert read_json_object(file) == {"a": 1}
+    file.write_text('{"a": 1}', encoding="utf-16")
+    with pytest.raises(
+        InputError, match=r"some\.json: is no text in UTF-8 \(inv.*\)\.$"
+    ):
+        read_json_object(file)
     with pytest.raises(InputError, match=r"none\.json: cannot be read"):
         read_json_object(tmp_path / "none.json")
 

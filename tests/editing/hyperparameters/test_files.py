@@ -293,6 +293,17 @@ def test_several_unknown_keys_are_one_message(tmp_path: Path) -> None:
         ("a.yaml", "a: !!python/name:os.system", r"a\.yaml line 1: not YAML \(could"),
         ("a.yaml", "a: \x00", r"a\.yaml: not YAML \(unacceptable"),
         ("a.yaml", "a: 2001-99-99", r"a\.yaml: not YAML \(month"),
+        ("a.json", "[" * 100_000, r"a\.json: not JSON \(nested too deeply\)\.$"),
+        ("a.yaml", "[" * 3_000, r"a\.yaml: not YAML \(nested too deeply\)\.$"),
+        ("a.toml", "a = " + "[" * 9_000, r"a\.toml: not TOML \(nested too deeply\)\.$"),
+        ("a.yaml", "v_lr: 1\n? [a]\n: b", r"a\.yaml line 2: not YAML \(wanted a text"),
+        ("a.yaml", "? {a: 1}\n: b", r"a\.yaml line 1: not YAML \(wanted a text"),
+        ("a.yaml", "a:\n  ? [a]\n  : b", r"a\.yaml line 2: not YAML \(found unhash"),
+        (
+            "a.yaml",
+            "device: {2001-01-01: 1}",
+            r"a\.yaml: wanted texts .* dates as keys",
+        ),
         ("a.yaml", "", r"a\.yaml: wanted a table of keys, got nothing"),
         ("a.yaml", "- 1", r"a\.yaml: wanted a table of keys, got list"),
         ("a.toml", "v_lr = ", r"a\.toml: not TOML \(Invalid value \(at end"),
@@ -318,6 +329,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"layers: [1]\n# \xff\xfe")
     with pytest.raises(InputError, match=r"a\.yaml: is no text in UTF-8"):
         read_hyperparameter_file(path)
+    for name in ("a.json", "a.yaml", "a.toml"):
+        (tmp_path / name).write_text("{}", "utf-16")
+        with pytest.raises(InputError) as caught:
+            read_hyperparameter_file(tmp_path / name)
+        wanted = f"{tmp_path / name}: is no text in UTF-8 (invalid start byte)."
+        assert str(caught.value) == wanted
 
 
 @pytest.mark.parametrize(
