@@ -8,8 +8,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from editing.base.errors import InputError
 from editing.covariance.texts import check_local_text
 from editing.hyperparameters.choice import choose_hyperparameters
-from editing.hyperparameters.config import EditingConfig
-from editing.memit.context_templates import read_context_templates
+from editing.hyperparameters.config import EditingConfig, read_context_templates
 from editing.models.loading import load_editable_model, load_tokenizer
 from sims.deltas.export import apply_delta
 from sims.deltas.model_folders import (
