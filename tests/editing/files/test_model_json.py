@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from editing.base.errors import InputError
-from editing.models.json_files import check_json_files
+from editing.files.model_json import check_json_files
 from editing.models.loading import load_editable_model, load_tokenizer
 from sims.deltas.model_folders import load_whole, stored_dtype
 from sims.sizes.shapes import read_shape
