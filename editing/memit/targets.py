@@ -79,7 +79,8 @@ class Targets:
     def moved(self) -> Bool[Tensor, " n"]:
         """Whether a target is so far from its hidden state that a residual counts."""
         near = MIN_RELATIVE_SHIFT * self.hidden.double().norm(dim=1)
-        return self.shift.double().norm(dim=1) > near
+        moved: Bool[Tensor, " n"] = self.shift.double().norm(dim=1) > near
+        return moved
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Targets":
         """Apply a function to every field, such as a choice of rows or a device."""

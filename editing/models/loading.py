@@ -16,12 +16,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from editing.files.model_json import check_json_files
 from editing.models.discovery import check_parts, discover, settle
 from editing.models.editable import EditableModel as EditableModel
 from editing.models.editable import check_finite
 from editing.models.families import ARCHITECTURES, ModelFilesError, longest_input
 from editing.models.families import ModelError as ModelError
-from editing.models.json_files import check_json_files
 from editing.models.module_names import ModuleNames
 from editing.models.published_class import without_published
 

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from editing.base.errors import InputError
-from editing.models.json_files import check_json_files
+from editing.files.model_json import check_json_files
 from editing.models.loading import ModelError, load_weights
 from editing.sources.embedded import file_in_model, resolve_model
 from sims.console import hush_libraries, open_console

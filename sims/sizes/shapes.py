@@ -16,12 +16,12 @@ from transformers import (
 
 from editing.algebra.deltas import stores_transposed
 from editing.base.errors import InputError
+from editing.files.model_json import check_json_files
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import match_preset, read_preset
 from editing.models.discovery import discover, settle
 from editing.models.families import ARCHITECTURES
-from editing.models.json_files import check_json_files
 from editing.sources.embedded import resolve_model
 
 PUBLISHED: dict[str, PreTrainedConfig] = {

@@ -8,9 +8,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from editing.base.errors import InputError
 from editing.covariance.texts import check_local_text
 from editing.hyperparameters.choice import choose_hyperparameters
-from editing.hyperparameters.config import EditingConfig
-from editing.memit.context_templates import read_context_templates
-from editing.models.loading import load_editable_model, load_tokenizer
+from editing.hyperparameters.config import EditingConfig, read_context_templates
 from sims.deltas.export import apply_delta
 from sims.deltas.model_folders import (
     COMPANIONS,
@@ -23,7 +21,6 @@ from sims.deltas.model_folders import (
     torch_dtype,
 )
 from sims.deltas.revert import revert_delta
-from sims.sizes.shapes import read_shape
 from tests.sims.homes import SECRET, Base, texts_of
 
 PROCESSOR = b'{"image_mean": [0.5],\r\n "size": 224}'
@@ -161,33 +158,3 @@ def test_sizes_that_are_none_are_refused(size: str) -> None:
     with pytest.raises(InputError, match="such as 5GB"):
         check_shard_size(size)
     check_shard_size("15KB")
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "got"),
-    [
-        ("config.json", "[]", "a list"),
-        ("config.json", ' "gpt2"', "a text"),
-        ("config.json", "-3.5", "a number"),
-        ("tokenizer.json", "[1]", "a list"),
-        ("tokenizer_config.json", "null", "null"),
-        ("model.safetensors.index.json", "true", "true"),
-        ("model.safetensors.index.json", '{"weight_map": []}', "none"),
-    ],
-)
-def test_a_file_of_another_kind_is_named_whoever_reads_the_folder(
-    tmp_path: Path, name: str, text: str, got: str
-) -> None:
-    """In one line, with what was wanted."""
-    path = Base(tmp_path).path
-    (path / name).write_text(text)
-    readers = (
-        lambda: load_editable_model(str(path)),
-        lambda: load_tokenizer(str(path)),
-        lambda: load_whole(str(path), "float32"),
-        lambda: stored_dtype(path),
-        lambda: read_shape(str(path), (0,)),
-    )
-    for read in readers:
-        with pytest.raises(InputError, match=f"{name}: wanted a JSON object.*{got}"):
-            read()
