@@ -29,12 +29,12 @@ COMPANIONS = (
     *("preprocessor_config.json", "processor_config.json"),
     *("video_preprocessor_config.json", "chat_template.json", "chat_template.jinja"),
     *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model"),
-    *("hyperparameters.json", "context_templates.json", "text.txt"),
+    *("hyperparameters.json", "context_templates.json"),
 )
 """Files next to a model that belong to it, though the library may not write them.
 
-The last three are those that a run reads, so that an edited model can be edited again.
-Only these are copied: any other file may hold requests, or describe a machine, and
+The last two are read by runs, so that an edited model can be edited again. Only these
+are copied: any other file may hold requests or texts, or describe a machine, and
 ``special_tokens_map.json`` would override the tokenizer as it was saved.
 """
 

@@ -19,7 +19,7 @@ DOUBLE = 8
 JOB_BYTES = 1400
 """Approximate bytes of a message to a node besides arrays."""
 
-REPLY_BYTES = 400
+REPLY_BYTES = 500
 """Approximate bytes of a reply besides arrays, an evaluation's metrics included."""
 
 PROGRAM_BYTES = 500_000_000
