@@ -132,7 +132,7 @@ def test_what_may_keep_edits_from_working_is_reported_and_logged_once(
     runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After one step no target is reached; the report says what to try."""
-    report = runs.run(editing={**AT_ONCE, "v-num-grad-steps": 1})
+    report = runs.run(editing={**AT_ONCE, "v-num-grad-steps": 2})
     (run,) = report.runs
     (metrics,) = run.metrics
     assert metrics.target_stopped == 0
