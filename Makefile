@@ -37,7 +37,7 @@ test: lint types imports  ## Run all checks, then all tests, on all cores
 	$(PYTEST) -n auto $(SPREAD) $(ARGUMENTS)
 
 quick: $(STAMP)  ## Run the tests that start no process and train nothing
-	$(PYTEST) -n logical $(SPREAD) -m "$(QUICK)" $(ARGUMENTS)
+	$(PYTEST) -n logical $(SPREAD) -m "$(QUICK)" --hypothesis-profile quick $(ARGUMENTS)
 
 check: lint types imports rules  ## Look for faults, change nothing
 
@@ -75,7 +75,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
 	@echo "Installing $(TORCH), then what pyproject.toml asks for, into .venv"
 	$(IN_VENV) pip install --disable-pip-version-check -c constraints.txt $(TORCH)
-	@echo "Installing the rest, silently, in a minute or two"
+	@echo "Installing the rest, silently; this takes a few minutes"
 	@$(IN_VENV) pip install --disable-pip-version-check --quiet -c constraints.txt \
 		$$(.venv/bin/python -c '$(REQUIREMENTS)')
 	@mv .venv/unfinished $(STAMP)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # what is imported here escapes the check of shapes
 # The first call into torch is slow and later ones are not; a deadline would be noise.
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
+# For `make quick`: every law is tried, on fewer examples.
+settings.register_profile("quick", settings.get_profile("default"), max_examples=8)
 
 ROOT = Path(__file__).resolve().parent.parent
 
