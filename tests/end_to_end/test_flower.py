@@ -1,11 +1,11 @@
 """Flower's simulation computes what the grid in this process computes."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from editing.algebra.deltas import load_delta
+from server.monitoring.events import EVENTS, RunEnded, read_events
 from server.report.data import read_report
 from sims.runs.flower import run_under_flower
 from sims.runs.in_process import run_in_process
@@ -35,19 +35,20 @@ def test_both_engines_give_one_delta_bit_for_bit(
     for name, folder in folders.items():
         # Each computes the covariance for itself.
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache of {name}"))
-        progress = tmp_path / f"{name}.jsonl"
+        watch = tmp_path / f"watch_{name}"
         flat = settings_of(
             world,
             model={"dtype": "float32"},
-            output={"directory": str(folder), "progress": str(progress)},
+            output={"directory": str(folder), "watch": str(watch)},
             **tables,
         )
         if name == "flower":
             run_under_flower(flat, 3)
         else:
             run_in_process(flat, 3, tmp_path / "private here")
-        last = json.loads(progress.read_text().splitlines()[-1])
-        assert last == {"report": str(folder)}
+        *_, last = read_events(watch / EVENTS)
+        assert isinstance(last, RunEnded)
+        assert (last.folder, last.error) == (str(folder), None)
     deltas = [load_delta(each / "delta.safetensors")[0] for each in folders.values()]
     assert_same_bits(*deltas)
     reports = [read_report(folder / "report.json") for folder in folders.values()]
