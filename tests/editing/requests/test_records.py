@@ -214,8 +214,8 @@ def test_a_missing_file_is_named(name: str) -> None:
 
 
 def test_a_number_that_is_given_twice_is_refused_by_both_places() -> None:
-    """Also where the second was only counted."""
-    write_list([{**RECORDS[0], "case_id": 1}, RECORDS[1]])
+    """A number that a record's place gives makes room for one that is given."""
+    write_list([{**RECORDS[0], "case_id": 1}, {**RECORDS[1], "case_id": 1}])
     message = r"^a\.json: record 2: `case_id` 1 was used before, at a\.json: record 1"
     with pytest.raises(RequestError, match=message):
         read_requests("a.json")
