@@ -99,10 +99,10 @@ class Preparation:
         found = {}
         for layer in self.plan.parameters.layers:
             d_out, d_in = self.model.widths(layer)
-            moment = self.covariance.moments[layer]
-            memory = Memory.of_covariance(moment, self.prior_weight, memory_weight)
+            read = partial(self.covariance.moments.__getitem__, layer)
+            memory = Memory(read, self.prior_weight, memory_weight)
             name = self.model.weight_name(layer)
-            typical = float(moment.double().trace()) ** 0.5
+            typical = float(read().trace()) ** 0.5
             bounds = NormBounds(run.max_key_ratio * typical, residual)
             found[layer] = EditedLayer(name, d_out, d_in, memory, bounds)
         return found

@@ -18,7 +18,12 @@ from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
-from strategies.rounds.state import RoundState, write_own_prior
+from strategies.rounds.state import (
+    EditedLayer,
+    RoundState,
+    remembered,
+    write_own_prior,
+)
 from strategies.rounds.tokens import resolve_conflicts
 from strategies.wire.arrays import digest_arrays, to_tensors, write_delta
 from strategies.wire.messages import Job, Phase, read_targets_reply
@@ -36,8 +41,8 @@ class CollaborativeEditing(Strategy):
     A round resolves duplicate and conflicting requests if the settings say how, then
     exchanges statistics for merged deltas (once for each edited layer under
     `layerwise`, once in all otherwise; the first time parties compute targets, too),
-    adds the round's grams to the memory and has each party evaluate its requests of
-    this round and of all earlier ones. Parties may join and leave between rounds.
+    adds the round's grams to the memory, unless it is the last, and has each party
+    evaluate its requests of this round and of all earlier ones. Parties may join and leave between rounds.
 
     Parameters
     ----------
@@ -60,6 +65,7 @@ class CollaborativeEditing(Strategy):
         self.registry = PartyRegistry(least, self.callbacks)
         self.delta: dict[str, Tensor] = {}
         self.completed = 0
+        self._last: int | None = None
         self._grams: dict[int, Tensor] = {}
         self._evaluation = EvaluationSums()
 
@@ -93,6 +99,7 @@ class CollaborativeEditing(Strategy):
         if self.completed == 0:
             given = to_tensors(initial_arrays).items()
             self.delta = {name: update.double() for name, update in given}
+        self._last = num_rounds
         self.registry.welcome(
             grid, self.job, self.settings.parties, timeout, begun=self.completed > 0
         )
@@ -303,8 +310,8 @@ class CollaborativeEditing(Strategy):
 
     def state(self) -> RoundState:
         """Return all that the next round depends on."""
-        grams = {layer: each.memory.grams for layer, each in self.layers.items()}
         history = self.arbiter.history if self.arbiter else ()
+        grams = remembered(self.layers)
         return RoundState(self.completed, dict(self.delta), grams, tuple(history))
 
     def _job_for(self, number: int, layers: Sequence[int]) -> Job:
@@ -319,7 +326,8 @@ class CollaborativeEditing(Strategy):
         for layer in layers:
             edited = self.layers[layer]
             statistics = aggregation.statistics(layer)
-            self._grams[layer] = aggregation.pooled(layer).gram
+            if self._remembers(edited):
+                self._grams[layer] = aggregation.pooled(layer).gram
             prior = edited.memory.prior()
             solved[edited.weight] = self.settings.merge(statistics, prior)
         self.delta = add_deltas(self.delta, solved)
@@ -344,6 +352,10 @@ class CollaborativeEditing(Strategy):
         self.registry.require_contributors(number)
         for layer in layers:
             self._grams[layer] = aggregation.pooled(layer).gram
+
+    def _remembers(self, edited: EditedLayer) -> bool:
+        """Return whether a later round reads a layer's gram of this one."""
+        return edited.memory.remembers and self.job.round != self._last
 
     def _remember(self) -> None:
         """Add the round's grams to the memory of each layer."""
