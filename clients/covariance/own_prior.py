@@ -59,7 +59,7 @@ def find_own_priors(
         layer: memory.remember(grams[layer].double()) if layer in grams else memory
         for layer, memory in memories.items()
     }
-    return {layer: memory.prior() for layer, memory in remembered.items()}
+    return {layer: memory.prior().matrix() for layer, memory in remembered.items()}
 
 
 def _find_covariance(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.algebra.solving import Prior
 from editing.base.errors import InputError
 
 
@@ -52,9 +53,9 @@ class Memory:
         covariance = covariance.double()
         return cls(covariance, torch.zeros_like(covariance), weight, memory_weight)
 
-    def prior(self) -> Float[Tensor, "d_in d_in"]:
-        """Compute what the next round solves against."""
-        return self.weight * self.covariance + self.memory_weight * self.grams
+    def prior(self) -> Prior:
+        """Return what the next round solves against."""
+        return Prior(self.covariance, self.weight, self.grams, self.memory_weight)
 
     def remember(self, gram: Float[Tensor, "d_in d_in"]) -> "Memory":
         """Add the gram of a round that is over: the sum over its parties."""

@@ -25,7 +25,7 @@ def test_prior_is_the_weighted_sum_of_text_and_past(
     for seed in range(rounds):
         memory = memory.remember(draw_statistics(2, seed).gram)
         expected = expected + memory_weight * draw_statistics(2, seed).gram
-    assert_same(memory.prior(), expected)
+    assert_same(memory.prior().matrix(), expected)
 
 
 @given(weight=WEIGHTS)
@@ -33,15 +33,15 @@ def test_a_memory_of_weight_zero_forgets(weight: float) -> None:
     """The immutable covariance is a special case."""
     fresh = Memory.of_covariance(draw_prior(), weight, 0.0)
     later = fresh.remember(draw_statistics(4).gram)
-    assert torch.equal(later.prior(), fresh.prior())
+    assert torch.equal(later.prior().matrix(), fresh.prior().matrix())
 
 
 def test_remembering_leaves_the_earlier_memory_alone() -> None:
     """A round that fails can be run again."""
     memory = Memory.of_covariance(draw_prior(), 2.0, 1.0)
-    before = memory.prior()
+    before = memory.prior().matrix()
     memory.remember(draw_statistics(4).gram)
-    assert torch.equal(memory.prior(), before)
+    assert torch.equal(memory.prior().matrix(), before)
 
 
 @given(sizes=st.lists(st.integers(1, 4), min_size=2, max_size=4), seed=SEEDS)
@@ -71,13 +71,13 @@ def test_the_order_of_past_rounds_does_not_matter() -> None:
     first, second = draw_statistics(2, 1), draw_statistics(3, 2)
     together = memory.remember(pool([first, second]).gram)
     apart = memory.remember(second.gram).remember(first.gram)
-    assert_same(apart.prior(), together.prior())
+    assert_same(apart.prior().matrix(), together.prior().matrix())
 
 
 def test_a_single_precision_covariance_is_remembered_in_double() -> None:
     """One cast at the border."""
     memory = Memory.of_covariance(draw_prior().float(), 2.0, 1.0)
-    assert memory.prior().dtype == torch.float64
+    assert memory.prior().matrix().dtype == torch.float64
 
 
 @pytest.mark.parametrize(
