@@ -18,12 +18,7 @@ from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
-from strategies.rounds.state import (
-    EditedLayer,
-    RoundState,
-    remembered,
-    write_own_prior,
-)
+from strategies.rounds.state import RoundState, remembered, write_own_prior
 from strategies.rounds.tokens import resolve_conflicts
 from strategies.wire.arrays import digest_arrays, to_tensors, write_delta
 from strategies.wire.messages import Job, Phase, read_targets_reply
@@ -41,8 +36,8 @@ class CollaborativeEditing(Strategy):
     A round resolves duplicate and conflicting requests if the settings say how, then
     exchanges statistics for merged deltas (once for each edited layer under
     `layerwise`, once in all otherwise; the first time parties compute targets, too),
-    adds the round's grams to the memory, unless it is the last, and has each party
-    evaluate its requests of this round and of all earlier ones. Parties may join and leave between rounds.
+    adds the round's grams to the memory unless it is the last, and has each party
+    evaluate its requests of all rounds so far. Parties may join and leave in between.
 
     Parameters
     ----------
@@ -64,8 +59,7 @@ class CollaborativeEditing(Strategy):
         least = 1 if settings.job.pooled else settings.min_parties
         self.registry = PartyRegistry(least, self.callbacks)
         self.delta: dict[str, Tensor] = {}
-        self.completed = 0
-        self._last: int | None = None
+        self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
         self._evaluation = EvaluationSums()
 
@@ -325,11 +319,10 @@ class CollaborativeEditing(Strategy):
         solved: dict[str, Tensor] = {}
         for layer in layers:
             edited = self.layers[layer]
-            statistics = aggregation.statistics(layer)
-            if self._remembers(edited):
+            if edited.memory.remembers and self.job.round != self._last:
                 self._grams[layer] = aggregation.pooled(layer).gram
-            prior = edited.memory.prior()
-            solved[edited.weight] = self.settings.merge(statistics, prior)
+            parts, prior = aggregation.statistics(layer), edited.memory.prior()
+            solved[edited.weight] = self.settings.merge(parts, prior)
         self.delta = add_deltas(self.delta, solved)
         names = [self.registry.parties.label(node) for node in self.registry.active]
         require_finite(self.delta, self.settings.dtype, names)
@@ -352,10 +345,6 @@ class CollaborativeEditing(Strategy):
         self.registry.require_contributors(number)
         for layer in layers:
             self._grams[layer] = aggregation.pooled(layer).gram
-
-    def _remembers(self, edited: EditedLayer) -> bool:
-        """Return whether a later round reads a layer's gram of this one."""
-        return edited.memory.remembers and self.job.round != self._last
 
     def _remember(self) -> None:
         """Add the round's grams to the memory of each layer."""

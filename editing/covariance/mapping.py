@@ -41,23 +41,27 @@ class PublishedSum:
 
 
 class PublishedMeans(Mapping[int, Tensor]):
-    """``C₀`` by layer, computed from the mapped sum each time that it is asked for."""
+    """``C₀`` by layer, computed from the mapped sum each time that it is asked for.
+
+    Attributes:
+        sums: What the means are made of.
+    """
 
     def __init__(self, sums: Mapping[int, PublishedSum]) -> None:
         """Take the sums by layer."""
-        self._sums = dict(sums)
+        self.sums = dict(sums)
 
     def __getitem__(self, layer: int) -> Float[Tensor, "d_in d_in"]:
         """Compute a layer's mean, in float64."""
-        return self._sums[layer].mean()
+        return self.sums[layer].mean()
 
     def __iter__(self) -> Iterator[int]:
         """Name the layers."""
-        return iter(self._sums)
+        return iter(self.sums)
 
     def __len__(self) -> int:
         """Count them."""
-        return len(self._sums)
+        return len(self.sums)
 
 
 def read_array(path: Path, name: str) -> np.ndarray:

@@ -152,9 +152,10 @@ def write_own_prior(
     """
     if prior is None:
         return ArrayRecord()
-    travels = layers if prior.travels else {}
+    memories = {layer: edited.memory for layer, edited in layers.items()}
     return write_prior(
-        remembered(layers), {layer: layers[layer].memory.read() for layer in travels}
+        remembered(layers) if prior.memory_weight > 0 else {},
+        {layer: each.covariance for layer, each in memories.items() if prior.travels},
     )
 
 
