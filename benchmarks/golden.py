@@ -16,6 +16,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from editing.algebra.deltas import applied
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from editing.evaluation.cases import evaluate_requests
 from editing.hyperparameters.config import Plan, Schedule
@@ -147,7 +148,7 @@ def _merge_lines(case: Golden) -> Iterator[Line]:
                 )
                 for client in CLIENTS
             ]
-            ours = read_merge(merge)(parties, case.priors[layer])
+            ours = read_merge(merge)(parties, Prior(case.priors[layer]))
             pairs.append((ours, case.tensors[f"frozen.merged.{theirs}.{layer}"]))
         yield Line(f"merge {merge}, four clients", GOLDEN_DELTA, _largest(pairs))
 

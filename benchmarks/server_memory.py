@@ -85,7 +85,7 @@ def measure(parties: int, edits: int, encoding: Encoding, order: str) -> None:
     """Sum the statistics of some parties, and print the peak and what one sent."""
     torch.set_num_threads(1)
     prior = torch.eye(D_IN, dtype=torch.float64)
-    memory = Memory(prior, prior, 1.0, 0.0)  # one matrix: the benchmark is of the rest
+    memory = Memory(prior, 1.0, 0.0)
     aggregation = Aggregation(
         ROUND, [LAYER], {LAYER: EditedLayer("w", D_OUT, D_IN, memory)}
     )

@@ -18,7 +18,7 @@ from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
-from strategies.rounds.state import RoundState, write_own_prior
+from strategies.rounds.state import RoundState, remembered, write_own_prior
 from strategies.rounds.tokens import resolve_conflicts
 from strategies.wire.arrays import digest_arrays, to_tensors, write_delta
 from strategies.wire.messages import Job, Phase, read_targets_reply
@@ -36,8 +36,8 @@ class CollaborativeEditing(Strategy):
     A round resolves duplicate and conflicting requests if the settings say how, then
     exchanges statistics for merged deltas (once for each edited layer under
     `layerwise`, once in all otherwise; the first time parties compute targets, too),
-    adds the round's grams to the memory and has each party evaluate its requests of
-    this round and of all earlier ones. Parties may join and leave between rounds.
+    adds the round's grams to the memory unless it is the last, and has each party
+    evaluate its requests of all rounds so far. Parties may join and leave in between.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class CollaborativeEditing(Strategy):
         least = 1 if settings.job.pooled else settings.min_parties
         self.registry = PartyRegistry(least, self.callbacks)
         self.delta: dict[str, Tensor] = {}
-        self.completed = 0
+        self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
         self._evaluation = EvaluationSums()
 
@@ -93,6 +93,7 @@ class CollaborativeEditing(Strategy):
         if self.completed == 0:
             given = to_tensors(initial_arrays).items()
             self.delta = {name: update.double() for name, update in given}
+        self._last = num_rounds
         self.registry.welcome(
             grid, self.job, self.settings.parties, timeout, begun=self.completed > 0
         )
@@ -303,8 +304,8 @@ class CollaborativeEditing(Strategy):
 
     def state(self) -> RoundState:
         """Return all that the next round depends on."""
-        grams = {layer: each.memory.grams for layer, each in self.layers.items()}
         history = self.arbiter.history if self.arbiter else ()
+        grams = remembered(self.layers)
         return RoundState(self.completed, dict(self.delta), grams, tuple(history))
 
     def _job_for(self, number: int, layers: Sequence[int]) -> Job:
@@ -318,10 +319,10 @@ class CollaborativeEditing(Strategy):
         solved: dict[str, Tensor] = {}
         for layer in layers:
             edited = self.layers[layer]
-            statistics = aggregation.statistics(layer)
-            self._grams[layer] = aggregation.pooled(layer).gram
-            prior = edited.memory.prior()
-            solved[edited.weight] = self.settings.merge(statistics, prior)
+            if edited.memory.remembers and self.job.round != self._last:
+                self._grams[layer] = aggregation.pooled(layer).gram
+            parts, prior = aggregation.statistics(layer), edited.memory.prior()
+            solved[edited.weight] = self.settings.merge(parts, prior)
         self.delta = add_deltas(self.delta, solved)
         names = [self.registry.parties.label(node) for node in self.registry.active]
         require_finite(self.delta, self.settings.dtype, names)

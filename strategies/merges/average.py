@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from strategies.merges.base import Merge, solve_each
 
@@ -28,7 +29,7 @@ class SimpleAverageMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Float[Tensor, "d_in d_in"],
+        prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Average over the parties there are."""
         deltas = solve_each(statistics, prior)

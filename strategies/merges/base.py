@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics, StatisticsError
 from editing.base.settings import Settings
 
@@ -31,13 +31,13 @@ class Merge(Settings):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Float[Tensor, "d_in d_in"],
+        prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Merge the statistics of at least one party, in float64."""
 
 
 def solve_each(
-    statistics: Sequence[LayerStatistics], prior: Float[Tensor, "d_in d_in"]
+    statistics: Sequence[LayerStatistics], prior: Prior
 ) -> Float[Tensor, "parties d_out d_in"]:
     """Solve every party alone, as if it were editing by itself.
 

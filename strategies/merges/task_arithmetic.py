@@ -7,6 +7,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from strategies.merges.base import Merge, solve_each
 
@@ -26,7 +27,7 @@ class TaskArithmeticMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Float[Tensor, "d_in d_in"],
+        prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Scale the sum of the parties' deltas."""
         return self.scale * solve_each(statistics, prior).sum(dim=0)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from strategies.merges.base import Merge, solve_each
 
@@ -29,7 +30,7 @@ class TiesMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Float[Tensor, "d_in d_in"],
+        prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Trim, elect and average the parties' deltas."""
         kept = trim(solve_each(statistics, prior), self.density)

@@ -40,7 +40,8 @@ class RoundState:
     Attributes:
         number: The round, counted from 1; 0 is before any edit.
         delta: All updates so far by parameter name, in float64.
-        grams: The memory of each layer, in float64.
+        grams: The memory of each layer, in float64 and symmetric to the last bit; of
+            a layer of which nothing is remembered, none.
         history: Tokens of the requests edited so far, if tokens are compared.
     """
 
@@ -149,10 +150,16 @@ def write_own_prior(
         prior: What the party solves against; None if it does not solve.
         layers: All edited layers.
     """
-    remembers = prior is not None and prior.memory_weight > 0
-    travels = prior is not None and prior.travels
+    if prior is None:
+        return ArrayRecord()
     memories = {layer: edited.memory for layer, edited in layers.items()}
     return write_prior(
-        {layer: each.grams for layer, each in memories.items() if remembers},
-        {layer: each.covariance for layer, each in memories.items() if travels},
+        remembered(layers) if prior.memory_weight > 0 else {},
+        {layer: each.covariance for layer, each in memories.items() if prior.travels},
     )
+
+
+def remembered(layers: Mapping[int, EditedLayer]) -> dict[int, Tensor]:
+    """Return the grams of earlier rounds, of the layers that have some."""
+    grams = {layer: edited.memory.grams for layer, edited in layers.items()}
+    return {layer: gram for layer, gram in grams.items() if gram is not None}

@@ -17,7 +17,7 @@ from clients.round_targets import RoundTargets
 from clients.selection import Asked, Group
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import decode
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import measure_texts
@@ -120,7 +120,7 @@ def test_a_party_that_solves_alone_sends_what_it_solved_from(
     assert tuple(sent) == layers
     for layer, encoded in sent.items():
         d_out, d_in = model.widths(layer)
-        solved = solve_delta(decode(encoded, d_in, d_out), priors[layer])
+        solved = solve_delta(decode(encoded, d_in, d_out), Prior(priors[layer]))
         assert_same(solved, own[model.weight_name(layer)], ALGEBRA)
 
 

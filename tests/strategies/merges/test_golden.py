@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from strategies.merges.choice import read_merge
 from strategies.methods import read_method
@@ -52,7 +53,7 @@ def test_merge_of_four_clients_is_the_published_one(
 ) -> None:
     """With default settings, from the clients' keys and residuals."""
     parties = [read_party(tensors, client, layer) for client in CLIENTS]
-    prior = weight * tensors[f"covariance.{layer}"].double()
+    prior = Prior(tensors[f"covariance.{layer}"], weight)
     ours = read_merge(merge)(parties, prior)
     assert_same(ours, tensors[f"frozen.merged.{theirs}.{layer}"], GOLDEN_DELTA)
 
@@ -64,6 +65,6 @@ def test_global_delta_is_the_published_one(
 ) -> None:
     """MEMIT's own, and CollabEdit's with all requests on one machine."""
     everything = read_party(tensors, run, layer)
-    prior = weight * tensors[f"covariance.{layer}"].double()
+    prior = Prior(tensors[f"covariance.{layer}"], weight)
     ours = read_method("global").merge([everything], prior)
     assert_same(ours, tensors[f"{run}.delta.{layer}"], GOLDEN_DELTA)
