@@ -11,6 +11,7 @@ from torch import Tensor
 
 from editing.algebra.deltas import add_deltas
 from editing.algebra.statistics import LayerStatistics, StatisticsError
+from editing.algebra.threads import threads_for
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
 from strategies.rounds.aggregation import Aggregation
@@ -321,7 +322,8 @@ class CollaborativeEditing(Strategy):
             statistics = aggregation.statistics(layer)
             self._grams[layer] = aggregation.pooled(layer).gram
             prior = edited.memory.prior()
-            solved[edited.weight] = self.settings.merge(statistics, prior)
+            with threads_for(edited.d_in):
+                solved[edited.weight] = self.settings.merge(statistics, prior)
         self.delta = add_deltas(self.delta, solved)
         names = [self.registry.parties.label(node) for node in self.registry.active]
         require_finite(self.delta, self.settings.dtype, names)
