@@ -10,6 +10,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, StatisticsError
+from editing.algebra.threads import threads_for
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
 from strategies.rounds.aggregation import Aggregation
@@ -321,11 +322,11 @@ class CollaborativeEditing(Strategy):
             if edited.memory.remembers and self.job.round != self._last:
                 self._grams[layer] = aggregation.pooled(layer).gram
             parts, prior = aggregation.statistics(layer), edited.memory.prior()
-            solved[edited.weight] = self.settings.merge(parts, prior)
+            with threads_for(edited.d_in):
+                solved[edited.weight] = self.settings.merge(parts, prior)
         edits = self.registry.outcomes[self.job.round].edits.values()
         self.updates = self.updates.add(solved, sum(edits))
-        names = [self.registry.parties.label(node) for node in self.registry.active]
-        require_finite(self.delta, self.settings.dtype, names)
+        require_finite(self.delta, self.settings.dtype, self.registry.contributors)
 
     def _read_memory_keys(self, grid: Grid, number: int) -> None:
         """Read keys on the edited model, if the memory holds those.
@@ -348,8 +349,7 @@ class CollaborativeEditing(Strategy):
 
     def _remember(self) -> None:
         """Add the round's grams to the memory of each layer."""
-        for layer, gram in self._grams.items():
-            self.layers[layer] = self.layers[layer].remember(gram)
+        self.layers |= {k: self.layers[k].remember(g) for k, g in self._grams.items()}
         self._grams = {}
 
     def _evaluate_round(

@@ -166,7 +166,7 @@ def _reduce(
 def _decode_factors(
     encoded: EncodedStatistics, d_in: int, d_out: int
 ) -> LayerStatistics:
-    """Multiply the factors; the gram is positive semidefinite by construction.
+    """Take the factors as rows; their gram is positive semidefinite by construction.
 
     Raises:
         StatisticsError: If there are more rows than edits.
@@ -181,11 +181,7 @@ def _decode_factors(
             f"Factors of {encoded.count} edits have at most {encoded.count} rows, got "
             f"{rank}. Does the party leave requests uncounted?"
         )
-    rotated = LayerStatistics.of_pairs(keys, residuals)
-    # Finite factors can have products that are not.
-    check_matrix("gram", rotated.gram, (d_in, d_in))
-    check_matrix("cross", rotated.cross, (d_out, d_in))
-    return LayerStatistics(rotated.gram, rotated.cross, encoded.count)
+    return LayerStatistics.of_pairs(keys, residuals, encoded.count)
 
 
 def _decode_dense(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerStatistics:
@@ -196,7 +192,7 @@ def _decode_dense(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerSta
     check_matrix("cross", cross, (d_out, d_in))
     gram = read_triangle(half, d_in)
     check_semidefinite(gram)
-    return LayerStatistics(gram, cross, encoded.count)
+    return LayerStatistics.of_sums(gram, cross, encoded.count)
 
 
 def _tensor(encoded: EncodedStatistics, name: str) -> Tensor:
