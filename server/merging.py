@@ -14,9 +14,13 @@ from server.config import RunConfig
 from server.evaluation import evaluate_held_out, summarise, to_delta
 from server.monitoring.stream import EventStream
 from server.preparation import Preparation
-from strategies.collaborative import CollaborativeEditing, ServerEvaluation
+from strategies.collaborative import CollaborativeEditing
 from strategies.methods import Method
-from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
+from strategies.rounds.callbacks import (
+    CompletedRound,
+    RoundCallbacks,
+    ServerEvaluation,
+)
 from strategies.rounds.exchange import ExchangeRecord
 from strategies.rounds.settings import EditingSettings
 
@@ -89,6 +93,7 @@ class MergeJob:
             parties=config.parties.count,
             min_parties=config.run.min_parties,
             dtype=preparation.model.dtype,
+            encoding_down=config.run.encoding_down,
             evaluate_unedited=evaluate_unedited,
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,

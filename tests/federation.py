@@ -195,6 +195,7 @@ class Federation:
             parties=self.config.parties.count,
             min_parties=self.config.run.min_parties,
             dtype=preparation.model.dtype,
+            encoding_down=self.config.run.encoding_down,
             evaluate_unedited=evaluate_unedited,
             memory_keys=self.config.prior.memory_keys,
             conflicts=self.config.parties.conflict_rules,
