@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import torch
 from jaxtyping import Int
@@ -72,16 +72,54 @@ def tokenize_prompt(
     The subject's last token is the last one that shares a character with it, by the
     tokenizer's offsets. If there is none, that is an `InputError`.
     """
+    text, start = _place(tokenizer, template, prompt, subject)
+    ((ids, offsets),) = _tokens_of(tokenizer, [text])
+    return _find_subject(ids, offsets, start, subject)
+
+
+def tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    templates: Sequence[str],
+    requests: Sequence[EditRequest],
+) -> list[TokenRow]:
+    """Tokenize each request's prompt in each template, template by template.
+
+    See `tokenize_prompt`. The last rows are kept: every layer is read with the same.
+    """
+    asked = tuple((each.prompt, each.subject) for each in requests)
+    return list(_tokenize_prompts(tokenizer, tuple(templates), asked))
+
+
+@lru_cache(maxsize=4)
+def _tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    templates: tuple[str, ...],
+    asked: tuple[tuple[str, str], ...],
+) -> tuple[TokenRow, ...]:
+    placed = [
+        (*_place(tokenizer, template, prompt, subject), subject)
+        for template in templates
+        for prompt, subject in asked
+    ]
+    encoded = _tokens_of(tokenizer, [text for text, _, _ in placed])
+    return tuple(
+        _find_subject(ids, offsets, start, subject)
+        for (ids, offsets), (_, start, subject) in zip(encoded, placed, strict=True)
+    )
+
+
+def _place(
+    tokenizer: PreTrainedTokenizerBase, template: str, prompt: str, subject: str
+) -> tuple[str, int]:
+    """Return a prompt in a template, and where its subject begins."""
     chosen = BARE if has_chat_header(tokenizer, prompt) else template
-    before = chosen.index(BARE) + prompt.index(BARE)
-    text = chosen.replace(BARE, prompt.replace(BARE, subject))
-    return _find_subject(tokenizer, text, before, subject)
+    start = chosen.index(BARE) + prompt.index(BARE)
+    return chosen.replace(BARE, prompt.replace(BARE, subject)), start
 
 
 def _find_subject(
-    tokenizer: PreTrainedTokenizerBase, text: str, start: int, subject: str
+    ids: tuple[int, ...], offsets: Sequence[tuple[int, int]], start: int, subject: str
 ) -> TokenRow:
-    ids, offsets = _tokens_of(tokenizer, text)
     end = start + len(subject)
     for position in reversed(range(len(ids))):
         first, last = offsets[position]
@@ -107,7 +145,8 @@ def tokenize_rewrite(
         request.rewrite_prompt + suffix, request.target_new, request.target_space
     )
     start = len(prefix) + request.prompt.index(BARE)
-    row = _find_subject(tokenizer, prefix + prompt, start, request.subject)
+    ((ids, offsets),) = _tokens_of(tokenizer, [prefix + prompt])
+    row = _find_subject(ids, offsets, start, request.subject)
     return row, _tokenize_target(tokenizer, prompt, target)
 
 
@@ -146,28 +185,35 @@ def tokenize_continuation(
 
 def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> TokenRow:
     """A finished text in tokens; its subject is its last token."""
-    ids, _ = _tokens_of(tokenizer, text)
+    ((ids, _),) = _tokens_of(tokenizer, [text])
     return TokenRow(ids, len(ids) - 1)
 
 
 def _tokens_of(
-    tokenizer: PreTrainedTokenizerBase, text: str
-) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
-    """Tokens and the span of text of each.
+    tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> list[tuple[tuple[int, ...], list[tuple[int, int]]]]:
+    """Tokens of each text and the span of text of each token.
 
     Special tokens that the tokenizer puts before a text belong to the row, but not a
     second time if the text, which has its chat template in it, begins with them. Those
     that it puts after a text do not: what follows a prompt is its target.
     """
-    encoding = tokenizer(
-        text, return_offsets_mapping=True, return_special_tokens_mask=True
+    encoded = tokenizer(
+        texts, return_offsets_mapping=True, return_special_tokens_mask=True
     )
-    ids, added = encoding["input_ids"], encoding["special_tokens_mask"]
-    size = len(ids)
-    while size > 1 and added[size - 1] and not all(added[:size]):
-        size -= 1
-    start = count_doubled(ids, added)
-    return tuple(ids[start:size]), encoding["offset_mapping"][start:size]
+    found = []
+    for ids, added, offsets in zip(
+        encoded["input_ids"],
+        encoded["special_tokens_mask"],
+        encoded["offset_mapping"],
+        strict=True,
+    ):
+        size = len(ids)
+        while size > 1 and added[size - 1] and not all(added[:size]):
+            size -= 1
+        start = count_doubled(ids, added)
+        found.append((tuple(ids[start:size]), offsets[start:size]))
+    return found
 
 
 def count_doubled(ids: Sequence[int], added: Sequence[int]) -> int:
