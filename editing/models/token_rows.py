@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import torch
 from jaxtyping import Int
@@ -72,16 +72,54 @@ def tokenize_prompt(
     The subject's last token is the last one that shares a character with it, by the
     tokenizer's offsets. If there is none, that is an `InputError`.
     """
+    text, start = _place(tokenizer, template, prompt, subject)
+    ((ids, offsets),) = _tokens_of(tokenizer, [text])
+    return _find_subject(ids, offsets, start, subject)
+
+
+def tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    templates: Sequence[str],
+    requests: Sequence[EditRequest],
+) -> list[TokenRow]:
+    """Tokenize each request's prompt in each template, template by template.
+
+    See `tokenize_prompt`. The last rows are kept: every layer is read with the same.
+    """
+    asked = tuple((each.prompt, each.subject) for each in requests)
+    return list(_tokenize_prompts(tokenizer, tuple(templates), asked))
+
+
+@lru_cache(maxsize=4)
+def _tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    templates: tuple[str, ...],
+    asked: tuple[tuple[str, str], ...],
+) -> tuple[TokenRow, ...]:
+    placed = [
+        (*_place(tokenizer, template, prompt, subject), subject)
+        for template in templates
+        for prompt, subject in asked
+    ]
+    encoded = _tokens_of(tokenizer, [text for text, _, _ in placed])
+    return tuple(
+        _find_subject(ids, offsets, start, subject)
+        for (ids, offsets), (_, start, subject) in zip(encoded, placed, strict=True)
+    )
+
+
+def _place(
+    tokenizer: PreTrainedTokenizerBase, template: str, prompt: str, subject: str
+) -> tuple[str, int]:
+    """Return a prompt in a template, and where its subject begins."""
     chosen = BARE if has_chat_header(tokenizer, prompt) else template
-    before = chosen.index(BARE) + prompt.index(BARE)
-    text = chosen.replace(BARE, prompt.replace(BARE, subject))
-    return _find_subject(tokenizer, text, before, subject)
+    start = chosen.index(BARE) + prompt.index(BARE)
+    return chosen.replace(BARE, prompt.replace(BARE, subject)), start
 
 
 def _find_subject(
-    tokenizer: PreTrainedTokenizerBase, text: str, start: int, subject: str
+    ids: tuple[int, ...], offsets: Sequence[tuple[int, int]], start: int, subject: str
 ) -> TokenRow:
-    ids, offsets = _tokens_of(tokenizer, text)
     end = start + len(subject)
     for position in reversed(range(len(ids))):
         first, last = offsets[position]
@@ -107,7 +145,8 @@ def tokenize_rewrite(
         request.rewrite_prompt + suffix, request.target_new, request.target_space
     )
     start = len(prefix) + request.prompt.index(BARE)
-    row = _find_subject(tokenizer, prefix + prompt, start, request.subject)
+    ((ids, offsets),) = _tokens_of(tokenizer, [prefix + prompt])
+    row = _find_subject(ids, offsets, start, request.subject)
     return row, _tokenize_target(tokenizer, prompt, target)
 
 
@@ -181,15 +220,18 @@ def tokenize_texts(
 
 
 def _tokens_of(
-    tokenizer: PreTrainedTokenizerBase, text: str
-) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
-    """Tokens and the span of text of each."""
-    encoding = tokenizer(
-        text, return_offsets_mapping=True, return_special_tokens_mask=True
+    tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> list[tuple[tuple[int, ...], list[tuple[int, int]]]]:
+    """Tokens of each text and the span of text of each token."""
+    encoded = tokenizer(
+        texts, return_offsets_mapping=True, return_special_tokens_mask=True
     )
-    ids = encoding["input_ids"]
-    kept = _kept_of(ids, encoding["special_tokens_mask"])
-    return tuple(ids[kept]), encoding["offset_mapping"][kept]
+    names = ("input_ids", "special_tokens_mask", "offset_mapping")
+    found = []
+    for ids, added, offsets in zip(*(encoded[name] for name in names), strict=True):
+        kept = _kept_of(ids, added)
+        found.append((tuple(ids[kept]), offsets[kept]))
+    return found
 
 
 def _kept_of(ids: Sequence[int], added: Sequence[int]) -> slice:
