@@ -196,6 +196,7 @@ class Federation:
             min_parties=self.config.run.min_parties,
             dtype=preparation.model.dtype,
             evaluate_unedited=evaluate_unedited,
+            evaluate_every=self.config.evaluation.every,
             memory_keys=self.config.prior.memory_keys,
             conflicts=self.config.parties.conflict_rules,
             limits=preparation.limits(self.config, pooled=method.pooled),

@@ -26,6 +26,8 @@ class EditingSettings:
         dtype: Precision of deltas on the wire; sums are kept in float64.
         evaluate_unedited: Whether parties evaluate the first round's requests before
             any edit, too.
+        evaluate_every: After every how many rounds requests are evaluated; they are
+            after the last one, too.
         memory_keys: Which keys are remembered: those the round was ``solved`` with, or
             those of the ``edited`` model. Under `layerwise` they are the same;
             otherwise the latter cost one more exchange.
@@ -41,6 +43,7 @@ class EditingSettings:
     min_parties: int = 1
     dtype: torch.dtype = torch.float32
     evaluate_unedited: bool = False
+    evaluate_every: int = 1
     memory_keys: Literal["solved", "edited"] = "solved"
     conflicts: ConflictRules | None = None
     limits: Limits = field(default_factory=Limits)
