@@ -43,8 +43,8 @@ from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import EncodedStatistics
 from editing.base.errors import InputError
-from editing.covariance.cache import user_cache
 from editing.evaluation.cases import predict_locality
+from editing.files.caches import user_cache
 from editing.models.activations import Relay
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
 from editing.models.loading import EditableModel
