@@ -1,7 +1,7 @@
 """Collaborative editing as a Flower strategy: the rounds, several exchanges each."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -222,7 +222,7 @@ class CollaborativeEditing(Strategy):
 
     def _validate_targets(
         self, number: int, reply: Message, aggregation: Aggregation
-    ) -> Mapping[int, LayerStatistics]:
+    ) -> dict[int, LayerStatistics]:
         """Validate a party's summary of its targets, and the statistics made of them.
 
         Both may be a `StatisticsError`. Without requests there are no statistics.
@@ -232,7 +232,7 @@ class CollaborativeEditing(Strategy):
         targets = read_targets_reply(reply.content)
         party = self.registry.parties.number_of(node)
         limits.validate_targets(targets, number, party)
-        statistics = {}
+        statistics: dict[int, LayerStatistics] = {}
         if targets.requests > 0:
             statistics = aggregation.decode(reply)
             outcome.edits[node] = limits.count_edits(statistics, targets)

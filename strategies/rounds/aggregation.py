@@ -47,14 +47,18 @@ class Aggregation:
         """
         return {layer: self._decode(layer, reply) for layer in self._layers}
 
-    def add(self, statistics: Mapping[int, LayerStatistics]) -> None:
-        """Add what `decode` made of one party's reply."""
+    def add(self, statistics: dict[int, LayerStatistics]) -> None:
+        """Add what `decode` made of one party's reply, and empty it.
+
+        So a caller that still has it when the next reply comes holds nothing.
+        """
         for layer, edited in self._layers.items():
+            part = statistics.pop(layer)
             if self._needs == "each":
-                self._parts[layer].append(statistics[layer])
+                self._parts[layer].append(part)
                 continue
             with threads_for(edited.d_in):
-                self._totals[layer].add(statistics[layer])
+                self._totals[layer].add(part)
 
     def add_all(self, replies: Iterable[Message], registry: PartyRegistry) -> None:
         """Add valid replies, and refuse the parties whose replies are invalid."""
