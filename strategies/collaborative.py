@@ -34,8 +34,9 @@ class CollaborativeEditing(Strategy):
     A round resolves duplicate and conflicting requests if the settings say how, then
     exchanges statistics for merged deltas (once for each edited layer under
     `layerwise`, once in all otherwise; the first time parties compute targets, too),
-    adds the round's grams to the memory unless it is the last, and has each party
-    evaluate its requests of all rounds so far. Parties may join and leave in between.
+    adds the round's grams to the memory unless it is the last, and, where that is due,
+    has each party evaluate its requests of all rounds so far. Parties may join and
+    leave in between.
 
     Parameters
     ----------
@@ -97,11 +98,17 @@ class CollaborativeEditing(Strategy):
         result = Result(arrays=self.to_arrays())
         if self.settings.evaluate_unedited and self.completed == 0:
             self.registry.begin_round(grid, 0, self.job)
-            self._evaluate_round(grid, 0, result, evaluate_config, evaluate_fn)
+            own = self._evaluate_round(grid, 0, result, evaluate_config, evaluate_fn)
+            self._report_round(0, own)
         for number in range(self.completed + 1, num_rounds + 1):
             result.arrays, found = self.run_round(grid, number, result.arrays, config)
             result.train_metrics_clientapp[number] = found
-            self._evaluate_round(grid, number, result, evaluate_config, evaluate_fn)
+            own, self._evaluation = None, EvaluationSums()
+            if number % self.settings.evaluate_every == 0 or number == num_rounds:
+                own = self._evaluate_round(
+                    grid, number, result, evaluate_config, evaluate_fn
+                )
+            self._report_round(number, own)
         return result
 
     def resume(self, state: RoundState) -> None:
@@ -359,8 +366,8 @@ class CollaborativeEditing(Strategy):
         result: Result,
         config: ConfigRecord,
         evaluate_fn: ServerEvaluation | None,
-    ) -> None:
-        """Evaluate at the parties, then at the server, and report the round."""
+    ) -> MetricRecord | None:
+        """Evaluate at the parties, then at the server; return the server's metrics."""
         messages = self.configure_evaluate(number, result.arrays, config, grid)
         replies = self.registry.exchange(grid, number, messages)
         found = self.aggregate_evaluate(number, replies)
@@ -369,6 +376,9 @@ class CollaborativeEditing(Strategy):
             result.evaluate_metrics_clientapp[number] = found
         if own is not None:
             result.evaluate_metrics_serverapp[number] = own
+        return own
+
+    def _report_round(self, number: int, own: MetricRecord | None) -> None:
         self.callbacks.on_round_end(
             CompletedRound(
                 self.state(),

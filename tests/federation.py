@@ -197,6 +197,7 @@ class Federation:
             dtype=preparation.model.dtype,
             encoding_down=self.config.run.encoding_down,
             evaluate_unedited=evaluate_unedited,
+            evaluate_every=self.config.evaluation.every,
             memory_keys=self.config.prior.memory_keys,
             conflicts=self.config.parties.conflict_rules,
             limits=preparation.limits(self.config, pooled=method.pooled),

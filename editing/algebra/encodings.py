@@ -37,6 +37,9 @@ from editing.base.foreign_text import show_foreign
 Encoding = Literal["factors", "factors-float32", "dense"]
 """How a party's statistics are written on the wire."""
 
+CLEAR = 1e-8
+"""Least over largest eigenvalue of ``KKᵀ`` from which the keys are independent."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedStatistics:
@@ -74,11 +77,12 @@ def encode(
         half = write_triangle(statistics.gram)
         tensors = {"gram": half, "cross": statistics.cross}
         return EncodedStatistics("dense", tensors, len(keys))
-    rows, answers = _reduce(keys.double(), residuals.double())
-    rotation = draw_rotation(len(rows), generator).to(rows.device)
+    span = _find_span(keys.double())
+    rotation = draw_rotation(span.shape[1], generator).to(span.device)
+    turn = rotation @ span.mT
     single = encoding == "factors-float32" and keys.dtype != torch.float64
     dtype = torch.float32 if single else torch.float64
-    turned = {"keys": rotation @ rows, "residuals": rotation @ answers}
+    turned = {"keys": turn @ keys.double(), "residuals": turn @ residuals.double()}
     tensors = {name: each.to(dtype) for name, each in turned.items()}
     return EncodedStatistics("factors", tensors, len(keys))
 
@@ -148,19 +152,23 @@ def _draw_gaussian(
     return normal.reshape(rank, rank)
 
 
-def _reduce(
-    keys: Float[Tensor, "n d_in"], residuals: Float[Tensor, "n d_out"]
-) -> tuple[Float[Tensor, "rank d_in"], Float[Tensor, "rank d_out"]]:
-    """Rotate the pairs so that only as many rows as the keys' rank are left.
+def _find_span(keys: Float[Tensor, "n d_in"]) -> Float[Tensor, "n rank"]:
+    """Find what turns the pairs so that as many rows as the keys' rank are left.
 
-    With ``K = U S Vᵀ`` of that rank, ``S Vᵀ`` and ``UᵀR`` have the same gram and cross.
+    With ``K = U S Vᵀ`` of that rank, ``UᵀK`` and ``UᵀR`` have the same gram and cross.
     What is left out is the part of the residuals that no update of the weight can fit,
-    which the statistics do not hold either.
+    which the statistics do not hold either. ``U`` are the eigenvectors of ``KKᵀ``,
+    orthogonal to rounding, where all ``n`` of them are clearly needed. Elsewhere the
+    rank is read from ``S``, which ``KKᵀ`` knows to half the digits alone.
     """
-    left, scale, right = torch.linalg.svd(keys, full_matrices=False)
+    if len(keys) <= keys.shape[1]:
+        squares, vectors = torch.linalg.eigh(keys @ keys.mT)
+        if squares[0] > CLEAR * squares[-1]:
+            return vectors
+    left, scale, _ = torch.linalg.svd(keys, full_matrices=False)
     rounding = torch.finfo(keys.dtype).eps * max(keys.shape)
     rank = int((scale > rounding * scale.max()).sum().item())
-    return scale[:rank, None] * right[:rank], left[:, :rank].mT @ residuals
+    return left[:, :rank]
 
 
 def _decode_factors(

@@ -28,6 +28,8 @@ class EditingSettings:
         encoding_down: Whether updates of low rank travel as two factors.
         evaluate_unedited: Whether parties evaluate the first round's requests before
             any edit, too.
+        evaluate_every: After every how many rounds requests are evaluated; they are
+            after the last one, too.
         memory_keys: Which keys are remembered: those the round was ``solved`` with, or
             those of the ``edited`` model. Under `layerwise` they are the same;
             otherwise the latter cost one more exchange.
@@ -44,6 +46,7 @@ class EditingSettings:
     dtype: torch.dtype = torch.float32
     encoding_down: EncodingDown = "whole"
     evaluate_unedited: bool = False
+    evaluate_every: int = 1
     memory_keys: Literal["solved", "edited"] = "solved"
     conflicts: ConflictRules | None = None
     limits: Limits = field(default_factory=Limits)

@@ -70,6 +70,20 @@ def test_repeated_requests_decode_to_the_statistics(
         assert len(sent.tensors["keys"]) == len(sent.tensors["residuals"]) == 2
 
 
+@pytest.mark.parametrize("gap", [1.0, 1e-3, 1e-5, 1e-7, 1e-10, 1e-13, 1e-17, 0.0])
+@pytest.mark.parametrize("edits", [2, 4, 7])
+def test_the_rank_is_that_of_the_singular_values(gap: float, edits: int) -> None:
+    """Two keys grow alike; beyond rounding they are told apart, however close."""
+    keys, residuals = draw_pairs(edits, 3)
+    keys[1] = keys[0] + gap * keys[1]
+    sent = encode(keys, residuals, "factors", seeded(0))
+    scale = torch.linalg.svdvals(keys)
+    floor = torch.finfo(keys.dtype).eps * max(keys.shape) * scale.max()
+    assert len(sent.tensors["keys"]) == int((scale > floor).sum())
+    expected = LayerStatistics.of_pairs(keys, residuals)
+    assert_same_statistics(decode(sent, D_IN, D_OUT), expected)
+
+
 def test_no_more_rows_travel_than_the_keys_are_wide() -> None:
     """Whatever the number of edits."""
     sent = send(edits=12)
