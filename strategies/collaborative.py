@@ -13,7 +13,7 @@ from editing.algebra.statistics import LayerStatistics, StatisticsError
 from editing.algebra.threads import threads_for
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
-from strategies.rounds.aggregation import Aggregation
+from strategies.rounds.aggregation import Aggregation, add_metrics
 from strategies.rounds.callbacks import CompletedRound, RoundCallbacks, ServerEvaluation
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
@@ -22,7 +22,7 @@ from strategies.rounds.state import RoundState, remembered, write_own_prior
 from strategies.rounds.tokens import resolve_conflicts
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.deltas import Updates
-from strategies.wire.messages import Job, Phase, read_targets_reply
+from strategies.wire.messages import Phase, read_targets_reply
 from strategies.wire.metrics import EvaluationSums, encode_metrics
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ class CollaborativeEditing(Strategy):
         grid: Grid,  # noqa: ARG002 - the registry knows the nodes
     ) -> list[Message]:
         """Write messages that ask for targets and for the first layers' statistics."""
-        job = self._job_for(server_round, self.job.plan.exchanges[0])
+        job = self.job.asking(server_round, self.job.plan.exchanges[0])
         return self._address(Phase.TARGETS, job, arrays, config)
 
     def aggregate_train(
@@ -250,7 +250,7 @@ class CollaborativeEditing(Strategy):
         self, server_round: int, layers: Sequence[int]
     ) -> list[Message]:
         """Write messages that ask for later layers' statistics, on the edited model."""
-        job = self._job_for(server_round, layers)
+        job = self.job.asking(server_round, layers)
         return self._address(Phase.STATISTICS, job, self.to_arrays())
 
     def aggregate_statistics(
@@ -287,14 +287,7 @@ class CollaborativeEditing(Strategy):
 
         Invalid metrics are left out; their party's edits are in the round by then.
         """
-        total, limits = EvaluationSums(), self.settings.limits
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            party = self.registry.parties.number_of(node)
-            try:
-                total += limits.read_evaluation(reply, server_round, party)
-            except StatisticsError as error:
-                self.registry.refuse(server_round, node, str(error))
+        total = add_metrics(server_round, replies, self.registry, self.settings.limits)
         self._evaluation = total
         return encode_metrics(total) if total.by_round else None
 
@@ -314,9 +307,6 @@ class CollaborativeEditing(Strategy):
         return RoundState(
             self.completed, updates.delta, grams, tuple(history), updates.factors
         )
-
-    def _job_for(self, number: int, layers: Sequence[int]) -> Job:
-        return self.job.model_copy(update={"round": number, "layers": tuple(layers)})
 
     def _aggregation(self, number: int, layers: Sequence[int]) -> Aggregation:
         return Aggregation(number, layers, self.layers, self.settings.merge.needs)
@@ -345,7 +335,7 @@ class CollaborativeEditing(Strategy):
         if not (self.settings.memory_keys == "edited" and frozen and self._grams):
             return
         layers = tuple(self.layers)
-        job = self._job_for(number, layers)
+        job = self.job.asking(number, layers)
         messages = self._address(Phase.MEMORY, job, self.to_arrays())
         aggregation = Aggregation(number, layers, self.layers)
         replies = self.registry.exchange(grid, number, messages)

@@ -14,14 +14,11 @@ from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
+from editing.algebra.statistics import SHARE
 from editing.base.settings import Settings
 from sims.sizes.shapes import ModelShape
 
 DOUBLE = 8
-
-SHARE = 4
-"""Rows are few up to one for so many entries of a key."""
-
 JOB_BYTES = 1400
 """Approximate bytes of a message to a node besides arrays."""
 
@@ -216,12 +213,12 @@ class Estimate:
     def _solving(self, rows: int) -> int:
         """What one solve takes, in float64.
 
-        The prior, its factor and a copy of it; with many rows also their gram, and the
-        right side, its copy and the solution.
+        The prior, which its factor overwrites; with many rows also their gram, and the
+        right side, half of its solution and all of it.
         """
         if self._few(rows):
-            return DOUBLE * (3 * self.square + 2 * self.matrix)
-        return DOUBLE * (4 * self.square + 3 * self.matrix)
+            return DOUBLE * (self.square + 2 * self.matrix)
+        return DOUBLE * (2 * self.square + 3 * self.matrix)
 
     @property
     def _adding(self) -> int:

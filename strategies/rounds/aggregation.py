@@ -8,10 +8,11 @@ from flwr.app import Message
 from editing.algebra.encodings import decode
 from editing.algebra.statistics import LayerStatistics, StatisticsError, Total, pool
 from editing.algebra.threads import threads_for
-from strategies.rounds.limits import validate_same_edits
+from strategies.rounds.limits import Limits, validate_same_edits
 from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer
 from strategies.wire.messages import read_statistics
+from strategies.wire.metrics import EvaluationSums
 
 
 class Aggregation:
@@ -93,3 +94,18 @@ class Aggregation:
                 return decode(sent, edited.d_in, edited.d_out, edited.bounds)
         except StatisticsError as error:
             raise StatisticsError(f"layer {layer}: {error}") from None
+
+
+def add_metrics(
+    number: int, replies: Iterable[Message], registry: PartyRegistry, limits: Limits
+) -> EvaluationSums:
+    """Add the parties' metrics of a round, and refuse parties whose are invalid."""
+    total = EvaluationSums()
+    for reply in replies:
+        node = reply.metadata.src_node_id
+        party = registry.parties.number_of(node)
+        try:
+            total += limits.read_evaluation(reply, number, party)
+        except StatisticsError as error:
+            registry.refuse(number, node, str(error))
+    return total
