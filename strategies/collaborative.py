@@ -22,7 +22,7 @@ from strategies.rounds.state import RoundState, remembered, write_own_prior
 from strategies.rounds.tokens import resolve_conflicts
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.deltas import Updates
-from strategies.wire.messages import Phase, read_targets_reply
+from strategies.wire.messages import Job, Phase, read_targets_reply
 from strategies.wire.metrics import EvaluationSums, encode_metrics
 
 logger = logging.getLogger(__name__)
