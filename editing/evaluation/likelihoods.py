@@ -108,12 +108,14 @@ def _evaluate_batch(
     sizes = [len(item.answer) for item in items.values()]
     parts = zip(items, sizes, accumulate(sizes), strict=True)
     hits, choices = (predicted == tokens).tolist(), predicted.tolist()
-    means = [float(part.mean()) for part in costs.double().cpu().split(sizes)]
+    nlls = costs.double().tolist()
     return {
         number: Likelihood(
-            mean, tuple(choices[end - n : end]), tuple(hits[end - n : end])
+            sum(nlls[end - n : end]) / n,
+            tuple(choices[end - n : end]),
+            tuple(hits[end - n : end]),
         )
-        for mean, (number, n, end) in zip(means, parts, strict=True)
+        for number, n, end in parts
     }
 
 

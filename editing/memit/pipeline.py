@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.deltas import add_deltas, applied
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.hyperparameters.config import Plan
 from editing.memit.keys import extract_keys
@@ -103,7 +103,7 @@ def walk_layers(
         kept = relay.kept
         solved = {
             model.weight_name(layer): solve_delta(
-                pairs[layer].statistics, priors[layer]
+                pairs[layer].statistics, Prior(priors[layer])
             )
             for layer in layers
         }

@@ -155,7 +155,9 @@ class ContinuationTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Keep the tokens of all texts for as long as this lives."""
-        self._row = cache(partial(tokenize_text, tokenizer))
+        self._tokenizer = tokenizer
+        self._rows: dict[str, TokenRow] = {}
+        self._split = cache(split_running_text)
         self._target = cache(partial(_tokenize_target, tokenizer))
 
     def __call__(
@@ -168,9 +170,25 @@ class ContinuationTokenizer:
         Returns:
             The prompt's row, and the answer's tokens without special ones.
         """
-        before, after = split_running_text(prompt, answer, space)
-        spaced = after.startswith(" ")  # then it is the same after every prompt
-        return self._row(before), self._target(WORD if spaced else before, after)
+        (found,) = self.join([(prompt, answer, space)])
+        return found
+
+    def join(
+        self, asked: Sequence[tuple[str, str, TargetSpace]]
+    ) -> list[tuple[TokenRow, tuple[int, ...]]]:
+        """Many prompts, what follows each, and whether with a space; all at once."""
+        parts = [self._split(*each) for each in asked]
+        new = dict.fromkeys(prompt for prompt, _ in parts if prompt not in self._rows)
+        found = tokenize_texts(self._tokenizer, list(new))
+        self._rows |= zip(new, found, strict=True)
+        # After a space, a target is the same whatever is before it.
+        return [
+            (
+                self._rows[before],
+                self._target(WORD if after.startswith(" ") else before, after),
+            )
+            for before, after in parts
+        ]
 
 
 def tokenize_continuation(
@@ -185,35 +203,52 @@ def tokenize_continuation(
 
 def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> TokenRow:
     """A finished text in tokens; its subject is its last token."""
-    ((ids, _),) = _tokens_of(tokenizer, [text])
-    return TokenRow(ids, len(ids) - 1)
+    (row,) = tokenize_texts(tokenizer, [text])
+    return row
+
+
+def tokenize_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> list[TokenRow]:
+    """Finished texts in tokens; the subject of each is its last token."""
+    if not texts:
+        return []
+    encoding = tokenizer(list(texts), return_special_tokens_mask=True)
+    pairs = zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
+    kept = [ids[_kept_of(ids, added)] for ids, added in pairs]
+    return [TokenRow(tuple(ids), len(ids) - 1) for ids in kept]
 
 
 def _tokens_of(
     tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> list[tuple[tuple[int, ...], list[tuple[int, int]]]]:
-    """Tokens of each text and the span of text of each token.
-
-    Special tokens that the tokenizer puts before a text belong to the row, but not a
-    second time if the text, which has its chat template in it, begins with them. Those
-    that it puts after a text do not: what follows a prompt is its target.
-    """
+    """Tokens of each text and the span of text of each token."""
     encoded = tokenizer(
         texts, return_offsets_mapping=True, return_special_tokens_mask=True
     )
+    names = ("input_ids", "special_tokens_mask", "offset_mapping")
     found = []
-    for ids, added, offsets in zip(
-        encoded["input_ids"],
-        encoded["special_tokens_mask"],
-        encoded["offset_mapping"],
-        strict=True,
-    ):
-        size = len(ids)
-        while size > 1 and added[size - 1] and not all(added[:size]):
-            size -= 1
-        start = count_doubled(ids, added)
-        found.append((tuple(ids[start:size]), offsets[start:size]))
+    for ids, added, offsets in zip(*(encoded[name] for name in names), strict=True):
+        kept = _kept_of(ids, added)
+        found.append((tuple(ids[kept]), offsets[kept]))
     return found
+
+
+def _kept_of(ids: Sequence[int], added: Sequence[int]) -> slice:
+    """Which of a text's tokens belong to its row.
+
+    Special tokens that the tokenizer puts before a text do, but not a second time if
+    the text, which has its chat template in it, begins with them. Those that it puts
+    after a text do not: what follows a prompt is its target.
+
+    Args:
+        ids: The text's tokens.
+        added: 1 for each token that the tokenizer added.
+    """
+    size = len(ids)
+    while size > 1 and added[size - 1] and not all(added[:size]):
+        size -= 1
+    return slice(count_doubled(ids, added), size)
 
 
 def count_doubled(ids: Sequence[int], added: Sequence[int]) -> int:

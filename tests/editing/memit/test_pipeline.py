@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from editing.algebra.deltas import applied
-from editing.algebra.solving import IllConditionedError, solve_delta
+from editing.algebra.solving import IllConditionedError, Prior, solve_delta
 from editing.base.errors import InputError
 from editing.hyperparameters.config import Hyperparameters, Plan, Schedule
 from editing.memit.keys import extract_keys
@@ -122,7 +122,8 @@ def test_each_step_is_solved_from_its_pairs_on_the_model_with_the_steps_before(
             pair, name = step.pairs[layer], MODEL.weight_name(layer)
             assert torch.equal(pair.keys, expected[layer].keys)
             assert torch.equal(pair.residuals, expected[layer].residuals)
-            assert_same(step.delta[name], solve_delta(pair.statistics, PRIORS[layer]))
+            solved = solve_delta(pair.statistics, Prior(PRIORS[layer]))
+            assert_same(step.delta[name], solved)
         assert all(torch.equal(step.delta[name], before[name]) for name in before)
         before = step.delta
     assert len(before) == len(LAYERS)
