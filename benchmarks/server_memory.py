@@ -21,6 +21,7 @@ import torch
 from flwr.app import Message, RecordDict
 
 from editing.algebra.encodings import EncodedStatistics, Encoding
+from editing.algebra.second_moments import write_triangle
 from editing.algebra.statistics import LayerStatistics
 from sims.runs.in_process import InProcessGrid
 from strategies.rounds.aggregation import Aggregation
@@ -74,8 +75,11 @@ class LazyGrid(InProcessGrid):
         tensors = {"keys": keys, "residuals": values}
         if self._encoding == "dense":
             part = LayerStatistics.of_pairs(keys, values)
-            tensors = {"gram": part.gram, "cross": part.cross}
-        encoded = EncodedStatistics(self._encoding, tensors, self._edits)
+            tensors = {"gram": write_triangle(part.gram), "cross": part.cross}
+        if self._encoding == "factors-float32":
+            tensors = {name: rows.float() for name, rows in tensors.items()}
+        form = "dense" if self._encoding == "dense" else "factors"
+        encoded = EncodedStatistics(form, tensors, self._edits)
         content = write_statistics({LAYER: encoded}, ROUND)
         self.sent = content.array_records["statistics"].count_bytes()
         return Message(content, reply_to=message)
@@ -85,7 +89,7 @@ def measure(parties: int, edits: int, encoding: Encoding, order: str) -> None:
     """Sum the statistics of some parties, and print the peak and what one sent."""
     torch.set_num_threads(1)
     prior = torch.eye(D_IN, dtype=torch.float64)
-    memory = Memory(prior, prior, 1.0, 0.0)  # one matrix: the benchmark is of the rest
+    memory = Memory(prior, 1.0, 0.0)
     aggregation = Aggregation(
         ROUND, [LAYER], {LAYER: EditedLayer("w", D_OUT, D_IN, memory)}
     )

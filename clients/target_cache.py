@@ -33,7 +33,7 @@ _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _PARTIAL = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")
 
 
-METHOD = 3
+METHOD = 4
 """Changes when the bits of targets change, or the tensors of a file."""
 
 _FIELDS = tuple(each.name for each in fields(Targets))
@@ -128,7 +128,7 @@ def name_targets(
         "before": job.before,
         "batch_size": batch_size,
         "method": METHOD,
-        "machine": _describe_machine(model),
+        "machine": describe_machine(model),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -159,7 +159,8 @@ def _files(path: Path, names: re.Pattern[str] = _NAME) -> list[Path]:
     return sorted(file for file in path.iterdir() if names.fullmatch(file.name))
 
 
-def _describe_machine(model: EditableModel) -> list[object]:
+def describe_machine(model: EditableModel) -> list[object]:
+    """Name what else the last bits of a forward pass depend on."""
     device = model.device
     return [
         str(model.dtype),

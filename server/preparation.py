@@ -26,6 +26,9 @@ from strategies.rounds.state import EditedLayer
 from strategies.scenario import COMPUTE, FEDERATED, PriorConfig
 from strategies.wire.messages import Job, ModelIdentity, OwnPrior
 
+FACTOR_BYTES = 4_000_000_000
+"""Bytes that kept factors may take: those of GPT2-XL, not of models with wider keys."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
@@ -52,6 +55,9 @@ class Preparation:
     shares: TextShares | None = None
     hyperparameters_from: Mapping[str, object] = field(default_factory=dict)
     norms: TypicalNorms = field(kw_only=True)
+    _memories: dict[tuple[int, float, bool], Memory] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def memory_weight(self, prior: PriorConfig) -> float:
         """``γ`` as a number."""
@@ -99,13 +105,27 @@ class Preparation:
         found = {}
         for layer in self.plan.parameters.layers:
             d_out, d_in = self.model.widths(layer)
-            moment = self.covariance.moments[layer]
-            memory = Memory.of_covariance(moment, self.prior_weight, memory_weight)
+            moment, scale = self.covariance.scaled(layer)
+            memory = self._memory(layer, memory_weight, run)
             name = self.model.weight_name(layer)
-            typical = float(moment.double().trace()) ** 0.5
+            typical = (scale * float(moment.diagonal().double().sum())) ** 0.5
             bounds = NormBounds(run.max_key_ratio * typical, residual)
             found[layer] = EditedLayer(name, d_out, d_in, memory, bounds)
         return found
+
+    def _memory(self, layer: int, memory_weight: float, run: ScheduleConfig) -> Memory:
+        """Return a layer's memory with nothing remembered, the same for all merges.
+
+        Its prior is kept, with its factor, if the run solves with it again, and if the
+        factors of all layers take no more than `FACTOR_BYTES`.
+        """
+        moment, scale = self.covariance.scaled(layer)
+        factors = 8 * moment.numel() * len(self.plan.parameters.layers)
+        again = run.compare or (run.rounds > 1 and memory_weight == 0)
+        keeps = again and factors <= FACTOR_BYTES
+        weight = self.prior_weight
+        made = Memory(moment, weight, memory_weight, scale, keeps=keeps)
+        return self._memories.setdefault((layer, memory_weight, keeps), made)
 
     def job(self, config: RunConfig, label: str, *, pooled: bool) -> Job:
         """Return what every message to a client carries."""

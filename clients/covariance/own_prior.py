@@ -50,16 +50,14 @@ def find_own_priors(
             "the node config, or the same model and text on the same kind of machine."
         )
     memories = {
-        layer: Memory.of_covariance(
-            covariance.moments[layer], prior.weight, prior.memory_weight
-        )
+        layer: Memory(covariance.moments[layer], prior.weight, prior.memory_weight)
         for layer in layers
     }
     remembered = {
         layer: memory.remember(grams[layer].double()) if layer in grams else memory
         for layer, memory in memories.items()
     }
-    return {layer: memory.prior() for layer, memory in remembered.items()}
+    return {layer: memory.prior().matrix() for layer, memory in remembered.items()}
 
 
 def _find_covariance(

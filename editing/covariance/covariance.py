@@ -12,6 +12,7 @@ from editing.covariance.estimation import (
     Checkpoints,
     sum_moments,
 )
+from editing.covariance.mapping import PublishedMeans
 from editing.covariance.rank import add_ridge, numerical_rank, ridge_of
 from editing.covariance.texts import Document, TextSource, text_of
 from editing.models.loading import EditableModel
@@ -84,6 +85,16 @@ class Covariance:
     moments: Mapping[int, Float[Tensor, "d_in d_in"]]
     provenance: Provenance
 
+    def scaled(self, layer: int) -> tuple[Float[Tensor, "d_in d_in"], float]:
+        """Return a layer's moment as it is kept, and the factor that makes it ``C₀``.
+
+        A published sum stays mapped, in its own precision.
+        """
+        if not isinstance(self.moments, PublishedMeans):
+            return self.moments[layer], 1.0
+        published = self.moments.sums[layer]
+        return published.total, 1 / published.tokens
+
     def check(self, model: EditableModel, layers: Sequence[int]) -> None:
         """Refuse a covariance of another model, width or set of layers.
 
@@ -111,7 +122,7 @@ class Covariance:
                     f"`prior.covariance` has layers {sorted(self.moments)}, and layer "
                     f"{layer} is to be edited."
                 )
-            width, wanted = self.moments[layer].shape[0], model.widths(layer)[1]
+            width, wanted = len(self.scaled(layer)[0]), model.widths(layer)[1]
             if width != wanted:
                 raise CovarianceError(
                     f"`prior.covariance` of layer {layer} is {width} wide and this "

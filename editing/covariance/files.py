@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from editing.covariance.covariance import Covariance, CovarianceError, Provenance
+from editing.covariance.mapping import PublishedMeans, PublishedSum, read_array
 from editing.covariance.published import check_names, find_files
 from editing.files.atomic import partial_file
 from editing.models.loading import EditableModel
@@ -85,23 +86,25 @@ def load_covariance(
     if model is not None:
         check_names(paths, model, layers)
     found = [load_published(path) for path in paths]
-    tokens = min(count for _, count in found)
-    moments = {layer: moment for layer, (moment, _) in zip(layers, found, strict=True)}
-    return Covariance(moments, Provenance("", paths[0].name, tokens))
+    tokens = min(each.tokens for each in found)
+    means = PublishedMeans(dict(zip(layers, found, strict=True)))
+    return Covariance(means, Provenance("", paths[0].name, tokens))
 
 
-def load_published(path: Path) -> tuple[Float[Tensor, "d_in d_in"], int]:
-    """Read one ``.npz`` of ROME, MEMIT or EasyEdit: the mean, and how many tokens.
+def load_published(path: Path) -> PublishedSum:
+    """Read one ``.npz`` of ROME, MEMIT or EasyEdit: a sum, and over how many tokens.
 
-    The file holds the sum; the mean is the sum over the count.
+    The sum is mapped, and the mean computed from it when it is wanted.
 
     Raises:
         CovarianceError: If it holds no such sum, or one that no tokens can give.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            total = torch.from_numpy(np.asarray(file["mom2.mom2"])).double()
+            total = torch.from_numpy(read_array(path, "mom2.mom2"))
             count = int(file["mom2.count"])
+        if total.dtype not in {torch.float32, torch.float64}:
+            total = total.double()
     except (OSError, EOFError, BadZipFile, TypeError, KeyError, ValueError) as error:
         raise CovarianceError(
             f"{path}: no ROME/MEMIT covariance can be read ({_why_not(path, error)}). "
@@ -113,7 +116,7 @@ def load_published(path: Path) -> tuple[Float[Tensor, "d_in d_in"], int]:
             "Compute the statistics again."
         )
     check_moment(total, f"{path}: `mom2.mom2`")
-    return total.div_(count), count
+    return PublishedSum(total, count)
 
 
 def _why_not(path: Path, error: Exception) -> str:
@@ -155,7 +158,8 @@ def check_moment(moment: Tensor, name: str) -> None:
 
 def _asymmetry(moment: Float[Tensor, "d_in d_in"]) -> float:
     """Largest difference from the mirror image, as a share of the largest entry."""
-    largest = max(float(moment.abs().max()), torch.finfo(torch.float64).tiny)
+    least, most = map(float, torch.aminmax(moment))
+    largest = max(-least, most, torch.finfo(torch.float64).tiny)
     differences = [
         (moment[start : start + _WIDE] - moment[:, start : start + _WIDE].mT).abs()
         for start in range(0, len(moment), _WIDE)

@@ -58,7 +58,7 @@ class TargetRows:
         return [list(range(kind, len(self.rows), kinds)) for kind in range(kinds)]
 
 
-def pack_rows(widths: Sequence[int], most: int, slack: int) -> list[list[int]]:
+def pack_windows(widths: Sequence[int], most: int, slack: int) -> list[list[int]]:
     """Group row numbers into parts that are run together, rows of a width side by side.
 
     A part has at most `most` tokens, padding included, unless it is a single row. Rows

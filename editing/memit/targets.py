@@ -23,7 +23,7 @@ from editing.memit.loss_positions import (
     TargetRows,
     build_rows,
     find_positions,
-    pack_rows,
+    pack_windows,
     renumber,
 )
 from editing.memit.prefix_cache import FrozenPrefix
@@ -150,7 +150,7 @@ def _optimise(
 ) -> Targets:
     built = build_rows(model, requests, templates)
     sizes = CPU_PART if model.device.type == "cpu" else OTHER_PART
-    groups = pack_rows(built.widths, *sizes)
+    groups = pack_windows(built.widths, *sizes)
     with fast_gelu(model):
         prefixes = run_parts(model, built, groups, parameters.layers[-1])
         numbers = torch.tensor([index for group in groups for index in group])
@@ -284,7 +284,7 @@ class _Search:
         parts: Their rows.
         active: Their numbers in the batch.
         case_ids: Of all requests of the batch.
-        sizes: See `pack_rows`.
+        sizes: See `pack_windows`.
     """
 
     parts: list[_Part]
@@ -307,7 +307,7 @@ class _Search:
             if isinstance(part.prefix, FullRows):
                 return parts
             widths += part.prefix.widths.tolist()
-        groups = pack_rows(widths, *self.sizes)
+        groups = pack_windows(widths, *self.sizes)
         if len(groups) >= len(parts):
             return parts
         whole, place = _joined(parts), self.active.device

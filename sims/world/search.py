@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.deltas import add_deltas, applied
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from editing.covariance.covariance import compute_covariance
 from editing.evaluation.cases import evaluate_requests, sum_cases
@@ -138,7 +139,7 @@ def score_merge(
                 strict=True,
             )
         ]
-        prior = plan.parameters.mom2_update_weight * moments[layer]
+        prior = Prior(moments[layer], plan.parameters.mom2_update_weight)
         delta = add_deltas(delta, {model.weight_name(layer): merge(parts, prior)})
     with applied(delta, model.model):
         return sum_cases(evaluate_requests(model, requests)).means()

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics, pool
 from strategies.merges.base import Merge
 
@@ -24,7 +24,7 @@ class CollabEditMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Float[Tensor, "d_in d_in"],
+        prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Solve the pooled normal equations."""
         return solve_delta(pool(statistics), prior)

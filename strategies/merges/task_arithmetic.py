@@ -7,8 +7,9 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from editing.algebra.solving import Prior, solve_sum
 from editing.algebra.statistics import LayerStatistics
-from strategies.merges.base import Merge, solve_each
+from strategies.merges.base import Merge
 
 
 class TaskArithmeticMerge(Merge):
@@ -26,7 +27,7 @@ class TaskArithmeticMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Float[Tensor, "d_in d_in"],
+        prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Scale the sum of the parties' deltas."""
-        return self.scale * solve_each(statistics, prior).sum(dim=0)
+        return solve_sum(statistics, prior, [self.scale] * len(statistics))

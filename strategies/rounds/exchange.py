@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,23 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 
-from strategies.rounds.spool import IN_MEMORY_BYTES, Spool
+from strategies.rounds.spool import GROUP_BYTES, GroupSize, Spool
 from strategies.wire.failures import MISSING_UPDATES, read_failed_name, read_failure
 from strategies.wire.messages import Phase
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""The first interval between two looks for replies."""
+"""The shortest interval between two looks for replies."""
 
 LONGEST_POLL_SECONDS = 0.5
-"""The longest; the interval grows while no reply comes."""
+"""The longest."""
+
+PATIENCE = 0.05
+"""The interval as a share of the time that the exchange has taken so far."""
+
+EMPTY_PULLS = 2
+"""Pulls in a row without a reply after which a look for replies ends."""
 
 QUIET_SECONDS = 10.0
 """Seconds of waiting after which the log names the missing parties."""
@@ -166,10 +173,10 @@ def exchange(
 ) -> Iterator[Arrival]:
     """Send messages, one a node, and yield the result of each, in their order.
 
-    One reply is in memory at a time, so a caller that adds replies up and drops them
-    needs no more memory for many parties than for few. Replies that come before their
-    turn wait on disk, and not with Flower, which deletes a reply once its message's
-    time to live is over.
+    One reply is in memory at a time, or a group of replies that are small together
+    (`GroupSize`), so a caller that adds replies up and drops them needs no more memory
+    for many parties than for few. Replies that come before their turn wait on disk, and
+    not with Flower, which deletes a reply once its message's time to live is over.
 
     Args:
         grid: Flower's connection to the nodes.
@@ -184,14 +191,16 @@ def exchange(
     with Spool() as spool:
         post = Post(grid, spool, timeout, on_reply, resend, label)
         post.push(messages)
+        dropped = 0
         for node in nodes:
             arrival = post.wait_for(node)
-            large = count_bytes(arrival.reply) > IN_MEMORY_BYTES
+            dropped += count_bytes(arrival.reply)
             yield arrival
             del arrival
-            if large:
+            if dropped > GROUP_BYTES:
                 # Flower's records hold reference cycles.
                 gc.collect()
+                dropped = 0
 
 
 class Post:
@@ -210,8 +219,11 @@ class Post:
         self._grid, self._spool, self._timeout = grid, spool, timeout
         self._on_reply, self._resend, self._label = on_reply, resend, label
         self._started = time.monotonic()
+        self._looked = -math.inf
         self._sent: dict[int, Message] = {}
+        # In the order in which they are looked for.
         self._waiting: dict[str, int] = {}
+        self._size = GroupSize()
         self._seconds: dict[int, float] = {}
         self._resent: set[int] = set()
 
@@ -227,17 +239,7 @@ class Post:
 
     def wait_for(self, node: int) -> Arrival:
         """Wait until a node has replied, or until the timeout of the exchange."""
-        pause = POLL_SECONDS
-        while True:
-            over = time.monotonic() > self._started + self._timeout
-            found = self._collect(node)
-            if node in self._spool or (over and not found):
-                break
-            if found:
-                pause = POLL_SECONDS
-            else:
-                time.sleep(pause)
-                pause = min(1.1 * pause, LONGEST_POLL_SECONDS)
+        self._await(node)
         message = self._sent[node]
         late = f"it did not reply within {self._timeout:g} s"
         if node not in self._spool:
@@ -252,16 +254,63 @@ class Post:
         failure, name = read_failure(reply.content), read_failed_name(reply.content)
         return Arrival(message, seconds, reason=reason, failure=failure, name=name)
 
-    def _collect(self, wanted: int) -> bool:
-        """Pull all replies, one at a time; return whether there was one.
+    def _await(self, node: int) -> None:
+        """Look for replies until the node's is there, or until the timeout.
 
-        The one wanted is pulled last, because it stays in memory.
+        While nodes are there already, looks become rarer, but do not end: Flower keeps
+        no reply for ever.
+        """
+        over = False
+        while node not in self._spool or self._pause() == 0:
+            time.sleep(0 if over else self._pause())
+            over = time.monotonic() > self._started + self._timeout
+            if not self._look(node, whole=over) and over:
+                return
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look, 5 % of the exchange so far."""
+        now = time.monotonic()
+        wanted = PATIENCE * (now - self._started)
+        wait = min(max(POLL_SECONDS, wanted), LONGEST_POLL_SECONDS)
+        return max(self._looked + wait - now, 0.0)
+
+    def _look(self, wanted: int, *, whole: bool) -> bool:
+        """Pull the replies that are there, in groups; return whether there was one.
+
+        What is not there yet costs a call for each group, so a look gives up after some
+        that were empty, and the next one goes on from there. The one wanted is pulled
+        last, because it stays in memory.
+
+        Args:
+            wanted: The node whose reply is waited for.
+            whole: Whether to ask for all, however many calls are empty.
+        """
+        last = [number for number, node in self._waiting.items() if node == wanted]
+        left = [number for number in self._waiting if number not in last]
+        found, empty = False, 0
+        while left and (whole or empty < EMPTY_PULLS):
+            group, left = left[: self._size.most], left[self._size.most :]
+            if not left and len(group) + len(last) <= self._size.most:
+                group, last = group + last, []
+            came = self._pull(group, wanted)
+            found, empty = found or came, 0 if came else empty + 1
+        if last:
+            found |= self._pull(last, wanted)
+        self._looked = time.monotonic()
+        return found
+
+    def _pull(self, group: Sequence[str], wanted: int) -> bool:
+        """Pull the replies to some messages; return whether there was one.
+
+        Those that are not there are looked for again after all others.
         """
         found = False
-        waiting = sorted(self._waiting, key=lambda each: self._waiting[each] == wanted)
-        for number in waiting:
-            for reply in self._grid.pull_messages([number]):
-                found |= self._accept(reply, wanted)
+        for reply in self._grid.pull_messages(group):
+            self._size.note(count_array_bytes(reply))
+            found |= self._accept(reply, wanted)
+        for number in group:
+            if number in self._waiting:
+                self._waiting[number] = self._waiting.pop(number)
         return found
 
     def _accept(self, reply: Message, wanted: int) -> bool:
@@ -301,6 +350,14 @@ def count_bytes(message: Message | None) -> int:
     if message is None:
         return 0
     return sum(record.count_bytes() for record in message.content.values())
+
+
+def count_array_bytes(message: Message) -> int:
+    """Return the bytes of the arrays in a message's content; of an error, 0."""
+    if message.has_error():
+        return 0
+    arrays = message.content.array_records.values()
+    return sum(record.count_bytes() for record in arrays)
 
 
 def explain_invalid(reply: Message, late: str) -> str | None:

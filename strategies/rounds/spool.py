@@ -1,4 +1,4 @@
-"""Replies that wait for their turn, on disk: memory shall not grow with parties."""
+"""Replies in memory and on disk: memory shall not grow with the number of parties."""
 
 import os
 import tempfile
@@ -8,8 +8,38 @@ from typing import IO
 
 from flwr.app import Array, ArrayRecord, Message
 
-IN_MEMORY_BYTES = 1_000_000
-"""Arrays that are not larger stay in memory."""
+IN_MEMORY_BYTES = 16_000
+"""Arrays that are not larger stay in memory: a thousand parties have many of them."""
+
+GROUP_BYTES = 32_000_000
+"""Bytes of replies that one call may bring into memory, as far as can be known."""
+
+GROWTH = 4
+"""A group is at most so many times as many as the replies seen before it."""
+
+
+class GroupSize:
+    """The number of replies to ask for at once, from the sizes of those that came.
+
+    Flower says nothing of a reply before it is pulled, and hands over all that are
+    there. So the first reply is pulled alone, a group has room for the largest reply so
+    far in each place, and it grows no faster than what is known: parties without a
+    request come with small replies, and those after them need not be as small.
+    """
+
+    def __init__(self) -> None:
+        """Begin without any reply."""
+        self._largest, self._seen = 1, 0
+
+    @property
+    def most(self) -> int:
+        """How many to ask for."""
+        known = max(1, GROWTH * self._seen)
+        return max(1, min(GROUP_BYTES // self._largest, known))
+
+    def note(self, size: int) -> None:
+        """Take note of a reply of that many bytes."""
+        self._largest, self._seen = max(self._largest, size), self._seen + 1
 
 
 class Spool:

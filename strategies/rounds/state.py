@@ -1,11 +1,12 @@
 """The server's record of a layer, of a round, and of what carries over."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord
 from torch import Tensor
 
+from editing.algebra.factors import Factors
 from editing.algebra.statistics import NormBounds
 from strategies.conflicts.policies import Entry
 from strategies.rounds.exchange import Refusal
@@ -32,6 +33,10 @@ class EditedLayer:
     memory: Memory
     bounds: NormBounds = field(default_factory=NormBounds)
 
+    def remember(self, gram: Tensor) -> "EditedLayer":
+        """Add the gram of a round that is over to the memory."""
+        return replace(self, memory=self.memory.remember(gram))
+
 
 @dataclass(frozen=True, slots=True)
 class RoundState:
@@ -40,14 +45,17 @@ class RoundState:
     Attributes:
         number: The round, counted from 1; 0 is before any edit.
         delta: All updates so far by parameter name, in float64.
-        grams: The memory of each layer, in float64.
+        grams: The memory of each layer, in float64 and symmetric to the last bit; of
+            a layer of which nothing is remembered, none.
         history: Tokens of the requests edited so far, if tokens are compared.
+        factors: Of the updates that travel as two factors.
     """
 
     number: int
     delta: Mapping[str, Tensor]
     grams: Mapping[int, Tensor]
     history: tuple[Entry, ...] = ()
+    factors: Mapping[str, Factors] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -149,10 +157,16 @@ def write_own_prior(
         prior: What the party solves against; None if it does not solve.
         layers: All edited layers.
     """
-    remembers = prior is not None and prior.memory_weight > 0
-    travels = prior is not None and prior.travels
+    if prior is None:
+        return ArrayRecord()
     memories = {layer: edited.memory for layer, edited in layers.items()}
     return write_prior(
-        {layer: each.grams for layer, each in memories.items() if remembers},
-        {layer: each.covariance for layer, each in memories.items() if travels},
+        remembered(layers) if prior.memory_weight > 0 else {},
+        {layer: each.covariance for layer, each in memories.items() if prior.travels},
     )
+
+
+def remembered(layers: Mapping[int, EditedLayer]) -> dict[int, Tensor]:
+    """Return the grams of earlier rounds, of the layers that have some."""
+    grams = {layer: edited.memory.grams for layer, edited in layers.items()}
+    return {layer: gram for layer, gram in grams.items() if gram is not None}

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset, DatasetDict  # type: ignore[import-untyped]
 
 from editing.algebra.deltas import load_delta
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.base.errors import InputError
 from server.config import ConfigurationError, read_run_config
@@ -320,7 +320,7 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(
     output: dict[str, FlatValue] = {"checkpoint": str(tmp_path / "b" / "checkpoint")}
     calls = 0
 
-    def solve(statistics: LayerStatistics, prior: torch.Tensor) -> torch.Tensor:
+    def solve(statistics: LayerStatistics, prior: Prior) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls == 2 * len(LAYERS) + 1:

@@ -84,7 +84,9 @@ def test_layers_begin_with_the_covariance_and_nothing_remembered(
     for layer, edited in layers.items():
         assert (edited.d_out, edited.d_in) == found.model.widths(layer) == (16, 24)
         assert edited.weight == found.model.weight_name(layer)
-        assert_same(edited.memory.prior(), 7.0 * found.covariance.moments[layer])
+        assert_same(
+            edited.memory.prior().matrix(), 7.0 * found.covariance.moments[layer]
+        )
         assert edited.memory.memory_weight == 0.5
 
 

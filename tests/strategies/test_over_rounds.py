@@ -85,7 +85,7 @@ def test_parties_that_come_and_go_edit_as_one_machine_with_the_same_memory(
     assert_same_delta(together, federation.delta("global"), ALGEBRA)
     assert_same_delta(together, federation.edit_alone(), ALGEBRA)
     for layer, edited in federation.strategy.layers.items():
-        assert_same(memories[layer].prior(), edited.memory.prior())
+        assert_same(memories[layer].prior().matrix(), edited.memory.prior().matrix())
 
 
 def linear_client(
@@ -133,7 +133,7 @@ def test_rounds_remembered_at_weight_one_equal_one_round_on_the_union(
     places = [(n, p) for n in range(1, rounds + 1) for p in range(parties)]
     keys = dict(zip(places, torch.split(all_keys, edits), strict=True))
     values = dict(zip(places, torch.split(all_values, edits), strict=True))
-    memory = Memory.of_covariance(draw_prior(seed), 2.0, 1.0)
+    memory = Memory(draw_prior(seed), 2.0, 1.0)
     parameters = PARAMETERS.model_copy(update={"layers": (0,)})
     plan = Plan(parameters=parameters, schedule="layerwise", templates=TEMPLATES)
     layer = EditedLayer(WEIGHT, all_values.shape[1], all_keys.shape[1], memory)
@@ -161,26 +161,51 @@ def test_keys_can_be_read_again_after_the_edit_for_the_memory(
     It takes one exchange more, but for `layerwise`, which has read those keys already;
     the delta of the round itself is the same.
     """
-    editing = {"schedule": schedule}
-    federation = federate(editing=editing, prior={"memory-keys": "edited"})
-    strategy, _ = federation.run()
+    tables = {"editing": {"schedule": schedule}, "run": {"rounds": 2}}
+    federation = federate(**tables, prior={"memory-keys": "edited"})
+    recorder, others = Recorder(), Recorder()
+    federation.run(callbacks=recorder)
+    found = recorder.states[0]
     model, plan = federation.preparation.model, federation.preparation.plan
     requests = federation.requests(1)
     targets = compute_targets(model, requests, plan.templates, plan.parameters)
-    with applied(strategy.delta, model.model):
+    with applied(found.delta, model.model):
         pairs = read_pairs(model, requests, targets, plan, LAYERS)
     for layer in LAYERS:
         keys = pairs[layer].keys
-        assert_same(strategy.layers[layer].memory.grams, keys.mT @ keys)
-    other = federate(editing=editing)
-    solved, _ = other.run()
-    assert_same_bits(strategy.delta, solved.delta)
+        assert_same(found.grams[layer], keys.mT @ keys)
+    other = federate(**tables)
+    other.run(callbacks=others)
+    solved = others.states[0]
+    assert_same_bits(found.delta, solved.delta)
     last = LAYERS[-1]
-    ours, theirs = (each.layers[last].memory.grams for each in (strategy, solved))
+    ours, theirs = found.grams[last], solved.grams[last]
     frozen = schedule != "layerwise"
     assert len(federation.nodes_asked(Phase.MEMORY)) == (3 if frozen else 0)
     assert (relative_difference(ours, theirs) > 1e-4) == frozen
     assert other.nodes_asked(Phase.MEMORY) == []
+
+
+@pytest.mark.parametrize("keys", ["solved", "edited"])
+@pytest.mark.parametrize("gamma", [0.0, 1.0])
+def test_nothing_is_remembered_that_no_round_reads(
+    federate: Make, keys: str, gamma: float
+) -> None:
+    """Not of the last round, nor where earlier ones do not count."""
+    tables = {"prior": {"memory-keys": keys, "memory-weight": gamma}}
+    for rounds in (1, 2):
+        recorder = Recorder()
+        federation = federate(**tables, run={"rounds": rounds}, editing=AT_ONCE)
+        federation.run(callbacks=recorder)
+        *earlier, last = recorder.states
+        remembered = LAYERS if gamma and earlier else ()
+        assert [tuple(each.grams) for each in earlier] == [remembered] * len(earlier)
+        assert tuple(last.grams) == remembered
+        asked = 3 * len(earlier) if gamma and keys == "edited" else 0
+        assert len(federation.nodes_asked(Phase.MEMORY)) == asked
+        for before in earlier if gamma else ():
+            for layer in LAYERS:
+                assert torch.equal(last.grams[layer], before.grams[layer])
 
 
 @pytest.mark.parametrize("stop", [1, 2])
@@ -250,6 +275,29 @@ def test_every_round_is_evaluated_by_its_own_requests_and_all_earlier_ones(
         for number, found in result.evaluate_metrics_clientapp.items()
     }
     assert evaluated == {0: [1], 1: [1], 2: [1, 2], 3: [1, 2, 3]}
+
+
+@pytest.mark.parametrize(("every", "due"), [(3, [0, 3, 4]), (9, [0, 4])])
+def test_rounds_that_are_not_due_are_not_evaluated(
+    federate: Make, every: int, due: list[int]
+) -> None:
+    """All others are as ever, and so are the edits; the last one is always due."""
+    rounds = {"run": {"rounds": 4}, "parties": {"requests-per-round": 1}}
+    whole, sparse = (
+        federate(editing=AT_ONCE, evaluation={"every": step}, **rounds)
+        for step in (1, every)
+    )
+    theirs, expected = whole.run(evaluate_unedited=True)
+    recorder = Recorder()
+    ours, found = sparse.run(evaluate_unedited=True, callbacks=recorder)
+    assert list(found.evaluate_metrics_clientapp) == due
+    for number, metrics in found.evaluate_metrics_clientapp.items():
+        assert metrics == expected.evaluate_metrics_clientapp[number]
+    assert_same_bits(ours.delta, theirs.delta)
+    ended = {each.state.number: each.evaluation for each in recorder.rounds}
+    assert list(ended) == list(range(5))
+    assert [number for number, each in ended.items() if each.by_round] == due
+    assert len(sparse.replies(Phase.EVALUATE)) == 3 * len(due)
 
 
 def test_a_round_whose_requests_are_all_known_changes_nothing(federate: Make) -> None:

@@ -10,7 +10,7 @@ import editing.covariance.cache
 from clients.covariance.own_prior import OtherCovarianceError, find_own_priors
 from clients.settings import ClientConfig, read_client_config
 from editing.algebra.encodings import decode
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.covariance.cache import digest_covariance
 from editing.covariance.covariance import (
     Covariance,
@@ -70,9 +70,9 @@ def test_a_party_s_prior_is_the_server_s(world: Path, prepared: Preparation) -> 
         assert tuple(found) == LAYERS
         for layer, prior in found.items():
             moment = prepared.covariance.moments[layer]
-            memory = Memory.of_covariance(moment, 3.0, 0.5)
+            memory = Memory(moment, 3.0, 0.5)
             expected = memory.remember(grams[layer]) if layer in grams else memory
-            assert torch.equal(prior, expected.prior())
+            assert torch.equal(prior, expected.prior().matrix())
 
 
 def test_another_covariance_is_refused_however_little_it_differs(
@@ -183,7 +183,7 @@ def test_the_server_solves_a_party_s_own_delta_from_what_it_sent(
     federation.run("task-arithmetic")
     model, plan = federation.preparation.model, federation.preparation.plan
     priors = {
-        layer: edited.memory.prior()
+        layer: edited.memory.prior().matrix()
         for layer, edited in federation.preparation.layers(1.0).items()
     }
     replies = federation.replies(Phase.TARGETS)
@@ -192,7 +192,8 @@ def test_the_server_solves_a_party_s_own_delta_from_what_it_sent(
         own = edit_alone(model, requests, plan, priors)
         solved = {
             model.weight_name(layer): solve_delta(
-                decode(read_statistics(reply.content, layer, 1), 24, 16), priors[layer]
+                decode(read_statistics(reply.content, layer, 1), 24, 16),
+                Prior(priors[layer]),
             )
             for layer in LAYERS
         }

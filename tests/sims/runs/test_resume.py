@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,29 +16,8 @@ from editing.algebra.deltas import load_delta
 from server.report.data import RoundMetrics, read_report
 from sims.cli.main import main
 from tests.federation import assert_same_bits
+from tests.forks import call_forked
 from tests.trees import ROOT
-
-KILLED_MIDWAY = """
-import importlib, os, signal, sys
-from sims.cli.main import main
-
-# A process that was started in the background may have been set to ignore interrupts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-module, name = sys.argv[1].rsplit(".", 1)
-module = importlib.import_module(module)
-calls, honest = 0, getattr(module, name)
-
-def replaced(*arguments, **named):
-    global calls
-    calls += 1
-    if calls == int(sys.argv[2]):
-        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
-    return honest(*arguments, **named)
-
-setattr(module, name, replaced)
-main(sys.argv[4:])
-"""
-"""Stopped where a function is called for the so-manieth time."""
 
 CONTRIBUTE = "clients.app.contribute"
 """Two parties do in each exchange, and `frozen-uniform` has one a round."""
@@ -65,19 +45,28 @@ def command(world: Path, *more: str) -> list[str]:
 
 def call(
     folder: Path, *arguments: str, killed: Kill | None = None
-) -> subprocess.CompletedProcess[str]:
+) -> "subprocess.CompletedProcess[str]":
     """Run the command line in a process of its own, which may be killed midway."""
-    program = ["-m", "sims"]
-    if killed is not None:
-        program = ["-c", KILLED_MIDWAY, *map(str, killed)]
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def body() -> None:
+        if killed is not None:
+            stop_at(*killed)
+        main(arguments)
+
+    return call_forked(body, folder)
+
+
+def stop_at(function: str, call: int, number: str) -> None:
+    """Signal this process where a function is called for the so-manieth time."""
+    module, _, name = function.rpartition(".")
+    honest, calls = getattr(import_module(module), name), count(1)
+
+    def replaced(*arguments: object, **named: object) -> object:
+        if next(calls) == call:
+            os.kill(os.getpid(), getattr(signal, number))
+        return honest(*arguments, **named)
+
+    setattr(import_module(module), name, replaced)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -92,14 +81,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def uninterrupted(
     world: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """Run a command to its end in this process, once for all tests."""
+    """Run a command to its end, once for all tests."""
 
     @cache
     def run(verb: str) -> Path:
         folder = tmp_path_factory.mktemp("uninterrupted") / "whole"
-        with pytest.raises(SystemExit) as ended:
-            main([verb, *command(world, "--output", str(folder))])
-        assert not ended.value.code
+        done = call(ROOT, verb, *command(world, "--output", str(folder)))
+        assert done.returncode == 0, done.stderr
         return folder
 
     return run

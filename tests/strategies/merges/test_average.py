@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import StatisticsError
 from strategies.merges.average import SimpleAverageMerge
 from tests.laws import (
@@ -26,7 +26,7 @@ BY_EDITS = SimpleAverageMerge(weighting="edits")
 def test_average_by_parties_is_its_definition(seed: int) -> None:
     """Each party has one vote, and there are three."""
     first, second, third = parties = draw_parties([1, 2, 4], seed)
-    prior = draw_prior(seed)
+    prior = Prior(draw_prior(seed))
     total = solve_delta(first, prior) + solve_delta(second, prior)
     total = total + solve_delta(third, prior)
     assert_same(BY_PARTIES(parties, prior), total / 3)
@@ -36,7 +36,7 @@ def test_average_by_parties_is_its_definition(seed: int) -> None:
 def test_average_by_edits_is_its_definition(seed: int) -> None:
     """Each edit has one vote, and there are seven."""
     first, second, third = parties = draw_parties([1, 2, 4], seed)
-    prior = draw_prior(seed)
+    prior = Prior(draw_prior(seed))
     total = 1 * solve_delta(first, prior) + 2 * solve_delta(second, prior)
     total = total + 4 * solve_delta(third, prior)
     assert_same(BY_EDITS(parties, prior), total / 7)
@@ -45,7 +45,7 @@ def test_average_by_edits_is_its_definition(seed: int) -> None:
 @given(seed=SEEDS)
 def test_weightings_agree_on_parties_of_one_size(seed: int) -> None:
     """And only there."""
-    prior = draw_prior(seed)
+    prior = Prior(draw_prior(seed))
     even, uneven = draw_parties([3, 3], seed), draw_parties([1, 5], seed)
     assert_same(BY_EDITS(even, prior), BY_PARTIES(even, prior))
     assert not torch.allclose(BY_EDITS(uneven, prior), BY_PARTIES(uneven, prior))
@@ -63,4 +63,4 @@ def test_laws_of_a_merge_that_averages(merge: SimpleAverageMerge, seed: int) -> 
 def test_no_party_is_an_error() -> None:
     """Say what was needed."""
     with pytest.raises(StatisticsError, match="at least one party"):
-        BY_PARTIES([], draw_prior())
+        BY_PARTIES([], Prior(draw_prior()))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import ValidationError
 from torch import Tensor
 
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.base.errors import InputError
 from strategies.merges.base import Merge
@@ -27,7 +27,7 @@ class FirstParty(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Float[Tensor, "d_in d_in"],
+        prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Solve for the first party."""
         return self.strength * solve_delta(statistics[0], prior)
@@ -121,7 +121,7 @@ def test_a_merge_from_outside_is_found_by_its_import_path() -> None:
     merge = read_merge({"name": path, "strength": 2.0})
     assert merge.name == path
     assert read_merge(merge.model_dump()) == merge
-    parties, prior = draw_parties([2, 3]), draw_prior()
+    parties, prior = draw_parties([2, 3]), Prior(draw_prior())
     assert_same(merge(parties, prior), 2 * solve_delta(parties[0], prior))
 
 

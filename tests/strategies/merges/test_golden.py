@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from strategies.merges.choice import read_merge
 from strategies.methods import read_method
-from tests.golden import read_tensors
+from tests.golden import FOLDER, clients_of, read_tensors
 from tests.laws import GOLDEN_DELTA, assert_same
 
 LAYERS = (1, 2, 3)
-CLIENTS = tuple(f"frozen.client{index}" for index in range(4))
+CLIENTS = clients_of(FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +48,12 @@ def read_party(tensors: dict[str, Tensor], party: str, layer: int) -> LayerStati
         ("ties", "TIES"),
     ],
 )
-def test_merge_of_four_clients_is_the_published_one(
+def test_merge_of_the_clients_is_the_published_one(
     tensors: dict[str, Tensor], weight: float, merge: str, theirs: str, layer: int
 ) -> None:
     """With default settings, from the clients' keys and residuals."""
     parties = [read_party(tensors, client, layer) for client in CLIENTS]
-    prior = weight * tensors[f"covariance.{layer}"].double()
+    prior = Prior(tensors[f"covariance.{layer}"], weight)
     ours = read_merge(merge)(parties, prior)
     assert_same(ours, tensors[f"frozen.merged.{theirs}.{layer}"], GOLDEN_DELTA)
 
@@ -64,6 +65,6 @@ def test_global_delta_is_the_published_one(
 ) -> None:
     """MEMIT's own, and CollabEdit's with all requests on one machine."""
     everything = read_party(tensors, run, layer)
-    prior = weight * tensors[f"covariance.{layer}"].double()
+    prior = Prior(tensors[f"covariance.{layer}"], weight)
     ours = read_method("global").merge([everything], prior)
     assert_same(ours, tensors[f"{run}.delta.{layer}"], GOLDEN_DELTA)

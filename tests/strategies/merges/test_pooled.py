@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editing.algebra.encodings import decode, encode
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
 from strategies.merges.average import SimpleAverageMerge
 from strategies.merges.pooled import CollabEditMerge
@@ -31,8 +31,8 @@ MERGE = CollabEditMerge()
 @given(seed=SEEDS)
 def test_collabedit_is_its_definition(seed: int) -> None:
     """``(Σ RᵀK) (prior + Σ KᵀK)⁻¹``, inverse and all."""
-    parties, prior = draw_parties([1, 2, 4], seed), draw_prior(seed)
-    left, right = torch.zeros(D_OUT, D_IN), prior.clone()
+    parties, prior = draw_parties([1, 2, 4], seed), Prior(draw_prior(seed))
+    left, right = torch.zeros(D_OUT, D_IN), prior.matrix()
     for party in parties:
         left, right = left + party.cross, right + party.gram
     assert_same(CollabEditMerge()(parties, prior), left @ right.inverse())
@@ -43,7 +43,7 @@ def test_collabedit_equals_editing_at_one_party_on_any_split(
     cuts: set[int], seed: int
 ) -> None:
     """However ten edits are split, sizes included."""
-    (keys, residuals), prior = draw_pairs(10, seed), draw_prior(seed)
+    (keys, residuals), prior = draw_pairs(10, seed), Prior(draw_prior(seed))
     everything = [LayerStatistics.of_pairs(keys, residuals)]
     bounds = [0, *sorted(cuts), 10]
     parties = [
@@ -68,14 +68,14 @@ def test_collabedit_equals_global_over_the_wire(sizes: list[int], seed: int) -> 
         )
     ]
     received = [decode(party, D_IN, D_OUT) for party in parties]
-    prior = draw_prior(seed)
+    prior = Prior(draw_prior(seed))
     expected = CollabEditMerge()([everything], prior)
     assert_same(CollabEditMerge()(received, prior), expected)
 
 
 def test_only_the_sum_is_needed() -> None:
     """So the server may add replies as they arrive."""
-    parties, prior = draw_parties([3, 1, 2]), draw_prior()
+    parties, prior = draw_parties([3, 1, 2]), Prior(draw_prior())
     assert MERGE.needs == "sum"
     assert_same(MERGE([pool(parties)], prior), MERGE(parties, prior))
 
@@ -90,7 +90,7 @@ def test_laws_of_every_merge(seed: int) -> None:
 @given(seed=SEEDS)
 def test_averaging_is_another_merge(seed: int) -> None:
     """The baseline that pooling exists to beat is far away."""
-    parties, prior = draw_parties([2, 2, 2], seed), draw_prior(seed)
+    parties, prior = draw_parties([2, 2, 2], seed), Prior(draw_prior(seed))
     pooled = CollabEditMerge()(parties, prior)
     assert relative_difference(SimpleAverageMerge()(parties, prior), pooled) > 0.1
 
@@ -98,4 +98,4 @@ def test_averaging_is_another_merge(seed: int) -> None:
 def test_no_party_is_an_error() -> None:
     """Say what was needed."""
     with pytest.raises(StatisticsError, match="at least one party"):
-        MERGE([], draw_prior())
+        MERGE([], Prior(draw_prior()))

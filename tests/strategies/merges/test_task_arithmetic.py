@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from editing.algebra.solving import solve_delta
+from editing.algebra.solving import Prior, solve_delta
 from strategies.merges.task_arithmetic import TaskArithmeticMerge
 from tests.laws import (
     assert_one_party_gets_its_own_delta,
@@ -22,7 +22,7 @@ SEEDS = st.integers(0, 2**16)
 def test_task_arithmetic_is_its_definition(scale: float, seed: int) -> None:
     """Add what the parties write alone, and scale."""
     first, second = parties = draw_parties([2, 3], seed)
-    prior = draw_prior(seed)
+    prior = Prior(draw_prior(seed))
     total = solve_delta(first, prior) + solve_delta(second, prior)
     assert_same(TaskArithmeticMerge(scale=scale)(parties, prior), scale * total)
 

@@ -27,7 +27,7 @@ LAYERS, PARTIES = (1, 2), 3
 def edited(layer: int) -> EditedLayer:
     """Say how wide a layer is."""
     keys, residuals = draw_pairs(2, seed=layer)
-    memory = Memory.of_covariance(torch.eye(keys.shape[1]), 1.0, 1.0)
+    memory = Memory(torch.eye(keys.shape[1]), 1.0, 1.0)
     return EditedLayer("w", residuals.shape[1], keys.shape[1], memory)
 
 

@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 
 from sims.runs.in_process import LINK_NODE, InProcessGrid
 from strategies.rounds.exchange import Arrival, Resend, exchange, forget
+from strategies.rounds.spool import GROUP_BYTES
 from strategies.wire.failures import MISSING_UPDATES, write_failure
 from strategies.wire.messages import Phase
 from tests.strategies.transport import write_numbers
@@ -254,8 +256,11 @@ class Forgetful(InProcessGrid):
         return found if time.monotonic() < self.sent + 0.2 else []
 
 
-def test_no_reply_is_late_because_another_one_takes_long_to_add() -> None:
-    """All that are there are taken before the first is given, one after the other."""
+def test_no_reply_is_late_because_another_one_takes_long_to_add(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that are there are taken before the first is given, large ones one by one."""
+    monkeypatch.setattr("strategies.rounds.spool.GROUP_BYTES", 1)
     grid = grid_of({}, Forgetful)
     assert isinstance(grid, Forgetful)
     messages = [
@@ -283,3 +288,94 @@ def test_all_nodes_are_asked_to_forget(caplog: pytest.LogCaptureFixture) -> None
         forget(grid_of({7: note, 5: broken, 9: note}), timeout=30.0)
     assert asked == [(7, "query.forget"), (9, "query.forget")]
     assert "party 1 of 3 keeps its targets" in caplog.text
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take the place of the real one in an exchange."""
+        self.now = 0.0
+        monkeypatch.setattr("strategies.rounds.exchange.time", self)
+
+    def monotonic(self) -> float:
+        """Return the seconds that were slept."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let them pass."""
+        self.now += seconds
+
+
+class Trickle(InProcessGrid):
+    """A grid of many nodes whose replies come evenly over some seconds.
+
+    Attributes:
+        calls: Number of replies that each pull brought.
+    """
+
+    def __init__(
+        self, clock: Clock, order: Sequence[int], seconds: float, numbers: int = 1
+    ) -> None:
+        """Let nodes reply with so many numbers each, in some order."""
+        super().__init__({}, lambda message, _: message)
+        place = {node: number for number, node in enumerate(order)}
+        self._clock, self._numbers, self.calls = clock, numbers, list[int]()
+        self._due = {node: seconds * place[node] / len(order) for node in order}
+        self._asked: dict[str, Message] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Number the messages."""
+        for message in messages:
+            number = f"message {message.metadata.dst_node_id}"
+            message.metadata.__dict__["_message_id"] = number
+            self._asked[number] = message
+        return list(self._asked)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Hand over what has come by now."""
+        found = [
+            Message(self._write(), reply_to=self._asked.pop(number))
+            for number in list(message_ids)
+            if self._due[self._asked[number].metadata.dst_node_id] <= self._clock.now
+        ]
+        self.calls.append(len(found))
+        return found
+
+    def _write(self) -> RecordDict:
+        return RecordDict({"a": ArrayRecord([np.zeros(self._numbers, np.float32)])})
+
+
+def nodes_of(grid: Trickle, count: int) -> list[int]:
+    """Ask nodes in order of their numbers, and return who replied, in turn."""
+    messages = [
+        Message(RecordDict(), dst_node_id=node, message_type=Phase.TARGETS.value)
+        for node in range(count)
+    ]
+    found = exchange(grid, messages, 60.0)
+    return [each.node for each in found if each.reply is not None]
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_thousand_replies_in_three_seconds_take_a_hundred_calls(
+    shuffled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whichever order they come; one call for each that waits makes thousands."""
+    order = list(range(1000))
+    if shuffled:
+        np.random.default_rng(0).shuffle(order)
+    clock = Clock(monkeypatch)
+    grid = Trickle(clock, order, seconds=3.0)
+    assert nodes_of(grid, 1000) == list(range(1000))
+    assert len(grid.calls) <= 100
+    assert clock.now < 3.5
+
+
+def test_one_call_brings_no_more_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies of a third of the bound come one at a time, then three, however many."""
+    numbers = GROUP_BYTES // 4 // 3 - 100
+    grid = Trickle(Clock(monkeypatch), range(12), seconds=0.0, numbers=numbers)
+    assert nodes_of(grid, 12) == list(range(12))
+    assert grid.calls[0] == 1
+    assert max(grid.calls) == 3
+    assert sum(grid.calls) == 12

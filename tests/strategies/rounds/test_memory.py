@@ -20,28 +20,65 @@ def test_prior_is_the_weighted_sum_of_text_and_past(
     weight: float, memory_weight: float, rounds: int
 ) -> None:
     """The definition, term by term."""
-    memory = Memory.of_covariance(draw_prior(), weight, memory_weight)
+    memory = Memory(draw_prior(), weight, memory_weight)
     expected = weight * draw_prior()
     for seed in range(rounds):
         memory = memory.remember(draw_statistics(2, seed).gram)
         expected = expected + memory_weight * draw_statistics(2, seed).gram
-    assert_same(memory.prior(), expected)
+    assert_same(memory.prior().matrix(), expected)
 
 
 @given(weight=WEIGHTS)
 def test_a_memory_of_weight_zero_forgets(weight: float) -> None:
     """The immutable covariance is a special case."""
-    fresh = Memory.of_covariance(draw_prior(), weight, 0.0)
+    fresh = Memory(draw_prior(), weight, 0.0)
     later = fresh.remember(draw_statistics(4).gram)
-    assert torch.equal(later.prior(), fresh.prior())
+    assert torch.equal(later.prior().matrix(), fresh.prior().matrix())
+
+
+def test_a_memory_that_forgets_is_the_same_and_so_is_its_prior() -> None:
+    """So the factor of the prior is computed once for all rounds."""
+    fresh = Memory(draw_prior(), 2.0, 0.0)
+    later = fresh.remember(draw_statistics(4).gram)
+    assert later.prior() is fresh.prior()
+    assert later.prior().factor is fresh.prior().factor
+
+
+def test_a_prior_is_kept_until_its_memory_changes_or_not_at_all() -> None:
+    """A factor is as large as the covariance, in float64."""
+    memory = Memory(draw_prior(), 2.0, 1.0)
+    assert memory.prior() is memory.prior()
+    later = memory.remember(draw_statistics(4).gram)
+    assert later.prior() is not memory.prior()
+    passing = Memory(draw_prior(), 2.0, 1.0, keeps=False)
+    assert passing.prior() is not passing.prior()
+    assert torch.equal(passing.prior().matrix(), memory.prior().matrix())
+
+
+def test_what_is_remembered_is_symmetric_to_the_last_bit() -> None:
+    """Half of it is kept on disk."""
+    gram = draw_statistics(4).gram
+    lopsided = gram + gram.tril(-1) * 1e-15
+    memory = Memory(draw_prior(), 2.0, 1.0).remember(lopsided).remember(lopsided)
+    assert memory.grams is not None
+    assert torch.equal(memory.grams, memory.grams.mT)
+    assert torch.equal(memory.grams.triu(), 2 * gram.triu())
+
+
+@pytest.mark.parametrize("tokens", [1, 7])
+def test_a_sum_with_its_scale_gives_the_prior_of_the_mean(tokens: int) -> None:
+    """Published covariances are sums."""
+    mean = draw_prior()
+    total = Memory(tokens * mean, 2.0, 1.0, 1 / tokens)
+    assert_same(total.prior().matrix(), Memory(mean, 2.0, 1.0).prior().matrix(), 1e-14)
 
 
 def test_remembering_leaves_the_earlier_memory_alone() -> None:
     """A round that fails can be run again."""
-    memory = Memory.of_covariance(draw_prior(), 2.0, 1.0)
-    before = memory.prior()
+    memory = Memory(draw_prior(), 2.0, 1.0)
+    before = memory.prior().matrix()
     memory.remember(draw_statistics(4).gram)
-    assert torch.equal(memory.prior(), before)
+    assert torch.equal(memory.prior().matrix(), before)
 
 
 @given(sizes=st.lists(st.integers(1, 4), min_size=2, max_size=4), seed=SEEDS)
@@ -53,7 +90,7 @@ def test_rounds_remembered_at_weight_one_equal_one_batch(
     Exact for a layer by itself; in a model the residuals also depend on other layers.
     """
     keys, residuals = draw_pairs(sum(sizes), seed)
-    memory = Memory.of_covariance(draw_prior(seed), 2.0, 1.0)
+    memory = Memory(draw_prior(seed), 2.0, 1.0)
     alone = solve_delta(LayerStatistics.of_pairs(keys, residuals), memory.prior())
     written = torch.zeros_like(alone)
     for key, residual in zip(
@@ -67,17 +104,17 @@ def test_rounds_remembered_at_weight_one_equal_one_batch(
 
 def test_the_order_of_past_rounds_does_not_matter() -> None:
     """Their grams add."""
-    memory = Memory.of_covariance(draw_prior(), 2.0, 1.0)
+    memory = Memory(draw_prior(), 2.0, 1.0)
     first, second = draw_statistics(2, 1), draw_statistics(3, 2)
     together = memory.remember(pool([first, second]).gram)
     apart = memory.remember(second.gram).remember(first.gram)
-    assert_same(apart.prior(), together.prior())
+    assert_same(apart.prior().matrix(), together.prior().matrix())
 
 
 def test_a_single_precision_covariance_is_remembered_in_double() -> None:
     """One cast at the border."""
-    memory = Memory.of_covariance(draw_prior().float(), 2.0, 1.0)
-    assert memory.prior().dtype == torch.float64
+    memory = Memory(draw_prior().float(), 2.0, 1.0)
+    assert memory.prior().matrix().dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -87,4 +124,4 @@ def test_a_single_precision_covariance_is_remembered_in_double() -> None:
 def test_weights_without_sense_are_refused(weight: float, memory_weight: float) -> None:
     """Say which came."""
     with pytest.raises(InputError, match=f"got {weight} and {memory_weight}"):
-        Memory.of_covariance(draw_prior(), weight, memory_weight)
+        Memory(draw_prior(), weight, memory_weight)

@@ -59,7 +59,7 @@ def test_a_refused_party_s_requests_count_only_once_the_round_is_merged() -> Non
 def edited_layers() -> dict[int, EditedLayer]:
     """Two layers that remember an edit, other ones each."""
     memories = {
-        layer: Memory.of_covariance(draw_prior(layer), 2.0, 0.5).remember(
+        layer: Memory(draw_prior(layer), 2.0, 0.5).remember(
             draw_statistics(3, seed=layer).gram
         )
         for layer in LAYERS
