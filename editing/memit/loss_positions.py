@@ -75,7 +75,7 @@ def pack_windows(widths: Sequence[int], most: int, slack: int) -> list[list[int]
         if parts and padding <= slack and (len(parts[-1]) + len(rows)) * widest <= most:
             parts[-1] += rows
             continue
-        count = -(-len(rows) * width // most)
+        count = -(-len(rows) // max(most // width, 1))
         parts += [rows[start::count] for start in range(count)]
     return parts
 

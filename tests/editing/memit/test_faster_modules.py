@@ -1,6 +1,7 @@
 """Laws of faster modules: what a module computes stays, and so does the module."""
 
 import math
+from contextlib import suppress
 
 import pytest
 import torch
@@ -75,9 +76,10 @@ def test_a_model_has_its_own_activations_back() -> None:
         each for each in model.model.modules() if isinstance(each, NewGELUActivation)
     ]
     assert activations
-    with pytest.raises(RuntimeError), fast_gelu(model):
+    with fast_gelu(model):
         assert all(each.forward is tanh_gelu for each in activations)
-        raise RuntimeError
+    with suppress(ZeroDivisionError), fast_gelu(model):
+        _ = 1 / 0
     assert not any("forward" in vars(each) for each in activations)
 
 

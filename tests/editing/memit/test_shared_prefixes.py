@@ -14,7 +14,7 @@ from tests.editing.memit.test_prefix_cache import MODELS
 from tests.laws import assert_same
 from tests.tiny import TEMPLATES, tiny_model, tiny_requests
 
-PARTS = [[20, 3], [7, 5, 0, 11], [35]]
+PARTS = [[20, 3], [7, 5, 0, 11], [29]]
 
 
 def assert_parts_same(model: EditableModel, layer: int, tolerance: float) -> None:
@@ -32,7 +32,7 @@ def assert_parts_same(model: EditableModel, layer: int, tolerance: float) -> Non
 
 
 @pytest.mark.parametrize("layer", [0, 2, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"tuples"}))
 def test_what_templates_share_is_run_once_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, name: str, layer: int
 ) -> None:
