@@ -122,9 +122,9 @@ def execute(
     places["PYTHONPATH"] = search_path_of(config)
     with (
         environment(places),
-        choose_engine(engine, draft, verbose=verbose) as run,
+        choose_engine(engine, draft, verbose=verbose) as (run, check),
     ):
-        check_early(config, folder, engine)
+        check(config, folder, engine)
         with unfinished_folder(folder, config, resume=resume):
             flat = flatten(complete(config, draft))
             with (
@@ -140,13 +140,6 @@ def execute(
             take_results(draft / WRITTEN)
             gather_cases(draft / PARTIES, draft, config.run.rounds)
         show(folder, open_console())
-
-
-def check_early(config: RunConfig, folder: Path, engine: str) -> None:
-    """Load the libraries and validate in a second what a run would refuse later."""
-    from sims.runs.checks import check_early as check
-
-    check(config, folder, engine)
 
 
 def carry_out(
