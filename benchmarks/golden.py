@@ -4,6 +4,8 @@ Every line is ‖ours − golden‖ / ‖golden‖ over a whole tensor, the larg
 the line names; `tests/golden.py` has the tolerances. Run it with
 
     python -m benchmarks.golden [--golden DIR]
+
+A folder may hold any number of clients, each with any number of requests.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from editing.algebra.deltas import applied
-from editing.algebra.solving import Prior
+from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.evaluation.cases import evaluate_requests
 from editing.hyperparameters.config import Plan, Schedule
@@ -26,7 +28,6 @@ from editing.memit.residuals import compute_residuals, read_hidden
 from editing.memit.targets import Targets, compute_targets
 from strategies.merges.choice import read_merge
 from tests.golden import (
-    CLIENTS,
     FOLDER,
     GOLDEN_END_TO_END,
     GOLDEN_PAIRS,
@@ -36,7 +37,7 @@ from tests.golden import (
     delta_tolerance,
     load_golden,
 )
-from tests.laws import GOLDEN_DELTA, relative_difference
+from tests.laws import GOLDEN_DELTA, make_targets, relative_difference
 
 MERGES = {
     "collabedit": "CollabEdit",
@@ -44,7 +45,6 @@ MERGES = {
     "task-arithmetic": "TA",
     "ties": "TIES",
 }
-FROZEN = ("frozen.global", *CLIENTS)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def measure(case: Golden) -> Iterator[Line]:
         case.model, case.requests, case.templates, case.parameters
     )
     yield from _target_lines(case, targets.states)
-    yield from _pair_lines(case)
+    yield from _frozen_pair_lines(case)
+    yield from _layerwise_pair_lines(case)
+    yield from _solve_lines(case)
     yield from _delta_lines(case, targets)
     yield from _merge_lines(case)
     yield from _evaluation_lines(case)
@@ -104,10 +106,10 @@ def _target_lines(case: Golden, ours: Tensor) -> Iterator[Line]:
     yield Line("targets, worst request", GOLDEN_TARGETS, worst)
 
 
-def _pair_lines(case: Golden) -> Iterator[Line]:
+def _frozen_pair_lines(case: Golden) -> Iterator[Line]:
     """Pairs on the unedited model: all requests, and each client's."""
     keys, residuals = [], []
-    for run in FROZEN:
+    for run in ("frozen.global", *case.clients):
         requests = case.requests_of(run)
         found = extract_keys(case.model, requests, case.templates, case.layers)
         hidden = read_hidden(case.model, requests, case.layers[-1])
@@ -116,41 +118,79 @@ def _pair_lines(case: Golden) -> Iterator[Line]:
             share = case.parameters.share(index, "frozen-harmonic")
             ours = compute_residuals(case.rows(f"{run}.targets"), hidden, share)
             residuals.append((ours, case.rows(f"{run}.residuals.{layer}")))
-    yield Line("keys, global and four clients", GOLDEN_PAIRS, _largest(keys))
+    what = f"keys, global and {len(case.clients)} clients"
+    yield Line(what, GOLDEN_PAIRS, _largest(keys))
     what = "frozen residuals given golden targets, likewise"
     yield Line(what, GOLDEN_PAIRS, _largest(residuals))
 
 
+def _layerwise_pair_lines(case: Golden) -> Iterator[Line]:
+    """Pairs on the model that the golden deltas of earlier layers have edited."""
+    keys, residuals, earlier = [], [], {}
+    for index, layer in enumerate(case.layers):
+        with applied(earlier, case.model.model):
+            found = extract_keys(case.model, case.requests, case.templates, [layer])
+            hidden = read_hidden(case.model, case.requests, case.layers[-1])
+        keys.append((found[layer], case.rows(f"memit.keys.{layer}")))
+        share = case.parameters.share(index, "layerwise")
+        ours = compute_residuals(case.rows("memit.targets"), hidden, share)
+        residuals.append((ours, case.rows(f"memit.residuals.{layer}")))
+        earlier[case.model.weight_name(layer)] = case.tensors[f"memit.delta.{layer}"]
+    what = "layerwise keys given golden deltas of earlier layers"
+    yield Line(what, GOLDEN_PAIRS, _largest(keys))
+    what = "layerwise residuals, likewise, given golden targets"
+    yield Line(what, GOLDEN_PAIRS, _largest(residuals))
+
+
+def _statistics(case: Golden, run: str, layer: int) -> LayerStatistics:
+    keys, residuals = f"{run}.keys.{layer}", f"{run}.residuals.{layer}"
+    return LayerStatistics.of_pairs(case.rows(keys), case.rows(residuals))
+
+
+def _solve_lines(case: Golden) -> Iterator[Line]:
+    """One solve a layer, of golden keys and residuals."""
+    for run, schedule in SCHEDULES.items():
+        pairs = [
+            (
+                solve_delta(_statistics(case, run, layer), Prior(case.priors[layer])),
+                case.tensors[f"{run}.delta.{layer}"],
+            )
+            for layer in case.layers
+        ]
+        what = f"{schedule} deltas, given golden pairs"
+        yield Line(what, GOLDEN_DELTA, _largest(pairs))
+
+
 def _delta_lines(case: Golden, targets: Targets) -> Iterator[Line]:
-    for given, tolerance in ((True, delta_tolerance(case)), (False, GOLDEN_END_TO_END)):
+    hidden = read_hidden(case.model, case.requests, case.layers[-1])
+    for given in (True, False):
         for run, schedule in SCHEDULES.items():
             plan = Plan(
                 parameters=case.parameters,
                 schedule=cast("Schedule", schedule),
                 templates=case.templates,
             )
-            start = case.rows(f"{run}.targets") if given else targets
+            golden = make_targets(hidden, case.rows(f"{run}.targets"))
+            start = golden if given else targets
             ours = edit_alone(case.model, case.requests, plan, case.priors, start)
             gap = _largest((ours[name], each) for name, each in case.delta(run).items())
+            tolerance = delta_tolerance(case, run) if given else GOLDEN_END_TO_END
             source = "given golden targets" if given else "end to end"
             yield Line(f"{schedule} deltas, {source}", tolerance, gap)
 
 
 def _merge_lines(case: Golden) -> Iterator[Line]:
-    """Merges of the clients' golden keys and residuals."""
+    """Merges of the clients' golden keys and residuals, as far as there are any."""
     for merge, theirs in MERGES.items():
         pairs = []
+        if f"frozen.merged.{theirs}.{case.layers[0]}" not in case.tensors:
+            continue
         for layer in case.layers:
-            parties = [
-                LayerStatistics.of_pairs(
-                    case.rows(f"{client}.keys.{layer}"),
-                    case.rows(f"{client}.residuals.{layer}"),
-                )
-                for client in CLIENTS
-            ]
+            parties = [_statistics(case, client, layer) for client in case.clients]
             ours = read_merge(merge)(parties, Prior(case.priors[layer]))
             pairs.append((ours, case.tensors[f"frozen.merged.{theirs}.{layer}"]))
-        yield Line(f"merge {merge}, four clients", GOLDEN_DELTA, _largest(pairs))
+        what = f"merge {merge}, {len(case.clients)} clients"
+        yield Line(what, GOLDEN_DELTA, _largest(pairs))
 
 
 def _evaluation_lines(case: Golden) -> Iterator[Line]:

@@ -15,6 +15,7 @@ from clients.contribution import (
     diagnose_edits,
     evaluate_own_requests,
     leave_unedited,
+    name_evaluation,
     sum_by_round,
 )
 from clients.covariance.moments import find_own_texts, sum_moments
@@ -44,6 +45,7 @@ from editing.algebra.encodings import EncodedStatistics
 from editing.base.errors import InputError
 from editing.evaluation.cases import predict_locality
 from editing.files.caches import user_cache
+from editing.models.activations import Relay
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
 from editing.models.loading import EditableModel
 from editing.models.module_names import ModuleNames
@@ -158,7 +160,11 @@ def find_round_targets(message: Message, context: Context) -> Message:
         )
         if reply.requests == 0:
             return Message(write_targets_reply(reply), reply_to=message)
-        parts = sum_statistics(model, config, job, found, priors, unedited=True)
+        carried = read_carried(message.content)
+        with folder.relay(job, config.party, carried, model) as relay:
+            parts = sum_statistics(
+                model, config, job, found, priors, relay, unedited=True
+            )
     return Message(write_contribution(reply, parts, job.round), reply_to=message)
 
 
@@ -189,9 +195,13 @@ def answer_statistics(
     found = kept_targets(model, groups, job, folder.targets(cache), config.batch_size)
     # Keys that are read again are those of the model as it is.
     priors = None if again else own_priors(message, model, config, job)
-    unedited = digest_all(read_carried(message.content)) == job.before
-    with applied(updates, model.model):
-        parts = sum_statistics(model, config, job, found, priors, unedited=unedited)
+    carried = read_carried(message.content)
+    unedited = digest_all(carried) == job.before
+    relayed = folder.relay(job, config.party, carried, model)
+    with applied(updates, model.model), relayed as relay:
+        parts = sum_statistics(
+            model, config, job, found, priors, relay, unedited=unedited
+        )
     return Message(write_statistics(parts, job.round), reply_to=message)
 
 
@@ -201,6 +211,7 @@ def sum_statistics(
     job: Job,
     found: Sequence[RoundTargets],
     priors: Priors | None,
+    relay: Relay,
     *,
     unedited: bool,
 ) -> dict[int, EncodedStatistics]:
@@ -213,7 +224,7 @@ def sum_statistics(
     # Requests from a common source mean a simulation: it repeats, rotations included.
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
     hidden = targets.hidden if unedited else None
-    return contribute(model, requests, targets, job, seed, priors, hidden)
+    return contribute(model, requests, targets, job, seed, priors, hidden, relay)
 
 
 def own_priors(
@@ -244,15 +255,25 @@ def evaluate(message: Message, context: Context) -> Message:
     validate_unchanged(folder, config, job, new, message.metadata.message_type)
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
-    before = predict_locality(model, [each.request for each in asked])
+    carried = digest_all(read_carried(message.content))
+    name = name_evaluation(model, asked, config.evaluation, job, carried, config.seed)
+    known = folder.find_cases(name)
+    requests = [each.request for each in asked if known is None]
+    before = predict_locality(model, requests)
     found = find_edited(message, config, model, job, folder)
     layer, skip_known = job.plan.parameters.layers[-1], config.parties.skip_known
     with applied(updates, model.model):
         cases = evaluate_own_requests(
-            model, asked, distances, config.evaluation, seed=config.seed, before=before
+            model,
+            asked,
+            distances,
+            config.evaluation,
+            seed=config.seed,
+            before=before,
+            known=known,
         )
         diagnosis = diagnose_edits(model, found, skip_known, layer)
-    folder.keep_cases(job, config.party, cases)
+    folder.keep_cases(job, config.party, cases, name)
     evaluation = sum_by_round(cases) + EvaluationSums({job.round: diagnosis})
     return Message(write_evaluation(evaluation), reply_to=message)
 

@@ -12,15 +12,19 @@ from flwr.common.serde import message_to_proto
 from torch import Tensor
 
 import clients.app
+import clients.contribution
 from clients.app import app, identify, load_model
+from clients.contribution import contribute
 from clients.settings import read_client_config
 from clients.target_cache import clear_cache
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import decode
 from editing.algebra.statistics import StatisticsError
+from editing.evaluation.cases import CaseRecord, evaluate_requests
 from editing.memit.keys import extract_keys
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
+from editing.models.activations import Relay
 from editing.models.loading import EditableModel, load_editable_model
 from editing.models.module_names import ModuleNames
 from sims.runs.in_process import make_contexts
@@ -157,7 +161,7 @@ def test_targets_and_cases_lie_in_the_private_folder_alone(
     federation = federate(parties={"requests-per-round": 1})
     federation.run()
     results = [*["round_1.jsonl"] * 3, *["round_1.json"] * 3]
-    work = ["round_1.sha256", "targets.safetensors"] * 3
+    work = ["round_1.sha256", "targets.safetensors", "evaluations.jsonl"] * 3
     updates = ["updates.safetensors"] * len(LAYERS)
     assert files_of(federation) == sorted([*results, *work, *updates])
     assert all(not context.state for context in federation.contexts.values())
@@ -196,6 +200,43 @@ def test_every_round_evaluates_all_rounds_so_far_and_names_each_case_s_party(
     assert len(files) == (9 if merge == "collabedit" else 3)
     last = read_evaluation(federation.replies(Phase.EVALUATE)[-1].content)
     assert list(last.by_round) == [1, 2]
+
+
+def test_requests_are_evaluated_once_on_the_same_model(
+    federate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever merge made it; the cases and sums are those of the first time."""
+    evaluated: list[int] = []
+
+    def count(*given: object, **named: object) -> list[CaseRecord]:
+        evaluated.append(len(given))
+        return evaluate_requests(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(clients.contribution, "evaluate_requests", count)
+    federation = federate()
+    model, weight = federation.preparation.model, LAYERS[-1]
+    update = {model.weight_name(weight): Array(draw_update(model, weight).numpy())}
+    told = []
+    for label, arrays in (
+        ("ties", ArrayRecord()),
+        ("ties", ArrayRecord(update)),
+        ("average", ArrayRecord(update)),
+        ("pooled", ArrayRecord()),
+    ):
+        job = federation.preparation.job(federation.config, label, pooled=False)
+        job = job.model_copy(update={"round": 1})
+        asking = write_job(job, arrays)
+        ask(federation, Phase.TARGETS, asking)
+        told.append(read_evaluation(ask(federation, Phase.EVALUATE, asking).content))
+    assert len(evaluated) == 2
+    assert told[0] == told[3]
+    assert told[1] == told[2] != told[0]
+    files = sorted(federation.private.glob("*/cases/*/*/*.jsonl"))
+    lines = [file.read_text().splitlines() for file in files]
+    average, pooled, ties = (
+        [{**json.loads(line), "time": 0} for line in each] for each in lines
+    )
+    assert average == ties != pooled
 
 
 def test_cases_say_how_far_their_targets_lay_before_their_round_s_edit(
@@ -351,3 +392,37 @@ def test_an_unknown_context_is_no_reason_to_answer(federate: Make) -> None:
     context: Context = federation.contexts[node]
     with pytest.raises(ValueError, match="everything"):
         app(message, context)
+
+
+def test_the_next_exchange_begins_where_the_last_one_stopped(
+    federate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the bits of one that begins at the first block, and nothing stays."""
+    federation = federate(editing={"schedule": "layerwise"})
+    model, first = federation.preparation.model, LAYERS[0]
+    delta = {model.weight_name(first): draw_update(model, first)}
+    arrays = ArrayRecord({name: Array(u.numpy()) for name, u in delta.items()})
+    job = federation.preparation.job(federation.config, "run", pooled=False)
+    job = job.model_copy(update={"round": 1, "layers": (first,), "before": UNEDITED})
+    later = job.model_copy(update={"layers": LAYERS[1:]})
+    started: list[int | None] = []
+
+    def note(*given: object) -> object:
+        relay = given[-1]
+        assert isinstance(relay, Relay)
+        started.append(relay.start and relay.start.layer)
+        return contribute(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(clients.app, "contribute", note)
+    found = []
+    for lost in (False, True):
+        ask(federation, Phase.TARGETS, write_job(job, ArrayRecord()))
+        (file,) = federation.private.rglob("states/*/*.safetensors")
+        if lost:
+            file.unlink()
+        reply = ask(federation, Phase.STATISTICS, write_job(later, arrays))
+        found.append(read_statistics(reply.content, LAYERS[1], 1))
+        assert not file.exists()
+    assert started == [None, first, None, None]
+    for name, tensor in found[0].tensors.items():
+        assert torch.equal(tensor, found[1].tensors[name])

@@ -1,5 +1,7 @@
 """The engine against what MEMIT's and CollabEdit's published programs computed."""
 
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +16,13 @@ from editing.memit.pipeline import edit_alone
 from editing.memit.residuals import compute_residuals, read_hidden
 from editing.memit.targets import Targets, compute_targets
 from tests.golden import (
-    CLIENTS,
+    FOLDER,
     GOLDEN_END_TO_END,
     GOLDEN_PAIRS,
     GOLDEN_TARGETS,
     SCHEDULES,
     Golden,
+    clients_of,
     delta_tolerance,
     load_golden,
     read_tensors,
@@ -28,6 +31,7 @@ from tests.laws import assert_same, make_targets
 from tests.trees import ROOT
 
 LAYERS = (1, 2, 3)
+CLIENTS = clients_of(FOLDER)
 FROZEN = ("frozen.global", *CLIENTS)
 RUNS = tuple(SCHEDULES)
 COPY = 1e-7
@@ -86,10 +90,25 @@ def test_targets_of_a_client_are_those_of_its_requests(
     case: Golden, targets: Targets, run: str
 ) -> None:
     """What other parties ask for does not matter."""
-    start = 6 * CLIENTS.index(run)
-    assert_same(
-        targets.states[start : start + 6], case.rows(f"{run}.targets"), GOLDEN_TARGETS
-    )
+    ours = targets.states[case.places_of(run)]
+    assert_same(ours, case.rows(f"{run}.targets"), GOLDEN_TARGETS)
+
+
+@pytest.mark.parametrize("sizes", [(), (24,), (1, 5, 2), (2,) * 12])
+def test_clients_take_the_requests_in_turn_however_many_they_are(
+    case: Golden, sizes: tuple[int, ...]
+) -> None:
+    """The files say how many there are, and how many requests each has."""
+    tensors = {
+        f"frozen.client{number}.targets": torch.zeros(1, size)
+        for number, size in enumerate(sizes)
+    }
+    some = replace(case, tensors=tensors)
+    requests = iter(case.requests)
+    assert len(some.clients) == len(sizes)
+    for client, size in zip(some.clients, sizes, strict=True):
+        assert some.requests_of(client) == list(islice(requests, size))
+    assert some.requests_of("memit") == case.requests
 
 
 @pytest.mark.parametrize("run", FROZEN)
@@ -137,7 +156,7 @@ def test_deltas_from_published_targets_are_the_published_ones(
 ) -> None:
     """Keys, residuals and solves of all layers in their schedule."""
     hidden = read_hidden(case.model, case.requests, LAYERS[-1])
-    tolerance = delta_tolerance(case)
+    tolerance = delta_tolerance(case, run)
     ours = edit_alone(
         case.model,
         case.requests,

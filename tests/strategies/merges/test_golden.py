@@ -10,11 +10,11 @@ from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from strategies.merges.choice import read_merge
 from strategies.methods import read_method
-from tests.golden import read_tensors
+from tests.golden import FOLDER, clients_of, read_tensors
 from tests.laws import GOLDEN_DELTA, assert_same
 
 LAYERS = (1, 2, 3)
-CLIENTS = tuple(f"frozen.client{index}" for index in range(4))
+CLIENTS = clients_of(FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def read_party(tensors: dict[str, Tensor], party: str, layer: int) -> LayerStati
         ("ties", "TIES"),
     ],
 )
-def test_merge_of_four_clients_is_the_published_one(
+def test_merge_of_the_clients_is_the_published_one(
     tensors: dict[str, Tensor], weight: float, merge: str, theirs: str, layer: int
 ) -> None:
     """With default settings, from the clients' keys and residuals."""
