@@ -19,6 +19,9 @@ from tempfile import mkdtemp
 
 from sims.processes.programs import Program
 
+FORKS = sys.platform == "linux"
+"""Whether a process may be forked once it has loaded libraries; macOS forbids some."""
+
 LOOK_SECONDS = 0.02
 FAILED = 1
 OUTPUT, ERRORS, STATUS = "stdout", "stderr", "status"
@@ -39,7 +42,19 @@ class Errand:
     folder: str
 
     def run(self) -> None:
-        """Make the call in this process, which has nothing else to do."""
+        """Make the call in a process of its own, and leave its exit status.
+
+        That of a killed process is negative, as `subprocess` has it.
+        """
+        process = os.fork()
+        if process == 0:
+            os._exit(self._call())
+        _, ended = os.waitpid(process, 0)
+        place = Path(self.folder)
+        (place / f".{STATUS}").write_text(str(os.waitstatus_to_exitcode(ended)))
+        (place / f".{STATUS}").rename(place / STATUS)
+
+    def _call(self) -> int:
         place = Path(self.folder)
         for number, name in ((1, OUTPUT), (2, ERRORS)):
             os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT), number)
@@ -49,9 +64,7 @@ class Errand:
             getattr(import_module(module), name)()
 
         sys.argv = [name, *self.arguments]
-        status = status_of(call)
-        (place / f".{STATUS}").write_text(str(status))
-        (place / f".{STATUS}").rename(place / STATUS)
+        return status_of(call)
 
 
 def status_of(work: Callable[[], None]) -> int:
@@ -90,6 +103,8 @@ class Errands:
             call: ``module:function``, see `Errand`.
             arguments: What the function finds in `sys.argv`.
         """
+        if not FORKS:
+            return None
         place = Path(mkdtemp(prefix="errand-", dir=self.pipe.parent))
         errand = Errand(call, tuple(arguments), str(place))
         # Open for both, so that this does not wait for the keeper to open it.

@@ -12,17 +12,20 @@ processes of `sims.processes.errands`.
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from flwr.supercore.cli.flower_superexec import flower_superexec
 from flwr.supercore.constant import TaskType
 
 from sims.processes import warm_clients
-from sims.processes.errands import Errand
+from sims.processes.errands import FAILED, FORKS, Errand, status_of
 from sims.processes.libraries import MODELS
 from sims.processes.warm_clients import (
     Task,
@@ -54,15 +57,26 @@ def main(pipe: str) -> None:
         pipe: The named pipe through which the keeper is asked for processes.
     """
     os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", POLL_SECONDS)
-    if os.fork() == 0:
-        load_libraries(LIBRARIES)
-        # Open for both, so that it never ends: whoever started us ends the keeper.
-        with os.fdopen(os.open(pipe, os.O_RDWR), encoding="utf-8") as lines:
-            fork_for_each(lines, do)
-        os._exit(0)
-    use_keeper(os.fdopen(os.open(pipe, os.O_WRONLY), "w"), TaskType.SIMULATION)
+    if FORKS:
+        if os.fork() == 0:
+            keep(pipe)
+        use_keeper(os.fdopen(os.open(pipe, os.O_WRONLY), "w"), TaskType.SIMULATION)
     wait_for(sys.argv[sys.argv.index(ADDRESS) + 1])
     flower_superexec()
+
+
+def keep(pipe: str) -> NoReturn:
+    """Load the libraries, and fork a process for each line of a named pipe.
+
+    If they cannot be loaded, our parent ends too: nobody could do its tasks.
+    """
+    # Open for both, so that it never ends: whoever started us ends this process.
+    with os.fdopen(os.open(pipe, os.O_RDWR), encoding="utf-8") as lines:
+        if status_of(partial(load_libraries, LIBRARIES)):
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(FAILED)
+        fork_for_each(lines, do)
+    os._exit(0)
 
 
 def do(line: str) -> None:

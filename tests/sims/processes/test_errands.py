@@ -33,6 +33,10 @@ def double():
 
 def fail():
     raise SystemExit(3)
+
+def crash():
+    import os, signal
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -58,6 +62,9 @@ def test_an_errand_gives_what_it_prints_and_how_it_ends(tmp_path: Path) -> None:
         failed = errands.do("helper:fail", [])
         assert failed is not None
         assert failed.returncode == 3
+        killed = errands.do("helper:crash", [])
+        assert killed is not None
+        assert killed.returncode == -9
         missing = errands.do("helper:missing", ["last"])
         assert missing is not None
         assert missing.returncode == 1
