@@ -8,7 +8,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 from rich.console import Console
 
@@ -136,10 +138,16 @@ def execute(
                 else nullcontext(),
             ):
                 follower.show(describe_start(engine, config))
+                load_tables()
                 carry_out(run, flat, config.parties.count, follower)
             take_results(draft / WRITTEN)
             gather_cases(draft / PARTIES, draft, config.run.rounds)
         show(folder, open_console())
+
+
+def load_tables() -> None:
+    """Load, while the run computes, what its results are going to be shown with."""
+    Thread(target=import_module, args=("server.report.tables",)).start()
 
 
 def carry_out(
