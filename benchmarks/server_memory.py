@@ -21,6 +21,7 @@ import torch
 from flwr.app import Message, RecordDict
 
 from editing.algebra.encodings import EncodedStatistics, Encoding
+from editing.algebra.second_moments import write_triangle
 from editing.algebra.statistics import LayerStatistics
 from sims.runs.in_process import InProcessGrid
 from strategies.rounds.aggregation import Aggregation
@@ -74,8 +75,11 @@ class LazyGrid(InProcessGrid):
         tensors = {"keys": keys, "residuals": values}
         if self._encoding == "dense":
             part = LayerStatistics.of_pairs(keys, values)
-            tensors = {"gram": part.gram, "cross": part.cross}
-        encoded = EncodedStatistics(self._encoding, tensors, self._edits)
+            tensors = {"gram": write_triangle(part.gram), "cross": part.cross}
+        if self._encoding == "factors-float32":
+            tensors = {name: rows.float() for name, rows in tensors.items()}
+        form = "dense" if self._encoding == "dense" else "factors"
+        encoded = EncodedStatistics(form, tensors, self._edits)
         content = write_statistics({LAYER: encoded}, ROUND)
         self.sent = content.array_records["statistics"].count_bytes()
         return Message(content, reply_to=message)

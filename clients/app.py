@@ -15,6 +15,7 @@ from clients.contribution import (
     diagnose_edits,
     evaluate_own_requests,
     leave_unedited,
+    name_evaluation,
     sum_by_round,
 )
 from clients.covariance.moments import find_own_texts, sum_moments
@@ -244,15 +245,25 @@ def evaluate(message: Message, context: Context) -> Message:
     validate_unchanged(folder, config, job, new, message.metadata.message_type)
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
-    before = predict_locality(model, [each.request for each in asked])
+    carried = digest_all(read_carried(message.content))
+    name = name_evaluation(model, asked, config.evaluation, job, carried, config.seed)
+    known = folder.find_cases(name)
+    requests = [each.request for each in asked if known is None]
+    before = predict_locality(model, requests)
     found = find_edited(message, config, model, job, folder)
     layer, skip_known = job.plan.parameters.layers[-1], config.parties.skip_known
     with applied(updates, model.model):
         cases = evaluate_own_requests(
-            model, asked, distances, config.evaluation, seed=config.seed, before=before
+            model,
+            asked,
+            distances,
+            config.evaluation,
+            seed=config.seed,
+            before=before,
+            known=known,
         )
         diagnosis = diagnose_edits(model, found, skip_known, layer)
-    folder.keep_cases(job, config.party, cases)
+    folder.keep_cases(job, config.party, cases, name)
     evaluation = sum_by_round(cases) + EvaluationSums({job.round: diagnosis})
     return Message(write_evaluation(evaluation), reply_to=message)
 

@@ -1,6 +1,7 @@
 """What a client computes from its party's requests."""
 
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,9 @@ from torch import Tensor
 from clients.round_targets import RoundTargets
 from clients.selection import Asked, Group
 from clients.storage import Distances
+from clients.target_cache import describe_machine
 from editing.algebra.encodings import EncodedStatistics, encode
-from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.cases import CaseRecord, evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
@@ -93,7 +95,8 @@ def evaluate_own_requests(
     *,
     seed: int = 0,
     before: Sequence[Sequence[tuple[int, ...]]] | None = None,
-) -> list[dict[str, object]]:
+    known: Sequence[CaseRecord] | None = None,
+) -> list[CaseRecord]:
     """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
 
     In addition to MEMIT's fields, a case names the request's party and round, and the
@@ -106,11 +109,15 @@ def evaluate_own_requests(
         config: What is measured; texts that are written for it stay in the cases.
         seed: Draws these texts.
         before: What the unedited model predicts at questions of locality.
+        known: Cases of an evaluation with the same `name_evaluation`, if there was one:
+            the model does not run again.
     """
     start, requests = time.monotonic(), [each.request for each in asked]
-    cases = evaluate_requests(model, requests, config, before=before)
-    if config is not None and config.generation:
-        cases = add_texts(cases, measure_texts(model, requests, config, seed))
+    cases = list(known or ())
+    if known is None:
+        cases = evaluate_requests(model, requests, config, before=before)
+        if config is not None and config.generation:
+            cases = add_texts(cases, measure_texts(model, requests, config, seed))
     seconds = time.monotonic() - start
     edits = Counter(each.round for each in asked)
     return [
@@ -125,6 +132,39 @@ def evaluate_own_requests(
         }
         for case, each in zip(cases, asked, strict=True)
     ]
+
+
+def name_evaluation(
+    model: EditableModel,
+    asked: Sequence[Asked],
+    config: EvaluationConfig,
+    job: Job,
+    updates: str,
+    seed: int,
+) -> str:
+    """Digest all that the cases of some requests depend on, evaluated together.
+
+    The last bits depend on what else is evaluated, so an evaluation is known only if it
+    was of the same requests: in another merge that came to the same updates, or after a
+    round that changed nothing.
+
+    Args:
+        model: The model, which says what machine it is on.
+        asked: The requests, in order.
+        config: What is measured.
+        job: Says which model it is.
+        updates: Digest of the updates that the model carries.
+        seed: Draws texts.
+    """
+    parts = {
+        "requests": [each.request.model_dump(mode="json") for each in asked],
+        "config": config.model_dump(mode="json"),
+        "model": job.identity.model_dump(mode="json"),
+        "updates": updates,
+        "seed": seed,
+        "machine": describe_machine(model),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def sum_by_round(cases: Sequence[dict[str, object]]) -> EvaluationSums:

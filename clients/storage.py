@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -111,12 +112,31 @@ class PrivateFolder:
             write_private(self.path / "resolutions.jsonl", whole.encode())
 
     def keep_cases(
-        self, job: Job, party: int, cases: Sequence[Mapping[str, object]]
+        self, job: Job, party: int, cases: Sequence[Mapping[str, object]], name: str
     ) -> None:
-        """File one JSON object a line, each a case as MEMIT's evaluation has them."""
+        """File one JSON object a line, each a case as MEMIT's evaluation has them.
+
+        Args:
+            job: Says which merge and round they are of.
+            party: The party's number.
+            cases: The cases.
+            name: Of all that they depend on, for `find_cases`.
+        """
         folder = Path("cases") / _plain(job.label) / f"round_{job.round}"
+        file, same = folder / f"party_{party}.jsonl", self.path / self._evaluation(name)
         lines = [dump_json(case) + "\n" for case in cases]
-        self._write(folder / f"party_{party}.jsonl", "".join(lines).encode())
+        self._write(file, "".join(lines).encode())
+        make_private(same.parent, close=False)
+        with suppress(OSError):  # there already, or a file system without links
+            same.hardlink_to(self.path / file)
+
+    def find_cases(self, name: str) -> list[dict[str, object]] | None:
+        """Return the cases of an evaluation that depended on the same; None if none."""
+        try:
+            lines = (self.path / self._evaluation(name)).read_text("utf-8").split("\n")
+            return [json.loads(line) for line in lines if line]
+        except (OSError, ValueError):
+            return None
 
     @property
     def updates(self) -> Path:
@@ -136,12 +156,13 @@ class PrivateFolder:
         """Remove what only the run needed; the party's own results stay for it.
 
         These are case files, resolutions and distances. What is removed are targets,
-        updates and digests of requests.
+        updates, digests of requests and links to case files.
 
         Args:
             kept: What shall stay.
         """
-        work = (self.path / "targets", self.updates, self.path / "requests")
+        names = ("targets", "requests", "evaluations")
+        work = (self.updates, *(self.path / each for each in names))
         places = {"results": work, "all": (), "nothing": (self.path,)}
         for place in places[kept]:
             shutil.rmtree(place, ignore_errors=True)
@@ -149,6 +170,9 @@ class PrivateFolder:
     def _digest(self, job: Job, party: int) -> Path:
         folder = Path("requests") / _plain(job.label) / f"round_{job.round}"
         return folder / f"party_{party}.sha256"
+
+    def _evaluation(self, name: str) -> Path:
+        return Path("evaluations") / f"{name}.jsonl"
 
     def _distances(self, job: Job, number: int, party: int) -> Path:
         folder = Path("distances") / _plain(job.label) / f"round_{number}"

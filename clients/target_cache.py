@@ -128,7 +128,7 @@ def name_targets(
         "before": job.before,
         "batch_size": batch_size,
         "method": METHOD,
-        "machine": _describe_machine(model),
+        "machine": describe_machine(model),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -159,7 +159,8 @@ def _files(path: Path, names: re.Pattern[str] = _NAME) -> list[Path]:
     return sorted(file for file in path.iterdir() if names.fullmatch(file.name))
 
 
-def _describe_machine(model: EditableModel) -> list[object]:
+def describe_machine(model: EditableModel) -> list[object]:
+    """Name what else the last bits of a forward pass depend on."""
     device = model.device
     return [
         str(model.dtype),

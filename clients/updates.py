@@ -13,6 +13,7 @@ from torch import Tensor
 
 from editing.files.atomic import write_private
 from strategies.wire.arrays import digest_array, to_array, to_tensor
+from strategies.wire.deltas import join_factors
 from strategies.wire.updates import DELTA, read_carried
 
 _ENDING = ".safetensors"
@@ -26,7 +27,7 @@ def find_updates(message: Message, folder: Path) -> dict[str, Tensor]:
     """The updates that the model shall carry, by parameter name.
 
     Those of the message are kept in the folder, the others are taken from it. What the
-    model carries no more is removed.
+    model carries no more is removed. Factors are kept as such, and multiplied.
 
     Raises:
         MissingUpdatesError: If some are in neither, or not as the server means them.
@@ -45,7 +46,7 @@ def find_updates(message: Message, folder: Path) -> dict[str, Tensor]:
             _keep(folder, digest, array)
         found[name] = to_tensor(array)
     _remove_others(folder, carried.values())
-    return found
+    return join_factors(found)
 
 
 def _read(folder: Path, digest: str) -> Array | None:

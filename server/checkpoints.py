@@ -1,9 +1,9 @@
 """Checkpoints: the state after the last completed round, from which a run resumes.
 
-Each merge has one file: updates and remembered grams as float64 tensors, and metrics as
-JSON in its metadata. It is written to a temporary file, flushed and renamed, so that a
-run killed at any moment, or a power cut, leaves the last completed round or the one
-before it.
+Each merge has one file: updates and the upper halves of remembered grams, which are
+symmetric, as float64 tensors, and metrics as JSON in its metadata. It is written to a
+temporary file, flushed and renamed, so that a run killed at any moment, or a power cut,
+leaves the last completed round or the one before it.
 """
 
 import glob
@@ -17,6 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from editing.algebra.factors import Factors
+from editing.algebra.second_moments import (
+    read_triangle,
+    triangle_width,
+    write_triangle,
+)
+from editing.algebra.statistics import StatisticsError
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.files.atomic import partial_file
@@ -24,8 +31,11 @@ from server.report.data import RoundMetrics
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
 
-DELTA, GRAM = "delta.", "gram."
+DELTA, GRAM, LEFT, RIGHT = "delta.", "gram.", "left.", "right."
 RECORD = "record"
+
+UNREADABLE = (OSError, SafetensorError, ValidationError, KeyError, StatisticsError)
+"""What reading a file that is no checkpoint raises."""
 
 
 class Measured(Settings):
@@ -80,7 +90,10 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = progress.state
         tensors = {f"{DELTA}{name}": each for name, each in state.delta.items()}
-        tensors |= {f"{GRAM}{layer}": each for layer, each in state.grams.items()}
+        for layer, gram in state.grams.items():
+            tensors[f"{GRAM}{layer}"] = write_triangle(gram)
+        for name, factors in state.factors.items():
+            tensors[LEFT + name], tensors[RIGHT + name] = factors.left, factors.right
         record = json.dumps(
             {
                 "number": state.number,
@@ -114,7 +127,8 @@ class Checkpoints:
             return MergeProgress()
         try:
             record, tensors = read_file(file)
-        except (OSError, SafetensorError, ValidationError, KeyError) as error:
+            state = rebuild(record, tensors)
+        except UNREADABLE as error:
             raise InputError(
                 f"{file}: is no checkpoint of a run ({type(error).__name__}); remove "
                 "it to run its merge from the start"
@@ -125,7 +139,7 @@ class Checkpoints:
                 f"{file}: was written by a run with another {', '.join(different)}; "
                 "give that run's settings, or name another folder"
             )
-        return MergeProgress(rebuild(record, tensors), record.measured)
+        return MergeProgress(state, record.measured)
 
     def remove(self, merges: Iterable[str]) -> None:
         """Keep nothing of these merges any more; their results are whole."""
@@ -149,18 +163,23 @@ def read_file(file: Path) -> tuple[Record, dict[str, Tensor]]:
 
 def rebuild(record: Record, tensors: Mapping[str, Tensor]) -> RoundState:
     """Sort a checkpoint's tensors into what the next round depends on."""
-    delta = {
-        name.removeprefix(DELTA): each
-        for name, each in tensors.items()
-        if name.startswith(DELTA)
-    }
+    delta = _of_kind(DELTA, tensors)
     grams = {
-        int(name.removeprefix(GRAM)): each
-        for name, each in tensors.items()
-        if name.startswith(GRAM)
+        int(layer): read_triangle(half, triangle_width(half))
+        for layer, half in _of_kind(GRAM, tensors).items()
     }
+    left, right = _of_kind(LEFT, tensors), _of_kind(RIGHT, tensors)
+    factors = {name: Factors(left[name], right[name]) for name in left}
     history = tuple(Entry(*each) for each in record.history)
-    return RoundState(record.number, delta, grams, history)
+    return RoundState(record.number, delta, grams, history, factors)
+
+
+def _of_kind(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(kind): each
+        for name, each in tensors.items()
+        if name.startswith(kind)
+    }
 
 
 def differences(kept: Mapping[str, object], given: Mapping[str, object]) -> list[str]:

@@ -98,7 +98,11 @@ class ScheduleConfig(Settings):
         rounds: How many rounds of requests are edited.
         seed: Draws everything that a run draws.
         min_parties: A round stops the run if fewer parties than this remain.
-        encoding: How statistics travel.
+        encoding: How statistics travel. ``factors-float32`` takes half the bytes of
+            ``factors``, and rounds each number to 6e-8 of its size.
+        encoding_down: How updates travel. ``factors`` sends an update of low rank as
+            two factors, where those are smaller; the update is rounded to their
+            product, by up to 1e-6 of its norm, and all nodes have the same bits.
         timeout: Seconds to wait for the replies of one exchange.
         compare: Whether to run several merges on the same requests and targets.
         merges: Which merges `compare` runs, by name or import path. If empty, every
@@ -123,7 +127,8 @@ class ScheduleConfig(Settings):
     rounds: PositiveInt = 1
     seed: NonNegativeInt = 0
     min_parties: PositiveInt = 1
-    encoding: Literal["factors", "dense"] = "factors"
+    encoding: Literal["factors", "factors-float32", "dense"] = "factors"
+    encoding_down: Literal["whole", "factors"] = "whole"
     timeout: Positive = 3600.0
     compare: bool = False
     merges: tuple[str, ...] = ()

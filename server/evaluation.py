@@ -17,6 +17,7 @@ from editing.models.token_rows import tokenize_continuation
 from server.report.data import LeftOutParty, RoundMetrics
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
+from strategies.wire.deltas import join_factors
 from strategies.wire.metrics import EvaluationSums
 
 MEASURED = frozenset(
@@ -124,4 +125,4 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
 
 def to_delta(arrays: ArrayRecord) -> Delta:
     """Return updates by parameter name."""
-    return to_tensors(arrays)
+    return join_factors(to_tensors(arrays))

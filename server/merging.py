@@ -2,23 +2,30 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from editing.models.loading import EditableModel
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from server.config import RunConfig
-from server.evaluation import evaluate_held_out, summarise, to_delta
+from server.evaluation import HeldOutFact, evaluate_held_out, summarise, to_delta
 from server.monitoring.stream import EventStream
 from server.preparation import Preparation
-from strategies.collaborative import CollaborativeEditing, ServerEvaluation
+from strategies.collaborative import CollaborativeEditing
 from strategies.methods import Method
-from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
+from strategies.rounds.callbacks import (
+    CompletedRound,
+    RoundCallbacks,
+    ServerEvaluation,
+)
 from strategies.rounds.exchange import ExchangeRecord
 from strategies.rounds.settings import EditingSettings
+from strategies.wire.arrays import digest_arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +45,23 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class MergeJob:
-    """What all merges of a run share."""
+    """What all merges of a run share.
+
+    Attributes:
+        grid: The nodes.
+        config: The run's settings.
+        preparation: What was made before the first round.
+        stream: Where events go.
+        checkpoints: The state of each merge.
+        held_out: The held-out accuracies so far, by the digest of the updates.
+    """
 
     grid: Grid
     config: RunConfig
     preparation: Preparation
     stream: EventStream
     checkpoints: Checkpoints
+    held_out: dict[str, float] = field(default_factory=dict)
 
     def run(self, method: Method, *, first: bool) -> Outcome:
         """Run the missing rounds, after the last completed one.
@@ -71,7 +88,9 @@ class MergeJob:
             ArrayRecord(),
             num_rounds=rounds,
             timeout=self.config.run.timeout,
-            evaluate_fn=held_out_evaluator(self.preparation),
+            evaluate_fn=held_out_evaluator(
+                self.preparation.model, self.preparation.held_out, self.held_out
+            ),
         )
         return Outcome(method, strategy.delta, ledger.measured)
 
@@ -89,7 +108,9 @@ class MergeJob:
             parties=config.parties.count,
             min_parties=config.run.min_parties,
             dtype=preparation.model.dtype,
+            encoding_down=config.run.encoding_down,
             evaluate_unedited=evaluate_unedited,
+            evaluate_every=config.evaluation.every,
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
             limits=preparation.limits(config, pooled=method.pooled),
@@ -159,16 +180,23 @@ class Ledger(StreamCallbacks):
 
 
 def held_out_evaluator(
-    preparation: Preparation,
+    model: EditableModel, facts: Sequence[HeldOutFact], known: dict[str, float]
 ) -> ServerEvaluation | None:
-    """Return what evaluates facts that no party edited, after each round."""
-    if not preparation.held_out:
+    """Return what evaluates facts that no party edited, once for the same updates.
+
+    Args:
+        model: The model, unedited.
+        facts: What no party edited.
+        known: Accuracies by the digest of the updates; grows.
+    """
+    if not facts:
         return None
 
     def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
-        delta = to_delta(arrays)
-        share = evaluate_held_out(preparation.model, preparation.held_out, delta)
-        return MetricRecord({"held_out_acc": share})
+        name = digest_arrays(arrays)
+        if name not in known:
+            known[name] = evaluate_held_out(model, facts, to_delta(arrays))
+        return MetricRecord({"held_out_acc": known[name]})
 
     return evaluate
 

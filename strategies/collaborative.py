@@ -1,7 +1,7 @@
 """Collaborative editing as a Flower strategy: the rounds, several exchanges each."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -9,25 +9,23 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
-from editing.algebra.deltas import add_deltas
 from editing.algebra.statistics import LayerStatistics, StatisticsError
+from editing.algebra.threads import threads_for
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
 from strategies.rounds.aggregation import Aggregation
-from strategies.rounds.callbacks import CompletedRound, RoundCallbacks
+from strategies.rounds.callbacks import CompletedRound, RoundCallbacks, ServerEvaluation
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
 from strategies.rounds.state import RoundState, remembered, write_own_prior
 from strategies.rounds.tokens import resolve_conflicts
-from strategies.wire.arrays import digest_arrays, to_tensors, write_delta
+from strategies.wire.arrays import digest_arrays
+from strategies.wire.deltas import Updates
 from strategies.wire.messages import Job, Phase, read_targets_reply
 from strategies.wire.metrics import EvaluationSums, encode_metrics
 
 logger = logging.getLogger(__name__)
-
-ServerEvaluation = Callable[[int, ArrayRecord], MetricRecord | None]
-"""Evaluates the model at the server: round and updates in, metrics out."""
 
 
 class CollaborativeEditing(Strategy):
@@ -36,8 +34,9 @@ class CollaborativeEditing(Strategy):
     A round resolves duplicate and conflicting requests if the settings say how, then
     exchanges statistics for merged deltas (once for each edited layer under
     `layerwise`, once in all otherwise; the first time parties compute targets, too),
-    adds the round's grams to the memory unless it is the last, and has each party
-    evaluate its requests of all rounds so far. Parties may join and leave in between.
+    adds the round's grams to the memory unless it is the last, and, where that is due,
+    has each party evaluate its requests of all rounds so far. Parties may join and
+    leave in between.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class CollaborativeEditing(Strategy):
         # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
         self.registry = PartyRegistry(least, self.callbacks)
-        self.delta: dict[str, Tensor] = {}
+        self.updates = Updates({}, {}, settings.encoding_down, settings.dtype)
         self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
         self._evaluation = EvaluationSums()
@@ -91,8 +90,7 @@ class CollaborativeEditing(Strategy):
         config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
         if self.completed == 0:
-            given = to_tensors(initial_arrays).items()
-            self.delta = {name: update.double() for name, update in given}
+            self.updates = self.updates.given(initial_arrays)
         self._last = num_rounds
         self.registry.welcome(
             grid, self.job, self.settings.parties, timeout, begun=self.completed > 0
@@ -100,16 +98,23 @@ class CollaborativeEditing(Strategy):
         result = Result(arrays=self.to_arrays())
         if self.settings.evaluate_unedited and self.completed == 0:
             self.registry.begin_round(grid, 0, self.job)
-            self._evaluate_round(grid, 0, result, evaluate_config, evaluate_fn)
+            own = self._evaluate_round(grid, 0, result, evaluate_config, evaluate_fn)
+            self._report_round(0, own)
         for number in range(self.completed + 1, num_rounds + 1):
             result.arrays, found = self.run_round(grid, number, result.arrays, config)
             result.train_metrics_clientapp[number] = found
-            self._evaluate_round(grid, number, result, evaluate_config, evaluate_fn)
+            own, self._evaluation = None, EvaluationSums()
+            if number % self.settings.evaluate_every == 0 or number == num_rounds:
+                own = self._evaluate_round(
+                    grid, number, result, evaluate_config, evaluate_fn
+                )
+            self._report_round(number, own)
         return result
 
     def resume(self, state: RoundState) -> None:
         """Continue after a completed round, as if it had just ended."""
-        self.completed, self.delta = state.number, dict(state.delta)
+        self.completed = state.number
+        self.updates = replace(self.updates, delta=state.delta, factors=state.factors)
         self._grams = dict(state.grams)
         self._remember()
         if self.arbiter is not None:
@@ -130,10 +135,10 @@ class CollaborativeEditing(Strategy):
         self.registry.begin_round(grid, number, self.job)
         before = digest_arrays(arrays)
         self.job = self.job.model_copy(update={"round": number, "before": before})
-        start = self.delta
+        start = self.updates
         while not self._try_to_edit(grid, number, arrays, config):
             logger.warning("round %d starts again", number)
-            self.delta, self._grams = start, {}
+            self.updates, self._grams = start, {}
         outcome = self.registry.outcomes[number]
         outcome.merged = True
         if self.arbiter is not None:
@@ -191,8 +196,7 @@ class CollaborativeEditing(Strategy):
     ) -> list[Message]:
         """Write messages that ask for targets and for the first layers' statistics."""
         job = self._job_for(server_round, self.job.plan.exchanges[0])
-        prior = write_own_prior(job.prior, self.layers)
-        return self._address(Phase.TARGETS, job, arrays, config, prior)
+        return self._address(Phase.TARGETS, job, arrays, config)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -247,8 +251,7 @@ class CollaborativeEditing(Strategy):
     ) -> list[Message]:
         """Write messages that ask for later layers' statistics, on the edited model."""
         job = self._job_for(server_round, layers)
-        prior = write_own_prior(job.prior, self.layers)
-        return self._address(Phase.STATISTICS, job, self.to_arrays(), prior=prior)
+        return self._address(Phase.STATISTICS, job, self.to_arrays())
 
     def aggregate_statistics(
         self, server_round: int, layers: Sequence[int], replies: Iterable[Message]
@@ -275,8 +278,7 @@ class CollaborativeEditing(Strategy):
         In round 0 these are the first round's.
         """
         job = self.job.model_copy(update={"round": server_round})
-        to = self.registry.present
-        return self._address(Phase.EVALUATE, job, arrays, config, to=to)
+        return self._address(Phase.EVALUATE, job, arrays, config, self.registry.present)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -285,28 +287,33 @@ class CollaborativeEditing(Strategy):
 
         Invalid metrics are left out; their party's edits are in the round by then.
         """
-        total = EvaluationSums()
+        total, limits = EvaluationSums(), self.settings.limits
         for reply in replies:
             node = reply.metadata.src_node_id
             party = self.registry.parties.number_of(node)
             try:
-                total += self.settings.limits.read_evaluation(
-                    reply, server_round, party
-                )
+                total += limits.read_evaluation(reply, server_round, party)
             except StatisticsError as error:
                 self.registry.refuse(server_round, node, str(error))
         self._evaluation = total
         return encode_metrics(total) if total.by_round else None
 
+    @property
+    def delta(self) -> dict[str, Tensor]:
+        """All updates so far by parameter name, in float64."""
+        return dict(self.updates.delta)
+
     def to_arrays(self) -> ArrayRecord:
-        """Return all updates so far, in the precision of the wire."""
-        return write_delta(self.delta, self.settings.dtype)
+        """Return all updates so far, as they travel."""
+        return self.updates.to_arrays()
 
     def state(self) -> RoundState:
         """Return all that the next round depends on."""
         history = self.arbiter.history if self.arbiter else ()
-        grams = remembered(self.layers)
-        return RoundState(self.completed, dict(self.delta), grams, tuple(history))
+        grams, updates = remembered(self.layers), self.updates
+        return RoundState(
+            self.completed, updates.delta, grams, tuple(history), updates.factors
+        )
 
     def _job_for(self, number: int, layers: Sequence[int]) -> Job:
         return self.job.model_copy(update={"round": number, "layers": tuple(layers)})
@@ -322,10 +329,11 @@ class CollaborativeEditing(Strategy):
             if edited.memory.remembers and self.job.round != self._last:
                 self._grams[layer] = aggregation.pooled(layer).gram
             parts, prior = aggregation.statistics(layer), edited.memory.prior()
-            solved[edited.weight] = self.settings.merge(parts, prior)
-        self.delta = add_deltas(self.delta, solved)
-        names = [self.registry.parties.label(node) for node in self.registry.active]
-        require_finite(self.delta, self.settings.dtype, names)
+            with threads_for(edited.d_in):
+                solved[edited.weight] = self.settings.merge(parts, prior)
+        edits = self.registry.outcomes[self.job.round].edits.values()
+        self.updates = self.updates.add(solved, sum(edits))
+        require_finite(self.delta, self.settings.dtype, self.registry.contributors)
 
     def _read_memory_keys(self, grid: Grid, number: int) -> None:
         """Read keys on the edited model, if the memory holds those.
@@ -348,9 +356,7 @@ class CollaborativeEditing(Strategy):
 
     def _remember(self) -> None:
         """Add the round's grams to the memory of each layer."""
-        for layer, gram in self._grams.items():
-            edited = self.layers[layer]
-            self.layers[layer] = replace(edited, memory=edited.memory.remember(gram))
+        self.layers |= {k: self.layers[k].remember(g) for k, g in self._grams.items()}
         self._grams = {}
 
     def _evaluate_round(
@@ -360,8 +366,8 @@ class CollaborativeEditing(Strategy):
         result: Result,
         config: ConfigRecord,
         evaluate_fn: ServerEvaluation | None,
-    ) -> None:
-        """Evaluate at the parties, then at the server, and report the round."""
+    ) -> MetricRecord | None:
+        """Evaluate at the parties, then at the server; return the server's metrics."""
         messages = self.configure_evaluate(number, result.arrays, config, grid)
         replies = self.registry.exchange(grid, number, messages)
         found = self.aggregate_evaluate(number, replies)
@@ -370,6 +376,9 @@ class CollaborativeEditing(Strategy):
             result.evaluate_metrics_clientapp[number] = found
         if own is not None:
             result.evaluate_metrics_serverapp[number] = own
+        return own
+
+    def _report_round(self, number: int, own: MetricRecord | None) -> None:
         self.callbacks.on_round_end(
             CompletedRound(
                 self.state(),
@@ -386,10 +395,11 @@ class CollaborativeEditing(Strategy):
         job: Job,
         arrays: ArrayRecord,
         config: ConfigRecord | None = None,
-        prior: ArrayRecord | None = None,
         to: Sequence[int] | None = None,
     ) -> list[Message]:
         """Write a message to each node, with the resolutions of its requests."""
+        solving = phase in {Phase.TARGETS, Phase.STATISTICS}
+        prior = write_own_prior(job.prior, self.layers) if solving else None
         messages = self.registry.address(phase, job, arrays, config, prior, to)
         if self.arbiter is not None:
             for message in messages:

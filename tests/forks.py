@@ -49,12 +49,12 @@ def _be_a_program(
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(out.fileno(), 1)
         os.dup2(errors.fileno(), 2)
-        sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115
-        sys.stderr = sys.__stderr__ = open(2, "w", closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         os.chdir(folder)
         # A fork has none of the threads that OpenMP counts on, and would wait for them.
         torch.set_num_threads(1)
-        torch.set_num_threads = lambda _: None
+        torch.set_num_threads = lambda nthreads: None  # noqa: ARG005
         body()
         code = 0
     except SystemExit as ended:

@@ -1,12 +1,15 @@
 """Two encodings of a party's statistics for the wire, both decoding to one value.
 
-``dense`` sends ``KᵀK`` and ``RᵀK``, which may be added before they are decoded.
-``factors`` sends ``(QK, QR)`` with a random orthogonal ``Q`` that only the party knows.
-It decodes to the same statistics, because ``(QK)ᵀ(QK) = KᵀK`` and ``(QR)ᵀ(QK) = RᵀK``,
-reveals no more than they do, and is smaller: as many rows as the keys' rank, which is
-at most the number of edits, instead of ``d_in``.
+``dense`` sends ``KᵀK``, of which half is enough, and ``RᵀK``, which may be added before
+they are decoded. ``factors`` sends ``(QK, QR)`` with a random orthogonal ``Q`` that the
+party alone knows. It decodes to the same statistics, because ``(QK)ᵀ(QK) = KᵀK`` and
+``(QR)ᵀ(QK) = RᵀK``, and reveals no more than they do. It is smaller for few edits: as
+many rows as the keys' rank, at most the number of edits, instead of ``d_in``.
+``factors-float32`` sends the same rows in single precision, unless keys were read in
+double. That is half the bytes, and each number is off by up to 6e-8 of its size, as all
+are that a model computes in float32.
 
-Neither hides the statistics themselves: a holder of a party's gram can test whether a
+None hides the statistics themselves: a holder of a party's gram can test whether a
 guessed subject is among its edits.
 """
 
@@ -19,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.algebra.second_moments import read_triangle, write_triangle
 from editing.algebra.statistics import (
     LayerStatistics,
     NormBounds,
@@ -30,8 +34,11 @@ from editing.algebra.statistics import (
 )
 from editing.base.foreign_text import show_foreign
 
-Encoding = Literal["factors", "dense"]
+Encoding = Literal["factors", "factors-float32", "dense"]
 """How a party's statistics are written on the wire."""
+
+CLEAR = 1e-8
+"""Least over largest eigenvalue of ``KKᵀ`` from which the keys are independent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,11 @@ class EncodedStatistics:
     """One layer's statistics as they travel.
 
     Attributes:
-        encoding: How to read the tensors: an `Encoding`, unless a party made it up.
+        encoding: How to read the tensors: ``factors`` or ``dense``, unless a party made
+            it up.
         tensors: ``keys`` (``rank d_in``) and ``residuals`` (``rank d_out``) for
-            factors, ``gram`` and ``cross`` for dense, all float64.
+            factors; ``gram`` (its upper half, see `write_triangle`) and ``cross`` for
+            dense; all float64, or float32 for factors in single precision.
         count: Number of edits, which may exceed the rank.
     """
 
@@ -56,7 +65,7 @@ def encode(
     encoding: Encoding,
     generator: torch.Generator | None = None,
 ) -> EncodedStatistics:
-    """Encode a party's pairs of one layer in float64.
+    """Encode a party's pairs of one layer, all computed in float64.
 
     Without a generator the rotation comes from the operating system's randomness, as it
     must wherever the statistics leave the machine: a seed can be guessed, and with it
@@ -65,12 +74,17 @@ def encode(
     check_count(len(keys))
     if encoding == "dense":
         statistics = LayerStatistics.of_pairs(keys, residuals)
-        tensors = {"gram": statistics.gram, "cross": statistics.cross}
-    else:
-        rows, answers = _reduce(keys.double(), residuals.double())
-        rotation = draw_rotation(len(rows), generator).to(rows.device)
-        tensors = {"keys": rotation @ rows, "residuals": rotation @ answers}
-    return EncodedStatistics(encoding, tensors, len(keys))
+        half = write_triangle(statistics.gram)
+        tensors = {"gram": half, "cross": statistics.cross}
+        return EncodedStatistics("dense", tensors, len(keys))
+    span = _find_span(keys.double())
+    rotation = draw_rotation(span.shape[1], generator).to(span.device)
+    turn = rotation @ span.mT
+    single = encoding == "factors-float32" and keys.dtype != torch.float64
+    dtype = torch.float32 if single else torch.float64
+    turned = {"keys": turn @ keys.double(), "residuals": turn @ residuals.double()}
+    tensors = {name: each.to(dtype) for name, each in turned.items()}
+    return EncodedStatistics("factors", tensors, len(keys))
 
 
 def decode(
@@ -138,25 +152,29 @@ def _draw_gaussian(
     return normal.reshape(rank, rank)
 
 
-def _reduce(
-    keys: Float[Tensor, "n d_in"], residuals: Float[Tensor, "n d_out"]
-) -> tuple[Float[Tensor, "rank d_in"], Float[Tensor, "rank d_out"]]:
-    """Rotate the pairs so that only as many rows as the keys' rank are left.
+def _find_span(keys: Float[Tensor, "n d_in"]) -> Float[Tensor, "n rank"]:
+    """Find what turns the pairs so that as many rows as the keys' rank are left.
 
-    With ``K = U S Vᵀ`` of that rank, ``S Vᵀ`` and ``UᵀR`` have the same gram and cross.
+    With ``K = U S Vᵀ`` of that rank, ``UᵀK`` and ``UᵀR`` have the same gram and cross.
     What is left out is the part of the residuals that no update of the weight can fit,
-    which the statistics do not hold either.
+    which the statistics do not hold either. ``U`` are the eigenvectors of ``KKᵀ``,
+    orthogonal to rounding, where all ``n`` of them are clearly needed. Elsewhere the
+    rank is read from ``S``, which ``KKᵀ`` knows to half the digits alone.
     """
-    left, scale, right = torch.linalg.svd(keys, full_matrices=False)
+    if len(keys) <= keys.shape[1]:
+        squares, vectors = torch.linalg.eigh(keys @ keys.mT)
+        if squares[0] > CLEAR * squares[-1]:
+            return vectors
+    left, scale, _ = torch.linalg.svd(keys, full_matrices=False)
     rounding = torch.finfo(keys.dtype).eps * max(keys.shape)
     rank = int((scale > rounding * scale.max()).sum().item())
-    return scale[:rank, None] * right[:rank], left[:, :rank].mT @ residuals
+    return left[:, :rank]
 
 
 def _decode_factors(
     encoded: EncodedStatistics, d_in: int, d_out: int
 ) -> LayerStatistics:
-    """Multiply the factors; the gram is positive semidefinite by construction.
+    """Take the factors as rows; their gram is positive semidefinite by construction.
 
     Raises:
         StatisticsError: If there are more rows than edits.
@@ -171,21 +189,18 @@ def _decode_factors(
             f"Factors of {encoded.count} edits have at most {encoded.count} rows, got "
             f"{rank}. Does the party leave requests uncounted?"
         )
-    rotated = LayerStatistics.of_pairs(keys, residuals)
-    # Finite factors can have products that are not.
-    check_matrix("gram", rotated.gram, (d_in, d_in))
-    check_matrix("cross", rotated.cross, (d_out, d_in))
-    return LayerStatistics(rotated.gram, rotated.cross, encoded.count)
+    return LayerStatistics.of_pairs(keys, residuals, encoded.count)
 
 
 def _decode_dense(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerStatistics:
     """Take the matrices as they are, once they are checked."""
-    gram, cross = _tensor(encoded, "gram").double(), _tensor(encoded, "cross").double()
+    half, cross = _tensor(encoded, "gram"), _tensor(encoded, "cross").double()
     check_count(encoded.count)
-    check_matrix("gram", gram, (d_in, d_in))
+    check_matrix("gram", half[None], (1, d_in * (d_in + 1) // 2))
     check_matrix("cross", cross, (d_out, d_in))
+    gram = read_triangle(half, d_in)
     check_semidefinite(gram)
-    return LayerStatistics(gram, cross, encoded.count)
+    return LayerStatistics.of_sums(gram, cross, encoded.count)
 
 
 def _tensor(encoded: EncodedStatistics, name: str) -> Tensor:

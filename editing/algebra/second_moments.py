@@ -180,6 +180,11 @@ def read_triangle(triangle: Tensor, width: int) -> Float[Tensor, "d d"]:
     return matrix
 
 
+def triangle_width(triangle: Tensor) -> int:
+    """Return the width of the matrix whose half `write_triangle` listed."""
+    return (math.isqrt(8 * triangle.numel() + 1) - 1) // 2
+
+
 def _factor(moment: TextMoment) -> Float[Tensor, "rank d_in"]:
     """Cholesky with pivots, until what is left of the diagonal is rounding.
 

@@ -28,7 +28,7 @@ from editing.sources.embedded import HUB, SELF
 
 logger = logging.getLogger(__name__)
 
-VERSION = "estimated in windows, version 3"
+VERSION = "estimated in windows, version 4"
 """Changes whenever the same text would give other bits."""
 
 

@@ -61,7 +61,7 @@ class SummedMoments:
     """Sums over a text.
 
     Attributes:
-        sums: ``Σ k kᵀ`` of each layer.
+        sums: ``Σ k kᵀ`` of each layer, its upper half.
         digest: Digest of the text that was read, see `Window`.
         products: How precisely products were formed.
     """
@@ -183,8 +183,8 @@ def _keys(
     """Return the keys of every token of some rows, by layer."""
     batch = pad_rows(rows, model.device)
     projections = {layer: model.down_projection(layer) for layer in layers}
-    last = model.block(max(layers))
-    with torch.no_grad(), module_inputs(projections) as keys, stopping_after(last):
+    end = stopping_after(projections[max(layers)], before=True)
+    with torch.no_grad(), module_inputs(projections) as keys, end:
         model.model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
@@ -217,6 +217,7 @@ def _describe(
         "batch-tokens": str(batch_tokens),
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "sums": "upper halves",  # an estimate that began otherwise is not resumed
     }
 
 

@@ -143,15 +143,17 @@ def _continuations(
     asked: Sequence[Sequence[EvaluationPrompt]],
 ) -> list[Continuation]:
     """Join every prompt with its answers, each text tokenized once."""
-    joiner = ContinuationTokenizer(model.tokenizer)
-    work = []
-    for request, prompts in zip(requests, asked, strict=True):
-        for each in prompts:
-            for answer in each.answers:
-                row, ids = joiner(each.prompt, answer, request.target_space)
-                check_length(model, row.followed_by(ids), request)
-                work.append(Continuation(row, ids))
-    return work
+    pairs = [
+        (request, each.prompt, answer)
+        for request, prompts in zip(requests, asked, strict=True)
+        for each in prompts
+        for answer in each.answers
+    ]
+    texts = [(prompt, answer, each.target_space) for each, prompt, answer in pairs]
+    tokenized = ContinuationTokenizer(model.tokenizer).join(texts)
+    for (request, _, _), (row, ids) in zip(pairs, tokenized, strict=True):
+        check_length(model, row.followed_by(ids), request)
+    return [Continuation(row, ids) for row, ids in tokenized]
 
 
 def _case_of(

@@ -22,11 +22,14 @@ class EvaluationConfig(GenerationConfig):
     """What is measured on top of what every request is evaluated by.
 
     Attributes:
+        every: After every how many rounds of a run requests are evaluated; 0 and the
+            last always are. Reports leave out what is not measured.
         generation: Whether texts are written for a request's generation prompts, and
             their entropy measured.
         attribute_prompts: Whether prompts of other subjects that have the new object
             in truth are evaluated, as in ROME.
     """
 
+    every: PositiveInt = 1
     generation: bool = False
     attribute_prompts: bool = False

@@ -1,14 +1,11 @@
 """Likelihoods: how likely answers are after their prompts.
 
-Common prefixes are computed once. An answer of ``n`` tokens is read off the row
-``prompt + answer[:-1]``, at its last ``n`` positions; with causal attention, that row
-also gives the logits of each of its prefixes. So only the distinct rows that are no
-prefix of another row are run: one row for all single-token answers to a prompt, and one
-for a prompt that many requests have.
+An answer of ``n`` tokens is read off the row ``prompt + answer[:-1]``, at its last
+``n`` positions. What rows begin with in common is run once (see
+`editing.models.prefix_tree`): all answers to a prompt, and all prompts of a relation.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -16,21 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from editing.models.batching import run_batches
 from editing.models.editable import check_finite
 from editing.models.loading import EditableModel
-from editing.models.token_rows import TokenRow, pad_rows
+from editing.models.prefix_tree import PackBatch, run_packs
+from editing.models.token_rows import TokenRow
 
 HEAD_POSITIONS = {"cpu": 128}
 MAX_HEAD_POSITIONS = 1024
 """Positions that go through the vocabulary head together, by device and elsewhere."""
-
-BATCH_TOKENS = {"cpu": 512}
-MAX_BATCH_TOKENS = 16384
-"""Tokens of a batch, padding counted, by device and elsewhere.
-
-A CPU is fastest where what a block makes of a batch stays near it.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,118 +60,63 @@ class Likelihood:
 def compute_likelihoods(
     model: EditableModel,
     continuations: Sequence[Continuation],
-    batch_size: int = 256,
+    batch_tokens: int | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[Likelihood]:
-    """Evaluate continuations, every distinct row once, in batches of similar length.
+    """Evaluate continuations; what several begin with is run once.
 
-    Rows are padded on the right, where causal attention does not look, and only the
-    answers' positions reach the vocabulary head. A batch that does not fit in memory
-    is halved; a single row that does not fit is a `MemoryError`.
+    Only the answers' positions reach the vocabulary head. A batch that does not fit in
+    memory is halved; a single pack that does not fit is a `MemoryError`.
 
     Args:
         model: What is evaluated.
         continuations: What is evaluated, in any order and with any repetitions.
-        batch_size: Rows of a batch, to begin with.
+        batch_tokens: As in `editing.models.prefix_tree.run_packs`.
         on_batch: Called after each batch with the number of continuations done.
     """
-    rows, hosts = share_rows([item.row for item in continuations])
-    guests: list[list[int]] = [[] for _ in rows]
-    for index, host in enumerate(hosts):
-        guests[host].append(index)
-    order = sorted(range(len(rows)), key=lambda row: (len(rows[row]), row))
     found: dict[int, Likelihood] = {}
 
-    def run(batch: Sequence[int]) -> list[Likelihood]:
-        items = [[continuations[guest] for guest in guests[row]] for row in batch]
-        return _evaluate_batch(model, [rows[row] for row in batch], items)
+    def run(batch: PackBatch) -> dict[int, Likelihood]:
+        return _evaluate_batch(model, batch, continuations)
 
-    lengths = [len(rows[row]) for row in order]
-    budget = BATCH_TOKENS.get(model.device.type, MAX_BATCH_TOKENS)
-    for start, stop in split_by_tokens(lengths, batch_size, budget):
-        batch = order[start:stop]
-        for part, likelihoods in run_batches(batch, len(batch), run):
-            evaluated = [guest for row in part for guest in guests[row]]
-            found.update(zip(evaluated, likelihoods, strict=True))
+    rows = [item.row for item in continuations]
+    for likelihoods in run_packs(model, rows, run, batch_tokens):
+        found.update(likelihoods)
         if on_batch is not None:
             on_batch(len(found))
     return [found[index] for index in range(len(continuations))]
 
 
-def share_rows(
-    rows: Sequence[tuple[int, ...]],
-) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Keep the distinct rows that no other row begins with.
-
-    Returns:
-        The rows kept, in dictionary order, and for each given row the place of a kept
-        one that begins with it.
-    """
-    order = sorted(range(len(rows)), key=lambda index: rows[index])
-    kept: list[tuple[int, ...]] = []
-    hosts = [0] * len(rows)
-    # In lexicographic order a row comes right before those that begin with it.
-    for index in reversed(order):
-        row = rows[index]
-        if not kept or kept[-1][: len(row)] != row:
-            kept.append(row)
-        hosts[index] = len(kept) - 1
-    return kept[::-1], [len(kept) - 1 - host for host in hosts]
-
-
-def split_by_tokens(
-    lengths: Sequence[int], batch_size: int, budget: int
-) -> Iterator[tuple[int, int]]:
-    """Cut rows in order of length into batches; a single row always makes one.
-
-    Args:
-        lengths: Tokens of each row, never falling.
-        batch_size: Most rows of a batch.
-        budget: Most tokens of a batch, padding counted.
-
-    Yields:
-        Where each batch begins and ends.
-    """
-    start = 0
-    for stop in range(1, len(lengths) + 1):
-        following = lengths[stop] if stop < len(lengths) else math.inf
-        full = stop - start == batch_size
-        if full or (stop + 1 - start) * following > budget:
-            yield start, stop
-            start = stop
-
-
 @torch.inference_mode()
 def _evaluate_batch(
-    model: EditableModel,
-    rows: Sequence[tuple[int, ...]],
-    guests: Sequence[Sequence[Continuation]],
-) -> list[Likelihood]:
-    states: dict[tuple[int, int], int] = {}
+    model: EditableModel, batch: PackBatch, continuations: Sequence[Continuation]
+) -> dict[int, Likelihood]:
+    """Evaluate the continuations of a batch, by their numbers."""
+    items = {number: continuations[number] for number in batch.slots}
+    states: dict[int, int] = {}
     wanted: list[tuple[int, int]] = []
-    for row, items in enumerate(guests):
-        for item in items:
-            for column, token in enumerate(item.answer, len(item.prompt.ids) - 1):
-                wanted.append((states.setdefault((row, column), len(states)), token))
-    padded = pad_rows([TokenRow(row, len(row) - 1) for row in rows], model.device)
-    hidden: Tensor = model.model.base_model(
-        input_ids=padded.input_ids,
-        attention_mask=padded.attention_mask,
-        use_cache=False,
-    )[0]
-    row_of, column_of = torch.tensor(list(states), device=model.device).unbind(dim=1)
+    for number, item in items.items():
+        slots = batch.slots[number][len(item.prompt.ids) - 1 :]
+        for slot, token in zip(slots, item.answer, strict=True):
+            wanted.append((states.setdefault(slot, len(states)), token))
+    hidden: Tensor = model.model.base_model(**batch.inputs, use_cache=False)[0]
+    read = hidden.flatten(0, 1)[torch.tensor(list(states), device=hidden.device)]
     places, tokens = torch.tensor(wanted, device=model.device).unbind(dim=1)
-    costs, likeliest = _read_off(model, hidden[row_of, column_of], places, tokens)
+    costs, likeliest = _read_off(model, read, places, tokens)
     predicted = likeliest[places]
     check_finite(costs, "scores")
-    sizes = [len(item.answer) for items in guests for item in items]
-    parts = zip(sizes, accumulate(sizes), strict=True)
+    sizes = [len(item.answer) for item in items.values()]
+    parts = zip(items, sizes, accumulate(sizes), strict=True)
     hits, choices = (predicted == tokens).tolist(), predicted.tolist()
-    means = [float(part.mean()) for part in costs.double().cpu().split(sizes)]
-    return [
-        Likelihood(mean, tuple(choices[end - n : end]), tuple(hits[end - n : end]))
-        for mean, (n, end) in zip(means, parts, strict=True)
-    ]
+    nlls = costs.double().tolist()
+    return {
+        number: Likelihood(
+            sum(nlls[end - n : end]) / n,
+            tuple(choices[end - n : end]),
+            tuple(hits[end - n : end]),
+        )
+        for number, n, end in parts
+    }
 
 
 def _read_off(

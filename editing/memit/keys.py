@@ -7,7 +7,7 @@ from torch import Tensor
 
 from editing.models.activations import read_activations
 from editing.models.loading import EditableModel
-from editing.models.token_rows import BARE, check_length, tokenize_prompt
+from editing.models.token_rows import BARE, check_length, tokenize_prompts
 from editing.requests.edit_request import EditRequest
 
 
@@ -29,11 +29,8 @@ def extract_keys(
         templates: Texts with one ``{}`` each, the bare one included.
         layers: Blocks whose down-projection is read.
     """
-    rows = [
-        tokenize_prompt(model.tokenizer, template, request.prompt, request.subject)
-        for template in (BARE, *contexts_of(templates))
-        for request in requests
-    ]
+    contexts = (BARE, *contexts_of(templates))
+    rows = tokenize_prompts(model.tokenizer, contexts, requests)
     for index, row in enumerate(rows):
         check_length(model, row, requests[index % len(requests)])
     found = read_activations(model, rows, key_layers=layers).keys

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from editing.models.activations import read_activations
 from editing.models.loading import EditableModel
-from editing.models.token_rows import BARE, tokenize_prompt
+from editing.models.token_rows import BARE, tokenize_prompts
 from editing.requests.edit_request import EditRequest
 
 
@@ -15,10 +15,7 @@ def read_hidden(
     model: EditableModel, requests: Sequence[EditRequest], layer: int
 ) -> Float[Tensor, "n d_out"]:
     """Read hidden states at the subject's last token of bare prompts, in float64."""
-    rows = [
-        tokenize_prompt(model.tokenizer, BARE, request.prompt, request.subject)
-        for request in requests
-    ]
+    rows = tokenize_prompts(model.tokenizer, [BARE], requests)
     return read_activations(model, rows, hidden_layers=[layer]).hidden[layer].double()
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
-from editing.models.token_rows import PromptBatch, TokenRow, order_by_length, pad_rows
+from editing.models.prefix_tree import PackBatch, run_packs
+from editing.models.token_rows import PromptBatch, TokenRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,32 @@ def read_activations(
     rows: Sequence[TokenRow],
     key_layers: Sequence[int] = (),
     hidden_layers: Sequence[int] = (),
-    batch_size: int = 256,
+    batch_tokens: int | None = None,
 ) -> Activations:
     """Read keys and hidden states at each row's subject's last token.
 
-    Blocks after the last one asked for are not run. Results are in the order of `rows`
-    and do not depend on how they are batched, to the rounding of the model's precision;
-    they are on the device of the inputs, whatever devices the blocks are on.
+    Rows are cut at that token: in a causal model, which loading makes sure of, later
+    tokens change nothing before them. What rows have in common before it is run once
+    (`editing.models.prefix_tree`), and nothing after the last module that is read.
+    Results are in the order of `rows` and do not depend on how they are batched, to the
+    rounding of the model's precision; they are on the device of the inputs, whatever
+    devices the blocks are on.
+
+    Args:
+        model: The model as it is.
+        rows: One row of the results each.
+        key_layers: Blocks whose keys are read.
+        hidden_layers: Blocks whose output is read.
+        batch_tokens: As in `run_packs`.
     """
+    ends = [row.ids[: row.subject + 1] for row in rows]
 
-    def run(indices: Sequence[int]) -> Activations:
-        batch = pad_rows([rows[index] for index in indices], model.device)
-        return _read_batch(model, batch, key_layers, hidden_layers)
+    def run(batch: PackBatch) -> tuple[list[int], Activations]:
+        return list(batch.slots), _read_batch(model, batch, key_layers, hidden_layers)
 
-    order = order_by_length(rows)
-    parts = [found for _, found in run_batches(order, batch_size, run)]
-    back = torch.argsort(torch.tensor(order))
+    found = list(run_packs(model, ends, run, batch_tokens))
+    back = torch.argsort(torch.tensor([row for part, _ in found for row in part]))
+    parts = [part for _, part in found]
     return Activations(
         {k: torch.cat([part.keys[k] for part in parts])[back] for k in key_layers},
         {k: torch.cat([p.hidden[k] for p in parts])[back] for k in hidden_layers},
@@ -76,13 +86,33 @@ def module_inputs(modules: dict[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
 
 
 @contextmanager
-def stopping_after(module: nn.Module) -> Iterator[None]:
-    """Leave the block, quietly, once `module` has run."""
+def block_outputs(blocks: dict[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
+    """Collect the hidden state that each block gives while the block is open."""
+    seen: dict[int, Tensor] = {}
+    with ExitStack() as hooks:
+        for layer, module in blocks.items():
+
+            def keep(
+                _: nn.Module,
+                __: object,
+                output: Tensor | tuple[Any, ...],
+                layer: int = layer,
+            ) -> None:
+                seen[layer] = hidden_state(output).detach()
+
+            hooks.callback(module.register_forward_hook(keep).remove)
+        yield seen
+
+
+@contextmanager
+def stopping_after(module: nn.Module, *, before: bool = False) -> Iterator[None]:
+    """Leave the block, quietly, once `module` has run, or is about to."""
 
     def stop(*_: object) -> None:
         raise _Read
 
-    handle = module.register_forward_hook(stop)
+    register = module.register_forward_hook
+    handle = (module.register_forward_pre_hook if before else register)(stop)
     try:
         yield
     except _Read:
@@ -98,39 +128,32 @@ class _Read(Exception):
 @torch.no_grad()
 def _read_batch(
     model: EditableModel,
-    batch: PromptBatch,
+    batch: PackBatch,
     key_layers: Sequence[int],
     hidden_layers: Sequence[int],
 ) -> Activations:
     projections = {layer: model.down_projection(layer) for layer in key_layers}
-    hidden: dict[int, Tensor] = {}
-    with ExitStack() as hooks, module_inputs(projections) as keys:
-        for layer in hidden_layers:
-
-            def keep(
-                _: nn.Module,
-                __: object,
-                output: Tensor | tuple[Any, ...],
-                layer: int = layer,
-            ) -> None:
-                hidden[layer] = hidden_state(output)
-
-            hook = model.block(layer).register_forward_hook(keep)
-            hooks.callback(hook.remove)
-        last = max((*key_layers, *hidden_layers))
-        with stopping_after(model.block(last)):
-            model.model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                use_cache=False,
-            )
+    blocks = {layer: model.block(layer) for layer in hidden_layers}
+    last = max((*key_layers, *hidden_layers))
+    end = blocks[last] if last in blocks else projections[last]
+    with (
+        module_inputs(projections) as keys,
+        block_outputs(blocks) as hidden,
+        stopping_after(end, before=last not in blocks),
+    ):
+        model.model(**batch.inputs, use_cache=False)
+    places = [slots[-1] for slots in batch.slots.values()]
     return Activations(
-        {
-            layer: _subjects_of(by_rows(keys[layer], batch), batch)
-            for layer in key_layers
-        },
-        {layer: _subjects_of(hidden[layer], batch) for layer in hidden_layers},
+        {layer: _at(places, each, model.device) for layer, each in keys.items()},
+        {layer: _at(places, each, model.device) for layer, each in hidden.items()},
     )
+
+
+def _at(
+    places: list[int], states: Float[Tensor, "*tokens width"], device: torch.device
+) -> Float[Tensor, "n width"]:
+    """Pick tokens, whether the states are by rows or all in one, as in OPT."""
+    return states.reshape(-1, states.shape[-1])[places].to(device)
 
 
 def by_rows(
@@ -138,16 +161,3 @@ def by_rows(
 ) -> Float[Tensor, "batch seq width"]:
     """What a module was given, by rows; some families put all tokens in one (OPT)."""
     return states.view(*batch.input_ids.shape, states.shape[-1])
-
-
-def _subjects_of(states: Tensor, batch: PromptBatch) -> Float[Tensor, "batch width"]:
-    picked = at_positions(states, batch.subjects.to(states.device))
-    return picked.to(batch.subjects.device)
-
-
-def at_positions(
-    states: Float[Tensor, "batch seq width"], positions: Int[Tensor, " batch"]
-) -> Float[Tensor, "batch width"]:
-    """Pick one position of each row."""
-    rows = torch.arange(states.shape[0], device=states.device)
-    return states[rows, positions]

@@ -46,7 +46,7 @@ class EditableModel:
         """Return the precision of forward passes."""
         return self.model.dtype
 
-    @property
+    @cached_property
     def longest_input(self) -> int:
         """Return the largest number of tokens of one input."""
         return longest_input(self.model.config, self.architecture)

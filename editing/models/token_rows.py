@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import torch
 from jaxtyping import Int
@@ -72,16 +72,54 @@ def tokenize_prompt(
     The subject's last token is the last one that shares a character with it, by the
     tokenizer's offsets. If there is none, that is an `InputError`.
     """
+    text, start = _place(tokenizer, template, prompt, subject)
+    ((ids, offsets),) = _tokens_of(tokenizer, [text])
+    return _find_subject(ids, offsets, start, subject)
+
+
+def tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    templates: Sequence[str],
+    requests: Sequence[EditRequest],
+) -> list[TokenRow]:
+    """Tokenize each request's prompt in each template, template by template.
+
+    See `tokenize_prompt`. The last rows are kept: every layer is read with the same.
+    """
+    asked = tuple((each.prompt, each.subject) for each in requests)
+    return list(_tokenize_prompts(tokenizer, tuple(templates), asked))
+
+
+@lru_cache(maxsize=4)
+def _tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    templates: tuple[str, ...],
+    asked: tuple[tuple[str, str], ...],
+) -> tuple[TokenRow, ...]:
+    placed = [
+        (*_place(tokenizer, template, prompt, subject), subject)
+        for template in templates
+        for prompt, subject in asked
+    ]
+    encoded = _tokens_of(tokenizer, [text for text, _, _ in placed])
+    return tuple(
+        _find_subject(ids, offsets, start, subject)
+        for (ids, offsets), (_, start, subject) in zip(encoded, placed, strict=True)
+    )
+
+
+def _place(
+    tokenizer: PreTrainedTokenizerBase, template: str, prompt: str, subject: str
+) -> tuple[str, int]:
+    """Return a prompt in a template, and where its subject begins."""
     chosen = BARE if has_chat_header(tokenizer, prompt) else template
-    before = chosen.index(BARE) + prompt.index(BARE)
-    text = chosen.replace(BARE, prompt.replace(BARE, subject))
-    return _find_subject(tokenizer, text, before, subject)
+    start = chosen.index(BARE) + prompt.index(BARE)
+    return chosen.replace(BARE, prompt.replace(BARE, subject)), start
 
 
 def _find_subject(
-    tokenizer: PreTrainedTokenizerBase, text: str, start: int, subject: str
+    ids: tuple[int, ...], offsets: Sequence[tuple[int, int]], start: int, subject: str
 ) -> TokenRow:
-    ids, offsets = _tokens_of(tokenizer, text)
     end = start + len(subject)
     for position in reversed(range(len(ids))):
         first, last = offsets[position]
@@ -107,7 +145,8 @@ def tokenize_rewrite(
         request.rewrite_prompt + suffix, request.target_new, request.target_space
     )
     start = len(prefix) + request.prompt.index(BARE)
-    row = _find_subject(tokenizer, prefix + prompt, start, request.subject)
+    ((ids, offsets),) = _tokens_of(tokenizer, [prefix + prompt])
+    row = _find_subject(ids, offsets, start, request.subject)
     return row, _tokenize_target(tokenizer, prompt, target)
 
 
@@ -116,7 +155,9 @@ class ContinuationTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Keep the tokens of all texts for as long as this lives."""
-        self._row = cache(partial(tokenize_text, tokenizer))
+        self._tokenizer = tokenizer
+        self._rows: dict[str, TokenRow] = {}
+        self._split = cache(split_running_text)
         self._target = cache(partial(_tokenize_target, tokenizer))
 
     def __call__(
@@ -129,9 +170,25 @@ class ContinuationTokenizer:
         Returns:
             The prompt's row, and the answer's tokens without special ones.
         """
-        before, after = split_running_text(prompt, answer, space)
-        spaced = after.startswith(" ")  # then it is the same after every prompt
-        return self._row(before), self._target(WORD if spaced else before, after)
+        (found,) = self.join([(prompt, answer, space)])
+        return found
+
+    def join(
+        self, asked: Sequence[tuple[str, str, TargetSpace]]
+    ) -> list[tuple[TokenRow, tuple[int, ...]]]:
+        """Many prompts, what follows each, and whether with a space; all at once."""
+        parts = [self._split(*each) for each in asked]
+        new = dict.fromkeys(prompt for prompt, _ in parts if prompt not in self._rows)
+        found = tokenize_texts(self._tokenizer, list(new))
+        self._rows |= zip(new, found, strict=True)
+        # After a space, a target is the same whatever is before it.
+        return [
+            (
+                self._rows[before],
+                self._target(WORD if after.startswith(" ") else before, after),
+            )
+            for before, after in parts
+        ]
 
 
 def tokenize_continuation(
@@ -146,28 +203,52 @@ def tokenize_continuation(
 
 def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> TokenRow:
     """A finished text in tokens; its subject is its last token."""
-    ids, _ = _tokens_of(tokenizer, text)
-    return TokenRow(ids, len(ids) - 1)
+    (row,) = tokenize_texts(tokenizer, [text])
+    return row
+
+
+def tokenize_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> list[TokenRow]:
+    """Finished texts in tokens; the subject of each is its last token."""
+    if not texts:
+        return []
+    encoding = tokenizer(list(texts), return_special_tokens_mask=True)
+    pairs = zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
+    kept = [ids[_kept_of(ids, added)] for ids, added in pairs]
+    return [TokenRow(tuple(ids), len(ids) - 1) for ids in kept]
 
 
 def _tokens_of(
-    tokenizer: PreTrainedTokenizerBase, text: str
-) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
-    """Tokens and the span of text of each.
-
-    Special tokens that the tokenizer puts before a text belong to the row, but not a
-    second time if the text, which has its chat template in it, begins with them. Those
-    that it puts after a text do not: what follows a prompt is its target.
-    """
-    encoding = tokenizer(
-        text, return_offsets_mapping=True, return_special_tokens_mask=True
+    tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> list[tuple[tuple[int, ...], list[tuple[int, int]]]]:
+    """Tokens of each text and the span of text of each token."""
+    encoded = tokenizer(
+        texts, return_offsets_mapping=True, return_special_tokens_mask=True
     )
-    ids, added = encoding["input_ids"], encoding["special_tokens_mask"]
+    names = ("input_ids", "special_tokens_mask", "offset_mapping")
+    found = []
+    for ids, added, offsets in zip(*(encoded[name] for name in names), strict=True):
+        kept = _kept_of(ids, added)
+        found.append((tuple(ids[kept]), offsets[kept]))
+    return found
+
+
+def _kept_of(ids: Sequence[int], added: Sequence[int]) -> slice:
+    """Which of a text's tokens belong to its row.
+
+    Special tokens that the tokenizer puts before a text do, but not a second time if
+    the text, which has its chat template in it, begins with them. Those that it puts
+    after a text do not: what follows a prompt is its target.
+
+    Args:
+        ids: The text's tokens.
+        added: 1 for each token that the tokenizer added.
+    """
     size = len(ids)
     while size > 1 and added[size - 1] and not all(added[:size]):
         size -= 1
-    start = count_doubled(ids, added)
-    return tuple(ids[start:size]), encoding["offset_mapping"][start:size]
+    return slice(count_doubled(ids, added), size)
 
 
 def count_doubled(ids: Sequence[int], added: Sequence[int]) -> int:

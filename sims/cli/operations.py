@@ -55,6 +55,7 @@ class Encoding(StrEnum):
     """The encoding of statistics in messages."""
 
     FACTORS = "factors"
+    FACTORS_FLOAT32 = "factors-float32"
     DENSE = "dense"
 
 
@@ -64,6 +65,20 @@ class Together(StrEnum):
     LAYERWISE = "layerwise"
     FROZEN_UNIFORM = "frozen-uniform"
     FROZEN_HARMONIC = "frozen-harmonic"
+
+
+class Down(StrEnum):
+    """How updates are written on the wire."""
+
+    WHOLE = "whole"
+    FACTORS = "factors"
+
+
+class Stored(StrEnum):
+    """The precision of a covariance's file."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
 
 
 @app.command("estimate")
@@ -85,6 +100,10 @@ def estimate_sizes(
     requests: Annotated[
         int, typer.Option(min=1, help="New requests of a party in a round.")
     ] = 100,
+    rounds: Annotated[
+        int,
+        typer.Option(min=1, help="Rounds; all but the last are remembered."),
+    ] = 1,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -96,6 +115,13 @@ def estimate_sizes(
     encoding: Annotated[
         Encoding, typer.Option(help="The encoding of statistics in messages.")
     ] = Encoding.FACTORS,
+    encoding_down: Annotated[
+        Down, typer.Option(help="The encoding of updates, of the merge `collabedit`.")
+    ] = Down.WHOLE,
+    covariance: Annotated[
+        Stored,
+        typer.Option(help="The covariance's file: float32 if published, float64 ours."),
+    ] = Stored.FLOAT32,
     schedule: Annotated[
         Together, typer.Option(help="Whether layers are sent one by one or together.")
     ] = Together.LAYERWISE,
@@ -128,7 +154,10 @@ def estimate_sizes(
             EstimateOrder(
                 parties=count,
                 requests=requests,
+                rounds=rounds,
                 encoding=encoding.value,
+                encoding_down=encoding_down.value,
+                covariance=covariance.value,
                 schedule=schedule.value,
                 dtype=dtype.value,
                 bandwidth=bandwidth,

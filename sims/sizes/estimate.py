@@ -2,8 +2,10 @@
 
 With ``L`` edited layers of ``d_out × d_in``, ``n`` requests of a party in a round,
 ``P`` parties, and ``b`` bytes a number of the model's precision. Statistics and solves
-are in float64, so 8 bytes a number. Messages also hold the job, 1 to 2 kB of JSON,
-included as `JOB_BYTES`. What a run really sends is in its ``events.jsonl``.
+are in float64, so 8 bytes a number, unless they travel in float32. A party's rows are
+``min(n, d_in)``. While rows are few (`SHARE`) they are kept and solved as they are, and
+otherwise as the ``d_in²`` numbers of their gram. Messages also hold the job, 1 to 2 kB
+of JSON, included as `JOB_BYTES`. What a run really sends is in its ``events.jsonl``.
 """
 
 from dataclasses import dataclass
@@ -16,13 +18,17 @@ from editing.base.settings import Settings
 from sims.sizes.shapes import ModelShape
 
 DOUBLE = 8
+
+SHARE = 4
+"""Rows are few up to one for so many entries of a key."""
+
 JOB_BYTES = 1400
 """Approximate bytes of a message to a node besides arrays."""
 
 REPLY_BYTES = 500
 """Approximate bytes of a reply besides arrays, an evaluation's metrics included."""
 
-PROGRAM_BYTES = 500_000_000
+PROGRAM_BYTES = 560_000_000
 """Bytes of a process that has loaded Python, torch and transformers, and no model."""
 
 LINK_COPIES = 2.0
@@ -40,7 +46,11 @@ class EstimateOrder(Settings):
     Attributes:
         parties: Number of parties.
         requests: New requests of each party in a round, further phrasings included.
+        rounds: Number of rounds; grams are remembered in all but the last.
         encoding: How statistics travel.
+        encoding_down: How updates travel.
+        covariance: Precision of the covariance's file; published ones are in float32,
+            and those of this program in float64.
         schedule: How many layers travel together.
         dtype: The model's precision, in which updates travel, too.
         bandwidth: The server's connection in megabits a second.
@@ -48,7 +58,10 @@ class EstimateOrder(Settings):
 
     parties: PositiveInt = 10
     requests: PositiveInt = 100
-    encoding: Literal["factors", "dense"] = "factors"
+    rounds: PositiveInt = 1
+    encoding: Literal["factors", "factors-float32", "dense"] = "factors"
+    encoding_down: Literal["whole", "factors"] = "whole"
+    covariance: Literal["float32", "float64"] = "float32"
     schedule: Literal["layerwise", "frozen-uniform", "frozen-harmonic"] = "layerwise"
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     bandwidth: PositiveFloat = 1000.0
@@ -87,21 +100,40 @@ class Estimate:
         return BYTES[self.order.dtype] * self.shape.parameters
 
     @property
+    def triangle(self) -> int:
+        """``d_in (d_in + 1) / 2``, the numbers that half a gram holds."""
+        return self.shape.d_in * (self.shape.d_in + 1) // 2
+
+    @property
+    def rows(self) -> int:
+        """Rows of a party's statistics: ``min(n, d_in)``."""
+        return min(self.order.requests, self.shape.d_in)
+
+    @property
     def statistics(self) -> int:
         """One party's statistics of one layer as they travel.
 
-        ``factors``: ``8 · rank · (d_in + d_out)``, the rank at most ``min(n, d_in)``.
-        ``dense``: ``8 · (d_in² + d_out · d_in)``.
+        ``factors``: ``8 · rows · (d_in + d_out)``, in float32 half of it.
+        ``dense``: ``8 · (d_in (d_in + 1) / 2 + d_out · d_in)``.
         """
         if self.order.encoding == "dense":
-            return DOUBLE * (self.square + self.matrix)
-        rank = min(self.order.requests, self.shape.d_in)
-        return DOUBLE * rank * (self.shape.d_in + self.shape.d_out)
+            return DOUBLE * (self.triangle + self.matrix)
+        single = self.order.encoding == "factors-float32"
+        size = 4 if single and self.order.dtype != "float64" else DOUBLE
+        return size * self.rows * (self.shape.d_in + self.shape.d_out)
 
     @property
     def update(self) -> int:
-        """One layer's update as it travels: ``b · d_out · d_in``."""
-        return BYTES[self.order.dtype] * self.matrix
+        """One layer's update as it travels: ``b · d_out · d_in``.
+
+        As factors ``4 · rank · (d_out + d_in)`` where that is less, for a merge whose
+        rank is the number of all edits so far.
+        """
+        whole = BYTES[self.order.dtype] * self.matrix
+        if self.order.encoding_down == "whole" or self.order.dtype == "float64":
+            return whole
+        rank = self.order.rounds * self.order.parties * self.order.requests
+        return min(whole, 4 * rank * (self.shape.d_out + self.shape.d_in))
 
     @cached_property
     def largest_up(self) -> int:
@@ -147,45 +179,71 @@ class Estimate:
         return transfer + self.messages * EXCHANGE_SECONDS
 
     @property
-    def decoded(self) -> int:
-        """Statistics of one layer, decoded: ``8 · (d_in² + d_out · d_in)``."""
+    def together(self) -> int:
+        """Layers that travel together."""
+        return self.layer_count // self.exchanges
+
+    def decoded(self, parties: int) -> int:
+        """Sum of some parties' statistics of one layer: rows while they are few."""
+        rows = parties * self.rows
+        if self._few(rows):
+            return DOUBLE * rows * (self.shape.d_in + self.shape.d_out)
         return DOUBLE * (self.square + self.matrix)
+
+    def _few(self, rows: int) -> bool:
+        """Whether so many rows are kept as they are."""
+        return self.order.encoding != "dense" and SHARE * rows <= self.shape.d_in
+
+    @property
+    def remembered(self) -> int:
+        """Grams of earlier rounds and of this one, ``2 L · d_in²``; 0 of one round."""
+        return 2 * DOUBLE * self.layer_count * self.square * (self.order.rounds > 1)
 
     @property
     def server_standing(self) -> int:
         """What the server's program holds all the time.
 
-        The model; of each layer, in float64, covariance, remembered grams and the gram
-        of the round, ``3 · d_in²``, and the updates before and after an exchange,
-        ``2 · d_out · d_in``; the updates as they travel.
+        The model; of each layer the covariance in the precision of its file, from which
+        it is mapped, and the update in float64, of which there are two while a round
+        after the first may have to start again; the updates as they travel; grams.
         """
-        of_layers = DOUBLE * self.layer_count * (3 * self.square + 2 * self.matrix)
-        return PROGRAM_BYTES + self.weights + of_layers + self.layer_count * self.update
+        kept = 1 + (self.order.rounds > 1)
+        covariance = BYTES[self.order.covariance] * self.square
+        of_layer = covariance + kept * (DOUBLE * self.matrix + self.update)
+        layers = self.layer_count * of_layer
+        return PROGRAM_BYTES + self.weights + layers + self.remembered
 
-    @property
-    def server_working(self) -> int:
-        """What adding up and solving a layer takes on top, in float64.
+    def _solving(self, rows: int) -> int:
+        """What one solve takes, in float64.
 
-        The sum, the prior, their sum, its factor and the solver's copy of it are
-        ``5 · d_in²``; right side, its copy and the solution ``3 · d_out · d_in``. To
-        add up takes no more: the sum, one party's part and the new sum. Layers that
-        travel together wait with their sums.
+        The prior, its factor and a copy of it; with many rows also their gram, and the
+        right side, its copy and the solution.
         """
-        together = self.layer_count // self.exchanges
-        solving = DOUBLE * (5 * self.square + 3 * self.matrix)
-        return solving + (together - 1) * self.decoded
+        if self._few(rows):
+            return DOUBLE * (3 * self.square + 2 * self.matrix)
+        return DOUBLE * (4 * self.square + 3 * self.matrix)
 
     @property
     def server_memory(self) -> int:
-        """Peak of the server's program, for merges that need the parties' sum."""
-        return self.server_standing + self.server_working + self.largest_up
+        """Peak of the server's program, for merges that need the parties' sum.
+
+        What stands, the sums of layers that travel together, one solve and a reply.
+        """
+        sums = (self.together - 1) * self.decoded(self.order.parties)
+        rows = self.order.parties * self.rows
+        solving = self._solving(rows) + 3 * self.decoded(
+            self.order.parties
+        ) * self._few(rows)
+        return self.server_standing + sums + solving + self.largest_up
 
     @property
     def server_memory_each(self) -> int:
         """The same for merges that need each party: all their statistics at once."""
-        together = self.layer_count // self.exchanges
-        others = (self.order.parties - 1) * together * self.decoded
-        return self.server_memory + others
+        parts = self.order.parties * self.together * self.decoded(1)
+        solving = max(
+            self._solving(self.rows), DOUBLE * (self.square + 8 * self.matrix)
+        )
+        return self.server_standing + parts + solving + self.largest_up
 
     @property
     def link_memory(self) -> float:
@@ -205,16 +263,21 @@ class Estimate:
 
     @property
     def covariance_file(self) -> int:
-        """The server's covariance: ``8 · L · d_in²``."""
-        return DOUBLE * self.layer_count * self.square
+        """The server's covariance: ``L · d_in²`` numbers."""
+        return BYTES[self.order.covariance] * self.layer_count * self.square
 
     @property
     def checkpoint(self) -> int:
-        """A merge's checkpoint: ``8 · L · (d_in² + d_out · d_in)``.
+        """A merge's checkpoint: updates and, of several rounds, half of each gram.
 
-        There are two of them while one takes the place of the other.
+        ``8 · L · (d_in (d_in + 1) / 2 + d_out · d_in)``. There are two of them while
+        one takes the place of the other. Updates that travel as factors are kept in
+        that form, too.
         """
-        return self.layer_count * self.decoded
+        half = self.triangle * (self.order.rounds > 1)
+        sent = self.update if self.order.encoding_down == "factors" else 0
+        as_factors = sent * (sent < BYTES[self.order.dtype] * self.matrix)
+        return self.layer_count * (DOUBLE * (half + self.matrix) + as_factors)
 
     @property
     def delta_file(self) -> int:

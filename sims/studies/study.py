@@ -59,7 +59,7 @@ class Trial:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """The trial's settings, and those that partition its requests as it defines."""
+        """The trial's settings, and those that its requests and readers count on."""
         return (
             *self.settings,
             "requests.limit=" + str(len(self.requests)),
@@ -71,6 +71,7 @@ class Trial:
             f"parties.requests-per-round={self.sizes}",
             f"run.rounds={len(self.rounds)}",
             "run.compare=false",
+            "evaluation.every=1",
         )
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.algebra.solving import Prior
+from editing.algebra.solving import Prior, solve_sum
 from editing.algebra.statistics import LayerStatistics
-from strategies.merges.base import Merge, solve_each
+from strategies.merges.base import Merge
 
 
 class SimpleAverageMerge(Merge):
@@ -32,8 +31,8 @@ class SimpleAverageMerge(Merge):
         prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Average over the parties there are."""
-        deltas = solve_each(statistics, prior)
-        if self.weighting == "parties":
-            return deltas.mean(dim=0)
-        counts = deltas.new_tensor([part.count for part in statistics])
-        return torch.einsum("p,poi->oi", counts / counts.sum(), deltas)
+        votes = [
+            1 if self.weighting == "parties" else part.count for part in statistics
+        ]
+        shares = [vote / sum(votes) for vote in votes]
+        return solve_sum(statistics, prior, shares)

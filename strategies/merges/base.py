@@ -4,12 +4,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.algebra.solving import Prior, solve_delta
-from editing.algebra.statistics import LayerStatistics, StatisticsError
+from editing.algebra.solving import Prior
+from editing.algebra.statistics import LayerStatistics
 from editing.base.settings import Settings
 
 
@@ -34,19 +33,3 @@ class Merge(Settings):
         prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Merge the statistics of at least one party, in float64."""
-
-
-def solve_each(
-    statistics: Sequence[LayerStatistics], prior: Prior
-) -> Float[Tensor, "parties d_out d_in"]:
-    """Solve every party alone, as if it were editing by itself.
-
-    Raises:
-        StatisticsError: If there is no party.
-    """
-    if not statistics:
-        raise StatisticsError(
-            "A merge needs the statistics of at least one party, got none. "
-            "Did every party reply with an error?"
-        )
-    return torch.stack([solve_delta(part, prior) for part in statistics])

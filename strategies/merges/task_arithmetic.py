@@ -7,9 +7,9 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from editing.algebra.solving import Prior
+from editing.algebra.solving import Prior, solve_sum
 from editing.algebra.statistics import LayerStatistics
-from strategies.merges.base import Merge, solve_each
+from strategies.merges.base import Merge
 
 
 class TaskArithmeticMerge(Merge):
@@ -30,4 +30,4 @@ class TaskArithmeticMerge(Merge):
         prior: Prior,
     ) -> Float[Tensor, "d_out d_in"]:
         """Scale the sum of the parties' deltas."""
-        return self.scale * solve_each(statistics, prior).sum(dim=0)
+        return solve_sum(statistics, prior, [self.scale] * len(statistics))

@@ -6,7 +6,8 @@ from typing import Literal
 from flwr.app import Message
 
 from editing.algebra.encodings import decode
-from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
+from editing.algebra.statistics import LayerStatistics, StatisticsError, Total, pool
+from editing.algebra.threads import threads_for
 from strategies.rounds.limits import validate_same_edits
 from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer
@@ -37,6 +38,7 @@ class Aggregation:
         self._number, self._needs = number, needs
         self._layers = {layer: edited[layer] for layer in layers}
         self._parts: dict[int, list[LayerStatistics]] = {each: [] for each in layers}
+        self._totals = {each: Total() for each in layers}
 
     def decode(self, reply: Message) -> dict[int, LayerStatistics]:
         """Decode and validate every layer of a reply, once.
@@ -47,11 +49,12 @@ class Aggregation:
 
     def add(self, statistics: Mapping[int, LayerStatistics]) -> None:
         """Add what `decode` made of one party's reply."""
-        for layer, parts in self._parts.items():
-            if self._needs == "sum" and parts:
-                parts[0] = parts[0] + statistics[layer]
-            else:
-                parts.append(statistics[layer])
+        for layer, edited in self._layers.items():
+            if self._needs == "each":
+                self._parts[layer].append(statistics[layer])
+                continue
+            with threads_for(edited.d_in):
+                self._totals[layer].add(statistics[layer])
 
     def add_all(self, replies: Iterable[Message], registry: PartyRegistry) -> None:
         """Add valid replies, and refuse the parties whose replies are invalid."""
@@ -69,16 +72,20 @@ class Aggregation:
 
     def statistics(self, layer: int) -> Sequence[LayerStatistics]:
         """Return a layer's statistics: the sum, or each in the order of the replies."""
-        return self._parts[layer]
+        return self._parts[layer] if self._needs == "each" else [self.pooled(layer)]
 
     def pooled(self, layer: int) -> LayerStatistics:
-        """Return the sum of a layer's statistics."""
-        return pool(self._parts[layer])
+        """Return the sum of a layer's statistics; of rows, while they are few."""
+        if self._needs == "sum":
+            return self._totals[layer].statistics()
+        with threads_for(self._layers[layer].d_in):
+            return pool(self._parts[layer])
 
     def _decode(self, layer: int, reply: Message) -> LayerStatistics:
         edited = self._layers[layer]
         try:
             sent = read_statistics(reply.content, layer, self._number)
-            return decode(sent, edited.d_in, edited.d_out, edited.bounds)
+            with threads_for(edited.d_in):
+                return decode(sent, edited.d_in, edited.d_out, edited.bounds)
         except StatisticsError as error:
             raise StatisticsError(f"layer {layer}: {error}") from None

@@ -1,13 +1,16 @@
 """The one class through which a run reports what happens in its rounds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from flwr.app import MetricRecord
+from flwr.app import ArrayRecord, MetricRecord
 
 from strategies.rounds.exchange import ExchangeRecord
 from strategies.rounds.state import RoundOutcome, RoundState
 from strategies.wire.metrics import EvaluationSums
+
+ServerEvaluation = Callable[[int, ArrayRecord], MetricRecord | None]
+"""Evaluates the model at the server: round and updates in, metrics out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,11 @@ class PartyRegistry:
         size = sum(len(array.data) for array in record.values())
         sent[node] = sent.get(node, 0) + size
 
+    @property
+    def contributors(self) -> list[str]:
+        """Names of the active parties."""
+        return [self.parties.label(node) for node in self.active]
+
     def bytes_sent(self, number: int) -> dict[int, int]:
         """Return the bytes of statistics of a round by the parties' ids."""
         sent = self.outcomes[number].bytes_up
@@ -262,8 +267,7 @@ class PartyRegistry:
         They become present again, at most `MOST_RESTARTS` times in a round. Parties
         that have no request in it do not count.
         """
-        outcome = self.outcomes[number]
-        away = {UNREACHABLE, ABSENT}
+        outcome, away = self.outcomes[number], {UNREACHABLE, ABSENT}
         gone = {each.node for each in outcome.refusals if each.reason in away}
         idle = set(outcome.idle)
         left = [node for node in self.present if node not in idle]
@@ -287,8 +291,7 @@ class PartyRegistry:
         self, grid: Grid, gone: Sequence[int], present: Sequence[int], enough: int
     ) -> list[int]:
         """Wait until enough are connected, of those present and those that are gone."""
-        started = time.monotonic()
-        limit = min(self._timeout, RETURN_SECONDS)
+        started, limit = time.monotonic(), min(self._timeout, RETURN_SECONDS)
         while True:
             connected = {*present, *(set(gone) & set(grid.get_node_ids()))}
             late = time.monotonic() - started > limit

@@ -10,6 +10,7 @@ from strategies.conflicts.policies import ConflictRules
 from strategies.merges.base import Merge
 from strategies.rounds.limits import Limits
 from strategies.rounds.state import EditedLayer
+from strategies.wire.deltas import EncodingDown
 from strategies.wire.messages import Job
 
 
@@ -24,8 +25,11 @@ class EditingSettings:
         parties: Nodes to wait for before the first round.
         min_parties: The run stops if fewer parties than this remain.
         dtype: Precision of deltas on the wire; sums are kept in float64.
+        encoding_down: Whether updates of low rank travel as two factors.
         evaluate_unedited: Whether parties evaluate the first round's requests before
             any edit, too.
+        evaluate_every: After every how many rounds requests are evaluated; they are
+            after the last one, too.
         memory_keys: Which keys are remembered: those the round was ``solved`` with, or
             those of the ``edited`` model. Under `layerwise` they are the same;
             otherwise the latter cost one more exchange.
@@ -40,7 +44,9 @@ class EditingSettings:
     parties: int
     min_parties: int = 1
     dtype: torch.dtype = torch.float32
+    encoding_down: EncodingDown = "whole"
     evaluate_unedited: bool = False
+    evaluate_every: int = 1
     memory_keys: Literal["solved", "edited"] = "solved"
     conflicts: ConflictRules | None = None
     limits: Limits = field(default_factory=Limits)

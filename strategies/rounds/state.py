@@ -1,11 +1,12 @@
 """The server's record of a layer, of a round, and of what carries over."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord
 from torch import Tensor
 
+from editing.algebra.factors import Factors
 from editing.algebra.statistics import NormBounds
 from strategies.conflicts.policies import Entry
 from strategies.rounds.exchange import Refusal
@@ -32,6 +33,10 @@ class EditedLayer:
     memory: Memory
     bounds: NormBounds = field(default_factory=NormBounds)
 
+    def remember(self, gram: Tensor) -> "EditedLayer":
+        """Add the gram of a round that is over to the memory."""
+        return replace(self, memory=self.memory.remember(gram))
+
 
 @dataclass(frozen=True, slots=True)
 class RoundState:
@@ -43,12 +48,14 @@ class RoundState:
         grams: The memory of each layer, in float64 and symmetric to the last bit; of
             a layer of which nothing is remembered, none.
         history: Tokens of the requests edited so far, if tokens are compared.
+        factors: Of the updates that travel as two factors.
     """
 
     number: int
     delta: Mapping[str, Tensor]
     grams: Mapping[int, Tensor]
     history: tuple[Entry, ...] = ()
+    factors: Mapping[str, Factors] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from editing.hyperparameters.config import Plan
 from strategies.wire.arrays import to_array, to_tensors
 from strategies.wire.updates import write_updates
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 """Changes with the meaning of any message."""
 
 

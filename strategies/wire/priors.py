@@ -11,7 +11,11 @@ from flwr.app import Array, ArrayRecord, Message
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.algebra.second_moments import read_triangle, write_triangle
+from editing.algebra.second_moments import (
+    read_triangle,
+    triangle_width,
+    write_triangle,
+)
 from strategies.wire.arrays import to_tensors
 
 GRAM, COVARIANCE = "gram.", "covariance."
@@ -21,17 +25,23 @@ def write_prior(
     grams: Mapping[int, Float[Tensor, "d_in d_in"]],
     covariances: Mapping[int, Float[Tensor, "d_in d_in"]],
 ) -> ArrayRecord:
-    """Pack matrices by layer: grams of earlier rounds, and ``C₀`` if it travels."""
-    arrays = {f"{GRAM}{layer}": Array(gram.numpy()) for layer, gram in grams.items()}
-    for layer, covariance in covariances.items():
-        half = write_triangle(covariance)
-        arrays[f"{COVARIANCE}{layer}"] = Array(half.numpy())
-    return ArrayRecord(arrays)
+    """Pack matrices by layer: grams of earlier rounds, and ``C₀`` if it travels.
+
+    All are symmetric, so half of each is enough.
+    """
+    matrices = {f"{GRAM}{layer}": each for layer, each in grams.items()}
+    matrices |= {f"{COVARIANCE}{layer}": each for layer, each in covariances.items()}
+    halves = {name: write_triangle(each) for name, each in matrices.items()}
+    return ArrayRecord({name: Array(half.numpy()) for name, half in halves.items()})
 
 
 def read_grams(message: Message) -> dict[int, Float[Tensor, "d_in d_in"]]:
     """The grams of earlier rounds, by layer; none unless a party solves alone."""
-    return _read(message, GRAM)
+    halves = _read(message, GRAM)
+    return {
+        layer: read_triangle(half, triangle_width(half))
+        for layer, half in halves.items()
+    }
 
 
 def read_pooled_covariance(

@@ -11,6 +11,7 @@ from clients.contribution import (
     diagnose_edits,
     evaluate_own_requests,
     leave_unedited,
+    name_evaluation,
     sum_by_round,
 )
 from clients.round_targets import RoundTargets
@@ -179,6 +180,35 @@ def test_cases_are_those_of_the_evaluation_with_what_was_asked(
     ]
     lay = [(case["residual_norm"], case["residual_ratio"]) for case in cases]
     assert lay == [(3.0, 0.5)] + [(None, None)] * 3
+
+
+def test_an_evaluation_is_named_after_all_that_it_depends_on(
+    model: EditableModel,
+) -> None:
+    """And after nothing else: not the merge, and not the round."""
+    config, asked = EvaluationConfig(), asked_of(1, 1, 1, 2)
+    identity = ModelIdentity(weights="w", tokenizer="t")
+    job = Job(identity=identity, plan=PLAN)
+    name = name_evaluation(model, asked, config, job, "updates", 0)
+    other_round = [replace(each, round=3, party=9) for each in asked]
+    same = job.model_copy(update={"label": "ties", "round": 4, "before": "b"})
+    assert name_evaluation(model, other_round, config, same, "updates", 0) == name
+    other = job.model_copy(update={"identity": ModelIdentity(weights="", tokenizer="")})
+    drawn = EvaluationConfig(generation=True)
+    threads = torch.get_num_threads()
+    names = [
+        name,
+        name_evaluation(model, asked[::-1], config, job, "updates", 0),
+        name_evaluation(model, asked[1:], config, job, "updates", 0),
+        name_evaluation(model, asked, drawn, job, "updates", 0),
+        name_evaluation(model, asked, config, other, "updates", 0),
+        name_evaluation(model, asked, config, job, "others", 0),
+        name_evaluation(model, asked, config, job, "updates", 1),
+    ]
+    torch.set_num_threads(threads + 1)
+    names.append(name_evaluation(model, asked, config, job, "updates", 0))
+    torch.set_num_threads(threads)
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])

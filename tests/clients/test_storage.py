@@ -74,7 +74,9 @@ def test_targets_are_kept_with_the_run_until_it_is_forgotten(tmp_path: Path) -> 
     folder, shared = PrivateFolder(tmp_path / "run"), tmp_path / "shared"
     folder.targets(shared).keep("a", NOTHING)
     folder.keep_distances(JOB, 3, {(3, 0): (1.5, 0.25)})
-    folder.keep_cases(JOB, 3, [{"case_id": 5, "post": {"é": 1}}, {"case_id": 6}])
+    kept = [{"case_id": 5, "post": {"é": 1}}, {"case_id": 6}]
+    folder.keep_cases(JOB, 3, kept, "name")
+    assert folder.find_cases("name") == kept
     assert folder.targets().path.parent == folder.path
     assert folder.targets().find("a") is not None
     folder.forget()
@@ -84,8 +86,22 @@ def test_targets_are_kept_with_the_run_until_it_is_forgotten(tmp_path: Path) -> 
     (cases,) = (tmp_path / "run").rglob("*.jsonl")
     assert cases == tmp_path / "run/cases/run/round_1/party_3.jsonl"
     lines = [json.loads(line) for line in cases.read_text().splitlines()]
-    assert lines == [{"case_id": 5, "post": {"é": 1}}, {"case_id": 6}]
+    assert lines == kept
+    assert folder.find_cases("name") is None
     folder.forget()
+
+
+def test_cases_are_found_by_name_whatever_is_filed_later(tmp_path: Path) -> None:
+    """A round that starts again replaces its file, and not what other rounds find."""
+    folder = PrivateFolder(tmp_path / "run")
+    folder.keep_cases(JOB, 3, [{"nll": 0.1}], "first")
+    folder.keep_cases(JOB, 3, [{"nll": 0.2}], "second")
+    folder.keep_cases(JOB, 4, [{"nll": 0.1, "party": 4}], "first")
+    assert folder.find_cases("first") == [{"nll": 0.1}]
+    assert folder.find_cases("second") == [{"nll": 0.2}]
+    assert folder.find_cases("third") is None
+    (folder.path / "evaluations" / "second.jsonl").write_text("{")
+    assert folder.find_cases("second") is None
 
 
 def test_distances_are_found_by_round_label_and_party(tmp_path: Path) -> None:
@@ -219,7 +235,7 @@ def test_parties_that_write_at_once_all_get_their_resolutions(
 @pytest.mark.parametrize(
     "write",
     [
-        lambda folder: folder.keep_cases(JOB, 0, []),
+        lambda folder: folder.keep_cases(JOB, 0, [], "name"),
         lambda folder: folder.targets().keep("a", NOTHING),
     ],
     ids=["cases", "targets"],
@@ -242,8 +258,9 @@ def test_a_label_from_the_server_does_not_lead_out_of_the_folder(
     """The server names parts of a run and no places on a party's disk."""
     run = tmp_path / "deep" / "er" / "run"
     job = JOB.model_copy(update={"label": label})
-    PrivateFolder(run).keep_cases(job, 0, [{"case_id": 1}])
+    PrivateFolder(run).keep_cases(job, 0, [{"case_id": 1}], "name")
     PrivateFolder(run).keep_distances(job, 0, {})
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert file.resolve().is_relative_to(run.resolve())
-        assert len(file.relative_to(run).parts) == 4
+        parts = file.relative_to(run).parts
+        assert len(parts) == (2 if parts[0] == "evaluations" else 4)

@@ -9,7 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 from editing.base.errors import InputError
-from server.checkpoints import Checkpoints, Measured, MergeProgress, differences
+from server.checkpoints import (
+    Checkpoints,
+    Measured,
+    MergeProgress,
+    differences,
+    read_file,
+)
 from server.report.data import LeftOutParty, RoundMetrics
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
@@ -25,7 +31,8 @@ def progress(number: int = 2) -> MergeProgress:
     """Make two rounds' worth of everything."""
     generator = torch.Generator().manual_seed(number)
     delta = torch.randn(3, 5, generator=generator, dtype=torch.float64)
-    gram = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    key = torch.randn(1, 5, generator=generator, dtype=torch.float64)
+    gram = key.mT @ key
     first = RoundMetrics(score=1 / 3, groups={"a.b": 0.1}, requests=6)
     second = RoundMetrics(
         score=2 / 3,
@@ -35,7 +42,7 @@ def progress(number: int = 2) -> MergeProgress:
         residual_norm=0.7,
     )
     history = (Entry(1, 0, 3, "f", "t"), Entry(2, 1, 0, "g", "u"))
-    state = RoundState(number, {"h.w": delta.mT}, {1: gram, 12: gram.mT}, history)
+    state = RoundState(number, {"h.w": delta.mT}, {1: gram, 12: 2 * gram}, history)
     before = RoundMetrics(held_out_acc=99.5)
     return MergeProgress(
         state,
@@ -110,6 +117,18 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
         kept.find("ties")
     save_file({"x": torch.zeros(1)}, file)
     with pytest.raises(InputError, match="remove it"):
+        kept.find("ties")
+
+
+def test_half_of_a_gram_is_kept(tmp_path: Path) -> None:
+    """It is symmetric; a file with other numbers in its place is no checkpoint."""
+    kept, file = Checkpoints(tmp_path, SETTINGS), tmp_path / "ties.safetensors"
+    kept.keep("ties", progress())
+    record, tensors = read_file(file)
+    assert tensors["gram.1"].shape == (5 * 6 // 2,)
+    tensors["gram.1"] = torch.zeros(5, 5)
+    save_file(tensors, file, {"record": record.model_dump_json()})
+    with pytest.raises(InputError, match=r"ties\.safetensors: is no checkpoint"):
         kept.find("ties")
 
 

@@ -1,18 +1,24 @@
 """A run resumes after its own checkpoint, alone, and leaves none with its results."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord
 
 import server.app
 from editing.algebra.deltas import load_delta
 from editing.base.errors import InputError
 from server.checkpoints import Checkpoints
 from server.config import RunConfig
+from server.evaluation import HeldOutFact, evaluate_held_out
+from server.merging import held_out_evaluator, held_out_of
 from server.preparation import Preparation
 from strategies.scenario import FlatValue
 from tests.federation import assert_same_bits, count_targets
 from tests.server.runs import Runs, fail_with
+from tests.tiny import said_by, tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +31,32 @@ def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
 def runs(world: Path, tmp_path: Path) -> Runs:
     """Make runs in folders of this test."""
     return Runs(world, tmp_path)
+
+
+def test_held_out_facts_are_evaluated_once_on_the_same_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a round that changed nothing, and in a merge with the same updates."""
+    model, evaluated = tiny_model(), []
+    says = HeldOutFact(prompt="Ada", answer=said_by(model, "Ada", 1))
+    other = HeldOutFact(prompt="Ada", answer="harp")
+
+    def count(*given: Any) -> float:  # noqa: ANN401 - whatever it is called with
+        evaluated.append(given)
+        return evaluate_held_out(*given)
+
+    monkeypatch.setattr("server.merging.evaluate_held_out", count)
+    name = model.weight_name(1)
+    update = np.zeros(model.widths(1), dtype=np.float32)
+    same, edited = ArrayRecord(), ArrayRecord({name: Array(update)})
+    known: dict[str, float] = {}
+    for _ in range(2):
+        evaluate = held_out_evaluator(model, [says, other], known)
+        assert evaluate is not None
+        for number, arrays in enumerate((same, edited, edited)):
+            assert held_out_of(evaluate(number, arrays)) == 50.0
+    assert len(evaluated) == 2
+    assert held_out_evaluator(model, [], known) is None
 
 
 def test_a_run_whose_results_are_whole_leaves_nothing_to_go_on_from(

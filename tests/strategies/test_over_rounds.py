@@ -277,6 +277,29 @@ def test_every_round_is_evaluated_by_its_own_requests_and_all_earlier_ones(
     assert evaluated == {0: [1], 1: [1], 2: [1, 2], 3: [1, 2, 3]}
 
 
+@pytest.mark.parametrize(("every", "due"), [(3, [0, 3, 4]), (9, [0, 4])])
+def test_rounds_that_are_not_due_are_not_evaluated(
+    federate: Make, every: int, due: list[int]
+) -> None:
+    """All others are as ever, and so are the edits; the last one is always due."""
+    rounds = {"run": {"rounds": 4}, "parties": {"requests-per-round": 1}}
+    whole, sparse = (
+        federate(editing=AT_ONCE, evaluation={"every": step}, **rounds)
+        for step in (1, every)
+    )
+    theirs, expected = whole.run(evaluate_unedited=True)
+    recorder = Recorder()
+    ours, found = sparse.run(evaluate_unedited=True, callbacks=recorder)
+    assert list(found.evaluate_metrics_clientapp) == due
+    for number, metrics in found.evaluate_metrics_clientapp.items():
+        assert metrics == expected.evaluate_metrics_clientapp[number]
+    assert_same_bits(ours.delta, theirs.delta)
+    ended = {each.state.number: each.evaluation for each in recorder.rounds}
+    assert list(ended) == list(range(5))
+    assert [number for number, each in ended.items() if each.by_round] == due
+    assert len(sparse.replies(Phase.EVALUATE)) == 3 * len(due)
+
+
 def test_a_round_whose_requests_are_all_known_changes_nothing(federate: Make) -> None:
     """The parties are content, which stops no run."""
     federation = federate(

@@ -16,6 +16,7 @@ from editing.algebra.second_moments import (
     TextMoment,
     read_moment,
     read_triangle,
+    triangle_width,
     write_moment,
     write_triangle,
 )
@@ -131,6 +132,7 @@ def test_half_a_symmetric_matrix_is_all_of_it(seed: int, width: int) -> None:
     matrix = (matrix + matrix.mT) / 2
     triangle = write_triangle(matrix)
     assert triangle.numel() == width * (width + 1) // 2
+    assert triangle_width(triangle) == width
     assert torch.equal(read_triangle(triangle, width), matrix)
 
 

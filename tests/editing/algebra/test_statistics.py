@@ -8,18 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editing.algebra.statistics import (
+    SHARE,
     LayerStatistics,
     NormBounds,
     StatisticsError,
+    Total,
     check_count,
     check_matrix,
     check_norms,
     check_semidefinite,
     pool,
 )
-from tests.laws import assert_same_statistics, draw_pairs, draw_statistics
+from tests.laws import assert_same, assert_same_statistics, draw_pairs, draw_statistics
 
 SEEDS = st.integers(0, 2**16)
+FEW = ((0, 2), (2, 6), (6, 7))
 
 
 def test_statistics_are_the_sums_over_edits() -> None:
@@ -30,7 +33,7 @@ def test_statistics_are_the_sums_over_edits() -> None:
     assert isinstance(gram, torch.Tensor)
     assert isinstance(cross, torch.Tensor)
     ours = LayerStatistics.of_pairs(keys, residuals)
-    assert_same_statistics(ours, LayerStatistics(gram, cross, 4))
+    assert_same_statistics(ours, LayerStatistics.of_sums(gram, cross, 4))
 
 
 def test_half_precision_pairs_are_summed_in_double() -> None:
@@ -39,6 +42,11 @@ def test_half_precision_pairs_are_summed_in_double() -> None:
     ours = LayerStatistics.of_pairs(keys, residuals)
     expected = LayerStatistics.of_pairs(keys.double(), residuals.double())
     assert_same_statistics(ours, expected)
+
+
+def in_sums(statistics: LayerStatistics) -> LayerStatistics:
+    """Forget the rows."""
+    return LayerStatistics.of_sums(statistics.gram, statistics.cross, statistics.count)
 
 
 @given(cuts=st.sets(st.integers(0, 10)), seed=SEEDS)
@@ -51,6 +59,53 @@ def test_statistics_of_a_union_are_the_sum(cuts: set[int], seed: int) -> None:
     ]
     whole = LayerStatistics.of_pairs(keys, residuals)
     assert_same_statistics(pool(parts), whole)
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=6),
+    width=st.sampled_from([5, 24]),
+    seed=SEEDS,
+)
+def test_rows_and_sums_add_up_and_stay_bounded(
+    sizes: list[tuple[int, bool]], width: int, seed: int
+) -> None:
+    """Some parties by rows and others by sums, and never many rows at a time."""
+    parts = [
+        LayerStatistics.of_pairs(*draw_pairs(size, seed + place, width))
+        for place, (size, _) in enumerate(sizes)
+    ]
+    total = Total()
+    for part, (_, rows) in zip(parts, sizes, strict=True):
+        total.add(part if rows else in_sums(part))
+        assert SHARE * len(total.statistics().keys) <= width
+    found = total.statistics()
+    assert_same(found.gram, sum((part.gram for part in parts), torch.zeros(())))
+    assert_same(found.cross, sum((part.cross for part in parts), torch.zeros(())))
+    assert found.count == sum(size for size, _ in sizes)
+
+
+def test_rows_are_held_while_they_are_few() -> None:
+    """They are smaller than their sums, and solve faster."""
+    keys, residuals = draw_pairs(7, d_in=24)
+    parts = [LayerStatistics.of_pairs(keys[a:b], residuals[a:b]) for a, b in FEW]
+    few, many = pool(parts[:2]), pool(parts)
+    assert few.few
+    assert torch.equal(few.keys, keys[:6])
+    assert torch.equal(few.residuals, residuals[:6])
+    assert not many.few
+    assert len(many.keys) == 0
+
+
+def test_a_sum_that_was_taken_does_not_grow() -> None:
+    """What is added later changes a copy."""
+    total, part = Total(), in_sums(draw_statistics(3))
+    total.add(part)
+    total.add(part)
+    before = total.statistics()
+    gram = before.gram.clone()
+    total.add(part)
+    assert torch.equal(before.gram, gram)
+    assert_same(total.statistics().gram, 3 * part.gram)
 
 
 @given(seed=SEEDS)
@@ -70,9 +125,10 @@ def test_no_edits_are_the_zero() -> None:
 
 def test_pooling_changes_no_part() -> None:
     """What travels is a value."""
-    first, second = draw_statistics(2, 1), draw_statistics(3, 2)
-    pool([first, second])
-    assert_same_statistics(first, draw_statistics(2, 1))
+    for form in (in_sums, lambda part: part):
+        first, second = form(draw_statistics(2, 1)), form(draw_statistics(3, 2))
+        pool([first, second, second])
+        assert_same_statistics(first, draw_statistics(2, 1))
 
 
 def test_pool_reads_replies_one_at_a_time() -> None:
@@ -159,11 +215,14 @@ def test_a_negative_eigenvalue_is_refused(depth: float, edits: int, seed: int) -
         check_semidefinite(vectors @ values.diag() @ vectors.mT)
 
 
-def norms_of(edits: int, scale: float, seed: int) -> tuple[LayerStatistics, NormBounds]:
-    """Draw statistics, and the root mean squares of their very edits."""
+def norms_of(
+    edits: int, scale: float, seed: int
+) -> tuple[list[LayerStatistics], NormBounds]:
+    """Draw statistics as rows and as sums, and the root mean squares of their edits."""
     keys, residuals = draw_pairs(edits, seed)
     keys = scale * keys
-    return LayerStatistics.of_pairs(keys, residuals), NormBounds(
+    rows = LayerStatistics.of_pairs(keys, residuals)
+    return [rows, in_sums(rows)], NormBounds(
         *(float(side.square().sum(dim=1).mean()) ** 0.5 for side in (keys, residuals))
     )
 
@@ -173,9 +232,10 @@ def test_no_honest_edit_is_beyond_its_own_norms(
     edits: int, scale: float, seed: int
 ) -> None:
     """The inequality is no guess: bounds just above the truth refuse no statistics."""
-    statistics, exact = norms_of(edits, scale, seed)
-    check_norms(statistics, NormBounds(1.001 * exact.key, 1.001 * exact.residual))
-    check_norms(statistics, NormBounds())
+    forms, exact = norms_of(edits, scale, seed)
+    for statistics in forms:
+        check_norms(statistics, NormBounds(1.001 * exact.key, 1.001 * exact.residual))
+        check_norms(statistics, NormBounds())
 
 
 @given(edits=st.integers(1, 12), factor=st.floats(1.01, 1e6), seed=SEEDS)
@@ -183,26 +243,49 @@ def test_keys_beyond_their_bound_are_refused(
     edits: int, factor: float, seed: int
 ) -> None:
     """The trace of the gram is their mean square exactly."""
-    statistics, exact = norms_of(edits, 1.0, seed)
-    with pytest.raises(StatisticsError, match=r"run\.max-key-ratio"):
-        check_norms(statistics, NormBounds(key=exact.key / factor))
+    forms, exact = norms_of(edits, 1.0, seed)
+    for statistics in forms:
+        with pytest.raises(StatisticsError, match=r"run\.max-key-ratio"):
+            check_norms(statistics, NormBounds(key=exact.key / factor))
 
 
 @given(seed=SEEDS)
 def test_residuals_of_one_edit_are_known_exactly(seed: int) -> None:
     """Cauchy and Schwarz hold with equality there, so no slack is left."""
-    statistics, exact = norms_of(1, 1.0, seed)
+    forms, exact = norms_of(1, 1.0, seed)
+    for statistics in forms:
+        with pytest.raises(StatisticsError, match=r"run\.max-residual-ratio"):
+            check_norms(statistics, NormBounds(residual=0.999 * exact.residual))
+
+
+@given(edits=st.integers(1, 12), seed=SEEDS)
+def test_residuals_of_rows_are_known_exactly(edits: int, seed: int) -> None:
+    """Of any number of edits, so that no long residual hides behind a short one."""
+    (rows, _), exact = norms_of(edits, 1.0, seed)
     with pytest.raises(StatisticsError, match=r"run\.max-residual-ratio"):
-        check_norms(statistics, NormBounds(residual=0.999 * exact.residual))
+        check_norms(rows, NormBounds(residual=0.999 * exact.residual))
+
+
+@pytest.mark.parametrize(
+    ("keys", "residuals", "named"), [(1e155, 1.0, "gram"), (1.0, 1e300, "cross")]
+)
+def test_rows_whose_products_are_no_numbers_are_refused_without_any_bound(
+    keys: float, residuals: float, named: str
+) -> None:
+    """Their entries are all finite."""
+    honest = draw_statistics(3)
+    rows = LayerStatistics.of_pairs(keys * honest.keys, residuals * honest.residuals)
+    with pytest.raises(StatisticsError, match=f"`{named}` must be finite"):
+        check_norms(rows, NormBounds())
 
 
 @given(edits=st.integers(2, 12), seed=SEEDS)
 def test_an_absurd_cross_is_refused_with_any_gram(edits: int, seed: int) -> None:
     """However many edits share it."""
-    statistics, exact = norms_of(edits, 1.0, seed)
+    (_, statistics), exact = norms_of(edits, 1.0, seed)
     bound = NormBounds(residual=10 * exact.residual)
     check_norms(statistics, bound)
-    absurd = LayerStatistics(statistics.gram, 1e4 * statistics.cross, edits)
+    absurd = LayerStatistics.of_sums(statistics.gram, 1e4 * statistics.cross, edits)
     with pytest.raises(StatisticsError, match="residuals of norm"):
         check_norms(absurd, bound)
 
@@ -212,7 +295,7 @@ def test_a_cross_whose_squares_are_no_numbers_is_refused() -> None:
     keys = torch.eye(200, dtype=torch.float64)
     honest = LayerStatistics.of_pairs(keys, torch.ones(200, 3, dtype=torch.float64))
     check_norms(honest, NormBounds(2.0, 2.0))
-    absurd = LayerStatistics(honest.gram, 1e153 * honest.cross, 200)
+    absurd = LayerStatistics.of_sums(honest.gram, 1e153 * honest.cross, 200)
     with pytest.raises(StatisticsError, match="residuals of norm"):
         check_norms(absurd, NormBounds(2.0, 2.0))
 
@@ -227,4 +310,4 @@ def test_a_cross_where_no_key_has_an_entry_is_refused_without_any_bound() -> Non
         cross = honest.cross.clone()
         cross[:, column] = 1.0
         with pytest.raises(StatisticsError, match="the same edits as `gram`"):
-            check_norms(LayerStatistics(gram, cross, 3), NormBounds())
+            check_norms(LayerStatistics.of_sums(gram, cross, 3), NormBounds())

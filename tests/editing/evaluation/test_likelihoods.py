@@ -6,12 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editing.evaluation import likelihoods
-from editing.evaluation.likelihoods import (
-    Continuation,
-    compute_likelihoods,
-    share_rows,
-    split_by_tokens,
-)
+from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_target, tokenize_text
 from tests.tiny import said_by, tiny_model, tiny_model_of_tuples
@@ -84,14 +79,14 @@ def test_likelihoods_are_those_of_one_token_at_a_time() -> None:
 
 
 @settings(max_examples=8)
-@given(batch_size=st.integers(1, 21), order=st.permutations(range(20)))
+@given(batch_tokens=st.integers(1, 80), order=st.permutations(range(20)))
 def test_no_batch_and_no_order_changes_a_likelihood(
-    batch_size: int, order: list[int]
+    batch_tokens: int, order: list[int]
 ) -> None:
     """Padding reaches no number."""
     items = continuations()
     expected = compute_likelihoods(MODEL, items)
-    found = compute_likelihoods(MODEL, [items[index] for index in order], batch_size)
+    found = compute_likelihoods(MODEL, [items[index] for index in order], batch_tokens)
     for ours, index in zip(found, order, strict=True):
         assert ours.nll == pytest.approx(expected[index].nll, rel=ROUNDING)
         assert ours.correct == expected[index].correct
@@ -116,85 +111,43 @@ def test_half_precision_scores_are_compared_in_single() -> None:
 
 
 def test_progress_counts_continuations() -> None:
-    """After each batch of rows, up to all of them."""
+    """After each batch, up to all of them."""
     counts: list[int] = []
-    compute_likelihoods(MODEL, continuations(), 3, counts.append)
+    compute_likelihoods(MODEL, continuations(), 1, counts.append)
     assert counts == sorted(set(counts))
     assert counts[-1] == len(continuations())
-    assert len(counts) == 3
+    assert len(counts) == 2
 
 
-def count_rows(items: list[Continuation]) -> list[int]:
-    """Evaluate, and return the lengths of the rows that the model was given."""
-    lengths: list[int] = []
+def count_tokens(items: list[Continuation]) -> list[int]:
+    """Evaluate, and return how many tokens the model was given in each batch."""
+    counts: list[int] = []
 
     def note(_: object, __: object, given: dict[str, torch.Tensor]) -> None:
-        lengths.extend(given["attention_mask"].sum(dim=1).tolist())
+        counts.append(given["input_ids"].numel())
 
     hook = MODEL.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
     try:
         compute_likelihoods(MODEL, items)
     finally:
         hook.remove()
-    return sorted(lengths)
+    return counts
 
 
 def test_what_answers_have_in_common_is_run_once() -> None:
-    """Of five answers to four tokens, those of one token need no row of their own."""
+    """Of five answers to four tokens, only one of two and one of three add tokens."""
     prompt = tokenize_text(MODEL.tokenizer, "Ada Lovelace works for")
     answers = [(3,), (4,), (3, 4), (3, 4, 5), (6, 7)]
     items = [Continuation(prompt, answer) for answer in answers]
-    assert count_rows(items[:2]) == [4]
-    assert count_rows(items) == [5, 6]
-    assert count_rows(items * 3) == [5, 6]
+    assert count_tokens(items[:2]) == [4]
+    assert count_tokens(items) == [4 + 2 + 1]
+    assert count_tokens(items * 3) == [4 + 2 + 1]
     found = compute_likelihoods(MODEL, items * 3)
     assert found[:5] == found[5:10] == found[10:]
     for item, evaluated in zip(items, found, strict=False):
         assert evaluated.nll == pytest.approx(
             compute_likelihoods(MODEL, [item])[0].nll, rel=ROUNDING
         )
-
-
-ROWS = st.lists(
-    st.lists(st.integers(0, 2), min_size=1, max_size=5).map(tuple), max_size=12
-)
-
-
-@given(rows=ROWS)
-def test_kept_rows_are_those_that_no_other_begins_with(
-    rows: list[tuple[int, ...]],
-) -> None:
-    """And each row gets the place of one that begins with it."""
-    kept, hosts = share_rows(rows)
-    distinct = set(rows)
-    assert len(kept) == len(set(kept))
-    assert set(kept) == {
-        row
-        for row in distinct
-        if not any(o != row and o[: len(row)] == row for o in distinct)
-    }
-    for row, host in zip(rows, hosts, strict=True):
-        assert kept[host][: len(row)] == row
-
-
-@given(
-    lengths=st.lists(st.integers(1, 9), max_size=20).map(sorted),
-    size=st.integers(1, 6),
-    budget=st.integers(1, 30),
-)
-def test_batches_hold_every_row_once_and_fit(
-    lengths: list[int], size: int, budget: int
-) -> None:
-    """In rows and in tokens, unless one row alone is longer; none could be larger."""
-    batches = list(split_by_tokens(lengths, size, budget))
-    assert [i for start, stop in batches for i in range(start, stop)] == list(
-        range(len(lengths))
-    )
-    for start, stop in batches:
-        rows, width = stop - start, lengths[stop - 1]
-        assert rows == 1 or (rows <= size and rows * width <= budget)
-        if stop < len(lengths) and rows < size:
-            assert (rows + 1) * lengths[stop] > budget
 
 
 def test_the_head_reads_positions_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Laws of activations: those of a full forward pass of one row, however batched."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from editing.models.activations import (
-    at_positions,
     by_rows,
     hidden_state,
     module_inputs,
@@ -15,8 +16,9 @@ from editing.models.activations import (
     stopping_after,
 )
 from editing.models.loading import EditableModel
+from editing.models.prefix_tree import Pack, PackBatch, stack_packs
 from editing.models.token_rows import TokenRow, pad_rows, tokenize_prompt
-from tests.laws import assert_same, holding
+from tests.laws import assert_same
 from tests.tiny import (
     TEMPLATES,
     tiny_model,
@@ -65,15 +67,15 @@ def test_activations_are_those_of_a_whole_pass_of_one_row(layer: int) -> None:
 
 
 @settings(max_examples=10)
-@given(batch_size=st.integers(1, 30), order=st.permutations(range(24)))
+@given(batch_tokens=st.integers(1, 300), order=st.permutations(range(24)))
 def test_no_batch_and_no_order_changes_a_reading(
-    batch_size: int, order: list[int]
+    batch_tokens: int, order: list[int]
 ) -> None:
     """Other rows of the batch, and their padding, do not reach it."""
     rows = rows_of(MODEL)
     expected = read_activations(MODEL, rows, [0, 2], [3])
     found = read_activations(
-        MODEL, [rows[index] for index in order], [0, 2], [3], batch_size
+        MODEL, [rows[index] for index in order], [0, 2], [3], batch_tokens
     )
     for layer in (0, 2):
         assert_same(found.keys[layer], expected.keys[layer][order], ROUNDING)
@@ -112,7 +114,7 @@ def test_blocks_after_the_last_one_read_are_not_run() -> None:
 
 def test_hooks_are_gone_after_a_reading_and_after_a_failure() -> None:
     """The model is unchanged afterwards."""
-    model, beyond = tiny_model(), TokenRow((1,) * 65, 0)
+    model, beyond = tiny_model(), TokenRow((1,) * 65, 64)
     read_activations(model, rows_of(model)[:2], [0], [1])
     with pytest.raises((IndexError, RuntimeError)):
         read_activations(model, [beyond], [0], [1])
@@ -130,6 +132,10 @@ def test_stopping_swallows_nothing_but_its_own_stop() -> None:
     with pytest.raises(RuntimeError), stopping_after(layer):
         layer(torch.zeros(3))
     assert not layer._forward_hooks
+    with stopping_after(layer, before=True):
+        layer(torch.zeros(3))  # is not run, or it would fail
+        pytest.fail("the block continues after the module was reached")
+    assert not layer._forward_pre_hooks
 
 
 def test_inputs_of_modules_are_collected_by_number() -> None:
@@ -164,21 +170,64 @@ def test_what_a_module_was_given_is_read_by_rows() -> None:
     assert_same(by_rows(seen[1], batch)[0, 1], found[0], ROUNDING)
 
 
-def test_one_position_of_each_row_is_picked() -> None:
-    """The definition."""
-    states = torch.arange(24.0).view(3, 4, 2)
-    picked = at_positions(states, torch.tensor([3, 0, 2]))
-    expected = torch.stack([states[0, 3], states[1, 0], states[2, 2]])
-    assert torch.equal(picked, expected)
-
-
 def test_a_batch_that_memory_cannot_hold_is_halved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The activations are the same."""
-    rows = rows_of(MODEL)
+    rows = [TokenRow((number, *[5] * 60), 60) for number in range(1, 8)]
     whole = read_activations(MODEL, rows, [1], [2])
-    monkeypatch.setattr("editing.models.activations.pad_rows", holding(pad_rows, 5))
+    sizes: list[int] = []
+
+    def stack(model: EditableModel, packs: Sequence[Pack]) -> PackBatch:
+        sizes.append(len(packs))
+        if len(packs) > 1:
+            raise torch.OutOfMemoryError
+        return stack_packs(model, packs)
+
+    monkeypatch.setattr("editing.models.prefix_tree.stack_packs", stack)
     halved = read_activations(MODEL, rows, [1], [2])
+    assert max(sizes) > 1
     assert_same(halved.keys[1], whole.keys[1], ROUNDING)
     assert_same(halved.hidden[2], whole.hidden[2], ROUNDING)
+
+
+def test_nothing_after_the_last_token_that_is_read_is_run() -> None:
+    """Loading refuses models in which it would matter."""
+    rows = rows_of(MODEL)
+    longer = [
+        TokenRow((*row.ids[: row.subject + 1], 3, 7), row.subject) for row in rows
+    ]
+    found = read_activations(MODEL, rows, [0, 1], [2])
+    other = read_activations(MODEL, longer, [0, 1], [2])
+    for layer in (0, 1):
+        assert torch.equal(found.keys[layer], other.keys[layer])
+    assert torch.equal(found.hidden[2], other.hidden[2])
+
+
+def test_what_rows_have_in_common_is_run_once() -> None:
+    """As many tokens as there are beginnings of rows, and equal rows are one."""
+    rows = [*rows_of(MODEL), *rows_of(MODEL)]
+    ends = [row.ids[: row.subject + 1] for row in rows]
+    beginnings = {ids[: size + 1] for ids in ends for size in range(len(ids))}
+    with module_inputs({0: MODEL.down_projection(0)}) as seen:
+        found = read_activations(MODEL, rows, [1], batch_tokens=10**6)
+    run = seen[0].shape[0] * seen[0].shape[1]
+    assert len(beginnings) <= run < 1.3 * len(beginnings)
+    assert len(beginnings) < 0.7 * sum(len(ids) for ids in ends) / 2
+    assert torch.equal(*found.keys[1].chunk(2))
+
+
+def test_a_down_projection_whose_input_alone_is_read_is_not_run() -> None:
+    """It is a third of the last block."""
+    ran: list[int] = []
+    handles = [
+        MODEL.down_projection(number).register_forward_hook(
+            lambda *_, number=number: ran.append(number)
+        )
+        for number in range(4)
+    ]
+    read_activations(MODEL, rows_of(MODEL)[:2], [0, 2])
+    read_activations(MODEL, rows_of(MODEL)[:2], [1], [1])
+    for handle in handles:
+        handle.remove()
+    assert ran == [0, 1, 0, 1]

@@ -25,6 +25,7 @@ from editing.models.token_rows import (
     pad_rows,
     tokenize_continuation,
     tokenize_prompt,
+    tokenize_prompts,
     tokenize_rewrite,
     tokenize_target,
     tokenize_text,
@@ -177,6 +178,22 @@ def test_a_subject_that_the_tokenizer_drops_is_refused() -> None:
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("@", "")
     with pytest.raises(InputError, match="leaves nothing of the subject '@@'"):
         tokenize_prompt(tokenizer, BARE, "of {} is", "@@")
+
+
+@pytest.mark.parametrize("make", [tiny_tokenizer, byte_tokenizer])
+def test_many_prompts_are_tokenized_as_one_by_one(
+    make: Callable[[], PreTrainedTokenizerFast],
+) -> None:
+    """Template by template, whatever was asked before."""
+    tokenizer, requests = make(), tiny_requests()
+    for templates, some in ((TEMPLATES, requests), (TEMPLATES[1:], requests[::-1])):
+        found = tokenize_prompts(tokenizer, templates, some)
+        assert found == tokenize_prompts(tokenizer, templates, some)
+        assert found == [
+            tokenize_prompt(tokenizer, template, each.prompt, each.subject)
+            for template in templates
+            for each in some
+        ]
 
 
 @pytest.mark.parametrize("target", ["Ada", " Ada", "Ada "])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from server.report.data import Report, RoundMetrics
+from server.report.diagnosis import diagnose
 from server.report.page import render_page
 from server.report.plots import choose_panels, draw_panel
 from server.report.tables import render_markdown, summarise
@@ -198,6 +199,35 @@ def test_a_line_has_a_gap_where_nothing_was_evaluated() -> None:
         assert (line.get_linestyle(), line.get_fillstyle()) == (
             ("--", "none") if is_bound else ("-", "full")
         )
+
+
+def test_a_round_that_was_not_evaluated_is_absent_and_not_zero() -> None:
+    """Its requests are counted; no table, line or warning makes a metric up."""
+    whole = make_rounds(3)
+    runs = tuple(
+        run.model_copy(
+            update={
+                "metrics": (RoundMetrics(requests=12), RoundMetrics(), run.metrics[2])
+            }
+        )
+        for run in whole.runs
+    )
+    sparse = whole.model_copy(update={"runs": runs})
+    for row in section_of(render_markdown(sparse), "Round by round"):
+        evaluated = row["Round"] == "3"
+        shown = {value for name, value in row.items() if name not in {"Merge", "Round"}}
+        assert (shown == {"–"}) != evaluated
+    first, second, *_ = section_of(render_markdown(sparse), "Requests")
+    assert (first["Requests edited"], second["Requests edited"]) == ("12", "–")
+    assert first["Residual"] == "–"
+    assert summarise(sparse) == summarise(whole)
+    assert [diagnose(run) for run in runs] == [[]] * len(runs)
+    axes = Figure().add_subplot()
+    draw_panel(axes, sparse, "score")
+    for line in axes.lines:
+        heights = np.asarray(line.get_ydata()).tolist()
+        assert [math.isnan(height) for height in heights] == [True, True, False]
+    assert "Round by round" in render_page(sparse)
 
 
 @pytest.mark.parametrize("rounds", [2, 10, 57])

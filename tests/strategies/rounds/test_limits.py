@@ -31,7 +31,7 @@ def statistics(*counts: int) -> dict[int, LayerStatistics]:
     """Make statistics of layers 0, 1 and so on with these counts."""
     square = torch.eye(2, dtype=torch.float64)
     return {
-        layer: LayerStatistics(square, square, count)
+        layer: LayerStatistics.of_sums(square, square, count)
         for layer, count in enumerate(counts)
     }
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, Message, RecordDict
 from flwr.serverapp.exception import AggregationError
 
@@ -13,6 +14,7 @@ from strategies.wire.messages import Phase
 from tests.federation import (
     AT_ONCE,
     Federation,
+    Recorder,
     assert_same_delta,
     edit_in_rounds,
     on_phase,
@@ -30,6 +32,7 @@ from tests.strategies.wrongs import (
     without_layer,
     without_statistics,
 )
+from tests.tiny import LAYERS
 
 Make = Callable[..., Federation]
 
@@ -156,12 +159,25 @@ def test_a_party_that_is_lost_when_keys_are_read_again_is_in_nothing(
     federate: Make,
 ) -> None:
     """Neither in the round's update nor in what is remembered of it."""
-    federation = federate(editing=AT_ONCE, prior={"memory-keys": "edited"})
-    disturb(federation, Phase.MEMORY, failing("not enough memory"))
-    strategy, _ = federation.run()
+    states = []
+    for phase in (Phase.MEMORY, Phase.TARGETS):
+        recorder = Recorder()
+        federation = federate(
+            editing=AT_ONCE,
+            prior={"memory-keys": "edited"},
+            run={"rounds": 2},
+            parties={"requests-per-round": 1},
+        )
+        disturb(federation, phase, failing("not enough memory"))
+        federation.run(callbacks=recorder)
+        states.append(recorder.states[0])
+    late, early = states
     first, _, third = federation.requests_of_parties(1)
     expected = edit_in_rounds(federation.preparation, [[*first, *third]], 1.0)
-    assert_same_delta(strategy.delta, expected, ALGEBRA)
+    assert_same_delta(late.delta, expected, ALGEBRA)
+    assert tuple(late.grams) == LAYERS
+    for layer, gram in late.grams.items():
+        assert torch.equal(gram, early.grams[layer])
 
 
 def test_a_node_that_has_lost_the_updates_is_sent_all_of_them(federate: Make) -> None:
@@ -190,13 +206,14 @@ def negative(content: RecordDict) -> None:
 
 
 def skewed(content: RecordDict) -> None:
-    """Send a gram that is no sum of outer products."""
+    """Send a whole matrix, which need not be symmetric."""
     record = content.array_records["statistics"]
-    record["1.gram"] = Array(np.triu(record["1.gram"].numpy()))
+    record["1.gram"] = Array(np.triu(np.ones((24, 24))))
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"), [(negative, "negative eigenvalue"), (skewed, "symmetric")]
+    ("change", "reason"),
+    [(negative, "negative eigenvalue"), (skewed, "`gram` of shape (1, 300)")],
 )
 def test_a_dense_gram_that_no_keys_have_is_refused(
     federate: Make, change: Content, reason: str

@@ -72,7 +72,7 @@ def test_statistics_of_each_layer_survive_the_wire(encoding: Encoding) -> None:
     content = over_the_wire(write_statistics(parts, ROUND)).content
     for layer in layers:
         found = read_statistics(content, layer, ROUND)
-        assert (found.encoding, found.count) == (encoding, layer)
+        assert (found.encoding, found.count) == (parts[layer].encoding, layer)
         assert found.tensors.keys() == parts[layer].tensors.keys()
         for name, tensor in parts[layer].tensors.items():
             assert torch.equal(found.tensors[name], tensor)
