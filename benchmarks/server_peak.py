@@ -250,9 +250,7 @@ def compare(folder: Path, options: argparse.Namespace) -> int:
     start([*shaped, "--draw", str(folder)])
     shape, worst = read_shape(str(folder)), 0.0
     say(f"{options.layers} layers of {shape.d_out} x {shape.d_in}\n")
-    say(
-        "| merge | parties | edits | rounds | sent | before | peak | estimate | off |"
-    )
+    say("| merge | parties | edits | rounds | sent | before | peak | estimate | off |")
     say("|---|--:|--:|--:|---|--:|--:|--:|--:|")
     for trial in TRIALS:
         said = start(["--one", str(folder), json.dumps(asdict(trial))])

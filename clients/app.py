@@ -43,8 +43,9 @@ from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import EncodedStatistics
 from editing.base.errors import InputError
-from editing.covariance.cache import user_cache
 from editing.evaluation.cases import predict_locality
+from editing.files.caches import user_cache
+from editing.models.activations import Relay
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
 from editing.models.loading import EditableModel
 from editing.models.module_names import ModuleNames
@@ -159,7 +160,11 @@ def find_round_targets(message: Message, context: Context) -> Message:
         )
         if reply.requests == 0:
             return Message(write_targets_reply(reply), reply_to=message)
-        parts = sum_statistics(model, config, job, found, priors, unedited=True)
+        carried = read_carried(message.content)
+        with folder.relay(job, config.party, carried, model) as relay:
+            parts = sum_statistics(
+                model, config, job, found, priors, relay, unedited=True
+            )
     return Message(write_contribution(reply, parts, job.round), reply_to=message)
 
 
@@ -190,9 +195,13 @@ def answer_statistics(
     found = kept_targets(model, groups, job, folder.targets(cache), config.batch_size)
     # Keys that are read again are those of the model as it is.
     priors = None if again else own_priors(message, model, config, job)
-    unedited = digest_all(read_carried(message.content)) == job.before
-    with applied(updates, model.model):
-        parts = sum_statistics(model, config, job, found, priors, unedited=unedited)
+    carried = read_carried(message.content)
+    unedited = digest_all(carried) == job.before
+    relayed = folder.relay(job, config.party, carried, model)
+    with applied(updates, model.model), relayed as relay:
+        parts = sum_statistics(
+            model, config, job, found, priors, relay, unedited=unedited
+        )
     return Message(write_statistics(parts, job.round), reply_to=message)
 
 
@@ -202,6 +211,7 @@ def sum_statistics(
     job: Job,
     found: Sequence[RoundTargets],
     priors: Priors | None,
+    relay: Relay,
     *,
     unedited: bool,
 ) -> dict[int, EncodedStatistics]:
@@ -214,7 +224,7 @@ def sum_statistics(
     # Requests from a common source mean a simulation: it repeats, rotations included.
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
     hidden = targets.hidden if unedited else None
-    return contribute(model, requests, targets, job, seed, priors, hidden)
+    return contribute(model, requests, targets, job, seed, priors, hidden, relay)
 
 
 def own_priors(

@@ -23,6 +23,7 @@ from editing.evaluation.metrics import MetricSums
 from editing.memit.pipeline import read_pairs, walk_layers
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import Targets
+from editing.models.activations import Relay
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.paraphrases import unedited_paraphrases
@@ -38,6 +39,7 @@ def contribute(
     seed: str | None,
     priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
     hidden: Float[Tensor, "n d_out"] | None = None,
+    relay: Relay | None = None,
 ) -> dict[int, EncodedStatistics]:
     """Encode the statistics of the layers that the job asks for.
 
@@ -50,9 +52,12 @@ def contribute(
         priors: What a party that solves alone solves against, by layer. It edits its
             own copy layer by layer and sends what it solved from.
         hidden: As in `editing.memit.pipeline.read_pairs`; not for `priors`.
+        relay: Likewise.
     """
     if priors is None:
-        pairs = read_pairs(model, requests, targets, job.plan, job.layers, hidden)
+        pairs = read_pairs(
+            model, requests, targets, job.plan, job.layers, hidden, relay
+        )
     else:
         steps = walk_layers(model, requests, targets, job.plan, priors)
         pairs = {layer: pair for step in steps for layer, pair in step.pairs.items()}

@@ -1,16 +1,19 @@
 """The private folder of a run: what a party keeps and never sends."""
 
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from flwr.app import Context
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from clients.selection import Asked
 from clients.settings import Kept
@@ -18,6 +21,9 @@ from clients.target_cache import TargetCache
 from editing.files.atomic import make_private, write_private
 from editing.files.json_text import dump_json
 from editing.files.lock import locked
+from editing.memit.pipeline import inputs_to_keep
+from editing.models.activations import BlockInputs, Relay
+from editing.models.loading import EditableModel
 from strategies.conflicts.records import Resolution
 from strategies.wire.messages import Job
 
@@ -143,6 +149,32 @@ class PrivateFolder:
         """The folder of the updates that the model carries."""
         return self.path / "updates"
 
+    @contextmanager
+    def relay(
+        self, job: Job, party: int, carried: Mapping[str, str], model: EditableModel
+    ) -> Iterator[Relay]:
+        """Begin passes where the round's last exchange left them; keep for the next.
+
+        Nothing is kept after a round's last exchange, or where each exchange reads all
+        layers. A file that is not of this model, updates included, is not used.
+
+        Args:
+            job: Says which layers are read.
+            party: The party's number.
+            carried: The digests of the updates that the model carries, by parameter.
+            model: The model.
+        """
+        file = self.path / "states" / _plain(job.label) / f"party_{party}.safetensors"
+        start = _read_inputs(file, job, carried, model)
+        relay = Relay(start, inputs_to_keep(job.plan, job.layers))
+        yield relay
+        if relay.kept is None:
+            file.unlink(missing_ok=True)
+            return
+        self._make()
+        name = _name_inputs(relay.kept.layer, job, carried, model)
+        write_private(file, _write_inputs(relay.kept, name))
+
     def keep_digest(self, job: Job, party: int, digest: str) -> None:
         """Keep the digest of the requests that the round began with."""
         self._write(self._digest(job, party), digest.encode())
@@ -156,12 +188,12 @@ class PrivateFolder:
         """Remove what only the run needed; the party's own results stay for it.
 
         These are case files, resolutions and distances. What is removed are targets,
-        updates, digests of requests and links to case files.
+        updates, hidden states, digests of requests and links to case files.
 
         Args:
             kept: What shall stay.
         """
-        names = ("targets", "requests", "evaluations")
+        names = ("targets", "states", "requests", "evaluations")
         work = (self.updates, *(self.path / each for each in names))
         places = {"results": work, "all": (), "nothing": (self.path,)}
         for place in places[kept]:
@@ -208,6 +240,41 @@ def _place_of(file: Path) -> tuple[int, int]:
     """Round and party of a file of resolutions."""
     party = int(file.stem.removeprefix("party_"))
     return int(file.parent.name.removeprefix("round_")), party
+
+
+def _name_inputs(
+    layer: int, job: Job, carried: Mapping[str, str], model: EditableModel
+) -> str:
+    """Digest what decides what enters a block: the model, and updates before it."""
+    later = {
+        model.weight_name(each) for each in job.plan.parameters.layers if each >= layer
+    }
+    before = {name: each for name, each in carried.items() if name not in later}
+    parts = [layer, job.identity.model_dump(mode="json"), before]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _write_inputs(inputs: BlockInputs, name: str) -> bytes:
+    states = {key: each.cpu().contiguous() for key, each in inputs.states.items()}
+    numbers = {"layer": str(inputs.layer), "parts": str(inputs.parts)}
+    return save(states, {"name": name, **numbers})
+
+
+def _read_inputs(
+    file: Path, job: Job, carried: Mapping[str, str], model: EditableModel
+) -> BlockInputs | None:
+    """Read what enters a block up to the first that is read; None if it is not kept."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            said = opened.metadata()
+            layer, parts = int(said["layer"]), int(said["parts"])
+            name = _name_inputs(layer, job, carried, model)
+            if said["name"] != name or layer > min(job.layers):
+                return None
+            states = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - safe_open is no mapping
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError):
+        return None
+    return BlockInputs(layer, parts, states)
 
 
 def _plain(label: str) -> str:

@@ -24,7 +24,7 @@ from server.federated_covariance import TextPool, describe_shares, remove_kept
 from server.merging import MergeJob, Outcome, StreamCallbacks
 from server.monitoring.stream import Cause, EventStream
 from server.monitoring.watching import open_stream, watch_run
-from server.output import create_output_folder, next_folder
+from server.output import choose_folder, create_output_folder
 from server.preparation import Preparation, prepare
 from server.report.data import Report, RunReport
 from server.report.diagnosis import diagnose, relative_norms
@@ -173,13 +173,6 @@ def choose_methods(config: RunConfig) -> list[Method]:
                 "the class from outside the tree its own name, or leave one out"
             )
     return methods
-
-
-def choose_folder(config: RunConfig) -> Path:
-    """The folder that is named, or the next free one for what is run."""
-    if config.output.directory is not None:
-        return Path(config.output.directory).absolute()
-    return next_folder("compare" if config.run.compare else config.merge.name)
 
 
 def write_outcomes(

@@ -17,8 +17,8 @@ from editing.covariance.sums import DOUBLE, SINGLE
 from editing.covariance.texts import split_name
 from editing.files.atomic import write_whole
 from editing.hyperparameters.config import Plan
+from editing.memit.typical_norms import measure_norms
 from editing.models.loading import EditableModel
-from editing.models.typical_norms import measure_norms
 from editing.sources.embedded import EMBEDDED, file_in_model, resolve_model
 from server.checkpoints import differences
 from server.config import RunConfig

@@ -9,6 +9,10 @@ from uuid import uuid4
 
 from editing.base.errors import InputError
 from editing.files.lock import locked
+from server.config import RunConfig
+
+UNFINISHED = ".unfinished"
+"""The ending of the name of a run's folder until the run is over."""
 
 
 @contextmanager
@@ -56,6 +60,13 @@ def next_folder(name: str) -> Path:
         if (found := _NUMBERED.fullmatch(path.name))
     ]
     return (parent / f"run_{max(taken, default=-1) + 1:03d}").absolute()
+
+
+def choose_folder(config: RunConfig) -> Path:
+    """The folder that is named, or the next free one for what is run."""
+    if config.output.directory is not None:
+        return Path(config.output.directory).absolute()
+    return next_folder("compare" if config.run.compare else config.merge.name)
 
 
 def refuse_existing(path: Path) -> None:

@@ -13,8 +13,8 @@ from editing.covariance.covariance import Covariance
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.hyperparameters.config import Plan
 from editing.memit.context_templates import choose_templates
+from editing.memit.typical_norms import TypicalNorms, measure_norms
 from editing.models.loading import EditableModel
-from editing.models.typical_norms import TypicalNorms, measure_norms
 from editing.sources.embedded import file_in_model, resolve_model
 from server.config import RunConfig, ScheduleConfig
 from server.evaluation import HeldOutFact, read_held_out

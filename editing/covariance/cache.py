@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from editing.covariance.estimation import BATCH_TOKENS, WINDOW_BATCHES
 from editing.covariance.files import load_covariance, save_covariance
 from editing.covariance.texts import TextSource, open_text
 from editing.covariance.windows import read_windows
+from editing.files.caches import user_cache
 from editing.models.loading import EditableModel
 from editing.sources.embedded import HUB, SELF
 
@@ -176,12 +176,6 @@ def _named_files(setting: str | Sequence[str]) -> list[Path]:
             "`prior.covariance`: wanted a file, a folder or a JSON list of files "
             f"({error})."
         ) from None
-
-
-def user_cache() -> Path:
-    """Return this project's folder in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "collabedit-flower"
 
 
 def _digest(

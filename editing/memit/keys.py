@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.models.activations import read_activations
+from editing.models.activations import Relay, read_activations
 from editing.models.loading import EditableModel
 from editing.models.token_rows import BARE, check_length, tokenize_prompts
 from editing.requests.edit_request import EditRequest
@@ -16,6 +16,7 @@ def extract_keys(
     requests: Sequence[EditRequest],
     templates: Sequence[str],
     layers: Sequence[int],
+    relay: Relay | None = None,
 ) -> dict[int, Float[Tensor, "n d_in"]]:
     """Read each request's key at each layer; averaged as read, returned in float64.
 
@@ -28,12 +29,13 @@ def extract_keys(
         requests: One row of the result each, in this order.
         templates: Texts with one ``{}`` each, the bare one included.
         layers: Blocks whose down-projection is read.
+        relay: As in `read_activations`.
     """
     contexts = (BARE, *contexts_of(templates))
     rows = tokenize_prompts(model.tokenizer, contexts, requests)
     for index, row in enumerate(rows):
         check_length(model, row, requests[index % len(requests)])
-    found = read_activations(model, rows, key_layers=layers).keys
+    found = read_activations(model, rows, key_layers=layers, relay=relay).keys
     return {layer: _average(found[layer], len(requests)) for layer in layers}
 
 

@@ -13,6 +13,7 @@ from editing.hyperparameters.config import Plan
 from editing.memit.keys import extract_keys
 from editing.memit.residuals import compute_residuals, read_hidden
 from editing.memit.targets import Targets, compute_targets
+from editing.models.activations import BlockInputs, Relay
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 
@@ -50,6 +51,7 @@ def read_pairs(
     plan: Plan,
     layers: Sequence[int],
     hidden: Float[Tensor, "n d_out"] | None = None,
+    relay: Relay | None = None,
 ) -> dict[int, LayerPairs]:
     """Read keys and residuals of some layers on the model as it is.
 
@@ -61,11 +63,12 @@ def read_pairs(
         layers: Blocks whose keys are read.
         hidden: Hidden states at the last edited layer on this model; read if None. On
             the model that the targets were computed on they are `Targets.hidden`.
+        relay: As in `editing.models.activations.read_activations`.
     """
     edited = plan.parameters.layers
-    keys = extract_keys(model, requests, plan.templates, layers)
+    keys = extract_keys(model, requests, plan.templates, layers, relay)
     if hidden is None:
-        hidden = read_hidden(model, requests, edited[-1])
+        hidden = read_hidden(model, requests, edited[-1], relay)
     device = keys[layers[0]].device
     states, hidden = targets.states.to(device), hidden.to(device)
     shares = {
@@ -90,11 +93,14 @@ def walk_layers(
     The model is the one that the targets were computed on, and so it is between steps.
     """
     delta: dict[str, Tensor] = {}
+    kept: BlockInputs | None = None
     for layers in plan.steps:
         with applied(delta, model.model):
             edited = any(bool(each.any()) for each in delta.values())
             hidden = None if edited else targets.hidden
-            pairs = read_pairs(model, requests, targets, plan, layers, hidden)
+            relay = Relay(start=kept, kept=inputs_to_keep(plan, layers))
+            pairs = read_pairs(model, requests, targets, plan, layers, hidden, relay)
+        kept = relay.kept
         solved = {
             model.weight_name(layer): solve_delta(
                 pairs[layer].statistics, Prior(priors[layer])
@@ -103,6 +109,17 @@ def walk_layers(
         }
         delta = add_deltas(delta, solved)
         yield Step(pairs, delta)
+
+
+def inputs_to_keep(plan: Plan, layers: Sequence[int]) -> BlockInputs | None:
+    """Return what a step's passes are to keep for the next step, still empty.
+
+    The next step is on a model in which these layers and none before are edited, so its
+    passes may begin at the first of these. It is None if no blocks are before that, or
+    no step is after this one.
+    """
+    last = layers[-1] == plan.parameters.layers[-1]
+    return None if last or layers[0] == 0 else BlockInputs(layers[0])
 
 
 def edit_alone(

@@ -5,18 +5,22 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.models.activations import read_activations
+from editing.models.activations import Relay, read_activations
 from editing.models.loading import EditableModel
 from editing.models.token_rows import BARE, tokenize_prompts
 from editing.requests.edit_request import EditRequest
 
 
 def read_hidden(
-    model: EditableModel, requests: Sequence[EditRequest], layer: int
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    layer: int,
+    relay: Relay | None = None,
 ) -> Float[Tensor, "n d_out"]:
     """Read hidden states at the subject's last token of bare prompts, in float64."""
     rows = tokenize_prompts(model.tokenizer, [BARE], requests)
-    return read_activations(model, rows, hidden_layers=[layer]).hidden[layer].double()
+    found = read_activations(model, rows, hidden_layers=[layer], relay=relay)
+    return found.hidden[layer].double()
 
 
 def compute_residuals(

@@ -1,8 +1,9 @@
 """Read what passes through a model's modules, and stop once it has been read."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,12 +28,45 @@ class Activations:
     hidden: dict[int, Float[Tensor, "n d_out"]]
 
 
+@dataclass(slots=True)
+class BlockInputs:
+    """Hidden states that enter a block, of every token of some batches.
+
+    Attributes:
+        layer: The block, not the first.
+        parts: How many values the block before returns; 0 if a hidden state alone.
+        states: By digest of a batch, ``batch × seq × d_model``.
+    """
+
+    layer: int
+    parts: int = 0
+    states: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """What a pass takes over from an earlier one, and what it hands on.
+
+    An edit of a block leaves what enters it as it was, so a pass on the edited model
+    may begin there. It gives the same bits: a batch that is not among the inputs begins
+    at the first block.
+
+    Attributes:
+        start: What enters the block at which passes begin; None begins at the first.
+        kept: To be filled by the passes; None keeps nothing.
+    """
+
+    start: BlockInputs | None = None
+    kept: BlockInputs | None = None
+
+
 def read_activations(
     model: EditableModel,
     rows: Sequence[TokenRow],
     key_layers: Sequence[int] = (),
     hidden_layers: Sequence[int] = (),
     batch_tokens: int | None = None,
+    relay: Relay | None = None,
 ) -> Activations:
     """Read keys and hidden states at each row's subject's last token.
 
@@ -49,11 +83,14 @@ def read_activations(
         key_layers: Blocks whose keys are read.
         hidden_layers: Blocks whose output is read.
         batch_tokens: As in `run_packs`.
+        relay: Where passes begin, and what they keep.
     """
     ends = [row.ids[: row.subject + 1] for row in rows]
 
     def run(batch: PackBatch) -> tuple[list[int], Activations]:
-        return list(batch.slots), _read_batch(model, batch, key_layers, hidden_layers)
+        with _taking_part(model, batch, relay):
+            found = _read_batch(model, batch, key_layers, hidden_layers)
+        return list(batch.slots), found
 
     found = list(run_packs(model, ends, run, batch_tokens))
     back = torch.argsort(torch.tensor([row for part, _ in found for row in part]))
@@ -123,6 +160,61 @@ def stopping_after(module: nn.Module, *, before: bool = False) -> Iterator[None]
 
 class _Read(Exception):
     pass
+
+
+@contextmanager
+def _taking_part(
+    model: EditableModel, batch: PackBatch, relay: Relay | None
+) -> Iterator[None]:
+    """Begin a batch's pass where a relay says, and keep what it asks for."""
+    start, kept = (None, None) if relay is None else (relay.start, relay.kept)
+    name = _digest(batch) if start or kept else ""
+    with ExitStack() as stack:
+        if start is not None and name in start.states:
+            stack.enter_context(_starting_at(model, start, start.states[name]))
+        if kept is not None:
+            before = model.block(kept.layer - 1)
+
+            def keep(
+                _: nn.Module, __: object, output: Tensor | tuple[Any, ...]
+            ) -> None:
+                kept.parts = 0 if isinstance(output, Tensor) else len(output)
+                kept.states[name] = hidden_state(output).detach().clone()
+
+            stack.callback(before.register_forward_hook(keep).remove)
+        yield
+
+
+@contextmanager
+def _starting_at(
+    model: EditableModel, start: BlockInputs, states: Tensor
+) -> Iterator[None]:
+    """Have the blocks before give what enters the first one that runs."""
+
+    def give(*_: object, **__: object) -> object:
+        handed = states.to(model.device, copy=True)
+        return (handed, *(start.parts - 1) * (None,)) if start.parts else handed
+
+    blocks = [vars(model.block(number)) for number in range(start.layer)]
+    own = [block.get("forward") for block in blocks]
+    for block in blocks:
+        block["forward"] = give
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            del block["forward"]
+            if forward is not None:
+                block["forward"] = forward
+
+
+def _digest(batch: PackBatch) -> str:
+    digest = hashlib.sha256()
+    for name, table in sorted(batch.inputs.items()):
+        plain = table.cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()

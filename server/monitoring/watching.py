@@ -18,9 +18,7 @@ from server.monitoring.events import (
 )
 from server.monitoring.stream import EventFile, EventStream, WarningEvents
 from server.monitoring.tensorboard_log import TensorBoardLog
-
-UNFINISHED = ".unfinished"
-"""The ending of the name of a run's folder until the run is over."""
+from server.output import UNFINISHED
 
 
 def open_stream(folder: str | None) -> EventStream:

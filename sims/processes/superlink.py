@@ -7,6 +7,7 @@ and the environment that names both.
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -18,7 +19,8 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ POLL_SECONDS = 0.1
 AGAIN_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 LOG_LINES = 5
+CHUNK = 1 << 16
 LINK_LOG = "superlink.log"
 RUN_LOG = "run.log"
 COMPLETED = "finished:completed"
@@ -97,22 +100,28 @@ class SuperLink:
             raise RunFailedError(f"Flower did not take the run: {answer}")
         return str(run_id)
 
-    def follow(self, run_id: str, *, verbose: bool = False) -> None:
+    def follow(
+        self,
+        run_id: str,
+        *,
+        verbose: bool = False,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Wait for the end of a run; its log goes to a file, and to stderr if asked.
 
-        It comes back sooner if the SuperLink ends.
+        It comes back sooner if the SuperLink ends, or once `is_over` says so.
         """
         command = ["flwr", "log", run_id, self.connection, "--stream"]
+        decode = getincrementaldecoder("utf-8")("replace").decode
         with (
             (self.scratch / RUN_LOG).open("ab") as log,
             program(command, self, subprocess.PIPE) as process,
         ):
             assert process.stdout is not None
-            for line in process.stdout:
-                log.write(line)
+            for chunk in read_while(process.stdout.fileno(), is_over):
+                log.write(chunk)
                 if verbose:
-                    sys.stderr.write(line.decode(errors="replace"))
-            process.wait()
+                    sys.stderr.write(decode(chunk))
 
     def status(self, run_id: str) -> tuple[str, str]:
         """Return the status of a run, and its reason."""
@@ -166,6 +175,7 @@ def follow_to_end(
     verbose: bool = False,
     patience: float = PATIENCE_SECONDS,
     advice: str = "",
+    is_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Wait for the end of a run, also across a restart of the SuperLink.
 
@@ -175,13 +185,16 @@ def follow_to_end(
         verbose: Whether Flower's log goes to stderr as well.
         patience: For how many seconds the SuperLink may be silent.
         advice: What to try if the run ended without a result.
+        is_over: Whether the result is there, which is all that is waited for.
 
     Raises:
         RunFailedError: If it did.
     """
     status = "unknown"
     while not status.startswith(FINISHED):
-        link.follow(run_id, verbose=verbose)
+        link.follow(run_id, verbose=verbose, is_over=is_over)
+        if is_over():
+            return
         status, details = ask_status(link, run_id, patience)
         time.sleep(0 if status.startswith(FINISHED) else AGAIN_SECONDS)
     if status != COMPLETED:
@@ -251,6 +264,18 @@ def program(
         yield process
     finally:
         end_session(process)
+
+
+def read_while(
+    descriptor: int, is_over: Callable[[], bool], seconds: float = POLL_SECONDS
+) -> Iterator[bytes]:
+    """Yield what can be read, as it comes, until its end or that of something else."""
+    while not is_over():
+        if select.select([descriptor], [], [], seconds)[0]:
+            chunk = os.read(descriptor, CHUNK)
+            if not chunk:
+                return
+            yield chunk
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:

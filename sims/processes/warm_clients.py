@@ -18,7 +18,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import IO
@@ -71,19 +71,19 @@ class Task:
 
 
 class WarmExecutor(SubprocessExecutor):
-    """Has clients forked by a keeper, and all else started as Flower does."""
+    """Has one kind of process forked by a keeper, and others started as Flower does."""
 
-    def __init__(self, keeper: IO[str]) -> None:
-        """Take the pipe to the keeper."""
-        self.keeper = keeper
+    def __init__(self, keeper: IO[str], kind: TaskType = TaskType.CLIENT_APP) -> None:
+        """Take the pipe to the keeper, and what it forks."""
+        self.keeper, self.kind = keeper, kind
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
-        """Ask the keeper for a client's process; start it cold if there is no keeper.
+        """Ask the keeper for a process; start it cold if there is no keeper.
 
         So is one that is to install what its app depends on, which may be other
         versions of the libraries.
         """
-        if spec.task_type is not TaskType.CLIENT_APP or spec.runtime_dependency_install:
+        if spec.task_type is not self.kind or spec.runtime_dependency_install:
             return super().launch(spec)
         task = {name: getattr(spec, name) for name in Task.__dataclass_fields__}
         try:
@@ -97,27 +97,45 @@ class WarmExecutor(SubprocessExecutor):
 def main() -> None:
     """Fork the keeper, then do what `flower-superexec` does."""
     os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", POLL_SECONDS)
+    use_keeper(fork_keeper(run_client), TaskType.CLIENT_APP)
+    flower_superexec()
+
+
+def fork_keeper(run: Callable[[Task], None], libraries: Sequence[str] = ()) -> IO[str]:
+    """Fork a process that keeps the libraries, and give the pipe that it reads.
+
+    Args:
+        run: Does a task, in its process.
+        libraries: What it loads; `LIBRARIES` if there are none.
+    """
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(writing)
         with os.fdopen(reading, encoding="utf-8") as tasks:
-            keep(tasks, run_client)
+            keep(tasks, run, libraries)
         os._exit(0)
     os.close(reading)
-    executor = WarmExecutor(os.fdopen(writing, "w", encoding="utf-8"))
+    return os.fdopen(writing, "w", encoding="utf-8")
+
+
+def use_keeper(keeper: IO[str], kind: TaskType) -> None:
+    """Have `flower-superexec` in this process ask a keeper for one kind of process."""
+    executor = WarmExecutor(keeper, kind)
     # Flower lets nobody name an executor of his own.
     run_superexec.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]
-    flower_superexec()
 
 
-def keep(tasks: IO[str], run: Callable[[Task], None]) -> None:
+def keep(
+    tasks: IO[str], run: Callable[[Task], None], libraries: Sequence[str] = ()
+) -> None:
     """Load the libraries and fork a process for each task, until there are no more.
 
     Args:
         tasks: One JSON object a line; it ends with the process that writes it.
         run: Does a task, in its process.
+        libraries: What is loaded; `LIBRARIES` if there are none.
     """
-    load_libraries()
+    load_libraries(libraries)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for clients
     # An interrupt is for the clients, which tell their SuperNode, and for the writer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -128,8 +146,8 @@ def keep(tasks: IO[str], run: Callable[[Task], None]) -> None:
             os._exit(status_of(partial(run, Task(**json.loads(line)))))
 
 
-def load_libraries() -> None:
-    """Load what clients need, and nothing of the app.
+def load_libraries(libraries: Sequence[str] = ()) -> None:
+    """Load what processes need, and nothing of the app.
 
     Raises:
         RuntimeError: If a part of the app was loaded with it: a run's own version
@@ -137,8 +155,10 @@ def load_libraries() -> None:
     """
     # Asking for devices otherwise starts CUDA, which no forked process can use then.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
-    for name in LIBRARIES:
+    gc.disable()  # next to nothing of what is loaded is ever free again
+    for name in libraries or LIBRARIES:
         importlib.import_module(name)
+    gc.enable()
     if loaded := [name for name in OURS if name in sys.modules]:
         raise RuntimeError(f"{', '.join(loaded)}: loaded before any run brought it")
     gc.collect()

@@ -30,8 +30,11 @@ Run = Callable[[Mapping[str, FlatValue], int], None]
 """Runs the app with flat settings and a number of parties."""
 
 
-def choose_engine(name: str, draft: Path, *, verbose: bool) -> Run:
-    """Load the engine of that name, and it alone.
+@contextmanager
+def choose_engine(name: str, draft: Path, *, verbose: bool) -> Iterator[Run]:
+    """Load the engine of that name, and it alone; what it starts ends with the block.
+
+    Flower's simulation starts at once, so other work can be done before it is needed.
 
     Args:
         name: ``flower``, ``in-process``, ``deployment``, or ``connection:`` and one.
@@ -43,21 +46,23 @@ def choose_engine(name: str, draft: Path, *, verbose: bool) -> Run:
 
         hush_libraries()
         logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
-        return run_in_process
-    if name == DEPLOYMENT:
+        yield run_in_process
+    elif name == DEPLOYMENT:
         from sims.runs.deployment import run_deployed
 
-        return lambda flat, _: run_deployed(flat, draft, verbose=verbose)
-    if name.startswith(CONNECTION):
+        yield lambda flat, _: run_deployed(flat, draft, verbose=verbose)
+    elif name.startswith(CONNECTION):
         from sims.runs.connections import run_on_connection
 
         connection = name.removeprefix(CONNECTION)
-        return lambda flat, _: run_on_connection(
+        yield lambda flat, _: run_on_connection(
             flat, connection, draft, verbose=verbose
         )
-    from sims.runs.flower import run_under_flower
+    else:
+        from sims.runs.flower import simulation
 
-    return lambda flat, parties: run_under_flower(flat, parties, verbose=verbose)
+        with simulation(verbose=verbose) as run:
+            yield run
 
 
 def describe_start(name: str, config: RunConfig) -> str:

@@ -6,11 +6,17 @@ changed, and nothing in the current folder shadows the app's packages.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
+from server.monitoring.events import EVENTS, EventReader, RunEnded
+from sims.processes.libraries import MODELS
 from sims.processes.programs import Program
 from sims.processes.superlink import (
+    APP,
     CONNECTION,
     LINK_LOG,
     QUIET,
@@ -28,49 +34,130 @@ from strategies.scenario import FlatValue
 
 ADVICE = "Try --verbose for Flower's log, or --engine in-process for the traceback"
 
+RAY = {
+    "RAY_preload_python_modules": ",".join(("flwr.clientapp", *MODELS)),
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+}
+"""Ray's own settings: its processes of clients load their libraries while the server
+prepares the run, and no others are started, which would wait for nothing."""
+
 
 def run_under_flower(
     flat: Mapping[str, FlatValue], parties: int, *, verbose: bool = False
 ) -> None:
-    """Run the app once in Flower's simulation.
-
-    A `RunFailedError` explains why Flower could not start, or why the run ended without
-    a result.
-
-    Args:
-        flat: The run's settings, as `strategies.scenario.flatten` writes them.
-        parties: How many nodes to simulate.
-        verbose: Whether Flower's log goes to stderr as well.
-    """
-    federation = (
-        f"num-supernodes={parties} client-resources-num-cpus=1 "
-        f"init-args-num-cpus={min(count_cores(), parties)}"
-    )
-    with superlink() as link:
-        run_id = link.submit(flat, federation)
-        follow_to_end(link, run_id, verbose=verbose, advice=ADVICE)
+    """Run the app once in Flower's simulation, which `simulation` describes."""
+    with simulation(verbose=verbose) as run:
+        run(flat, parties)
 
 
 @contextmanager
-def superlink() -> Iterator[SuperLink]:
-    """Yield a new SuperLink; all that it started ends with the block."""
+def simulation(
+    *, verbose: bool = False
+) -> Iterator[Callable[[Mapping[str, FlatValue], int], None]]:
+    """Yield what runs the app once in Flower's simulation, which is still starting.
+
+    It comes back as soon as the results are there. A `RunFailedError` explains why
+    Flower could not start, or why the run ended without a result.
+
+    Args:
+        verbose: Whether Flower's log goes to stderr as well.
+    """
+    with superlink() as start:
+
+        def run(flat: Mapping[str, FlatValue], parties: int) -> None:
+            federation = (
+                f"num-supernodes={parties} client-resources-num-cpus=1 "
+                f"init-args-num-cpus={min(count_cores(), parties)}"
+            )
+            is_over = ResultWatch(str(flat.get("output.watch", "")))
+            link = start.wait()
+            run_id = link.submit(flat, federation)
+            follow_to_end(link, run_id, verbose=verbose, advice=ADVICE, is_over=is_over)
+
+        yield run
+
+
+class ResultWatch:
+    """Tells whether a run has recorded that its results are complete."""
+
+    def __init__(self, folder: str) -> None:
+        """Read the events of the watched folder from now on; of none if it is empty."""
+        self._seen = False
+        self._reader = EventReader(Path(folder) / EVENTS, skip_present=True)
+
+    def __call__(self) -> bool:
+        """Look for the end of the run; one with an error is Flower's to explain."""
+        self._seen = self._seen or any(
+            isinstance(event, RunEnded) and event.error is None
+            for event in self._reader.read_new()
+        )
+        return self._seen
+
+
+@dataclass(frozen=True)
+class Start:
+    """A SuperLink that starts.
+
+    Attributes:
+        link: How to reach it then.
+        server: Its program.
+        port: Where it is going to listen.
+    """
+
+    link: SuperLink
+    server: Program
+    port: int
+
+    def wait(self) -> SuperLink:
+        """Wait until it answers; a `RunFailedError` tells why it never will."""
+        wait_until_healthy(self.server.guard, self.port, self.server.log)
+        return self.link
+
+
+@contextmanager
+def superlink() -> Iterator[Start]:
+    """Yield a SuperLink that starts; all that it started ends with the block.
+
+    Next to it starts what the run will be forked from. After a block that succeeds
+    nothing is left for any of them to do, so they are not asked to end.
+    """
     with scratch_folder() as scratch, interruptible():
         (scratch / "empty").mkdir()
         home, port = scratch / "home", free_port()
         home.mkdir()
         connection = write_connection(CONNECTION, port)
         (home / "config.toml").write_text(connection, encoding="utf-8")
-        environment = {**os.environ, **QUIET, "FLWR_HOME": str(home)}
+        environment = {**os.environ, **QUIET, **RAY, "FLWR_HOME": str(home)}
         environment["PATH"] = search_path()
         link = SuperLink(scratch, environment)
-        command = [executable("flower-superlink"), "--insecure", "--simulation"]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        command += ["--disable-runtime-dependency-installation"]
-        log, empty = scratch / LINK_LOG, scratch / "empty"
-        server = Program("superlink", command, empty, environment, log, scratch)
-        with server.running():
-            wait_until_healthy(server.guard, port, log)
-            yield link
+        server = make_server(link, port)
+        keeper = make_keeper(link, port)
+        with server.running(), keeper.running():
+            yield Start(link, server, port)
+            for program in (keeper, server):
+                program.kill()
+
+
+def make_server(link: SuperLink, port: int) -> Program:
+    """Lay out a SuperLink whose runs are started by what `make_keeper` lays out."""
+    command = [executable("flower-superlink"), "--insecure", "--simulation"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--isolation", "process", "--disable-runtime-dependency-installation"]
+    log, scratch = link.scratch / LINK_LOG, link.scratch
+    return Program("superlink", command, link.folder, link.environment, log, scratch)
+
+
+def make_keeper(link: SuperLink, port: int) -> Program:
+    """Lay out `sims.processes.warm_simulation`, which alone looks for its code here."""
+    code = (
+        f"import sys; sys.path.append({str(APP)!r}); "
+        "from sims.processes.warm_simulation import main; main()"
+    )
+    command = [sys.executable, "-P", "-c", code, "--insecure"]
+    command += ["--runtime-api-address", f"127.0.0.1:{port}"]
+    log = link.scratch / "keeper.log"
+    return Program("keeper", command, link.folder, link.environment, log)
 
 
 def count_cores() -> int:

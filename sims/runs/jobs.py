@@ -1,28 +1,27 @@
-"""One job from the command line: settings in, a folder of results out."""
+"""One job from the command line: settings in, a folder of results out.
+
+Flower's simulation starts before torch is loaded, which a run is checked with.
+"""
 
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
-from clients.target_cache import cache_folder, clear_cache, describe_cache
 from editing.base.errors import InputError
-from editing.covariance.cache import user_cache
+from editing.files.caches import user_cache
 from editing.sources.embedded import EMBEDDED, locate_embedded
-from server.app import choose_folder
 from server.config import RunConfig
 from server.monitoring.events import EVENTS
-from server.output import create_output_folder
+from server.output import choose_folder, create_output_folder, refuse_existing
 from server.report.data import read_report
-from server.report.tables import list_warnings, write_bytes
 from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
 from sims.runs.cases import gather_cases, take_results
-from sims.runs.checks import check_early
 from sims.runs.connections import refuse_going
 from sims.runs.engines import (
     CONNECTION,
@@ -40,6 +39,7 @@ from sims.runs.unfinished import (
     PARTIES,
     UNFINISHED,
     WRITTEN,
+    draft_of,
     find_unfinished,
     read_kept,
     unfinished_folder,
@@ -54,8 +54,7 @@ def run_job(
 ) -> None:
     """Run a scenario on an engine, show its progress and then its results."""
     folder = output.absolute() if output is not None else choose_folder(config)
-    execute(config, folder, engine, verbose=verbose)
-    show_results(folder, open_console())
+    execute(config, folder, engine, verbose=verbose, show=show_results)
 
 
 def resume_job(
@@ -80,8 +79,7 @@ def resume_job(
     folder = place.with_name(place.name.removesuffix(UNFINISHED))
     if output is not None and output.absolute() != folder:
         raise InputError(f"--output: a run that is resumed ends in {folder}")
-    execute(config, folder, engine, resume=True, verbose=verbose)
-    show_results(folder, open_console())
+    execute(config, folder, engine, resume=True, verbose=verbose, show=show_results)
 
 
 def refuse_other_engine(place: Path, engine: str) -> None:
@@ -108,31 +106,47 @@ def execute(
     verbose: bool = False,
     advise: bool = True,
     console: Console | None = None,
+    show: Callable[[Path, Console], None] = lambda *_: None,
 ) -> None:
     """Run a scenario and leave a complete folder of results, or one to resume.
 
     Until it is complete, the folder is called ``NAME.unfinished``; it stays if a round
     was completed in it, and nothing is left otherwise. Progress is shown on `console`,
-    by default on standard error.
+    by default on standard error. The results are shown by `show` before what the engine
+    started is ended.
     """
-    check_early(config, folder, engine)
+    refuse_existing(folder)
     config = name_run(config, folder, engine)
-    with unfinished_folder(folder, config, resume=resume) as draft:
-        flat = flatten(complete(config, draft))
-        run = choose_engine(engine, draft, verbose=verbose)
-        places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
-        places["PYTHONPATH"] = search_path_of(config)
-        with (
-            following(draft / EVENTS, console or open_console(stderr=True)) as follower,
-            environment(places),
-            advising(draft, engine, "compare" if config.run.compare else "run")
-            if advise
-            else nullcontext(),
-        ):
-            follower.show(describe_start(engine, config))
-            carry_out(run, flat, config.parties.count, follower)
-        take_results(draft / WRITTEN)
-        gather_cases(draft / PARTIES, draft, config.run.rounds)
+    draft = draft_of(folder)
+    places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
+    places["PYTHONPATH"] = search_path_of(config)
+    with (
+        environment(places),
+        choose_engine(engine, draft, verbose=verbose) as run,
+    ):
+        check_early(config, folder, engine)
+        with unfinished_folder(folder, config, resume=resume):
+            flat = flatten(complete(config, draft))
+            with (
+                following(
+                    draft / EVENTS, console or open_console(stderr=True)
+                ) as follower,
+                advising(draft, engine, "compare" if config.run.compare else "run")
+                if advise
+                else nullcontext(),
+            ):
+                follower.show(describe_start(engine, config))
+                carry_out(run, flat, config.parties.count, follower)
+            take_results(draft / WRITTEN)
+            gather_cases(draft / PARTIES, draft, config.run.rounds)
+        show(folder, open_console())
+
+
+def check_early(config: RunConfig, folder: Path, engine: str) -> None:
+    """Load the libraries and validate in a second what a run would refuse later."""
+    from sims.runs.checks import check_early as check
+
+    check(config, folder, engine)
 
 
 def carry_out(
@@ -200,6 +214,9 @@ def complete(config: RunConfig, draft: Path) -> RunConfig:
 
 def describe_target_cache() -> str:
     """Describe the target cache: its size, its place, and the age of its files."""
+    from clients.target_cache import describe_cache
+    from server.report.tables import write_bytes
+
     place = chosen_cache()
     files, size, oldest, newest = describe_cache(place)
     if oldest is None or newest is None:
@@ -215,17 +232,22 @@ def describe_target_cache() -> str:
 
 def clear_target_cache() -> str:
     """Remove the cached targets, and nothing else."""
+    from clients.target_cache import clear_cache
+
     place = chosen_cache()
     return f"{clear_cache(place)} groups of targets removed from {place}"
 
 
 def chosen_cache() -> Path:
     """The folder of cached targets: the environment's, or the user's cache."""
-    return cache_folder() or user_cache() / "targets"
+    named = os.environ.get(CACHE)
+    return Path(named) if named else user_cache() / "targets"
 
 
 def show_results(folder: Path, console: Console) -> None:
     """Print the comparison, the parties missing from it, and the report's place."""
+    from server.report.tables import list_warnings
+
     report = read_report(folder / "report.json")
     console.print(tabulate(report, console.width))
     for warning in list_warnings(report):

@@ -15,7 +15,7 @@ from editing.base.errors import InputError
 from server.monitoring.events import EVENTS, now_utc
 from server.monitoring.status import PartyStatus, RunStatus, read_status
 from server.monitoring.stream import BEAT_SECONDS
-from server.monitoring.watching import UNFINISHED
+from server.output import UNFINISHED
 from sims.runs.unfinished import CONNECTED, KEPT
 
 WATCH_SECONDS = 2.0

@@ -10,7 +10,7 @@ from editing.files.atomic import write_whole
 from editing.files.lock import locked
 from server.config import RunConfig
 from server.monitoring.events import EVENTS
-from server.monitoring.watching import UNFINISHED as UNFINISHED
+from server.output import UNFINISHED as UNFINISHED
 from server.output import refuse_existing
 from sims.errors import RunLostError
 
@@ -37,7 +37,7 @@ def unfinished_folder(
     Raises:
         InputError: If it cannot be made, or holds an unfinished run already.
     """
-    draft = folder.with_name(folder.name + UNFINISHED)
+    draft = draft_of(folder)
     if draft.exists() and not resume:
         raise InputError(
             f"An unfinished run is in {draft}: resume it (--resume {draft}), "
@@ -69,6 +69,11 @@ def unfinished_folder(
                 shutil.rmtree(draft, ignore_errors=True)
             raise
         remove(folder / name for name in sorted(RESUMABLE))
+
+
+def draft_of(folder: Path) -> Path:
+    """The folder of a run under way whose results are going to be in `folder`."""
+    return folder.with_name(folder.name + UNFINISHED)
 
 
 def clear_drafts(draft: Path) -> None:

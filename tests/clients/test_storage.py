@@ -20,7 +20,7 @@ from strategies.conflicts.records import Resolution
 from strategies.wire.messages import Job, ModelIdentity
 from tests.federation import world_requests
 from tests.laws import make_targets
-from tests.tiny import PARAMETERS, TEMPLATES
+from tests.tiny import PARAMETERS, TEMPLATES, tiny_model
 
 PLAN = Plan(parameters=PARAMETERS, schedule="layerwise", templates=TEMPLATES)
 JOB = Job(identity=ModelIdentity(weights="w", tokenizer="t"), plan=PLAN, round=1)
@@ -264,3 +264,54 @@ def test_a_label_from_the_server_does_not_lead_out_of_the_folder(
         assert file.resolve().is_relative_to(run.resolve())
         parts = file.relative_to(run).parts
         assert len(parts) == (2 if parts[0] == "evaluations" else 4)
+
+
+def relayed(
+    folder: PrivateFolder, job: Job, carried: dict[str, str], value: float = 0.0
+) -> int | None:
+    """Run an exchange that keeps one state; say at which block it began."""
+    model = tiny_model()
+    with folder.relay(job, 0, carried, model) as relay:
+        if relay.kept is not None:
+            relay.kept.states["batch"] = torch.full((1, 2, 3), value)
+    if relay.start is None:
+        return None
+    assert torch.equal(relay.start.states["batch"], torch.ones(1, 2, 3))
+    return relay.start.layer
+
+
+def test_hidden_states_are_used_on_the_model_that_gave_them_alone(
+    tmp_path: Path,
+) -> None:
+    """An update of the block that they enter does not matter, one before it does."""
+    folder = PrivateFolder(tmp_path / "run")
+    first, second = (JOB.model_copy(update={"layers": (layer,)}) for layer in (1, 2))
+    other = JOB.identity.model_copy(update={"weights": "v"})
+    names = [tiny_model().weight_name(layer) for layer in range(3)]
+    now, later = {names[0]: "a"}, {names[0]: "a", names[1]: "b"}
+    cases = [
+        (second, later, 1),
+        (second, later | {names[0]: "c"}, None),
+        (second.model_copy(update={"identity": other}), later, None),
+        (JOB.model_copy(update={"layers": (0, 1, 2)}), later, None),
+    ]
+    for job, carried, begun in cases:
+        relayed(folder, first, now, 1.0)
+        file = folder.path / "states" / "run" / "party_0.safetensors"
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert relayed(folder, job, carried) == begun
+        assert not file.exists()  # no exchange of the round comes after
+        assert relayed(folder, job, carried) is None
+
+
+def test_hidden_states_that_are_damaged_are_not_used(tmp_path: Path) -> None:
+    """The exchange begins at the first block, and the round goes on."""
+    folder = PrivateFolder(tmp_path / "run")
+    first, second = (JOB.model_copy(update={"layers": (layer,)}) for layer in (1, 2))
+    relayed(folder, first, {}, 1.0)
+    file = folder.path / "states" / "run" / "party_0.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    assert relayed(folder, second, {}) is None
+    relayed(folder, first, {}, 1.0)
+    folder.forget()
+    assert not file.exists()

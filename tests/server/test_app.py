@@ -16,10 +16,11 @@ from clients.settings import ClientConfig
 from editing.algebra.deltas import applied, load_delta
 from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests, sum_cases
-from server.app import choose_folder, choose_methods, explain
+from server.app import choose_methods, explain
 from server.config import read_run_config
 from server.evaluation import evaluate_held_out
 from server.monitoring.events import EVENTS, WarningLogged, read_events
+from server.output import choose_folder
 from server.report.tables import list_warnings
 from sims.errors import RunFailedError
 from strategies.methods import known_methods

@@ -172,6 +172,37 @@ def test_hidden_states_of_the_targets_are_not_read_again(
         assert len(read) == times
 
 
+def test_blocks_below_the_layers_that_are_edited_run_once() -> None:
+    """Each step but the first begins at the block that was edited before it."""
+    model, counts = tiny_model(), dict.fromkeys(range(4), 0)
+    deep = Plan(
+        parameters=THREE.model_copy(update={"layers": (1, 2, 3)}),
+        schedule="layerwise",
+        templates=TEMPLATES,
+    )
+    hidden = read_hidden(model, REQUESTS, 3)
+    targets = make_targets(hidden, hidden + draw_pairs(4, 3, d_in=16)[0])
+    priors = dict.fromkeys((1, 2, 3), PRIORS[0])
+    for number in counts:
+
+        def note(_: object, args: tuple[Tensor, ...], number: int = number) -> None:
+            counts[number] += args[0].shape[:2].numel()
+
+        model.down_projection(number).register_forward_pre_hook(note)
+    extract_keys(model, REQUESTS, TEMPLATES, [0])
+    keys, counts[0] = counts[0], 0
+    read_hidden(model, REQUESTS, 0)
+    bare, counts[0] = counts[0], 0
+    *_, last = walk_layers(model, REQUESTS, targets, deep, priors)
+    assert len(last.delta) == 3
+    assert counts == {
+        0: keys + bare,
+        1: 2 * keys + bare,
+        2: 2 * keys + 2 * bare,
+        3: keys + 2 * bare,
+    }
+
+
 def test_statistics_are_those_of_the_pairs() -> None:
     """Rows are edits."""
     keys, residuals = draw_pairs(4)

@@ -1,6 +1,6 @@
 """Laws of activations: those of a full forward pass of one row, however batched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from editing.models.activations import (
+    BlockInputs,
+    Relay,
     by_rows,
     hidden_state,
     module_inputs,
@@ -18,6 +20,7 @@ from editing.models.activations import (
 from editing.models.loading import EditableModel
 from editing.models.prefix_tree import Pack, PackBatch, stack_packs
 from editing.models.token_rows import TokenRow, pad_rows, tokenize_prompt
+from tests.families import SINGLE_ONLY, VARIANTS
 from tests.laws import assert_same
 from tests.tiny import (
     TEMPLATES,
@@ -231,3 +234,68 @@ def test_a_down_projection_whose_input_alone_is_read_is_not_run() -> None:
     for handle in handles:
         handle.remove()
     assert ran == [0, 1, 0, 1]
+
+
+def blocks_run(model: EditableModel, work: Callable[[], object]) -> list[int]:
+    """Note which blocks' down-projections are reached."""
+    ran: list[int] = []
+    handles = [
+        model.down_projection(number).register_forward_pre_hook(
+            lambda *_, number=number: ran.append(number)
+        )
+        for number in range(model.block_count)
+    ]
+    work()
+    for handle in handles:
+        handle.remove()
+    return ran
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, "tuples"])
+def test_a_pass_that_begins_later_gives_the_same_bits(variant: str) -> None:
+    """On a model in which a later block was edited; no block before is run."""
+    dtype = torch.float32 if variant in SINGLE_ONLY else torch.float64
+    tuples = variant == "tuples"
+    model = tiny_model_of_tuples() if tuples else tiny_model(variant, dtype)
+    rows, kept, later = rows_of(model), BlockInputs(2), BlockInputs(3)
+    first = read_activations(model, rows, [2], [3], relay=Relay(kept=kept))
+    model.down_projection(2).get_parameter("weight").data.mul_(1.5)
+    relay = Relay(kept, later)
+    whole = read_activations(model, rows, [2, 3], [3])
+    ran = blocks_run(
+        model, lambda: read_activations(model, rows, [2, 3], [3], relay=relay)
+    )
+    again = read_activations(model, rows, [2, 3], [3], relay=relay)
+    assert torch.equal(again.keys[2], first.keys[2])
+    assert torch.equal(again.keys[3], whole.keys[3])
+    assert torch.equal(again.hidden[3], whole.hidden[3])
+    assert not torch.equal(again.hidden[3], first.hidden[3])
+    assert set(ran) == {2, 3}
+    last = read_activations(model, rows, [3], relay=Relay(later))
+    assert torch.equal(last.keys[3], whole.keys[3])
+
+
+def test_a_batch_whose_beginning_was_not_kept_is_run_whole() -> None:
+    """As when memory made the batches smaller."""
+    rows, kept = rows_of(MODEL), BlockInputs(2)
+    read_activations(MODEL, rows[:5], [2], relay=Relay(kept=kept))
+    expected = read_activations(MODEL, rows, [3])
+    found = read_activations(MODEL, rows, [3], relay=Relay(kept))
+    assert torch.equal(found.keys[3], expected.keys[3])
+
+
+def test_a_model_is_given_back_after_a_pass_that_began_later() -> None:
+    """Also after one that failed, and with what its blocks had of their own."""
+    for model in (tiny_model(), tiny_model_of_tuples()):
+        rows, kept = rows_of(model)[:2], BlockInputs(2)
+        read_activations(model, rows, [2], relay=Relay(kept=kept))
+        before = [vars(model.block(number)).get("forward") for number in range(4)]
+        read_activations(model, rows, [3], relay=Relay(kept))
+        broken = BlockInputs(
+            2, kept.parts, {n: s[:, :, 1:] for n, s in kept.states.items()}
+        )
+        with pytest.raises(RuntimeError):
+            read_activations(model, rows, [3], relay=Relay(broken))
+        after = [vars(model.block(number)).get("forward") for number in range(4)]
+        assert all(one is other for one, other in zip(before, after, strict=True))
+        assert not any(module._forward_hooks for module in model.model.modules())

@@ -6,10 +6,10 @@ from tokenizers.processors import TemplateProcessing
 
 from editing.covariance.covariance import compute_covariance
 from editing.memit.residuals import read_hidden
+from editing.memit.typical_norms import WORDS, measure_norms
 from editing.models.activations import read_activations
 from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow, tokenize_text
-from editing.models.typical_norms import WORDS, measure_norms
 from tests.federation import TEXT
 from tests.tiny import LAYERS, TEMPLATES, tiny_model, tiny_requests
 
