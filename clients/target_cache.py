@@ -13,6 +13,7 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -170,8 +171,14 @@ def describe_machine(model: EditableModel) -> list[object]:
         torch.backends.cpu.get_cpu_capability(),
         torch.get_num_threads(),
         torch.__version__,
-        version("transformers"),
+        _version_of("transformers"),
     ]
+
+
+@cache
+def _version_of(package: str) -> str:
+    """Look a version up once: its file is long, and every message asks for it."""
+    return version(package)
 
 
 def _tensors_of(targets: Targets) -> dict[str, Tensor]:
