@@ -262,7 +262,8 @@ def run_prefix(
 
 def _past_of(cache: DynamicCache, number: int, before: int) -> tuple[Tensor, Tensor]:
     stored: Any = cache.layers[number]
-    return stored.keys[:, :, :before], stored.values[:, :, :before]
+    kept = (stored.keys[:, :, :before], stored.values[:, :, :before])
+    return kept[0].contiguous(), kept[1].contiguous()  # without the windows' own
 
 
 def _widened(table: Tensor, width: int, dim: int) -> Tensor:
