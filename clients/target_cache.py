@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ from strategies.wire.messages import Job
 
 logger = logging.getLogger(__name__)
 
+version = cache(metadata.version)  # its file is long, and every message asks
 _NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _PARTIAL = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")
 
@@ -171,14 +172,8 @@ def describe_machine(model: EditableModel) -> list[object]:
         torch.backends.cpu.get_cpu_capability(),
         torch.get_num_threads(),
         torch.__version__,
-        _version_of("transformers"),
+        version("transformers"),
     ]
-
-
-@cache
-def _version_of(package: str) -> str:
-    """Look a version up once: its file is long, and every message asks for it."""
-    return version(package)
 
 
 def _tensors_of(targets: Targets) -> dict[str, Tensor]:
