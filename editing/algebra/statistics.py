@@ -143,6 +143,7 @@ class Total:
     def __init__(self) -> None:
         """Start without any part."""
         self._rows: list[tuple[Tensor, Tensor]] = []
+        self._held = 0
         self._sums: Sums | None = None
         self._shared = False
         self._count = 0
@@ -165,7 +166,8 @@ class Total:
         if part.sums is not None:
             self._add_sums(part.sums)
         self._rows.append((part.keys, part.residuals))
-        if SHARE * sum(len(keys) for keys, _ in self._rows) > widths[1]:
+        self._held += len(part.keys)
+        if SHARE * self._held > widths[1]:
             self._fold()
 
     def statistics(self) -> LayerStatistics:
@@ -205,7 +207,7 @@ class Total:
             own = self._own(self._sums)
             own.gram.addmm_(keys.mT, keys)
             own.cross.addmm_(residuals.mT, keys)
-        self._rows = [(keys[:0].clone(), residuals[:0].clone())]
+        self._rows, self._held = [(keys[:0].clone(), residuals[:0].clone())], 0
 
     def _own(self, sums: Sums) -> Sums:
         """Return sums that nobody else holds, so that they may be changed."""
