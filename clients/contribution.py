@@ -15,7 +15,7 @@ from clients.round_targets import RoundTargets
 from clients.selection import Asked, Group
 from clients.storage import Distances
 from clients.target_cache import describe_machine
-from editing.algebra.encodings import EncodedStatistics, encode
+from editing.algebra.encodings import EncodedStatistics, encode, encoding_for
 from editing.evaluation.cases import CaseRecord, evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
@@ -61,11 +61,12 @@ def contribute(
     else:
         steps = walk_layers(model, requests, targets, job.plan, priors)
         pairs = {layer: pair for step in steps for layer, pair in step.pairs.items()}
+    encoding = encoding_for(job.encoding, model.dtype)
     return {
         layer: encode(
             pairs[layer].keys,
             pairs[layer].residuals,
-            job.encoding,
+            encoding,
             _generator(f"{seed}/{job.round}/{layer}") if seed is not None else None,
         )
         for layer in job.layers

@@ -5,9 +5,9 @@ they are decoded. ``factors`` sends ``(QK, QR)`` with a random orthogonal ``Q`` 
 party alone knows. It decodes to the same statistics, because ``(QK)ᵀ(QK) = KᵀK`` and
 ``(QR)ᵀ(QK) = RᵀK``, and reveals no more than they do. It is smaller for few edits: as
 many rows as the keys' rank, at most the number of edits, instead of ``d_in``.
-``factors-float32`` sends the same rows in single precision, unless keys were read in
-double. That is half the bytes, and each number is off by up to 6e-8 of its size, as all
-are that a model computes in float32.
+``factors-float32`` sends the same rows in single precision, unless the model is in
+double (`encoding_for`). That is half the bytes, and each number is off by up to 6e-8 of
+its size, as all are that a model computes in float32.
 
 None hides the statistics themselves: a holder of a party's gram can test whether a
 guessed subject is among its edits.
@@ -80,11 +80,16 @@ def encode(
     span = _find_span(keys.double())
     rotation = draw_rotation(span.shape[1], generator).to(span.device)
     turn = rotation @ span.mT
-    single = encoding == "factors-float32" and keys.dtype != torch.float64
-    dtype = torch.float32 if single else torch.float64
+    dtype = torch.float32 if encoding == "factors-float32" else torch.float64
     turned = {"keys": turn @ keys.double(), "residuals": turn @ residuals.double()}
     tensors = {name: each.to(dtype) for name, each in turned.items()}
     return EncodedStatistics("factors", tensors, len(keys))
+
+
+def encoding_for(encoding: Encoding, dtype: torch.dtype) -> Encoding:
+    """Return what to use for a model of a precision: a double one loses nothing."""
+    single = encoding == "factors-float32"
+    return "factors" if single and dtype == torch.float64 else encoding
 
 
 def decode(

@@ -193,8 +193,13 @@ class Estimate:
 
     @property
     def remembered(self) -> int:
-        """Grams of earlier rounds and of this one, ``2 L · d_in²``; 0 of one round."""
-        return 2 * DOUBLE * self.layer_count * self.square * (self.order.rounds > 1)
+        """Grams, ``L · d_in²`` of earlier rounds and as many of this one.
+
+        Those of the last round are not made, so there are none of a single round, and
+        never both kinds in two rounds.
+        """
+        kinds = min(self.order.rounds - 1, 2)
+        return kinds * DOUBLE * self.layer_count * self.square
 
     @property
     def server_standing(self) -> int:

@@ -175,14 +175,15 @@ def test_memory_for_a_sum_does_not_grow_once_rows_are_many() -> None:
     assert some.server_memory < many.server_memory == most.server_memory
 
 
-def test_a_second_round_remembers_grams_and_what_it_began_with() -> None:
-    """Two more squares a layer, and one more update."""
-    one, two, three = (
-        Estimate(WIDE, EstimateOrder(rounds=rounds)) for rounds in (1, 2, 3)
+def test_further_rounds_remember_grams_and_what_they_began_with() -> None:
+    """A square a layer and one more update; a second square while a third follows."""
+    one, two, three, four = (
+        Estimate(WIDE, EstimateOrder(rounds=rounds)) for rounds in (1, 2, 3, 4)
     )
-    more = 2 * (8 * (2 * 900 * 900 + 900 * 300) + 4 * 900 * 300)
+    more = 2 * (8 * (900 * 900 + 900 * 300) + 4 * 900 * 300)
     assert two.server_memory - one.server_memory == more
-    assert three.server_memory == two.server_memory
+    assert three.server_memory - two.server_memory == 2 * 8 * 900 * 900
+    assert four.server_memory == three.server_memory
 
 
 def test_updates_travel_as_factors_where_those_are_smaller() -> None:
