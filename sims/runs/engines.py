@@ -5,11 +5,13 @@ nodes, started here for the run, or the user's own, reached by a connection of t
 Flower configuration.
 """
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
@@ -18,16 +20,15 @@ from editing.base.errors import InputError
 from server.config import RunConfig
 from sims.console import hush_libraries
 from sims.errors import RunFailedError, RunLostError
+from sims.processes.errands import Errands
+from sims.runs.flower import Run as Run
+from sims.runs.flower import simulation
 from sims.runs.unfinished import CHECKPOINT, PARTIES
 from strategies.methods import GLOBAL
-from strategies.scenario import FlatValue
 
 IN_PROCESS, DEPLOYMENT = "in-process", "deployment"
 CONNECTION = "connection:"
 """Prefix of an engine's name that is a connection."""
-
-Run = Callable[[Mapping[str, FlatValue], int], None]
-"""Runs the app with flat settings and a number of parties."""
 
 Check = Callable[[RunConfig, Path, str], None]
 """Validates a run's settings, its folder and its engine before anything is made."""
@@ -38,6 +39,22 @@ def check_here(config: RunConfig, folder: Path, engine: str) -> None:
     from sims.runs.checks import check_early
 
     check_early(config, folder, engine)
+
+
+def check_elsewhere(
+    errands: Errands, config: RunConfig, folder: Path, engine: str
+) -> None:
+    """Validate a run where the libraries are loaded already; here if that fails.
+
+    Raises:
+        InputError: If it is refused.
+    """
+    asked = json.dumps([config.model_dump_json(), str(folder), engine, str(Path.cwd())])
+    done = errands.do("sims.runs.checks:answer", [asked])
+    if done is None or done.returncode != 0:
+        check_here(config, folder, engine)
+    elif refused := json.loads(done.stdout.splitlines()[-1])["refused"]:
+        raise InputError(refused)
 
 
 @contextmanager
@@ -77,10 +94,8 @@ def choose_engine(
             check_here,
         )
     else:
-        from sims.runs.flower import simulation
-
-        with simulation(verbose=verbose) as ways:
-            yield ways
+        with simulation(verbose=verbose) as (run, errands):
+            yield run, partial(check_elsewhere, errands)
 
 
 def describe_start(name: str, config: RunConfig) -> str:
