@@ -5,13 +5,11 @@ nodes, started here for the run, or the user's own, reached by a connection of t
 Flower configuration.
 """
 
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
@@ -30,41 +28,15 @@ IN_PROCESS, DEPLOYMENT = "in-process", "deployment"
 CONNECTION = "connection:"
 """Prefix of an engine's name that is a connection."""
 
-Check = Callable[[RunConfig, Path, str], None]
-"""Validates a run's settings, its folder and its engine before anything is made."""
-
-
-def check_here(config: RunConfig, folder: Path, engine: str) -> None:
-    """Validate a run in this process, for which the libraries are loaded."""
-    from sims.runs.checks import check_early
-
-    check_early(config, folder, engine)
-
-
-def check_elsewhere(
-    errands: Errands, config: RunConfig, folder: Path, engine: str
-) -> None:
-    """Validate a run where the libraries are loaded already; here if that fails.
-
-    Raises:
-        InputError: If it is refused.
-    """
-    asked = json.dumps([config.model_dump_json(), str(folder), engine, str(Path.cwd())])
-    done = errands.do("sims.runs.checks:answer", [asked])
-    if done is None or done.returncode != 0:
-        check_here(config, folder, engine)
-    elif refused := json.loads(done.stdout.splitlines()[-1])["refused"]:
-        raise InputError(refused)
-
 
 @contextmanager
 def choose_engine(
     name: str, draft: Path, *, verbose: bool
-) -> Iterator[tuple[Run, Check]]:
+) -> Iterator[tuple[Run, Errands | None]]:
     """Load the engine of that name, and it alone; what it starts ends with the block.
 
-    With it comes what validates a run. Flower's simulation starts at once, so both that
-    and other work can be done before it is needed.
+    Flower's simulation starts at once, so other work can be done before it is needed;
+    with it comes the way to a process that loads the libraries meanwhile.
 
     Args:
         name: ``flower``, ``in-process``, ``deployment``, or ``connection:`` and one.
@@ -76,26 +48,22 @@ def choose_engine(
 
         hush_libraries()
         logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
-        yield run_in_process, check_here
+        yield run_in_process, None
     elif name == DEPLOYMENT:
         from sims.runs.deployment import run_deployed
 
-        yield (lambda flat, _: run_deployed(flat, draft, verbose=verbose)), check_here
+        yield (lambda flat, _: run_deployed(flat, draft, verbose=verbose)), None
     elif name.startswith(CONNECTION):
         from sims.runs.connections import run_on_connection
 
-        connection = name.removeprefix(CONNECTION)
+        own = name.removeprefix(CONNECTION)
         yield (
-            (
-                lambda flat, _: run_on_connection(
-                    flat, connection, draft, verbose=verbose
-                )
-            ),
-            check_here,
+            (lambda flat, _: run_on_connection(flat, own, draft, verbose=verbose)),
+            None,
         )
     else:
-        with simulation(verbose=verbose) as (run, errands):
-            yield run, partial(check_elsewhere, errands)
+        with simulation(verbose=verbose) as ways:
+            yield ways
 
 
 def describe_start(name: str, config: RunConfig) -> str:

@@ -18,7 +18,6 @@ from server.report.writing import write_report
 from sims.cli.main import main
 from sims.errors import RunFailedError
 from sims.runs import jobs
-from sims.runs.engines import check_here
 from strategies.scenario import FlatValue
 from tests.server.report.test_data import MERGES, make_report
 from tests.trees import ROOT
@@ -57,7 +56,7 @@ def use_engine(
 
     def use(engine: Engine) -> None:
         monkeypatch.setattr(
-            jobs, "choose_engine", lambda *_, **__: nullcontext((engine, check_here))
+            jobs, "choose_engine", lambda *_, **__: nullcontext((engine, None))
         )
 
     return use

@@ -3,21 +3,17 @@
 import os
 import sys
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any, cast
 
 import pytest
 
 from editing.base.errors import InputError
 from server.config import MergeChoice, RunConfig, ScheduleConfig
 from sims.errors import RunFailedError
-from sims.runs import engines
 from sims.runs.engines import (
     CONNECTION,
     DEPLOYMENT,
     IN_PROCESS,
     advising,
-    check_elsewhere,
     check_engine,
     choose_engine,
     has_own_nodes,
@@ -121,38 +117,3 @@ def test_the_engine_in_this_process_is_chosen_by_name(tmp_path: Path) -> None:
         with choose_engine(name, tmp_path, verbose=False) as (run, _):
             assert callable(run)
     assert list(tmp_path.iterdir()) == []
-
-
-class Errands:
-    """Does what a keeper's process would do, or fails as it may."""
-
-    def __init__(self, printed: str | None, status: int = 0) -> None:
-        """Answer every errand with this output and status; None is no keeper."""
-        self.printed, self.status = printed, status
-
-    def do(self, call: str, _: object) -> CompletedProcess[str] | None:
-        """Answer."""
-        assert call == "sims.runs.checks:answer"
-        if self.printed is None:
-            return None
-        return CompletedProcess(call, self.status, self.printed, "")
-
-
-def test_a_check_elsewhere_refuses_what_is_refused_there(tmp_path: Path) -> None:
-    """With the words of the refusal; whatever else is printed."""
-    way = cast(Any, Errands('noise\n{"refused": null}\n'))
-    check_elsewhere(way, RunConfig(), tmp_path, "flower")
-    way = cast(Any, Errands('{"refused": "no such model"}\n'))
-    with pytest.raises(InputError, match=r"^no such model$"):
-        check_elsewhere(way, RunConfig(), tmp_path, "flower")
-
-
-@pytest.mark.parametrize("way", [Errands(None), Errands("", 1)], ids=["none", "fails"])
-def test_a_check_that_fails_elsewhere_is_done_here(
-    way: Errands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So its error is raised here, as what it is."""
-    asked: list[object] = []
-    monkeypatch.setattr(engines, "check_here", lambda *given: asked.extend(given))
-    check_elsewhere(cast(Any, way), RunConfig(), tmp_path, "flower")
-    assert asked == [RunConfig(), tmp_path, "flower"]
