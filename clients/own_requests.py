@@ -1,5 +1,6 @@
 """The private requests of the party that this client represents."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from strategies.partitioning.partitions import (
     order_requests,
     share_requests,
 )
-from strategies.partitioning.planting import Shares
+from strategies.partitioning.planting import PartyRequests, Shares
 from strategies.partitioning.settings import PartiesConfig, RequestsConfig
 from strategies.scenario import ModelConfig
 
@@ -52,10 +53,13 @@ def requests_of_round(
         )
     shares = find_shares(config.model, config.requests, config.parties)
     check_supply(len(shares.pool), config.parties, number, config.requests.source)
-    hands = [list(each.requests) for each in shares.in_round(number)]
-    if pooled:
-        return dict(enumerate(hands))
-    return {config.party: hands[config.party] if config.party < len(hands) else []}
+    dealt = shares.in_round(number)
+    own = enumerate(dealt) if pooled else [(config.party, _own(dealt, config.party))]
+    return {party: list(each.requests) for party, each in own}
+
+
+def _own(dealt: Sequence[PartyRequests], party: int) -> PartyRequests:
+    return dealt[party] if party < len(dealt) else PartyRequests()
 
 
 @lru_cache(maxsize=2)
@@ -102,12 +106,7 @@ def _own_size(config: ClientConfig, number: int) -> int:
     Raises:
         InputError: If every party has its number of requests and this one no place.
     """
-    pairs = zip(
-        config.parties.sizes_of(number),
-        config.parties.planted_sizes_of(number),
-        strict=True,
-    )
-    sizes = [sum(pair) for pair in pairs]
+    sizes = config.parties.most_of(number)
     if isinstance(config.parties.requests_per_round, int):
         return sizes[0]
     if not 0 <= config.party < len(sizes):

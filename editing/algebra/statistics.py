@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.algebra.threads import threads_for
 from editing.base.errors import InputError
 
 ROUNDING = 1e-9
@@ -104,9 +105,10 @@ class LayerStatistics:
         self, matrix: Float[Tensor, "d_in d_in"]
     ) -> Float[Tensor, "d_in d_in"]:
         """Add the gram to a matrix in place, and return it."""
-        if self.sums is not None:
-            matrix += self.sums.gram
-        return matrix.addmm_(self.keys.mT, self.keys)
+        with threads_for(len(matrix)):
+            if self.sums is not None:
+                matrix += self.sums.gram
+            return matrix.addmm_(self.keys.mT, self.keys)
 
     @property
     def few(self) -> bool:
@@ -141,6 +143,7 @@ class Total:
     def __init__(self) -> None:
         """Start without any part."""
         self._rows: list[tuple[Tensor, Tensor]] = []
+        self._held = 0
         self._sums: Sums | None = None
         self._shared = False
         self._count = 0
@@ -163,7 +166,8 @@ class Total:
         if part.sums is not None:
             self._add_sums(part.sums)
         self._rows.append((part.keys, part.residuals))
-        if SHARE * sum(len(keys) for keys, _ in self._rows) > widths[1]:
+        self._held += len(part.keys)
+        if SHARE * self._held > widths[1]:
             self._fold()
 
     def statistics(self) -> LayerStatistics:
@@ -203,7 +207,7 @@ class Total:
             own = self._own(self._sums)
             own.gram.addmm_(keys.mT, keys)
             own.cross.addmm_(residuals.mT, keys)
-        self._rows = [(keys[:0].clone(), residuals[:0].clone())]
+        self._rows, self._held = [(keys[:0].clone(), residuals[:0].clone())], 0
 
     def _own(self, sums: Sums) -> Sums:
         """Return sums that nobody else holds, so that they may be changed."""
@@ -286,7 +290,9 @@ def check_semidefinite(
         )
     shifted = gram.clone()
     shifted.diagonal().add_(tolerance)
-    if torch.linalg.cholesky_ex(shifted).info.item() != 0:
+    with threads_for(len(gram)):
+        info = torch.linalg.cholesky_ex(shifted).info
+    if info.item() != 0:
         raise StatisticsError(
             "`gram` must have no negative eigenvalue, being a sum of outer products, "
             f"got one below {-tolerance.item():.3g}."

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import reduce
 from pathlib import Path
 from typing import Literal
 
@@ -128,15 +127,19 @@ def compute_status(events: Iterable[Event]) -> RunStatus | None:
 
     A run that failed before it started, for example for a wrong setting, has none.
     """
-    return reduce(advance, events, None)
+    status, roster = None, Roster()
+    for event in events:
+        if isinstance(event, RunStarted):
+            status = _start(status, event)
+            roster = roster if status.resumed else Roster()
+        elif status is not None:
+            status = status.model_copy(update=_changes(status, event))
+            roster.note(event)
+    return status and status.model_copy(update={"parties": roster.ordered()})
 
 
-def advance(status: RunStatus | None, event: Event) -> RunStatus | None:
-    """Return the status after one more event."""
-    if isinstance(event, RunStarted):
-        return _start(status, event)
-    if status is None:
-        return None
+def _changes(status: RunStatus, event: Event) -> dict[str, object]:
+    """Return what an event changes in the status of a run, its parties apart."""
     changes: dict[str, object] = {"updated": event.time}
     match event:
         case PhaseProgress():
@@ -146,16 +149,13 @@ def advance(status: RunStatus | None, event: Event) -> RunStatus | None:
         case MergeStarted():
             changes |= {"merge": event.merge, "round": event.completed}
             changes |= _NO_PHASE
-        case NodeExchange():
-            changes["parties"] = add_exchange(status.parties, event)
         case RoundEnded():
-            changes["parties"] = add_refusals(status.parties, event)
             changes["round"] = event.round
         case RunEnded():
             changes |= _NO_PHASE
             changes["state"] = "finished" if event.error is None else "failed"
             changes["reason"] = event.error
-    return status.model_copy(update=changes)
+    return changes
 
 
 _NO_PHASE = dict.fromkeys(("phase", "done", "total"))
@@ -182,44 +182,60 @@ def _start(status: RunStatus | None, event: RunStarted) -> RunStatus:
     return status.model_copy(update=changes | _NO_PHASE)
 
 
-def add_exchange(
-    parties: Iterable[PartyStatus], event: NodeExchange
-) -> tuple[PartyStatus, ...]:
-    """Record the result of an exchange with one node.
+class Roster:
+    """What was seen of each party; a node has one entry, and so has a number."""
 
-    A party that comes back as another node keeps its entry.
-    """
-    others, own = [], PartyStatus(node=event.node)
-    for each in parties:
-        if each.node == event.node or (
-            event.party is not None and each.party == event.party
-        ):
-            own = each
-        else:
-            others.append(each)
-    changes: dict[str, object] = {"node": event.node}
-    if event.party is not None:
-        changes["party"] = event.party
-    if event.name:
-        changes["name"] = event.name
-    if event.bytes_up > 0:
-        changes["seen"] = event.time
-    if event.outcome != OK:
-        changes |= _fault(event.outcome, event.round, event.time)
-    return _ordered([*others, own.model_copy(update=changes)])
+    def __init__(self) -> None:
+        """Start without any."""
+        self._by_node: dict[int, PartyStatus] = {}
+        self._nodes: dict[int, int] = {}
 
+    def note(self, event: Event) -> None:
+        """Note an exchange with a party, or that parties were left out."""
+        if isinstance(event, NodeExchange):
+            self._note_exchange(event)
+        elif isinstance(event, RoundEnded):
+            self._note_refusals(event)
 
-def add_refusals(
-    parties: Iterable[PartyStatus], event: RoundEnded
-) -> tuple[PartyStatus, ...]:
-    """Record why parties were left out of a round, where that is not known yet."""
-    found = {each.node: each for each in parties}
-    for refusal in event.metrics.refusals:
-        own = found.get(int(refusal.node), _unseen(refusal))
-        if (own.error, own.error_round) != (refusal.reason, event.round):
-            changes = _fault(refusal.reason, event.round, event.time)
-            found[own.node] = own.model_copy(update=changes)
-    return _ordered(found.values())
+    def ordered(self) -> tuple[PartyStatus, ...]:
+        """Return all entries by number, those without one last."""
+        return tuple(sorted(self._by_node.values(), key=_place))
+
+    def _note_exchange(self, event: NodeExchange) -> None:
+        """Record the result of an exchange with one node.
+
+        A party that comes back as another node keeps its entry.
+        """
+        known = {event.node}
+        if event.party is not None:
+            known.add(self._nodes.get(event.party, event.node))
+        entries = [self._by_node.pop(node) for node in known & self._by_node.keys()]
+        own = max(entries, key=_place, default=PartyStatus(node=event.node))
+        changes: dict[str, object] = {"node": event.node}
+        if event.party is not None:
+            changes["party"] = event.party
+        if event.name:
+            changes["name"] = event.name
+        if event.bytes_up > 0:
+            changes["seen"] = event.time
+        if event.outcome != OK:
+            changes |= _fault(event.outcome, event.round, event.time)
+        for each in entries:
+            self._nodes.pop(-1 if each.party is None else each.party, None)
+        self._keep(own.model_copy(update=changes))
+
+    def _note_refusals(self, event: RoundEnded) -> None:
+        """Record why parties were left out of a round, where that is not known yet."""
+        for refusal in event.metrics.refusals:
+            own = self._by_node.get(int(refusal.node), _unseen(refusal))
+            if (own.error, own.error_round) != (refusal.reason, event.round):
+                changes = _fault(refusal.reason, event.round, event.time)
+                self._keep(own.model_copy(update=changes))
+
+    def _keep(self, own: PartyStatus) -> None:
+        self._by_node[own.node] = own
+        if own.party is not None:
+            self._nodes[own.party] = own.node
 
 
 def _unseen(refusal: LeftOutParty) -> PartyStatus:
@@ -230,10 +246,5 @@ def _fault(reason: str, number: int, time: datetime) -> dict[str, object]:
     return {"error": reason, "error_round": number, "error_time": time}
 
 
-def _ordered(parties: Iterable[PartyStatus]) -> tuple[PartyStatus, ...]:
-    """Sort by party, those without a number last."""
-
-    def place(each: PartyStatus) -> tuple[bool, int, int]:
-        return (each.party is None, each.party or 0, each.node)
-
-    return tuple(sorted(parties, key=place))
+def _place(each: PartyStatus) -> tuple[bool, int, int]:
+    return (each.party is None, each.party or 0, each.node)

@@ -110,7 +110,10 @@ def make_contexts(
 
 
 def run_in_process(
-    flat: FlatConfig, parties: int, private_folder: Path | None = None
+    flat: FlatConfig,
+    parties: int,
+    private_folder: Path | None = None,
+    client: ClientFunction = client_app,
 ) -> None:
     """Run the server's app over the client's, in this process.
 
@@ -119,13 +122,14 @@ def run_in_process(
         parties: Number of nodes.
         private_folder: Where parties keep targets and case files; None leaves it to
             the environment, as everywhere else.
+        client: Answers for the nodes.
 
     Raises:
         RunFailedError: If the server stopped the run; its events give the reason.
     """
     private = {"private-folder": str(private_folder)} if private_folder else {}
     contexts = make_contexts(flat, parties, [private] * parties)
-    grid = InProcessGrid(contexts, client_app)
+    grid = InProcessGrid(contexts, client)
     context = Context(
         run_id=RUN_ID,
         node_id=LINK_NODE,

@@ -75,4 +75,6 @@ def check_supply(
 
 
 def _taken(parties: PartiesConfig, rounds: int) -> int:
-    return sum(sum(parties.sizes_of(number)) for number in range(1, rounds + 1))
+    """Return how many requests there must be; the last listed round is repeated."""
+    sizes = [sum(each) for each in parties.listed_sizes[:rounds]]
+    return sum(sizes) + (rounds - len(sizes)) * sum(sizes[-1:])

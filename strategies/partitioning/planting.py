@@ -6,7 +6,7 @@ round by round and party by party.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
@@ -112,9 +112,22 @@ class Shares:
     parties: int
     rounds: Sequence[Round]
     planting: Planting = Planting()
+    _known: dict[int, tuple[PartyRequests, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def in_round(self, number: int) -> tuple[PartyRequests, ...]:
         """New requests of each party in a round, which is counted from 1.
+
+        They are found once for all parties: each of a thousand asks for its own. Too
+        few requests that can be contradicted are a `RequestError`.
+        """
+        if number not in self._known:
+            self._known[number] = self._share(number)
+        return self._known[number]
+
+    def _share(self, number: int) -> tuple[PartyRequests, ...]:
+        """Share the requests of a round out.
 
         Raises:
             RequestError: If too few requests can be contradicted.

@@ -1,5 +1,6 @@
 """The settings of requests and parties: who edits what, and when."""
 
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -9,7 +10,7 @@ from editing.requests.forms.zsre import ZsreTarget
 from editing.requests.joining import TargetSpace
 from editing.sources.embedded import EMBEDDED
 from strategies.conflicts.policies import ConflictRules, PolicyName
-from strategies.partitioning.planting import planted_number, planted_sizes
+from strategies.partitioning.planting import Amount, planted_number, planted_sizes
 from strategies.partitioning.splits import SplitName
 
 MOST_PARTIES = 10_000
@@ -98,10 +99,10 @@ class PartiesConfig(Settings):
         listed = self.listed_sizes
         return listed[min(number, len(listed)) - 1]
 
-    def planted_sizes_of(self, number: int) -> tuple[int, ...]:
-        """What is planted at each party in a round, on top of its new requests."""
+    def most_of(self, number: int) -> tuple[int, ...]:
+        """New requests of each party in a round, with what is planted at it."""
         sizes = self.sizes_of(number)
-        return planted_sizes(sizes, self.overlap, self.planted_conflicts)
+        return _add_planted(sizes, self.overlap, self.planted_conflicts)
 
     @property
     def listed_sizes(self) -> tuple[tuple[int, ...], ...]:
@@ -188,3 +189,11 @@ class PartiesConfig(Settings):
                 "the first among them first"
             )
         return self
+
+
+@lru_cache(maxsize=64, typed=True)  # 1 is one request, and 1.0 all of them
+def _add_planted(
+    sizes: tuple[int, ...], overlap: Amount, conflicts: Amount
+) -> tuple[int, ...]:
+    planted = planted_sizes(sizes, overlap, conflicts)
+    return tuple(sum(pair) for pair in zip(sizes, planted, strict=True))

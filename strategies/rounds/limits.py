@@ -52,9 +52,7 @@ class Limits:
         """
         if self.parties is None:
             return math.inf
-        own = self.parties.sizes_of(number)
-        planted = self.parties.planted_sizes_of(number)
-        sizes = [sum(pair) for pair in zip(own, planted, strict=True)]
+        sizes = self.parties.most_of(number)
         if self.pooled:
             return float(sum(sizes))
         return float(sizes[party] if 0 <= party < len(sizes) else max(sizes))

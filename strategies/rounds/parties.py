@@ -1,5 +1,6 @@
 """Parties by their nodes: numbers, ids, and the names that operators gave them."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -56,6 +57,8 @@ class Parties:
     def __init__(self) -> None:
         """Start without any."""
         self.by_node: dict[int, Party] = {}
+        self._nodes: dict[int, int] = {}
+        self._called: Counter[str] = Counter()
         self._unnumbered = 0
         self._names: dict[int, str] = {}
         self._asked: dict[int, list[int]] = {}
@@ -85,8 +88,7 @@ class Parties:
         party = self.by_node.get(node)
         if party is None:
             return self._names.get(node) or self._label_unknown(node)
-        others = {each.name for other, each in self.by_node.items() if other != node}
-        if party.name in others - {""}:
+        if party.name and self._called[party.name] > 1:
             return f"{party.name} ({replace(party, name='').label})"
         return party.label
 
@@ -106,10 +108,17 @@ class Parties:
         if number < 0:
             own = FIRST_UNNUMBERED_ID + self._unnumbered
             self._unnumbered += 1
-        self.by_node = {
-            other: party for other, party in self.by_node.items() if party.id != own
-        }
+        for replaced in (node, self._nodes.get(own, node)):
+            self._leave(replaced)
         self.by_node[node] = Party(number, own, handshake.name)
+        self._nodes[own] = node
+        self._called[handshake.name] += 1
+
+    def _leave(self, node: int) -> None:
+        party = self.by_node.pop(node, None)
+        if party is not None:
+            del self._nodes[party.id]
+            self._called[party.name] -= 1
 
     def check_number(self, number: int, connected: Collection[int]) -> None:
         """Validate that no other connected node represents the same party.
@@ -117,12 +126,11 @@ class Parties:
         Raises:
             StatisticsError: If another node does.
         """
-        for other, party in self.by_node.items():
-            if party.number == number >= 0 and other in connected:
-                raise StatisticsError(
-                    f"it claims to be party {number}, and so does another node; "
-                    "give each node a `partition-id` of its own"
-                )
+        if number >= 0 and self._nodes.get(number) in connected:
+            raise StatisticsError(
+                f"it claims to be party {number}, and so does another node; "
+                "give each node a `partition-id` of its own"
+            )
 
     def ask(self, nodes: Iterable[int], number: int) -> None:
         """Record that nodes are asked for their handshakes in a round."""

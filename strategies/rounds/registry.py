@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -105,7 +106,7 @@ class PartyRegistry:
         nodes = await_nodes(grid, count, timeout, enough, RETURN_SECONDS)
         self.outcomes[0], self._unwelcome = RoundOutcome(), []
         self.parties = Parties()
-        self._exchange_handshakes(grid, 0, job, nodes, nodes)
+        self._exchange_handshakes(grid, 0, job, nodes, set(nodes))
         self.present, self.active = list(self.parties.joined), list(self.parties.joined)
         self.require_enough(0)
 
@@ -117,18 +118,23 @@ class PartyRegistry:
         outcome = RoundOutcome(refusals=list(self._unwelcome))
         self.outcomes[number], self._restarts = outcome, 0
         connected = set(grid.get_node_ids())
-        strangers = [node for node in connected if self._may_be_asked(node, number)]
+        known = {*self.parties.by_node, *(each.node for each in self._unwelcome)}
+        strangers = [
+            node
+            for node in connected - known
+            if not self.parties.was_asked(node, number)
+        ]
         if strangers:
-            self._exchange_handshakes(
-                grid, number, job, sorted(strangers), sorted(connected)
-            )
+            self._exchange_handshakes(grid, number, job, sorted(strangers), connected)
         here = [node for node in self.parties.joined if node in connected]
         if len(here) < self.min_parties:
             here = self._await_return(grid, self.parties.joined, here, self.min_parties)
         if not job.pooled:
-            left = (node for node in self.parties.joined if node not in here)
+            left = set(self.parties.by_node) - set(here)
             outcome.refusals += [
-                Refusal(node, ABSENT, self.parties.label(node)) for node in left
+                Refusal(node, ABSENT, self.parties.label(node))
+                for node in self.parties.joined
+                if node in left
             ]
         self.present = here[:1] if job.pooled else here
         self.active = list(self.present)
@@ -341,7 +347,7 @@ class PartyRegistry:
         number: int,
         job: Job,
         nodes: Sequence[int],
-        connected: Sequence[int],
+        connected: AbstractSet[int],
     ) -> None:
         """Ask nodes for their handshakes, and let those join that are valid.
 
@@ -381,11 +387,6 @@ class PartyRegistry:
         self.refuse(number, node, str(error))
         if number == 0:
             raise PartyInputError(self.parties.label(node), str(error))
-
-    def _may_be_asked(self, node: int, number: int) -> bool:
-        """Whether a node is to be asked for a handshake in this round."""
-        known = {*self.parties.joined, *(each.node for each in self._unwelcome)}
-        return node not in known and not self.parties.was_asked(node, number)
 
     def _message(
         self, phase: Phase, number: int, content: RecordDict, node: int

@@ -162,7 +162,7 @@ def test_one_request_and_all_of_them_stay_apart(amount: float) -> None:
         assert read == given
         assert type(read.overlap) is type(amount)
     wanted = amount if isinstance(amount, int) else int(10 * amount)
-    assert given.planted_sizes_of(1) == (wanted, wanted)
+    assert given.most_of(1) == (10 + wanted, 10 + wanted)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from editing.base.errors import InputError
 from server.monitoring.events import (
@@ -98,6 +100,34 @@ def test_a_party_that_comes_back_as_another_node_keeps_its_entry() -> None:
     (party,) = status.parties
     assert (party.node, party.error, party.seen) == (5, "it failed", later(2))
     assert party.name == "a"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([None, 0, 1, 2]), st.integers(1, 4)), max_size=12
+    )
+)
+def test_each_exchange_replaces_the_entries_of_its_node_and_of_its_number(
+    met: list[tuple[int | None, int]],
+) -> None:
+    """Of several, the last in the order of the list is kept, with its number."""
+
+    def place(entry: tuple[int | None, int]) -> tuple[bool, int, int]:
+        party, node = entry
+        return (party is None, party or 0, node)
+
+    listed: list[tuple[int | None, int]] = []
+    for party, node in met:
+        own = [
+            each
+            for each in listed
+            if each[1] == node or (party is not None and each[0] == party)
+        ]
+        number = own[-1][0] if party is None and own else party
+        rest = [each for each in listed if each not in own]
+        listed = sorted([*rest, (number, node)], key=place)
+    found = after(*(exchanged(party, node=node) for party, node in met)).parties
+    assert [(each.party, each.node) for each in found] == listed
 
 
 def test_a_refusal_is_listed_once_with_its_reason() -> None:

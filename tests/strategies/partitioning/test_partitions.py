@@ -106,6 +106,26 @@ def test_too_few_requests_are_refused_unless_parties_may_be_empty() -> None:
     assert [len(party_requests.requests) for party_requests in per_party] == [2, 1, 0]
 
 
+@given(
+    listed=st.lists(
+        st.lists(st.integers(0, 4), min_size=2, max_size=2), min_size=1, max_size=3
+    ),
+    rounds=st.integers(1, 5),
+)
+def test_the_supply_must_last_for_the_sizes_of_all_rounds(
+    listed: list[list[int]], rounds: int
+) -> None:
+    """The last listed sizes are those of all later rounds."""
+    sizes = tuple(tuple(each) for each in listed)
+    lenient = PartiesConfig(count=2, requests_per_round=sizes, allow_empty=True)
+    parties = lenient.model_copy(update={"allow_empty": False})
+    wanted = sum(sum(parties.sizes_of(number + 1)) for number in range(rounds))
+    check_supply(wanted, parties, rounds, "some.json")
+    if wanted:
+        with pytest.raises(RequestError, match=f"take {wanted} requests"):
+            check_supply(wanted - 1, parties, rounds, "some.json")
+
+
 @pytest.mark.parametrize("split", ["relation", "dirichlet"])
 def test_the_settings_reach_the_split_and_what_is_planted(split: SplitName) -> None:
     """The run's seed of requests draws both."""

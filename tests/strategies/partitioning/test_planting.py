@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import chain, groupby
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from editing.requests.edit_request import EditRequest, RequestError
 from editing.requests.normalise import normalise
 from strategies.partitioning.planting import (
     Amount,
+    PartyRequests,
     Planting,
     Shares,
     next_parties,
@@ -19,7 +21,7 @@ from strategies.partitioning.planting import (
     planted_number,
     planted_sizes,
 )
-from strategies.partitioning.splits import Split, partition, relation_of
+from strategies.partitioning.splits import Indices, Split, partition, relation_of
 
 FACTS = {"P1": "Acme Lima North", "P2": "harp viola drum", "P3": "Oslo Rome Bonn"}
 
@@ -162,6 +164,24 @@ def test_a_round_is_the_same_whichever_were_looked_at_before(
     numbers = range(1, len(one.rounds) + 1)
     backwards = [other.in_round(number) for number in reversed(numbers)]
     assert [one.in_round(number) for number in numbers] == backwards[::-1]
+
+
+def test_a_round_is_shared_out_once_for_all_who_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise the work of a round would grow with the square of the parties."""
+    plant, givers = Shares._plant, []
+
+    def counted(
+        shares: Shares, places: Indices, draw: np.random.Generator
+    ) -> PartyRequests:
+        givers.append(places)
+        return plant(shares, places, draw)
+
+    monkeypatch.setattr(Shares, "_plant", counted)
+    shares = share([[4, 5, 7]], Planting(overlap=1))
+    assert len({shares.in_round(1) for _ in range(3)}) == 1
+    assert len(givers) == 3
 
 
 @given(listed=SIZES, overlap=AMOUNTS, conflicts=AMOUNTS)

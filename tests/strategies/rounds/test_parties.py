@@ -2,8 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from editing.algebra.statistics import StatisticsError
 from strategies.rounds.parties import Parties
@@ -73,6 +77,36 @@ def test_a_node_takes_over_the_party_of_one_that_left() -> None:
         FIRST_UNNUMBERED_ID,
         FIRST_UNNUMBERED_ID + 1,
     )
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(-1, 2), st.sampled_from(["", "a"])),
+        max_size=12,
+    )
+)
+def test_labels_and_numbers_follow_from_who_is_there(
+    joined: list[tuple[int, int, str]],
+) -> None:
+    """However often nodes join, in whatever party's place."""
+    found = Parties()
+    found.ask(range(5), 0)
+    for node, number, name in joined:
+        found.join(node, handshake(number, name))
+        there = found.by_node
+        assert there[node].name == name
+        assert len({each.id for each in there.values()}) == len(there)
+        for other, party in there.items():
+            names = [each.name for each in there.values()]
+            twice = party.name and names.count(party.name) > 1
+            plain = replace(party, name="").label
+            called = f"{party.name} ({plain})" if twice else party.label
+            assert found.label(other) == called
+        for claimed in range(3):
+            holders = {n for n, each in there.items() if each.number == claimed}
+            with pytest.raises(StatisticsError) if holders else nullcontext():
+                found.check_number(claimed, holders)
+            found.check_number(claimed, set(range(5)) - holders)
 
 
 def test_names_reach_the_log_refusals_and_exchanges(
