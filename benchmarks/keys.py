@@ -5,9 +5,9 @@
 Three ways to read, layer by layer, the keys of the edited layers and the hidden states
 at the last of them. *Published* is what MEMIT's program does: whole prompts in every
 context, padded in the order given, through the whole model. *Whole prompts* are put
-into batches of like length, and no block is run after the last one read. *Ours* is
-`editing.models.activations`. The model is the embedded one, or of a published shape
-with random weights.
+into batches of like length, and no block is run after the last one read, as this
+project did before. *Ours* is `editing.models.activations`. The model is the embedded
+one, or of a published shape with random weights.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from editing.hyperparameters.config import EditingConfig
 from editing.memit.context_templates import choose_templates
 from editing.memit.keys import contexts_of, extract_keys
 from editing.memit.residuals import read_hidden
+from editing.models.activations import BlockInputs, Relay
 from editing.models.loading import EditableModel
 from editing.models.token_rows import (
     BARE,
@@ -110,12 +111,16 @@ def read_whole(case: Case) -> Readings:
 
 
 def read_ours(case: Case) -> Readings:
-    """Read as a party does."""
-    layers, found, hidden = case.parameters.layers, [], torch.empty(0)
+    """Read as a party does, which begins where the layer before left off."""
+    layers, model = case.parameters.layers, case.model
+    found, hidden, kept = [], torch.empty(0), None
     for layer in layers:
-        read = extract_keys(case.model, case.requests, case.templates, [layer])
+        last = layer == layers[-1] or layer == 0
+        relay = Relay(start=kept, kept=None if last else BlockInputs(layer))
+        read = extract_keys(model, case.requests, case.templates, [layer], relay)
         found.append(read[layer])
-        hidden = read_hidden(case.model, case.requests, layers[-1])
+        hidden = read_hidden(model, case.requests, layers[-1], relay)
+        kept = relay.kept
     return [*found, hidden]
 
 
@@ -201,6 +206,11 @@ def _race(
 def _report(options: argparse.Namespace, case: Case, timed: dict[str, Timed]) -> str:
     count, layers = len(case.requests), len(case.parameters.layers)
     first, ours = timed["published"], timed["ours"]
+    rows_of = _rows_of(case)
+    whole = sum(len(row.ids) for row in rows_of) / count
+    beginnings = {
+        row.ids[: size + 1] for row in rows_of for size in range(row.subject + 1)
+    }
     rows = "".join(
         f"| {name} | {1000 * each.cpu / count:.2f} | {first.cpu / each.cpu:.1f} |\n"
         for name, each in timed.items()
@@ -213,7 +223,8 @@ def _report(options: argparse.Namespace, case: Case, timed: dict[str, Timed]) ->
         f"{options.shape or 'embedded'}: {count} requests in {len(case.templates)} "
         f"contexts, {layers} layers one by one, {options.threads} threads, float32\n\n"
         "| keys and hidden states | ms of CPU a request | ratio |\n|---|--:|--:|\n"
-        f"{rows}\nlargest relative difference: {max(gaps):.1e}\n"
+        f"{rows}\nlargest relative difference: {max(gaps):.1e}; tokens a request: "
+        f"{whole:.1f} whole, {len(beginnings) / count:.1f} distinct up to the subject\n"
     )
 
 

@@ -1,17 +1,24 @@
 """The server's algebra against the plain way, on the same inputs in one run.
 
-    python -m benchmarks.server [--width 3072] [--outputs 768] [--threads 1]
+    python -m benchmarks.server [--width 3072] [--outputs 768]
+    python -m benchmarks.server --busy 4
 
 The plain way multiplies each party's factors, checks the products, adds them up,
 factorises the whole system for every solve and stacks the parties' deltas. Seconds are
-of the CPU, the least of the repetitions, in which both ways take turns.
+of the CPU on one thread, the least of the repetitions, in which both ways take turns.
+
+With `--busy`, so many other processes compute meanwhile, and Cholesky factors are timed
+by the clock: on one thread, on all, and on as many as their width is given here.
 """
 
 import argparse
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from math import ceil
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -19,6 +26,7 @@ from torch import Tensor
 from editing.algebra.encodings import EncodedStatistics, decode
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics, NormBounds, Total
+from editing.algebra.threads import threads_for
 from strategies.merges.choice import read_merge
 
 BOUNDS = NormBounds(1e6, 1e6)
@@ -151,9 +159,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=3072)
     parser.add_argument("--outputs", type=int, default=768)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--busy", type=int)
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    if chosen.busy is not None:
+        measure_threads(chosen.busy)
+        return
+    torch.set_num_threads(1)
     width, outputs = chosen.width, chosen.outputs
     say("| what | plain, s | here, s | ratio | relative difference |")
     say("|---|--:|--:|--:|--:|")
@@ -198,6 +209,57 @@ def measure_solves(parties: Sequence[Pairs], matrix: Tensor) -> None:
             lambda merge=merge: merge(received, kept),
             repeats=1,
         )
+
+
+def measure_threads(busy: int) -> None:
+    """Time the factors of narrow and wide systems while other processes compute."""
+    others = [multiprocessing.Process(target=spin, daemon=True) for _ in range(busy)]
+    for other in others:
+        other.start()
+    say(f"{os.cpu_count()} cores, {busy} processes more; milliseconds, median\n")
+    say("| width | one thread | all threads | here | all / one | here / one |")
+    say("|--:|--:|--:|--:|--:|--:|")
+    for width, repeats in ((128, 31), (512, 21), (1024, 9), (2048, 5), (3072, 3)):
+        rows = draw(1, 64, width, 1)[0][0]
+        system = rows.mT @ rows + torch.eye(width)
+        taken: tuple[list[float], ...] = ([], [], [])
+        for _ in range(repeats):
+            for seconds, way in zip(
+                taken, (one_thread, all_threads, here), strict=True
+            ):
+                start = time.perf_counter()
+                way(system)
+                seconds.append(time.perf_counter() - start)
+        one, every, ours = (1000 * median(seconds) for seconds in taken)
+        cells = f"{one:.1f} | {every:.1f} | {ours:.1f} | {every / one:.1f}"
+        say(f"| {width} | {cells} | {ours / one:.1f} |")
+    for other in others:
+        other.terminate()
+
+
+def spin() -> None:
+    """Compute until told to stop."""
+    while True:
+        sum(range(10**6))
+
+
+def one_thread(system: Tensor) -> None:
+    """Factorise on one thread."""
+    torch.set_num_threads(1)
+    torch.linalg.cholesky(system)
+
+
+def all_threads(system: Tensor) -> None:
+    """Factorise on as many threads as there are cores."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.linalg.cholesky(system)
+
+
+def here(system: Tensor) -> None:
+    """Factorise on as many as its width is given."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    with threads_for(len(system)):
+        torch.linalg.cholesky(system)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Seconds per target: the batch against one request at a time, at equal results.
+"""Seconds per target: batches of several sizes against one request at a time.
 
 The other side is MEMIT's own loop as `tests/naive.py` writes it: at every step a full
 forward pass of all prompts of one request in one padded batch, and a backward pass
-through the blocks behind the edit, weights without gradients. Run it with
+through the blocks behind the edit, weights without gradients. Both run in turn, so that
+what else the machine does slows both. Peak memory is above what the process held
+before, where the system can tell. Run it with
 
-    python -m benchmarks.targets [--model DIR] [--count N] [--threads N]
+    python -m benchmarks.targets [--model DIR] [--count N] [--naive N] [--threads N]
 """
 
 import argparse
@@ -30,6 +32,8 @@ from tests.naive import naive_target
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "sims" / "embedded"
 REPEATS = 3
+SIZES = (1, 3, 10)
+"""Batches that are timed besides that of all requests."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     _compute_naively(case, case.requests[:1])
     _compute_together(case, case.requests[:1])
-    slow = _best(lambda: _compute_naively(case, case.requests))
-    fast = _best(lambda: _compute_together(case, case.requests))
+    sizes = [size for size in SIZES if size < len(case.requests)]
+    sizes.append(len(case.requests))
+    slow, fast = _race(case, sizes, options.naive)
     sys.stdout.write(_report(case, slow, fast))
     return 0
 
@@ -66,29 +71,52 @@ class Timed:
 
     Attributes:
         targets: One row a request.
-        wall: Seconds by the clock.
-        cpu: Seconds of all threads, which other programs lengthen less.
+        wall: Seconds by the clock, for each target.
+        cpu: Seconds of all threads, for each target; other programs lengthen it less.
+        peak: Megabytes above what was held before; None if that is not known.
     """
 
     targets: Tensor
     wall: float
     cpu: float
+    peak: float | None
 
 
-def _report(case: Case, slow: Timed, fast: Timed) -> str:
-    gaps = (fast.targets - slow.targets).norm(dim=1) / slow.targets.norm(dim=1)
-    count, threads = len(case.requests), torch.get_num_threads()
-    rows = {"one request at a time": slow, "in a batch": fast}
+def _race(
+    case: Case, sizes: Sequence[int], naive: int
+) -> tuple[Timed, dict[int, Timed]]:
+    """Time the loop over some requests and batches of all sizes, in turn."""
+    few = case.requests[:naive]
+    slow: list[Timed] = []
+    fast: dict[int, list[Timed]] = {size: [] for size in sizes}
+    for _ in range(REPEATS):
+        slow.append(_timed(lambda: _compute_naively(case, few)))
+        for size, found in fast.items():
+            some = case.requests[:size]
+            found.append(_timed(lambda some=some: _compute_together(case, some)))  # type: ignore[misc]
+    return _middle(slow), {size: _middle(found) for size, found in fast.items()}
+
+
+def _middle(times: list[Timed]) -> Timed:
+    return sorted(times, key=lambda timed: timed.cpu)[len(times) // 2]
+
+
+def _report(case: Case, slow: Timed, fast: dict[int, Timed]) -> str:
+    largest = fast[max(fast)].targets[: len(slow.targets)]
+    theirs = slow.targets[: len(largest)]
+    gaps = (largest - theirs).norm(dim=1) / theirs.norm(dim=1)
+    rows = {"one at a time": slow}
+    rows |= {f"{size} together": timed for size, timed in fast.items()}
     table = "".join(
-        f"| {name} | {each.wall / count:.4f} | {each.cpu / count:.4f} |\n"
+        f"| {name} | {each.wall:.4f} | {each.cpu:.4f} | {slow.cpu / each.cpu:.1f} | "
+        f"{'' if each.peak is None else round(each.peak)} |\n"
         for name, each in rows.items()
     )
     return (
-        f"{case.name}: {count} targets, {threads} threads; seconds a target, "
-        f"best of {REPEATS}\n\n"
-        "| | wall | cpu |\n|---|---|---|\n"
-        f"{table}"
-        f"| ratio | {slow.wall / fast.wall:.1f} | {slow.cpu / fast.cpu:.1f} |\n\n"
+        f"{case.name}: {torch.get_num_threads()} threads; seconds a target, middle "
+        f"of {REPEATS}\n\n"
+        "| requests | wall | cpu | ratio | peak MB |\n|---|--:|--:|--:|--:|\n"
+        f"{table}\n"
         f"largest relative difference of a request: {gaps.max().item():.1e}\n"
     )
 
@@ -104,6 +132,9 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--requests", type=Path, help="by default requests.json in the model folder"
     )
     parser.add_argument("--count", type=int, default=100, help="targets to compute")
+    parser.add_argument(
+        "--naive", type=int, default=10, help="of which so many one at a time"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads for torch")
     return parser.parse_args(arguments)
 
@@ -138,14 +169,28 @@ def _compute_together(case: Case, requests: Sequence[EditRequest]) -> Tensor:
     return compute_targets(case.model, requests, case.templates, case.parameters).states
 
 
-def _best(work: Callable[[], Tensor]) -> Timed:
-    return min((_timed(work) for _ in range(REPEATS)), key=lambda timed: timed.wall)
-
-
 def _timed(work: Callable[[], Tensor]) -> Timed:
+    held = _forget_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     targets = work()
-    return Timed(targets, time.perf_counter() - wall, time.process_time() - cpu)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = None if held is None else _read_memory("VmHWM") - held
+    return Timed(targets, wall / len(targets), cpu / len(targets), peak)
+
+
+def _forget_peak() -> float | None:
+    """Let the peak begin anew; return the megabytes that are held now."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return _read_memory("VmRSS")
+    except OSError:
+        return None
+
+
+def _read_memory(name: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1000
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Collaborative editing as a Flower strategy: the rounds, several exchanges each."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -13,7 +13,7 @@ from editing.algebra.statistics import LayerStatistics, StatisticsError
 from editing.algebra.threads import threads_for
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
-from strategies.rounds.aggregation import Aggregation
+from strategies.rounds.aggregation import Aggregation, add_metrics
 from strategies.rounds.callbacks import CompletedRound, RoundCallbacks, ServerEvaluation
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
@@ -195,7 +195,7 @@ class CollaborativeEditing(Strategy):
         grid: Grid,  # noqa: ARG002 - the registry knows the nodes
     ) -> list[Message]:
         """Write messages that ask for targets and for the first layers' statistics."""
-        job = self._job_for(server_round, self.job.plan.exchanges[0])
+        job = self.job.asking(server_round, self.job.plan.exchanges[0])
         return self._address(Phase.TARGETS, job, arrays, config)
 
     def aggregate_train(
@@ -229,7 +229,7 @@ class CollaborativeEditing(Strategy):
 
     def _validate_targets(
         self, number: int, reply: Message, aggregation: Aggregation
-    ) -> Mapping[int, LayerStatistics]:
+    ) -> dict[int, LayerStatistics]:
         """Validate a party's summary of its targets, and the statistics made of them.
 
         Both may be a `StatisticsError`. Without requests there are no statistics.
@@ -239,7 +239,7 @@ class CollaborativeEditing(Strategy):
         targets = read_targets_reply(reply.content)
         party = self.registry.parties.number_of(node)
         limits.validate_targets(targets, number, party)
-        statistics = {}
+        statistics: dict[int, LayerStatistics] = {}
         if targets.requests > 0:
             statistics = aggregation.decode(reply)
             outcome.edits[node] = limits.count_edits(statistics, targets)
@@ -250,7 +250,7 @@ class CollaborativeEditing(Strategy):
         self, server_round: int, layers: Sequence[int]
     ) -> list[Message]:
         """Write messages that ask for later layers' statistics, on the edited model."""
-        job = self._job_for(server_round, layers)
+        job = self.job.asking(server_round, layers)
         return self._address(Phase.STATISTICS, job, self.to_arrays())
 
     def aggregate_statistics(
@@ -287,14 +287,7 @@ class CollaborativeEditing(Strategy):
 
         Invalid metrics are left out; their party's edits are in the round by then.
         """
-        total, limits = EvaluationSums(), self.settings.limits
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            party = self.registry.parties.number_of(node)
-            try:
-                total += limits.read_evaluation(reply, server_round, party)
-            except StatisticsError as error:
-                self.registry.refuse(server_round, node, str(error))
+        total = add_metrics(server_round, replies, self.registry, self.settings.limits)
         self._evaluation = total
         return encode_metrics(total) if total.by_round else None
 
@@ -314,9 +307,6 @@ class CollaborativeEditing(Strategy):
         return RoundState(
             self.completed, updates.delta, grams, tuple(history), updates.factors
         )
-
-    def _job_for(self, number: int, layers: Sequence[int]) -> Job:
-        return self.job.model_copy(update={"round": number, "layers": tuple(layers)})
 
     def _aggregation(self, number: int, layers: Sequence[int]) -> Aggregation:
         return Aggregation(number, layers, self.layers, self.settings.merge.needs)
@@ -345,7 +335,7 @@ class CollaborativeEditing(Strategy):
         if not (self.settings.memory_keys == "edited" and frozen and self._grams):
             return
         layers = tuple(self.layers)
-        job = self._job_for(number, layers)
+        job = self.job.asking(number, layers)
         messages = self._address(Phase.MEMORY, job, self.to_arrays())
         aggregation = Aggregation(number, layers, self.layers)
         replies = self.registry.exchange(grid, number, messages)

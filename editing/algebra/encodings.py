@@ -164,11 +164,13 @@ def _find_span(keys: Float[Tensor, "n d_in"]) -> Float[Tensor, "n rank"]:
     if len(keys) <= keys.shape[1]:
         squares, vectors = torch.linalg.eigh(keys @ keys.mT)
         if squares[0] > CLEAR * squares[-1]:
-            return vectors
+            all_rows: Tensor = vectors
+            return all_rows
     left, scale, _ = torch.linalg.svd(keys, full_matrices=False)
     rounding = torch.finfo(keys.dtype).eps * max(keys.shape)
     rank = int((scale > rounding * scale.max()).sum().item())
-    return left[:, :rank]
+    span: Tensor = left[:, :rank]
+    return span
 
 
 def _decode_factors(

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.algebra.threads import threads_for
 from editing.base.errors import InputError
 
 ROUNDING = 1e-9
@@ -104,9 +105,10 @@ class LayerStatistics:
         self, matrix: Float[Tensor, "d_in d_in"]
     ) -> Float[Tensor, "d_in d_in"]:
         """Add the gram to a matrix in place, and return it."""
-        if self.sums is not None:
-            matrix += self.sums.gram
-        return matrix.addmm_(self.keys.mT, self.keys)
+        with threads_for(len(matrix)):
+            if self.sums is not None:
+                matrix += self.sums.gram
+            return matrix.addmm_(self.keys.mT, self.keys)
 
     @property
     def few(self) -> bool:
@@ -288,7 +290,9 @@ def check_semidefinite(
         )
     shifted = gram.clone()
     shifted.diagonal().add_(tolerance)
-    if torch.linalg.cholesky_ex(shifted).info.item() != 0:
+    with threads_for(len(gram)):
+        info = torch.linalg.cholesky_ex(shifted).info
+    if info.item() != 0:
         raise StatisticsError(
             "`gram` must have no negative eigenvalue, being a sum of outer products, "
             f"got one below {-tolerance.item():.3g}."

@@ -5,13 +5,14 @@ An answer of ``n`` tokens is read off the row ``prompt + answer[:-1]``, at its l
 `editing.models.prefix_tree`): all answers to a prompt, and all prompts of a relation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from editing.models.editable import check_finite
 from editing.models.loading import EditableModel
@@ -99,8 +100,10 @@ def _evaluate_batch(
         slots = batch.slots[number][len(item.prompt.ids) - 1 :]
         for slot, token in zip(slots, item.answer, strict=True):
             wanted.append((states.setdefault(slot, len(states)), token))
-    hidden: Tensor = model.model.base_model(**batch.inputs, use_cache=False)[0]
-    read = hidden.flatten(0, 1)[torch.tensor(list(states), device=hidden.device)]
+    slots = torch.tensor(list(states), device=model.device)
+    with last_network_at(model, batch, slots):
+        hidden: Tensor = model.model.base_model(**batch.inputs, use_cache=False)[0]
+    read = hidden.flatten(0, 1)[slots.to(hidden.device)]
     places, tokens = torch.tensor(wanted, device=model.device).unbind(dim=1)
     costs, likeliest = _read_off(model, read, places, tokens)
     predicted = likeliest[places]
@@ -117,6 +120,43 @@ def _evaluate_batch(
         )
         for number, n, end in parts
     }
+
+
+@contextmanager
+def last_network_at(
+    model: EditableModel, batch: PackBatch, slots: Int[Tensor, " positions"]
+) -> Iterator[None]:
+    """Run the last block's feed-forward network at some of a batch's tokens alone.
+
+    Its output is zero elsewhere, where the block's must not be read. In families that
+    have no module for the network, or are unknown, it runs at all tokens.
+
+    Args:
+        model: The model.
+        batch: What it is run on.
+        slots: Places among all tokens of the batch.
+    """
+    last = model.block_count - 1
+    name, _, _ = model.architecture.down_projection.format(last).rpartition(".")
+    network = model.model.get_submodule(name)
+    if not model.architecture.windows or network is model.block(last):
+        yield
+        return
+
+    def pick(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        states, *rest = given
+        return (states.flatten(0, 1)[slots.to(states.device)].unsqueeze(0), *rest)
+
+    def place(_: nn.Module, __: object, found: Tensor) -> Tensor:
+        ids = batch.inputs["input_ids"]
+        whole = found.new_zeros(ids.numel(), found.shape[-1])
+        whole[slots.to(found.device)] = found[0]
+        return whole.view(*ids.shape, -1)
+
+    with ExitStack() as hooks:
+        hooks.callback(network.register_forward_pre_hook(pick).remove)
+        hooks.callback(network.register_forward_hook(place).remove)
+        yield
 
 
 def _read_off(

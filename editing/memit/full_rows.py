@@ -55,6 +55,7 @@ class FullRows:
         model: EditableModel,
         hidden: Float[Tensor, "all seq d"],
         early: int | None = None,
+        places: Int[Tensor, " places"] | None = None,  # noqa: ARG002 - for windows
     ) -> tuple[Tensor, Tensor]:
         """Run the blocks after ``L``; return the last output and that of block `early`.
 

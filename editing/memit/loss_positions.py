@@ -11,10 +11,10 @@ from editing.models.chat_prompts import warn_of_chat_prompts
 from editing.models.loading import EditableModel
 from editing.models.token_rows import (
     BARE,
+    RewriteTokenizer,
     TokenRow,
     check_length,
     tokenize_prompt,
-    tokenize_rewrite,
 )
 from editing.requests.edit_request import EditRequest
 
@@ -47,19 +47,37 @@ class TargetRows:
             self.contexts,
         )
 
-    def by_window(self) -> list[list[int]]:
-        """Group row numbers by how much follows the subject, KL rows by themselves.
+    @property
+    def widths(self) -> list[int]:
+        """Return the tokens of each row from its subject's last one on."""
+        return [len(row.ids) - row.subject for row in self.rows]
 
-        A step runs what follows the subject, so rows of a group are about as long
-        there and little is padded.
-        """
-        groups: dict[int, list[int]] = {}
-        for index, (row, answer) in enumerate(
-            zip(self.rows, self.answers, strict=True)
-        ):
-            width = len(row.ids) - row.subject
-            groups.setdefault(width if answer else 0, []).append(index)
-        return [groups[key] for key in sorted(groups)]
+    def by_template(self) -> list[list[int]]:
+        """Group row numbers by template, KL rows by themselves."""
+        kinds = self.contexts + 1
+        return [list(range(kind, len(self.rows), kinds)) for kind in range(kinds)]
+
+
+def pack_windows(widths: Sequence[int], most: int, slack: int) -> list[list[int]]:
+    """Group row numbers into parts that are run together, rows of a width side by side.
+
+    A part has at most `most` tokens, padding included, unless it is a single row. Rows
+    join a part of wider ones if that pads at most `slack` tokens.
+    """
+    classes: dict[int, list[int]] = {}
+    for row, width in enumerate(widths):
+        classes.setdefault(width, []).append(row)
+    parts: list[list[int]] = []
+    for width in sorted(classes, reverse=True):
+        rows = classes[width]
+        widest = widths[parts[-1][0]] if parts else 0
+        padding = len(rows) * (widest - width)
+        if parts and padding <= slack and (len(parts[-1]) + len(rows)) * widest <= most:
+            parts[-1] += rows
+            continue
+        count = -(-len(rows) // max(most // width, 1))
+        parts += [rows[start::count] for start in range(count)]
+    return parts
 
 
 def build_rows(
@@ -71,9 +89,10 @@ def build_rows(
     """
     warn_of_chat_prompts(model.tokenizer, requests, templates)
     built = TargetRows([], [], [], len(templates))
+    tokenize = RewriteTokenizer(model.tokenizer)
     for owner, request in enumerate(requests):
         for template in templates:
-            row, answer = tokenize_rewrite(model.tokenizer, template, request)
+            row, answer = tokenize(template, request)
             check_length(model, row.followed_by(answer), request)
             _append(built, row.followed_by(answer[:-1]), owner, answer)
         essence = tokenize_prompt(
@@ -114,7 +133,11 @@ class Positions:
         self, states: Float[Tensor, "rows window d"]
     ) -> Float[Tensor, "positions d"]:
         """Return the states at these positions."""
-        return states[self.rows, self.columns]
+        return states.flatten(0, 1).index_select(0, self.places(states.shape[1]))
+
+    def places(self, width: int) -> Int[Tensor, " positions"]:
+        """Number the positions in windows of a width, row after row."""
+        return self.rows * width + self.columns
 
     def among(self, rows: Tensor, owners: Tensor) -> "Positions":
         """Keep the positions of some rows; both arguments give the new numbering."""
@@ -141,6 +164,29 @@ class LossPositions:
         return LossPositions(
             self.rewriting.among(rows, owners), self.essence.among(rows, owners)
         )
+
+    @staticmethod
+    def joined(
+        parts: Sequence["LossPositions"], sizes: Sequence[int]
+    ) -> "LossPositions":
+        """Put positions below one another; `sizes` are the rows of each part."""
+        starts = [sum(sizes[:number]) for number in range(len(sizes))]
+        return LossPositions(
+            _join([part.rewriting for part in parts], starts),
+            _join([part.essence for part in parts], starts),
+        )
+
+
+def _join(parts: Sequence[Positions], starts: Sequence[int]) -> Positions:
+    return Positions(
+        torch.cat(
+            [part.rows + start for part, start in zip(parts, starts, strict=True)]
+        ),
+        torch.cat([part.columns for part in parts]),
+        torch.cat([part.tokens for part in parts]),
+        torch.cat([part.weights for part in parts]),
+        torch.cat([part.owners for part in parts]),
+    )
 
 
 def find_positions(

@@ -6,7 +6,7 @@ after ``L`` on the *window* of each row, its positions from the subject's last t
 attending to the stored keys and values of the positions before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import Cache, DynamicCache
 
 from editing.memit.block_calls import recording
+from editing.memit.faster_modules import feed_forward_at
 from editing.memit.full_rows import FullRows, run_full_rows
 from editing.models.activations import hidden_state
 from editing.models.families import ModelError
@@ -38,20 +40,76 @@ class FrozenPrefix:
         calls: Arguments of each block, hidden state and past excluded, cut to windows.
             Blocks with the same arguments share it.
         takes_past: The argument of each block that takes the past.
+        pasts: Positions before each row's window.
+        widths: Positions of each row's window.
     """
 
     hidden: Float[Tensor, "rows window d"]
     past: dict[int, tuple[Tensor, Tensor]]
     calls: dict[int, dict[str, Any]]
     takes_past: dict[int, str]
+    pasts: Int[Tensor, " rows"]
+    widths: Int[Tensor, " rows"]
 
     def among(self, rows: Int[Tensor, " kept"]) -> "FrozenPrefix":
-        """Keep some rows."""
+        """Keep some rows, and of columns what one of them has."""
+        pasts, widths = self.pasts[rows], self.widths[rows]
+        before, width = int(pasts.max()), int(widths.max())
+        longest = int(self.pasts.max())
+
+        def cut(name: str, tables: Sequence[Tensor]) -> Tensor:
+            table = (
+                _of(tables[0][:, :, :width], rows)
+                if (name == "attention_mask")
+                else _of(tables[0][:, :width], rows)
+            )
+            if name != "attention_mask":
+                return table
+            window = table[..., longest : longest + width]
+            return torch.cat([table[..., :before], window], dim=3)
+
         return FrozenPrefix(
-            _of(self.hidden, rows),
-            {n: (_of(k, rows), _of(v, rows)) for n, (k, v) in self.past.items()},
-            _change(self.calls, lambda _, table: _of(table, rows)),
+            _of(self.hidden[:, :width], rows),
+            {
+                n: (_of(k[:, :, :before], rows), _of(v[:, :, :before], rows))
+                for n, (k, v) in self.past.items()
+            },
+            _change([self.calls], cut),
             self.takes_past,
+            pasts,
+            widths,
+        )
+
+    @staticmethod
+    def joined(parts: Sequence["FrozenPrefix"]) -> "FrozenPrefix":
+        """Put rows of several below one another, padded to the same columns."""
+        width = max(part.hidden.shape[1] for part in parts)
+        befores = [int(part.pasts.max()) for part in parts]
+        longest = max(befores)
+
+        def join(name: str, tables: Sequence[Tensor]) -> Tensor:
+            if name != "attention_mask":
+                return torch.cat([_widened(table, width, 1) for table in tables])
+            return torch.cat(
+                [
+                    _widened(_spread(table, before, longest, width), width, 2)
+                    for table, before in zip(tables, befores, strict=True)
+                ]
+            )
+
+        def join_past(layer: int, which: int) -> Tensor:
+            each = [part.past[layer][which] for part in parts]
+            return torch.cat(
+                [pad(table, (0, 0, 0, longest - table.shape[2])) for table in each]
+            )
+
+        return FrozenPrefix(
+            torch.cat([_widened(part.hidden, width, 1) for part in parts]),
+            {n: (join_past(n, 0), join_past(n, 1)) for n in parts[0].past},
+            _change([part.calls for part in parts], join),
+            parts[0].takes_past,
+            torch.cat([part.pasts for part in parts]),
+            torch.cat([part.widths for part in parts]),
         )
 
     def shifted(self, shift: Float[Tensor, "rows d"]) -> Float[Tensor, "rows window d"]:
@@ -64,13 +122,24 @@ class FrozenPrefix:
         model: EditableModel,
         hidden: Float[Tensor, "rows window d"],
         early: int | None = None,
+        places: Int[Tensor, " places"] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the blocks after ``L``; return the last output and block `early`'s."""
+        """Run the blocks after ``L``; return the last output and block `early`'s.
+
+        Args:
+            model: The model.
+            hidden: Output of block ``L``, shifted.
+            early: The block whose output is returned second; None is the last.
+            places: Where the last block's output is read, as ``row · window +
+                column``; elsewhere it is then not defined. None is everywhere.
+        """
         read, place = hidden, hidden.device
         stored = _StoredPast(self.past)
         for layer, call in self.calls.items():
             arguments = call | {self.takes_past[layer]: stored, "use_cache": True}
-            hidden = hidden_state(model.block(layer)(hidden, **arguments))
+            last = layer == model.block_count - 1
+            with feed_forward_at(model, layer, places if last else None):
+                hidden = hidden_state(model.block(layer)(hidden, **arguments))
             read = hidden if early is None or layer <= early else read
         return hidden.to(place), read.to(place)
 
@@ -98,8 +167,11 @@ class _PastOnly(DynamicCache):
     windows, so it keeps every position; masks hide what a window leaves out.
     """
 
-    def __init__(self, last: int | None) -> None:
+    def __init__(self, last: int | None, shared: "SharedPrefix | None") -> None:
         super().__init__()
+        self._last: int | None = None
+        for layer, (keys, values) in enumerate(shared.past if shared else []):
+            self.update(_of(keys, shared.owners), _of(values, shared.owners), layer)
         self._last = last
 
     def update(
@@ -120,36 +192,97 @@ class _Stored(Exception):
     pass
 
 
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """Tokens that several rows begin with, run once.
+
+    Attributes:
+        past: Attention keys and values by block; each ``prefixes × heads × length ×
+            d_head``.
+        length: Tokens of each prefix.
+        owners: The prefix of each row.
+    """
+
+    past: list[tuple[Tensor, Tensor]]
+    length: int
+    owners: Int[Tensor, " rows"]
+
+
+@torch.no_grad()
+def run_shared(
+    model: EditableModel, prefixes: Int[Tensor, "prefixes length"]
+) -> list[tuple[Tensor, Tensor]]:
+    """Run prefixes of one length; return attention keys and values by block."""
+    cache = _PastOnly(model.block_count - 1, None)
+    with suppress(_Stored):
+        model.model.base_model(
+            input_ids=prefixes, past_key_values=cache, use_cache=True
+        )
+    length = prefixes.shape[1]
+    return [_past_of(cache, layer, length) for layer in range(model.block_count)]
+
+
 @torch.no_grad()
 def run_prefix(
-    model: EditableModel, batch: PromptBatch, layer: int
+    model: EditableModel,
+    batch: PromptBatch,
+    layer: int,
+    shared: SharedPrefix | None = None,
 ) -> FrozenPrefix | FullRows:
-    """Run a batch once and keep what the blocks after `layer` need."""
-    columns = _columns_of(batch)
+    """Run a batch once and keep what the blocks after `layer` need.
+
+    Args:
+        model: The model.
+        batch: The rows; without the tokens of `shared`.
+        layer: ``L``.
+        shared: What rows begin with, if that was run; only where windows may be.
+    """
+    columns = _columns_of(batch, shared.length if shared else 0)
     if not model.architecture.windows:
         return run_full_rows(model, batch, layer, columns.positions)
     later = range(layer + 1, model.block_count)
-    cache = _PastOnly(last=max(later, default=None))
+    cache = _PastOnly(max(later, default=None), shared)
     with recording(model, layer) as found, suppress(_Stored):
         model.model.base_model(
             input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
+            attention_mask=pad(batch.attention_mask, (columns.start, 0), value=1),
             past_key_values=cache,
             use_cache=True,
         )
     (hidden,) = found.outputs
-    index = columns.positions.unsqueeze(2).expand(-1, -1, hidden.shape[2])
     return FrozenPrefix(
-        hidden.gather(1, index),
+        columns.cut("hidden", hidden),
         {number: _past_of(cache, number, columns.before) for number in later},
         _cut(found.calls, columns, hidden.dtype),
         {number: _past_argument(call) for number, call in found.calls.items()},
+        batch.subjects + columns.start,
+        batch.lengths - batch.subjects,
     )
 
 
 def _past_of(cache: DynamicCache, number: int, before: int) -> tuple[Tensor, Tensor]:
     stored: Any = cache.layers[number]
-    return stored.keys[:, :, :before], stored.values[:, :, :before]
+    kept = (stored.keys[:, :, :before], stored.values[:, :, :before])
+    return kept[0].contiguous(), kept[1].contiguous()  # without the windows' own
+
+
+def _widened(table: Tensor, width: int, dim: int) -> Tensor:
+    """Repeat the last column up to a number of columns."""
+    missing = width - table.shape[dim]
+    if missing == 0:
+        return table
+    last = table.narrow(dim, -1, 1)
+    shape = [missing if each == dim else -1 for each in range(table.dim())]
+    return torch.cat([table, last.expand(shape)], dim=dim)
+
+
+def _spread(mask: Tensor, before: int, longest: int, width: int) -> Tensor:
+    """Insert hidden columns into a mask, after its past and after its window."""
+    lowest = torch.finfo(mask.dtype).min
+    past = pad(mask[..., :before], (0, longest - before), value=lowest)
+    window = mask[..., before:]
+    window = pad(window, (0, width - window.shape[3]), value=lowest)
+    return torch.cat([past, window], dim=3)
 
 
 def _past_argument(call: dict[str, Any]) -> str:
@@ -161,11 +294,13 @@ class _Columns:
     """The columns of each row's past and window.
 
     Attributes:
+        start: The first position that the model was run on.
         positions: Of each column of the window; after the row's end, its end again.
         before: Number of columns of the longest past.
         allowed: Columns, past and window, that a row has and that are not later.
     """
 
+    start: int
     positions: Int[Tensor, "rows window"]
     before: int
     allowed: Bool[Tensor, "rows window all"]
@@ -199,22 +334,22 @@ class _Columns:
         columns = torch.cat([past.expand(count, -1), self.positions], dim=1)
         rows = torch.arange(count, device=columns.device).view(-1, 1, 1)
         whole = recorded.to(columns.device).expand(count, -1, -1, -1).transpose(1, 3)
-        picked = whole[rows, columns.unsqueeze(1), self.positions.unsqueeze(2)]
+        queries = self.positions - self.start
+        picked = whole[rows, columns.unsqueeze(1), queries.unsqueeze(2)]
         return picked.permute(0, 3, 1, 2)
 
     def cut(self, name: str, table: Tensor) -> Tensor:
-        """Cut positions, or embeddings of them, to the windows."""
-        whole = table.to(self.positions.device).expand(
-            len(self.positions), *table.shape[1:]
-        )
+        """Cut positions, embeddings of them, or states, to the windows."""
+        columns = self.positions - self.start
+        whole = table.to(columns.device).expand(len(columns), *table.shape[1:])
         if name == "position_ids":
-            return whole.gather(1, self.positions)
-        index = self.positions.unsqueeze(2).expand(-1, -1, table.shape[2])
+            return whole.gather(1, columns)
+        index = columns.unsqueeze(2).expand(-1, -1, table.shape[2])
         return whole.gather(1, index)
 
 
-def _columns_of(batch: PromptBatch) -> _Columns:
-    subjects, lengths = batch.subjects, batch.lengths
+def _columns_of(batch: PromptBatch, start: int) -> _Columns:
+    subjects, lengths = batch.subjects + start, batch.lengths + start
     before, width = int(subjects.max()), int((lengths - subjects).max())
     steps = torch.arange(width, device=subjects.device)
     positions = subjects.unsqueeze(1) + steps
@@ -224,7 +359,7 @@ def _columns_of(batch: PromptBatch) -> _Columns:
     inside = (causal & ~beyond.unsqueeze(1)).expand(-1, width, width)
     allowed = torch.cat([past.expand(-1, width, -1), inside], dim=2)
     last = (lengths - 1).unsqueeze(1)
-    return _Columns(torch.minimum(positions, last), before, allowed)
+    return _Columns(start, torch.minimum(positions, last), before, allowed)
 
 
 def _cut(
@@ -237,34 +372,42 @@ def _cut(
         for number, call in calls.items()
     }
 
-    def one(name: str, table: Tensor | None) -> Tensor:
+    def one(name: str, tables: Sequence[Tensor | None]) -> Tensor:
+        (table,) = tables
         if name == "attention_mask":
             return columns.masked(table, dtype)
         assert table is not None
         return columns.cut(name, table)
 
-    return _change(without, one)
+    return _change([without], one)
 
 
 def _change(
-    calls: dict[int, dict[str, Any]], change: Callable[[str, Any], Tensor]
+    parts: Sequence[dict[int, dict[str, Any]]],
+    change: Callable[[str, Sequence[Any]], Tensor],
 ) -> dict[int, dict[str, Any]]:
-    """Change each argument that has rows, once, however many blocks share it."""
-    done: dict[tuple[str, int], Any] = {}
+    """Make one table of those of all parts, once, however many blocks share it.
 
-    def changed(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument of a block
-        if name not in OF_ROWS or (value is None and name != "attention_mask"):
-            return value
-        if isinstance(value, tuple):
-            return tuple(changed(name, each) for each in value)
-        place = (name, id(value))
+    Arguments without rows are those of the first part.
+    """
+    done: dict[tuple[object, ...], Any] = {}
+
+    def changed(name: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - any argument
+        first = values[0]
+        if name not in OF_ROWS or (first is None and name != "attention_mask"):
+            return first
+        if isinstance(first, tuple):
+            return tuple(changed(name, each) for each in zip(*values, strict=True))
+        place = (name, *map(id, values))
         if place not in done:
-            done[place] = change(name, value)
+            done[place] = change(name, values)
         return done[place]
 
     return {
-        number: {name: changed(name, value) for name, value in call.items()}
-        for number, call in calls.items()
+        number: {
+            name: changed(name, [part[number][name] for part in parts]) for name in call
+        }
+        for number, call in parts[0].items()
     }
 
 

@@ -12,24 +12,33 @@ from dataclasses import dataclass, fields
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import kl_div
+from torch.nn.functional import kl_div, normalize
 
 from editing.base.errors import InputError
 from editing.hyperparameters.config import BATCH_SIZE, Hyperparameters
+from editing.memit.faster_modules import fast_gelu
 from editing.memit.full_rows import FullRows
 from editing.memit.loss_positions import (
     LossPositions,
-    Positions,
     TargetRows,
     build_rows,
     find_positions,
+    pack_windows,
     renumber,
 )
-from editing.memit.prefix_cache import FrozenPrefix, run_prefix
+from editing.memit.prefix_cache import FrozenPrefix
+from editing.memit.shared_prefixes import run_parts
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
-from editing.models.token_rows import BARE, pad_rows
+from editing.models.token_rows import BARE
 from editing.requests.edit_request import EditRequest
+
+CPU_PART = (1024, 64)
+OTHER_PART = (8192, 512)
+"""Tokens of rows that are run together, and those that may be padding, on a device.
+
+More at once fill it better, and take more memory.
+"""
 
 EARLY_STOP_LOSS = 0.05
 MIN_RELATIVE_SHIFT = 1e-3
@@ -140,26 +149,32 @@ def _optimise(
     parameters: Hyperparameters,
 ) -> Targets:
     built = build_rows(model, requests, templates)
-    groups = built.by_window()
-    parts = [
-        _run_part(model, built.among(group), parameters.layers[-1]) for group in groups
-    ]
-    numbers = torch.tensor([index for group in groups for index in group])
-    hidden = torch.cat([part.prefix.hidden[:, 0] for part in parts])
-    start = _wide(hidden[torch.argsort(numbers)[:: len(templates) + 1]])
-    case_ids = tuple(request.case_id for request in requests)
-    active = torch.arange(len(requests), device=model.device)
-    search = _Search(parts, active, case_ids)
-    return _descend(model, search, start, parameters)
+    sizes = CPU_PART if model.device.type == "cpu" else OTHER_PART
+    groups = pack_windows(built.widths, *sizes)
+    with fast_gelu(model):
+        prefixes = run_parts(model, built, groups, parameters.layers[-1])
+        numbers = torch.tensor([index for group in groups for index in group])
+        hidden = torch.cat([prefix.hidden[:, 0] for prefix in prefixes])
+        start = _wide(hidden[torch.argsort(numbers)[:: len(templates) + 1]])
+        parts = [
+            _make_part(model, built.among(group), prefix, start.dtype)
+            for group, prefix in zip(groups, prefixes, strict=True)
+        ]
+        del prefixes
+        case_ids = tuple(request.case_id for request in requests)
+        active = torch.arange(len(requests), device=model.device)
+        search = _Search(parts, active, case_ids, sizes)
+        return _descend(model, search, start, parameters)
 
 
-def _run_part(model: EditableModel, built: TargetRows, layer: int) -> "_Part":
-    prefix = run_prefix(model, pad_rows(built.rows, model.device), layer)
-    return _Part(
-        prefix,
-        find_positions(built, model.device, _wide(prefix.hidden[:0]).dtype),
-        torch.tensor(built.owners, device=model.device),
-    )
+def _make_part(
+    model: EditableModel,
+    built: TargetRows,
+    prefix: FrozenPrefix | FullRows,
+    dtype: torch.dtype,
+) -> "_Part":
+    owners = torch.tensor(built.owners, device=model.device)
+    return _Part(prefix, find_positions(built, model.device, dtype), owners)
 
 
 def _descend(
@@ -171,18 +186,16 @@ def _descend(
     stopped = torch.zeros_like(scale, dtype=torch.bool)
     clamped = torch.zeros_like(stopped)
     for step in range(1, parameters.v_num_grad_steps + 1):
-        now = shift[search.active].requires_grad_()
-        loss, likelihood[search.active] = search.loss(
-            model, now, scale[search.active], parameters
-        )
-        search.check(loss.detach())
-        unfinished = loss.detach() >= EARLY_STOP_LOSS
-        stopped[search.active] = ~unfinished
-        if step == parameters.v_num_grad_steps or not bool(unfinished.any()):
+        last, rows = step == parameters.v_num_grad_steps, search.active
+        found = search.evaluate(model, shift[rows], scale[rows], parameters, last)
+        search.check(found.loss)
+        likelihood[rows] = found.answer
+        unfinished = found.loss >= EARLY_STOP_LOSS
+        stopped[rows] = ~unfinished
+        if last or not bool(unfinished.any()):
             break
-        (gradient,) = torch.autograd.grad(loss.sum(), now)
         search.keep(unfinished)
-        rows, gradient = search.active, gradient[unfinished]
+        rows, gradient = search.active, found.gradient[unfinished]
         mean[rows] = 0.9 * mean[rows] + 0.1 * gradient
         square[rows] = 0.999 * square[rows] + 0.001 * gradient**2
         update = _adam_step(mean[rows], square[rows], step, parameters.v_lr)
@@ -191,31 +204,76 @@ def _descend(
     return Targets(start, shift, likelihood, stopped, clamped)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Part:
-    """Rows of a batch whose windows are about as wide, so that little is padded.
+    """Rows of a batch that are run together.
 
     Attributes:
         prefix: Of these rows.
         positions: Where the loss reads these rows.
         owners: Which of the requests still being optimised a row belongs to.
+        before: Log-probabilities at the KL positions before any shift, once known.
     """
 
     prefix: FrozenPrefix | FullRows
     positions: LossPositions
     owners: Tensor
+    before: Tensor | None = None
 
-    def among(self, unfinished: Tensor) -> "_Part | None":
-        """Keep the rows of some requests; None if there are none."""
-        owners = unfinished.nonzero().squeeze(1)
-        rows = unfinished[self.owners].nonzero().squeeze(1)
-        if len(rows) == 0:
-            return None
+    def among(self, rows: Tensor, owners: Tensor) -> "_Part":
+        """Keep some rows, in order; `owners` gives the new numbering of requests."""
+        read = renumber(rows, self.positions.essence.rows) >= 0
         return _Part(
-            self.prefix.among(rows),
+            self.prefix if len(rows) == len(self.owners) else self.prefix.among(rows),
             self.positions.among(rows, owners),
             renumber(owners, self.owners[rows]),
+            None if self.before is None else self.before[read],
         )
+
+    def costs(
+        self, model: EditableModel, shift: Float[Tensor, "rows d"], layer: int | None
+    ) -> tuple[Float[Tensor, " answers"], Float[Tensor, " essences"]]:
+        """Compute the weighted loss of each answer's token, and each KL row's drift."""
+        answers, essence = self.positions.rewriting, self.positions.essence
+        window = self.prefix.shifted(shift)
+        places = [each.places(window.shape[1]) for each in (answers, essence)]
+        final, early = self.prefix.run(model, window, layer, torch.cat(places))
+        read = torch.cat([answers.pick(early), essence.pick(final)])
+        logits = _wide(model.logits(read)).log_softmax(dim=-1)
+        said, now = logits.split([len(answers.rows), len(essence.rows)])
+        if self.before is None:
+            self.before = now.detach().clone()
+        drift = kl_div(self.before, now, reduction="none", log_target=True)
+        chosen = said.gather(1, answers.tokens.unsqueeze(1)).squeeze(1)
+        return -chosen * answers.weights, drift.sum(dim=1)
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    prefixes = [each.prefix for each in parts if isinstance(each.prefix, FrozenPrefix)]
+    before = [each.before for each in parts if each.before is not None]
+    return _Part(
+        FrozenPrefix.joined(prefixes),
+        LossPositions.joined(
+            [each.positions for each in parts], [len(each.owners) for each in parts]
+        ),
+        torch.cat([each.owners for each in parts]),
+        torch.cat(before),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """The loss of each request that is still being optimised.
+
+    Attributes:
+        loss: All three terms.
+        answer: The first term alone.
+        gradient: Of the loss, by the shift.
+    """
+
+    loss: Float[Tensor, " n"]
+    answer: Float[Tensor, " n"]
+    gradient: Float[Tensor, "n d"]
 
 
 @dataclass(slots=True)
@@ -226,23 +284,35 @@ class _Search:
         parts: Their rows.
         active: Their numbers in the batch.
         case_ids: Of all requests of the batch.
-        essence_before: Log-probabilities at the KL positions before any shift.
+        sizes: See `pack_windows`.
     """
 
     parts: list[_Part]
     active: Tensor
     case_ids: tuple[int, ...]
-    essence_before: Tensor | None = None
+    sizes: tuple[int, int]
 
     def keep(self, unfinished: Tensor) -> None:
-        """Drop finished requests with their rows."""
+        """Drop finished requests with their rows, and join parts that are small."""
         if bool(unfinished.all()):
             return
-        assert self.essence_before is not None
-        kept = [part.among(unfinished) for part in self.parts]
-        self.parts = [part for part in kept if part is not None]
-        self.active = self.active[unfinished]
-        self.essence_before = self.essence_before[unfinished]
+        owners = unfinished.nonzero().squeeze(1)
+        kept = [(part, unfinished[part.owners].nonzero()[:, 0]) for part in self.parts]
+        parts = [part.among(rows, owners) for part, rows in kept if len(rows)]
+        self.active, self.parts = self.active[unfinished], self._repacked(parts)
+
+    def _repacked(self, parts: list[_Part]) -> list[_Part]:
+        widths: list[int] = []
+        for part in parts:
+            if isinstance(part.prefix, FullRows):
+                return parts
+            widths += part.prefix.widths.tolist()
+        groups = pack_windows(widths, *self.sizes)
+        if len(groups) >= len(parts):
+            return parts
+        whole, place = _joined(parts), self.active.device
+        owners = torch.arange(int(whole.owners.max()) + 1, device=place)
+        return [whole.among(torch.tensor(g, device=place), owners) for g in groups]
 
     def check(self, loss: Tensor) -> None:
         """Refuse a loss that is not a number; it would never be above the stop's.
@@ -258,46 +328,44 @@ class _Search:
                 "or load the model in float32 (`model.dtype`)."
             )
 
-    def loss(
+    def evaluate(
         self,
         model: EditableModel,
-        shift: Tensor,
-        scale: Tensor,
+        shift: Float[Tensor, "n d"],
+        scale: Float[Tensor, " n"],
         parameters: Hyperparameters,
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Sum the three terms of each request; the first term alone, too, detached."""
-        decay: Tensor = torch.linalg.vector_norm(shift, dim=1) / scale**2
-        total, first = parameters.v_weight_decay * decay, torch.zeros_like(scale)
-        for part in self.parts:
-            window = part.prefix.shifted(shift[part.owners])
-            final, early = part.prefix.run(model, window, parameters.v_loss_layer)
-            rewriting, essence = part.positions.rewriting, part.positions.essence
-            if len(rewriting.rows):
-                logits = _wide(model.logits(rewriting.pick(early)))
-                cost = _cost(logits, rewriting)
-                total = total.index_add(0, rewriting.owners, cost)
-                first = first.index_add(0, rewriting.owners, cost.detach())
-            if len(essence.rows):
-                drift = self._drift(_wide(model.logits(essence.pick(final))))
-                total = total + parameters.kl_factor * drift
-        return total, first
+        last: bool,
+    ) -> _Evaluation:
+        """Compute losses and, unless this is the last step, gradients.
 
-    def _drift(self, logits: Tensor) -> Tensor:
-        now = logits.log_softmax(dim=-1)
-        if self.essence_before is None:
-            self.essence_before = now.detach()
-        each = kl_div(self.essence_before, now, reduction="none", log_target=True)
-        return each.sum(dim=1)
+        A part's pass is over, forward and back, before the next one begins, so that
+        memory holds one.
+        """
+        weight = parameters.v_weight_decay / scale**2
+        loss = weight * torch.linalg.vector_norm(shift, dim=1)
+        answer = torch.zeros_like(loss)
+        gradient = weight.unsqueeze(1) * normalize(shift, dim=1)
+        for part in self.parts:
+            at_rows = shift[part.owners].requires_grad_(not last)
+            with torch.set_grad_enabled(not last):
+                said, drift = part.costs(model, at_rows, parameters.v_loss_layer)
+                drift = parameters.kl_factor * drift
+                total = said.sum() + drift.sum()
+            if not last:
+                (change,) = torch.autograd.grad(total, at_rows)
+                gradient.index_add_(0, part.owners, change)
+            for positions, costs in (
+                (part.positions.rewriting, said),
+                (part.positions.essence, drift),
+            ):
+                loss.index_add_(0, positions.owners, costs.detach())
+            answer.index_add_(0, part.positions.rewriting.owners, said.detach())
+        return _Evaluation(loss, answer, gradient)
 
 
 def _wide(values: Tensor) -> Tensor:
     """Values in single precision at least; at half precision, Adam would not move."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _cost(logits: Tensor, positions: Positions) -> Tensor:
-    chosen = logits.log_softmax(dim=-1).gather(1, positions.tokens.unsqueeze(1))
-    return -chosen.squeeze(1) * positions.weights
 
 
 def _adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:

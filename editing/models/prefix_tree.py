@@ -18,10 +18,10 @@ from torch import Tensor
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
 
-PACK_TOKENS = 128
+PACK_TOKENS = 64
 """Most tokens of a pack of short rows; each attends over its whole pack."""
 
-BATCH_TOKENS = {"cpu": 256}
+BATCH_TOKENS = {"cpu": 384}
 MAX_BATCH_TOKENS = 16384
 """Tokens of a batch, padding counted, by device and elsewhere.
 

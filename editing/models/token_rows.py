@@ -139,15 +139,30 @@ def tokenize_rewrite(
     Returns:
         The prompt's row and the target's tokens; see `tokenize_continuation`.
     """
-    chosen = BARE if has_chat_header(tokenizer, request.prompt) else template
-    prefix, _, suffix = chosen.partition(BARE)
-    prompt, target = split_running_text(
-        request.rewrite_prompt + suffix, request.target_new, request.target_space
-    )
-    start = len(prefix) + request.prompt.index(BARE)
-    ((ids, offsets),) = _tokens_of(tokenizer, [prefix + prompt])
-    row = _find_subject(ids, offsets, start, request.subject)
-    return row, _tokenize_target(tokenizer, prompt, target)
+    return RewriteTokenizer(tokenizer)(template, request)
+
+
+class RewriteTokenizer:
+    """Tokenizes requests in templates, each target once; see `tokenize_rewrite`."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Keep the tokens of all targets for as long as this lives."""
+        self._tokenizer = tokenizer
+        self._target = cache(partial(_tokenize_target, tokenizer))
+
+    def __call__(
+        self, template: str, request: EditRequest
+    ) -> tuple[TokenRow, tuple[int, ...]]:
+        """Return the prompt's row and the target's tokens."""
+        headed = has_chat_header(self._tokenizer, request.prompt)
+        prefix, _, suffix = (BARE if headed else template).partition(BARE)
+        prompt, target = split_running_text(
+            request.rewrite_prompt + suffix, request.target_new, request.target_space
+        )
+        start = len(prefix) + request.prompt.index(BARE)
+        ((ids, offsets),) = _tokens_of(self._tokenizer, [prefix + prompt])
+        row = _find_subject(ids, offsets, start, request.subject)
+        return row, self._target(prompt, target)
 
 
 class ContinuationTokenizer:

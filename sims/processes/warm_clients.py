@@ -29,6 +29,8 @@ from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
+from sims.processes.errands import status_of
+
 LIBRARIES = (
     "flwr.clientapp",
     "flwr.supernode.runtime.run_clientapp",
@@ -47,8 +49,6 @@ OURS = ("clients", "editing", "strategies")
 
 POLL_SECONDS = "0.1"
 """How often the SuperNode is asked for a message; Flower's own default is a second."""
-
-FAILED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +101,13 @@ def main() -> None:
     flower_superexec()
 
 
-def fork_keeper(run: Callable[[Task], None], libraries: Sequence[str] = ()) -> IO[str]:
-    """Fork a process that keeps the libraries, and give the pipe that it reads.
-
-    Args:
-        run: Does a task, in its process.
-        libraries: What it loads; `LIBRARIES` if there are none.
-    """
+def fork_keeper(run: Callable[[Task], None]) -> IO[str]:
+    """Fork a process that keeps the libraries, and give the pipe that it reads."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(writing)
         with os.fdopen(reading, encoding="utf-8") as tasks:
-            keep(tasks, run, libraries)
+            keep(tasks, run)
         os._exit(0)
     os.close(reading)
     return os.fdopen(writing, "w", encoding="utf-8")
@@ -125,28 +120,30 @@ def use_keeper(keeper: IO[str], kind: TaskType) -> None:
     run_superexec.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]
 
 
-def keep(
-    tasks: IO[str], run: Callable[[Task], None], libraries: Sequence[str] = ()
-) -> None:
+def keep(tasks: IO[str], run: Callable[[Task], None]) -> None:
     """Load the libraries and fork a process for each task, until there are no more.
 
     Args:
         tasks: One JSON object a line; it ends with the process that writes it.
         run: Does a task, in its process.
-        libraries: What is loaded; `LIBRARIES` if there are none.
     """
-    load_libraries(libraries)
+    load_libraries(LIBRARIES)
+    fork_for_each(tasks, lambda line: run(Task(**json.loads(line))))
+
+
+def fork_for_each(lines: IO[str], do: Callable[[str], None]) -> None:
+    """Fork a process for each line, until there are no more."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for clients
     # An interrupt is for the clients, which tell their SuperNode, and for the writer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for line in tasks:
+    for line in lines:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            os._exit(status_of(partial(run, Task(**json.loads(line)))))
+            os._exit(status_of(partial(do, line)))
 
 
-def load_libraries(libraries: Sequence[str] = ()) -> None:
+def load_libraries(libraries: Sequence[str]) -> None:
     """Load what processes need, and nothing of the app.
 
     Raises:
@@ -156,7 +153,7 @@ def load_libraries(libraries: Sequence[str] = ()) -> None:
     # Asking for devices otherwise starts CUDA, which no forked process can use then.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     gc.disable()  # next to nothing of what is loaded is ever free again
-    for name in libraries or LIBRARIES:
+    for name in libraries:
         importlib.import_module(name)
     gc.enable()
     if loaded := [name for name in OURS if name in sys.modules]:
@@ -181,21 +178,6 @@ def run_client(task: Task) -> None:
         parent_pid=task.parent_pid,
         runtime_dependency_install=False,
     )
-
-
-def status_of(work: Callable[[], None]) -> int:
-    """Run a process's work to its end, whatever that is, and give its exit status."""
-    try:
-        work()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FAILED * bool(end.code)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        return FAILED
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-    return 0
 
 
 if __name__ == "__main__":

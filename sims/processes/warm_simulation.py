@@ -2,28 +2,37 @@
 
 Flower's SuperLink starts a process for a run once the run is there. That process then
 loads torch and transformers for several seconds, in which nothing else can be done.
-This program takes the place of the `flower-superexec` next to a SuperLink, takes its
-options, and loads them at once::
-
-    flower-superlink --simulation --isolation process --port 8000 ...
-    python -m sims.processes.warm_simulation --insecure ...
+This program takes the place of the `flower-superexec` next to a SuperLink with
+``--simulation --isolation process``, takes its options, and loads them at once.
 
 The run's process is forked from a keeper, as in `sims.processes.warm_clients`, and does
-what Flower's `flwr-simulation` does with the app that the run brought along.
+what Flower's `flwr-simulation` does with the app that the run brought along. So are the
+processes of `sims.processes.errands`.
 """
 
+import json
 import os
+import signal
 import socket
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from flwr.supercore.cli.flower_superexec import flower_superexec
 from flwr.supercore.constant import TaskType
 
+from sims.processes import warm_clients
+from sims.processes.errands import FAILED, FORKS, Errand, status_of
 from sims.processes.libraries import MODELS
-from sims.processes.warm_clients import LIBRARIES, Task, fork_keeper, use_keeper
+from sims.processes.warm_clients import (
+    Task,
+    fork_for_each,
+    load_libraries,
+    use_keeper,
+)
 
 APP = Path(__file__).resolve().parents[2]
 ADDRESS = "--runtime-api-address"
@@ -31,14 +40,52 @@ LOOK_SECONDS = 0.05
 POLL_SECONDS = "0.3"
 """How often the SuperLink is asked for a run; Flower's own default is a second."""
 
+LIBRARIES = (
+    "flwr.cli.app",
+    "flwr.simulation.app",
+    "ray",
+    *warm_clients.LIBRARIES,
+    *MODELS,
+)
+"""What a run's process loads that is no part of the app, and what sends the run."""
 
-def main() -> None:
-    """Fork the keeper, wait for the SuperLink, and do what `flower-superexec` does."""
+
+def main(pipe: str) -> None:
+    """Fork the keeper, wait for the SuperLink, and do what `flower-superexec` does.
+
+    Args:
+        pipe: The named pipe through which the keeper is asked for processes.
+    """
     os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", POLL_SECONDS)
-    libraries = ("flwr.simulation.app", "ray", *LIBRARIES, *MODELS)
-    use_keeper(fork_keeper(run_simulation, libraries), TaskType.SIMULATION)
+    if FORKS:
+        if os.fork() == 0:
+            keep(pipe)
+        use_keeper(os.fdopen(os.open(pipe, os.O_WRONLY), "w"), TaskType.SIMULATION)
     wait_for(sys.argv[sys.argv.index(ADDRESS) + 1])
     flower_superexec()
+
+
+def keep(pipe: str) -> NoReturn:
+    """Load the libraries, and fork a process for each line of a named pipe.
+
+    If they cannot be loaded, our parent ends too: nobody could do its tasks.
+    """
+    # Open for both, so that it never ends: whoever started us ends this process.
+    with os.fdopen(os.open(pipe, os.O_RDWR), encoding="utf-8") as lines:
+        if status_of(partial(load_libraries, LIBRARIES)):
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(FAILED)
+        fork_for_each(lines, do)
+    os._exit(0)
+
+
+def do(line: str) -> None:
+    """Do an errand of ours, or Flower's task, in a process forked for it."""
+    asked = json.loads(line)
+    if "call" in asked:
+        Errand(**asked).run()
+    else:
+        run_simulation(Task(**asked))
 
 
 def wait_for(address: str) -> None:
@@ -64,7 +111,3 @@ def run_simulation(task: Task) -> None:
     if task.parent_pid is not None:
         sys.argv += ["--parent-pid", str(task.parent_pid)]
     flwr_simulation()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,8 @@
 """What is validated of a run before anything is started."""
 
+import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +55,23 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
         for request in own.contradictions
     ]
     check_fit(path, [*shares.pool, *planted], config.evaluation)
+
+
+def answer() -> None:
+    """Do `check_early` for a process without the libraries, and print what it finds.
+
+    The settings, the folder, the engine and the current folder are one JSON array, the
+    last argument; of what is printed, the last line is meant.
+    """
+    settings, folder, engine, place = json.loads(sys.argv[-1])
+    os.chdir(place)
+    refused = None
+    try:
+        config = RunConfig.model_validate_json(settings)
+        check_early(config, Path(folder), engine)
+    except InputError as error:
+        refused = str(error)
+    sys.stdout.write(f"{json.dumps({'refused': refused})}\n")
 
 
 def check_fit(

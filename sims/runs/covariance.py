@@ -250,11 +250,10 @@ def show_files(files: Sequence[Path]) -> None:
         if file.suffix != ".npz":
             show(load_covariance([file], ()), file)
             continue
-        moment, tokens = load_published(file)
-        named = parse_name(file)
-        made = Provenance("", file.name, tokens, products=PUBLISHED)
+        published, named = load_published(file), parse_name(file)
+        made = Provenance("", file.name, published.tokens, products=PUBLISHED)
         name = named.module if named else "not named"
-        show(Covariance({0: moment}, made), file, {0: name})
+        show(Covariance({0: published.mean()}, made), file, {0: name})
 
 
 def show(

@@ -29,12 +29,25 @@ CONNECTION = "connection:"
 Run = Callable[[Mapping[str, FlatValue], int], None]
 """Runs the app with flat settings and a number of parties."""
 
+Check = Callable[[RunConfig, Path, str], None]
+"""Validates a run's settings, its folder and its engine before anything is made."""
+
+
+def check_here(config: RunConfig, folder: Path, engine: str) -> None:
+    """Validate a run in this process, for which the libraries are loaded."""
+    from sims.runs.checks import check_early
+
+    check_early(config, folder, engine)
+
 
 @contextmanager
-def choose_engine(name: str, draft: Path, *, verbose: bool) -> Iterator[Run]:
+def choose_engine(
+    name: str, draft: Path, *, verbose: bool
+) -> Iterator[tuple[Run, Check]]:
     """Load the engine of that name, and it alone; what it starts ends with the block.
 
-    Flower's simulation starts at once, so other work can be done before it is needed.
+    With it comes what validates a run. Flower's simulation starts at once, so both that
+    and other work can be done before it is needed.
 
     Args:
         name: ``flower``, ``in-process``, ``deployment``, or ``connection:`` and one.
@@ -46,23 +59,28 @@ def choose_engine(name: str, draft: Path, *, verbose: bool) -> Iterator[Run]:
 
         hush_libraries()
         logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
-        yield run_in_process
+        yield run_in_process, check_here
     elif name == DEPLOYMENT:
         from sims.runs.deployment import run_deployed
 
-        yield lambda flat, _: run_deployed(flat, draft, verbose=verbose)
+        yield (lambda flat, _: run_deployed(flat, draft, verbose=verbose)), check_here
     elif name.startswith(CONNECTION):
         from sims.runs.connections import run_on_connection
 
         connection = name.removeprefix(CONNECTION)
-        yield lambda flat, _: run_on_connection(
-            flat, connection, draft, verbose=verbose
+        yield (
+            (
+                lambda flat, _: run_on_connection(
+                    flat, connection, draft, verbose=verbose
+                )
+            ),
+            check_here,
         )
     else:
         from sims.runs.flower import simulation
 
-        with simulation(verbose=verbose) as run:
-            yield run
+        with simulation(verbose=verbose) as ways:
+            yield ways
 
 
 def describe_start(name: str, config: RunConfig) -> str:

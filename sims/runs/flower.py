@@ -5,14 +5,19 @@ working folder: files of Flower for other projects of this user are neither read
 changed, and nothing in the current folder shadows the app's packages.
 """
 
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from editing.base.errors import InputError
+from server.config import RunConfig
 from server.monitoring.events import EVENTS, EventReader, RunEnded
+from sims.processes.errands import Errands
 from sims.processes.libraries import MODELS
 from sims.processes.programs import Program
 from sims.processes.superlink import (
@@ -30,6 +35,7 @@ from sims.processes.superlink import (
     wait_until_healthy,
     write_connection,
 )
+from sims.runs.engines import Check, Run, check_here
 from strategies.scenario import FlatValue
 
 ADVICE = "Try --verbose for Flower's log, or --engine in-process for the traceback"
@@ -47,18 +53,33 @@ def run_under_flower(
     flat: Mapping[str, FlatValue], parties: int, *, verbose: bool = False
 ) -> None:
     """Run the app once in Flower's simulation, which `simulation` describes."""
-    with simulation(verbose=verbose) as run:
+    with simulation(verbose=verbose) as (run, _):
         run(flat, parties)
 
 
+def check_elsewhere(
+    errands: Errands, config: RunConfig, folder: Path, engine: str
+) -> None:
+    """Validate a run where the libraries are loaded already; here if that fails.
+
+    Raises:
+        InputError: If it is refused.
+    """
+    asked = json.dumps([config.model_dump_json(), str(folder), engine, str(Path.cwd())])
+    done = errands.do("sims.runs.checks:answer", [asked])
+    if done is None or done.returncode != 0:
+        check_here(config, folder, engine)
+    elif refused := json.loads(done.stdout.splitlines()[-1])["refused"]:
+        raise InputError(refused)
+
+
 @contextmanager
-def simulation(
-    *, verbose: bool = False
-) -> Iterator[Callable[[Mapping[str, FlatValue], int], None]]:
+def simulation(*, verbose: bool = False) -> Iterator[tuple[Run, Check]]:
     """Yield what runs the app once in Flower's simulation, which is still starting.
 
     It comes back as soon as the results are there. A `RunFailedError` explains why
-    Flower could not start, or why the run ended without a result.
+    Flower could not start, or why the run ended without a result. The check is that of
+    `sims.runs.checks`, without its libraries in this process.
 
     Args:
         verbose: Whether Flower's log goes to stderr as well.
@@ -75,7 +96,7 @@ def simulation(
             run_id = link.submit(flat, federation)
             follow_to_end(link, run_id, verbose=verbose, advice=ADVICE, is_over=is_over)
 
-        yield run
+        yield run, partial(check_elsewhere, start.errands)
 
 
 class ResultWatch:
@@ -103,11 +124,13 @@ class Start:
         link: How to reach it then.
         server: Its program.
         port: Where it is going to listen.
+        errands: The way to what is loaded meanwhile.
     """
 
     link: SuperLink
     server: Program
     port: int
+    errands: Errands
 
     def wait(self) -> SuperLink:
         """Wait until it answers; a `RunFailedError` tells why it never will."""
@@ -130,11 +153,14 @@ def superlink() -> Iterator[Start]:
         (home / "config.toml").write_text(connection, encoding="utf-8")
         environment = {**os.environ, **QUIET, **RAY, "FLWR_HOME": str(home)}
         environment["PATH"] = search_path()
+        pipe = scratch / "errands"
+        os.mkfifo(pipe, 0o600)
         link = SuperLink(scratch, environment)
-        server = make_server(link, port)
-        keeper = make_keeper(link, port)
+        server, keeper = make_server(link, port), make_keeper(link, port, pipe)
+        errands = Errands(pipe, keeper)
+        link = replace(link, run_flwr=partial(errands.do, "flwr.cli.app:app"))
         with server.running(), keeper.running():
-            yield Start(link, server, port)
+            yield Start(link, server, port, errands)
             for program in (keeper, server):
                 program.kill()
 
@@ -148,11 +174,12 @@ def make_server(link: SuperLink, port: int) -> Program:
     return Program("superlink", command, link.folder, link.environment, log, scratch)
 
 
-def make_keeper(link: SuperLink, port: int) -> Program:
+def make_keeper(link: SuperLink, port: int, pipe: Path) -> Program:
     """Lay out `sims.processes.warm_simulation`, which alone looks for its code here."""
     code = (
         f"import sys; sys.path.append({str(APP)!r}); "
-        "from sims.processes.warm_simulation import main; main()"
+        "from sims.processes.warm_simulation import main; "
+        f"main({str(pipe)!r})"
     )
     command = [sys.executable, "-P", "-c", code, "--insecure"]
     command += ["--runtime-api-address", f"127.0.0.1:{port}"]

@@ -8,7 +8,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 from rich.console import Console
 
@@ -122,9 +124,9 @@ def execute(
     places["PYTHONPATH"] = search_path_of(config)
     with (
         environment(places),
-        choose_engine(engine, draft, verbose=verbose) as run,
+        choose_engine(engine, draft, verbose=verbose) as (run, check),
     ):
-        check_early(config, folder, engine)
+        check(config, folder, engine)
         with unfinished_folder(folder, config, resume=resume):
             flat = flatten(complete(config, draft))
             with (
@@ -136,17 +138,16 @@ def execute(
                 else nullcontext(),
             ):
                 follower.show(describe_start(engine, config))
+                load_tables()
                 carry_out(run, flat, config.parties.count, follower)
             take_results(draft / WRITTEN)
             gather_cases(draft / PARTIES, draft, config.run.rounds)
         show(folder, open_console())
 
 
-def check_early(config: RunConfig, folder: Path, engine: str) -> None:
-    """Load the libraries and validate in a second what a run would refuse later."""
-    from sims.runs.checks import check_early as check
-
-    check(config, folder, engine)
+def load_tables() -> None:
+    """Load, while the run computes, what its results are going to be shown with."""
+    Thread(target=import_module, args=("server.report.tables",)).start()
 
 
 def carry_out(

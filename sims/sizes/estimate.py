@@ -14,14 +14,11 @@ from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
+from editing.algebra.statistics import SHARE
 from editing.base.settings import Settings
 from sims.sizes.shapes import ModelShape
 
 DOUBLE = 8
-
-SHARE = 4
-"""Rows are few up to one for so many entries of a key."""
-
 JOB_BYTES = 1400
 """Approximate bytes of a message to a node besides arrays."""
 
@@ -216,34 +213,48 @@ class Estimate:
     def _solving(self, rows: int) -> int:
         """What one solve takes, in float64.
 
-        The prior, its factor and a copy of it; with many rows also their gram, and the
-        right side, its copy and the solution.
+        The prior, which its factor overwrites; with many rows also their gram, and the
+        right side, half of its solution and all of it.
         """
         if self._few(rows):
-            return DOUBLE * (3 * self.square + 2 * self.matrix)
-        return DOUBLE * (4 * self.square + 3 * self.matrix)
+            return DOUBLE * (self.square + 2 * self.matrix)
+        return DOUBLE * (2 * self.square + 3 * self.matrix)
+
+    @property
+    def _adding(self) -> int:
+        """What reading one more party's statistics of a layer takes.
+
+        Its rows; of dense ones the sum so far, the party's part, two copies of its gram
+        for the check that it has no negative eigenvalue, and three of the reply.
+        """
+        if self.order.encoding != "dense":
+            return self.decoded(1)
+        return 2 * self.decoded(1) + 2 * DOUBLE * self.square + 2 * self.statistics
 
     @property
     def server_memory(self) -> int:
         """Peak of the server's program, for merges that need the parties' sum.
 
-        What stands, the sums of layers that travel together, one solve and a reply.
+        What stands, the sums of layers that travel together, a reply, and one solve
+        with copies of its rows, or what it takes to add a party up if that is more.
         """
-        sums = (self.together - 1) * self.decoded(self.order.parties)
-        rows = self.order.parties * self.rows
-        solving = self._solving(rows) + 3 * self.decoded(
-            self.order.parties
-        ) * self._few(rows)
-        return self.server_standing + sums + solving + self.largest_up
+        parties, rows = self.order.parties, self.order.parties * self.rows
+        sums = (self.together - 1) * self.decoded(parties)
+        copies = 3 * self.decoded(parties) if self._few(rows) else 0
+        working = max(self._solving(rows) + copies, self._adding)
+        return self.server_standing + sums + working + self.largest_up
 
     @property
     def server_memory_each(self) -> int:
-        """The same for merges that need each party: all their statistics at once."""
+        """The same for merges that need each party: all their statistics at once.
+
+        One party is solved after the other; `ties` holds a dozen matrices of an
+        update's size meanwhile, and the factor of the prior.
+        """
         parts = self.order.parties * self.together * self.decoded(1)
-        solving = max(
-            self._solving(self.rows), DOUBLE * (self.square + 8 * self.matrix)
-        )
-        return self.server_standing + parts + solving + self.largest_up
+        voting = DOUBLE * (self.square + 12 * self.matrix)
+        working = max(self._solving(self.rows), voting, self._adding)
+        return self.server_standing + parts + working + self.largest_up
 
     @property
     def link_memory(self) -> float:

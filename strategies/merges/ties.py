@@ -1,14 +1,14 @@
 """Solve, trim, elect signs, and average those that agree."""
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, nextafter
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
 from editing.algebra.solving import Prior, solve_each
 from editing.algebra.statistics import LayerStatistics
@@ -37,11 +37,11 @@ class TiesMerge(Merge):
         """Trim, elect and average the parties' deltas, one at a time."""
         deltas = solve_each(statistics, prior)
         first = statistics[0]
-        shape = 4, first.residuals.shape[1], first.keys.shape[1]
-        total, size, balance, voters = torch.zeros(shape, dtype=torch.float64)
+        shape = 5, first.residuals.shape[1], first.keys.shape[1]
+        total, size, balance, voters, sign = torch.zeros(shape, dtype=torch.float64)
         for delta in deltas:
             kept = trim(delta, self.density)
-            sign = kept.sign()
+            torch.sign(kept, out=sign)
             total += kept
             size += kept.abs_()
             balance += sign
@@ -55,13 +55,14 @@ class TiesMerge(Merge):
 def trim(
     delta: Float[Tensor, "d_out d_in"], density: float
 ) -> Float[Tensor, "d_out d_in"]:
-    """Zero all but the largest entries: ``density`` of them, rounded up.
+    """Zero all but the largest entries: ``density`` of them are kept, rounded up.
 
     Entries as large as the smallest that is kept are kept too, so that the result does
     not depend on how equal magnitudes are sorted.
     """
-    magnitudes = delta.abs()
-    dropped = magnitudes.numel() - ceil(density * magnitudes.numel())
-    # Eight times faster than torch's `kthvalue`.
-    threshold = np.partition(magnitudes.flatten().numpy(), dropped)[dropped]
-    return delta.where(magnitudes >= threshold, 0.0)
+    # Numpy partitions eight times faster than torch's `kthvalue` does.
+    magnitudes = delta.abs().flatten().numpy()
+    dropped = len(magnitudes) - ceil(density * len(magnitudes))
+    magnitudes.partition(dropped)
+    least = float(magnitudes[dropped])
+    return hardshrink(delta, nextafter(least, 0.0))

@@ -8,10 +8,11 @@ from flwr.app import Message
 from editing.algebra.encodings import decode
 from editing.algebra.statistics import LayerStatistics, StatisticsError, Total, pool
 from editing.algebra.threads import threads_for
-from strategies.rounds.limits import validate_same_edits
+from strategies.rounds.limits import Limits, validate_same_edits
 from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer
 from strategies.wire.messages import read_statistics
+from strategies.wire.metrics import EvaluationSums
 
 
 class Aggregation:
@@ -47,14 +48,18 @@ class Aggregation:
         """
         return {layer: self._decode(layer, reply) for layer in self._layers}
 
-    def add(self, statistics: Mapping[int, LayerStatistics]) -> None:
-        """Add what `decode` made of one party's reply."""
+    def add(self, statistics: dict[int, LayerStatistics]) -> None:
+        """Add what `decode` made of one party's reply, and empty it.
+
+        So a caller that still has it when the next reply comes holds nothing.
+        """
         for layer, edited in self._layers.items():
+            part = statistics.pop(layer)
             if self._needs == "each":
-                self._parts[layer].append(statistics[layer])
+                self._parts[layer].append(part)
                 continue
             with threads_for(edited.d_in):
-                self._totals[layer].add(statistics[layer])
+                self._totals[layer].add(part)
 
     def add_all(self, replies: Iterable[Message], registry: PartyRegistry) -> None:
         """Add valid replies, and refuse the parties whose replies are invalid."""
@@ -89,3 +94,18 @@ class Aggregation:
                 return decode(sent, edited.d_in, edited.d_out, edited.bounds)
         except StatisticsError as error:
             raise StatisticsError(f"layer {layer}: {error}") from None
+
+
+def add_metrics(
+    number: int, replies: Iterable[Message], registry: PartyRegistry, limits: Limits
+) -> EvaluationSums:
+    """Add the parties' metrics of a round, and refuse parties whose are invalid."""
+    total = EvaluationSums()
+    for reply in replies:
+        node = reply.metadata.src_node_id
+        party = registry.parties.number_of(node)
+        try:
+            total += limits.read_evaluation(reply, number, party)
+        except StatisticsError as error:
+            registry.refuse(number, node, str(error))
+    return total

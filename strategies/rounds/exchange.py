@@ -12,7 +12,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 
-from strategies.rounds.spool import GROUP_BYTES, GroupSize, Spool
+from strategies.rounds.spool import GroupSize, Spool
 from strategies.wire.failures import MISSING_UPDATES, read_failed_name, read_failure
 from strategies.wire.messages import Phase
 
@@ -29,6 +29,9 @@ PATIENCE = 0.05
 
 EMPTY_PULLS = 2
 """Pulls in a row without a reply after which a look for replies ends."""
+
+GARBAGE_BYTES = 4_000_000
+"""Bytes of replies that may wait for Python's collector of reference cycles."""
 
 QUIET_SECONDS = 10.0
 """Seconds of waiting after which the log names the missing parties."""
@@ -197,7 +200,7 @@ def exchange(
             dropped += count_bytes(arrival.reply)
             yield arrival
             del arrival
-            if dropped > GROUP_BYTES:
+            if dropped > GARBAGE_BYTES:
                 # Flower's records hold reference cycles.
                 gc.collect()
                 dropped = 0

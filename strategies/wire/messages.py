@@ -4,7 +4,7 @@ Every message carries the whole job, because in deployment each one meets a new 
 The model never travels, and neither do requests, prompts, subjects or targets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -102,6 +102,10 @@ class Job(Settings):
     layers: tuple[int, ...] = ()
     pooled: bool = False
     prior: OwnPrior | None = None
+
+    def asking(self, number: int, layers: Sequence[int]) -> "Job":
+        """Return the job of a round that asks for the statistics of some layers."""
+        return self.model_copy(update={"round": number, "layers": tuple(layers)})
 
 
 class TargetsReply(Settings):

@@ -410,7 +410,7 @@ def test_the_next_exchange_begins_where_the_last_one_stopped(
     def note(*given: object) -> object:
         relay = given[-1]
         assert isinstance(relay, Relay)
-        started.append(relay.start and relay.start.layer)
+        started.append(None if relay.start is None else relay.start.layer)
         return contribute(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(clients.app, "contribute", note)

@@ -262,7 +262,10 @@ def test_requests_that_change_are_shown_to_their_operator_alone(
     [
         (None, {"cases", "distances"}),
         ("results", {"cases", "distances"}),
-        ("all", {"cases", "distances", "requests", "targets", "updates"}),
+        (
+            "all",
+            {"cases", "distances", "evaluations", "requests", "targets", "updates"},
+        ),
         ("nothing", set()),
     ],
 )

@@ -16,6 +16,7 @@ from server.evaluation import summarise
 from strategies.merges.choice import read_merge
 from strategies.methods import known_methods
 from strategies.wire.arrays import digest_arrays
+from strategies.wire.deltas import Updates
 from strategies.wire.messages import Phase, read_job
 from strategies.wire.metrics import decode_metrics
 from strategies.wire.updates import DELTA, read_carried
@@ -317,7 +318,7 @@ def test_messages_are_written_and_replies_merged_apart(federate: Make) -> None:
         assert nodes == list(federation.contexts)
     assert len(federation.messages) == asked
     assert result.train_metrics_clientapp[1]["requests"] == 6
-    strategy.delta = {}
+    strategy.updates = Updates(dtype=federation.preparation.model.dtype)
     strategy.registry.restart_round(1)
     merged, metrics = strategy.aggregate_train(1, federation.replies(Phase.TARGETS))
     assert merged is not None

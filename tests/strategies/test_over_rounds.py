@@ -221,9 +221,10 @@ def test_a_run_that_resumes_after_a_round_ends_where_the_whole_one_ends(
     rest = federate(**tables)
     strategy, resumed = rest.run(resume=recorder.states[stop - 1])
     assert_same_bits(strategy.delta, whole.strategy.delta)
-    for layer, edited in strategy.layers.items():
-        theirs = whole.strategy.layers[layer].memory.grams
-        assert torch.equal(edited.memory.grams, theirs)
+    ours, theirs = strategy.state().grams, whole.strategy.state().grams
+    assert tuple(ours) == LAYERS
+    for layer, gram in ours.items():
+        assert torch.equal(gram, theirs[layer])
     assert set(resumed.evaluate_metrics_clientapp) == set(range(stop + 1, 4))
     for number, found in resumed.evaluate_metrics_clientapp.items():
         assert dict(found) == dict(result.evaluate_metrics_clientapp[number])

@@ -9,10 +9,14 @@ from editing.evaluation import likelihoods
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_target, tokenize_text
+from tests.families import SINGLE_ONLY, VARIANTS
 from tests.tiny import said_by, tiny_model, tiny_model_of_tuples
 
 ROUNDING = 1e-12
 """Relative difference that another batch may leave in float64."""
+
+SINGLE = 1e-5
+"""The same, where norms or tables of positions are in single precision."""
 
 MODEL = tiny_model()
 PROMPTS = [
@@ -166,3 +170,31 @@ def test_the_head_reads_positions_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
 def test_nothing_to_evaluate_is_evaluated() -> None:
     """A case may have no prompts of a kind."""
     assert compute_likelihoods(MODEL, []) == []
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_family_has_the_likelihoods_of_one_token_at_a_time(variant: str) -> None:
+    """Though its last network runs only where answers are."""
+    dtype = torch.float32 if variant in SINGLE_ONLY else torch.float64
+    model, items = tiny_model(variant, dtype), continuations()[:3]
+    for item, found in zip(items, compute_likelihoods(model, items), strict=True):
+        nll, _ = naive_likelihood(model, item)
+        assert found.nll == pytest.approx(nll, rel=SINGLE)
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "llama"])
+def test_the_last_network_runs_at_answers_alone(variant: str) -> None:
+    """Of five answers to four tokens: at the last of these, and after three tokens."""
+    model = tiny_model(variant)
+    prompt = tokenize_text(model.tokenizer, "Ada Lovelace works for")
+    answers = [(3,), (4,), (3, 4), (3, 4, 5), (6, 7)]
+    counts: list[int] = []
+    network = model.block(model.block_count - 1).get_submodule("mlp")
+    hook = network.register_forward_hook(
+        lambda _, given, __: counts.append(given[0].shape[:-1].numel())
+    )
+    try:
+        compute_likelihoods(model, [Continuation(prompt, each) for each in answers])
+    finally:
+        hook.remove()
+    assert counts == [1 + 3]

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editing.base.errors import InputError
-from editing.memit.loss_positions import build_rows, find_positions, renumber
+from editing.memit.loss_positions import (
+    LossPositions,
+    build_rows,
+    find_positions,
+    pack_windows,
+    renumber,
+)
 from editing.models.token_rows import TokenRow, tokenize_prompt, tokenize_target
 from tests.tiny import TEMPLATES, tiny_model, tiny_requests
 
@@ -95,19 +101,64 @@ def test_places_among_some_requests_are_those_of_them_alone(kept: set[int]) -> N
             assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
-def test_rows_are_grouped_by_what_follows_the_subject() -> None:
-    """Every row once, in order; one length in a group; KL rows apart."""
+@given(
+    widths=st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    most=st.integers(1, 60),
+    slack=st.integers(0, 40),
+)
+def test_parts_have_every_row_once_and_keep_to_their_sizes(
+    widths: list[int], most: int, slack: int
+) -> None:
+    """Padding is what rows are narrower than the widest of their part."""
+    parts = pack_windows(widths, most, slack)
+    together = [row for part in parts for row in part]
+    assert sorted(together) == list(range(len(widths)))
+    for part in parts:
+        widest = max(widths[row] for row in part)
+        assert len(part) == 1 or len(part) * widest <= most
+        for width in {widths[row] for row in part}:
+            count = sum(widths[row] == width for row in part)
+            assert count * (widest - width) <= slack
+
+
+def test_few_rows_are_one_part_and_many_are_parts_of_one_width() -> None:
+    """What padding may cost is what a part costs."""
+    assert pack_windows([2, 1, 3], 100, 10) == [[2, 0, 1]]
+    many = pack_windows([2] * 30 + [3] * 30, 100, 10)
+    assert [len(part) for part in many] == [30, 30]
+    assert [len(part) for part in pack_windows([2] * 30, 30, 10)] == [15, 15]
+
+
+def test_rows_of_a_template_are_found() -> None:
+    """KL rows are the last group."""
     built = build_rows(MODEL, REQUESTS, TEMPLATES)
-    groups = built.by_window()
-    together = sorted(index for group in groups for index in group)
-    assert together == list(range(len(built.rows)))
-    assert len(groups) > 2
-    for group in groups:
-        assert group == sorted(group)
-        assert len({bool(built.answers[index]) for index in group}) == 1
-        rows = [built.rows[index] for index in group]
-        widths = [len(row.ids) - row.subject for row in rows]
-        assert len(set(widths)) == 1
+    *groups, essences = built.by_template()
+    assert len(groups) == len(TEMPLATES)
+    assert [built.owners[row] for row in essences] == list(range(len(REQUESTS)))
+    assert not any(built.answers[row] for row in essences)
+    for template, group in zip(TEMPLATES, groups, strict=True):
+        before = MODEL.tokenizer(template.partition("{}")[0])["input_ids"]
+        for row in group:
+            assert list(built.rows[row].ids[: len(before)]) == before
+
+
+def test_positions_of_parts_below_one_another_are_those_of_all_rows() -> None:
+    """Rows are counted on; owners stay."""
+    built = build_rows(MODEL, REQUESTS, TEMPLATES)
+    cut = len(TEMPLATES) + 3
+    numbers = range(len(built.rows))
+    parts = [
+        find_positions(built.among(part), CPU, torch.float64)
+        for part in (numbers[:cut], numbers[cut:])
+    ]
+    joined = LossPositions.joined(parts, [cut, len(numbers) - cut])
+    whole = find_positions(built, CPU, torch.float64)
+    for ours, theirs in (
+        (joined.rewriting, whole.rewriting),
+        (joined.essence, whole.essence),
+    ):
+        for name in ("rows", "columns", "tokens", "weights", "owners"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
 def test_some_rows_keep_their_owners_and_answers() -> None:

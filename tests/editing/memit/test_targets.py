@@ -313,13 +313,43 @@ def test_a_batch_that_memory_cannot_hold_is_halved(
     requests = tiny_requests()
     done: list[int] = []
     whole = compute_targets(MODEL, requests, TEMPLATES, PARAMETERS)
-    monkeypatch.setattr("editing.memit.targets.pad_rows", holding(pad_rows, 4))
+    rows = len(TEMPLATES) + 1
+    hold = holding(pad_rows, 2 * rows)
+    monkeypatch.setattr("editing.memit.shared_prefixes.pad_rows", hold)
     halved = compute_targets(
         MODEL, requests, TEMPLATES, PARAMETERS, on_batch=done.append
     )
     assert_same(halved.states, whole.states, PADDING)
     assert done[-1] == len(requests)
     assert len(done) > 1
+
+
+@pytest.mark.parametrize("sizes", [(1, 0), (6, 3), (40, 1000)], ids=str)
+def test_how_rows_are_grouped_changes_no_target(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int]
+) -> None:
+    """Row by row, in padded parts, or in parts that are joined as requests stop."""
+    requests = [*easy_requests(), *REQUESTS[:2]]
+    expected = compute_targets(SURE, requests, ["{}"], EASY)
+    monkeypatch.setattr("editing.memit.targets.CPU_PART", sizes)
+    ours = compute_targets(SURE, requests, ["{}"], EASY)
+    assert_same(ours.states, expected.states, DEFINITION)
+    assert torch.equal(ours.stopped, expected.stopped)
+    assert len(set(expected.stopped.tolist())) == 2
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gptj"])
+def test_templates_that_are_run_once_change_no_target(
+    monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """Nor does a single token that is shared, nor a pass of few tokens."""
+    model = tiny_model(family)
+    alone = compute_targets(model, REQUESTS[:3], TEMPLATES, PARAMETERS)
+    monkeypatch.setattr("editing.memit.shared_prefixes.WORTH", 1)
+    monkeypatch.setattr("editing.memit.shared_prefixes.PASS_TOKENS", 12)
+    shared = compute_targets(model, REQUESTS[:3], TEMPLATES, PARAMETERS)
+    tolerance = SINGLE if family == "gptj" else DEFINITION
+    assert_same(shared.states, alone.states, tolerance)
 
 
 def test_progress_counts_requests() -> None:

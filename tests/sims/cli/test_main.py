@@ -19,6 +19,7 @@ from server.report.writing import write_report
 from sims.cli.main import main
 from sims.errors import RunFailedError
 from sims.runs import jobs
+from sims.runs.engines import Check, check_here
 from strategies.scenario import FlatValue
 from tests.server.report.test_data import MERGES, make_report
 from tests.trees import ROOT
@@ -56,7 +57,9 @@ def use_engine(
         shutil.copy(locate_embedded() / name, Path("lent") / name)
 
     def use(engine: Engine) -> None:
-        monkeypatch.setattr(jobs, "choose_engine", lambda *_, **__: nullcontext(engine))
+        monkeypatch.setattr(
+            jobs, "choose_engine", lambda *_, **__: nullcontext((engine, check_here))
+        )
 
     return use
 
@@ -163,8 +166,8 @@ def test_the_results_are_shown_before_the_engine_ends(
     shown = []
 
     @contextmanager
-    def ending(*_: object, **__: object) -> Iterator[Engine]:
-        yield write_results
+    def ending(*_: object, **__: object) -> Iterator[tuple[Engine, Check]]:
+        yield write_results, check_here
         assert Path("results", "report.html").is_file()
         shown.append(capsys.readouterr().out)
 

@@ -12,13 +12,11 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
-import sims.processes.warm_clients
 from sims.processes.warm_clients import (
     OURS,
     Task,
     WarmExecutor,
     load_libraries,
-    status_of,
 )
 from tests.trees import ROOT
 
@@ -145,26 +143,9 @@ def test_a_keeper_that_has_loaded_the_app_refuses(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every run would be given this version of it."""
-    monkeypatch.setattr(sims.processes.warm_clients, "LIBRARIES", ())
     monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "0")  # is put back then
     for each in OURS:
         monkeypatch.delitem(sys.modules, each, raising=False)
     monkeypatch.setitem(sys.modules, name, sys)
     with pytest.raises(RuntimeError, match=name):
-        load_libraries()
-
-
-@pytest.mark.parametrize(
-    ("ending", "status"),
-    [(SystemExit(), 0), (SystemExit(3), 3), (SystemExit("why"), 1), (MemoryError(), 1)],
-)
-def test_a_process_ends_with_the_status_of_its_work(
-    ending: BaseException, status: int
-) -> None:
-    """Whatever ends it."""
-
-    def work() -> None:
-        raise ending
-
-    assert status_of(work) == status
-    assert status_of(lambda: None) == 0
+        load_libraries(())

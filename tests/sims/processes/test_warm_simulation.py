@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from threading import Timer
@@ -17,6 +20,7 @@ from sims.processes.superlink import free_port
 from sims.processes.warm_clients import Task, WarmExecutor
 from sims.processes.warm_simulation import APP, run_simulation, wait_for
 from tests.sims.processes.test_warm_clients import spec, task
+from tests.trees import ROOT
 
 
 def test_a_simulation_is_asked_of_its_keeper_in_one_line() -> None:
@@ -52,6 +56,34 @@ def test_the_forked_process_is_flowers_own_and_finds_no_code_of_ours(
     assert not given.runtime_dependency_install
     assert APP not in {Path(each).resolve() for each in sys.path}
     assert "" not in sys.path
+
+
+BROKEN = """
+import os, signal, sys, time
+from sims.processes import warm_simulation as warm
+warm.LIBRARIES = ("no_such_library",)
+if os.fork() == 0:
+    warm.keep(sys.argv[1])
+time.sleep(60)
+"""
+
+
+def test_a_keeper_without_its_libraries_ends_whoever_relies_on_it(
+    tmp_path: Path,
+) -> None:
+    """A run would wait for ever; its parent's end is noticed."""
+    pipe = tmp_path / "errands"
+    os.mkfifo(pipe)
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, str(pipe)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == -signal.SIGTERM
+    assert "no_such_library" in done.stderr
 
 
 def test_an_address_is_waited_for_until_something_listens_there() -> None:

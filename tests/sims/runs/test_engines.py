@@ -111,9 +111,9 @@ def test_an_interrupted_run_says_what_is_kept_of_it(
 
 def test_the_engine_in_this_process_is_chosen_by_name(tmp_path: Path) -> None:
     """And those of real nodes are given the run's folder, not called yet."""
-    with choose_engine(IN_PROCESS, tmp_path, verbose=False) as run:
+    with choose_engine(IN_PROCESS, tmp_path, verbose=False) as (run, _):
         assert run is run_in_process
     for name in (DEPLOYMENT, OWN):
-        with choose_engine(name, tmp_path, verbose=False) as run:
+        with choose_engine(name, tmp_path, verbose=False) as (run, _):
             assert callable(run)
     assert list(tmp_path.iterdir()) == []

@@ -63,6 +63,21 @@ def test_what_was_sent_is_there_in_order(needs: Literal["sum", "each"]) -> None:
         assert aggregation.pooled(layer).count == 2 * PARTIES
 
 
+@pytest.mark.parametrize("edits", [1, 3])
+def test_a_party_kept_apart_costs_its_rows_alone(edits: int) -> None:
+    """``n (d_in + d_out)`` numbers, however wide the layer is."""
+    wide = EditedLayer("w", 20, 80, Memory(torch.eye(80), 1.0, 1.0))
+    aggregation = Aggregation(1, [1], {1: wide}, "each")
+    for party in range(PARTIES):
+        pairs = draw_pairs(edits, party, 80, 20)
+        sent = write_statistics({1: encode(*pairs, "factors")}, 1)
+        aggregation.add(aggregation.decode(over_the_wire(sent)))
+    parts = aggregation.statistics(1)
+    assert all(part.sums is None for part in parts)
+    held = sum(part.keys.numel() + part.residuals.numel() for part in parts)
+    assert held == PARTIES * edits * (80 + 20)
+
+
 def test_of_a_reply_with_one_bad_layer_nothing_is_taken() -> None:
     """All layers speak of the same requests."""
     aggregation = Aggregation(1, LAYERS, {layer: edited(layer) for layer in LAYERS})

@@ -89,6 +89,7 @@ def test_a_party_is_sent_what_it_cannot_know_bit_for_bit(
     assert tuple(covariances) == (LAYERS if travels else ())
     for layer, edited in edited_layers().items():
         if memory_weight:
+            assert edited.memory.grams is not None
             assert torch.equal(grams[layer], edited.memory.grams)
         if travels:
             upper = edited.memory.covariance.triu()

@@ -1,6 +1,6 @@
 """Updates that travel as factors: smaller messages, and one delta for all nodes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -129,6 +129,6 @@ def test_an_update_of_unknown_rank_stays_whole() -> None:
 def test_names_of_factors_are_joined_in_any_order() -> None:
     """Messages may list them as they like."""
     updates = Updates({}, {}, "factors").add({NAME: solved(3)}, 3)
-    tensors: Mapping[str, Tensor] = to_tensors(updates.to_arrays())
-    backwards = dict(reversed(tensors.items()))
+    tensors = to_tensors(updates.to_arrays())
+    backwards = dict(reversed(list(tensors.items())))
     assert_same_bits(join_factors(backwards), join_factors(tensors))
