@@ -31,7 +31,7 @@ from flwr.app import Context, Message, RecordDict
 from clients.app import app as client_app
 from editing.algebra.encodings import Encoding, encode
 from server.config import read_scenario
-from sims.runs.in_process import run_in_process
+from sims.runs.in_process import InProcessGrid, run_in_process
 from sims.world.people import REQUESTS_PER_PERSON, Population, build_requests
 from sims.world.people import build_world as build
 from strategies.merges.choice import read_merge
@@ -186,6 +186,7 @@ class Synthetic:
     def measure(self) -> Figures:
         """Encode, send, sum and solve, and return the figures."""
         torch.set_num_threads(os.cpu_count() or 1)
+        InProcessGrid({}, client_app)  # gives messages the run that they belong to
         memory = Memory(torch.eye(D_IN, dtype=torch.float64), 1e4, 0.0)
         layers = {LAYER: EditedLayer("w", D_OUT, D_IN, memory)}
         aggregation, clock = Aggregation(ROUND, [LAYER], layers), Clock()
