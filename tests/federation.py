@@ -149,8 +149,7 @@ class Federation:
         private = {"private-folder": str(self.private)}
         configs = [{**private, **self.node_configs.get(i, {})} for i in range(count)]
         made = make_contexts(self.flat, count, configs)
-        nodes = self.places or tuple(made)
-        self.contexts = dict(zip(nodes, made.values(), strict=True))
+        self.contexts = dict(zip(self.places or made, made.values(), strict=True))
         self.grid = InProcessGrid(self.contexts, self.answer)
 
     def node(self, party: int) -> int:
@@ -185,22 +184,21 @@ class Federation:
         evaluate_config: ConfigRecord | None = None,
     ) -> tuple[CollaborativeEditing, Result]:
         """Run all rounds with one merge."""
-        preparation, method = self.preparation, read_method(merge)
+        preparation, method, config = self.preparation, read_method(merge), self.config
+        gamma = preparation.memory_weight(config.prior)
         settings = EditingSettings(
-            job=preparation.job(self.config, merge, pooled=method.pooled),
+            job=preparation.job(config, merge, pooled=method.pooled),
             merge=method.merge,
-            layers=preparation.layers(
-                preparation.memory_weight(self.config.prior), self.config.run
-            ),
-            parties=self.config.parties.count,
-            min_parties=self.config.run.min_parties,
+            layers=preparation.layers(gamma, config.run),
+            parties=config.parties.count,
+            min_parties=config.run.min_parties,
             dtype=preparation.model.dtype,
-            encoding_down=self.config.run.encoding_down,
+            encoding_down=config.run.encoding_down,
             evaluate_unedited=evaluate_unedited,
-            evaluate_every=self.config.evaluation.every,
-            memory_keys=self.config.prior.memory_keys,
-            conflicts=self.config.parties.conflict_rules,
-            limits=preparation.limits(self.config, pooled=method.pooled),
+            evaluate_every=config.evaluation.every,
+            memory_keys=config.prior.memory_keys,
+            conflicts=config.parties.conflict_rules,
+            limits=preparation.limits(config, pooled=method.pooled),
         )
         self.strategy = CollaborativeEditing(settings, callbacks)
         if resume is not None:
@@ -208,8 +206,8 @@ class Federation:
         result = self.strategy.start(
             self.grid,
             initial or ArrayRecord(),
-            num_rounds=self.config.run.rounds,
-            timeout=self.config.run.timeout,
+            num_rounds=config.run.rounds,
+            timeout=config.run.timeout,
             train_config=train_config,
             evaluate_config=evaluate_config,
         )

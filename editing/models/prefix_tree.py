@@ -100,7 +100,7 @@ def pack_rows(
 ) -> list[Pack]:
     """Lay out rows in packs; what rows of one pack have in common is there once.
 
-    Rows are taken in dictionary order. Where a family's blocks cannot be told what to
+    Rows are taken in dictionary order. Where a family's blocks take no mask of what to
     attend to, or attend less far back than to a row's beginning, each row that no other
     begins with is a pack.
 

@@ -12,7 +12,6 @@ from flwr.common.serde import message_to_proto
 from torch import Tensor
 
 import clients.app
-import clients.contribution
 from clients.app import app, identify, load_model
 from clients.contribution import contribute
 from clients.settings import read_client_config
@@ -20,7 +19,6 @@ from clients.target_cache import clear_cache
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import decode
 from editing.algebra.statistics import StatisticsError
-from editing.evaluation.cases import CaseRecord, evaluate_requests
 from editing.memit.keys import extract_keys
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
@@ -200,43 +198,6 @@ def test_every_round_evaluates_all_rounds_so_far_and_names_each_case_s_party(
     assert len(files) == (9 if merge == "collabedit" else 3)
     last = read_evaluation(federation.replies(Phase.EVALUATE)[-1].content)
     assert list(last.by_round) == [1, 2]
-
-
-def test_requests_are_evaluated_once_on_the_same_model(
-    federate: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whichever merge made it; the cases and sums are those of the first time."""
-    evaluated: list[int] = []
-
-    def count(*given: object, **named: object) -> list[CaseRecord]:
-        evaluated.append(len(given))
-        return evaluate_requests(*given, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(clients.contribution, "evaluate_requests", count)
-    federation = federate()
-    model, weight = federation.preparation.model, LAYERS[-1]
-    update = {model.weight_name(weight): Array(draw_update(model, weight).numpy())}
-    told = []
-    for label, arrays in (
-        ("ties", ArrayRecord()),
-        ("ties", ArrayRecord(update)),
-        ("average", ArrayRecord(update)),
-        ("pooled", ArrayRecord()),
-    ):
-        job = federation.preparation.job(federation.config, label, pooled=False)
-        job = job.model_copy(update={"round": 1})
-        asking = write_job(job, arrays)
-        ask(federation, Phase.TARGETS, asking)
-        told.append(read_evaluation(ask(federation, Phase.EVALUATE, asking).content))
-    assert len(evaluated) == 2
-    assert told[0] == told[3]
-    assert told[1] == told[2] != told[0]
-    files = sorted(federation.private.glob("*/cases/*/*/*.jsonl"))
-    lines = [file.read_text().splitlines() for file in files]
-    average, pooled, ties = (
-        [{**json.loads(line), "time": 0} for line in each] for each in lines
-    )
-    assert average == ties != pooled
 
 
 def test_cases_say_how_far_their_targets_lay_before_their_round_s_edit(
