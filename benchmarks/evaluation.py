@@ -1,24 +1,30 @@
-"""Seconds per prompt of an evaluation, at equal results, in three ways.
+"""Seconds per prompt of an evaluation, at equal results, in four ways.
 
 - *case by case*, as ROME's and MEMIT's programs do it: the prompts of one case, each
   with either object, in one padded batch; scores over the vocabulary at every position;
   a log-softmax for each token of an answer.
 - *prompt by prompt*: the same, one prompt at a time.
-- *together*: this project's.
+- *whole rows*: all requests together; rows that no other begins with, each whole.
+- *together*: this project's; what rows begin with in common is run once.
 
 The model is a GPT-2 of 124 million parameters with random weights, whose results are
 as good as any for a comparison; words are its tokens. The prompts are those of a file
-of requests, or made up. Run it with
+of requests, or made up. `--model` takes another one, such as ``embedded`` with its own
+requests. Run it with
 
-    python -m benchmarks.evaluation [--requests FILE] [--count N] [--threads N]
-        [--device NAME] [--quick]
+    python -m benchmarks.evaluation [--model MODEL] [--requests FILE] [--count N]
+        [--threads N] [--repeat N] [--device NAME] [--quick]
+
+With `--rounds N`, it edits the embedded model in N rounds instead, evaluates after each
+of them and after every tenth, and compares the time of both runs.
 """
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +40,18 @@ from transformers import (
 
 from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests
-from editing.models.loading import EditableModel, make_editable
+from editing.models.loading import EditableModel, load_editable_model, make_editable
 from editing.requests.edit_request import EditRequest, read_requests
+from editing.sources.embedded import file_in_model, resolve_model
+from server.config import read_scenario
+from server.report.data import read_report
+from sims.runs.in_process import run_in_process
+from strategies.scenario import flatten
 
 SAMPLE = (
     Path(__file__).resolve().parents[2] / "shared/data/multi_counterfact_sample.json"
 )
+SCENARIO = Path("sims/scenarios/default.toml")
 TOLERANCE = 1e-3
 """Difference of an NLL that another batch may leave in single precision."""
 
@@ -70,23 +82,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Time all three, compare their results, and write one line each."""
     options = _read_options(arguments)
     torch.set_num_threads(options.threads)
+    if options.rounds:
+        sys.stdout.write(compare_rounds(options.rounds))
+        return 0
     try:
-        requests = _find_requests(options.requests)[: options.count]
+        requests = _find_requests(options)[: options.count]
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    model = make_model(requests, QUICK if options.quick else SHAPE, options.device)
+    if options.model:
+        model = load_editable_model(resolve_model(options.model), device=options.device)
+    else:
+        model = make_model(requests, QUICK if options.quick else SHAPE, options.device)
+    plain = model.architecture.model_copy(update={"windows": False})
+    without_packs = replace(model, architecture=plain)
     ways: dict[str, Way] = {
         "case by case": lambda asked: [evaluate_case(model, each) for each in asked],
         "prompt by prompt": lambda asked: [judge_singly(model, each) for each in asked],
+        "whole rows": lambda asked: judge_together(without_packs, asked),
         "together": lambda asked: judge_together(model, asked),
     }
-    found = {}
-    for name, way in ways.items():
-        way(requests[:1])
-        found[name] = _time(way, requests, model.device)
+    found: dict[str, Timed] = {}
+    for number in range(options.repeat):
+        for name, way in ways.items():
+            if number == 0:
+                way(requests[:1])
+            timed = _time(way, requests, model.device)
+            found[name] = min(timed, found.get(name, timed), key=lambda each: each.cpu)
     sys.stdout.write(_report(requests, found, model))
     return 0
+
+
+def compare_rounds(rounds: int, every: int = 10) -> str:
+    """Edit the embedded model in rounds; evaluate after each, then after some."""
+    seconds, last = {}, {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for step in (1, every):
+            output = Path(scratch) / f"every_{step}"
+            settings = [
+                "parties.count=2",
+                "parties.requests-per-round=1",
+                f"run.rounds={rounds}",
+                f"evaluation.every={step}",
+                f'output.directory="{output}"',
+            ]
+            config = read_scenario(SCENARIO, settings)
+            start = time.process_time()
+            run_in_process(flatten(config), 2, Path(scratch) / f"private_{step}")
+            seconds[step] = time.process_time() - start
+            last[step] = read_report(output / "report.json").runs[0].metrics[-1]
+    assert last[1] == last[every], "the last round's metrics differ"
+    return (
+        f"{rounds} rounds of two requests, seconds of all threads: {seconds[1]:.1f} "
+        f"evaluated after each, {seconds[every]:.1f} after every {every} and the last "
+        f"({seconds[1] / seconds[every]:.2f} times); the last round's metrics are "
+        "equal\n"
+    )
 
 
 def prompts_of(request: EditRequest) -> list[str]:
@@ -200,7 +251,10 @@ def make_requests(count: int = 40) -> list[EditRequest]:
     ]
 
 
-def _find_requests(path: Path | None) -> list[EditRequest]:
+def _find_requests(options: argparse.Namespace) -> list[EditRequest]:
+    path: Path | None = options.requests
+    if path is None and options.model:
+        path = file_in_model(resolve_model(options.model), "requests.json")
     if path is not None:
         return [each for each in read_requests(path) if each.target_true is not None]
     return read_requests(SAMPLE) if SAMPLE.exists() else make_requests()
@@ -243,6 +297,9 @@ def _report(
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=Path, metavar="FILE")
+    parser.add_argument("--model", help="a folder, a hub name, or `embedded`")
+    parser.add_argument("--rounds", type=int, metavar="N", help="compare two runs")
+    parser.add_argument("--repeat", type=int, default=1, help="take the fastest (1)")
     parser.add_argument("--count", type=int, default=20, help="requests (20)")
     parser.add_argument("--threads", type=int, default=2, help="threads (2)")
     parser.add_argument("--device", default="cpu", help="where to compute (cpu)")

@@ -1,12 +1,13 @@
 """What a run costs as it grows: each case at half its size and whole.
 
-    python -m benchmarks.scale [--cases parties requests rounds factors ...]
+    python -m benchmarks.scale [--cases parties requests ...] [--divide 4]
 
 Runs are in process, on the embedded model, about people whom it does not know: what is
 measured is time, not whether edits succeed. Synthetic edits have GPT2-XL's widths, and
 random keys and residuals. Times are CPU seconds from the first message on, without
 loading. Each size has a process of its own, so that its peak memory is its own. A time
-that grows by more than a quarter beyond its work is marked.
+that grows by more than a quarter beyond its work is marked. All sizes may be divided,
+for a machine with little time.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from flwr.app import Context, Message, RecordDict
 from clients.app import app as client_app
 from editing.algebra.encodings import Encoding, encode
 from server.config import read_scenario
-from sims.runs.in_process import run_in_process
+from sims.runs.in_process import InProcessGrid, run_in_process
 from sims.world.people import REQUESTS_PER_PERSON, Population, build_requests
 from sims.world.people import build_world as build
 from strategies.merges.choice import read_merge
@@ -185,6 +186,7 @@ class Synthetic:
     def measure(self) -> Figures:
         """Encode, send, sum and solve, and return the figures."""
         torch.set_num_threads(os.cpu_count() or 1)
+        InProcessGrid({}, client_app)  # gives messages the run that they belong to
         memory = Memory(torch.eye(D_IN, dtype=torch.float64), 1e4, 0.0)
         layers = {LAYER: EditedLayer("w", D_OUT, D_IN, memory)}
         aggregation, clock = Aggregation(ROUND, [LAYER], layers), Clock()
@@ -253,44 +255,51 @@ def draw_pool(count: int) -> list[dict[str, object]]:
     ]
 
 
-CASES: Mapping[str, tuple[Run | Synthetic, Run | Synthetic]] = {
-    "parties": (Run(500, (1,), steps=3), Run(1000, (1,), steps=3)),
-    "requests": (Run(1, (320,)), Run(1, (640,))),
-    "rounds": (Run(1, (4,) * 5 + (3,), 25), Run(1, (4,) * 10 + (3,), 50)),
-    "factors": (Synthetic(50, 100, "factors"), Synthetic(100, 100, "factors")),
-    "rows": (Synthetic(10, 500, "factors"), Synthetic(10, 1000, "factors")),
-    "dense": (Synthetic(1, 5000, "dense"), Synthetic(1, 10_000, "dense")),
+CASES: Mapping[str, Callable[[int], Run | Synthetic]] = {
+    "parties": lambda part: Run(1000 // part, (1,), steps=3),
+    "requests": lambda part: Run(1, (640 // part,)),
+    "rounds": lambda part: Run(1, (4,) * (10 // part) + (3,), 50 // part),
+    "factors": lambda part: Synthetic(100 // part, 100, "factors"),
+    "rows": lambda part: Synthetic(10, 1000 // part, "factors"),
+    "dense": lambda part: Synthetic(1, 10_000 // part, "dense"),
 }
-"""Half of each case, and the whole."""
+"""Each case, divided by a number."""
 
 
 def main() -> None:
     """Measure the cases, and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--divide", type=int, default=1, help="of all sizes")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one is not None:
         logging.getLogger("flwr").setLevel(logging.WARNING)
-        name, which = chosen.one
-        say(json.dumps(CASES[name][int(which)].measure()))
+        say(json.dumps(CASES[chosen.one](chosen.divide).measure()))
         return
     heads: Sequence[str] = ()
+    parts = (2 * chosen.divide, chosen.divide)
     for name in chosen.cases:
-        halves = [in_process_of_its_own(name, which) for which in (0, 1)]
-        if list(halves[0]) != heads:
-            heads = list(halves[0])
+        sizes = [CASES[name](part) for part in parts]
+        found = [in_process_of_its_own(name, part) for part in parts]
+        if list(found[0]) != heads:
+            heads = list(found[0])
             say(f"\n| case | parties × edits | {' | '.join(heads)} |")
             say("|---|---|" + "--:|" * len(heads))
-        for row in rows(name, halves, heads):
+        for row in rows(name, sizes, found, heads):
             say(row)
 
 
-def rows(name: str, found: Sequence[Figures], heads: Sequence[str]) -> Iterator[str]:
+def rows(
+    name: str,
+    sizes: Sequence[Run | Synthetic],
+    found: Sequence[Figures],
+    heads: Sequence[str],
+) -> Iterator[str]:
     """Write the figures of both sizes, their growth, and that of their work."""
-    for size, figures in zip(CASES[name], found, strict=True):
+    for size, figures in zip(sizes, found, strict=True):
         yield line(f"{name} | {size}", (f"{figures[head]:.1f}" for head in heads))
-    small, large = (size.work for size in CASES[name])
+    small, large = (size.work for size in sizes)
     growth = {head: found[1][head] / max(found[0][head], 1e-9) for head in heads}
     wanted = {head: large[head] / small[head] for head in small}
     over = {each for each in wanted if growth[each] > SLACK * wanted[each]}
@@ -305,9 +314,10 @@ def line(start: str, cells: Iterator[str]) -> str:
     return f"| {start} | {' | '.join(cells)} |"
 
 
-def in_process_of_its_own(name: str, which: int) -> Figures:
+def in_process_of_its_own(name: str, part: int) -> Figures:
     """Measure one size of a case, whose peak is then that of nothing else."""
-    command = [sys.executable, "-m", "benchmarks.scale", "--one", name, str(which)]
+    command = [sys.executable, "-m", "benchmarks.scale"]
+    command += ["--one", name, "--divide", str(part)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: Figures = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -103,7 +103,8 @@ def _divide(
 ) -> Float[Tensor, "n d"]:
     """Solve ``X L Lᵀ = rows``."""
     half = solve_triangular(factor.mT, rows, upper=True, left=False)
-    return solve_triangular(factor, half, upper=False, left=False)
+    divided: Tensor = solve_triangular(factor, half, upper=False, left=False)
+    return divided
 
 
 def solve_delta(
@@ -206,7 +207,7 @@ def _solve_group(
     keys: Sequence[Float[Tensor, "_ d_in"]], factor: Float[Tensor, "d_in d_in"]
 ) -> list[Float[Tensor, "_ d_in"] | None]:
     """Compute ``T`` of parties with few rows; None where that is not reliable."""
-    whitened = solve_triangular(factor.mT, torch.cat(keys), upper=True, left=False)
+    whitened = solve_triangular(factor.mT, torch.cat([*keys]), upper=True, left=False)
     shrunk = [_shrink(rows) for rows in whitened.split([len(each) for each in keys])]
     sound = [rows for rows in shrunk if rows is not None]
     rows = torch.cat([*sound, keys[0][:0]])

@@ -58,22 +58,19 @@ class FrozenPrefix:
         longest = int(self.pasts.max())
 
         def cut(name: str, tables: Sequence[Tensor]) -> Tensor:
-            table = (
-                _of(tables[0][:, :, :width], rows)
-                if (name == "attention_mask")
-                else _of(tables[0][:, :width], rows)
-            )
+            (table,) = tables
             if name != "attention_mask":
-                return table
-            window = table[..., longest : longest + width]
-            return torch.cat([table[..., :before], window], dim=3)
+                return _of(table[:, :width], rows)
+            mask = _of(table[:, :, :width], rows)
+            window = mask[..., longest : longest + width]
+            return torch.cat([mask[..., :before], window], dim=3)
+
+        def cut_past(table: Tensor) -> Tensor:
+            return _of(table[:, :, :before], rows)
 
         return FrozenPrefix(
             _of(self.hidden[:, :width], rows),
-            {
-                n: (_of(k[:, :, :before], rows), _of(v[:, :, :before], rows))
-                for n, (k, v) in self.past.items()
-            },
+            {n: (cut_past(k), cut_past(v)) for n, (k, v) in self.past.items()},
             _change([self.calls], cut),
             self.takes_past,
             pasts,
@@ -89,22 +86,16 @@ class FrozenPrefix:
 
         def join(name: str, tables: Sequence[Tensor]) -> Tensor:
             if name != "attention_mask":
-                return torch.cat([_widened(table, width, 1) for table in tables])
-            return torch.cat(
-                [
-                    _widened(_spread(table, before, longest, width), width, 2)
-                    for table, before in zip(tables, befores, strict=True)
-                ]
-            )
+                return torch.cat([_widened(table, width) for table in tables])
+            pairs = zip(tables, befores, strict=True)
+            return torch.cat([_spread(*pair, longest, width) for pair in pairs])
 
         def join_past(layer: int, which: int) -> Tensor:
-            each = [part.past[layer][which] for part in parts]
-            return torch.cat(
-                [pad(table, (0, 0, 0, longest - table.shape[2])) for table in each]
-            )
+            each = (part.past[layer][which] for part in parts)
+            return torch.cat([pad(t, (0, 0, 0, longest - t.shape[2])) for t in each])
 
         return FrozenPrefix(
-            torch.cat([_widened(part.hidden, width, 1) for part in parts]),
+            torch.cat([_widened(part.hidden, width) for part in parts]),
             {n: (join_past(n, 0), join_past(n, 1)) for n in parts[0].past},
             _change([part.calls for part in parts], join),
             parts[0].takes_past,
@@ -133,8 +124,7 @@ class FrozenPrefix:
             places: Where the last block's output is read, as ``row · window +
                 column``; elsewhere it is then not defined. None is everywhere.
         """
-        read, place = hidden, hidden.device
-        stored = _StoredPast(self.past)
+        read, place, stored = hidden, hidden.device, _StoredPast(self.past)
         for layer, call in self.calls.items():
             arguments = call | {self.takes_past[layer]: stored, "use_cache": True}
             last = layer == model.block_count - 1
@@ -154,10 +144,8 @@ class _StoredPast:
         self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
         past_keys, past_values = self._past[layer_idx]
-        return (
-            torch.cat([past_keys, keys], dim=2),
-            torch.cat([past_values, values], dim=2),
-        )
+        all_keys = torch.cat([past_keys, keys], dim=2)
+        return all_keys, torch.cat([past_values, values], dim=2)
 
 
 class _PastOnly(DynamicCache):
@@ -218,8 +206,7 @@ def run_shared(
         model.model.base_model(
             input_ids=prefixes, past_key_values=cache, use_cache=True
         )
-    length = prefixes.shape[1]
-    return [_past_of(cache, layer, length) for layer in range(model.block_count)]
+    return [_past_of(cache, n, prefixes.shape[1]) for n in range(model.block_count)]
 
 
 @torch.no_grad()
@@ -262,18 +249,14 @@ def run_prefix(
 
 def _past_of(cache: DynamicCache, number: int, before: int) -> tuple[Tensor, Tensor]:
     stored: Any = cache.layers[number]
-    kept = (stored.keys[:, :, :before], stored.values[:, :, :before])
-    return kept[0].contiguous(), kept[1].contiguous()  # without the windows' own
+    keys, values = stored.keys[:, :, :before], stored.values[:, :, :before]
+    return keys.contiguous(), values.contiguous()  # without the windows' own
 
 
-def _widened(table: Tensor, width: int, dim: int) -> Tensor:
-    """Repeat the last column up to a number of columns."""
-    missing = width - table.shape[dim]
-    if missing == 0:
-        return table
-    last = table.narrow(dim, -1, 1)
-    shape = [missing if each == dim else -1 for each in range(table.dim())]
-    return torch.cat([table, last.expand(shape)], dim=dim)
+def _widened(table: Tensor, width: int) -> Tensor:
+    """Repeat the last column, of the second dimension, up to a number of columns."""
+    last = min(width, table.shape[1]) - 1
+    return table[:, torch.arange(width, device=table.device).clamp(max=last)]
 
 
 def _spread(mask: Tensor, before: int, longest: int, width: int) -> Tensor:
@@ -282,7 +265,8 @@ def _spread(mask: Tensor, before: int, longest: int, width: int) -> Tensor:
     past = pad(mask[..., :before], (0, longest - before), value=lowest)
     window = mask[..., before:]
     window = pad(window, (0, width - window.shape[3]), value=lowest)
-    return torch.cat([past, window], dim=3)
+    columns = torch.cat([past, window], dim=3)
+    return _widened(columns.transpose(1, 2), width).transpose(1, 2)
 
 
 def _past_argument(call: dict[str, Any]) -> str:

@@ -1,12 +1,13 @@
 """A long-running program that ends with us, can be started again, and be killed."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from sims.processes import guard
 from sims.processes.guard import PROCESS, children
 
 LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.1
+CHUNK = 1 << 16
 BEGIN_SECONDS = 10.0
 
 
@@ -161,6 +164,18 @@ class Program:
                     return [int(text)]
             time.sleep(LOOK_SECONDS)
         return []
+
+
+def read_while(
+    descriptor: int, is_over: Callable[[], bool], seconds: float = POLL_SECONDS
+) -> Iterator[bytes]:
+    """Yield what can be read, as it comes, until its end or that of something else."""
+    while not is_over():
+        if select.select([descriptor], [], [], seconds)[0]:
+            chunk = os.read(descriptor, CHUNK)
+            if not chunk:
+                return
+            yield chunk
 
 
 def command_line(process: int) -> str:

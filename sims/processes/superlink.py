@@ -7,7 +7,6 @@ and the environment that names both.
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -28,6 +27,7 @@ from typing import IO, TypeAlias
 
 from editing.base.errors import InputError
 from sims.errors import RunFailedError, RunLostError
+from sims.processes.programs import read_while
 from strategies.scenario import FlatValue
 
 APP = Path(__file__).resolve().parents[2]
@@ -38,7 +38,6 @@ POLL_SECONDS = 0.1
 AGAIN_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 LOG_LINES = 5
-CHUNK = 1 << 16
 LINK_LOG = "superlink.log"
 RUN_LOG = "run.log"
 COMPLETED = "finished:completed"
@@ -271,18 +270,6 @@ def program(
         yield process
     finally:
         end_session(process)
-
-
-def read_while(
-    descriptor: int, is_over: Callable[[], bool], seconds: float = POLL_SECONDS
-) -> Iterator[bytes]:
-    """Yield what can be read, as it comes, until its end or that of something else."""
-    while not is_over():
-        if select.select([descriptor], [], [], seconds)[0]:
-            chunk = os.read(descriptor, CHUNK)
-            if not chunk:
-                return
-            yield chunk
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ Flower configuration.
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,36 +18,25 @@ from editing.base.errors import InputError
 from server.config import RunConfig
 from sims.console import hush_libraries
 from sims.errors import RunFailedError, RunLostError
+from sims.processes.errands import Errands
+from sims.runs.flower import Run as Run
+from sims.runs.flower import simulation
 from sims.runs.unfinished import CHECKPOINT, PARTIES
 from strategies.methods import GLOBAL
-from strategies.scenario import FlatValue
 
 IN_PROCESS, DEPLOYMENT = "in-process", "deployment"
 CONNECTION = "connection:"
 """Prefix of an engine's name that is a connection."""
 
-Run = Callable[[Mapping[str, FlatValue], int], None]
-"""Runs the app with flat settings and a number of parties."""
-
-Check = Callable[[RunConfig, Path, str], None]
-"""Validates a run's settings, its folder and its engine before anything is made."""
-
-
-def check_here(config: RunConfig, folder: Path, engine: str) -> None:
-    """Validate a run in this process, for which the libraries are loaded."""
-    from sims.runs.checks import check_early
-
-    check_early(config, folder, engine)
-
 
 @contextmanager
 def choose_engine(
     name: str, draft: Path, *, verbose: bool
-) -> Iterator[tuple[Run, Check]]:
+) -> Iterator[tuple[Run, Errands | None]]:
     """Load the engine of that name, and it alone; what it starts ends with the block.
 
-    With it comes what validates a run. Flower's simulation starts at once, so both that
-    and other work can be done before it is needed.
+    Flower's simulation starts at once, so other work can be done before it is needed;
+    with it comes the way to a process that loads the libraries meanwhile.
 
     Args:
         name: ``flower``, ``in-process``, ``deployment``, or ``connection:`` and one.
@@ -59,26 +48,20 @@ def choose_engine(
 
         hush_libraries()
         logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
-        yield run_in_process, check_here
+        yield run_in_process, None
     elif name == DEPLOYMENT:
         from sims.runs.deployment import run_deployed
 
-        yield (lambda flat, _: run_deployed(flat, draft, verbose=verbose)), check_here
+        yield (lambda flat, _: run_deployed(flat, draft, verbose=verbose)), None
     elif name.startswith(CONNECTION):
         from sims.runs.connections import run_on_connection
 
-        connection = name.removeprefix(CONNECTION)
+        own = name.removeprefix(CONNECTION)
         yield (
-            (
-                lambda flat, _: run_on_connection(
-                    flat, connection, draft, verbose=verbose
-                )
-            ),
-            check_here,
+            (lambda flat, _: run_on_connection(flat, own, draft, verbose=verbose)),
+            None,
         )
     else:
-        from sims.runs.flower import simulation
-
         with simulation(verbose=verbose) as ways:
             yield ways
 

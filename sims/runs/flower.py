@@ -5,17 +5,14 @@ working folder: files of Flower for other projects of this user are neither read
 changed, and nothing in the current folder shadows the app's packages.
 """
 
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from editing.base.errors import InputError
-from server.config import RunConfig
 from server.monitoring.events import EVENTS, EventReader, RunEnded
 from sims.processes.errands import Errands
 from sims.processes.libraries import MODELS
@@ -35,10 +32,12 @@ from sims.processes.superlink import (
     wait_until_healthy,
     write_connection,
 )
-from sims.runs.engines import Check, Run, check_here
 from strategies.scenario import FlatValue
 
 ADVICE = "Try --verbose for Flower's log, or --engine in-process for the traceback"
+
+Run = Callable[[Mapping[str, FlatValue], int], None]
+"""Runs the app with flat settings and a number of parties."""
 
 RAY = {
     "RAY_preload_python_modules": ",".join(("flwr.clientapp", *MODELS)),
@@ -57,29 +56,13 @@ def run_under_flower(
         run(flat, parties)
 
 
-def check_elsewhere(
-    errands: Errands, config: RunConfig, folder: Path, engine: str
-) -> None:
-    """Validate a run where the libraries are loaded already; here if that fails.
-
-    Raises:
-        InputError: If it is refused.
-    """
-    asked = json.dumps([config.model_dump_json(), str(folder), engine, str(Path.cwd())])
-    done = errands.do("sims.runs.checks:answer", [asked])
-    if done is None or done.returncode != 0:
-        check_here(config, folder, engine)
-    elif refused := json.loads(done.stdout.splitlines()[-1])["refused"]:
-        raise InputError(refused)
-
-
 @contextmanager
-def simulation(*, verbose: bool = False) -> Iterator[tuple[Run, Check]]:
+def simulation(*, verbose: bool = False) -> Iterator[tuple[Run, Errands]]:
     """Yield what runs the app once in Flower's simulation, which is still starting.
 
     It comes back as soon as the results are there. A `RunFailedError` explains why
-    Flower could not start, or why the run ended without a result. The check is that of
-    `sims.runs.checks`, without its libraries in this process.
+    Flower could not start, or why the run ended without a result. Errands can be done
+    before there is a run.
 
     Args:
         verbose: Whether Flower's log goes to stderr as well.
@@ -96,7 +79,7 @@ def simulation(*, verbose: bool = False) -> Iterator[tuple[Run, Check]]:
             run_id = link.submit(flat, federation)
             follow_to_end(link, run_id, verbose=verbose, advice=ADVICE, is_over=is_over)
 
-        yield run, partial(check_elsewhere, start.errands)
+        yield run, start.errands
 
 
 class ResultWatch:

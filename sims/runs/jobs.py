@@ -3,6 +3,7 @@
 Flower's simulation starts before torch is loaded, which a run is checked with.
 """
 
+import json
 import os
 import shutil
 import time
@@ -23,6 +24,7 @@ from server.output import choose_folder, create_output_folder, refuse_existing
 from server.report.data import read_report
 from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
+from sims.processes.errands import Errands
 from sims.runs.cases import gather_cases, take_results
 from sims.runs.connections import refuse_going
 from sims.runs.engines import (
@@ -124,9 +126,9 @@ def execute(
     places["PYTHONPATH"] = search_path_of(config)
     with (
         environment(places),
-        choose_engine(engine, draft, verbose=verbose) as (run, check),
+        choose_engine(engine, draft, verbose=verbose) as (run, errands),
     ):
-        check(config, folder, engine)
+        check(config, folder, engine, errands)
         with unfinished_folder(folder, config, resume=resume):
             flat = flatten(complete(config, draft))
             with (
@@ -143,6 +145,26 @@ def execute(
             take_results(draft / WRITTEN)
             gather_cases(draft / PARTIES, draft, config.run.rounds)
         show(folder, open_console())
+
+
+def check(
+    config: RunConfig, folder: Path, engine: str, errands: Errands | None
+) -> None:
+    """Validate a run where the libraries are loaded already; here if that fails.
+
+    Raises:
+        InputError: If it is refused.
+    """
+    done = None
+    if errands is not None:
+        asked = [config.model_dump_json(), str(folder), engine, str(Path.cwd())]
+        done = errands.do("sims.runs.checks:answer", [json.dumps(asked)])
+    if done is None or done.returncode != 0:
+        from sims.runs.checks import check_early
+
+        check_early(config, folder, engine)
+    elif refused := json.loads(done.stdout.splitlines()[-1])["refused"]:
+        raise InputError(refused)
 
 
 def load_tables() -> None:

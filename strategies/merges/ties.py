@@ -49,7 +49,8 @@ class TiesMerge(Merge):
         # The side that wins moves by (size ± total) / 2 with (voters ± balance) / 2.
         elected = total.sign()
         agreeing = (voters + elected * balance).clamp_(min=1)
-        return self.scale * (total + elected * size) / agreeing
+        merged: Tensor = self.scale * (total + elected * size) / agreeing
+        return merged
 
 
 def trim(

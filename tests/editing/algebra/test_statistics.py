@@ -260,7 +260,7 @@ def test_residuals_of_one_edit_are_known_exactly(seed: int) -> None:
 
 @given(edits=st.integers(1, 12), seed=SEEDS)
 def test_residuals_of_rows_are_known_exactly(edits: int, seed: int) -> None:
-    """Of any number of edits, so that no long residual hides behind a short one."""
+    """Of any number of edits, so that no short residual makes up for a long one."""
     (rows, _), exact = norms_of(edits, 1.0, seed)
     with pytest.raises(StatisticsError, match=r"run\.max-residual-ratio"):
         check_norms(rows, NormBounds(residual=0.999 * exact.residual))

@@ -1,12 +1,11 @@
 """The command line: what it explains, refuses and hands on."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from server.report.writing import write_report
 from sims.cli.main import main
 from sims.errors import RunFailedError
 from sims.runs import jobs
-from sims.runs.engines import Check, check_here
 from strategies.scenario import FlatValue
 from tests.server.report.test_data import MERGES, make_report
 from tests.trees import ROOT
@@ -58,7 +56,7 @@ def use_engine(
 
     def use(engine: Engine) -> None:
         monkeypatch.setattr(
-            jobs, "choose_engine", lambda *_, **__: nullcontext((engine, check_here))
+            jobs, "choose_engine", lambda *_, **__: nullcontext((engine, None))
         )
 
     return use
@@ -125,57 +123,6 @@ def test_help_waits_for_no_heavy_library() -> None:
         check=True,
     )
     assert not HEAVY & set(done.stdout.split())
-
-
-STARTED = """
-import sys
-from contextlib import contextmanager
-from sims.cli.main import main
-from sims.runs import jobs
-
-def choose_engine(name, *_, **__):
-    print(*sys.modules)
-    raise SystemExit(name != "flower")
-
-jobs.choose_engine = choose_engine
-main(["compare", "--output", "results"])
-"""
-
-
-def test_flower_starts_before_any_heavy_library_is_loaded(tmp_path: Path) -> None:
-    """It takes as long as they do, at the same time."""
-    done = subprocess.run(
-        [sys.executable, "-c", STARTED],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "sims.runs.jobs" in done.stdout.split()
-    assert not HEAVY & set(done.stdout.split())
-
-
-def test_the_results_are_shown_before_the_engine_ends(
-    use_engine: Callable[[Engine], None],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """And are in their place by then: ending Flower takes a while."""
-    use_engine(write_results)
-    shown = []
-
-    @contextmanager
-    def ending(*_: object, **__: object) -> Iterator[tuple[Engine, Check]]:
-        yield write_results, check_here
-        assert Path("results", "report.html").is_file()
-        shown.append(capsys.readouterr().out)
-
-    monkeypatch.setattr(jobs, "choose_engine", ending)
-    assert exit_code("run", *JOB, *SMALL, "--output", "results") == 0
-    (output,) = shown
-    assert "Report: " in output
-    assert all(name in output for name in MERGES)
 
 
 EMBEDDED = ("--model", "embedded", "--requests", "embedded")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sims.errors import RunFailedError
-from sims.processes.programs import Program, command_line
+from sims.processes.programs import Program, command_line, read_while
 from tests.processes import is_gone, lives, needs_proc
 
 PARENT = """
@@ -91,3 +91,21 @@ def test_a_program_that_was_never_started_has_no_guard(program: Program) -> None
     assert not program.is_running
     with pytest.raises(RuntimeError, match="never started"):
         _ = program.guard
+
+
+def test_reading_ends_with_the_stream_or_with_what_is_waited_for() -> None:
+    """A stream that is silent and open is left once its reader needs no more."""
+    reading, writing = os.pipe()
+    asked = []
+
+    def is_over() -> bool:
+        asked.append(True)
+        return len(asked) > 3
+
+    os.write(writing, b"a line\n")
+    assert list(read_while(reading, is_over, 0.01)) == [b"a line\n"]
+    assert len(asked) == 4  # before each look, and the stream is still open
+    os.write(writing, b"the last one\n")
+    os.close(writing)
+    assert list(read_while(reading, lambda: False, 0.01)) == [b"the last one\n"]
+    os.close(reading)

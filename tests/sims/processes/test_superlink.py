@@ -22,7 +22,6 @@ from sims.processes.superlink import (
     executable,
     free_port,
     program,
-    read_while,
     scratch_folder,
     write_toml,
 )
@@ -122,21 +121,3 @@ def test_scratch_folders_vanish(tmp_path: Path) -> None:
         (folder / "a" / "b").write_text("c")
     assert not folder.exists()
     assert tmp_path.exists()
-
-
-def test_reading_ends_with_the_stream_or_with_what_is_waited_for() -> None:
-    """A stream that is silent and open is left once its reader needs no more."""
-    reading, writing = os.pipe()
-    asked = []
-
-    def is_over() -> bool:
-        asked.append(True)
-        return len(asked) > 3
-
-    os.write(writing, b"a line\n")
-    assert list(read_while(reading, is_over, 0.01)) == [b"a line\n"]
-    assert len(asked) == 4  # before each look, and the stream is still open
-    os.write(writing, b"the last one\n")
-    os.close(writing)
-    assert list(read_while(reading, lambda: False, 0.01)) == [b"the last one\n"]
-    os.close(reading)

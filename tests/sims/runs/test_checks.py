@@ -1,5 +1,8 @@
 """What is validated before anything is started."""
 
+import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from editing.models.loading import ModelError, load_tokenizer
 from editing.requests.edit_request import EditRequest, Question
 from editing.sources.embedded import locate_embedded
 from server.config import RunConfig
-from sims.runs.checks import check_early, check_fit
+from sims.runs.checks import answer, check_early, check_fit
+from strategies.partitioning.settings import RequestsConfig
 from strategies.scenario import PriorConfig
 
 
@@ -95,3 +99,24 @@ def test_a_text_that_can_be_shared_out_is_not_refused(tmp_path: Path) -> None:
     for text in ("embedded", str(tmp_path / "a.txt")):
         prior = PriorConfig(covariance="federated", text=text)
         check_early(RunConfig(prior=prior), tmp_path / "results")
+
+
+def test_an_answer_to_another_process_is_what_the_check_finds_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paths are those of the asking process, from whose folder they are read."""
+    monkeypatch.chdir("/")
+    (tmp_path / "pool.json").write_text("no requests")
+    cases = {"embedded": None, "pool.json": r"pool\.json"}
+    for source, refused in cases.items():
+        config = RunConfig(requests=RequestsConfig(source=source))
+        asked = [config.model_dump_json(), "results", "flower", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["answer", json.dumps(asked)])
+        answer()
+        found = json.loads(capsys.readouterr().out.splitlines()[-1])["refused"]
+        if refused is None:
+            assert found is None
+        else:
+            assert re.search(refused, found)
+            with pytest.raises(InputError, match=refused):
+                check_early(config, Path("results"), "flower")
