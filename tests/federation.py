@@ -186,16 +186,15 @@ class Federation:
     ) -> tuple[CollaborativeEditing, Result]:
         """Run all rounds with one merge."""
         preparation, method = self.preparation, read_method(merge)
+        gamma, run = preparation.memory_weight(self.config.prior), self.config.run
         settings = EditingSettings(
             job=preparation.job(self.config, merge, pooled=method.pooled),
             merge=method.merge,
-            layers=preparation.layers(
-                preparation.memory_weight(self.config.prior), self.config.run
-            ),
+            layers=preparation.layers(gamma, run),
             parties=self.config.parties.count,
-            min_parties=self.config.run.min_parties,
+            min_parties=run.min_parties,
             dtype=preparation.model.dtype,
-            encoding_down=self.config.run.encoding_down,
+            encoding_down=run.encoding_down,
             evaluate_unedited=evaluate_unedited,
             evaluate_every=self.config.evaluation.every,
             memory_keys=self.config.prior.memory_keys,
@@ -205,13 +204,9 @@ class Federation:
         self.strategy = CollaborativeEditing(settings, callbacks)
         if resume is not None:
             self.strategy.resume(resume)
+        given = initial or ArrayRecord()
         result = self.strategy.start(
-            self.grid,
-            initial or ArrayRecord(),
-            num_rounds=self.config.run.rounds,
-            timeout=self.config.run.timeout,
-            train_config=train_config,
-            evaluate_config=evaluate_config,
+            self.grid, given, run.rounds, run.timeout, train_config, evaluate_config
         )
         return self.strategy, result
 
