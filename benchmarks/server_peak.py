@@ -83,8 +83,8 @@ TRIALS = (
     Trial("collabedit", 20, 100),
     Trial("collabedit", 4, 100, encoding="dense"),
     Trial("collabedit", 10, 10, rounds=2),
-    Trial("ties", 100, 10),
-    Trial("simple-average", 100, 10),
+    Trial("ties", 20, 10),
+    Trial("simple-average", 20, 10),
 )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from editing.algebra.low_rank import decompose
 
 BITS = 24
-"""Bits of an entry beside its sign: as many as float32 holds exactly."""
+"""Bits of an entry without its sign: as many as float32 holds exactly."""
 
 MOST_RANK = 2**17
 """Sums of ``rank`` products of ``BITS`` and half as many bits fit in float64."""

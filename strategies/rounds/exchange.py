@@ -281,7 +281,7 @@ class Post:
         """Pull the replies that are there, in groups; return whether there was one.
 
         What is not there yet costs a call for each group, so a look gives up after some
-        that were empty, and the next one goes on from there. The one wanted is pulled
+        that were empty, and the next one begins there. The one wanted is pulled
         last, because it stays in memory.
 
         Args:

@@ -186,28 +186,6 @@ def test_keys_can_be_read_again_after_the_edit_for_the_memory(
     assert other.nodes_asked(Phase.MEMORY) == []
 
 
-@pytest.mark.parametrize("keys", ["solved", "edited"])
-@pytest.mark.parametrize("gamma", [0.0, 1.0])
-def test_nothing_is_remembered_that_no_round_reads(
-    federate: Make, keys: str, gamma: float
-) -> None:
-    """Not of the last round, nor where earlier ones do not count."""
-    tables = {"prior": {"memory-keys": keys, "memory-weight": gamma}}
-    for rounds in (1, 2):
-        recorder = Recorder()
-        federation = federate(**tables, run={"rounds": rounds}, editing=AT_ONCE)
-        federation.run(callbacks=recorder)
-        *earlier, last = recorder.states
-        remembered = LAYERS if gamma and earlier else ()
-        assert [tuple(each.grams) for each in earlier] == [remembered] * len(earlier)
-        assert tuple(last.grams) == remembered
-        asked = 3 * len(earlier) if gamma and keys == "edited" else 0
-        assert len(federation.nodes_asked(Phase.MEMORY)) == asked
-        for before in earlier if gamma else ():
-            for layer in LAYERS:
-                assert torch.equal(last.grams[layer], before.grams[layer])
-
-
 @pytest.mark.parametrize("stop", [1, 2])
 def test_a_run_that_resumes_after_a_round_ends_where_the_whole_one_ends(
     federate: Make, stop: int

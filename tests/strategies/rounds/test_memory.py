@@ -1,5 +1,7 @@
 """Laws of the memory."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,10 @@ from editing.algebra.solving import solve_delta
 from editing.algebra.statistics import LayerStatistics, pool
 from editing.base.errors import InputError
 from strategies.rounds.memory import Memory
+from strategies.wire.messages import Phase
+from tests.federation import AT_ONCE, Federation, Recorder
 from tests.laws import assert_same, draw_pairs, draw_prior, draw_statistics
+from tests.tiny import LAYERS
 
 SEEDS = st.integers(0, 2**16)
 WEIGHTS = st.floats(0.01, 100)
@@ -125,3 +130,25 @@ def test_weights_without_sense_are_refused(weight: float, memory_weight: float) 
     """Say which came."""
     with pytest.raises(InputError, match=f"got {weight} and {memory_weight}"):
         Memory(draw_prior(), weight, memory_weight)
+
+
+@pytest.mark.parametrize("keys", ["solved", "edited"])
+@pytest.mark.parametrize("gamma", [0.0, 1.0])
+def test_nothing_is_remembered_that_no_round_reads(
+    federate: Callable[..., Federation], keys: str, gamma: float
+) -> None:
+    """Not of the last round, nor where earlier ones do not count."""
+    tables = {"prior": {"memory-keys": keys, "memory-weight": gamma}}
+    for rounds in (1, 2):
+        recorder = Recorder()
+        federation = federate(**tables, run={"rounds": rounds}, editing=AT_ONCE)
+        federation.run(callbacks=recorder)
+        *earlier, last = recorder.states
+        remembered = LAYERS if gamma and earlier else ()
+        assert [tuple(each.grams) for each in earlier] == [remembered] * len(earlier)
+        assert tuple(last.grams) == remembered
+        asked = 3 * len(earlier) if gamma and keys == "edited" else 0
+        assert len(federation.nodes_asked(Phase.MEMORY)) == asked
+        for before in earlier if gamma else ():
+            for layer in LAYERS:
+                assert torch.equal(last.grams[layer], before.grams[layer])
