@@ -184,29 +184,16 @@ class Federation:
         evaluate_config: ConfigRecord | None = None,
     ) -> tuple[CollaborativeEditing, Result]:
         """Run all rounds with one merge."""
-<<<<<<< HEAD
         preparation, method, config = self.preparation, read_method(merge), self.config
-        gamma = preparation.memory_weight(config.prior)
-=======
-        preparation, method = self.preparation, read_method(merge)
-        gamma, run = preparation.memory_weight(self.config.prior), self.config.run
->>>>>>> server-wire
+        gamma, run = preparation.memory_weight(config.prior), config.run
         settings = EditingSettings(
             job=preparation.job(config, merge, pooled=method.pooled),
             merge=method.merge,
-<<<<<<< HEAD
-            layers=preparation.layers(gamma, config.run),
-            parties=config.parties.count,
-            min_parties=config.run.min_parties,
-            dtype=preparation.model.dtype,
-            encoding_down=config.run.encoding_down,
-=======
             layers=preparation.layers(gamma, run),
-            parties=self.config.parties.count,
+            parties=config.parties.count,
             min_parties=run.min_parties,
             dtype=preparation.model.dtype,
             encoding_down=run.encoding_down,
->>>>>>> server-wire
             evaluate_unedited=evaluate_unedited,
             evaluate_every=config.evaluation.every,
             memory_keys=config.prior.memory_keys,
@@ -218,16 +205,7 @@ class Federation:
             self.strategy.resume(resume)
         given = initial or ArrayRecord()
         result = self.strategy.start(
-<<<<<<< HEAD
-            self.grid,
-            initial or ArrayRecord(),
-            num_rounds=config.run.rounds,
-            timeout=config.run.timeout,
-            train_config=train_config,
-            evaluate_config=evaluate_config,
-=======
             self.grid, given, run.rounds, run.timeout, train_config, evaluate_config
->>>>>>> server-wire
         )
         return self.strategy, result
 
