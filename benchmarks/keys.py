@@ -135,7 +135,8 @@ def _rows_of(case: Case) -> list[TokenRow]:
 
 def _average(keys: Tensor, count: int) -> Tensor:
     bare, *others = keys.view(-1, count, keys.shape[-1])
-    return (bare + torch.stack(others).mean(dim=0)) / 2
+    mean: Tensor = (bare + torch.stack(others).mean(dim=0)) / 2
+    return mean
 
 
 def _sorted(

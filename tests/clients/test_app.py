@@ -13,7 +13,6 @@ from torch import Tensor
 
 import clients.app
 from clients.app import app, identify, load_model
-from clients.contribution import contribute
 from clients.settings import read_client_config
 from clients.target_cache import clear_cache
 from editing.algebra.deltas import applied
@@ -22,7 +21,6 @@ from editing.algebra.statistics import StatisticsError
 from editing.memit.keys import extract_keys
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
-from editing.models.activations import Relay
 from editing.models.loading import EditableModel, load_editable_model
 from editing.models.module_names import ModuleNames
 from sims.runs.in_process import make_contexts
@@ -353,37 +351,3 @@ def test_an_unknown_context_is_no_reason_to_answer(federate: Make) -> None:
     context: Context = federation.contexts[node]
     with pytest.raises(ValueError, match="everything"):
         app(message, context)
-
-
-def test_the_next_exchange_begins_where_the_last_one_stopped(
-    federate: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the bits of one that begins at the first block, and nothing stays."""
-    federation = federate(editing={"schedule": "layerwise"})
-    model, first = federation.preparation.model, LAYERS[0]
-    delta = {model.weight_name(first): draw_update(model, first)}
-    arrays = ArrayRecord({name: Array(u.numpy()) for name, u in delta.items()})
-    job = federation.preparation.job(federation.config, "run", pooled=False)
-    job = job.model_copy(update={"round": 1, "layers": (first,), "before": UNEDITED})
-    later = job.model_copy(update={"layers": LAYERS[1:]})
-    started: list[int | None] = []
-
-    def note(*given: object) -> object:
-        relay = given[-1]
-        assert isinstance(relay, Relay)
-        started.append(None if relay.start is None else relay.start.layer)
-        return contribute(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(clients.app, "contribute", note)
-    found = []
-    for lost in (False, True):
-        ask(federation, Phase.TARGETS, write_job(job, ArrayRecord()))
-        (file,) = federation.private.rglob("states/*/*.safetensors")
-        if lost:
-            file.unlink()
-        reply = ask(federation, Phase.STATISTICS, write_job(later, arrays))
-        found.append(read_statistics(reply.content, LAYERS[1], 1))
-        assert not file.exists()
-    assert started == [None, first, None, None]
-    for name, tensor in found[0].tensors.items():
-        assert torch.equal(tensor, found[1].tensors[name])

@@ -10,17 +10,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import Context, RecordDict
+from flwr.app import Array, ArrayRecord, Context, RecordDict
 
+import clients.app
+from clients.contribution import contribute
 from clients.selection import Asked
 from clients.storage import PrivateFolder
 from editing.files.atomic import write_private
 from editing.hyperparameters.config import Plan
+from editing.models.activations import Relay
 from strategies.conflicts.records import Resolution
-from strategies.wire.messages import Job, ModelIdentity
-from tests.federation import world_requests
+from strategies.wire.messages import (
+    Job,
+    ModelIdentity,
+    Phase,
+    read_statistics,
+    write_job,
+)
+from tests.clients.nodes import UNEDITED, ask
+from tests.federation import Federation, world_requests
 from tests.laws import make_targets
-from tests.tiny import PARAMETERS, TEMPLATES, tiny_model
+from tests.tiny import LAYERS, PARAMETERS, TEMPLATES, tiny_model
 
 PLAN = Plan(parameters=PARAMETERS, schedule="layerwise", templates=TEMPLATES)
 JOB = Job(identity=ModelIdentity(weights="w", tokenizer="t"), plan=PLAN, round=1)
@@ -315,3 +325,37 @@ def test_hidden_states_that_are_damaged_are_not_used(tmp_path: Path) -> None:
     relayed(folder, first, {}, 1.0)
     folder.forget()
     assert not file.exists()
+
+
+def test_the_next_exchange_begins_where_the_last_one_stopped(
+    federate: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the bits of one that begins at the first block, and nothing stays."""
+    federation = federate(editing={"schedule": "layerwise"})
+    model, first = federation.preparation.model, LAYERS[0]
+    delta = {model.weight_name(first): 0.1 * torch.ones(model.widths(first))}
+    arrays = ArrayRecord({name: Array(u.numpy()) for name, u in delta.items()})
+    job = federation.preparation.job(federation.config, "run", pooled=False)
+    job = job.model_copy(update={"round": 1, "layers": (first,), "before": UNEDITED})
+    later = job.model_copy(update={"layers": LAYERS[1:]})
+    started: list[int | None] = []
+
+    def note(*given: object) -> object:
+        relay = given[-1]
+        assert isinstance(relay, Relay)
+        started.append(None if relay.start is None else relay.start.layer)
+        return contribute(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(clients.app, "contribute", note)
+    found = []
+    for lost in (False, True):
+        ask(federation, Phase.TARGETS, write_job(job, ArrayRecord()))
+        (file,) = federation.private.rglob("states/*/*.safetensors")
+        if lost:
+            file.unlink()
+        reply = ask(federation, Phase.STATISTICS, write_job(later, arrays))
+        found.append(read_statistics(reply.content, LAYERS[1], 1))
+        assert not file.exists()
+    assert started == [None, first, None, None]
+    for name, tensor in found[0].tensors.items():
+        assert torch.equal(tensor, found[1].tensors[name])

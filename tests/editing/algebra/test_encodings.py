@@ -74,7 +74,7 @@ def test_repeated_requests_decode_to_the_statistics(
 @pytest.mark.parametrize("gap", [1.0, 1e-3, 1e-5, 1e-7, 1e-10, 1e-13, 1e-17, 0.0])
 @pytest.mark.parametrize("edits", [2, 4, 7])
 def test_the_rank_is_that_of_the_singular_values(gap: float, edits: int) -> None:
-    """Two keys grow alike; beyond rounding they are told apart, however close."""
+    """Two keys grow alike; they count as two while more than rounding differs."""
     keys, residuals = draw_pairs(edits, 3)
     keys[1] = keys[0] + gap * keys[1]
     sent = encode(keys, residuals, "factors", seeded(0))
