@@ -31,12 +31,12 @@ def fast_gelu(model: EditableModel) -> Iterator[None]:
     """Compute the tanh form of GELU in one go, in every module that is it."""
     found = [each for each in model.model.modules() if isinstance(each, TANH_GELUS)]
     for module in found:
-        module.forward = tanh_gelu
+        vars(module)["forward"] = tanh_gelu
     try:
         yield
     finally:
         for module in found:
-            del module.forward
+            del vars(module)["forward"]
 
 
 def tanh_gelu(states: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def tanh_gelu(states: Tensor) -> Tensor:
         return gelu(states, approximate="tanh")
     if not (torch.is_grad_enabled() and states.requires_grad):
         return _activate(states)
-    result: Tensor = _TanhGelu.apply(states)
+    result: Tensor = _TanhGelu.apply(states)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -61,14 +61,14 @@ class _TanhGelu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor) -> Tensor:  # noqa: ANN401 - torch has no type for it
-        values, slopes = _activate_with_slopes(states)
-        ctx.save_for_backward(slopes)
+        values, derivatives = _activate_with_derivatives(states)
+        ctx.save_for_backward(derivatives)
         return values
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
-        (slopes,) = ctx.saved_tensors
-        return gradient * slopes
+        derivatives: Tensor = ctx.saved_tensors[0]
+        return gradient * derivatives
 
 
 def _activate(states: Tensor) -> Tensor:
@@ -79,21 +79,21 @@ def _activate(states: Tensor) -> Tensor:
     return values
 
 
-def _activate_with_slopes(states: Tensor) -> tuple[Tensor, Tensor]:
-    """With ``w = 2u`` and ``s = σ(w)``, the slope is ``s + (3w − 2ax) s (1 − s)``.
+def _activate_with_derivatives(states: Tensor) -> tuple[Tensor, Tensor]:
+    """With ``w = 2u`` and ``s = σ(w)``, the derivative is ``s + (3w − 2ax) s (1 − s)``.
 
     ``a`` is the factor of ``x`` in ``w``.
     """
     values = torch.empty_like(states, memory_format=torch.contiguous_format)
-    slopes = torch.empty_like(values)
-    for x, y, slope in _pieces(states, values, slopes):
+    derivatives = torch.empty_like(values)
+    for x, y, derivative in _pieces(states, values, derivatives):
         w = torch.addcmul(_linear(x), x, x, value=CUBIC).mul_(x)
         s = torch.sigmoid(w)
         torch.mul(x, s, out=y)
         w.sub_(x, alpha=2 / 3 * LINEAR)
-        torch.ops.aten.sigmoid_backward.grad_input(w, s, grad_input=slope)
-        torch.add(s, slope, alpha=3, out=slope)
-    return values, slopes
+        torch.ops.aten.sigmoid_backward.grad_input(w, s, grad_input=derivative)
+        torch.add(s, derivative, alpha=3, out=derivative)
+    return values, derivatives
 
 
 def _linear(like: Tensor) -> Tensor:

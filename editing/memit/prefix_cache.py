@@ -158,8 +158,9 @@ class _PastOnly(DynamicCache):
     def __init__(self, last: int | None, shared: "SharedPrefix | None") -> None:
         super().__init__()
         self._last: int | None = None
-        for layer, (keys, values) in enumerate(shared.past if shared else []):
-            self.update(_of(keys, shared.owners), _of(values, shared.owners), layer)
+        if shared is not None:
+            for layer, (keys, values) in enumerate(shared.past):
+                self.update(_of(keys, shared.owners), _of(values, shared.owners), layer)
         self._last = last
 
     def update(

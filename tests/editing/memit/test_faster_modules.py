@@ -29,7 +29,9 @@ def by_definition(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(3, 5), (2, PIECE), (1, PIECE + 7)])
-def test_values_and_slopes_are_those_of_the_definition(size: tuple[int, int]) -> None:
+def test_values_and_derivatives_are_those_of_the_definition(
+    size: tuple[int, int],
+) -> None:
     """In pieces or not, near zero and far from it."""
     generator = torch.Generator().manual_seed(0)
     drawn = 5 * torch.randn(size, generator=generator, dtype=torch.float64)
