@@ -126,7 +126,8 @@ def _frozen_pair_lines(case: Golden) -> Iterator[Line]:
 
 def _layerwise_pair_lines(case: Golden) -> Iterator[Line]:
     """Pairs on the model that the golden deltas of earlier layers have edited."""
-    keys, residuals, earlier = [], [], {}
+    keys, residuals = [], []
+    earlier: dict[str, Tensor] = {}
     for index, layer in enumerate(case.layers):
         with applied(earlier, case.model.model):
             found = extract_keys(case.model, case.requests, case.templates, [layer])

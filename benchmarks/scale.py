@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ class Post:
     def __init__(self) -> None:
         """Start without a message."""
         self._started: float | None = None
-        self._spent: Counter[str] = Counter()
+        self._spent: defaultdict[str, float] = defaultdict(float)
         self._down = self._up = 0
 
     def answer(self, message: Message, context: Context) -> Message:
@@ -225,7 +225,7 @@ class Clock:
 
     def __init__(self) -> None:
         """Start without any."""
-        self.spent: Counter[str] = Counter()
+        self.spent: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
     def runs(self, what: str) -> Iterator[None]:
