@@ -97,8 +97,8 @@ def _evaluate_batch(
     states: dict[int, int] = {}
     wanted: list[tuple[int, int]] = []
     for number, item in items.items():
-        slots = batch.slots[number][len(item.prompt.ids) - 1 :]
-        for slot, token in zip(slots, item.answer, strict=True):
+        answering = batch.slots[number][len(item.prompt.ids) - 1 :]
+        for slot, token in zip(answering, item.answer, strict=True):
             wanted.append((states.setdefault(slot, len(states)), token))
     slots = torch.tensor(list(states), device=model.device)
     with last_network_at(model, batch, slots):

@@ -84,7 +84,10 @@ def test_targets_are_kept_with_the_run_until_it_is_forgotten(tmp_path: Path) -> 
     folder, shared = PrivateFolder(tmp_path / "run"), tmp_path / "shared"
     folder.targets(shared).keep("a", NOTHING)
     folder.keep_distances(JOB, 3, {(3, 0): (1.5, 0.25)})
-    kept = [{"case_id": 5, "post": {"é": 1}}, {"case_id": 6}]
+    kept: list[dict[str, object]] = [
+        {"case_id": 5, "post": {"é": 1}},
+        {"case_id": 6},
+    ]
     folder.keep_cases(JOB, 3, kept, "name")
     assert folder.find_cases("name") == kept
     assert folder.targets().path.parent == folder.path

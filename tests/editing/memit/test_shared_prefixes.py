@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editing.memit import shared_prefixes
+from editing.memit import prefix_cache, shared_prefixes
 from editing.memit.full_rows import FullRows
 from editing.memit.loss_positions import build_rows
 from editing.memit.prefix_cache import FrozenPrefix, run_prefix
@@ -39,7 +39,7 @@ def test_what_templates_share_is_run_once_and_changes_nothing(
     """For other kinds of positions, too, and where attention slides."""
     model, tolerance = MODELS[name]
     lengths: list[int] = []
-    run = shared_prefixes.run_shared
+    run = prefix_cache.run_shared
 
     def counted(some: EditableModel, prefixes: torch.Tensor) -> object:
         lengths.append(prefixes.shape[1])
