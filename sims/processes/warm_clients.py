@@ -29,7 +29,7 @@ from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
-from sims.processes.errands import status_of
+from sims.processes.fork_server import status_of
 
 LIBRARIES = (
     "flwr.clientapp",

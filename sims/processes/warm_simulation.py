@@ -7,7 +7,7 @@ This program takes the place of the `flower-superexec` next to a SuperLink with
 
 The run's process is forked from a keeper, as in `sims.processes.warm_clients`, and does
 what Flower's `flwr-simulation` does with the app that the run brought along. So are the
-processes of `sims.processes.errands`.
+processes of `sims.processes.fork_server`.
 """
 
 import json
@@ -25,7 +25,7 @@ from flwr.supercore.cli.flower_superexec import flower_superexec
 from flwr.supercore.constant import TaskType
 
 from sims.processes import warm_clients
-from sims.processes.errands import FAILED, FORKS, Errand, status_of
+from sims.processes.fork_server import FAILED, FORKS, ForkedCall, status_of
 from sims.processes.libraries import MODELS
 from sims.processes.warm_clients import (
     Task,
@@ -80,10 +80,10 @@ def keep(pipe: str) -> NoReturn:
 
 
 def do(line: str) -> None:
-    """Do an errand of ours, or Flower's task, in a process forked for it."""
+    """Make a call of ours, or Flower's task, in a process forked for it."""
     asked = json.loads(line)
     if "call" in asked:
-        Errand(**asked).run()
+        ForkedCall(**asked).run()
     else:
         run_simulation(Task(**asked))
 

@@ -18,7 +18,7 @@ from editing.base.errors import InputError
 from server.config import RunConfig
 from sims.console import hush_libraries
 from sims.errors import RunFailedError, RunLostError
-from sims.processes.errands import Errands
+from sims.processes.fork_server import ForkServer
 from sims.runs.flower import Run as Run
 from sims.runs.flower import simulation
 from sims.runs.unfinished import CHECKPOINT, PARTIES
@@ -32,7 +32,7 @@ CONNECTION = "connection:"
 @contextmanager
 def choose_engine(
     name: str, draft: Path, *, verbose: bool
-) -> Iterator[tuple[Run, Errands | None]]:
+) -> Iterator[tuple[Run, ForkServer | None]]:
     """Load the engine of that name, and it alone; what it starts ends with the block.
 
     Flower's simulation starts at once, so other work can be done before it is needed;

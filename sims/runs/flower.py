@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from server.monitoring.events import EVENTS, EventReader, RunEnded
-from sims.processes.errands import Errands
+from sims.processes.fork_server import ForkServer
 from sims.processes.libraries import MODELS
 from sims.processes.programs import Program
 from sims.processes.superlink import (
@@ -57,11 +57,11 @@ def run_under_flower(
 
 
 @contextmanager
-def simulation(*, verbose: bool = False) -> Iterator[tuple[Run, Errands]]:
+def simulation(*, verbose: bool = False) -> Iterator[tuple[Run, ForkServer]]:
     """Yield what runs the app once in Flower's simulation, which is still starting.
 
     It comes back as soon as the results are there. A `RunFailedError` explains why
-    Flower could not start, or why the run ended without a result. Errands can be done
+    Flower could not start, or why the run ended without a result. Calls can be made
     before there is a run.
 
     Args:
@@ -79,7 +79,7 @@ def simulation(*, verbose: bool = False) -> Iterator[tuple[Run, Errands]]:
             run_id = link.submit(flat, federation)
             follow_to_end(link, run_id, verbose=verbose, advice=ADVICE, is_over=is_over)
 
-        yield run, start.errands
+        yield run, start.fork_server
 
 
 class ResultWatch:
@@ -107,13 +107,13 @@ class Start:
         link: How to reach it then.
         server: Its program.
         port: Where it is going to listen.
-        errands: The way to what is loaded meanwhile.
+        fork_server: The way to what is loaded meanwhile.
     """
 
     link: SuperLink
     server: Program
     port: int
-    errands: Errands
+    fork_server: ForkServer
 
     def wait(self) -> SuperLink:
         """Wait until it answers; a `RunFailedError` tells why it never will."""
@@ -136,14 +136,14 @@ def superlink() -> Iterator[Start]:
         (home / "config.toml").write_text(connection, encoding="utf-8")
         environment = {**os.environ, **QUIET, **RAY, "FLWR_HOME": str(home)}
         environment["PATH"] = search_path()
-        pipe = scratch / "errands"
+        pipe = scratch / "calls"
         os.mkfifo(pipe, 0o600)
         link = SuperLink(scratch, environment)
         server, keeper = make_server(link, port), make_keeper(link, port, pipe)
-        errands = Errands(pipe, keeper)
-        link = replace(link, run_flwr=partial(errands.do, "flwr.cli.app:app"))
+        fork_server = ForkServer(pipe, keeper)
+        link = replace(link, run_flwr=partial(fork_server.call, "flwr.cli.app:app"))
         with server.running(), keeper.running():
-            yield Start(link, server, port, errands)
+            yield Start(link, server, port, fork_server)
             for program in (keeper, server):
                 program.kill()
 

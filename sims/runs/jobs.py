@@ -24,7 +24,7 @@ from server.output import choose_folder, create_output_folder, refuse_existing
 from server.report.data import read_report
 from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
-from sims.processes.errands import Errands
+from sims.processes.fork_server import ForkServer
 from sims.runs.cases import gather_cases, take_results
 from sims.runs.connections import refuse_going
 from sims.runs.engines import (
@@ -126,9 +126,9 @@ def execute(
     places["PYTHONPATH"] = search_path_of(config)
     with (
         environment(places),
-        choose_engine(engine, draft, verbose=verbose) as (run, errands),
+        choose_engine(engine, draft, verbose=verbose) as (run, fork_server),
     ):
-        check(config, folder, engine, errands)
+        check(config, folder, engine, fork_server)
         with unfinished_folder(folder, config, resume=resume):
             flat = flatten(complete(config, draft))
             with (
@@ -148,7 +148,7 @@ def execute(
 
 
 def check(
-    config: RunConfig, folder: Path, engine: str, errands: Errands | None
+    config: RunConfig, folder: Path, engine: str, fork_server: ForkServer | None
 ) -> None:
     """Validate a run where the libraries are loaded already; here if that fails.
 
@@ -156,9 +156,9 @@ def check(
         InputError: If it is refused.
     """
     done = None
-    if errands is not None:
+    if fork_server is not None:
         asked = [config.model_dump_json(), str(folder), engine, str(Path.cwd())]
-        done = errands.do("sims.runs.checks:answer", [json.dumps(asked)])
+        done = fork_server.call("sims.runs.checks:answer", [json.dumps(asked)])
     if done is None or done.returncode != 0:
         from sims.runs.checks import check_early
 

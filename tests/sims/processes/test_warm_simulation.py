@@ -72,7 +72,7 @@ def test_a_keeper_without_its_libraries_ends_whoever_relies_on_it(
     tmp_path: Path,
 ) -> None:
     """A run would wait for ever; its parent's end is noticed."""
-    pipe = tmp_path / "errands"
+    pipe = tmp_path / "calls"
     os.mkfifo(pipe)
     done = subprocess.run(
         [sys.executable, "-c", BROKEN, str(pipe)],

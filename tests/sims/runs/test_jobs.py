@@ -33,19 +33,19 @@ main(["compare", "--output", "results"])
 """
 
 
-class Errands:
+class ForkServer:
     """Does what a keeper's process would do, or fails as it may."""
 
     def __init__(self, printed: str | None, status: int = 0) -> None:
-        """Answer every errand with this output and status; None is no keeper."""
+        """Answer every call with this output and status; None is no keeper."""
         self.printed, self.status = printed, status
 
-    def do(self, call: str, _: object) -> CompletedProcess[str] | None:
+    def call(self, function: str, _: object) -> CompletedProcess[str] | None:
         """Answer."""
-        assert call == "sims.runs.checks:answer"
+        assert function == "sims.runs.checks:answer"
         if self.printed is None:
             return None
-        return CompletedProcess(call, self.status, self.printed, "")
+        return CompletedProcess(function, self.status, self.printed, "")
 
 
 def test_flower_starts_before_any_heavy_library_is_loaded(tmp_path: Path) -> None:
@@ -70,13 +70,13 @@ def test_the_results_are_shown_before_the_engine_ends(
     """And are in their place by then: ending Flower takes a while."""
     happened: list[str] = []
 
-    class Keeper(Errands):
-        def do(self, *_: object) -> CompletedProcess[str] | None:
+    class Keeper(ForkServer):
+        def call(self, *_: object) -> CompletedProcess[str] | None:
             happened.append("checked")
-            return super().do("sims.runs.checks:answer", [])
+            return super().call("sims.runs.checks:answer", [])
 
     @contextmanager
-    def engine(*_: object, **__: object) -> Iterator[tuple[Run, Errands]]:
+    def engine(*_: object, **__: object) -> Iterator[tuple[Run, ForkServer]]:
         happened.append("started")
         yield write_results, Keeper('{"refused": null}')
         assert (tmp_path / "results" / "report.html").is_file()
@@ -97,9 +97,9 @@ def test_a_refused_run_leaves_nothing(
     ended = []
 
     @contextmanager
-    def engine(*_: object, **__: object) -> Iterator[tuple[Run, Errands]]:
+    def engine(*_: object, **__: object) -> Iterator[tuple[Run, ForkServer]]:
         try:
-            yield write_results, Errands('{"refused": "no such model"}')
+            yield write_results, ForkServer('{"refused": "no such model"}')
         finally:
             ended.append(True)
 
@@ -112,16 +112,18 @@ def test_a_refused_run_leaves_nothing(
 
 def test_a_check_elsewhere_refuses_what_is_refused_there(tmp_path: Path) -> None:
     """With the words of the refusal; whatever else is printed."""
-    way = cast(Any, Errands('noise\n{"refused": null}\n'))
+    way = cast(Any, ForkServer('noise\n{"refused": null}\n'))
     jobs.check(RunConfig(), tmp_path, "flower", way)
-    way = cast(Any, Errands('{"refused": "no such model"}\n'))
+    way = cast(Any, ForkServer('{"refused": "no such model"}\n'))
     with pytest.raises(InputError, match=r"^no such model$"):
         jobs.check(RunConfig(), tmp_path, "flower", way)
 
 
-@pytest.mark.parametrize("way", [Errands(None), Errands("", 1)], ids=["none", "fails"])
+@pytest.mark.parametrize(
+    "way", [ForkServer(None), ForkServer("", 1)], ids=["none", "fails"]
+)
 def test_a_check_that_fails_elsewhere_is_done_here(
-    way: Errands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So its error is raised here, as what it is."""
     asked: list[object] = []

@@ -1,4 +1,4 @@
-"""Laws of errands: a call elsewhere gives what it prints, and how it ended."""
+"""Laws of the fork server: a call elsewhere gives what it prints, and how it ended."""
 
 import json
 import os
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from sims.processes.errands import Errand, Errands, status_of
+from sims.processes.fork_server import ForkedCall, ForkServer, status_of
 from sims.processes.programs import Program
 from tests.trees import ROOT
 
 KEEPER = """
 import json, os, sys
 sys.path.append(sys.argv[2])
-from sims.processes.errands import Errand
+from sims.processes.fork_server import ForkedCall
 with os.fdopen(os.open(sys.argv[1], os.O_RDWR)) as lines:
     for line in lines:
         if os.fork() == 0:
-            Errand(**json.loads(line)).run()
+            ForkedCall(**json.loads(line)).run()
             os._exit(0)
         os.wait()
         if "last" in line:
@@ -40,52 +40,52 @@ def crash():
 """
 
 
-def lay_out(folder: Path, code: str) -> Errands:
+def lay_out(folder: Path, code: str) -> ForkServer:
     """Make a keeper that runs some code, and the way to it."""
     (folder / "helper.py").write_text(HELPER)
-    pipe = folder / "errands"
+    pipe = folder / "calls"
     os.mkfifo(pipe)
     command = [sys.executable, "-c", code, str(pipe), str(ROOT)]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     log = folder / "keeper.log"
-    return Errands(pipe, Program("keeper", command, folder, environment, log))
+    return ForkServer(pipe, Program("keeper", command, folder, environment, log))
 
 
-def test_an_errand_gives_what_it_prints_and_how_it_ends(tmp_path: Path) -> None:
+def test_a_forked_call_gives_what_it_prints_and_how_it_ends(tmp_path: Path) -> None:
     """Also one that fails; each has a process of its own."""
-    errands = lay_out(tmp_path, KEEPER)
-    with errands.keeper.running():
-        done = errands.do("helper:double", ["a b", "c"])
+    fork_server = lay_out(tmp_path, KEEPER)
+    with fork_server.keeper.running():
+        done = fork_server.call("helper:double", ["a b", "c"])
         assert done is not None
         assert (done.returncode, done.stdout) == (0, "double a b c a b c\n")
         assert done.stderr == "done\n"
-        failed = errands.do("helper:fail", [])
+        failed = fork_server.call("helper:fail", [])
         assert failed is not None
         assert failed.returncode == 3
-        killed = errands.do("helper:crash", [])
+        killed = fork_server.call("helper:crash", [])
         assert killed is not None
         assert killed.returncode == -9
-        missing = errands.do("helper:missing", ["last"])
+        missing = fork_server.call("helper:missing", ["last"])
         assert missing is not None
         assert missing.returncode == 1
         assert "AttributeError" in missing.stderr
 
 
-def test_without_a_keeper_an_errand_is_not_done(tmp_path: Path) -> None:
+def test_without_a_keeper_a_forked_call_is_not_done(tmp_path: Path) -> None:
     """Its caller does it in another way."""
-    errands = lay_out(tmp_path, "raise SystemExit(1)")
-    assert errands.do("helper:double", []) is None  # never started
-    with errands.keeper.running():
-        assert errands.do("helper:double", []) is None
+    fork_server = lay_out(tmp_path, "raise SystemExit(1)")
+    assert fork_server.call("helper:double", []) is None  # never started
+    with fork_server.keeper.running():
+        assert fork_server.call("helper:double", []) is None
 
 
-def test_an_errand_travels_as_one_line(tmp_path: Path) -> None:
+def test_a_forked_call_travels_as_one_line(tmp_path: Path) -> None:
     """Whatever its arguments are."""
-    errand = Errand("helper:double", ("two\nlines", "ü"), str(tmp_path))
-    line = json.dumps(vars(errand))
+    asked = ForkedCall("helper:double", ("two\nlines", "ü"), str(tmp_path))
+    line = json.dumps(vars(asked))
     assert "\n" not in line
-    read = Errand(**json.loads(line))
-    assert (read.call, [*read.arguments]) == (errand.call, [*errand.arguments])
+    read = ForkedCall(**json.loads(line))
+    assert (read.call, [*read.arguments]) == (asked.call, [*asked.arguments])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Errands: calls that a process makes for us which has the libraries loaded.
+"""Calls in processes that are forked from one with the libraries loaded.
 
-An errand is a line in a named pipe, which a keeper reads, as in
-`sims.processes.warm_clients`. The keeper forks a process for it; what that prints, and
+A call is a line in a named pipe, which a fork server reads, as in
+`sims.processes.warm_clients`. It forks a process for it; what that prints, and
 how it ends, is in files.
 """
 
@@ -28,7 +28,7 @@ OUTPUT, ERRORS, STATUS = "stdout", "stderr", "status"
 
 
 @dataclass(frozen=True)
-class Errand:
+class ForkedCall:
     """One call.
 
     Attributes:
@@ -83,8 +83,8 @@ def status_of(work: Callable[[], None]) -> int:
 
 
 @dataclass(frozen=True)
-class Errands:
-    """The way to a keeper that does errands.
+class ForkServer:
+    """The way to a program that forks a process for each call.
 
     Attributes:
         pipe: The named pipe that it reads.
@@ -94,22 +94,22 @@ class Errands:
     pipe: Path
     keeper: Program
 
-    def do(
-        self, call: str, arguments: Sequence[str]
+    def call(
+        self, function: str, arguments: Sequence[str]
     ) -> subprocess.CompletedProcess[str] | None:
-        """Have a call made and wait for its end; None if there is no keeper to do it.
+        """Call a function and wait for its end; None if it cannot be.
 
         Args:
-            call: ``module:function``, see `Errand`.
+            function: ``module:function``, see `ForkedCall`.
             arguments: What the function finds in `sys.argv`.
         """
         if not FORKS:
             return None
-        place = Path(mkdtemp(prefix="errand-", dir=self.pipe.parent))
-        errand = Errand(call, tuple(arguments), str(place))
+        place = Path(mkdtemp(prefix="asked-", dir=self.pipe.parent))
+        asked = ForkedCall(function, tuple(arguments), str(place))
         # Open for both, so that this does not wait for the keeper to open it.
         with open(os.open(self.pipe, os.O_RDWR), "wb", buffering=0) as pipe:  # noqa: PTH123
-            pipe.write(json.dumps(asdict(errand)).encode() + b"\n")
+            pipe.write(json.dumps(asdict(asked)).encode() + b"\n")
             while self.keeper.is_running:
                 with suppress(FileNotFoundError):
                     status = int((place / STATUS).read_text())
@@ -117,6 +117,6 @@ class Errands:
                         (place / name).read_text(errors="replace")
                         for name in (OUTPUT, ERRORS)
                     ]
-                    return subprocess.CompletedProcess(call, status, *printed)
+                    return subprocess.CompletedProcess(function, status, *printed)
                 time.sleep(LOOK_SECONDS)
         return None
