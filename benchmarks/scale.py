@@ -89,7 +89,7 @@ class Run:
         edits = self.requests_until(self.rounds)
         judged = sum(map(self.requests_until, range(self.rounds + 1)))
         messages = self.parties * self.rounds
-        return {EDIT: edits, JUDGE: judged, SERVER: messages, DOWN: messages, UP: edits}
+        return {EDIT: edits, JUDGE: judged, SERVER: edits, DOWN: messages, UP: edits}
 
     @property
     def settings(self) -> list[str]:
