@@ -127,15 +127,15 @@ def compute_status(events: Iterable[Event]) -> RunStatus | None:
 
     A run that failed before it started, for example for a wrong setting, has none.
     """
-    status, roster = None, Roster()
+    status, seen = None, SeenParties()
     for event in events:
         if isinstance(event, RunStarted):
             status = _start(status, event)
-            roster = roster if status.resumed else Roster()
+            seen = seen if status.resumed else SeenParties()
         elif status is not None:
             status = status.model_copy(update=_changes(status, event))
-            roster.note(event)
-    return status and status.model_copy(update={"parties": roster.ordered()})
+            seen.note(event)
+    return status and status.model_copy(update={"parties": seen.ordered()})
 
 
 def _changes(status: RunStatus, event: Event) -> dict[str, object]:
@@ -182,7 +182,7 @@ def _start(status: RunStatus | None, event: RunStarted) -> RunStatus:
     return status.model_copy(update=changes | _NO_PHASE)
 
 
-class Roster:
+class SeenParties:
     """What was seen of each party; a node has one entry, and so has a number."""
 
     def __init__(self) -> None:
