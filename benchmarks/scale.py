@@ -56,7 +56,7 @@ SLACK = 1.25
 
 SHORT = ("prompt", "relation_id", "subject")
 EDIT, JUDGE, SERVER = "edit, s", "evaluate, s", "server, s"
-ENCODE, SOLVE = "encode, s", "solve, s"
+ENCODE = "encode, s"
 PEAK, DOWN, UP = "peak, MiB", "down, MB", "up, MB"
 Figures = Mapping[str, float]
 
@@ -89,7 +89,7 @@ class Run:
         edits = self.requests_until(self.rounds)
         judged = sum(map(self.requests_until, range(self.rounds + 1)))
         messages = self.parties * self.rounds
-        return {EDIT: edits, JUDGE: judged, SERVER: messages, DOWN: messages, UP: edits}
+        return {EDIT: edits, JUDGE: judged, SERVER: edits, DOWN: messages, UP: edits}
 
     @property
     def settings(self) -> list[str]:
@@ -173,15 +173,15 @@ class Synthetic:
 
     @property
     def work(self) -> Figures:
-        """What each figure shall grow with."""
-        n = self.edits
-        return {
-            # A rotation of n rows, or a product with each row.
-            ENCODE: self.parties * (n * n if self.encoding == "factors" else n),
-            SERVER: self.parties * (n if self.encoding == "factors" else 1),
-            SOLVE: 1,
-            UP: self.parties * (n if self.encoding == "factors" else 1),
-        }
+        """What each figure shall grow with: multiplications, or numbers sent."""
+        n, rows = self.edits, self.parties * self.edits
+        solve = D_IN**3 / 6 + D_IN**2 * D_OUT
+        if self.encoding == "dense":
+            # A party's sums are checked by a factorisation of its gram.
+            sums, sent = self.parties * D_IN**3 / 6, self.parties
+            return {ENCODE: rows, SERVER: sums + solve, UP: sent}
+        products = rows * D_IN * (D_IN + D_OUT)
+        return {ENCODE: rows * n, SERVER: products + solve, UP: rows}
 
     def measure(self) -> Figures:
         """Encode, send, sum and solve, and return the figures."""
@@ -196,7 +196,7 @@ class Synthetic:
             sent += count_bytes(reply)
             with clock.runs(SERVER):
                 aggregation.add(aggregation.decode(reply))
-        with clock.runs(SOLVE):
+        with clock.runs(SERVER):
             merge = read_merge("collabedit")
             delta = merge(aggregation.statistics(LAYER), memory.prior())
         assert aggregation.pooled(LAYER).count == self.parties * self.edits

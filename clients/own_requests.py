@@ -53,13 +53,13 @@ def requests_of_round(
         )
     shares = find_shares(config.model, config.requests, config.parties)
     check_supply(len(shares.pool), config.parties, number, config.requests.source)
-    dealt = shares.in_round(number)
-    own = enumerate(dealt) if pooled else [(config.party, _own(dealt, config.party))]
+    shared = shares.in_round(number)
+    own = enumerate(shared) if pooled else [(config.party, _own(shared, config.party))]
     return {party: list(each.requests) for party, each in own}
 
 
-def _own(dealt: Sequence[PartyRequests], party: int) -> PartyRequests:
-    return dealt[party] if party < len(dealt) else PartyRequests()
+def _own(shared: Sequence[PartyRequests], party: int) -> PartyRequests:
+    return shared[party] if party < len(shared) else PartyRequests()
 
 
 @lru_cache(maxsize=2)
