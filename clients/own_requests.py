@@ -62,11 +62,20 @@ def _own(shared: Sequence[PartyRequests], party: int) -> PartyRequests:
     return shared[party] if party < len(shared) else PartyRequests()
 
 
-@lru_cache(maxsize=2)
 def find_shares(
     model: ModelConfig, requests: RequestsConfig, parties: PartiesConfig
 ) -> Shares:
     """Share the simulated parties' common source out among them."""
+    return _find_shares(model, requests, parties, parties.model_dump_json())
+
+
+@lru_cache(maxsize=2)
+def _find_shares(
+    model: ModelConfig,
+    requests: RequestsConfig,
+    parties: PartiesConfig,
+    _: str,  # tells an overlap of one request, 1, from one of all, 1.0, which are equal
+) -> Shares:
     ordered = shared_requests(model, requests, parties)
     return share_requests(ordered, parties, requests.seed)
 

@@ -180,6 +180,20 @@ def test_the_pool_holds_what_the_parties_hold(
     assert [len(own) for own in alone.values()] == [4, 4, 4]
 
 
+def test_an_overlap_of_one_request_is_not_one_of_all(
+    configure: Callable[..., ClientConfig],
+) -> None:
+    """Though 1 and 1.0 are equal, and one process may make runs with either."""
+    parties = {"count": 2, "requests-per-round": 3}
+    for overlap, expected in ((1, 4), (1.0, 6), (1, 4)):
+        config = configure(parties={**parties, "overlap": overlap})
+        found = requests_of_round(config, 1, pooled=True)
+        assert {party: len(own) for party, own in found.items()} == {
+            0: expected,
+            1: expected,
+        }
+
+
 def test_what_is_planted_counts_as_part_of_a_round_of_a_party_s_own_file(
     configure: Callable[..., ClientConfig], tmp_path: Path
 ) -> None:
