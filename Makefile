@@ -30,13 +30,13 @@ demo: $(STAMP)  ## Ten parties edit one model together; compare the merges
 # Bytecode is kept, also where Python is told not to: compiling takes longer than loading.
 PYTEST = $(ACTIVE) OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= python -m pytest -q
 SPREAD := --dist loadgroup --durations 30
-QUICK := not end_to_end and not process and not training
+QUICK := not end_to_end and not process and not training and not model
 RULES := $(addprefix tests/test_,architecture.py documentation.py faults_page.py words.py)
 
 test: lint types imports  ## Run all checks, then all tests, on all cores
 	$(PYTEST) -n auto $(SPREAD) $(ARGUMENTS)
 
-quick: $(STAMP)  ## Run the tests that start no process and train nothing
+quick: $(STAMP)  ## Run the tests that start no process and run no model
 	$(PYTEST) -n logical $(SPREAD) -m "$(QUICK)" --hypothesis-profile quick $(ARGUMENTS)
 
 check: lint types imports rules  ## Look for faults, change nothing

@@ -1,10 +1,11 @@
 """Which tests are quick, and which worker runs which test.
 
-A test is left out of ``make quick`` if it has one of three marks:
+A test is left out of ``make quick`` if it has one of four marks:
 
 - ``end_to_end``: every test below `tests/end_to_end`.
 - ``training``: every test that uses the fixture `world`, which is there for whole runs
   on a model; other tests that train or edit for seconds carry the mark themselves.
+- ``model``: every test of a module that makes or holds a language model.
 - ``process``: every test from whose code `subprocess` or `os.fork` is reached by the
   names that functions use. What is not found so carries the mark itself: a test that
   starts a process and has no mark fails.
@@ -18,8 +19,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from inspect import isfunction, unwrap
-from types import CodeType
+from types import CodeType, ModuleType
 
 import pytest
 from xdist.remote import Producer
@@ -77,20 +79,27 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the marks that follow from place and fixtures; put long modules first."""
     for item in items:
-        if "end_to_end" in item.path.parts:
-            item.add_marker(pytest.mark.end_to_end)
-        if isinstance(item, pytest.Function) and reaches_process(item):
-            item.add_marker(pytest.mark.process)
-        fixtures = getattr(item, "fixturenames", ())
-        if "world" in fixtures:
-            item.add_marker(pytest.mark.training)
-        for name in SHARED:
-            if name in fixtures:
-                item.add_marker(pytest.mark.xdist_group(name))
+        for mark in marks_of(item):
+            item.add_marker(mark)
     ranks: dict[object, int] = {}
     for item in items:
         ranks[item.path] = min(rank_of(item), ranks.get(item.path, len(LONG_FIRST)))
     items.sort(key=lambda item: ranks[item.path])
+
+
+def marks_of(item: pytest.Item) -> Iterator[pytest.MarkDecorator]:
+    """Give the marks that follow from a test's place, fixtures and module."""
+    if "end_to_end" in item.path.parts:
+        yield pytest.mark.end_to_end
+    if isinstance(item, pytest.Function):
+        if reaches_process(item):
+            yield pytest.mark.process
+        if holds_model(item.module):
+            yield pytest.mark.model
+    fixtures = getattr(item, "fixturenames", ())
+    if "world" in fixtures:
+        yield pytest.mark.training
+    yield from (pytest.mark.xdist_group(name) for name in SHARED if name in fixtures)
 
 
 LONG_FIRST = ("end_to_end", "process", "training")
@@ -101,6 +110,25 @@ def rank_of(item: pytest.Item) -> int:
     marks = {mark.name for mark in item.iter_markers()}
     found = (rank for rank, name in enumerate(LONG_FIRST) if name in marks)
     return next(found, len(LONG_FIRST))
+
+
+MODELS = {
+    "tests.tiny",
+    "tests.families",
+    "tests.golden",
+    "tests.sims.homes",
+    "editing.models.loading",
+}
+"""Modules that make models."""
+
+
+@cache
+def holds_model(module: ModuleType) -> bool:
+    """Whether a module of tests has a name of what makes a model, or a model."""
+    values = list(vars(module).values())
+    classes = {type(each).__module__ for each in values}
+    makers = {each.__module__ for each in values if isfunction(each)}
+    return bool(MODELS & (classes | makers))
 
 
 def reaches_process(item: pytest.Function) -> bool:

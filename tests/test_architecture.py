@@ -101,6 +101,7 @@ def test_flower_finds_the_app(side: str) -> None:
     assert validate(reference, project_dir=ROOT) == (True, None)
 
 
+@pytest.mark.process  # Flower takes a while to load
 def test_the_bundle_carries_the_four_folders_whole_and_no_more() -> None:
     """Flower would pack every JSON and TOML file of the tree, and drop its own ones."""
     bundle = zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT)))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from uuid import uuid4
 
+import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -74,6 +75,7 @@ def test_a_message_keeps_what_it_says() -> None:
     assert echo.sent[0].metadata.message_type == "query.describe"
 
 
+@pytest.mark.process  # Flower takes a while to load
 def test_only_a_simulation_shares_its_nodes() -> None:
     """In deployment the parties that are missing are waited for."""
     deployed, simulated = Echo(), InMemoryGrid()

@@ -371,6 +371,7 @@ def test_a_thousand_replies_in_three_seconds_take_a_hundred_calls(
     assert clock.now < 3.5
 
 
+@pytest.mark.training  # for seconds: the replies are large
 def test_one_call_brings_no_more_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replies of a third of the bound come one at a time, then three, however many."""
     numbers = GROUP_BYTES // 4 // 3 - 100
