@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 from flwr.app import Context, Message, RecordDict
 
+from benchmarks import say
 from clients.app import app as client_app
 from editing.algebra.encodings import Encoding, encode
 from server.config import read_scenario
@@ -55,7 +56,7 @@ SLACK = 1.25
 """How much faster than its work a time may grow before it is marked."""
 
 SHORT = ("prompt", "relation_id", "subject")
-EDIT, JUDGE, SERVER = "edit, s", "evaluate, s", "server, s"
+EDIT, EVALUATE, SERVER = "edit, s", "evaluate, s", "server, s"
 ENCODE = "encode, s"
 PEAK, DOWN, UP = "peak, MiB", "down, MB", "up, MB"
 Figures = Mapping[str, float]
@@ -87,9 +88,15 @@ class Run:
     def work(self) -> Figures:
         """What each figure shall grow with: requests, or messages."""
         edits = self.requests_until(self.rounds)
-        judged = sum(map(self.requests_until, range(self.rounds + 1)))
+        evaluated = sum(map(self.requests_until, range(self.rounds + 1)))
         messages = self.parties * self.rounds
-        return {EDIT: edits, JUDGE: judged, SERVER: edits, DOWN: messages, UP: edits}
+        return {
+            EDIT: edits,
+            EVALUATE: evaluated,
+            SERVER: edits,
+            DOWN: messages,
+            UP: edits,
+        }
 
     @property
     def settings(self) -> list[str]:
@@ -145,11 +152,11 @@ class Post:
         """What was counted until now."""
         assert self._started is not None
         whole = time.process_time() - self._started
-        judge = self._spent[Phase.EVALUATE.value]
+        evaluate = self._spent[Phase.EVALUATE.value]
         parties = sum(self._spent.values())
         return {
-            EDIT: parties - judge,
-            JUDGE: judge,
+            EDIT: parties - evaluate,
+            EVALUATE: evaluate,
             SERVER: whole - parties,
             PEAK: peak(),
             DOWN: self._down / MB,
@@ -321,12 +328,6 @@ def in_process_of_its_own(name: str, part: int) -> Figures:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: Figures = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def say(text: str) -> None:
-    """Write a line at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

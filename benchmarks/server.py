@@ -14,7 +14,6 @@ by the clock: on one thread, on all, and on as many as their width is given here
 import argparse
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from math import ceil
@@ -23,6 +22,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from benchmarks import say
 from editing.algebra.encodings import EncodedStatistics, decode
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics, NormBounds, Total
@@ -148,12 +148,6 @@ def compare(
     say(f"| {name} | {old:.4f} | {new:.4f} | {old / new:.1f} | {gap:.0e} |")
 
 
-def say(line: str) -> None:
-    """Write a line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -238,7 +232,7 @@ def measure_threads(busy: int) -> None:
 
 
 def spin() -> None:
-    """Compute until told to stop."""
+    """Compute until stopped."""
     while True:
         sum(range(10**6))
 

@@ -20,6 +20,7 @@ from typing import get_args
 import torch
 from flwr.app import Message, RecordDict
 
+from benchmarks import say
 from editing.algebra.encodings import EncodedStatistics, Encoding
 from editing.algebra.second_moments import write_triangle
 from editing.algebra.statistics import LayerStatistics
@@ -108,12 +109,6 @@ def measure(parties: int, edits: int, encoding: Encoding, order: str) -> None:
     assert aggregation.pooled(LAYER).count == parties * edits
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     say(json.dumps({"peak": peak, "sent": grid.sent}))
-
-
-def say(line: str) -> None:
-    """Write a line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

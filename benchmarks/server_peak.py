@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from flwr.app import Message, RecordDict
 
+from benchmarks import say
 from editing.algebra.encodings import EncodedStatistics
 from editing.algebra.second_moments import write_triangle
 from server.app import run
@@ -266,12 +267,6 @@ def start(words: Sequence[str]) -> str:
     command = [sys.executable, "-m", "benchmarks.server_peak", *words]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return done.stdout
-
-
-def say(line: str) -> None:
-    """Write a line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

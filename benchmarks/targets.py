@@ -2,7 +2,7 @@
 
 The other side is MEMIT's own loop as `tests/naive.py` writes it: at every step a full
 forward pass of all prompts of one request in one padded batch, and a backward pass
-through the blocks behind the edit, weights without gradients. Both run in turn, so that
+through the blocks after the edit, weights without gradients. Both run in turn, so that
 what else the machine does slows both. Peak memory is above what the process held
 before, where the system can tell. Run it with
 

@@ -11,7 +11,6 @@ server solves, or that a party adds to its model.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,6 +18,7 @@ import torch
 from flwr.app import Message, RecordDict
 from torch import Tensor
 
+from benchmarks import say
 from editing.algebra.encodings import Encoding, decode, encode
 from editing.algebra.solving import Prior, solve_delta
 from sims.runs.in_process import InProcessGrid
@@ -143,12 +143,6 @@ def measure_down(edits: int, width: int, prior: Prior) -> None:
 def row(name: str, old: int, new: int, gap: float) -> None:
     """Write a line of the table of sizes."""
     say(f"| {name} | {old / MB:.2f} | {new / MB:.2f} | {old / new:.1f} | {gap:.1e} |")
-
-
-def say(line: str) -> None:
-    """Write a line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

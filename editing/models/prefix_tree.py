@@ -174,7 +174,7 @@ class _Builder:
         self._path: list[int] = []
 
     def add(self, number: int, row: tuple[int, ...], size: int) -> bool:
-        """Add a row if there is room, or if it goes on where all others end."""
+        """Add a row if there is room, or if it continues where all others end."""
         shared, taken = _count_shared(self._last, row), len(self._ids)
         if shared < taken and taken + len(row) - shared > size:
             return False

@@ -318,7 +318,7 @@ def test_hidden_states_are_used_on_the_model_that_gave_them_alone(
 
 
 def test_hidden_states_that_are_damaged_are_not_used(tmp_path: Path) -> None:
-    """The exchange begins at the first block, and the round goes on."""
+    """The exchange begins at the first block, and the round continues."""
     folder = PrivateFolder(tmp_path / "run")
     first, second = (JOB.model_copy(update={"layers": (layer,)}) for layer in (1, 2))
     relayed(folder, first, {}, 1.0)
