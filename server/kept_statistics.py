@@ -30,6 +30,9 @@ from strategies.wire.messages import Phase
 STATISTICS = "statistics"
 """The folder's name, next to a checkpoint and among the results."""
 
+COVARIANCE = "covariance.safetensors"
+"""A covariance of the parties' own texts, next to a run's report."""
+
 KEYS, RESIDUALS, GRAM, CROSS, COUNT = "keys", "residuals", "gram", "cross", "count"
 SOLVED, REMEMBERED = "solved", "remembered"
 UNFINISHED = ".unfinished"
