@@ -1,4 +1,4 @@
-"""The commands for parties that do not trust each other: remove.
+"""The commands for parties that do not trust each other: audit, remove.
 
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sims.cli.options import check_new_folder
+from sims.cli.options import check_new_file, check_new_folder
 
 app = typer.Typer()
 
@@ -42,3 +42,35 @@ def remove_from_run(
 
     show_removal(remove_party(party, results, output))
     typer.echo(f"Written: {output}")
+
+
+@app.command("audit")
+def audit_results(
+    results: ResultsArgument,
+    guesses: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Guessed requests: a file, a saved folder, `hub:NAME` or `embedded`.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write a JSON file, for you alone."),
+    ] = None,
+) -> None:
+    """Test what each observer of a run can tell about guessed requests.
+
+    The server is tested if the run kept the parties' statistics (`output.statistics =
+    true`), whoever holds the update always. Recall, false alarms and AUC are shown
+    where the parties' requests are known, in simulations.
+    """
+    from sims.console import announce_loading
+
+    if output is not None:
+        check_new_file(output)
+    announce_loading()
+    from sims.audit.audit import audit_run
+    from sims.audit.tables import show_audit
+
+    show_audit(audit_run(results, guesses, output))
