@@ -36,9 +36,9 @@ from sims.audit.observers import Seen, see_statistics, see_update
 from sims.audit.scores import (
     Directions,
     Success,
-    judge_leverage,
-    judge_span,
     measure,
+    score_leverage,
+    score_span,
 )
 from sims.console import hush_libraries
 
@@ -115,8 +115,8 @@ def attack_many(config: RunConfig, prepared: Preparation) -> Iterator[list[str]]
         tested, edited = keys[: 2 * edits], torch.arange(2 * edits) < edits
         seen = Directions.of_gram(tested[edited].mT @ tested[edited])
         for verdict in (
-            judge_span(tested, seen.span),
-            judge_leverage(tested, seen),
+            score_span(tested, seen.span),
+            score_leverage(tested, seen),
         ):
             found = measure(verdict, edited)
             yield [str(edits), f"{share:.1f}", verdict.test, *_cells([found])]

@@ -15,9 +15,9 @@ from server.kept_statistics import KeptRound
 from sims.audit.scores import (
     Directions,
     Verdict,
-    judge_leverage,
-    judge_movement,
-    judge_span,
+    score_leverage,
+    score_movement,
+    score_span,
     span_of_update,
 )
 
@@ -78,8 +78,8 @@ def see_update(
     """
     if edits is not None and edits <= len(update):
         span = span_of_update(update, prior, edits)
-        yield Seen(UPDATE, None, judge_span(keys, span))
-    yield Seen(UPDATE, None, judge_movement(keys, update))
+        yield Seen(UPDATE, None, score_span(keys, span))
+    yield Seen(UPDATE, None, score_movement(keys, update))
 
 
 def _see(
@@ -89,5 +89,5 @@ def _see(
     keys: Float[Tensor, "n d_in"],
 ) -> Iterator[Seen]:
     found = Directions.of(statistics)
-    yield Seen(observer, party, judge_span(keys, found.span))
-    yield Seen(observer, party, judge_leverage(keys, found))
+    yield Seen(observer, party, score_span(keys, found.span))
+    yield Seen(observer, party, score_leverage(keys, found))

@@ -125,14 +125,14 @@ def share_outside(
     return shares
 
 
-def judge_span(
+def score_span(
     keys: Float[Tensor, "n d_in"], span: Float[Tensor, "d_in rank"]
 ) -> Verdict:
     """Test whether keys lie in a span; of a full one every key does."""
     return Verdict("span", share_outside(keys, span), INSIDE)
 
 
-def judge_leverage(keys: Float[Tensor, "n d_in"], found: Directions) -> Verdict:
+def score_leverage(keys: Float[Tensor, "n d_in"], found: Directions) -> Verdict:
     """Test ``kᵀG⁻¹k ≤ 1``, which holds for every key that ``G`` is a sum over.
 
     Of ``n`` other keys it is about ``d_in / (n − d_in)`` on average, so that the test
@@ -144,7 +144,7 @@ def judge_leverage(keys: Float[Tensor, "n d_in"], found: Directions) -> Verdict:
     return Verdict("leverage", scores, LEVERAGE)
 
 
-def judge_movement(
+def score_movement(
     keys: Float[Tensor, "n d_in"], update: Float[Tensor, "d_out d_in"]
 ) -> Verdict:
     """Rank keys by ``‖Δ k‖ / ‖k‖``: an update moves those that it was made for."""

@@ -11,10 +11,10 @@ from sims.audit.scores import (
     Directions,
     Verdict,
     area_under_curve,
-    judge_leverage,
-    judge_movement,
-    judge_span,
     measure,
+    score_leverage,
+    score_movement,
+    score_span,
 )
 from tests.laws import draw_pairs
 
@@ -37,8 +37,8 @@ def test_every_edited_key_passes_both_tests(edits: int, seed: int) -> None:
     """However many edits there are."""
     keys = keys_of(edits, seed)
     found = Directions.of_gram(keys.mT @ keys)
-    assert accepts(judge_leverage(keys, found)) == edits
-    assert accepts(judge_span(keys, found.span)) == edits
+    assert accepts(score_leverage(keys, found)) == edits
+    assert accepts(score_span(keys, found.span)) == edits
 
 
 @given(st.integers(1, WIDE // 2), st.integers(0, 20))
@@ -48,8 +48,8 @@ def test_no_other_key_passes_while_the_layer_is_wider_than_the_edits(
     """It does not lie in their span."""
     keys, others = keys_of(edits, seed), keys_of(9, seed + 100)
     found = Directions.of_gram(keys.mT @ keys)
-    assert accepts(judge_leverage(others, found)) == 0
-    assert accepts(judge_span(others, found.span)) == 0
+    assert accepts(score_leverage(others, found)) == 0
+    assert accepts(score_span(others, found.span)) == 0
 
 
 def test_leverage_tells_more_edits_than_the_layer_is_wide() -> None:
@@ -58,8 +58,8 @@ def test_leverage_tells_more_edits_than_the_layer_is_wide() -> None:
     keys = draw_pairs(2 * int(1.3 * wide), 0, wide, 4)[0]
     edited = torch.arange(len(keys)) < len(keys) // 2
     found = Directions.of_gram(keys[edited].mT @ keys[edited])
-    span = measure(judge_span(keys, found.span), edited)
-    leverage = measure(judge_leverage(keys, found), edited)
+    span = measure(score_span(keys, found.span), edited)
+    leverage = measure(score_leverage(keys, found), edited)
     assert (span.recall, span.false_alarms) == (1, 1)
     assert leverage.recall == 1
     assert leverage.false_alarms is not None
@@ -74,7 +74,7 @@ def test_leverage_is_the_naive_quadratic_form() -> None:
     gram = keys.mT @ keys
     naive = torch.stack([k @ torch.linalg.inv(gram) @ k for k in others])
     assert torch.allclose(
-        judge_leverage(others, Directions.of_gram(gram)).scores, naive
+        score_leverage(others, Directions.of_gram(gram)).scores, naive
     )
 
 
@@ -93,7 +93,7 @@ def test_an_update_moves_the_keys_that_it_was_made_for() -> None:
     others = keys_of(6, 5)
     system = torch.eye(WIDE, dtype=torch.float64) + keys.mT @ keys
     update = torch.linalg.solve(system, residuals.mT @ keys, left=False)
-    verdict = judge_movement(torch.cat([keys, others]), update)
+    verdict = score_movement(torch.cat([keys, others]), update)
     found = measure(verdict, torch.arange(12) < 6)
     assert verdict.accepted is None
     assert (found.recall, found.false_alarms) == (None, None)
