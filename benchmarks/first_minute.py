@@ -3,11 +3,11 @@
     python -m benchmarks.first_minute [--other TREE] [--cached]
 
 Runs `python -m sims compare` with empty caches, as a new user does, or with the user's
-own. Times are from its
-start: of its own lines, and of the events of the run. CPU seconds are summed over the
-processes of one kind; on a machine that is busy with other things they grow less than
-times do. Linux alone lists processes (``/proc``). With another checkout of this
-project both run in turn, and the deltas of all merges are compared bit for bit.
+own. Times are from its start: of its own lines, and of the events of the run. CPU
+seconds are summed over the processes of one kind; on a machine that is busy with other
+things they grow less than times do. Linux alone lists processes (``/proc``). With
+another checkout of this project both run in turn, and the deltas of all merges are
+compared bit for bit.
 """
 
 import argparse
