@@ -27,7 +27,7 @@ def messages() -> Iterator[Message]:
 def test_a_message_and_a_context_arrive_as_they_were(message: Message) -> None:
     """All of them, bit for bit; the sender's stay as they are."""
     before = Context(1, 7, {"partition-id": 3}, RecordDict(), {"x.y": 0.1, "n": True})
-    before.state["kept"] = ArrayRecord({"k": Array(np.float32([0.1]))})
+    before.state["kept"] = ArrayRecord({"k": Array(np.array([0.1], np.float32))})
     values = [
         [each.data for each in record.values()]
         for record in (
