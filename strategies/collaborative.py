@@ -56,7 +56,7 @@ class CollaborativeEditing(Strategy):
         self.arbiter = None if rules is None else Arbiter(rules)
         # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
-        self.registry = PartyRegistry(least, self.callbacks)
+        self.registry = PartyRegistry(least, self.callbacks, settings.limits)
         self.updates = Updates({}, {}, settings.encoding_down, settings.dtype)
         self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
@@ -309,7 +309,8 @@ class CollaborativeEditing(Strategy):
         )
 
     def _aggregation(self, number: int, layers: Sequence[int]) -> Aggregation:
-        return Aggregation(number, layers, self.layers, self.settings.merge.needs)
+        needs, encoding = self.settings.merge.needs, self.job.encoding
+        return Aggregation(number, layers, self.layers, needs, encoding)
 
     def _merge(self, layers: Sequence[int], aggregation: Aggregation) -> None:
         """Solve the layers of an exchange, and keep their grams for the memory."""
@@ -337,7 +338,9 @@ class CollaborativeEditing(Strategy):
         layers = tuple(self.layers)
         job = self.job.asking(number, layers)
         messages = self._address(Phase.MEMORY, job, self.to_arrays())
-        aggregation = Aggregation(number, layers, self.layers)
+        aggregation = Aggregation(
+            number, layers, self.layers, encoding=self.job.encoding
+        )
         replies = self.registry.exchange(grid, number, messages)
         aggregation.add_all(replies, self.registry)
         self.registry.require_contributors(number)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from flwr.app import Message
 
-from editing.algebra.encodings import decode
+from editing.algebra.encodings import Encoding, decode
 from editing.algebra.statistics import LayerStatistics, StatisticsError, Total, pool
 from editing.algebra.threads import threads_for
 from strategies.rounds.limits import Limits, validate_same_edits
@@ -27,6 +27,7 @@ class Aggregation:
         layers: Sequence[int],
         edited: Mapping[int, EditedLayer],
         needs: Literal["sum", "each"] = "sum",
+        encoding: Encoding | None = None,
     ) -> None:
         """Start without any party.
 
@@ -35,8 +36,9 @@ class Aggregation:
             layers: The layers of the exchange.
             edited: All edited layers.
             needs: Whether the parties' statistics are added up or kept apart.
+            encoding: What the parties were asked for; any if None.
         """
-        self._number, self._needs = number, needs
+        self._number, self._needs, self._encoding = number, needs, encoding
         self._layers = {layer: edited[layer] for layer in layers}
         self._parts: dict[int, list[LayerStatistics]] = {each: [] for each in layers}
         self._totals = {each: Total() for each in layers}
@@ -91,7 +93,9 @@ class Aggregation:
         try:
             sent = read_statistics(reply.content, layer, self._number)
             with threads_for(edited.d_in):
-                return decode(sent, edited.d_in, edited.d_out, edited.bounds)
+                return decode(
+                    sent, edited.d_in, edited.d_out, edited.bounds, self._encoding
+                )
         except StatisticsError as error:
             raise StatisticsError(f"layer {layer}: {error}") from None
 

@@ -87,7 +87,7 @@ def ask(
 ) -> Exchanged:
     """Ask all nodes, in the order of `NODES`."""
     messages = [
-        Message(RecordDict(), dst_node_id=node, message_type=Phase.TARGETS.value)
+        Message(RecordDict(), dst_node_id=node, message_type=Phase.EVALUATE.value)
         for node in NODES
     ]
     return Exchanged(list(exchange(grid, messages, timeout, on_reply, resend)))
