@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from functools import cache, partial
@@ -21,6 +22,7 @@ from editing.files.json_text import dump_json
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
+from server.kept_statistics import STATISTICS, KeptStatistics
 from server.merging import MergeJob, Outcome, StreamCallbacks
 from server.monitoring.stream import Cause, EventStream
 from server.monitoring.watching import open_stream, watch_run
@@ -94,10 +96,14 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
             on_model=lambda: stream.report_progress(LOADING, 1, 1),
         )
         checkpoints = checkpoints_of(config, preparation)
-        job = MergeJob(seats(), config, preparation, stream, checkpoints)
+        kept = statistics_folder(config, draft)
+        job = MergeJob(
+            seats(), config, preparation, stream, checkpoints, statistics=kept
+        )
         outcomes = run_methods(job, choose_methods(config))
         stream.report_progress(WRITING, 0, 1)
         write_outcomes(config, preparation, outcomes, draft)
+        move_statistics(config, outcomes, kept, draft)
         stream.report_progress(WRITING, 1, 1)
     settle(config, checkpoints, outcomes, folder)
     return folder
@@ -108,6 +114,28 @@ def checkpoints_of(config: RunConfig, preparation: Preparation) -> Checkpoints:
     chosen = config.output.checkpoint
     settings = describe(config, preparation)
     return Checkpoints(Path(chosen) if chosen else None, settings)
+
+
+def statistics_folder(config: RunConfig, draft: Path) -> Path | None:
+    """Return where the parties' statistics are kept; None if they are not.
+
+    They are next to the checkpoint if there is one, so that a resumed run has them.
+    """
+    if not config.output.statistics:
+        return None
+    chosen = config.output.checkpoint
+    return Path(chosen) / STATISTICS if chosen else draft / f".{STATISTICS}"
+
+
+def move_statistics(
+    config: RunConfig, outcomes: Sequence[Outcome], kept: Path | None, draft: Path
+) -> None:
+    """Put what was kept of each merge among its results."""
+    for outcome in outcomes if kept is not None else ():
+        place = draft / outcome.method.name if config.run.compare else draft
+        KeptStatistics.of(kept, outcome.method.name).move(place)
+    if kept is not None:
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 def settle(

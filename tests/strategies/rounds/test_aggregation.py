@@ -15,6 +15,7 @@ from editing.algebra.statistics import (
 )
 from strategies.rounds.aggregation import Aggregation
 from strategies.rounds.memory import Memory
+from strategies.rounds.parties import Party
 from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer, RoundOutcome
 from strategies.wire.messages import write_statistics
@@ -109,6 +110,10 @@ def test_every_layer_of_a_reply_is_decoded_once(
     edits = {layer: edited(layer) for layer in LAYERS}
     aggregation, registry = Aggregation(1, LAYERS, edits), PartyRegistry(1)
     registry.outcomes[1] = RoundOutcome()
+    registry.parties.by_node = {
+        reply_of(party).metadata.src_node_id: Party(party, party)
+        for party in range(PARTIES)
+    }
     aggregation.add_all([reply_of(party) for party in range(PARTIES)], registry)
     assert aggregation.pooled(1).count == 2 * PARTIES
     assert len(widths) == len(LAYERS) * PARTIES

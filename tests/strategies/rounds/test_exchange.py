@@ -23,8 +23,10 @@ Answer = Callable[[Message], Message]
 
 def honest(message: Message) -> Message:
     """Say which node was asked."""
+    node = float(message.metadata.dst_node_id)
     return Message(
-        as_targets({"node": float(message.metadata.dst_node_id)}), reply_to=message
+        RecordDict({"targets": write_numbers({"node": node})["metrics"]}),
+        reply_to=message,
     )
 
 
