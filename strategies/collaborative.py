@@ -310,9 +310,8 @@ class CollaborativeEditing(Strategy):
         self, number: int, layers: Sequence[int], phase: Phase = Phase.STATISTICS
     ) -> Aggregation:
         needs = "sum" if phase is Phase.MEMORY else self.settings.merge.needs
-        observe = partial(self.callbacks.on_statistics, phase)
-        wanted = self.job.encoding
-        return Aggregation(number, layers, self.layers, needs, observe, wanted)
+        observe, asked = partial(self.callbacks.on_statistics, phase), self.job.encoding
+        return Aggregation(number, layers, self.layers, needs, observe, asked)
 
     def _merge(self, layers: Sequence[int], aggregation: Aggregation) -> None:
         """Solve the layers of an exchange, and keep their grams for the memory."""
