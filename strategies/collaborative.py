@@ -53,7 +53,7 @@ class CollaborativeEditing(Strategy):
         self.settings, self.job = settings, settings.job
         self.layers = dict(settings.layers)
         self.callbacks = callbacks or RoundCallbacks()
-        self.arbiter = settings.conflicts and Arbiter(settings.conflicts)
+        self.arbiter = Arbiter(settings.conflicts) if settings.conflicts else None
         # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
         self.registry = PartyRegistry(least, self.callbacks, settings.limits)

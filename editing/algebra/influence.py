@@ -86,7 +86,8 @@ class PooledSolution:
         missing = part.residuals.mT - self.delta @ part.keys.mT
         system = -part.keys @ rows.mT
         system.diagonal().add_(1)
-        return self.delta - missing @ torch.linalg.solve(system, rows)
+        without: Tensor = self.delta - missing @ torch.linalg.solve(system, rows)
+        return without
 
 
 def solve_pooled(parts: Sequence[LayerStatistics], prior: Prior) -> PooledSolution:
