@@ -53,10 +53,10 @@ class CollaborativeEditing(Strategy):
         self.settings, self.job = settings, settings.job
         self.layers = dict(settings.layers)
         self.callbacks = callbacks or RoundCallbacks()
-        self.arbiter = settings.conflicts and Arbiter(settings.conflicts)
+        self.arbiter = Arbiter(settings.conflicts) if settings.conflicts else None
         # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
-        self.registry = PartyRegistry(least, self.callbacks)
+        self.registry = PartyRegistry(least, self.callbacks, settings.limits)
         self.updates = Updates({}, {}, settings.encoding_down, settings.dtype)
         self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
@@ -310,8 +310,8 @@ class CollaborativeEditing(Strategy):
         self, number: int, layers: Sequence[int], phase: Phase = Phase.STATISTICS
     ) -> Aggregation:
         needs = "sum" if phase is Phase.MEMORY else self.settings.merge.needs
-        observe = partial(self.callbacks.on_statistics, phase)
-        return Aggregation(number, layers, self.layers, needs, observe)
+        observe, asked = partial(self.callbacks.on_statistics, phase), self.job.encoding
+        return Aggregation(number, layers, self.layers, needs, observe, asked)
 
     def _merge(self, layers: Sequence[int], aggregation: Aggregation) -> None:
         """Solve the layers of an exchange, and keep their grams for the memory."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from flwr.app import Message
 
-from editing.algebra.encodings import decode
+from editing.algebra.encodings import Encoding, decode
 from editing.algebra.statistics import LayerStatistics, StatisticsError, Total, pool
 from editing.algebra.threads import threads_for
 from strategies.rounds.limits import Limits, validate_same_edits
@@ -31,6 +31,7 @@ class Aggregation:
         edited: Mapping[int, EditedLayer],
         needs: Literal["sum", "each"] = "sum",
         observe: Observer = lambda *_: None,
+        encoding: Encoding | None = None,
     ) -> None:
         """Start without any party.
 
@@ -40,8 +41,10 @@ class Aggregation:
             edited: All edited layers.
             needs: Whether the parties' statistics are added up or kept apart.
             observe: Receives each party's.
+            encoding: What the parties were asked for; any if None.
         """
         self._number, self._needs, self._observe = number, needs, observe
+        self._encoding = encoding
         self._layers = {layer: edited[layer] for layer in layers}
         self._parts: dict[int, list[LayerStatistics]] = {each: [] for each in layers}
         self._totals = {each: Total() for each in layers}
@@ -97,7 +100,9 @@ class Aggregation:
         try:
             sent = read_statistics(reply.content, layer, self._number)
             with threads_for(edited.d_in):
-                return decode(sent, edited.d_in, edited.d_out, edited.bounds)
+                return decode(
+                    sent, edited.d_in, edited.d_out, edited.bounds, self._encoding
+                )
         except StatisticsError as error:
             raise StatisticsError(f"layer {layer}: {error}") from None
 

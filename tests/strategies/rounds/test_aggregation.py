@@ -6,7 +6,7 @@ import pytest
 import torch
 from flwr.app import Message
 
-from editing.algebra.encodings import EncodedStatistics, decode, encode
+from editing.algebra.encodings import EncodedStatistics, Encoding, decode, encode
 from editing.algebra.statistics import (
     LayerStatistics,
     NormBounds,
@@ -97,10 +97,14 @@ def test_every_layer_of_a_reply_is_decoded_once(
     widths: list[int] = []
 
     def count(
-        sent: EncodedStatistics, d_in: int, d_out: int, bounds: NormBounds
+        sent: EncodedStatistics,
+        d_in: int,
+        d_out: int,
+        bounds: NormBounds,
+        wanted: Encoding | None,
     ) -> LayerStatistics:
         widths.append(d_in)
-        return decode(sent, d_in, d_out, bounds)
+        return decode(sent, d_in, d_out, bounds, wanted)
 
     monkeypatch.setattr("strategies.rounds.aggregation.decode", count)
     edits = {layer: edited(layer) for layer in LAYERS}
