@@ -46,7 +46,6 @@ from strategies.scenario import (
     nest,
 )
 
-
 MOST_BITS = 63
 """Of a whole number in Flower's messages, its sign aside."""
 
@@ -142,20 +141,7 @@ class ScheduleConfig(Settings):
 
     @field_validator("merges")
     @classmethod
-    def _whole_numbers(value: object, key: str = "") -> Iterator[tuple[str, int]]:
-    """Yield all whole numbers in nested tables and lists, each with its dotted key."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            spelled = str(name).replace("_", "-")
-            yield from _whole_numbers(inner, f"{key}.{spelled}" if key else spelled)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _whole_numbers(inner, key)
-    elif isinstance(value, int):
-        yield key, value
-
-
-def check_merges(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def check_merges(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse a merge that is named twice or unknown.
 
         Raises:
