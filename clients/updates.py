@@ -53,7 +53,7 @@ def _read(folder: Path, digest: str) -> Array | None:
     try:
         with safe_open(folder / f"{digest}{_ENDING}", framework="pt") as file:
             return to_array(file.get_tensor("update"))
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, TypeError):  # the last of unknown precisions
         return None
 
 

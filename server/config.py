@@ -6,8 +6,7 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 """
 
 import json
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -26,9 +25,9 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
-from editing.files.text import explain_text_error, read_text
+from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.config import EditingConfig
-from server.paths import Table, overlay, resolve_paths
+from server.paths import Table, overlay, refuse_nul, resolve_paths
 from strategies.methods import (
     GLOBAL,
     Method,
@@ -46,6 +45,9 @@ from strategies.scenario import (
     flatten,
     nest,
 )
+
+MOST_BITS = 63
+"""Of a whole number in Flower's messages, its sign aside."""
 
 
 class ConfigurationError(InputError):
@@ -219,6 +221,7 @@ def read_run_config(flat: FlatConfig) -> RunConfig:
     """
     try:
         nested = nest(flat)
+        refuse_nul(nested)
     except InputError as error:
         raise ConfigurationError(f"run config: {error}") from None
     return check_settings(nested, lambda _: "run config")
@@ -258,6 +261,12 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
     Raises:
         ConfigurationError: If a key is unknown, or a value mistyped or out of range.
     """
+    for key, number in _whole_numbers(tables):
+        if number.bit_length() > MOST_BITS:
+            raise ConfigurationError(
+                f"{origin(key)}: `{key}`: wanted a whole number of at most {MOST_BITS} "
+                f"bits, as messages carry them, got one of {number.bit_length()}"
+            )
     try:
         config = RunConfig.model_validate_json(json.dumps(tables), strict=True)
     except ValidationError as error:
@@ -270,6 +279,19 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
         ) from None
     check_merges(config, origin)
     return config
+
+
+def _whole_numbers(value: object, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield all whole numbers in nested tables and lists, each with its dotted key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            spelled = str(name).replace("_", "-")
+            yield from _whole_numbers(inner, f"{key}.{spelled}" if key else spelled)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _whole_numbers(inner, key)
+    elif isinstance(value, int):
+        yield key, value
 
 
 def check_merges(config: RunConfig, origin: Callable[[str], str]) -> None:
@@ -307,13 +329,15 @@ def read_tables(path: Path) -> Table:
         ConfigurationError: If there is no such file or it is no TOML.
     """
     try:
-        return underscored(tomllib.loads(read_text(path)), str(path))
+        return underscored(parse_toml(read_text(path)), str(path))
     except OSError as error:
         raise ConfigurationError(
             f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "
             "such as those in sims/scenarios"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ConfigurationError:
+        raise
+    except ValueError as error:
         reason = explain_text_error(error)
         raise ConfigurationError(f"{path}: is no TOML: {reason}") from None
 
@@ -346,8 +370,8 @@ def parse_override(text: str) -> tuple[list[str], object]:
             f"--set {text}: wanted `table.key=value`, such as `parties.count=3`"
         )
     try:
-        parsed: object = tomllib.loads(f"value = {value.strip()}")["value"]
+        parsed: object = parse_toml(f"value = {value.strip()}")["value"]
         json.dumps(parsed)
-    except (tomllib.TOMLDecodeError, TypeError):  # a bare word, or a date
+    except (ValueError, TypeError):  # a bare word, or a date
         return keys, value.strip()
     return keys, parsed

@@ -22,6 +22,7 @@ from pydantic import (
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.files.text import explain_text_error, parse_json
 from editing.sources.embedded import EMBEDDED, HUB, SELF
 
 FlatValue: TypeAlias = str | int | float | bool
@@ -157,14 +158,13 @@ def decode_value(key: str, value: FlatValue) -> object:
     if not isinstance(value, str) or not value.startswith(JSON_OPENINGS):
         return value
     try:
-        decoded: object = json.loads(value)
-    except json.JSONDecodeError as error:
+        return parse_json(value)
+    except ValueError as error:
         raise InputError(
-            f"`{key}`: wanted JSON after the opening `{value[0]}`, got {value!r} "
-            f"({error.msg} at character {error.pos}); write a list as `[1, 2]`, and a "
-            "text that begins so in quotation marks"
+            f"`{key}`: wanted JSON after the opening `{value[0]}`, got {value!r:.80} "
+            f"({explain_text_error(error)}); write a list as `[1, 2]`, and a text that "
+            "begins so in quotation marks"
         ) from None
-    return decoded
 
 
 def nest(flat: FlatConfig) -> dict[str, object]:

@@ -7,6 +7,7 @@ no file takes such a text, so it is found here.
 
 import json
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MAX_DEPTH = 64
 """Levels of a JSON value that are searched; what nests deeper is refused elsewhere."""
+
+TOO_DEEP = "nested too deeply"
+"""Said of a file in the place of the interpreter's words, which say nothing of it."""
 
 
 def read_text(path: Path) -> str:
@@ -36,14 +40,24 @@ def parse_json(
 ) -> object:
     """Parse a JSON value whose texts are all sound.
 
-    What is not JSON, or holds half a surrogate pair, is a `ValueError`; what nests too
-    deeply a `RecursionError`.
+    What is not JSON, nests too deeply or holds half a surrogate pair is a `ValueError`.
     """
-    value: object = json.loads(
-        text, object_pairs_hook=object_pairs_hook, parse_constant=parse_constant
-    )
+    try:
+        value: object = json.loads(
+            text, object_pairs_hook=object_pairs_hook, parse_constant=parse_constant
+        )
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
     refuse_broken_text(value)
     return value
+
+
+def parse_toml(text: str) -> dict[str, object]:
+    """Parse TOML; what is none, or nests too deeply, is a `ValueError`."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
 
 
 def is_unicode(text: str) -> bool:
@@ -90,12 +104,8 @@ def refuse_broken_text(value: object) -> None:
 
 
 def explain_text_error(error: Exception) -> str:
-    """Say why a text is not of its format, for the end of a sentence.
-
-    `RecursionError` has the interpreter's words for it, which say nothing of a file.
-    """
-    deep = isinstance(error, RecursionError)
-    return "nested too deeply" if deep else " ".join(str(error).split())
+    """Say why a text is not of its format, for the end of a sentence."""
+    return " ".join(str(error).split())
 
 
 def read_json(path: Path) -> object:
@@ -110,7 +120,7 @@ def read_json(path: Path) -> object:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text in UTF-8 ({error.reason}).") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         reason = explain_text_error(error)
         raise InputError(f"{path}: not JSON ({reason}).") from None
 

@@ -37,6 +37,9 @@ CLOCK_SKEW = timedelta(minutes=5)
 """Largest difference between our clock and a slower one that reads a certificate."""
 
 PRIVATE, PUBLIC, OWN_FOLDER = 0o600, 0o644, 0o700
+_NO_KEY = (OSError, ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm)
+"""What reading a file that is no private key raises."""
+
 LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 HOST_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 LONGEST_NAME = 253
@@ -143,7 +146,7 @@ def read_public_half(private: Path) -> bytes:
     """
     try:
         key = load_ssh_private_key(private.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except _NO_KEY as error:
         raise InputError(
             f"{private}: is no private key of a node ({type(error).__name__}); wanted "
             "one without a passphrase, as `ssh-keygen -t ecdsa -b 384` writes it"
