@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from server.report.tables import TableText
 
@@ -85,12 +85,12 @@ def _lay_out(
         head = "\n".join(textwrap.wrap(text.heads[column], wide)) or ""
         is_label = column < text.labels
         table.add_column(
-            escape(head),
+            Text(head),
             justify="left" if is_label else "right",
             overflow="fold",
             width=wide,
         )
     for row in text.rows:
-        cells = [escape(row[column]) for column in columns]
+        cells = [Text(row[column]) for column in columns]
         table.add_row(*cells, style=style_of(row))
     return table

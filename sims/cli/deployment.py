@@ -13,6 +13,7 @@ from sims.cli.options import (
     VerboseOption,
     check_new_folder,
 )
+from sims.echo import echo
 
 app = typer.Typer()
 
@@ -72,11 +73,11 @@ def make_credentials(
     else:
         made = make(output, nodes, host or [], days)
         numbers = made.node_numbers()
-        typer.echo(f"For all nodes: {made.authority}")
-        typer.echo(f"For the server: {made.server_certificate}, {made.server_key}")
-        typer.echo(f"Lock away: {made.authority_key}")
+        echo(f"For all nodes: {made.authority}")
+        echo(f"For the server: {made.server_certificate}, {made.server_key}")
+        echo(f"Lock away: {made.authority_key}")
     for number in numbers:
-        typer.echo(f"For node {number} alone: {Credentials(output).node_key(number)}")
+        echo(f"For node {number} alone: {Credentials(output).node_key(number)}")
 
 
 def refuse_with_add(host: list[str] | None) -> None:
@@ -156,9 +157,9 @@ def call_flower(
     if stop:
         ended = stop_superlink()
         none = "No SuperLink of this clone runs"
-        typer.echo(none if ended is None else f"Ended the SuperLink, process {ended}")
+        echo(none if ended is None else f"Ended the SuperLink, process {ended}")
         return
     if find_superlink() is None:
-        typer.echo(f"Starting this clone's SuperLink; its log is in {HOME}", err=True)
-        typer.echo("To end it: python -m sims flower --stop", err=True)
+        echo(f"Starting this clone's SuperLink; its log is in {HOME}", err=True)
+        echo("To end it: python -m sims flower --stop", err=True)
     raise typer.Exit(call_flwr(context.args))

@@ -31,6 +31,7 @@ from sims.cli.privacy import app as privacy
 from sims.cli.settings import app as listings
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
+from sims.echo import echo, keep_logs_harmless
 from sims.errors import RunFailedError
 
 FILE_ERRORS = (
@@ -199,7 +200,7 @@ def show_target_cache(
     """
     from sims.runs.jobs import clear_target_cache, describe_target_cache
 
-    typer.echo(clear_target_cache() if clear else describe_target_cache())
+    echo(clear_target_cache() if clear else describe_target_cache())
 
 
 @app.command("train-world")
@@ -221,7 +222,7 @@ def train_embedded_model(
     from sims.world.training import train_world
 
     train_world(output, seed, steps)
-    typer.echo(f"Model: {output}")
+    echo(f"Model: {output}")
 
 
 @app.command("export-model")
@@ -232,7 +233,7 @@ def export_embedded_model(
     from sims.runs.jobs import export_model
 
     export_model(folder)
-    typer.echo(
+    echo(
         f"Model: {folder}; name it in each node's `model-path` and in the run's "
         "`model.path`"
     )
@@ -255,7 +256,7 @@ def search_embedded_hyperparameters(
     from sims.world.search import search
 
     search(output, model)
-    typer.echo(f"Trials: {output}")
+    echo(f"Trials: {output}")
 
 
 def start_run(
@@ -334,6 +335,7 @@ def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
+    keep_logs_harmless()
     try:
         app(args=list(arguments) if arguments is not None else None)
     except InputError as error:
@@ -354,5 +356,5 @@ def explain_file_error(error: OSError) -> InputError:
 
 def fail(error: Exception, code: int) -> None:
     """Print the error in one line and exit."""
-    typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    echo(f"Error: {' '.join(str(error).split())}", err=True)
     sys.exit(code)

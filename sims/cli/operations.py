@@ -12,6 +12,7 @@ import typer
 
 from editing.base.errors import InputError
 from sims.cli.options import Precision, parse_layers
+from sims.echo import echo
 
 app = typer.Typer()
 
@@ -168,4 +169,4 @@ def estimate_sizes(
     if layout is Layout.TABLE:
         open_console().print(to_table(found))
     else:
-        typer.echo(to_markdown(found) if layout is Layout.MARKDOWN else to_json(found))
+        echo(to_markdown(found) if layout is Layout.MARKDOWN else to_json(found))

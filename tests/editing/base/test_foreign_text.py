@@ -1,10 +1,13 @@
 """What somebody else made up is shown in a few characters of one line."""
 
+import json
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.base.foreign_text import SHOWN, show_foreign
+from editing.base.foreign_text import SHOWN, make_harmless, show_foreign
 
 
 @given(st.text(max_size=4 * SHOWN))
@@ -30,3 +33,27 @@ def test_any_text_is_one_short_line_without_control_characters(text: str) -> Non
 def test_what_is_short_and_plain_is_shown_as_it_is(text: str, shown: str) -> None:
     """The rest is escaped, and cut."""
     assert show_foreign(text) == shown
+
+
+@given(st.text() | st.text("\x1b[2J\x9b\u202e\u2066\ud83d\n\tab\u200b\U000e0041"))
+def test_a_harmless_text_steers_no_terminal_and_is_the_same_json(text: str) -> None:
+    """No control but tab and line break, nothing unseen, and nothing else changed."""
+    shown = make_harmless(text)
+    shown.encode()
+    kinds = {unicodedata.category(sign) for sign in shown if sign not in "\n\t"}
+    assert not kinds & {"Cc", "Cs", "Zl", "Zp"}
+    assert all(unicodedata.bidirectional(sign) not in BIDIRECTIONAL for sign in shown)
+    quoted = json.dumps(text, ensure_ascii=False)
+    assert json.loads(make_harmless(quoted)) == text
+    assert make_harmless(shown) == shown
+
+
+BIDIRECTIONAL = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "a\n\tb", "Ünïcödé ‖Δ‖/‖W‖ 日本語 שלום 👩\u200d🔬"]
+)
+def test_what_is_harmless_stays_as_it_is(text: str) -> None:
+    """Other scripts and joined signs among them."""
+    assert make_harmless(text) == text
