@@ -227,12 +227,20 @@ def read_run_config(flat: FlatConfig) -> RunConfig:
     return check_settings(nested, lambda _: "run config")
 
 
-def read_scenario(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def read_scenario(
+    path: Path, overrides: Sequence[str] = (), *, external: bool = True
+) -> RunConfig:
     """Read a scenario file, then put ``key=value`` settings over it.
 
     Relative paths in the file start at the file's folder, relative paths in an override
     at the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
     `check_settings`.
+
+    Args:
+        path: The file.
+        overrides: Settings that win over the file's.
+        external: Whether merges from outside the tree are accepted; they are imported,
+            and whatever code they name runs.
     """
     tables = resolve_paths(read_tables(path), path.resolve().parent)
     overridden: set[str] = set()
@@ -248,15 +256,18 @@ def read_scenario(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         given = key in overridden or any(k.startswith(f"{key}.") for k in overridden)
         return f"--set {key}" if key and given else str(path)
 
-    return check_settings(tables, origin)
+    return check_settings(tables, origin, external=external)
 
 
-def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
+def check_settings(
+    tables: Table, origin: Callable[[str], str], *, external: bool = True
+) -> RunConfig:
     """Validate nested tables as strictly as TOML is typed.
 
     Args:
         tables: Nested tables with underscored names.
         origin: Says for a dotted key where it was written.
+        external: Whether merges from outside the tree are accepted.
 
     Raises:
         ConfigurationError: If a key is unknown, or a value mistyped or out of range.
@@ -277,8 +288,29 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
             f"{origin('')}: dates and times are no settings; write a text, a number, "
             "true or false, or a list of them"
         ) from None
+    if not external:
+        refuse_external(config, origin)
     check_merges(config, origin)
     return config
+
+
+def refuse_external(config: RunConfig, origin: Callable[[str], str]) -> None:
+    """Refuse merges whose code a scenario brings; nothing is imported.
+
+    Raises:
+        ConfigurationError: Naming the first.
+    """
+    named = (
+        ("merge.name", config.merge.name),
+        *(("run.merges", m) for m in config.run.merges),
+    )
+    for key, name in named:
+        if name not in known_methods():
+            raise ConfigurationError(
+                f"{origin(key)}: `{key}`: {name!r} is code from outside this project, "
+                "which would run next to the parties' statistics; read it, then add "
+                "--allow-external-merge"
+            )
 
 
 def _whole_numbers(value: object, key: str = "") -> Iterator[tuple[str, int]]:

@@ -17,6 +17,19 @@ LABEL_WIDTH = 40
 """A longer label is folded."""
 
 
+FORMULA_SIGNS = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
+"""What a table program takes for the beginning of a formula, full width as well."""
+
+
+def plain_cell(value: object) -> object:
+    """Put an apostrophe before a text that a table program would compute.
+
+    Texts of others reach CSV files: names of folders, relations and subjects.
+    """
+    begins = isinstance(value, str) and value.startswith(FORMULA_SIGNS)
+    return f"'{value}" if begins else value
+
+
 def fit_tables(
     text: TableText,
     width: int,

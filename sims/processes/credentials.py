@@ -23,15 +23,23 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     SSHPublicKeyTypes,
+    load_pem_private_key,
     load_ssh_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from editing.base.errors import InputError
+from editing.files.atomic import write_private, write_whole
 from server.output import create_output_folder
 
 ALWAYS = ("localhost", "127.0.0.1")
 """Names by which the machine itself reaches the server; every certificate has them."""
+
+AUTHORITY_DAYS = 3650
+"""For how long the authority holds; every node has a copy of its certificate."""
+
+WARNING_DAYS = 30
+"""For how long before its end a certificate is warned of."""
 
 CLOCK_SKEW = timedelta(minutes=5)
 """Largest difference between our clock and a slower one that reads a certificate."""
@@ -102,7 +110,8 @@ def make_credentials(
         folder: The folder to make.
         nodes: How many key pairs to make; 0 where nodes make their own.
         hosts: Names and addresses by which nodes reach the server, besides `ALWAYS`.
-        days: For how long the certificates hold.
+        days: For how long the server's certificate holds; the authority's holds for
+            ten years, or as long as the server's if that is longer.
     """
     names = [read_host(host) for host in dict.fromkeys([*ALWAYS, *hosts])]
     with create_output_folder(folder.absolute()) as draft:
@@ -136,6 +145,110 @@ def add_nodes(folder: Path, nodes: int) -> list[int]:
     for number in numbers:
         _write_node_keys(existing, number)
     return numbers
+
+
+def renew_server(folder: Path, days: int = 365) -> Credentials:
+    """Sign a new certificate for the server, of the same names, with a new key.
+
+    Nodes trust it as they trust the former one, for the authority is the same.
+
+    Args:
+        folder: The credentials.
+        days: For how long it holds, at most as long as the authority.
+
+    Raises:
+        InputError: If the folder lacks the authority's key or the former certificate.
+    """
+    made = Credentials(folder)
+    former = _read_certificate(made.server_certificate)
+    authority = _read_certificate(made.authority)
+    signer = _read_key(made.authority_key)
+    names = former.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    left = authority.not_valid_after_utc - datetime.now(UTC)
+    if left <= timedelta(0):
+        raise InputError(
+            f"{made.authority}: has ended, and what it signs is not trusted; make new "
+            "credentials in another folder"
+        )
+    key = ec.generate_private_key(ec.SECP384R1())
+    lifetime = min(timedelta(days=days), left)
+    signed = _sign_server(key, authority, signer, list(names.value), lifetime)
+    write_private(made.server_key, _pem_of(key))
+    write_whole(made.server_certificate, signed.public_bytes(Encoding.PEM))
+    made.server_certificate.chmod(PUBLIC)
+    return made
+
+
+def _read_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(file.read_bytes(), password=None)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return key
+    except _NO_KEY:
+        pass
+    raise InputError(
+        f"{file}: is no private key of an authority; renew where the folder that "
+        "`python -m sims credentials` made is whole"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When a certificate ends.
+
+    Attributes:
+        file: The certificate's.
+        time: When it ends.
+    """
+
+    file: Path
+    time: datetime
+
+    def days_left(self, now: datetime) -> int:
+        """Whole days until it ends; negative once it has."""
+        return (self.time - now).days
+
+    def warn(self, now: datetime) -> str:
+        """Say in one line what to do about it; empty while there is time."""
+        left = self.days_left(now)
+        if left >= WARNING_DAYS:
+            return ""
+        when = f"ended on {self.time:%Y-%m-%d}" if left < 0 else f"ends in {left} days"
+        return (
+            f"{self.file} {when}: `python -m sims credentials --renew` signs a new one "
+            "for the server; an authority that ends needs new credentials"
+        )
+
+
+def find_endings(folder: Path) -> tuple[Ending, ...]:
+    """Read when the certificates of a federation end: authority first, then server.
+
+    A node has the authority's certificate alone, which may also be named itself.
+
+    Raises:
+        InputError: If there is none, or it cannot be read.
+    """
+    made = Credentials(folder)
+    named = [folder] if folder.is_file() else [made.authority, made.server_certificate]
+    found = [file for file in named if file.is_file()]
+    if not found:
+        raise InputError(
+            f"{folder}: holds no certificates; wanted a folder that this command made, "
+            "or a copy of its ca.crt"
+        )
+    return tuple(
+        Ending(file, _read_certificate(file).not_valid_after_utc) for file in found
+    )
+
+
+def _read_certificate(file: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except _NO_KEY as error:
+        raise InputError(
+            f"{file}: is no certificate ({type(error).__name__}); wanted one in PEM, "
+            "as this command writes it"
+        ) from None
 
 
 def read_public_half(private: Path) -> bytes:
@@ -180,7 +293,8 @@ def _write_certificates(
     """Write the authority, and the server's certificate which it signs."""
     authority_key = ec.generate_private_key(ec.SECP384R1())
     server_key = ec.generate_private_key(ec.SECP384R1())
-    authority = _sign_authority(authority_key, lifetime)
+    ten_years = timedelta(days=AUTHORITY_DAYS)
+    authority = _sign_authority(authority_key, max(lifetime, ten_years))
     server = _sign_server(server_key, authority, authority_key, names, lifetime)
     _write_private(made.authority_key, _pem_of(authority_key))
     _write(made.authority, authority.public_bytes(Encoding.PEM), PUBLIC)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock, patch
 
 import numpy as np
@@ -162,7 +163,8 @@ def make_npz(folder: Path) -> Path:
     """Make one of MEMIT's."""
     file = folder / "layer.npz"
     total = np.eye(WIDTH, dtype=np.float32)
-    np.savez(file, **{"mom2.mom2": total, "mom2.count": np.int64(7)})
+    arrays: dict[str, Any] = {"mom2.mom2": total, "mom2.count": np.int64(7)}
+    np.savez(file, **arrays)
     return file
 
 

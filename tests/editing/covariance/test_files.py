@@ -301,7 +301,8 @@ def test_an_array_that_is_packed_too_well_is_refused_unread(
     """A small file of zeros takes no memory, whether its width is known or not."""
     path = tmp_path / "a.npz"
     zeros = np.zeros((3000, 3000))
-    np.savez_compressed(path, **{"mom2.mom2": zeros, "mom2.count": np.array(3)})
+    arrays: dict[str, Any] = {"mom2.mom2": zeros, "mom2.count": np.array(3)}
+    np.savez_compressed(path, **arrays)
     assert path.stat().st_size < 2**17
     tracemalloc.start()
     with pytest.raises(CovarianceError, match=r"packed so well|24 wide"):

@@ -1,6 +1,7 @@
 """A header is read and checked before its numbers are."""
 
 import io
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ def written(array: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<f8", ">f4", "<i8", "|u1"])
-def test_an_array_is_what_numpy_reads(dtype: str, order: str) -> None:
+def test_an_array_is_what_numpy_reads(dtype: str, order: Literal["C", "F"]) -> None:
     """Values, shape and precision."""
-    array = np.arange(6).reshape(2, 3).astype(dtype).copy(order=order)  # type: ignore[call-overload]
+    array = np.arange(6).reshape(2, 3).astype(dtype).copy(order=order)
     data = written(array)
     found = read_array(io.BytesIO(data), len(data))
     assert found.dtype == array.dtype

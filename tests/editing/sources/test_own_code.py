@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from editing.models.loading import ModelFilesError, load_editable_model
+from editing.base.errors import ModelFilesError
+from editing.models.loading import load_editable_model
 from editing.sources.own_code import TRUSTED_CODE, explain_own_code, runs_own_code
 from sims.deltas.model_folders import load_whole
 from sims.sizes.shapes import read_shape
