@@ -36,10 +36,16 @@ EVERYTHING: Tables = {
 LOOPBACK = "0100007F"
 
 
-def look(doors: set[tuple[str, str]], names: set[str], threads: set[int]) -> None:
-    """Look at all processes that this one has started.
+def look(
+    others: set[int],
+    doors: set[tuple[str, str]],
+    names: set[str],
+    threads: set[int],
+) -> None:
+    """Look at all processes that this one has started, and that they have.
 
     Args:
+        others: Those that are of other tests, such as a federation that many share.
         doors: Gains the addresses at which they listen, with their command lines.
         names: Gains what they call themselves.
         threads: Gains how many threads those have that clients are forked from, which
@@ -47,7 +53,7 @@ def look(doors: set[tuple[str, str]], names: set[str], threads: set[int]) -> Non
     """
     found = [os.getpid()]
     for process in found:  # grows while it is read
-        found += children(process)
+        found += [each for each in children(process) if each not in others]
     for process in found[1:]:
         doors |= {(at, command_line(process)) for at in listening(process)}
         with suppress(OSError):  # gone meanwhile
@@ -65,6 +71,7 @@ def closed_to_others() -> Iterator[None]:
     Of all processes the SuperLink alone listens, at one port of the loopback interface;
     and no process with threads is forked. Systems without ``/proc`` show neither.
     """
+    others = set(children(os.getpid()))
     doors: set[tuple[str, str]] = set()
     names: set[str] = set()
     threads: set[int] = set()
@@ -72,7 +79,7 @@ def closed_to_others() -> Iterator[None]:
 
     def keep_looking() -> None:
         while not over.wait(0.2):
-            look(doors, names, threads)
+            look(others, doors, names, threads)
 
     watch = Thread(target=keep_looking)
     watch.start()
