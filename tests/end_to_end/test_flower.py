@@ -18,7 +18,7 @@ from sims.runs.flower import run_under_flower
 from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from tests.federation import assert_same_bits, settings_of
-from tests.processes import listening, parent
+from tests.processes import listening
 
 Tables = dict[str, dict[str, FlatValue]]
 
@@ -51,16 +51,20 @@ def look(
         threads: Gains how many threads those have that clients are forked from, which
             are the forker and the keeper two generations above it.
     """
+    above: dict[int, int] = {}
     found = [os.getpid()]
     for process in found:  # grows while it is read
-        found += [each for each in children(process) if each not in others]
+        below = [each for each in children(process) if each not in others]
+        above |= dict.fromkeys(below, process)
+        found += below
     for process in found[1:]:
         doors |= {(at, command_line(process)) for at in listening(process)}
         with suppress(OSError):  # gone meanwhile
             name = Path(f"/proc/{process}/comm").read_text().strip()
             names.add(name)
-            if name == "forker":
-                for each in (process, parent(parent(process))):
+            orphan = "guard" in command_line(above[process])  # it ends with its parent
+            if name == "forker" and not orphan:
+                for each in (process, above[above[process]]):
                     threads.add(len(list(Path(f"/proc/{each}/task").iterdir())))
 
 
