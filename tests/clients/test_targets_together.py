@@ -24,7 +24,7 @@ from clients.round_targets import (
 )
 from clients.selection import Asked, Group, asked_in, group_by_party
 from clients.settings import ClientConfig
-from clients.target_cache import TargetCache, name_targets
+from clients.target_cache import NO_TARGETS, TargetCache, name_targets
 from editing.base.errors import InputError
 from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
@@ -193,7 +193,7 @@ def test_a_request_that_cannot_be_computed_stops_its_own_party_alone(
 
 def test_no_targets_are_kept_and_found(tmp_path: Path) -> None:
     """They are what says that requests cannot be computed together."""
-    cache, none = TargetCache(tmp_path), clients.round_targets.NO_TARGETS
+    cache, none = TargetCache(tmp_path), NO_TARGETS
     cache.keep("ab" * 32, none)
     found = cache.find("ab" * 32)
     assert found is not None
