@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from functools import cache, partial
@@ -15,12 +16,14 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
-from editing.files.atomic import flush_all
+from editing.covariance.files import save_covariance
+from editing.files.atomic import PRIVATE_FILE, flush_all
 from editing.files.disk import has_no_room
 from editing.files.json_text import dump_json
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
+from server.kept_statistics import COVARIANCE, STATISTICS, KeptStatistics
 from server.merging import MergeJob, Outcome, StreamCallbacks
 from server.monitoring.stream import Cause, EventStream
 from server.monitoring.watching import open_stream, watch_run
@@ -94,10 +97,16 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
             on_model=lambda: stream.report_progress(LOADING, 1, 1),
         )
         checkpoints = checkpoints_of(config, preparation)
-        job = MergeJob(seats(), config, preparation, stream, checkpoints)
+        kept = statistics_folder(config, draft)
+        job = MergeJob(
+            seats(), config, preparation, stream, checkpoints, statistics=kept
+        )
         outcomes = run_methods(job, choose_methods(config))
         stream.report_progress(WRITING, 0, 1)
         write_outcomes(config, preparation, outcomes, draft)
+        if kept is not None:
+            move_statistics(config, outcomes, kept, draft)
+            keep_covariance(config, preparation, draft / COVARIANCE)
         stream.report_progress(WRITING, 1, 1)
     settle(config, checkpoints, outcomes, folder)
     return folder
@@ -108,6 +117,34 @@ def checkpoints_of(config: RunConfig, preparation: Preparation) -> Checkpoints:
     chosen = config.output.checkpoint
     settings = describe(config, preparation)
     return Checkpoints(Path(chosen) if chosen else None, settings)
+
+
+def statistics_folder(config: RunConfig, draft: Path) -> Path | None:
+    """Return where the parties' statistics are kept; None if they are not.
+
+    They are next to the checkpoint if there is one, so that a resumed run has them.
+    """
+    if not config.output.statistics:
+        return None
+    chosen = config.output.checkpoint
+    return Path(chosen) / STATISTICS if chosen else draft / f".{STATISTICS}"
+
+
+def move_statistics(
+    config: RunConfig, outcomes: Sequence[Outcome], kept: Path, draft: Path
+) -> None:
+    """Put what was kept of each merge among its results."""
+    for outcome in outcomes:
+        place = draft / outcome.method.name if config.run.compare else draft
+        KeptStatistics.of(kept, outcome.method.name).move(place)
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def keep_covariance(config: RunConfig, preparation: Preparation, file: Path) -> None:
+    """Keep a covariance that only the parties could count again."""
+    if config.prior.covariance == FEDERATED:
+        save_covariance(preparation.covariance, file)
+        file.chmod(PRIVATE_FILE)
 
 
 def settle(

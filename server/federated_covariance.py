@@ -25,6 +25,7 @@ from server.config import RunConfig
 from server.inputs import digest_file, digest_source
 from strategies.rounds.callbacks import RoundCallbacks
 from strategies.rounds.covariance import pool_moments
+from strategies.rounds.limits import Limits
 from strategies.rounds.registry import PartyRegistry
 from strategies.scenario import FEDERATED
 from strategies.wire.messages import Job, ModelIdentity
@@ -102,7 +103,14 @@ class TextPool:
             self.seats(),
             Job(identity=identity, plan=plan, label=LABEL, layers=layers),
             {layer: model.widths(layer)[1] for layer in layers},
-            PartyRegistry(self.config.run.min_parties, self.callbacks),
+            PartyRegistry(
+                self.config.run.min_parties,
+                self.callbacks,
+                Limits(
+                    self.config.parties,
+                    widths={layer: model.widths(layer) for layer in layers},
+                ),
+            ),
             parties=self.config.parties.count,
             timeout=self.config.run.timeout,
             bounds=bound_means(model, plan, self.config.run.max_key_ratio),

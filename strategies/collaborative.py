@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -52,11 +53,10 @@ class CollaborativeEditing(Strategy):
         self.settings, self.job = settings, settings.job
         self.layers = dict(settings.layers)
         self.callbacks = callbacks or RoundCallbacks()
-        rules = settings.conflicts
-        self.arbiter = None if rules is None else Arbiter(rules)
+        self.arbiter = Arbiter(settings.conflicts) if settings.conflicts else None
         # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
-        self.registry = PartyRegistry(least, self.callbacks)
+        self.registry = PartyRegistry(least, self.callbacks, settings.limits)
         self.updates = Updates({}, {}, settings.encoding_down, settings.dtype)
         self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
@@ -127,14 +127,12 @@ class CollaborativeEditing(Strategy):
 
         If a party is lost before the last layer, its statistics of the others are
         worthless: the round starts again without it, so that all layers are sums over
-        the same requests. Targets that were computed are not computed again.
-
-        Returns:
-            All updates so far, and the round's number of edited requests.
+        the same requests. Targets that were computed are not computed again. What is
+        returned are all updates so far, and the number of requests of the round.
         """
         self.registry.begin_round(grid, number, self.job)
-        before = digest_arrays(arrays)
-        self.job = self.job.model_copy(update={"round": number, "before": before})
+        changed = {"round": number, "before": digest_arrays(arrays)}
+        self.job = self.job.model_copy(update=changed)
         start = self.updates
         while not self._try_to_edit(grid, number, arrays, config):
             logger.warning("round %d starts again", number)
@@ -168,6 +166,7 @@ class CollaborativeEditing(Strategy):
         """
         registry = self.registry
         registry.restart_round(number)
+        self.callbacks.on_attempt(number)
         if self.arbiter is not None:
             resolve_conflicts(
                 self.arbiter, registry, grid, number, self.job, self.settings.limits
@@ -216,16 +215,15 @@ class CollaborativeEditing(Strategy):
                 registry.refuse(server_round, node, str(error))
                 continue
             if statistics:
-                aggregation.add(statistics)
+                aggregation.add(statistics, registry.parties.id_of(node))
                 registry.count_statistics(server_round, reply)
             else:
                 registry.active.remove(node)
         registry.require_enough(server_round)
         requests = MetricRecord({"requests": registry.outcomes[server_round].requests})
-        if not registry.active:
-            return None, requests
-        self._merge(layers, aggregation)
-        return self.to_arrays(), requests
+        if registry.active:
+            self._merge(layers, aggregation)
+        return (self.to_arrays() if registry.active else None), requests
 
     def _validate_targets(
         self, number: int, reply: Message, aggregation: Aggregation
@@ -308,8 +306,12 @@ class CollaborativeEditing(Strategy):
             self.completed, updates.delta, grams, tuple(history), updates.factors
         )
 
-    def _aggregation(self, number: int, layers: Sequence[int]) -> Aggregation:
-        return Aggregation(number, layers, self.layers, self.settings.merge.needs)
+    def _aggregation(
+        self, number: int, layers: Sequence[int], phase: Phase = Phase.STATISTICS
+    ) -> Aggregation:
+        needs = "sum" if phase is Phase.MEMORY else self.settings.merge.needs
+        observe, asked = partial(self.callbacks.on_statistics, phase), self.job.encoding
+        return Aggregation(number, layers, self.layers, needs, observe, asked)
 
     def _merge(self, layers: Sequence[int], aggregation: Aggregation) -> None:
         """Solve the layers of an exchange, and keep their grams for the memory."""
@@ -337,7 +339,7 @@ class CollaborativeEditing(Strategy):
         layers = tuple(self.layers)
         job = self.job.asking(number, layers)
         messages = self._address(Phase.MEMORY, job, self.to_arrays())
-        aggregation = Aggregation(number, layers, self.layers)
+        aggregation = self._aggregation(number, layers, Phase.MEMORY)
         replies = self.registry.exchange(grid, number, messages)
         aggregation.add_all(replies, self.registry)
         self.registry.require_contributors(number)
@@ -393,7 +395,6 @@ class CollaborativeEditing(Strategy):
         messages = self.registry.address(phase, job, arrays, config, prior, to)
         if self.arbiter is not None:
             for message in messages:
-                node = message.metadata.dst_node_id
-                resolutions = self.arbiter.resolutions.get(node, ())
-                message.content["resolutions"] = write_resolutions(resolutions)
+                own = self.arbiter.resolutions.get(message.metadata.dst_node_id, ())
+                message.content["resolutions"] = write_resolutions(own)
         return messages
