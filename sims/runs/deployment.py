@@ -42,7 +42,7 @@ def run_deployed(flat: Mapping[str, FlatValue], draft: Path, *, verbose: bool) -
 
 def run_with_files(
     flat: Mapping[str, FlatValue],
-    parties: int,  # noqa: ARG001 - every engine is told, and the settings say it
+    parties: int,  # noqa: ARG001 - the settings say it too
     *,
     draft: Path,
 ) -> None:
