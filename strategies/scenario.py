@@ -8,7 +8,7 @@ left at its default.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -38,6 +38,9 @@ FEDERATED = "federated"
 """The word for pooling what the parties estimate, each on its own texts."""
 
 JSON_OPENINGS = ("[", "{", '"')
+
+MOST_BITS = 63
+"""Of a whole number in Flower's messages, its sign aside."""
 
 
 class ModelConfig(Settings):
@@ -187,3 +190,16 @@ def nest(flat: FlatConfig) -> dict[str, object]:
         if value != "":
             level[field] = decode_value(key, value)
     return nested
+
+
+def whole_numbers(value: object, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield all whole numbers in nested tables and lists, each with its dotted key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            spelled = str(name).replace("_", "-")
+            yield from whole_numbers(inner, f"{key}.{spelled}" if key else spelled)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from whole_numbers(inner, key)
+    elif isinstance(value, int):
+        yield key, value
