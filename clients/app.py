@@ -44,6 +44,7 @@ from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import EncodedStatistics
 from editing.base.errors import InputError
+from editing.base.foreign_text import keep_logs_harmless
 from editing.evaluation.cases import predict_locality
 from editing.files.caches import user_cache
 from editing.models.activations import Relay
@@ -85,6 +86,7 @@ def keep_private(
     For a client that exits it would send nothing, and its node would wait for ever.
     Bad input is logged in one line; any other failure with its traceback.
     """
+    keep_logs_harmless()  # of what requests and the server's message say
     try:
         return call_next(message, context)
     except (Exception, SystemExit) as error:

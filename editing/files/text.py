@@ -8,7 +8,7 @@ no file takes such a text, so it is found here.
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from editing.base.errors import InputError
@@ -55,9 +55,21 @@ def parse_json(
 def parse_toml(text: str) -> dict[str, object]:
     """Parse TOML; what is none, or nests too deeply, is a `ValueError`."""
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+    level: list[object] = [table]
+    for _ in range(MAX_DEPTH):
+        level = [inner for each in level for inner in _inner_values(each)]
+    if level:
+        raise ValueError(TOO_DEEP)
+    return table
+
+
+def _inner_values(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def is_unicode(text: str) -> bool:

@@ -66,6 +66,7 @@ FOUND: tuple[tuple[str, Change], ...] = (
     ("scenario", text(f"[run]\nrounds = {LONG}")),
     ("scenario", text("[run]\nrounds = 99999999999999999999")),
     ("scenario", text(f"[run]\nrounds = {DEEP}")),
+    ("scenario", text(f"run{'.a' * 5000} = 1")),
     ("scenario", text('[model]\npath = "/a\\u0000"')),
     ("scenario", text('[prior]\ncovariance = ["a\\u0000.npz"]')),
     ("run config", text('{"model.path": "/a\\u0000"}')),
