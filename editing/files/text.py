@@ -8,7 +8,7 @@ no file takes such a text, so it is found here.
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from editing.base.errors import InputError
@@ -19,7 +19,7 @@ UTF8 = "utf-8-sig"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MAX_DEPTH = 64
-"""Levels of a JSON value that are searched; what nests deeper is refused elsewhere."""
+"""Levels of a value in a file; what nests deeper is refused."""
 
 TOO_DEEP = "nested too deeply"
 """Said of a file in the place of the interpreter's words, which say nothing of it."""
@@ -58,18 +58,8 @@ def parse_toml(text: str) -> dict[str, object]:
         table = tomllib.loads(text)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    level: list[object] = [table]
-    for _ in range(MAX_DEPTH):
-        level = [inner for each in level for inner in _inner_values(each)]
-    if level:
-        raise ValueError(TOO_DEEP)
+    refuse_broken_text(table)
     return table
-
-
-def _inner_values(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 def is_unicode(text: str) -> bool:
@@ -83,11 +73,14 @@ def find_broken_text(value: object, depth: int = MAX_DEPTH) -> str | None:
     Returns:
         Its keys and list positions, joined by points (``""`` for the value itself);
         None if all texts are sound. A broken key is named by the object that has it.
+
+    Raises:
+        ValueError: If the value nests more than `depth` levels.
     """
     if isinstance(value, str):
         return None if is_unicode(value) else ""
-    if not depth:
-        return None
+    if not depth and isinstance(value, Mapping | list | tuple):
+        raise ValueError(TOO_DEEP)
     if isinstance(value, Mapping):
         if not all(is_unicode(str(key)) for key in value):
             return ""
@@ -104,10 +97,10 @@ def find_broken_text(value: object, depth: int = MAX_DEPTH) -> str | None:
 
 
 def refuse_broken_text(value: object) -> None:
-    """Refuse a JSON value that holds a text with half a surrogate pair.
+    """Refuse a JSON value that nests too deeply, or holds half a surrogate pair.
 
     Raises:
-        ValueError: Naming the field.
+        ValueError: Naming the field of such a text.
     """
     field = find_broken_text(value)
     if field is not None:
