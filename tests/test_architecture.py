@@ -52,6 +52,8 @@ TESTED_ELSEWHERE = {
     "strategies/rounds/callbacks.py": "tests/strategies/test_collaborative.py",
     "strategies/rounds/settings.py": "tests/strategies/test_collaborative.py",
     "strategies/rounds/tokens.py": "tests/strategies/test_over_rounds.py",
+    "clients/secure/state.py": "tests/clients/secure/test_party.py",
+    "strategies/secure/opening.py": "tests/clients/secure/test_party.py",
     "strategies/wire/names.py": "tests/strategies/wire/test_handshakes.py",
     "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
     "server/report/frame.py": "tests/server/report/test_data.py",
