@@ -1,0 +1,87 @@
+"""Rounds in which the server sees each party's statistics, and checks each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from strategies.rounds.aggregation import Aggregation, add_metrics, add_targets
+from strategies.rounds.limits import Limits
+from strategies.rounds.registry import PartyRegistry
+from strategies.rounds.state import EditedLayer
+from strategies.wire.messages import Job
+from strategies.wire.metrics import EvaluationSums
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRounds:
+    """What is summed in the rounds of one merge, party by party.
+
+    Attributes:
+        starts_again: Whether a round whose first sums are known may start again without
+            a party that was lost.
+        registry: The parties.
+        edited: All edited layers.
+        limits: Upper bounds on what one party sends.
+        needs: Whether the merge needs the parties' sum, or each of them.
+    """
+
+    starts_again: ClassVar[bool] = True
+    registry: PartyRegistry
+    edited: Mapping[int, EditedLayer]
+    limits: Limits
+    needs: Literal["sum", "each"] = "sum"
+
+    def begin(self, grid: Grid, job: Job, *, memory: bool = False) -> None:
+        """Begin a round: there is nothing to exchange first."""
+
+    def sum_targets(
+        self,
+        grid: Grid,
+        job: Job,
+        messages: Sequence[Message],
+        whole: Sequence[int] | None = None,  # noqa: ARG002 - the round starts again
+    ) -> Aggregation | None:
+        """Take the first statistics of each party; None if nobody has an edit."""
+        replies = self.registry.exchange(grid, job.round, messages)
+        return self.add_targets(job.round, job.layers, replies)
+
+    def add_targets(
+        self, number: int, layers: Sequence[int], replies: Iterable[Message]
+    ) -> Aggregation | None:
+        """Validate the replies of the first exchange; see `sum_targets`."""
+        registry = self.registry
+        aggregation = Aggregation(number, layers, self.edited, self.needs)
+        add_targets(number, replies, registry, self.limits, aggregation)
+        registry.require_enough(number)
+        return aggregation if registry.active else None
+
+    def sum_statistics(
+        self,
+        grid: Grid,
+        job: Job,
+        messages: Sequence[Message],
+        name: str,  # noqa: ARG002 - the message says which
+    ) -> Aggregation:
+        """Take the statistics of a job's layers of each party.
+
+        A party whose statistics are invalid is left out before any arithmetic, and the
+        round continues if enough remain.
+        """
+        aggregation = Aggregation(job.round, job.layers, self.edited, self.needs)
+        replies = self.registry.exchange(grid, job.round, messages)
+        aggregation.add_all(replies, self.registry)
+        self.registry.require_contributors(job.round)
+        return aggregation
+
+    def sum_metrics(
+        self, grid: Grid, number: int, messages: Sequence[Message]
+    ) -> EvaluationSums:
+        """Take the metrics of each party; invalid ones are left out.
+
+        Their party's edits are in the round by then.
+        """
+        replies = self.registry.exchange(grid, number, messages)
+        return add_metrics(number, replies, self.registry, self.limits)
