@@ -1,12 +1,13 @@
 """The first minute of `make demo`: its phases, and what each process costs.
 
-    python -m benchmarks.first_minute [--other TREE]
+    python -m benchmarks.first_minute [--other TREE] [--cached]
 
-Runs `python -m sims compare` with empty caches, as a new user does. Times are from its
-start: of its own lines, and of the events of the run. CPU seconds are summed over the
-processes of one kind; on a machine that is busy with other things they grow less than
-times do. Linux alone lists processes (``/proc``). With another checkout of this
-project both run in turn, and the deltas of all merges are compared bit for bit.
+Runs `python -m sims compare` with empty caches, as a new user does, or with the user's
+own. Times are from its start: of its own lines, and of the events of the run. CPU
+seconds are summed over the processes of one kind; on a machine that is busy with other
+things they grow less than times do. Linux alone lists processes (``/proc``). With
+another checkout of this project both run in turn, and the deltas of all merges are
+compared bit for bit.
 """
 
 import argparse
@@ -36,6 +37,9 @@ from sims.processes.superlink import APP
 
 LOOK_SECONDS = 0.1
 TICKS = os.sysconf("SC_CLK_TCK")
+CLIENTS, CLIENT_NAME = "clients", "client"
+"""What simulated clients are called here, and what their processes call themselves."""
+
 PROGRAMS = {
     "sims compare": "command line",
     "guard.py": "guards",
@@ -46,7 +50,7 @@ PROGRAMS = {
     "flwr run": "flwr run, log, list",
     "flwr log": "flwr run, log, list",
     "flwr list": "flwr run, log, list",
-    "ray::Client": "clients (Ray's actors)",
+    "ray::Client": CLIENTS,
     "ray/": "the rest of Ray",
     "ray::": "the rest of Ray",
 }
@@ -77,7 +81,9 @@ class Demo:
         for process in found:
             line = command_line(process)
             known = [kind for word, kind in PROGRAMS.items() if word in line]
-            if known and self.kinds.get(process) != "clients (Ray's actors)":
+            if name_of(process) == CLIENT_NAME:
+                known = [CLIENTS]
+            if known and self.kinds.get(process) != CLIENTS:
                 self.kinds[process] = known[0]
             used = max(cpu_seconds(process), self.cpu.get(process, 0.0))
             self.cpu[process] = used
@@ -91,6 +97,14 @@ class Demo:
         return found
 
 
+def name_of(process: int) -> str:
+    """What a process calls itself; empty if it is gone."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def cpu_seconds(process: int) -> float:
     """CPU seconds that a process used so far, without those of its children."""
     try:
@@ -101,13 +115,13 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def run_demo(tree: Path, folder: Path) -> Demo:
-    """Run the demo of a checkout once, with empty caches, into `folder` / ``run``."""
+def run_demo(tree: Path, folder: Path, *, cached: bool = False) -> Demo:
+    """Run the demo of a checkout once, into `folder` / ``run``; with empty caches."""
     environment = {
-        **os.environ,
         "COLLABEDIT_CACHE": str(folder / "targets"),
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
+    environment = {**os.environ, **({} if cached else environment)}
     command = [sys.executable, "-m", "sims", "compare", "--output", str(folder / "run")]
     demo, began, start = Demo(), time.monotonic(), time.time()
     process = subprocess.Popen(
@@ -193,14 +207,16 @@ def main() -> None:
     """Run the demo, or two, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--other", type=Path, help="another checkout, which runs first")
-    other = parser.parse_args().other
+    parser.add_argument("--cached", action="store_true", help="use your own caches")
+    arguments = parser.parse_args()
+    other = arguments.other
     trees = [*([other.absolute()] if other else []), APP]
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place, str(number)) for number in range(len(trees))]
         demos = []
         for tree, folder in zip(trees, folders, strict=True):
             folder.mkdir()
-            demos.append(run_demo(tree, folder))
+            demos.append(run_demo(tree, folder, cached=arguments.cached))
         sums = [demo.by_kind() for demo in demos]
         totals = [{**each, "all": sum(each.values())} for each in sums]
         out = sys.stdout.write

@@ -1,16 +1,18 @@
-"""How well a server that holds the model tells whether a guessed subject was edited.
+"""How well an observer tells whether a guessed subject was edited.
 
-On the embedded model, draws 0, 1 and 2 of its requests, it looks at the first edited
-layer of the statistics of one party, in both encodings, at the sum over all parties,
-and at the merged update. A guess is a subject with the words before it. Run it with
+Two tables on the embedded model, of the first edited layer. The first is of runs that
+ask for draws 0, 1 and 2 of its requests: one party, the sum over parties, the update.
+The second goes beyond as many edits as the layer is wide, with made-up subjects, of
+which half were edited. `python -m sims audit` uses the same tests. Run it with
 
     python -m benchmarks.guessing [--parties N] [--requests N] [--threads N]
 """
 
 import argparse
+import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -18,171 +20,162 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clients.own_requests import find_shares
-from editing.algebra.encodings import Encoding, decode, encode
-from editing.algebra.statistics import pool
+from editing.algebra.encodings import decode, encode
+from editing.algebra.statistics import LayerStatistics
 from editing.memit.keys import extract_keys
 from editing.memit.pipeline import edit_alone, read_pairs
 from editing.memit.targets import compute_targets
 from editing.requests.edit_request import EditRequest, read_requests
 from editing.sources.embedded import resolve_model
 from server.config import RunConfig, read_scenario
+from server.kept_statistics import KeptRound
 from server.preparation import Preparation, prepare
-from sims.console import hush_libraries
-from tests.guessing import (
-    Guess,
-    accuracy,
-    are_among,
-    distinct,
-    share_outside,
-    span_of_gram,
-    span_of_update,
+from server.report.tables import TableText, markdown_table
+from sims.audit.guesses import Guess, are_among, distinct
+from sims.audit.observers import Seen, see_statistics, see_update
+from sims.audit.scores import (
+    Directions,
+    Success,
+    measure,
+    score_leverage,
+    score_span,
 )
+from sims.console import hush_libraries
 
 SCENARIO = Path("sims/scenarios/default.toml")
 DRAWS = (0, 1, 2)
-SIGHTS = ("one party, factors", "one party, dense", "sum over parties", "update")
+SHARES = (0.5, 0.9, 1.0, 1.1, 1.3, 1.6, 2.0)
+"""Edits, as multiples of the layer's width."""
 
-
-@dataclass(frozen=True)
-class Tested:
-    """What became of the guesses at one sight of one draw.
-
-    Attributes:
-        edited: Shares of right guesses that lie outside of the span.
-        words: Likewise, of subjects that were edited behind other words.
-        others: Likewise, of subjects that nobody asked for.
-        right: How often the server is right, if half of its guesses were edited.
-    """
-
-    edited: Tensor
-    words: Tensor
-    others: Tensor
-    right: float
+HEADS = ["right guesses", "recall", "false alarms", "AUC"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Test all guesses at every sight, and write a table."""
+    """Test all guesses, and write both tables."""
     options = _read_options(arguments)
     torch.set_num_threads(options.threads)
     hush_libraries()
-    found: dict[str, list[Tested]] = {sight: [] for sight in SIGHTS}
-    for seed in DRAWS:
-        for sight, tested in attack_draw(seed, options.parties, options.requests):
-            found[sight].append(tested)
-    sys.stdout.write(_table(found, options))
+    found = [row for seed in DRAWS for row in attack_draw(seed, options)]
+    table = TableText(["draw", "observer", "test", *HEADS], found, 3)
+    sys.stdout.write(markdown_table(table) + "\n\n")
+    config = read_scenario(SCENARIO)
+    beyond = [list(row) for row in attack_many(config, prepare(config))]
+    table = TableText(["edits", "of the width", "test", *HEADS], beyond, 3)
+    sys.stdout.write(markdown_table(table) + "\n")
     return 0
 
 
-def attack_draw(seed: int, parties: int, requests: int) -> Iterator[tuple[str, Tested]]:
-    """Test all guesses on the requests of one draw, at every sight."""
-    settings = [f"requests.seed={seed}", f"parties.count={parties}"]
-    settings += [f"parties.requests-per-round={requests}"]
+def attack_draw(seed: int, options: argparse.Namespace) -> Iterator[list[str]]:
+    """Test all guesses on the requests of one draw."""
+    settings = [f"requests.seed={seed}", f"parties.count={options.parties}"]
+    settings += [f"parties.requests-per-round={options.requests}"]
     config = read_scenario(SCENARIO, settings)
     prepared = prepare(config)
-    layer = prepared.plan.parameters.layers[0]
-    shares = find_shares(config.model, config.requests, config.parties)
-    hands = [list(hand.requests) for hand in shares.in_round(1)]
+    shares = find_shares(config.model, config.requests, config.parties).in_round(1)
+    hands = [list(hand.requests) for hand in shares]
     guesses = distinct(_pool_of(config))
-    model, templates = prepared.model, prepared.plan.templates
-    keys = extract_keys(model, [*guesses.values()], templates, [layer])[layer]
-    for sight, asked, span in spans(prepared, hands, layer):
-        outside = share_outside(keys, span)
-        yield sight, _judge([*guesses], outside, asked)
+    layer, templates = prepared.plan.parameters.layers[0], prepared.plan.templates
+    asked = [*guesses.values()]
+    keys = extract_keys(prepared.model, asked, templates, [layer])[layer]
+    truth = [are_among(guesses, hand) for hand in hands]
+    seen = _observe(prepared, hands, layer, keys)
+    for kind in dict.fromkeys((each.observer, each.verdict.test) for each in seen):
+        same = [e for e in seen if (e.observer, e.verdict.test) == kind]
+        found = [measure(each.verdict, _edited(truth, each)) for each in same]
+        yield [str(seed), *kind, *_cells(found)]
 
 
-def spans(
-    prepared: Preparation, hands: Sequence[list[EditRequest]], layer: int
-) -> Iterator[tuple[str, list[EditRequest], Float[Tensor, "d_in rank"]]]:
-    """What each sight shows, and the requests that it is of.
-
-    Args:
-        prepared: Model and plan.
-        hands: The parties' requests.
-        layer: The first that is edited, whose keys are those of the unedited model.
-    """
+def _observe(
+    prepared: Preparation,
+    hands: Sequence[list[EditRequest]],
+    layer: int,
+    keys: Float[Tensor, "n d_in"],
+) -> list[Seen]:
+    """Let the server and the holder of the update test keys."""
+    parts = {party: _sent(prepared, hand, layer) for party, hand in enumerate(hands)}
+    seen = [*see_statistics([KeptRound({layer: parts})], layer, keys)]
     asked = [request for hand in hands for request in hand]
-    first = _statistics(prepared, hands[:1], layer, "factors")
-    yield SIGHTS[0], hands[0], span_of_gram(first)
-    dense = _statistics(prepared, hands[:1], layer, "dense")
-    yield SIGHTS[1], hands[0], span_of_gram(dense)
-    total = _statistics(prepared, hands, layer, "factors")
-    yield SIGHTS[2], asked, span_of_gram(total)
     priors = {
         number: prepared.prior_weight * moment.double()
         for number, moment in prepared.covariance.moments.items()
     }
     update = edit_alone(prepared.model, asked, prepared.plan, priors)
     sent = update[prepared.model.weight_name(layer)].float()
-    rank = len(distinct(asked))
-    yield SIGHTS[3], asked, span_of_update(sent, priors[layer], rank)
+    return [*seen, *see_update(sent, priors[layer], len(distinct(asked)), keys)]
 
 
-def _statistics(
-    prepared: Preparation,
-    hands: Sequence[list[EditRequest]],
-    layer: int,
-    encoding: Encoding,
-) -> Float[Tensor, "d_in d_in"]:
-    """The sum of what parties send of a layer, as the server decodes it."""
+def attack_many(config: RunConfig, prepared: Preparation) -> Iterator[list[str]]:
+    """Test as many made-up guesses again as were edited, for ever more edits."""
+    layer, templates = prepared.plan.parameters.layers[0], prepared.plan.templates
+    _, d_in = prepared.model.widths(layer)
+    pool = make_up(_pool_of(config), 2 * int(max(SHARES) * d_in))
+    keys = extract_keys(prepared.model, pool, templates, [layer])[layer]
+    for share in SHARES:
+        edits = int(share * d_in)
+        tested, edited = keys[: 2 * edits], torch.arange(2 * edits) < edits
+        seen = Directions.of_gram(tested[edited].mT @ tested[edited])
+        for verdict in (
+            score_span(tested, seen.span),
+            score_leverage(tested, seen),
+        ):
+            found = measure(verdict, edited)
+            yield [str(edits), f"{share:.1f}", verdict.test, *_cells([found])]
+
+
+def make_up(pool: Sequence[EditRequest], count: int) -> list[EditRequest]:
+    """Make requests about subjects that share the names of known ones, in any order."""
+    names = [each.subject.split() for each in pool]
+    firsts, lasts = sorted({n[0] for n in names}), sorted({n[-1] for n in names})
+    people = [f"{first} {last}" for first, last in product(firsts, lasts)]
+    random.Random(0).shuffle(people)
+    prompts = {Guess.of(each).beginning: each for each in pool}
+    made = [
+        each.model_copy(update={"subject": person})
+        for each in prompts.values()
+        for person in people
+    ]
+    random.Random(1).shuffle(made)
+    if len(made) < count:
+        raise ValueError(f"{count} subjects are wanted, and {len(made)} can be made")
+    return made[:count]
+
+
+def _sent(
+    prepared: Preparation, requests: list[EditRequest], layer: int
+) -> LayerStatistics:
+    """What a party sends of a layer, as the server decodes it."""
     model, plan = prepared.model, prepared.plan
     d_out, d_in = model.widths(layer)
-    received = []
-    for hand in hands:
-        targets = compute_targets(model, hand, plan.templates, plan.parameters)
-        pairs = read_pairs(model, hand, targets, plan, [layer])[layer]
-        sent = encode(pairs.keys, pairs.residuals, encoding)
-        received.append(decode(sent, d_in, d_out))
-    return pool(received).gram
+    targets = compute_targets(model, requests, plan.templates, plan.parameters)
+    pairs = read_pairs(model, requests, targets, plan, [layer])[layer]
+    return decode(encode(pairs.keys, pairs.residuals, "factors"), d_in, d_out)
 
 
-def _judge(
-    guesses: Sequence[Guess],
-    outside: Float[Tensor, " n"],
-    asked: Sequence[EditRequest],
-) -> Tested:
-    edited = are_among(guesses, asked)
-    subjects = {request.subject for request in asked}
-    known: Bool[Tensor, " n"] = torch.tensor([g.subject in subjects for g in guesses])
-    return Tested(
-        outside[edited],
-        outside[known & ~edited],
-        outside[~known],
-        accuracy(outside, edited),
-    )
+def _edited(truth: Sequence[Bool[Tensor, " n"]], seen: Seen) -> Bool[Tensor, " n"]:
+    if seen.party is not None:
+        return truth[seen.party]
+    together: Bool[Tensor, " n"] = torch.stack([*truth]).any(dim=0)
+    return together
+
+
+def _cells(found: Sequence[Success]) -> list[str]:
+    """Return how many guesses are right, and means over parties."""
+    return [
+        str(sum(each.right for each in found)),
+        _mean([each.recall for each in found], "{:.1%}"),
+        _mean([each.false_alarms for each in found], "{:.1%}"),
+        _mean([each.auc for each in found], "{:.4f}"),
+    ]
+
+
+def _mean(values: Sequence[float | None], form: str) -> str:
+    known = [each for each in values if each is not None]
+    return form.format(sum(known) / len(known)) if known else "–"
 
 
 def _pool_of(config: RunConfig) -> list[EditRequest]:
     """All requests that the parties' ones are drawn from."""
     return read_requests(Path(resolve_model(config.model.path)) / "requests.json")
-
-
-def _table(found: dict[str, list[Tested]], options: argparse.Namespace) -> str:
-    rows = "".join(
-        f"| {sight} | {_count(seen, 'edited')} | {_extreme(seen, 'edited', max)} "
-        f"| {_extreme(seen, 'words', min)}–{_extreme(seen, 'words', max)} "
-        f"| {_extreme(seen, 'others', min)} "
-        f"| {min(each.right for each in seen):.1%} |\n"
-        for sight, seen in found.items()
-    )
-    draws = ", ".join(map(str, DRAWS))
-    return (
-        f"the embedded model, {options.parties} parties of {options.requests} "
-        f"requests, draws {draws}: share of a key outside of what is seen\n\n"
-        "| what the server sees | right guesses | of them, at most | subject behind "
-        "other words | nobody's subject, at least | right |\n"
-        f"|---|--:|--:|--:|--:|--:|\n{rows}"
-    )
-
-
-def _count(draws: Sequence[Tested], kind: str) -> str:
-    return "/".join(str(len(getattr(each, kind))) for each in draws)
-
-
-def _extreme(
-    draws: Sequence[Tested], kind: str, choose: Callable[[Iterable[float]], float]
-) -> str:
-    found = torch.cat([getattr(each, kind) for each in draws])
-    return f"{choose(found.tolist()):.1g}" if len(found) else "none"
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:

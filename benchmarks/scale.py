@@ -37,11 +37,11 @@ from sims.world.people import REQUESTS_PER_PERSON, Population, build_requests
 from sims.world.people import build_world as build
 from strategies.merges.choice import read_merge
 from strategies.rounds.aggregation import Aggregation
-from strategies.rounds.exchange import count_bytes
 from strategies.rounds.memory import Memory
 from strategies.rounds.state import EditedLayer
 from strategies.scenario import flatten
 from strategies.wire.messages import Phase, write_statistics
+from strategies.wire.replies import count_bytes
 
 SCENARIO = Path("sims/scenarios/default.toml")
 WORLD_SEED = 7

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from functools import cache, partial
@@ -15,12 +16,14 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
-from editing.files.atomic import flush_all
+from editing.covariance.files import save_covariance
+from editing.files.atomic import PRIVATE_FILE, flush_all
 from editing.files.disk import has_no_room
 from editing.files.json_text import dump_json
 from server.checkpoints import Checkpoints
 from server.config import RunConfig, read_run_config
 from server.federated_covariance import TextPool, describe_shares, remove_kept
+from server.kept_statistics import COVARIANCE, STATISTICS, KeptStatistics
 from server.merging import MergeJob, Outcome, StreamCallbacks
 from server.monitoring.stream import Cause, EventStream
 from server.monitoring.watching import open_stream, watch_run
@@ -31,7 +34,7 @@ from server.report.diagnosis import diagnose, relative_norms
 from server.report.tables import list_warnings
 from server.report.writing import write_report
 from server.shared_nodes import seat_parties
-from strategies.methods import GLOBAL, Method, read_method
+from strategies.methods import GLOBAL, Method, check_secure_sums, read_method
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
 
@@ -78,7 +81,7 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     """Run the merge that the settings name, or all of them, and write the report."""
     # The parties are idle while the server computes, so it uses all CPU cores.
     torch.set_num_threads(os.cpu_count() or 1)
-    folder = choose_folder(config)
+    methods, folder = choose_methods(config), choose_folder(config)
     with create_output_folder(folder) as draft:
         watch_run(stream, config, folder)
         stream.report_progress(LOADING, 0, 1)
@@ -94,10 +97,16 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
             on_model=lambda: stream.report_progress(LOADING, 1, 1),
         )
         checkpoints = checkpoints_of(config, preparation)
-        job = MergeJob(seats(), config, preparation, stream, checkpoints)
-        outcomes = run_methods(job, choose_methods(config))
+        kept = statistics_folder(config, draft)
+        job = MergeJob(
+            seats(), config, preparation, stream, checkpoints, statistics=kept
+        )
+        outcomes = run_methods(job, methods)
         stream.report_progress(WRITING, 0, 1)
         write_outcomes(config, preparation, outcomes, draft)
+        if kept is not None:
+            move_statistics(config, outcomes, kept, draft)
+            keep_covariance(config, preparation, draft / COVARIANCE)
         stream.report_progress(WRITING, 1, 1)
     settle(config, checkpoints, outcomes, folder)
     return folder
@@ -108,6 +117,34 @@ def checkpoints_of(config: RunConfig, preparation: Preparation) -> Checkpoints:
     chosen = config.output.checkpoint
     settings = describe(config, preparation)
     return Checkpoints(Path(chosen) if chosen else None, settings)
+
+
+def statistics_folder(config: RunConfig, draft: Path) -> Path | None:
+    """Return where the parties' statistics are kept; None if they are not.
+
+    They are next to the checkpoint if there is one, so that a resumed run has them.
+    """
+    if not config.output.statistics:
+        return None
+    chosen = config.output.checkpoint
+    return Path(chosen) / STATISTICS if chosen else draft / f".{STATISTICS}"
+
+
+def move_statistics(
+    config: RunConfig, outcomes: Sequence[Outcome], kept: Path, draft: Path
+) -> None:
+    """Put what was kept of each merge among its results."""
+    for outcome in outcomes:
+        place = draft / outcome.method.name if config.run.compare else draft
+        KeptStatistics.of(kept, outcome.method.name).move(place)
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def keep_covariance(config: RunConfig, preparation: Preparation, file: Path) -> None:
+    """Keep a covariance that only the parties could count again."""
+    if config.prior.covariance == FEDERATED:
+        save_covariance(preparation.covariance, file)
+        file.chmod(PRIVATE_FILE)
 
 
 def settle(
@@ -165,6 +202,9 @@ def choose_methods(config: RunConfig) -> list[Method]:
     """
     own, names = config.merge, config.compared
     methods = [own.build() if name == own.name else read_method(name) for name in names]
+    if config.privacy.secure_sum:
+        check_secure_sums(methods, config.parties.count)
+        refuse_statistics(config)
     called = [method.name for method in methods]
     for number, name in enumerate(called):
         if name in called[:number]:
@@ -173,6 +213,19 @@ def choose_methods(config: RunConfig) -> list[Method]:
                 "the class from outside the tree its own name, or leave one out"
             )
     return methods
+
+
+def refuse_statistics(config: RunConfig) -> None:
+    """Refuse to keep each party's statistics where the server does not see them.
+
+    Raises:
+        InputError: If a run under masks is to keep them.
+    """
+    if config.output.statistics:
+        raise InputError(
+            "`output.statistics` keeps each party's statistics, and under "
+            "`privacy.secure-sum` the server has none. Set one of them to false"
+        )
 
 
 def write_outcomes(

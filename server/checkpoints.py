@@ -150,8 +150,12 @@ class Checkpoints:
 
     @staticmethod
     def _file(folder: Path, merge: str) -> Path:
-        safe = "".join(c if c.isalnum() or c in "-_." else "." for c in merge)
-        return folder / f"{safe}.safetensors"
+        return folder / f"{file_name(merge)}.safetensors"
+
+
+def file_name(merge: str) -> str:
+    """Return the name of a merge as a file may have it."""
+    return "".join(c if c.isalnum() or c in "-_." else "." for c in merge)
 
 
 def read_file(file: Path) -> tuple[Record, dict[str, Tensor]]:

@@ -43,6 +43,7 @@ from strategies.scenario import (
     ModelConfig,
     Positive,
     PriorConfig,
+    PrivacyConfig,
     flatten,
     nest,
 )
@@ -168,12 +169,15 @@ class OutputConfig(Settings):
             ``.unfinished`` appended to its name, and the file is moved to the results
             in the end.
         tensorboard: A folder for TensorBoard's files of metrics.
+        statistics: Whether each party's statistics are kept among the results, for the
+            server's operator alone to read: `remove` and `audit` need them.
     """
 
     directory: str | None = None
     checkpoint: str | None = None
     watch: str | None = None
     tensorboard: str | None = None
+    statistics: bool = False
 
 
 class RunConfig(Settings):
@@ -186,6 +190,7 @@ class RunConfig(Settings):
     prior: PriorConfig = PriorConfig()
     merge: MergeChoice = MergeChoice()
     run: ScheduleConfig = ScheduleConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
 

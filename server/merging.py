@@ -4,16 +4,19 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from editing.algebra.statistics import LayerStatistics
 from editing.models.loading import EditableModel
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from server.config import RunConfig
 from server.evaluation import HeldOutFact, evaluate_held_out, summarise, to_delta
+from server.kept_statistics import KeptStatistics
 from server.monitoring.stream import EventStream
 from server.preparation import Preparation
 from strategies.collaborative import CollaborativeEditing
@@ -26,6 +29,7 @@ from strategies.rounds.callbacks import (
 from strategies.rounds.exchange import ExchangeRecord
 from strategies.rounds.settings import EditingSettings
 from strategies.wire.arrays import digest_arrays
+from strategies.wire.messages import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class MergeJob:
         stream: Where events go.
         checkpoints: The state of each merge.
         held_out: The held-out accuracies so far, by the digest of the updates.
+        statistics: Where those of each party are kept; None if they are not.
     """
 
     grid: Grid
@@ -62,6 +67,7 @@ class MergeJob:
     stream: EventStream
     checkpoints: Checkpoints
     held_out: dict[str, float] = field(default_factory=dict)
+    statistics: Path | None = None
 
     def run(self, method: Method, *, first: bool) -> Outcome:
         """Run the missing rounds, after the last completed one.
@@ -79,7 +85,10 @@ class MergeJob:
             )
             return Outcome(method, dict(found.state.delta), found.measured)
         self.stream.begin_merge(method.name, found.state.number)
-        ledger = Ledger(method.name, self.checkpoints, found.measured, self.stream)
+        kept = KeptStatistics.of(self.statistics, method.name)
+        ledger = Ledger(
+            method.name, self.checkpoints, found.measured, self.stream, kept
+        )
         strategy = self.build(method, ledger, evaluate_unedited=first)
         if found.state.number > 0:
             strategy.resume(found.state)
@@ -114,6 +123,7 @@ class MergeJob:
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
             limits=preparation.limits(config, pooled=method.pooled),
+            secure=bool(config.privacy.secure_sum) and not method.pooled,
         )
         return CollaborativeEditing(settings, callbacks)
 
@@ -145,15 +155,28 @@ class Ledger(StreamCallbacks):
         checkpoints: Checkpoints,
         so_far: Measured,
         stream: EventStream,
+        kept: KeptStatistics | None = None,
     ) -> None:
         """Continue after what was measured before."""
         super().__init__(stream, merge)
         self.checkpoints, self.measured = checkpoints, so_far
+        self._kept = kept or KeptStatistics()
         self._started = time.monotonic() - so_far.seconds
+
+    def on_attempt(self, number: int) -> None:
+        """Keep nothing of what a round had before it started again."""
+        self._kept.begin(number)
+
+    def on_statistics(
+        self, phase: Phase, layer: int, party: int, statistics: LayerStatistics
+    ) -> None:
+        """Keep a party's statistics, if those are kept."""
+        self._kept.keep(phase, layer, party, statistics)
 
     def on_round_end(self, completed: CompletedRound) -> None:
         """Add a round to the record, report it and keep it."""
         state = completed.state
+        self._kept.end(state.number)
         metrics = summarise(
             completed.evaluation,
             completed.outcome,

@@ -89,6 +89,7 @@ class Preparation:
             pooled,
             len(parameters.layers) * longest,
             run.max_residual_ratio * (1 + parameters.clamp_norm_factor),
+            {layer: self.model.widths(layer) for layer in parameters.layers},
         )
 
     def layers(

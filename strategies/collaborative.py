@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -19,8 +20,8 @@ from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
 from strategies.rounds.state import RoundState, remembered, write_own_prior
 from strategies.rounds.tokens import resolve_conflicts
-from strategies.summing.plain import PlainRounds
-from strategies.summing.pooled import MEMORY, PooledRounds, name_layers
+from strategies.summing.plain import MEMORY, PlainRounds
+from strategies.summing.pooled import PooledRounds, name_layers
 from strategies.summing.sessions import LostPartyError, SecureSessions
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.deltas import Updates
@@ -54,16 +55,19 @@ class CollaborativeEditing(Strategy):
         self.settings, self.job = settings, settings.job
         self.layers = dict(settings.layers)
         self.callbacks = callbacks or RoundCallbacks()
-        rules = settings.conflicts
-        self.arbiter = None if rules is None else Arbiter(rules)
+        self.arbiter = Arbiter(settings.conflicts) if settings.conflicts else None
         # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
-        self.registry = PartyRegistry(least, self.callbacks)
-        whose = (self.registry, self.layers, settings.limits)
-        self.plain = PlainRounds(*whose, settings.merge.needs)
+        self.registry = PartyRegistry(least, self.callbacks, settings.limits)
+        self.plain = PlainRounds(self.registry, settings.limits, self._aggregation)
         self.sums: PlainRounds | PooledRounds = self.plain
         if settings.secure:
-            self.sums = PooledRounds(*whose, SecureSessions(self.registry))
+            self.sums = PooledRounds(
+                self.registry,
+                self.layers,
+                settings.limits,
+                SecureSessions(self.registry),
+            )
         self.updates = Updates({}, {}, settings.encoding_down, settings.dtype)
         self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
@@ -135,14 +139,12 @@ class CollaborativeEditing(Strategy):
 
         If a party is lost before the last layer, its statistics of the others are
         worthless: the round starts again without it, so that all layers are sums over
-        the same requests. Targets that were computed are not computed again.
-
-        Returns:
-            All updates so far, and the round's number of edited requests.
+        the same requests. Targets that were computed are not computed again. What is
+        returned are all updates so far, and the number of requests of the round.
         """
         self.registry.begin_round(grid, number, self.job)
-        before = digest_arrays(arrays)
-        self.job = self.job.model_copy(update={"round": number, "before": before})
+        changed = {"round": number, "before": digest_arrays(arrays)}
+        self.job = self.job.model_copy(update=changed)
         start = self.updates
         while not self._try_to_edit(grid, number, arrays, config):
             logger.warning("round %d starts again", number)
@@ -179,6 +181,7 @@ class CollaborativeEditing(Strategy):
         """
         registry = self.registry
         registry.restart_round(number)
+        self.callbacks.on_attempt(number)
         if self.arbiter is not None:
             resolve_conflicts(
                 self.arbiter, registry, grid, number, self.job, self.settings.limits
@@ -281,6 +284,13 @@ class CollaborativeEditing(Strategy):
             self.completed, updates.delta, grams, tuple(history), updates.factors
         )
 
+    def _aggregation(
+        self, number: int, layers: Sequence[int], phase: Phase = Phase.STATISTICS
+    ) -> Aggregation:
+        needs = "sum" if phase is Phase.MEMORY else self.settings.merge.needs
+        observe, asked = partial(self.callbacks.on_statistics, phase), self.job.encoding
+        return Aggregation(number, layers, self.layers, needs, observe, asked)
+
     def _merge(self, layers: Sequence[int], aggregation: Aggregation) -> None:
         """Solve the layers of an exchange, and keep their grams for the memory."""
         solved: dict[str, Tensor] = {}
@@ -364,7 +374,6 @@ class CollaborativeEditing(Strategy):
         messages = self.registry.address(phase, job, arrays, config, prior, to)
         if self.arbiter is not None:
             for message in messages:
-                node = message.metadata.dst_node_id
-                resolutions = self.arbiter.resolutions.get(node, ())
-                message.content["resolutions"] = write_resolutions(resolutions)
+                own = self.arbiter.resolutions.get(message.metadata.dst_node_id, ())
+                message.content["resolutions"] = write_resolutions(own)
         return messages

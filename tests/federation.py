@@ -133,6 +133,7 @@ class Federation:
         tampers: What comes between a party and the server, by party.
         places: Node number of each party; the usual ones if empty.
         messages: All messages in both directions, as they went over the wire.
+        awaited: Nodes that the run waits for; all if None. Others may join late.
     """
 
     flat: Mapping[str, FlatValue]
@@ -141,6 +142,7 @@ class Federation:
     tampers: dict[int, Tamper] = field(default_factory=dict)
     places: Sequence[int] = ()
     messages: list[Message] = field(default_factory=list)
+    awaited: int | None = None
 
     def __post_init__(self) -> None:
         """Read the settings and make the nodes."""
@@ -190,7 +192,7 @@ class Federation:
             job=preparation.job(config, merge, pooled=method.pooled),
             merge=method.merge,
             layers=preparation.layers(gamma, run),
-            parties=config.parties.count,
+            parties=self.awaited or config.parties.count,
             min_parties=run.min_parties,
             dtype=preparation.model.dtype,
             encoding_down=run.encoding_down,
@@ -199,6 +201,7 @@ class Federation:
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
             limits=preparation.limits(config, pooled=method.pooled),
+            secure=bool(config.privacy.secure_sum) and not method.pooled,
         )
         self.strategy = CollaborativeEditing(settings, callbacks)
         if resume is not None:

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="needs /proc"
 )
+
+
+LISTENS = "0A"
+"""The state of a socket that listens, in ``/proc/net/tcp``."""
 
 
 def accept_interrupts() -> None:
@@ -36,6 +41,12 @@ def processes_of(variable: str) -> list[int]:
     return found
 
 
+def parent(process: int) -> int:
+    """Return the number of a process's parent."""
+    stat = Path(f"/proc/{process}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def lives(process: int) -> bool:
     """Whether a process runs, and is no zombie."""
     try:
@@ -51,3 +62,20 @@ def is_gone(process: int, seconds: float = 20) -> bool:
     while lives(process) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not lives(process)
+
+
+def listening(process: int) -> set[str]:
+    """List the TCP addresses at which a process listens, as ``/proc`` writes them.
+
+    That is hexadecimal, ``0100007F:1F90`` for port 8080 of the loopback interface.
+    """
+    found = set()
+    with suppress(OSError):  # gone meanwhile
+        opened = Path(f"/proc/{process}/fd").iterdir()
+        links = {str(each.readlink()) for each in opened}
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/{process}/net/{table}").read_text().splitlines():
+                fields = line.split()
+                if fields[3] == LISTENS and f"socket:[{fields[9]}]" in links:
+                    found.add(fields[1])
+    return found

@@ -4,8 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from clients.secure.party import SummingParty
 from clients.secure.state import SecretFiles
 from strategies.secure.fixed_point import Reals, Words, decode
@@ -121,10 +119,10 @@ class Sum:
         members = tuple(sorted(self.sealed))
         masking = Masking(self.session.name(self.name), members)
         parts = list(self.masked.values())
-        totals = {
-            name: np.sum([part[name] for part in parts], axis=0, dtype=np.uint64)
-            for name in parts[0]
-        }
+        totals: dict[str, Words] = {name: 0 * each for name, each in parts[0].items()}
+        for name, total in totals.items():
+            for part in parts:
+                total += part[name]
         threshold = threshold_of(len(self.keys))
         open_sum(
             totals, masking, sorted(self.masked), self.keys, self.answers, threshold

@@ -142,14 +142,16 @@ class SummingParty:
                     f"{own.session.round} are not: whoever made them lacks the key "
                     "that the parties share (`key-path`), or they are of another run. "
                     "Nothing is sent. Compare the key files of both parties; if they "
-                    "are equal, the server or somebody on the way is false."
+                    "are equal, the server or somebody on the way is false.",
+                    keys.party,
                 )
         mine = [keys for keys in members if keys.party == self.party]
         secret = bytes.fromhex(own.sharing)
         if [keys.sharing for keys in mine] != [public_of(secret).hex()]:
             raise ForgedKeyError(
                 f"The keys said to be of party {self.party} are not this party's own. "
-                "Do two nodes have its number (`partition-id`)?"
+                "Do two nodes have its number (`partition-id`)?",
+                self.party,
             )
 
     def mask(
@@ -254,7 +256,8 @@ class SummingParty:
         except ForgedKeyError:
             raise ForgedKeyError(
                 f"The share said to be of party {sender} for `{name}` in round "
-                f"{own.session.round} is not. Nothing is sent."
+                f"{own.session.round} is not. Nothing is sent.",
+                sender,
             ) from None
         return plain[:SHARE_BYTES], plain[SHARE_BYTES:]
 

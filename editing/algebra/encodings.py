@@ -30,7 +30,6 @@ from editing.algebra.statistics import (
     check_count,
     check_matrix,
     check_norms,
-    check_semidefinite,
 )
 from editing.base.foreign_text import show_foreign
 
@@ -97,6 +96,7 @@ def decode(
     d_in: int,
     d_out: int,
     bounds: NormBounds | None = None,
+    wanted: Encoding | None = None,
 ) -> LayerStatistics:
     """Read the statistics of a layer of known width, and validate them.
 
@@ -105,21 +105,26 @@ def decode(
         d_in: Width of the layer's keys.
         d_out: Width of its residuals.
         bounds: How long keys and residuals may be; as long as they like if None.
+        wanted: The encoding that was asked for; any if None.
 
     Raises:
-        StatisticsError: If the encoding is unknown, a tensor is missing, or no batch of
-            edits can have such statistics: a count that is not positive, a wrong shape,
-            a number that is not finite, a gram that is not positive semidefinite, a
-            cross that does not go with it, a norm beyond a bound.
+        StatisticsError: If the encoding is unknown or another, a tensor is missing, or
+            no batch of edits can have such statistics: a count that is not positive, a
+            wrong shape, a number that is not finite, a gram that is not positive
+            semidefinite or of a higher rank than there are edits, a cross that does not
+            go with it, a norm beyond a bound.
     """
     readers: dict[str, Callable[[EncodedStatistics, int, int], LayerStatistics]] = {
         "factors": _decode_factors,
         "dense": _decode_dense,
     }
+    if wanted is not None:
+        own = wanted.removesuffix("-float32")
+        readers = {own: readers[own]}
     reader = readers.get(encoded.encoding)
     if reader is None:
         raise StatisticsError(
-            f"Statistics encoded as one of {', '.join(readers)} were wanted, got "
+            f"Statistics encoded as {' or '.join(readers)} were wanted, got "
             f"{show_foreign(encoded.encoding)}. Does the party run another version?"
         )
     statistics = reader(encoded, d_in, d_out)
@@ -205,14 +210,12 @@ def _decode_factors(
 
 
 def _decode_dense(encoded: EncodedStatistics, d_in: int, d_out: int) -> LayerStatistics:
-    """Take the matrices as they are, once they are checked."""
+    """Take the matrices as they are; `check_norms` refuses those of no edits."""
     half, cross = _tensor(encoded, "gram"), _tensor(encoded, "cross").double()
     check_count(encoded.count)
     check_matrix("gram", half[None], (1, d_in * (d_in + 1) // 2))
     check_matrix("cross", cross, (d_out, d_in))
-    gram = read_triangle(half, d_in)
-    check_semidefinite(gram)
-    return LayerStatistics.of_sums(gram, cross, encoded.count)
+    return LayerStatistics.of_sums(read_triangle(half, d_in), cross, encoded.count)
 
 
 def _tensor(encoded: EncodedStatistics, name: str) -> Tensor:

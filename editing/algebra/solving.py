@@ -73,7 +73,7 @@ def factorise(system: Float[Tensor, "d d"]) -> Float[Tensor, "d d"] | None:
         image = known @ system
         if not _factorise_in_place(system):
             return None
-        error = (_divide(image, system) / known - 1).abs()
+        error = (divide(image, system) / known - 1).abs()
     return system if bool((error < UNSTABLE).all()) else None
 
 
@@ -98,7 +98,7 @@ def _factorise_in_place(system: Float[Tensor, "d d"]) -> bool:
     return True
 
 
-def _divide(
+def divide(
     rows: Float[Tensor, "n d"], factor: Float[Tensor, "d d"]
 ) -> Float[Tensor, "n d"]:
     """Solve ``X L Lᵀ = rows``."""
@@ -221,7 +221,7 @@ def _shrink(rows: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"] | None:
     system = rows @ rows.mT
     system.diagonal().add_(1)
     factor = factorise(system)
-    return None if factor is None else _divide(rows.mT, factor).mT
+    return None if factor is None else divide(rows.mT, factor).mT
 
 
 def _solve_whole(
@@ -235,7 +235,7 @@ def _solve_whole(
     with threads_for(statistics.keys.shape[1]):
         factor = factorise(statistics.add_gram(prior.matrix()))
         if factor is not None:
-            return _divide(statistics.cross, factor)
+            return divide(statistics.cross, factor)
     raise IllConditionedError(
         "`prior + gram` is not positive definite. The gram of "
         f"{statistics.count} edits has rank at most {statistics.count} of "

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import solve_triangular
 
 from editing.algebra.threads import threads_for
 from editing.base.errors import InputError
@@ -265,12 +266,19 @@ def check_semidefinite(
 ) -> None:
     """Refuse a gram that no keys have, up to the rounding of its products.
 
-    A Cholesky factorisation of the gram, shifted by the rounding, fails if and only if
-    an eigenvalue is lower than that, for a fraction of what eigenvalues cost.
-
     Args:
-        gram: What is checked.
+        gram: What is checked; what is refused is a `StatisticsError`.
         rounding: Share of the gram's norm, by default that of a float64 product.
+    """
+    _factorise_shifted(gram, rounding)
+
+
+def _factorise_shifted(
+    gram: Float[Tensor, "d_in d_in"], rounding: float = ROUNDING
+) -> tuple[Float[Tensor, "d_in d_in"], float]:
+    """Factorise ``G + τI = L Lᵀ``; return ``L`` and ``τ``, the rounding of ``G``.
+
+    It fails if and only if an eigenvalue is below ``−τ``.
 
     Raises:
         StatisticsError: If the gram is not symmetric or has a negative eigenvalue, or
@@ -291,12 +299,13 @@ def check_semidefinite(
     shifted = gram.clone()
     shifted.diagonal().add_(tolerance)
     with threads_for(len(gram)):
-        info = torch.linalg.cholesky_ex(shifted).info
+        factor, info = torch.linalg.cholesky_ex(shifted)
     if info.item() != 0:
         raise StatisticsError(
             "`gram` must have no negative eigenvalue, being a sum of outer products, "
             f"got one below {-tolerance.item():.3g}."
         )
+    return factor, tolerance.item()
 
 
 def check_norms(statistics: LayerStatistics, bounds: NormBounds) -> None:
@@ -331,26 +340,49 @@ def _check_rows(statistics: LayerStatistics, bounds: NormBounds) -> None:
 
 
 def _check_sums(sums: Sums, count: int, bounds: NormBounds) -> None:
-    """Hold sums to the bounds.
+    """Hold sums to what keys and residuals within the bounds can have.
 
-    The mean of ``‖k‖²`` is ``tr(KᵀK) / count``. Residuals are known through ``RᵀK``
-    alone, of which the inequality of Cauchy and Schwarz bounds each column ``j`` by
-    ``‖R‖ · √gram_jj``. So a column of a key entry that is zero in all keys is refused
-    whatever the bounds are: it would change the weight where no edit asks for it.
+    The mean of ``‖k‖²`` is ``tr(G) / count``. Residuals are known through ``C = RᵀK``
+    alone: ``C G⁺ Cᵀ = Rᵀ P R`` with a projection ``P``, so its trace is ``count·ρ²`` at
+    most. A column of a key entry that is zero in all keys is refused whatever the
+    bounds are: it would change the weight where no edit asks for it.
     """
-    squares = sums.gram.diagonal().double().clamp(min=0)
+    gram, cross = sums.gram, sums.cross
+    factor, shift = _factorise_shifted(gram)
+    squares = gram.diagonal().clamp(min=0)
     length = (squares.sum() / count).sqrt().item()
     if length > bounds.key:
         raise _too_long("gram", length, bounds.key)
-    columns = sums.cross.double().norm(dim=0)
-    scale = (count * squares).sqrt()
-    reach = torch.where(scale > 0, bounds.residual * scale, 0.0)
-    # Finite entries may have a norm that is not, and then no rounding is a share of it.
-    slack = torch.nan_to_num(ROUNDING * columns.norm(), posinf=0.0)
-    beyond = (columns > reach + slack) | columns.isinf()
-    if beyond.any():
-        least = (columns / scale)[beyond].max().item()
-        raise _too_long("cross", least, bounds.residual)
+    with threads_for(len(gram)):
+        _check_rank(factor, shift, count)
+        columns = cross.norm(dim=0)
+        # Finite entries may have a norm that is not: no rounding is a share of it.
+        slack = torch.nan_to_num(ROUNDING * columns.norm(), posinf=0.0)
+        size = solve_triangular(factor, cross.mT, upper=False).norm().item()
+    astray = (columns[squares == 0] > slack).any() or columns.isinf().any()
+    if astray or not size <= (1 + ROUNDING) * count**0.5 * bounds.residual:
+        raise _too_long("cross", size / count**0.5, bounds.residual)
+
+
+def _check_rank(factor: Float[Tensor, "d_in d_in"], shift: float, count: int) -> None:
+    """Refuse a gram of a higher rank than its edits can have.
+
+    ``tr(G (G + τI)⁻¹) = d − τ ‖L⁻¹‖²`` is at most the rank of ``G``.
+
+    Raises:
+        StatisticsError: Saying how many edits there would have to be.
+    """
+    width = len(factor)
+    if count >= width:
+        return
+    unit = torch.eye(width, dtype=factor.dtype, device=factor.device)
+    inverse = solve_triangular(factor, unit, upper=False)
+    rank = width - (shift**0.5 * inverse).square().sum().item()
+    if rank > count + 0.5:
+        raise StatisticsError(
+            f"`gram` of {count} edits has a rank of {count} at most, got one of "
+            f"{rank:.0f} or more. Does the party leave requests uncounted?"
+        )
 
 
 def _too_long(name: str, norm: float, largest: float) -> StatisticsError:

@@ -1,10 +1,11 @@
-"""The commands for real parties: credentials, and a deployment on one machine."""
+"""The commands for real parties and for Flower's own command line."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from editing.base.errors import InputError
 from sims.cli.options import (
     DEFAULT_SCENARIO,
     ScenarioArgument,
@@ -17,6 +18,12 @@ app = typer.Typer()
 
 MAX_DAYS = 36_500
 """The longest validity of a certificate: a century."""
+
+PASSED_ON = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "allow_interspersed_args": False,
+}
 
 
 @app.command("credentials")
@@ -78,8 +85,6 @@ def refuse_with_add(host: list[str] | None) -> None:
     Raises:
         InputError: If it is given.
     """
-    from editing.base.errors import InputError
-
     if host:
         raise InputError(
             "--host: --add leaves the server's certificate as it is; make new "
@@ -121,3 +126,39 @@ def deploy_locally(
     from sims.runs.agreement import deploy_locally as deploy
 
     deploy(config, folder, verbose=verbose)
+
+
+@app.command("flower", context_settings=PASSED_ON)
+def call_flower(
+    context: typer.Context,
+    stop: Annotated[
+        bool,
+        typer.Option("--stop", help="End this clone's SuperLink, and no other."),
+    ] = False,
+) -> None:
+    """Call `flwr` with a SuperLink of this clone alone.
+
+    For example `python -m sims flower run . --stream`. The SuperLink is started if it
+    does not run, at a port of its own and with its own Flower home, .flwr in the clone.
+    It stays for the next call until --stop.
+    """
+    from sims.processes.clone_superlink import (
+        HOME,
+        call_flwr,
+        find_superlink,
+        stop_superlink,
+    )
+
+    if stop == bool(context.args):
+        raise InputError(
+            "flower: wanted a command of `flwr` such as `run . --stream`, or --stop"
+        )
+    if stop:
+        ended = stop_superlink()
+        none = "No SuperLink of this clone runs"
+        typer.echo(none if ended is None else f"Ended the SuperLink, process {ended}")
+        return
+    if find_superlink() is None:
+        typer.echo(f"Starting this clone's SuperLink; its log is in {HOME}", err=True)
+        typer.echo("To end it: python -m sims flower --stop", err=True)
+    raise typer.Exit(call_flwr(context.args))

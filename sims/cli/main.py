@@ -16,7 +16,6 @@ from sims.cli.covariance import app as covariances
 from sims.cli.deltas import app as deltas
 from sims.cli.deployment import app as deployments
 from sims.cli.evaluate import app as evaluations
-from sims.cli.flower import app as flower
 from sims.cli.hyperparameters import app as hyperparameters
 from sims.cli.operations import app as operations
 from sims.cli.options import (
@@ -28,6 +27,7 @@ from sims.cli.options import (
     VerboseOption,
     check_new_folder,
 )
+from sims.cli.privacy import app as privacy
 from sims.cli.settings import app as listings
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
@@ -63,10 +63,10 @@ app.add_typer(covariances)
 app.add_typer(deltas)
 app.add_typer(deployments)
 app.add_typer(evaluations)
-app.add_typer(flower)
 app.add_typer(operations)
 app.add_typer(hyperparameters)
 app.add_typer(listings)
+app.add_typer(privacy)
 app.add_typer(splits)
 
 

@@ -34,6 +34,7 @@ from sims.processes.superlink import (
     wait_until_healthy,
     write_connection,
 )
+from sims.processes.workers.ray_settings import ray_settings
 
 HOME = APP / ".flwr"
 CONNECTION = "local"
@@ -136,7 +137,7 @@ def _start(home: Path, port: int) -> Started:
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
-            env=_environment(home),
+            env={**_environment(home), **ray_settings()},
             cwd=APP,
             stdin=subprocess.DEVNULL,
             stdout=output,

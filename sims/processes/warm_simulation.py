@@ -6,8 +6,9 @@ This program takes the place of the `flower-superexec` next to a SuperLink with
 ``--simulation --isolation process``, takes its options, and loads them at once.
 
 The run's process is forked from a keeper, as in `sims.processes.warm_clients`, and does
-what Flower's `flwr-simulation` does with the app that the run brought along. So are the
-processes of `sims.processes.fork_server`.
+what Flower's `flwr-simulation` does with the app that the run brought along, but for
+Ray: its clients are processes of `sims.processes.workers`. So forked are the processes
+of `sims.processes.fork_server`.
 """
 
 import json
@@ -26,13 +27,15 @@ from flwr.supercore.constant import TaskType
 
 from sims.processes import warm_clients
 from sims.processes.fork_server import FAILED, FORKS, ForkedCall, status_of
-from sims.processes.libraries import MODELS
 from sims.processes.warm_clients import (
     Task,
     fork_for_each,
     load_libraries,
     use_keeper,
 )
+from sims.processes.workers.backend import use_forked_clients
+from sims.processes.workers.forker import start_forker
+from sims.processes.workers.libraries import MODELS
 
 APP = Path(__file__).resolve().parents[2]
 ADDRESS = "--runtime-api-address"
@@ -43,7 +46,6 @@ POLL_SECONDS = "0.3"
 LIBRARIES = (
     "flwr.cli.app",
     "flwr.simulation.app",
-    "ray",
     *warm_clients.LIBRARIES,
     *MODELS,
 )
@@ -85,6 +87,7 @@ def do(line: str) -> None:
     if "call" in asked:
         ForkedCall(**asked).run()
     else:
+        use_forked_clients(start_forker())
         run_simulation(Task(**asked))
 
 

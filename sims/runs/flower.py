@@ -15,7 +15,6 @@ from pathlib import Path
 
 from server.monitoring.events import EVENTS, EventReader, RunEnded
 from sims.processes.fork_server import ForkServer
-from sims.processes.libraries import MODELS
 from sims.processes.programs import Program
 from sims.processes.superlink import (
     APP,
@@ -32,6 +31,7 @@ from sims.processes.superlink import (
     wait_until_healthy,
     write_connection,
 )
+from sims.processes.workers.ray_settings import ray_settings
 from strategies.scenario import FlatValue
 
 ADVICE = "Try --verbose for Flower's log, or --engine in-process for the traceback"
@@ -39,13 +39,8 @@ ADVICE = "Try --verbose for Flower's log, or --engine in-process for the traceba
 Run = Callable[[Mapping[str, FlatValue], int], None]
 """Runs the app with flat settings and a number of parties."""
 
-RAY = {
-    "RAY_preload_python_modules": ",".join(("flwr.clientapp", *MODELS)),
-    "RAY_prestart_worker_first_driver": "0",
-    "RAY_enable_worker_prestart": "0",
-}
-"""Ray's own settings: its processes of clients load their libraries while the server
-prepares the run, and no others are started, which would wait for nothing."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy starts no threads when it is loaded: clients are forked from what loads it."""
 
 
 def run_under_flower(
@@ -134,8 +129,8 @@ def superlink() -> Iterator[Start]:
         home.mkdir()
         connection = write_connection(CONNECTION, port)
         (home / "config.toml").write_text(connection, encoding="utf-8")
-        environment = {**os.environ, **QUIET, **RAY, "FLWR_HOME": str(home)}
-        environment["PATH"] = search_path()
+        environment = {**os.environ, **QUIET, **ONE_THREAD, **ray_settings()}
+        environment |= {"FLWR_HOME": str(home), "PATH": search_path()}
         pipe = scratch / "calls"
         os.mkfifo(pipe, 0o600)
         link = SuperLink(scratch, environment)

@@ -76,6 +76,9 @@ class PartiesConfig(Settings):
         conflicts: What becomes of requests that give one fact different objects.
             ``ignore`` does not look for them, ``none`` reports them and edits all.
         priority: Parties, the first among them first; for ``conflicts = "priority"``.
+        keys: The line in each party's public key file, such as ``keys/node_0.pub``, in
+            the order of their numbers. A node that says a party's number and is
+            registered with another key is refused. If empty, numbers are believed.
     """
 
     count: Count = 10
@@ -93,6 +96,7 @@ class PartiesConfig(Settings):
     deduplicate: bool = False
     conflicts: Literal["ignore"] | PolicyName = "ignore"
     priority: tuple[NonNegativeInt, ...] = ()
+    keys: tuple[str, ...] = ()
 
     def sizes_of(self, number: int) -> tuple[int, ...]:
         """New requests of each party in a round, which is counted from 1."""
@@ -187,6 +191,27 @@ class PartiesConfig(Settings):
             raise ValueError(
                 '`conflicts = "priority"` wants `priority`, a list of party numbers, '
                 "the first among them first"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def check_keys(self) -> "PartiesConfig":
+        """Validate the table of keys against the parties.
+
+        Raises:
+            ValueError: If not each party has a key of its own.
+        """
+        named = {tuple(line.split()[:2]) for line in self.keys}
+        if self.keys and not len(named) == len(self.keys) == self.count:
+            raise ValueError(
+                f"`keys` lists {len(named)} different public keys for {self.count} "
+                "parties; list the line of each party's own key file, such as "
+                "`keys/node_0.pub`"
+            )
+        if any(len(each) < 2 for each in named):
+            raise ValueError(
+                "`keys` wants lines such as `ecdsa-sha2-nistp384 AAAA…`; copy each "
+                "from a party's public key file, such as `keys/node_0.pub`"
             )
         return self
 

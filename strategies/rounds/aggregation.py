@@ -1,11 +1,11 @@
 """Aggregation of the statistics of one exchange, as the replies arrive."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from flwr.app import Message
 
-from editing.algebra.encodings import decode
+from editing.algebra.encodings import Encoding, decode
 from editing.algebra.statistics import LayerStatistics, StatisticsError, Total, pool
 from editing.algebra.threads import threads_for
 from strategies.rounds.limits import Limits, validate_same_edits
@@ -13,6 +13,9 @@ from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer
 from strategies.wire.messages import read_statistics, read_targets_reply
 from strategies.wire.metrics import EvaluationSums
+
+Observer = Callable[[int, int, LayerStatistics], None]
+"""Receives layer, party's id and valid statistics, before they are added up."""
 
 
 class Aggregation:
@@ -27,6 +30,8 @@ class Aggregation:
         layers: Sequence[int],
         edited: Mapping[int, EditedLayer],
         needs: Literal["sum", "each"] = "sum",
+        observe: Observer = lambda *_: None,
+        encoding: Encoding | None = None,
     ) -> None:
         """Start without any party.
 
@@ -35,8 +40,11 @@ class Aggregation:
             layers: The layers of the exchange.
             edited: All edited layers.
             needs: Whether the parties' statistics are added up or kept apart.
+            observe: Receives each party's.
+            encoding: What the parties were asked for; any if None.
         """
-        self._number, self._needs = number, needs
+        self._number, self._needs, self._observe = number, needs, observe
+        self._encoding = encoding
         self._layers = {layer: edited[layer] for layer in layers}
         self._parts: dict[int, list[LayerStatistics]] = {each: [] for each in layers}
         self._totals = {each: Total() for each in layers}
@@ -48,13 +56,14 @@ class Aggregation:
         """
         return {layer: self._decode(layer, reply) for layer in self._layers}
 
-    def add(self, statistics: dict[int, LayerStatistics]) -> None:
+    def add(self, statistics: dict[int, LayerStatistics], party: int = -1) -> None:
         """Add what `decode` made of one party's reply, and empty it.
 
         So a caller that still has it when the next reply comes holds nothing.
         """
         for layer, edited in self._layers.items():
             part = statistics.pop(layer)
+            self._observe(layer, party, part)
             if self._needs == "each":
                 self._parts[layer].append(part)
                 continue
@@ -72,7 +81,7 @@ class Aggregation:
             except StatisticsError as error:
                 registry.refuse(self._number, node, str(error))
             else:
-                self.add(statistics)
+                self.add(statistics, registry.parties.id_of(node))
                 registry.count_statistics(self._number, reply)
 
     def statistics(self, layer: int) -> Sequence[LayerStatistics]:
@@ -91,7 +100,9 @@ class Aggregation:
         try:
             sent = read_statistics(reply.content, layer, self._number)
             with threads_for(edited.d_in):
-                return decode(sent, edited.d_in, edited.d_out, edited.bounds)
+                return decode(
+                    sent, edited.d_in, edited.d_out, edited.bounds, self._encoding
+                )
         except StatisticsError as error:
             raise StatisticsError(f"layer {layer}: {error}") from None
 
@@ -115,7 +126,7 @@ def add_targets(
             registry.refuse(number, node, str(error))
             continue
         if statistics:
-            aggregation.add(statistics)
+            aggregation.add(statistics, registry.parties.id_of(node))
             registry.count_statistics(number, reply)
         else:
             registry.active.remove(node)

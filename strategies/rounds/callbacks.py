@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, MetricRecord
 
+from editing.algebra.statistics import LayerStatistics
 from strategies.rounds.exchange import ExchangeRecord
 from strategies.rounds.state import RoundOutcome, RoundState
+from strategies.wire.messages import Phase
 from strategies.wire.metrics import EvaluationSums
 
 ServerEvaluation = Callable[[int, ArrayRecord], MetricRecord | None]
@@ -47,6 +49,21 @@ class RoundCallbacks:
 
     def on_exchange(self, record: ExchangeRecord) -> None:
         """Receive the cost and outcome of one exchange with one node."""
+
+    def on_attempt(self, number: int) -> None:
+        """Receive that a round begins, or starts again without what it had so far."""
+
+    def on_statistics(
+        self, phase: Phase, layer: int, party: int, statistics: LayerStatistics
+    ) -> None:
+        """Receive the valid statistics of one party of the round under way.
+
+        Args:
+            phase: `Phase.MEMORY` for keys that are read again on the edited model.
+            layer: The edited layer.
+            party: The party's id (`Party.id`).
+            statistics: As they are merged.
+        """
 
     def on_round_end(self, completed: CompletedRound) -> None:
         """Receive a completed round, and round 0 if it is evaluated."""

@@ -15,6 +15,7 @@ from flwr.serverapp.exception import AggregationError
 from strategies.rounds.spool import GroupSize, Spool
 from strategies.wire.failures import MISSING_UPDATES, read_failed_name, read_failure
 from strategies.wire.messages import Phase
+from strategies.wire.replies import count_array_bytes, count_bytes, cut_reply
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +166,9 @@ class Arrival:
 Resend = Callable[[int], Message]
 """Writes the message to a node again, with all updates that it may lack."""
 
+Most = Callable[[int], float]
+"""The most bytes that a node's reply may have."""
+
 
 def exchange(
     grid: Grid,
@@ -173,6 +177,7 @@ def exchange(
     on_reply: Callable[[int], None] | None = None,
     resend: Resend | None = None,
     label: Callable[[int], str] = str,
+    most: Most = lambda _: math.inf,
 ) -> Iterator[Arrival]:
     """Send messages, one a node, and yield the result of each, in their order.
 
@@ -188,11 +193,12 @@ def exchange(
         on_reply: Called with the number of replies received so far.
         resend: Called once for a node that lacks updates it was thought to hold.
         label: Returns what the log calls a node.
+        most: A longer reply is refused before it is kept or decoded.
     """
     nodes = [message.metadata.dst_node_id for message in messages]
     assert len(set(nodes)) == len(nodes)
     with Spool() as spool:
-        post = Post(grid, spool, timeout, on_reply, resend, label)
+        post = Post(grid, spool, timeout, on_reply, resend, label, most)
         post.push(messages)
         dropped = 0
         for node in nodes:
@@ -217,10 +223,13 @@ class Post:
         on_reply: Callable[[int], None] | None,
         resend: Resend | None,
         label: Callable[[int], str],
+        most: Most,
     ) -> None:
         """Start without any message."""
         self._grid, self._spool, self._timeout = grid, spool, timeout
         self._on_reply, self._resend, self._label = on_reply, resend, label
+        self._most = most
+        self._too_long: dict[int, str] = {}
         self._started = time.monotonic()
         self._looked = -math.inf
         self._sent: dict[int, Message] = {}
@@ -249,10 +258,10 @@ class Post:
             seconds = time.monotonic() - self._started
             return Arrival(message, seconds, reason=late)
         reply, seconds = self._spool.take(node), self._seconds[node]
-        reason = explain_invalid(reply, late)
+        reason = self._too_long.get(node) or explain_invalid(reply, late)
         if reason is None:
             return Arrival(message, seconds, reply)
-        if reply.has_error():
+        if reply.has_error() or node in self._too_long:
             return Arrival(message, seconds, reason=reason)
         failure, name = read_failure(reply.content), read_failed_name(reply.content)
         return Arrival(message, seconds, reason=reason, failure=failure, name=name)
@@ -331,6 +340,8 @@ class Post:
         if self._send_again(node, reply):
             return False
         self._seconds[node] = time.monotonic() - self._started
+        if (reason := cut_reply(reply, self._most(node))) is not None:
+            self._too_long[node] = reason
         self._spool.put(node, reply, at_once=node == wanted)
         if self._on_reply is not None:
             self._on_reply(len(self._seconds))
@@ -346,21 +357,6 @@ class Post:
         self._resent.add(node)
         self.push([self._resend(node)])
         return True
-
-
-def count_bytes(message: Message | None) -> int:
-    """Return the bytes of all values in a message's content; 0 without a message."""
-    if message is None:
-        return 0
-    return sum(record.count_bytes() for record in message.content.values())
-
-
-def count_array_bytes(message: Message) -> int:
-    """Return the bytes of the arrays in a message's content; of an error, 0."""
-    if message.has_error():
-        return 0
-    arrays = message.content.array_records.values()
-    return sum(record.count_bytes() for record in arrays)
 
 
 def explain_invalid(reply: Message, late: str) -> str | None:

@@ -8,7 +8,7 @@ shows.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from flwr.app import Message
@@ -17,8 +17,15 @@ from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, StatisticsError
 from strategies.partitioning.settings import PartiesConfig
-from strategies.wire.messages import TargetsReply
+from strategies.wire.handshakes import is_same_key
+from strategies.wire.messages import Job, Phase, TargetsReply
 from strategies.wire.metrics import EvaluationSums, read_evaluation
+from strategies.wire.replies import (
+    SMALL_BYTES,
+    TOKEN_BYTES,
+    moment_bytes,
+    statistics_bytes,
+)
 
 
 class OverflowingUpdateError(AggregationError):
@@ -35,6 +42,7 @@ class Limits:
         pooled: Whether one party represents all.
         residual_norm: Largest mean of ``‖z − h‖``.
         residual_ratio: Largest mean of ``‖z − h‖ / ‖h‖``.
+        widths: ``d_out`` and ``d_in`` of each edited layer.
     """
 
     parties: PartiesConfig | None = None
@@ -42,6 +50,55 @@ class Limits:
     pooled: bool = False
     residual_norm: float = math.inf
     residual_ratio: float = math.inf
+    widths: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    def reply_bytes(self, phase: Phase, job: Job, party: int) -> float:
+        """Return the most bytes that a party's reply to a message can have.
+
+        Args:
+            phase: The kind of message.
+            job: What it asks for.
+            party: The party's number, see `requests_of`.
+        """
+        if not self.widths:
+            return math.inf
+        asked = self.requests_of(job.round, party)
+        most = float(SMALL_BYTES * max(1, job.round))  # metrics are by round
+        if phase == Phase.TOKENS:
+            return most + TOKEN_BYTES * asked
+        for layer in job.layers:
+            d_out, d_in = self.widths[layer]
+            if phase == Phase.MOMENTS:
+                most += moment_bytes(d_in)
+            else:
+                edits = asked * (1 + self.phrasings)
+                most += statistics_bytes(job.encoding, d_out, d_in, edits)
+        return most
+
+    def validate_party(self, number: int, key: str) -> None:
+        """Refuse a node that is not the party that it says it is.
+
+        Args:
+            number: The party's number, as the node says; −1 if it says none.
+            key: The node's public key, as its file has it.
+
+        Raises:
+            StatisticsError: If there is no such party, or its key is another.
+        """
+        if self.parties is None:
+            return
+        count, keys = self.parties.count, self.parties.keys
+        if number >= count:
+            raise StatisticsError(
+                f"it claims to be party {number}, and there are {count} "
+                f"(`parties.count`); give it a `partition-id` from 0 to {count - 1}"
+            )
+        if keys and (number < 0 or not is_same_key(keys[number], key)):
+            claimed = f"party {number}" if number >= 0 else "a party without a number"
+            raise StatisticsError(
+                f"it claims to be {claimed}, and its registered key is not that "
+                "party's (`parties.keys`)"
+            )
 
     def requests_of(self, number: int, party: int) -> float:
         """Return the most requests that a party has in a round.

@@ -8,6 +8,13 @@ from editing.algebra.statistics import StatisticsError
 from editing.base.errors import InputError
 from strategies.wire.handshakes import FIRST_UNNUMBERED_ID, Handshake
 
+RETURN_SECONDS = 90.0
+"""How long parties that cannot be reached are waited for if too few are left.
+
+Flower takes a node for gone 38 to 60 s after its last sign of life, and so all of them
+after its own link was down; their next sign comes up to 25 s after that.
+"""
+
 MOST_HANDSHAKES = 3
 """In how many rounds a node that failed in its handshake is asked for another."""
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -19,33 +20,29 @@ from strategies.rounds.exchange import (
     ExchangeRecord,
     Refusal,
     await_nodes,
-    count_bytes,
     exchange,
 )
-from strategies.rounds.parties import Parties, PartyInputError
+from strategies.rounds.limits import Limits
+from strategies.rounds.parties import RETURN_SECONDS, Parties, PartyInputError
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.failures import INPUT_FAILURES
 from strategies.wire.handshakes import (
     ModelMismatchError,
     read_handshake,
+    read_node_keys,
     validate_handshake,
 )
-from strategies.wire.messages import Job, Phase, write_job
+from strategies.wire.messages import Job, Phase, read_job, write_job
+from strategies.wire.replies import count_bytes
 from strategies.wire.updates import read_carried, without_held
 
 logger = logging.getLogger(__name__)
 
 KEEPING = {Phase.TARGETS, Phase.STATISTICS, Phase.MEMORY, Phase.EVALUATE}
 """Messages whose updates a node keeps."""
-RETURN_SECONDS = 90.0
-"""How long parties that cannot be reached are waited for if too few are left.
-
-Flower takes a node for gone 38 to 60 s after its last sign of life, and so all of them
-after its own link was down; their next sign comes up to 25 s after that.
-"""
 
 MOST_RESTARTS = 3
-"""How often a round is started again with parties that could not be reached before."""
+"""How often a round starts again with parties that could not be reached before."""
 
 ABSENT = "it was not there when the round began"
 """The reason for a party that took part before; it may come back."""
@@ -67,10 +64,13 @@ class PartyRegistry:
     """
 
     def __init__(
-        self, min_parties: int, callbacks: RoundCallbacks | None = None
+        self,
+        min_parties: int,
+        callbacks: RoundCallbacks | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """Start without any party."""
-        self.min_parties = min_parties
+        self.min_parties, self.limits = min_parties, limits or Limits()
         self.callbacks = callbacks or RoundCallbacks()
         self.held: dict[int, frozenset[str]] = {}
         self.parties = Parties()
@@ -119,13 +119,10 @@ class PartyRegistry:
         self.outcomes[number], self._restarts = outcome, 0
         connected = set(grid.get_node_ids())
         known = {*self.parties.by_node, *(each.node for each in self._unwelcome)}
-        strangers = [
-            node
-            for node in connected - known
-            if not self.parties.was_asked(node, number)
-        ]
+        asked = partial(self.parties.was_asked, number=number)
+        strangers = sorted(node for node in connected - known if not asked(node))
         if strangers:
-            self._exchange_handshakes(grid, number, job, sorted(strangers), connected)
+            self._exchange_handshakes(grid, number, job, strangers, connected)
         here = [node for node in self.parties.joined if node in connected]
         if len(here) < self.min_parties:
             here = self._await_return(grid, self.parties.joined, here, self.min_parties)
@@ -157,14 +154,15 @@ class PartyRegistry:
         ]
 
     def exchange(
-        self, grid: Grid, number: int, messages: Sequence[Message]
+        self, grid: Grid, number: int, messages: Sequence[Message], most: float = 0.0
     ) -> Iterator[Message]:
         """Send, wait, and yield the replies in the order of the messages.
 
         Parties that fail are left out of the round; `require_enough` checks whether
         enough are left. A reply is yielded as soon as those before it are, so that it
         can be dropped before the next one is in memory. A node is not sent the updates
-        that it holds. A party whose own input is wrong is a `PartyInputError`.
+        that it holds. A party whose own input is wrong is a `PartyInputError`. A reply
+        has at most `most` bytes, or what the plan needs.
         """
         if not messages:
             return
@@ -182,7 +180,13 @@ class PartyRegistry:
             self._leave_held_out(messages)
         on_reply(0)
         for arrival in exchange(
-            grid, messages, self._timeout, on_reply, resend, self.parties.label
+            grid,
+            messages,
+            self._timeout,
+            on_reply,
+            resend,
+            self.parties.label,
+            lambda node: max(most, self._most(messages[0], node)),
         ):
             record = self._record(number, arrival)
             if arrival.reply is None:
@@ -197,6 +201,11 @@ class PartyRegistry:
             # A node that comes late and cannot join takes nothing from the run.
             if not (phase == Phase.DESCRIBE and number > 0):
                 self._require_sound_input(node, failure)
+
+    def _most(self, message: Message, node: int) -> float:
+        """Return the most bytes of a node's reply to a message."""
+        phase, job = Phase(message.metadata.message_type), read_job(message.content)
+        return self.limits.reply_bytes(phase, job, self.parties.number_of(node))
 
     def _leave_held_out(self, messages: Sequence[Message]) -> None:
         """Take the updates that a node holds out of its message."""
@@ -218,28 +227,19 @@ class PartyRegistry:
             raise PartyInputError(self.parties.label(node), f"it reported {failure}")
 
     def _record(self, number: int, arrival: Arrival) -> ExchangeRecord:
+        phase, party = arrival.message.metadata.message_type, -1
+        down, up = count_bytes(arrival.message), count_bytes(arrival.reply)
         return ExchangeRecord(
-            phase=arrival.message.metadata.message_type,
-            round=number,
-            node=arrival.node,
-            party=self.parties.number_of(arrival.node),
-            seconds=arrival.seconds,
-            bytes_down=count_bytes(arrival.message),
-            bytes_up=count_bytes(arrival.reply),
-            outcome="ok",
+            phase, number, arrival.node, party, arrival.seconds, down, up, "ok"
         )
 
     def _report(self, record: ExchangeRecord) -> None:
         """Report an exchange, once its reply was accepted or refused."""
         node, refusals = record.node, self.outcomes[record.round].refusals
-        reasons = [each.reason for each in refusals if each.node == node]
+        outcome = [each.reason for each in refusals if each.node == node] or ["ok"]
+        party, name = self.parties.number_of(node), self.parties.label(node)
         self.callbacks.on_exchange(
-            replace(
-                record,
-                outcome=reasons[-1] if reasons else "ok",
-                party=self.parties.number_of(node),
-                name=self.parties.label(node),
-            )
+            replace(record, outcome=outcome[-1], party=party, name=name)
         )
 
     def refuse(self, number: int, node: int, reason: str) -> None:
@@ -254,8 +254,7 @@ class PartyRegistry:
         """Count the bytes of statistics that a party sent."""
         record = reply.content.array_records.get("statistics", ArrayRecord())
         sent, node = self.outcomes[number].bytes_up, reply.metadata.src_node_id
-        size = sum(len(array.data) for array in record.values())
-        sent[node] = sent.get(node, 0) + size
+        sent[node] = sent.get(node, 0) + sum(len(each.data) for each in record.values())
 
     @property
     def contributors(self) -> list[str]:
@@ -264,8 +263,8 @@ class PartyRegistry:
 
     def bytes_sent(self, number: int) -> dict[int, int]:
         """Return the bytes of statistics of a round by the parties' ids."""
-        sent = self.outcomes[number].bytes_up
-        return {self.parties.id_of(node): size for node, size in sent.items()}
+        sent = self.outcomes[number].bytes_up.items()
+        return {self.parties.id_of(node): size for node, size in sent}
 
     def wait_for_return(self, grid: Grid, number: int) -> bool:
         """Wait for parties that could not be reached; return whether enough are back.
@@ -319,8 +318,7 @@ class PartyRegistry:
             TooFewPartiesError: Naming who is missing and why.
         """
         outcome = self.outcomes[number]
-        unedited = [node for node in outcome.unedited if node in self.present]
-        left = len(self.active) + len(unedited)
+        left = len(self.active) + len({*outcome.unedited} & {*self.present})
         if left < self.min_parties:
             raise TooFewPartiesError(
                 f"Round {number} has {left} parties left and needs {self.min_parties} "
@@ -337,8 +335,8 @@ class PartyRegistry:
         if not self.active:
             missing = self.outcomes[number].missing(self.parties.label)
             raise TooFewPartiesError(
-                f"Round {number} has lost all parties that had requests to edit. Left "
-                f"out: {missing}."
+                f"Round {number} has lost all parties that had requests to edit. "
+                f"Left out: {missing}."
             )
 
     def _exchange_handshakes(
@@ -357,7 +355,7 @@ class PartyRegistry:
         """
         asking = self.address(Phase.DESCRIBE, job, ArrayRecord(), to=nodes)
         refusals, unlike = self.outcomes[number].refusals, set[int]()
-        before = len(refusals)
+        before, keys = len(refusals), read_node_keys(grid)
         self.parties.ask(nodes, number)
         for reply in self.exchange(grid, number, asking):
             node = reply.metadata.src_node_id
@@ -367,6 +365,7 @@ class PartyRegistry:
                 unlike.add(node)
                 validate_handshake(handshake, job)
                 unlike.remove(node)
+                self.limits.validate_party(handshake.party, keys.get(node, ""))
                 self.parties.check_number(handshake.party, connected)
             except ModelMismatchError as error:
                 self._refuse_model(number, node, error)

@@ -18,7 +18,7 @@ Reals = NDArray[np.float64]
 RANGE_BITS = 62
 """A sum has to stay below ``2⁶²``: one bit is the sign, and one is to spare."""
 
-LEAST_BITS, MOST_BITS = 36, 60
+LEAST_BITS, MOST_BITS = 40, 60
 """Fraction bits below which a number takes two places, and the most of one place."""
 
 COARSE_BITS = 10

@@ -29,7 +29,16 @@ Part = str | int | Sequence["Part"]
 
 
 class ForgedKeyError(InputError):
-    """A key or a share that is not of the party that it is said to be of."""
+    """A key or a share that is not of the party that it is said to be of.
+
+    Attributes:
+        party: The number of that party; None if it is not known.
+    """
+
+    def __init__(self, message: str, party: int | None = None) -> None:
+        """Say what is forged, and whose it is said to be."""
+        super().__init__(message)
+        self.party = party
 
 
 def context(purpose: str, *parts: Part) -> bytes:

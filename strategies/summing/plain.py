@@ -1,8 +1,8 @@
 """Rounds in which the server sees each party's statistics, and checks each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -10,9 +10,11 @@ from flwr.serverapp import Grid
 from strategies.rounds.aggregation import Aggregation, add_metrics, add_targets
 from strategies.rounds.limits import Limits
 from strategies.rounds.registry import PartyRegistry
-from strategies.rounds.state import EditedLayer
-from strategies.wire.messages import Job
+from strategies.wire.messages import Job, Phase
 from strategies.wire.metrics import EvaluationSums
+
+MEMORY = "memory"
+"""The sum of keys that are read again on the edited model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +25,15 @@ class PlainRounds:
         starts_again: Whether a round whose first sums are known may start again without
             a party that was lost.
         registry: The parties.
-        edited: All edited layers.
         limits: Upper bounds on what one party sends.
-        needs: Whether the merge needs the parties' sum, or each of them.
+        aggregate: Makes what an exchange's statistics are added to, of the layers of a
+            round and of `Phase.MEMORY` or `Phase.STATISTICS`.
     """
 
     starts_again: ClassVar[bool] = True
     registry: PartyRegistry
-    edited: Mapping[int, EditedLayer]
     limits: Limits
-    needs: Literal["sum", "each"] = "sum"
+    aggregate: Callable[[int, Sequence[int], Phase], Aggregation]
 
     def begin(self, grid: Grid, job: Job, *, memory: bool = False) -> None:
         """Begin a round: there is nothing to exchange first."""
@@ -53,7 +54,7 @@ class PlainRounds:
     ) -> Aggregation | None:
         """Validate the replies of the first exchange; see `sum_targets`."""
         registry = self.registry
-        aggregation = Aggregation(number, layers, self.edited, self.needs)
+        aggregation = self.aggregate(number, layers, Phase.STATISTICS)
         add_targets(number, replies, registry, self.limits, aggregation)
         registry.require_enough(number)
         return aggregation if registry.active else None
@@ -63,14 +64,15 @@ class PlainRounds:
         grid: Grid,
         job: Job,
         messages: Sequence[Message],
-        name: str,  # noqa: ARG002 - the message says which
+        name: str,
     ) -> Aggregation:
         """Take the statistics of a job's layers of each party.
 
         A party whose statistics are invalid is left out before any arithmetic, and the
         round continues if enough remain.
         """
-        aggregation = Aggregation(job.round, job.layers, self.edited, self.needs)
+        phase = Phase.MEMORY if name == MEMORY else Phase.STATISTICS
+        aggregation = self.aggregate(job.round, job.layers, phase)
         replies = self.registry.exchange(grid, job.round, messages)
         aggregation.add_all(replies, self.registry)
         self.registry.require_contributors(job.round)

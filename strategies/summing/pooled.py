@@ -19,7 +19,6 @@ from editing.algebra.statistics import (
     StatisticsError,
     check_count,
     check_norms,
-    check_semidefinite,
 )
 from strategies.rounds.aggregation import Aggregation
 from strategies.rounds.limits import Limits
@@ -39,6 +38,7 @@ from strategies.secure.vectors import (
     unpack_metrics,
     unpack_summary,
 )
+from strategies.summing.plain import MEMORY
 from strategies.summing.sessions import SecureSessions
 from strategies.wire.messages import Job
 from strategies.wire.metrics import EvaluationSums, decode_metrics, encode_metrics
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 POOLED = 0
 """The number of no node, under which an outcome holds what is known of all parties."""
 
-TARGETS, MEMORY = "targets", "memory"
+TARGETS = "targets"
 
 
 class ImpossibleSumError(AggregationError):
@@ -218,8 +218,6 @@ class PooledRounds:
         for layer, form in request.forms.items():
             shape = self._shape(layer)
             found[layer] = unpack_layer(vectors, shape, form, request.rows, count)
-            if found[layer].sums is not None:
-                check_semidefinite(found[layer].sums.gram)
             check_norms(found[layer], self.edited[layer].bounds)
         return found
 

@@ -39,6 +39,7 @@ from strategies.secure.records import (
     write_unmask_request,
 )
 from strategies.wire.messages import Job, Phase
+from strategies.wire.replies import SMALL_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +223,8 @@ class SecureSessions:
         """Add masked numbers up in place; return whose they are."""
         registry, survivors = self._registry, []
         sizes = {name: len(words) for name, words in totals.items()}
-        for reply in registry.exchange(grid, number, messages):
+        most = float(SMALL_BYTES + sum(words.nbytes for words in totals.values()))
+        for reply in registry.exchange(grid, number, messages, most):
             node = reply.metadata.src_node_id
             try:
                 found = read_masked(reply.content, sizes)

@@ -2,7 +2,13 @@
 
 from typing import Annotated
 
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
 from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
 from pydantic import BaseModel, Field, ValidationError
 
 from editing.algebra.statistics import StatisticsError
@@ -45,6 +51,28 @@ class _Protocol(BaseModel):
     """The field that handshakes of all protocols have."""
 
     protocol: Version
+
+
+def read_node_keys(grid: Grid) -> dict[int, str]:
+    """Return the public key that each node is registered with, as its file has it.
+
+    A node owns the private one: the SuperLink has it sign every request. Nodes of a
+    simulation have none, and then the text is empty.
+    """
+    return {node.node_id: _write_key(node.public_key) for node in grid.get_nodes()}
+
+
+def is_same_key(line: str, other: str) -> bool:
+    """Compare two public keys; what follows algorithm and key is a comment."""
+    return line.split()[:2] == other.split()[:2]
+
+
+def _write_key(pem: bytes) -> str:
+    try:
+        key = load_pem_public_key(pem)
+    except ValueError:
+        return ""
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def write_handshake(handshake: Handshake) -> RecordDict:

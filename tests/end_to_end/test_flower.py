@@ -1,16 +1,24 @@
 """Flower's simulation computes what the grid in this process computes."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from editing.algebra.deltas import load_delta
 from server.monitoring.events import EVENTS, RunEnded, read_events
 from server.report.data import read_report
+from sims.processes.guard import children
+from sims.processes.programs import command_line
 from sims.runs.flower import run_under_flower
 from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from tests.federation import assert_same_bits, settings_of
+from tests.processes import listening, parent
 
 Tables = dict[str, dict[str, FlatValue]]
 
@@ -25,11 +33,67 @@ EVERYTHING: Tables = {
 """Every exchange that there is, in two rounds."""
 
 
+LOOPBACK = "0100007F"
+
+
+def look(doors: set[tuple[str, str]], names: set[str], threads: set[int]) -> None:
+    """Look at all processes that this one has started.
+
+    Args:
+        doors: Gains the addresses at which they listen, with their command lines.
+        names: Gains what they call themselves.
+        threads: Gains how many threads those have that clients are forked from, which
+            are the forker and the keeper two generations above it.
+    """
+    found = [os.getpid()]
+    for process in found:  # grows while it is read
+        found += children(process)
+    for process in found[1:]:
+        doors |= {(at, command_line(process)) for at in listening(process)}
+        with suppress(OSError):  # gone meanwhile
+            name = Path(f"/proc/{process}/comm").read_text().strip()
+            names.add(name)
+            if name == "forker":
+                for each in (process, parent(parent(process))):
+                    threads.add(len(list(Path(f"/proc/{each}/task").iterdir())))
+
+
+@contextmanager
+def closed_to_others() -> Iterator[None]:
+    """Check that what runs in a block cannot be joined, and is forked safely.
+
+    Of all processes the SuperLink alone listens, at one port of the loopback interface;
+    and no process with threads is forked. Systems without ``/proc`` show neither.
+    """
+    doors: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    threads: set[int] = set()
+    over = Event()
+
+    def keep_looking() -> None:
+        while not over.wait(0.2):
+            look(doors, names, threads)
+
+    watch = Thread(target=keep_looking)
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watch.join()
+    if sys.platform == "linux":
+        assert {"client", "forker"} <= names
+        assert threads == {1}
+        ((address, program),) = doors
+        assert address.partition(":")[0] == LOOPBACK
+        assert "flower-superlink" in program
+
+
 @pytest.mark.parametrize("tables", [SINGLE, EVERYTHING], ids=["single", "everything"])
 def test_both_engines_give_one_delta_bit_for_bit(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: Tables
 ) -> None:
-    """The app's bundle in processes of its own, and the tree in this one."""
+    """The app's bundle in processes that nobody can join, and the tree in this one."""
     monkeypatch.setenv("COLLABEDIT_HOME", str(tmp_path / "private"))
     folders = {name: tmp_path / name for name in ("flower", "here")}
     for name, folder in folders.items():
@@ -43,7 +107,8 @@ def test_both_engines_give_one_delta_bit_for_bit(
             **tables,
         )
         if name == "flower":
-            run_under_flower(flat, 3)
+            with closed_to_others():
+                run_under_flower(flat, 3)
         else:
             run_in_process(flat, 3, tmp_path / "private here")
         *_, last = read_events(watch / EVENTS)

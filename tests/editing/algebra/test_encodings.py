@@ -273,7 +273,7 @@ NEGATIVE = write_triangle(-torch.eye(D_IN, dtype=torch.float64))
         (EncodedStatistics("factors", {}, 3), "`keys`, got only nothing"),
         (
             EncodedStatistics("zip", send().tensors, 3),
-            "factors, dense were wanted.*'zip'",
+            "factors or dense were wanted.*'zip'",
         ),
     ],
 )

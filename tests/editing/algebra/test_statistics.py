@@ -19,7 +19,14 @@ from editing.algebra.statistics import (
     check_semidefinite,
     pool,
 )
-from tests.laws import assert_same, assert_same_statistics, draw_pairs, draw_statistics
+from tests.laws import (
+    D_IN,
+    D_OUT,
+    assert_same,
+    assert_same_statistics,
+    draw_pairs,
+    draw_statistics,
+)
 
 SEEDS = st.integers(0, 2**16)
 FEW = ((0, 2), (2, 6), (6, 7))
@@ -311,3 +318,41 @@ def test_a_cross_where_no_key_has_an_entry_is_refused_without_any_bound() -> Non
         cross[:, column] = 1.0
         with pytest.raises(StatisticsError, match="the same edits as `gram`"):
             check_norms(LayerStatistics.of_sums(gram, cross, 3), NormBounds())
+
+
+@given(edits=st.integers(1, 9), scale=st.sampled_from([1e-6, 1.0, 1e6]), seed=SEEDS)
+def test_sums_are_held_to_the_residuals_that_they_imply(
+    edits: int, scale: float, seed: int
+) -> None:
+    """``tr(C G⁺ Cᵀ)``, by its definition, is the least that ``‖R‖²`` can be."""
+    keys, residuals = draw_pairs(edits, seed)
+    sums = in_sums(LayerStatistics.of_pairs(scale * keys, residuals))
+    inverse = torch.linalg.pinv(sums.gram, rtol=1e-9, hermitian=True)
+    least = float((sums.cross @ inverse @ sums.cross.mT).trace() / edits) ** 0.5
+    check_norms(sums, NormBounds(residual=1.001 * least))
+    with pytest.raises(StatisticsError, match=r"run\.max-residual-ratio"):
+        check_norms(sums, NormBounds(residual=0.999 * least))
+
+
+def test_no_column_makes_up_for_the_others() -> None:
+    """Each within its own bound, they have ``d_in`` times the energy together."""
+    edits = D_IN
+    keys = torch.eye(D_IN, dtype=torch.float64)
+    cross = torch.zeros(D_OUT, D_IN, dtype=torch.float64)
+    cross[0] = edits**0.5 * 0.99  # ‖R‖ · √gram_jj bounds each column
+    sums = LayerStatistics.of_sums(keys, cross, edits)
+    with pytest.raises(StatisticsError, match=r"residuals of norm 2\.21"):
+        check_norms(sums, NormBounds(residual=1.0))
+
+
+@given(edits=st.integers(1, D_IN - 1), depth=st.sampled_from([1e-3, 1.0]))
+def test_a_gram_has_no_higher_rank_than_its_edits(edits: int, depth: float) -> None:
+    """One direction more, however weak, is of an edit that is not counted."""
+    keys, residuals = draw_pairs(edits + 1, edits)
+    keys[-1] *= depth
+    honest = in_sums(LayerStatistics.of_pairs(keys, residuals))
+    check_norms(honest, NormBounds())
+    with pytest.raises(StatisticsError, match=f"rank of {edits} at most"):
+        check_norms(
+            LayerStatistics.of_sums(honest.gram, honest.cross, edits), NormBounds()
+        )

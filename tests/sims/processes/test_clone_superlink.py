@@ -20,7 +20,7 @@ from sims.processes.clone_superlink import (
     find_superlink,
     stop_superlink,
 )
-from tests.processes import is_gone, lives, needs_proc
+from tests.processes import is_gone, lives, needs_proc, processes_of
 
 SERVER = """
 import sys
@@ -68,6 +68,8 @@ def test_two_clones_never_share_a_superlink(homes: tuple[Path, Path]) -> None:
     first, second = find_superlink(one), find_superlink(two)
     assert first is not None
     assert second is not None
+    closed = processes_of("RAY_AUTH_MODE=token")
+    assert {first.process, second.process} <= {*closed}
     assert f":{first.port}" in (one / "config.toml").read_text()
     assert stop_superlink(one) == first.process
     assert is_gone(first.process)

@@ -15,10 +15,10 @@ import pytest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import LaunchResult
 
-from sims.processes.libraries import MODELS
 from sims.processes.superlink import free_port
 from sims.processes.warm_clients import Task, WarmExecutor
 from sims.processes.warm_simulation import APP, run_simulation, wait_for
+from sims.processes.workers.libraries import MODELS
 from tests.sims.processes.test_warm_clients import spec, task
 from tests.trees import ROOT
 

@@ -7,6 +7,7 @@ import pytest
 
 from server.monitoring.events import EVENTS, RunEnded, RunStarted, write_event
 from sims.processes.superlink import CONNECTION
+from sims.processes.workers.ray_settings import ray_settings
 from sims.runs.flower import ResultWatch, count_cores, superlink
 from tests.processes import is_gone, needs_proc, processes_of
 
@@ -28,6 +29,7 @@ def test_a_superlink_answers_in_its_block_and_is_gone_after_it() -> None:
     with superlink() as start:
         link = start.wait()
         assert link.call(["list", CONNECTION, "--format", "json"])["runs"] == []
+        assert {*ray_settings()} <= {*link.environment}
         scratch, mark = link.scratch, f"FLWR_HOME={link.environment['FLWR_HOME']}"
         started = processes_of(mark)
         assert started

@@ -6,7 +6,7 @@ import pytest
 import torch
 from flwr.app import Message
 
-from editing.algebra.encodings import EncodedStatistics, decode, encode
+from editing.algebra.encodings import EncodedStatistics, Encoding, decode, encode
 from editing.algebra.statistics import (
     LayerStatistics,
     NormBounds,
@@ -15,6 +15,7 @@ from editing.algebra.statistics import (
 )
 from strategies.rounds.aggregation import Aggregation
 from strategies.rounds.memory import Memory
+from strategies.rounds.parties import Party
 from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer, RoundOutcome
 from strategies.wire.messages import write_statistics
@@ -96,15 +97,23 @@ def test_every_layer_of_a_reply_is_decoded_once(
     widths: list[int] = []
 
     def count(
-        sent: EncodedStatistics, d_in: int, d_out: int, bounds: NormBounds
+        sent: EncodedStatistics,
+        d_in: int,
+        d_out: int,
+        bounds: NormBounds,
+        wanted: Encoding | None,
     ) -> LayerStatistics:
         widths.append(d_in)
-        return decode(sent, d_in, d_out, bounds)
+        return decode(sent, d_in, d_out, bounds, wanted)
 
     monkeypatch.setattr("strategies.rounds.aggregation.decode", count)
     edits = {layer: edited(layer) for layer in LAYERS}
     aggregation, registry = Aggregation(1, LAYERS, edits), PartyRegistry(1)
     registry.outcomes[1] = RoundOutcome()
+    registry.parties.by_node = {
+        reply_of(party).metadata.src_node_id: Party(party, party)
+        for party in range(PARTIES)
+    }
     aggregation.add_all([reply_of(party) for party in range(PARTIES)], registry)
     assert aggregation.pooled(1).count == 2 * PARTIES
     assert len(widths) == len(LAYERS) * PARTIES

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from flwr.app import RecordDict
+from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.serverapp.exception import AggregationError
 
 from server.evaluation import summarise
@@ -114,3 +114,61 @@ def test_an_update_that_is_not_finite_goes_to_nobody(federate: Make) -> None:
         federation.run()
     assert "party 0, party 1, party 2" in str(caught.value)
     assert federation.nodes_asked(Phase.EVALUATE) == []
+
+
+def bloated(content: RecordDict) -> None:
+    """Send junk where statistics are, and where nothing is asked for."""
+    content["junk"] = ArrayRecord({"junk": Array(np.zeros(10**6))})
+    content.array_records["statistics"]["9.junk"] = Array(np.zeros(10**6))
+
+
+@pytest.mark.parametrize("encoding", ["factors", "dense"])
+def test_a_reply_is_no_longer_than_its_plan(federate: Make, encoding: str) -> None:
+    """What is longer is neither kept nor decoded; the honest ones are as ever."""
+    federation = federate(editing=AT_ONCE, run={"encoding": encoding})
+    disturb(federation, Phase.TARGETS, bloated)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.registry.outcomes[1].refusals
+    assert refusal.node == federation.node(1)
+    assert "it sent 8,0" in refusal.reason
+    first, _, third = federation.requests_of_parties(1)
+    expected = edit_in_rounds(federation.preparation, [[*first, *third]], 1.0)
+    assert_same_delta(strategy.delta, expected, ALGEBRA)
+
+
+def dense(content: RecordDict) -> None:
+    """Send an identity in the other encoding, which could hold an edit of all keys."""
+    for layer in (1, 2):
+        sent(f"{layer}.gram", np.ones(300))(content)
+        sent(f"{layer}.cross", np.zeros((16, 24)))(content)
+        claimed(f"{layer}.encoding", "dense")(content)
+
+
+def test_the_encoding_that_was_asked_for_is_heard_and_no_other(
+    federate: Make,
+) -> None:
+    """A dense gram need not be of as few keys as factors are."""
+    federation = federate(editing=AT_ONCE)
+    disturb(federation, Phase.TARGETS, dense)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.registry.outcomes[1].refusals
+    assert "encoded as factors were wanted, got 'dense'" in refusal.reason
+
+
+def spread(content: RecordDict) -> None:
+    """Send a gram that holds the whole layer, and asks for nothing."""
+    triangle = np.eye(24)[np.triu_indices(24)]
+    for layer in (1, 2):
+        sent(f"{layer}.gram", triangle)(content)
+        sent(f"{layer}.cross", np.zeros((16, 24)))(content)
+
+
+def test_a_dense_gram_has_no_higher_rank_than_its_party_has_edits(
+    federate: Make,
+) -> None:
+    """It would freeze the layer, for all later rounds too."""
+    federation = federate(editing=AT_ONCE, run={"encoding": "dense"})
+    disturb(federation, Phase.TARGETS, spread)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.registry.outcomes[1].refusals
+    assert "rank of 2 at most, got one of 24" in refusal.reason

@@ -23,8 +23,10 @@ Answer = Callable[[Message], Message]
 
 def honest(message: Message) -> Message:
     """Say which node was asked."""
+    node = float(message.metadata.dst_node_id)
     return Message(
-        write_numbers({"node": float(message.metadata.dst_node_id)}), reply_to=message
+        RecordDict({"targets": write_numbers({"node": node})["metrics"]}),
+        reply_to=message,
     )
 
 
@@ -99,7 +101,7 @@ def test_replies_keep_the_order_of_the_messages_however_they_arrive() -> None:
     assert list(found.replies) == list(NODES)
     assert list(found.refusals) == []
     for node, reply in found.replies.items():
-        assert reply.content.metric_records["metrics"]["node"] == node
+        assert reply.content.metric_records["targets"]["node"] == node
 
 
 def test_the_number_of_replies_is_reported_as_they_arrive() -> None:
@@ -166,7 +168,7 @@ def test_nobody_can_answer_for_another_node() -> None:
 
     found = ask(grid_of({7: noted, 5: forged}), timeout=0.3)
     assert list(found.replies) == [7, 9]
-    assert found.replies[7].content.metric_records["metrics"]["node"] == 7
+    assert found.replies[7].content.metric_records["targets"]["node"] == 7
     assert [node for node, _ in found.refusals] == [5]
 
 

@@ -62,7 +62,7 @@ def test_a_file_of_a_partys_own_holds_as_many_requests_as_the_run_says(
     federation = federate(
         node_configs=own, run={"rounds": 2}, requests={"phrasings": 1}
     )
-    for party, place in ((1, -1), (2, 8)):
+    for party, place in ((1, -1), (2, -1)):
         federation.contexts[federation.node(party)].node_config["partition-id"] = place
     strategy, _ = federation.run()
     assert [each.refusals for each in strategy.registry.outcomes.values()] == [[]] * 3

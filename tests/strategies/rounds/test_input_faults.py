@@ -93,9 +93,7 @@ def test_a_late_node_that_cannot_join_does_not_end_a_run_that_has_begun(
     federation = federate(
         editing=AT_ONCE, run={"rounds": 2}, parties={"requests-per-round": 1}
     )
-    federation.config = federation.config.model_copy(
-        update={"parties": federation.config.parties.model_copy(update={"count": 2})}
-    )
+    federation.awaited = 2
     attend(federation, (0, 1), (0, 1), (0, 1, 2))
 
     change = (

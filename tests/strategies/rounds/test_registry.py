@@ -1,9 +1,18 @@
 """Parties come and go between rounds."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP384R1,
+    EllipticCurvePublicKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp.exception import AggregationError
 
 from sims.runs.in_process import InProcessGrid
@@ -85,9 +94,7 @@ def test_a_node_takes_the_place_of_one_that_left_and_keeps_it(federate: Make) ->
         parties={"requests-per-round": 1},
         node_configs={2: {"partition-id": 0}},
     )
-    federation.config = federation.config.model_copy(
-        update={"parties": federation.config.parties.model_copy(update={"count": 2})}
-    )
+    federation.awaited = 2
     nodes = list(federation.contexts)
     grid = ChangingGrid(federation)
     grid.rounds = [nodes[:2], nodes[:2], nodes[1:], nodes]
@@ -184,9 +191,7 @@ def test_who_joins_late_is_introduced_first_and_takes_its_place(federate: Make) 
     federation = federate(
         editing=AT_ONCE, run={"rounds": 2}, parties={"requests-per-round": 1}
     )
-    federation.config = federation.config.model_copy(
-        update={"parties": federation.config.parties.model_copy(update={"count": 2})}
-    )
+    federation.awaited = 2
     attend(federation, (1, 2), (1, 2), (0, 1, 2))
     strategy, _ = federation.run()
     nodes = [federation.node(party) for party in range(3)]
@@ -209,9 +214,7 @@ def test_a_late_party_with_another_model_is_refused_and_not_asked_again(
     federation = federate(
         editing=AT_ONCE, run={"rounds": 3}, parties={"requests-per-round": 1}
     )
-    federation.config = federation.config.model_copy(
-        update={"parties": federation.config.parties.model_copy(update={"count": 2})}
-    )
+    federation.awaited = 2
     attend(federation, (0, 1), (0, 1), (0, 1, 2))
     stranger = federation.node(2)
 
@@ -262,9 +265,7 @@ def test_a_party_that_joins_does_not_make_the_others_fewer(federate: Make) -> No
         run={"rounds": 2, "min-parties": 2},
         parties={"requests-per-round": 1, "skip-known": 1e9},
     )
-    federation.config = federation.config.model_copy(
-        update={"parties": federation.config.parties.model_copy(update={"count": 2})}
-    )
+    federation.awaited = 2
     attend(federation, (0, 1), (0, 1), (0, 1, 2))
     strategy, _ = federation.run()
     assert len(strategy.registry.outcomes[2].unedited) == 3
@@ -323,3 +324,69 @@ def say_all_is_known(content: RecordDict) -> None:
     content["targets"] = write_targets_reply(TargetsReply(requests=0, known=1))[
         "targets"
     ]
+
+
+class RegisteredGrid(InProcessGrid):
+    """A grid whose nodes are registered with keys, as those of a deployment."""
+
+    def __init__(self, federation: Federation, keys: Mapping[int, bytes]) -> None:
+        """Say which node has which public key."""
+        super().__init__(federation.contexts, federation.answer)
+        self.keys = keys
+
+    def get_nodes(self) -> list[NodeInfo]:
+        """What the SuperLink tells a server app."""
+        return [
+            NodeInfo(node_id=node, public_key=self.keys.get(node, b""))
+            for node in self.get_node_ids()
+        ]
+
+
+@lru_cache
+def draw_key(number: int) -> EllipticCurvePublicKey:
+    """Make a key for a node."""
+    del number
+    return generate_private_key(SECP384R1()).public_key()
+
+
+def line_of(number: int) -> str:
+    """Write a public key as its file has it, with a comment."""
+    key = draw_key(number).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return f"{key.decode()} me@host{number}"
+
+
+@pytest.mark.parametrize("claims", [0, 1, -1])
+def test_a_number_belongs_to_a_key(federate: Make, claims: int) -> None:
+    """A node that says another's number is refused, even if it comes first."""
+    federation = federate(
+        editing=AT_ONCE,
+        node_configs={2: {"partition-id": claims}},
+        parties={"keys": json.dumps([line_of(each) for each in range(3)])},
+        places=(102, 101, 100),
+    )
+    nodes = list(federation.contexts)
+    format_of = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pems = {node: draw_key(i).public_bytes(*format_of) for i, node in enumerate(nodes)}
+    federation.grid = RegisteredGrid(federation, pems)
+    strategy, _ = federation.run()
+    (refusal,) = strategy.registry.outcomes[1].refusals
+    assert refusal.node == nodes[2] == min(nodes)
+    assert "(`parties.keys`)" in refusal.reason
+    assert strategy.registry.parties.joined == nodes[:2]
+
+
+def test_of_unregistered_nodes_nobody_is_a_party_with_a_key(federate: Make) -> None:
+    """In a simulation there are none."""
+    keys = json.dumps([line_of(each) for each in range(3)])
+    federation = federate(editing=AT_ONCE, parties={"keys": keys})
+    with pytest.raises(AggregationError, match=r"parties\.keys"):
+        federation.run()
+
+
+def test_nobody_is_a_party_beyond_their_count(federate: Make) -> None:
+    """It would have as many requests as any, and a place in the sums."""
+    federation = federate(editing=AT_ONCE, node_configs={1: {"partition-id": 3}})
+    strategy, _ = federation.run()
+    (refusal,) = strategy.registry.outcomes[1].refusals
+    assert "party 3, and there are 3 (`parties.count`)" in refusal.reason
+    assert len(strategy.registry.parties.joined) == 2

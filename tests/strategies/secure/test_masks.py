@@ -46,7 +46,7 @@ def test_pairwise_masks_cancel_over_all_members_and_no_fewer() -> None:
 
 def test_a_mask_is_of_one_sum_one_vector_and_one_list_of_members() -> None:
     """All parts of the name count, and so does whose mask it is."""
-    fields = ("6b" * 16, "other", 2, 1, "metrics")
+    fields: tuple[str | int, ...] = ("6b" * 16, "other", 2, 1, "metrics")
     names = [NAME]
     for place, value in enumerate(fields):
         parts = list(NAME.parts)

@@ -13,18 +13,16 @@ from editing.hyperparameters.choice import load_named
 from editing.memit.keys import extract_keys
 from editing.requests.edit_request import read_requests
 from editing.sources.embedded import locate_embedded
-from strategies.wire.messages import Phase, read_statistics
-from tests.federation import Federation, world_requests
-from tests.guessing import (
+from sims.audit.guesses import Guess, are_among, distinct
+from sims.audit.scores import (
     INSIDE,
-    Guess,
+    Directions,
     accuracy,
-    are_among,
-    distinct,
     share_outside,
-    span_of_gram,
     span_of_update,
 )
+from strategies.wire.messages import Phase, read_statistics
+from tests.federation import Federation, world_requests
 from tests.tiny import LAYERS
 
 Make = Callable[..., Federation]
@@ -52,10 +50,11 @@ def test_what_a_party_sends_tells_whether_a_guess_is_among_its_requests(
         sent = decode(read_statistics(reply.content, FIRST, 1), 24, 16)
         edited = are_among(guesses, federation.requests_of_parties(1)[party])
         assert edited.sum() == 2
-        assert accuracy(share_outside(keys, span_of_gram(sent.gram)), edited) == 1
+        span = Directions.of(sent).span
+        assert accuracy(share_outside(keys, span), edited) == 1
         grams.append(sent.gram)
     edited = are_among(guesses, federation.requests(1))
-    span = span_of_gram(torch.stack(grams).sum(dim=0))
+    span = Directions.of_gram(torch.stack(grams).sum(dim=0)).span
     assert accuracy(share_outside(keys, span), edited) == 1
     assert (int(edited.sum()), len(guesses)) == (6, 12)
 
@@ -80,7 +79,7 @@ def test_more_edits_than_a_layer_is_wide_answer_no_guess() -> None:
     keys = torch.randn(40, 24, generator=generator, dtype=torch.float64)
     for edits, wanted in ((20, 1.0), (30, 0.5)):
         statistics = LayerStatistics.of_pairs(keys[:edits], keys[:edits, :16])
-        shares = share_outside(keys, span_of_gram(statistics.gram))
+        shares = share_outside(keys, Directions.of(statistics).span)
         assert accuracy(shares, torch.arange(40) < edits) == wanted
 
 
@@ -97,7 +96,7 @@ def test_guesses_are_tested_on_the_embedded_model() -> None:
     own = [*guesses.values()][:10]
     mine = extract_keys(model, own, plan_templates, [0])[0]
     sent = encode(mine, torch.zeros(10, 128), "factors")
-    span = span_of_gram(decode(sent, 1536, 128).gram)
+    span = Directions.of(decode(sent, 1536, 128)).span
     shares, edited = share_outside(keys, span), are_among([*guesses], own)
     assert len(guesses) > 100
     assert accuracy(shares, edited) > 0.95

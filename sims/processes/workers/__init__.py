@@ -1,0 +1,1 @@
+"""Simulated clients in forked processes, which nothing but their run can reach."""

@@ -1,0 +1,261 @@
+"""Remove a party from a finished run: the update without its edits, exactly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+from torch import Tensor
+
+from clients.own_requests import find_shares
+from editing.algebra.deltas import applied, load_delta, relative_difference, save_delta
+from editing.base.errors import InputError
+from editing.base.settings import Settings
+from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.files.atomic import write_whole
+from editing.files.json_text import dump_json
+from editing.requests.edit_request import EditRequest
+from server.kept_statistics import STATISTICS, KeptRound, read_rounds
+from server.output import create_output_folder
+from server.preparation import Preparation
+from server.report.tables import headings, write_number
+from sims.console import hush_libraries, open_console
+from sims.deltas.files import FILE
+from sims.results.finished import FinishedRun, find_run
+from sims.results.replay import Replay, replay
+from strategies.methods import Method
+from strategies.scenario import FEDERATED
+from strategies.wire.deltas import Updates
+
+SHOWN = (
+    "score",
+    "rewrite_success",
+    "paraphrase_success",
+    "neighborhood_success",
+    "rewrite_acc",
+)
+"""The metrics that are printed."""
+
+AGREES = 1e-6
+"""Relative difference that a delta's file, in float32, may have to what is replayed."""
+
+RECORD = "removal.json"
+
+Metrics = dict[str, dict[str, dict[str, float]]]
+"""Of the ``removed`` party's requests and ``others``, ``before`` and ``after``."""
+
+
+class Removal(Settings):
+    """What a removal did.
+
+    Attributes:
+        run: The folder of the run.
+        party: Who was removed.
+        rounds: The rounds that it took part in.
+        edits: How many edits of it were removed.
+        remaining: How many others stay.
+        replay_difference: ``‖Δ − Δ_run‖ / ‖Δ_run‖`` of the run solved again with
+            everybody; what is left of float32 in its file.
+        change: ``‖Δ' − Δ‖ / ‖Δ‖`` that the removal made, the largest over layers.
+        limits: What the new update still owes to the party.
+        metrics: Of the removed party's requests and of the others', before and after,
+            if they are known here.
+    """
+
+    run: str
+    party: int
+    rounds: tuple[int, ...]
+    edits: int
+    remaining: int
+    replay_difference: float
+    change: float
+    limits: tuple[str, ...]
+    metrics: Metrics = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A run with and without a party.
+
+    Attributes:
+        whole: The updates of everybody.
+        rest: Those without the party.
+    """
+
+    whole: Mapping[str, Tensor]
+    rest: Mapping[str, Tensor]
+
+
+def remove_party(party: int, results: Path, output: Path) -> Removal:
+    """Write the update of a run without a party to a new folder.
+
+    Args:
+        party: Its number.
+        results: The folder of the run, or of one merge of a comparison.
+        output: The folder to make.
+
+    If nothing was kept, the party took no part, or files of the run are not what they
+    were, an `InputError` says so.
+    """
+    hush_libraries()
+    run = find_run(results)
+    method = run.config.merge.build()
+    check_method(run, method)
+    prepared = run.prepare()
+    layers = prepared.layers(prepared.memory_weight(run.config.prior), run.config.run)
+    widths = {layer: (each.d_out, each.d_in) for layer, each in layers.items()}
+    rounds = read_rounds(run.folder / STATISTICS, widths)
+    check_party(run, party, rounds)
+    updates = Updates({}, {}, run.config.run.encoding_down, prepared.model.dtype)
+    whole, rest = replay(rounds, Replay(layers, updates), method.merge, {party})
+    solved = Solved(whole.updates.delta, rest.updates.delta)
+    found = describe(run, party, rounds, solved)
+    with create_output_folder(output) as draft:
+        if run.simulated:
+            metrics = evaluate(prepared, run, party, solved)
+            found = found.model_copy(update={"metrics": metrics})
+        _, metadata = load_delta(run.folder / FILE)
+        save_delta(solved.rest, draft / FILE, {**metadata, "without": [party]})
+        write_whole(draft / RECORD, dump_json(found.model_dump(mode="json"), 2) + "\n")
+    return found
+
+
+def check_method(run: FinishedRun, method: Method) -> None:
+    """Refuse a run whose parties are not apart.
+
+    Raises:
+        InputError: If it is `global`.
+    """
+    if method.pooled:
+        raise InputError(
+            f"{run.folder}: `global` lays all requests at one party, so none can be "
+            "removed; choose a merge of the parties' statistics"
+        )
+
+
+def check_party(run: FinishedRun, party: int, rounds: Sequence[KeptRound]) -> None:
+    """Refuse a party that edited nothing.
+
+    Raises:
+        InputError: If it took part in no round.
+    """
+    known = sorted({each for kept in rounds for each in kept.parties})
+    if party not in known:
+        raise InputError(
+            f"{run.folder}: party {party} took part in no round; the parties with "
+            f"edits are {', '.join(map(str, known))}"
+        )
+
+
+def describe(
+    run: FinishedRun, party: int, rounds: Sequence[KeptRound], solved: Solved
+) -> Removal:
+    """Count what was removed, and hold the replay to the run's own delta.
+
+    Raises:
+        InputError: If the run solved again is not the run.
+    """
+    written, _ = load_delta(run.folder / FILE)
+    difference = relative_difference(solved.whole, written)
+    if not difference <= AGREES:
+        raise InputError(
+            f"{run.folder}: what is kept gives another update than {FILE} holds "
+            f"(relative difference {difference:.2g}); one of them was changed"
+        )
+    counts = [_edits_of(kept) for kept in rounds]
+    taken = tuple(n for n, own in enumerate(counts, 1) if party in own)
+    edits = sum(own.get(party, 0) for own in counts)
+    whole = solved.whole
+    rest = {name: solved.rest.get(name, 0 * each) for name, each in whole.items()}
+    return Removal(
+        run=str(run.folder),
+        party=party,
+        rounds=taken,
+        edits=edits,
+        remaining=sum(sum(own.values()) for own in counts) - edits,
+        replay_difference=difference,
+        change=relative_difference(rest, whole),
+        limits=tuple(list_limits(run, taken, len(rounds), len(whole))),
+    )
+
+
+def list_limits(
+    run: FinishedRun, taken: Sequence[int], rounds: int, layers: int
+) -> list[str]:
+    """Say what the other parties' statistics still owe to the removed party."""
+    found = []
+    config = run.config
+    if taken[0] < rounds:
+        found.append(
+            f"Keys, hidden states and targets of rounds after {taken[0]} were read on "
+            "a model that had the party's edits."
+        )
+    if config.editing.schedule == "layerwise" and layers > 1:
+        found.append(
+            "Keys and residuals of later layers were read on a model that had the "
+            "round's update of the earlier ones, the party's edits included."
+        )
+    if config.parties.conflict_rules is not None:
+        found.append(
+            "Requests that the party's requests ruled out stay out; those of others "
+            "that ruled its own out stay in."
+        )
+    if config.prior.covariance == FEDERATED:
+        found.append("The covariance still counts the party's text.")
+    return found or ["None: keys and targets of all others owe nothing to the party."]
+
+
+def evaluate(
+    prepared: Preparation, run: FinishedRun, party: int, solved: Solved
+) -> Metrics:
+    """Evaluate the removed party's requests and the others', before and after."""
+    own, others = requests_by_party(run, party)
+    found: Metrics = {"removed": {}, "others": {}}
+    for when, delta in (("before", solved.whole), ("after", solved.rest)):
+        with applied(delta, prepared.model.model):
+            for name, asked in (("removed", own), ("others", others)):
+                cases = evaluate_requests(prepared.model, asked, run.config.evaluation)
+                found[name][when] = sum_cases(cases).means()
+    return found
+
+
+def requests_by_party(
+    run: FinishedRun, party: int
+) -> tuple[list[EditRequest], list[EditRequest]]:
+    """Return a simulated party's requests of all rounds, and all others'."""
+    config = run.config
+    shares = find_shares(config.model, config.requests, config.parties)
+    own: list[EditRequest] = []
+    others: list[EditRequest] = []
+    for number in range(1, config.run.rounds + 1):
+        for place, each in enumerate(shares.in_round(number)):
+            (own if place == party else others).extend(each.requests)
+    return own, others
+
+
+def _edits_of(kept: KeptRound) -> dict[int, int]:
+    """Count each party's edits of a round, which are the same in every layer."""
+    parts = next(iter(kept.solved.values()), {})
+    return {party: part.count for party, part in parts.items()}
+
+
+def show_removal(found: Removal) -> None:
+    """Print what a removal did, and what it could not do."""
+    console = open_console()
+    lines = [
+        f"Party {found.party} removed: {found.edits} edits of rounds "
+        f"{', '.join(map(str, found.rounds))}; {found.remaining} edits stay.",
+        f"The update changed by {found.change:.3g} of its norm; solved again with "
+        f"everybody, it is within {found.replay_difference:.1g} of the run's.",
+        *(f"Limit: {each}" for each in found.limits),
+    ]
+    for name, metrics in found.metrics.items():
+        before, after = metrics["before"], metrics["after"]
+        shown = [each for each in SHOWN if each in before]
+        for heading, each in zip(headings(shown), shown, strict=True):
+            lines.append(
+                f"{name:8} {heading:4} {write_number(each, before[each]):>6} before, "
+                f"{write_number(each, after[each]):>6} after"
+            )
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

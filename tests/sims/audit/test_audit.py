@@ -1,0 +1,101 @@
+"""An audit of a run's files says what each observer could tell."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from sims.audit.audit import Audit, audit_run
+from sims.audit.observers import PARTY, SUM, UPDATE
+from sims.audit.tables import render_markdown
+from strategies.scenario import FlatValue
+from tests.federation import write_json
+from tests.server.runs import Runs
+from tests.sims.cli.test_main import exit_code
+
+KEPT: dict[str, FlatValue] = {"statistics": True}
+
+
+@pytest.fixture(autouse=True)
+def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the seconds that plots take."""
+    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
+
+
+@pytest.fixture
+def runs(world: Path, tmp_path: Path) -> Runs:
+    """Make runs in folders of this test."""
+    return Runs(world, tmp_path)
+
+
+def simulated(runs: Runs, **tables: dict[str, FlatValue]) -> str:
+    """Run with half of the world's requests, and gather a case as a simulation does."""
+    runs.run(**tables)
+    (runs.output / "case_100.json").write_text("{}")
+    return str(runs.world / "requests.json")
+
+
+def lines_of(found: Audit) -> dict[tuple[str, str], tuple[object, ...]]:
+    """Give what matters of each line."""
+    return {
+        (each.observer, each.test): (each.right, each.recall, each.false_alarms)
+        for each in found.lines
+    }
+
+
+def test_server_and_holder_of_the_update_tell_every_guess(runs: Runs) -> None:
+    """Whose it is only who sees single parties."""
+    guesses = simulated(runs, output=KEPT)
+    found = audit_run(runs.output, guesses)
+    assert lines_of(found) == {
+        (PARTY, "span"): (6, 1, 0),
+        (PARTY, "leverage"): (6, 1, 0),
+        (SUM, "span"): (6, 1, 0),
+        (SUM, "leverage"): (6, 1, 0),
+        (UPDATE, "span"): (6, 1, 0),
+        (UPDATE, "movement"): (6, None, None),
+    }
+    assert found.edits == 6
+    assert found.objects.keys() == {"the subject alone", "the whole prompt"}
+    assert found.chance is not None
+    assert f"| {PARTY} | span | 36 | 6 | 6 | 100.0 % | 0.0 % | 1.000 |" in (
+        render_markdown(found)
+    )
+
+
+def test_a_run_that_kept_nothing_is_tested_by_its_update(runs: Runs) -> None:
+    """And the audit says what is missing."""
+    guesses = simulated(runs)
+    found = audit_run(runs.output, guesses)
+    assert lines_of(found).keys() == {(UPDATE, "span"), (UPDATE, "movement")}
+    assert "output.statistics" in found.notes[0]
+
+
+def test_where_the_requests_are_elsewhere_nobody_says_who_is_right(
+    runs: Runs,
+) -> None:
+    """The verdicts are there; a deployment has no more."""
+    runs.run(output=KEPT)
+    found = audit_run(runs.output, str(runs.world / "requests.json"))
+    assert found.objects == {}
+    assert found.notes[-1].startswith("The parties' requests are not here")
+    assert {each.accepted for each in found.lines if each.test == "span"} == {6}
+    assert {each.recall for each in found.lines} == {None}
+
+
+def test_the_command_writes_for_its_owner_alone(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guesses may be any file of requests, right or wrong."""
+    simulated(runs, output=KEPT)
+    source = json.loads((runs.world / "requests.json").read_text())
+    guesses = write_json(tmp_path / "guesses.json", source[:2] + source[-3:])
+    file = tmp_path / "audit.json"
+    typed = ("audit", str(runs.output), "--guesses", str(guesses))
+    assert exit_code(*typed, "--output", str(file)) == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    found = json.loads(file.read_text())
+    assert [line["guesses"] for line in found["lines"][:1]] == [15]
+    assert "holder of the update" in capsys.readouterr().out
+    assert exit_code(*typed, "--output", str(file)) == 2

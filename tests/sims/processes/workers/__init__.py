@@ -1,0 +1,1 @@
+"""Tests of simulated clients in forked processes."""
