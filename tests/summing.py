@@ -120,9 +120,9 @@ class Sum:
         masking = Masking(self.session.name(self.name), members)
         parts = list(self.masked.values())
         totals: dict[str, Words] = {name: 0 * each for name, each in parts[0].items()}
-        for name, total in totals.items():
-            for part in parts:
-                total += part[name]
+        for part in parts:
+            for name, words in part.items():
+                totals[name] += words
         threshold = threshold_of(len(self.keys))
         open_sum(
             totals, masking, sorted(self.masked), self.keys, self.answers, threshold
