@@ -17,6 +17,7 @@ from sims.errors import RunFailedError
 from sims.processes.superlink import scratch_folder
 from sims.runs.engines import DEPLOYMENT, IN_PROCESS
 from sims.runs.jobs import execute, show_results
+from sims.runs.privacy import settle_privacy
 
 TOLERANCE = 1e-5
 """Largest relative difference between two deltas that the parties' rotations explain.
@@ -47,6 +48,7 @@ def deploy_locally(config: RunConfig, output: Path, *, verbose: bool) -> None:
     Raises:
         RunFailedError: If the two differ by more than rotations explain.
     """
+    config = settle_privacy(config, DEPLOYMENT)
     execute(config, output, DEPLOYMENT, verbose=verbose)
     console = open_console()
     show_results(output, console)

@@ -20,6 +20,7 @@ from editing.sources.embedded import resolve_model
 from server.config import RunConfig
 from server.output import refuse_existing
 from sims.runs.engines import check_engine, has_own_nodes
+from sims.runs.privacy import check_privacy
 from strategies.partitioning.partitions import check_supply
 from strategies.scenario import FEDERATED
 
@@ -34,6 +35,7 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     """Validate in a second what a run would refuse after a minute."""
     refuse_existing(folder)
     check_engine(config, engine)
+    check_privacy(config)
     path = config.model.path
     if not has_own_nodes(engine):  # their machines may have the model elsewhere
         path = resolve_model(path)

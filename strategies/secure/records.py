@@ -184,11 +184,12 @@ def read_members(content: RecordDict) -> MembersRequest:
 
 def write_shares(shares: Mapping[str, Mapping[int, bytes]]) -> RecordDict:
     """Pack sealed shares, by sum and receiver."""
-    records = {
-        name: ConfigRecord({str(party): each for party, each in sealed.items()})
+    values = {
+        f"{name}/{party}": each
         for name, sealed in shares.items()
+        for party, each in sealed.items()
     }
-    return RecordDict({**records})
+    return RecordDict({RECORD: ConfigRecord({**values})})
 
 
 def read_shares(
@@ -200,9 +201,9 @@ def read_shares(
         StatisticsError: If a share is missing.
     """
     found: dict[str, dict[int, bytes]] = {}
+    record = content.config_records.get(RECORD, ConfigRecord())
     for name in sums:
-        record = content.config_records.get(name, ConfigRecord())
-        sealed = {party: record.get(str(party)) for party in receivers}
+        sealed = {party: record.get(f"{name}/{party}") for party in receivers}
         found[name] = {k: v for k, v in sealed.items() if isinstance(v, bytes)}
         if len(found[name]) < len(receivers):
             raise StatisticsError("its shares for secure sums are not in the reply")

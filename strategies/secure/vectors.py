@@ -21,7 +21,7 @@ from editing.algebra.second_moments import (
 from editing.algebra.statistics import LayerStatistics, NormBounds, StatisticsError
 from editing.base.errors import InputError
 from editing.evaluation.metrics import DIAGNOSIS, RANGES, MetricSums
-from strategies.secure.fixed_point import Reals, choose_bits
+from strategies.secure.fixed_point import Reals, choose_bits, count_words
 from strategies.secure.records import Form, MaskedRequest
 from strategies.secure.rotation import derive_rotation, rotation_columns
 from strategies.wire.messages import TargetsReply
@@ -52,11 +52,22 @@ class LayerShape:
     d_in: int
     d_out: int
 
-    def choose_form(self, rows: float, encoding: Encoding) -> Form:
-        """Return the smaller form, unless triangles are asked for."""
-        triangles = self.d_in * (self.d_in + 1) // 2 + self.d_out * self.d_in
-        fewer = rows * (self.d_in + self.d_out) < triangles
-        return "rows" if fewer and encoding != "dense" else "dense"
+    def choose_form(self, rows: float, encoding: Encoding, bounds: NormBounds) -> Form:
+        """Return the smaller form, unless triangles are asked for.
+
+        Args:
+            rows: Of all parties, infinite if that is not known.
+            encoding: What the run is set to.
+            bounds: Decide which numbers take two places.
+        """
+        if encoding == "dense" or not math.isfinite(rows):
+            return "dense"
+        fewer = self._words("rows", rows, bounds) < self._words("dense", rows, bounds)
+        return "rows" if fewer else "dense"
+
+    def _words(self, form: Form, rows: float, bounds: NormBounds) -> int:
+        bits, lengths = self.bits(form, rows, bounds), self.lengths(form, int(rows))
+        return sum(count_words(size, bits.get(name)) for name, size in lengths.items())
 
     def lengths(self, form: Form, rows: int) -> dict[str, int]:
         """Return the length of each vector of the layer."""

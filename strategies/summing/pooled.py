@@ -195,8 +195,9 @@ class PooledRounds:
         rows, forms, bits = sum(edits), {}, dict[str, int]()
         for layer in job.layers:
             shape = self._shape(layer)
-            forms[layer] = shape.choose_form(rows, job.encoding)
-            bits |= shape.bits(forms[layer], rows, self.edited[layer].bounds)
+            bounds = self.edited[layer].bounds
+            forms[layer] = shape.choose_form(rows, job.encoding, bounds)
+            bits |= shape.bits(forms[layer], rows, bounds)
         capacities = [int(each) if math.isfinite(each) else 0 for each in edits]
         return request.model_copy(
             update={"capacities": tuple(capacities), "forms": forms, "bits": bits}

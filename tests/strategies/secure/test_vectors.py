@@ -87,10 +87,12 @@ def test_a_party_with_more_edits_than_its_rows_says_so() -> None:
 
 def test_the_smaller_form_is_chosen_unless_triangles_are_asked_for() -> None:
     """Rows have 9 numbers each; triangles 15, and 20 more."""
-    assert SHAPE.choose_form(3.0, "factors") == "rows"
-    assert SHAPE.choose_form(3.0, "dense") == "dense"
-    assert SHAPE.choose_form(4.0, "factors") == "dense"
-    assert SHAPE.choose_form(float("inf"), "factors") == "dense"
+    tight, loose = NormBounds(10.0, 3.0), NormBounds(1e3, 1e3)
+    assert SHAPE.choose_form(3.0, "factors", tight) == "rows"
+    assert SHAPE.choose_form(3.0, "dense", tight) == "dense"
+    assert SHAPE.choose_form(4.0, "factors", tight) == "dense"
+    assert SHAPE.choose_form(4.0, "factors", loose) == "rows"  # triangles take two
+    assert SHAPE.choose_form(float("inf"), "factors", tight) == "dense"
 
 
 @pytest.mark.parametrize("form", ["rows", "dense"])
