@@ -5,7 +5,7 @@ from sims.audit.audit import Audit, Line
 from sims.console import open_console
 from sims.tables import fit_tables
 
-HEADS = (
+HEADS = [
     "Observer",
     "Test",
     "Guesses",
@@ -14,7 +14,7 @@ HEADS = (
     "Recall",
     "False alarms",
     "AUC",
-)
+]
 
 
 def lay_out(found: Audit) -> TableText:
