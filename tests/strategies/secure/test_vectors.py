@@ -87,7 +87,7 @@ def test_a_party_with_more_edits_than_its_rows_says_so() -> None:
 
 def test_the_smaller_form_is_chosen_unless_triangles_are_asked_for() -> None:
     """Rows have 9 numbers each; triangles 15, and 20 more."""
-    tight, loose = NormBounds(10.0, 3.0), NormBounds(1e3, 1e3)
+    tight, loose = NormBounds(10.0, 3.0), NormBounds(1e5, 1e5)
     assert SHAPE.choose_form(3.0, "factors", tight) == "rows"
     assert SHAPE.choose_form(3.0, "dense", tight) == "dense"
     assert SHAPE.choose_form(4.0, "factors", tight) == "dense"
