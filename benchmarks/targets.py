@@ -7,6 +7,9 @@ what else the machine does slows both. Peak memory is above what the process hel
 before, where the system can tell. Run it with
 
     python -m benchmarks.targets [--model DIR] [--count N] [--naive N] [--threads N]
+
+With ``--parties N …``, the same requests are those of so many parties of a simulation,
+and each party by itself is timed against the batches that the parties share.
 """
 
 import argparse
@@ -19,6 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from clients.round_targets import MOST_TOGETHER, cut_batches
+from clients.selection import Asked, Group
 from editing.base.errors import InputError
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.hyperparameters.config import EditingConfig, Hyperparameters
@@ -56,8 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    _compute_naively(case, case.requests[:1])
     _compute_together(case, case.requests[:1])
+    if options.parties:
+        sys.stdout.write(_report_parties(case, options.parties))
+        return 0
+    _compute_naively(case, case.requests[:1])
     sizes = [size for size in SIZES if size < len(case.requests)]
     sizes.append(len(case.requests))
     slow, fast = _race(case, sizes, options.naive)
@@ -97,6 +105,50 @@ def _race(
     return _middle(slow), {size: _middle(found) for size, found in fast.items()}
 
 
+def _report_parties(case: Case, numbers: Sequence[int]) -> str:
+    """Time parties by themselves and together, in turn, for some numbers of them."""
+    lines = []
+    for number in numbers:
+        groups = _share(case.requests, number)
+        batches = [each.requests for each in cut_batches(groups, MOST_TOGETHER)]
+        alone, together = _race_parts(case, [each.requests for each in groups], batches)
+        gaps = _gaps(together.targets, alone.targets)
+        lines.append(
+            f"| {number} × {len(case.requests) / number:g} | {alone.cpu:.4f} | "
+            f"{together.cpu:.4f} | {alone.cpu / together.cpu:.2f} | "
+            f"{len(batches)} | {gaps.max().item():.1e} |\n"
+        )
+    return (
+        f"{case.name}: {torch.get_num_threads()} threads; CPU seconds a target, middle "
+        f"of {REPEATS}\n\n| parties × requests | each by itself | together | ratio | "
+        f"batches | difference |\n|---|--:|--:|--:|--:|--:|\n{''.join(lines)}"
+    )
+
+
+def _share(requests: Sequence[EditRequest], parties: int) -> list[Group]:
+    """Give each party as many requests, in turn."""
+    size = len(requests) // parties
+    hands = [requests[place : place + size] for place in range(0, len(requests), size)]
+    return [
+        Group(
+            tuple(Asked(party, 1, place, each) for place, each in enumerate(own)),
+            tuple((each,) for each in own),
+        )
+        for party, own in enumerate(hands)
+    ]
+
+
+def _race_parts(
+    case: Case, *ways: Sequence[Sequence[EditRequest]]
+) -> tuple[Timed, ...]:
+    """Time several ways to cut the same requests into batches."""
+    found: list[list[Timed]] = [[] for _ in ways]
+    for _ in range(REPEATS):
+        for times, parts in zip(found, ways, strict=True):
+            times.append(_timed(lambda parts=parts: _compute_parts(case, parts)))  # type: ignore[misc]
+    return tuple(map(_middle, found))
+
+
 def _middle(times: list[Timed]) -> Timed:
     return sorted(times, key=lambda timed: timed.cpu)[len(times) // 2]
 
@@ -104,7 +156,7 @@ def _middle(times: list[Timed]) -> Timed:
 def _report(case: Case, slow: Timed, fast: dict[int, Timed]) -> str:
     largest = fast[max(fast)].targets[: len(slow.targets)]
     theirs = slow.targets[: len(largest)]
-    gaps = (largest - theirs).norm(dim=1) / theirs.norm(dim=1)
+    gaps = _gaps(largest, theirs)
     rows = {"one at a time": slow}
     rows |= {f"{size} together": timed for size, timed in fast.items()}
     table = "".join(
@@ -119,6 +171,11 @@ def _report(case: Case, slow: Timed, fast: dict[int, Timed]) -> str:
         f"{table}\n"
         f"largest relative difference of a request: {gaps.max().item():.1e}\n"
     )
+
+
+def _gaps(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Relative difference of each request's target."""
+    return (ours - theirs).norm(dim=1) / theirs.norm(dim=1)
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -136,6 +193,9 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--naive", type=int, default=10, help="of which so many one at a time"
     )
     parser.add_argument("--threads", type=int, default=2, help="threads for torch")
+    parser.add_argument(
+        "--parties", type=int, nargs="+", help="numbers of parties that share --count"
+    )
     return parser.parse_args(arguments)
 
 
@@ -167,6 +227,10 @@ def _compute_naively(case: Case, requests: Sequence[EditRequest]) -> Tensor:
 
 def _compute_together(case: Case, requests: Sequence[EditRequest]) -> Tensor:
     return compute_targets(case.model, requests, case.templates, case.parameters).states
+
+
+def _compute_parts(case: Case, parts: Sequence[Sequence[EditRequest]]) -> Tensor:
+    return torch.cat([_compute_together(case, part) for part in parts])
 
 
 def _timed(work: Callable[[], Tensor]) -> Timed:

@@ -28,6 +28,7 @@ from clients.resolutions import blind_requests, find_key
 from clients.round_requests import validate_unchanged
 from clients.round_targets import (
     RoundTargets,
+    batching_of_round,
     choose_edits,
     distances_of,
     find_targets,
@@ -170,9 +171,8 @@ def find_round_targets(message: Message, context: Context) -> Message:
     groups, cache = group_by_party(edited, config.requests), config.target_cache
     priors = own_priors(message, model, config, job)
     with applied(updates, model.model):
-        found = find_targets(
-            model, groups, job, folder.targets(cache), config.batch_size
-        )
+        batching = batching_of_round(config, job.round)
+        found = find_targets(model, groups, job, folder.targets(cache), batching)
         folder.keep_distances(job, config.party, distances_of(found))
         reply = summarise_targets(
             found, len(asked) - len(edited), config.parties.skip_known
@@ -217,7 +217,8 @@ def answer_statistics(
     updates = find_updates(message, folder.updates)
     _, edited = choose(message, config, job, folder)
     groups, cache = group_by_party(edited, config.requests), config.target_cache
-    found = kept_targets(model, groups, job, folder.targets(cache), config.batch_size)
+    batching = batching_of_round(config, job.round)
+    found = kept_targets(model, groups, job, folder.targets(cache), batching)
     # Keys that are read again are those of the model as it is.
     priors = None if again else own_priors(message, model, config, job)
     carried = read_carried(message.content)

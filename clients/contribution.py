@@ -15,7 +15,12 @@ from torch import Tensor
 
 from clients.resolutions import apply_resolutions, check_resolutions, find_key
 from clients.round_requests import validate_unchanged
-from clients.round_targets import RoundTargets, choose_edits, kept_targets
+from clients.round_targets import (
+    RoundTargets,
+    batching_of_round,
+    choose_edits,
+    kept_targets,
+)
 from clients.selection import Asked, Group, asked_in, asked_until, group_by_party
 from clients.settings import ClientConfig
 from clients.storage import Distances, PrivateFolder
@@ -316,10 +321,9 @@ def find_edited(
         return []
     _, edited = choose(message, config, job, folder)
     groups, cache = group_by_party(edited, config.requests), config.target_cache
+    batching = batching_of_round(config, job.round)
     try:
-        return kept_targets(
-            model, groups, job, folder.targets(cache), config.batch_size
-        )
+        return kept_targets(model, groups, job, folder.targets(cache), batching)
     except LookupError:  # the evaluation itself does not need them
         logger.warning("the round's targets are gone, so its edits are not diagnosed")
         return []

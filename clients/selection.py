@@ -43,6 +43,11 @@ class Group:
     phrased: tuple[tuple[EditRequest, ...], ...]
 
     @property
+    def party(self) -> int:
+        """Whose they are."""
+        return self.asked[0].party
+
+    @property
     def requests(self) -> list[EditRequest]:
         """All phrasings of all requests."""
         return [each for phrasings in self.phrased for each in phrasings]

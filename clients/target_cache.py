@@ -11,7 +11,8 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import metadata
@@ -22,7 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from editing.files.atomic import write_private
+from editing.base.errors import InputError
+from editing.files.atomic import make_private, write_private
+from editing.files.lock import locked
 from editing.memit.targets import Targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
@@ -37,6 +40,15 @@ _PARTIAL = re.compile(rf"\.{_NAME.pattern}\.\w+\.partial")
 
 METHOD = 4
 """Changes when the bits of targets change, or the tensors of a file."""
+
+NO_TARGETS = Targets(
+    hidden=torch.zeros(0, 0),
+    shift=torch.zeros(0, 0),
+    loss=torch.zeros(0),
+    stopped=torch.zeros(0, dtype=torch.bool),
+    clamped=torch.zeros(0, dtype=torch.bool),
+)
+"""Kept under the name of requests that cannot be computed together."""
 
 _FIELDS = tuple(each.name for each in fields(Targets))
 
@@ -83,6 +95,35 @@ class TargetCache:
                 self.path,
                 error.strerror,
             )
+
+    @property
+    def unshared(self) -> "TargetCache":
+        """The first folder alone."""
+        return TargetCache(self.path)
+
+    @contextmanager
+    def claimed(self, name: str) -> Iterator[bool]:
+        """Keep other processes from computing what is going to have this name.
+
+        It yields whether none is at it; if one is, nothing is locked.
+        """
+        make_private(self.path)
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self._lock(name), "another process is at it"))
+                free = True
+            except InputError:
+                free = False
+            yield free
+
+    def wait_for(self, name: str) -> None:
+        """Wait for the process that computes what is going to have this name."""
+        make_private(self.path)
+        with locked(self._lock(name)):
+            pass
+
+    def _lock(self, name: str) -> Path:
+        return self.path / f".{name}.lock"
 
     def _read(self, name: str) -> Targets | None:
         try:

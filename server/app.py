@@ -17,7 +17,7 @@ from flwr.serverapp.exception import AggregationError
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
 from editing.covariance.files import save_covariance
-from editing.files.atomic import PRIVATE_FILE, flush_all
+from editing.files.atomic import PRIVATE_FILE, flush_all, make_private
 from editing.files.disk import has_no_room
 from editing.files.json_text import dump_json
 from server.checkpoints import Checkpoints
@@ -105,8 +105,8 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
         stream.report_progress(WRITING, 0, 1)
         write_outcomes(config, preparation, outcomes, draft)
         if kept is not None:
+            keep_covariance(config, preparation, kept, draft / COVARIANCE)
             move_statistics(config, outcomes, kept, draft)
-            keep_covariance(config, preparation, draft / COVARIANCE)
         stream.report_progress(WRITING, 1, 1)
     settle(config, checkpoints, outcomes, folder)
     return folder
@@ -140,11 +140,18 @@ def move_statistics(
     shutil.rmtree(kept, ignore_errors=True)
 
 
-def keep_covariance(config: RunConfig, preparation: Preparation, file: Path) -> None:
-    """Keep a covariance that only the parties could count again."""
+def keep_covariance(
+    config: RunConfig, preparation: Preparation, kept: Path, file: Path
+) -> None:
+    """Keep a covariance that only the parties could count again.
+
+    It is written where nobody else may look, and moved once nobody may read it.
+    """
     if config.prior.covariance == FEDERATED:
-        save_covariance(preparation.covariance, file)
-        file.chmod(PRIVATE_FILE)
+        make_private(kept)
+        save_covariance(preparation.covariance, kept / COVARIANCE)
+        (kept / COVARIANCE).chmod(PRIVATE_FILE)
+        shutil.move(kept / COVARIANCE, file)
 
 
 def settle(

@@ -17,6 +17,7 @@ from tests.scheduling import (  # noqa: F401 - pytest finds hooks and fixtures h
 
 if TYPE_CHECKING:  # what is imported here escapes the check of shapes
     from tests.federation import Federation
+    from tests.server.runs import Runs
 
 # The first call into torch is slow and later ones are not; a deadline would be noise.
 settings.register_profile("default", deadline=None, derandomize=True)
@@ -50,6 +51,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("COLLABEDIT_CACHE", "COLLABEDIT_RUN"):
             patch.delenv(name, raising=False)
         yield make_world(root / "model")
+
+
+@pytest.fixture
+def runs(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Runs":
+    """Make whole runs in folders of this test, without the seconds that plots take."""
+    from tests.server.runs import Runs
+
+    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
+    return Runs(world, tmp_path)
 
 
 @pytest.fixture

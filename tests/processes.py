@@ -41,12 +41,6 @@ def processes_of(variable: str) -> list[int]:
     return found
 
 
-def parent(process: int) -> int:
-    """Return the number of a process's parent."""
-    stat = Path(f"/proc/{process}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])
-
-
 def lives(process: int) -> bool:
     """Whether a process runs, and is no zombie."""
     try:

@@ -10,7 +10,6 @@ from jaxtyping import Bool
 from pydantic import Field
 from torch import Tensor
 
-from clients.own_requests import find_shares
 from editing.algebra.deltas import Delta, load_delta
 from editing.base.settings import Settings
 from editing.files.atomic import write_private
@@ -18,14 +17,12 @@ from editing.files.json_text import dump_json
 from editing.memit.keys import extract_keys
 from editing.requests.edit_request import EditRequest, read_requests
 from editing.sources.embedded import resolve_source
-from server.config import RunConfig
 from server.kept_statistics import STATISTICS, read_rounds
 from server.preparation import Preparation
 from sims.audit.guesses import Guess, are_among, distinct, index_objects
 from sims.audit.objects import name_objects
 from sims.audit.observers import Seen, see_statistics, see_update
 from sims.audit.scores import Success, Verdict, measure
-from sims.console import hush_libraries
 from sims.deltas.files import FILE
 from sims.results.finished import FinishedRun, find_run
 
@@ -90,12 +87,14 @@ class Observed:
         run: The run.
         prepared: Its model, plan and prior.
         delta: Its update.
+        edits: How many edits it was solved from; a run sends the number openly.
         requests: One a guess.
     """
 
     run: FinishedRun
     prepared: Preparation
     delta: Delta
+    edits: int
     requests: Mapping[Guess, EditRequest]
 
     @property
@@ -120,19 +119,12 @@ class Observed:
             )
         update = self.delta[model.weight_name(self.layer)]
         prior = self.prepared.covariance.moments[self.layer].double()
-        edits = self.edits
-        if edits > len(update):
+        if self.edits > len(update):
             notes.append(
-                f"{edits} edits are more than the {len(update)} rows of the update: "
-                "their span cannot be read off it."
+                f"{self.edits} edits are more than the {len(update)} rows of the "
+                "update: their span cannot be read off it."
             )
-        return [*seen, *see_update(update, prior, edits, keys)], notes
-
-    @property
-    def edits(self) -> int:
-        """How many requests were edited; a run sends the number openly."""
-        _, metadata = load_delta(self.run.folder / FILE)
-        return int(str(metadata.get("requests", 0)))
+        return [*seen, *see_update(update, prior, self.edits, keys)], notes
 
 
 def audit_run(results: Path, guesses: str, output: Path | None = None) -> Audit:
@@ -143,15 +135,15 @@ def audit_run(results: Path, guesses: str, output: Path | None = None) -> Audit:
         guesses: A source of requests; each is a guess.
         output: A JSON file for the owner alone; none is written if absent.
     """
-    hush_libraries()
     run = find_run(results)
     model = run.config.model.path
     source = resolve_source(guesses, model, "requests.json", "--guesses")
     requests = distinct(read_requests(source))
-    delta, _ = load_delta(run.folder / FILE)
-    observed = Observed(run, run.prepare(), delta, requests)
+    delta, metadata = load_delta(run.folder / FILE)
+    edits = int(str(metadata["requests"])) * (1 + run.config.requests.phrasings)
+    observed = Observed(run, run.prepare(), delta, edits, requests)
     seen, notes = observed.see()
-    asked = requests_of_all(run.config) if run.simulated else {}
+    asked = run.requests()
     truth = _truth(asked, requests) if asked else None
     if truth is None:
         notes.append("The parties' requests are not here, so nobody says who is right.")
@@ -159,7 +151,7 @@ def audit_run(results: Path, guesses: str, output: Path | None = None) -> Audit:
         run=str(run.folder),
         layer=observed.layer,
         widths=observed.prepared.model.widths(observed.layer),
-        edits=observed.edits,
+        edits=edits,
         lines=tuple(_lines(seen, truth)),
         notes=tuple(notes),
         **_objects(observed, [each for own in asked.values() for each in own]),
@@ -178,16 +170,6 @@ def _truth(
     }
     everybody = [each for own in asked.values() for each in own]
     return {**found, None: are_among(guesses, everybody)}
-
-
-def requests_of_all(config: RunConfig) -> dict[int, list[EditRequest]]:
-    """Return the simulated parties' requests of all rounds."""
-    shares = find_shares(config.model, config.requests, config.parties)
-    found: dict[int, list[EditRequest]] = {}
-    for number in range(1, config.run.rounds + 1):
-        for party, each in enumerate(shares.in_round(number)):
-            found.setdefault(party, []).extend(each.requests)
-    return found
 
 
 def _lines(seen: Sequence[Seen], truth: Truth | None) -> list[Line]:

@@ -64,7 +64,7 @@ def see_statistics(
 def see_update(
     update: Float[Tensor, "d_out d_in"],
     prior: Float[Tensor, "d_in d_in"],
-    edits: int | None,
+    edits: int,
     keys: Float[Tensor, "n d_in"],
 ) -> Iterator[Seen]:
     """Test guesses against an update of the first edited layer.
@@ -72,11 +72,11 @@ def see_update(
     Args:
         update: All rounds'.
         prior: ``C₀``, or a multiple of it.
-        edits: How many keys it was solved with, if that is known; beyond `d_out` of
-            them their span cannot be read off.
+        edits: How many keys it was solved with at most; beyond `d_out` of them their
+            span cannot be read off.
         keys: Those of the guesses.
     """
-    if edits is not None and edits <= len(update):
+    if edits <= len(update):
         span = span_of_update(update, prior, edits)
         yield Seen(UPDATE, None, score_span(keys, span))
     yield Seen(UPDATE, None, score_movement(keys, update))

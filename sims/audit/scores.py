@@ -179,11 +179,5 @@ def area_under_curve(
     return float((above + 0.5 * at).double().sum()) / (len(right) * len(wrong))
 
 
-def accuracy(shares: Float[Tensor, " n"], edited: Bool[Tensor, " n"]) -> float:
-    """How often the span test is right, if half of the guesses were edited."""
-    found = measure(Verdict("span", shares, INSIDE), edited)
-    return ((found.recall or 0.0) + 1 - (found.false_alarms or 0.0)) / 2
-
-
 def _share(accepted: Bool[Tensor, " n"]) -> float | None:
     return float(accepted.double().mean()) if len(accepted) else None

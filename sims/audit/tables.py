@@ -1,6 +1,6 @@
 """An audit as tables for a terminal or a page."""
 
-from server.report.tables import TableText, markdown_table
+from server.report.tables import TableText
 from sims.audit.audit import Audit, Line
 from sims.console import open_console
 from sims.tables import fit_tables
@@ -47,12 +47,6 @@ def show_audit(found: Audit) -> None:
         console.print(table)
     for line in (*describe_objects(found), *found.notes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def render_markdown(found: Audit) -> str:
-    """Write an audit as Markdown."""
-    lines = [*describe_objects(found), *found.notes]
-    return "\n\n".join([markdown_table(lay_out(found)).rstrip(), *lines]) + "\n"
 
 
 def describe_objects(found: Audit) -> list[str]:

@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def remove_from_run(
 
     check_new_folder(output)
     announce_loading()
+    logging.getLogger("flwr").setLevel(logging.WARNING)
     from sims.results.removal import remove_party, show_removal
 
     show_removal(remove_party(party, results, output))
@@ -70,6 +72,7 @@ def audit_results(
     if output is not None:
         check_new_file(output)
     announce_loading()
+    logging.getLogger("flwr").setLevel(logging.WARNING)
     from sims.audit.audit import audit_run
     from sims.audit.tables import show_audit
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from clients.own_requests import find_shares
 from editing.base.errors import InputError
+from editing.requests.edit_request import EditRequest
 from server.checkpoints import file_name
 from server.config import RunConfig
 from server.kept_statistics import COVARIANCE
 from server.preparation import Preparation, prepare
 from server.report.data import Report, RunReport, read_report
+from sims.console import hush_libraries
 from sims.deltas.files import FILE
 from strategies.scenario import FEDERATED
 
@@ -41,12 +44,27 @@ class FinishedRun:
         """Whether the parties' cases are here, so that their requests are known."""
         return any(self.folder.glob(CASES))
 
+    def requests(self) -> dict[int, list[EditRequest]]:
+        """Return each simulated party's requests of all rounds; none of a deployment's.
+
+        Those that a round left out, known or conflicting ones, are among them.
+        """
+        config, found = self.config, dict[int, list[EditRequest]]()
+        if not self.simulated:
+            return found
+        shares = find_shares(config.model, config.requests, config.parties)
+        for number in range(1, config.run.rounds + 1):
+            for party, each in enumerate(shares.in_round(number)):
+                found.setdefault(party, []).extend(each.requests)
+        return found
+
     def prepare(self) -> Preparation:
         """Load the run's model and prior.
 
         Raises:
             InputError: If they are not those of the run any more.
         """
+        hush_libraries()
         prepared = prepare(self._config())
         inputs = self.settings.get("inputs")
         known = inputs.get("covariance") if isinstance(inputs, dict) else None

@@ -7,8 +7,13 @@ from pathlib import Path
 from pydantic import Field
 from torch import Tensor
 
-from clients.own_requests import find_shares
-from editing.algebra.deltas import applied, load_delta, relative_difference, save_delta
+from editing.algebra.deltas import (
+    applied,
+    load_delta,
+    open_delta,
+    relative_difference,
+    save_delta,
+)
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.evaluation.cases import evaluate_requests, sum_cases
@@ -19,7 +24,7 @@ from server.kept_statistics import STATISTICS, KeptRound, read_rounds
 from server.output import create_output_folder
 from server.preparation import Preparation
 from server.report.tables import headings, write_number
-from sims.console import hush_libraries, open_console
+from sims.console import open_console
 from sims.deltas.files import FILE
 from sims.results.finished import FinishedRun, find_run
 from sims.results.replay import Replay, replay
@@ -97,7 +102,6 @@ def remove_party(party: int, results: Path, output: Path) -> Removal:
     If nothing was kept, the party took no part, or files of the run are not what they
     were, an `InputError` says so.
     """
-    hush_libraries()
     run = find_run(results)
     method = run.config.merge.build()
     check_method(run, method)
@@ -111,11 +115,15 @@ def remove_party(party: int, results: Path, output: Path) -> Removal:
     solved = Solved(whole.updates.delta, rest.updates.delta)
     found = describe(run, party, rounds, solved)
     with create_output_folder(output) as draft:
-        if run.simulated:
-            metrics = evaluate(prepared, run, party, solved)
+        if asked := run.requests():
+            metrics = evaluate(prepared, run, asked, party, solved)
             found = found.model_copy(update={"metrics": metrics})
-        _, metadata = load_delta(run.folder / FILE)
-        save_delta(solved.rest, draft / FILE, {**metadata, "without": [party]})
+        own = {
+            "without": [party],
+            "requests": found.remaining // (1 + run.config.requests.phrasings),
+        }
+        metadata = {**open_delta(run.folder / FILE).metadata, **own}
+        save_delta(solved.rest, draft / FILE, metadata)
         write_whole(draft / RECORD, dump_json(found.model_dump(mode="json"), 2) + "\n")
     return found
 
@@ -206,31 +214,22 @@ def list_limits(
 
 
 def evaluate(
-    prepared: Preparation, run: FinishedRun, party: int, solved: Solved
+    prepared: Preparation,
+    run: FinishedRun,
+    asked: Mapping[int, Sequence[EditRequest]],
+    party: int,
+    solved: Solved,
 ) -> Metrics:
     """Evaluate the removed party's requests and the others', before and after."""
-    own, others = requests_by_party(run, party)
+    others = [each for k, own in asked.items() if k != party for each in own]
+    groups = {"removed": asked.get(party, ()), "others": others}
     found: Metrics = {"removed": {}, "others": {}}
     for when, delta in (("before", solved.whole), ("after", solved.rest)):
         with applied(delta, prepared.model.model):
-            for name, asked in (("removed", own), ("others", others)):
-                cases = evaluate_requests(prepared.model, asked, run.config.evaluation)
+            for name, each in groups.items():
+                cases = evaluate_requests(prepared.model, each, run.config.evaluation)
                 found[name][when] = sum_cases(cases).means()
     return found
-
-
-def requests_by_party(
-    run: FinishedRun, party: int
-) -> tuple[list[EditRequest], list[EditRequest]]:
-    """Return a simulated party's requests of all rounds, and all others'."""
-    config = run.config
-    shares = find_shares(config.model, config.requests, config.parties)
-    own: list[EditRequest] = []
-    others: list[EditRequest] = []
-    for number in range(1, config.run.rounds + 1):
-        for place, each in enumerate(shares.in_round(number)):
-            (own if place == party else others).extend(each.requests)
-    return own, others
 
 
 def _edits_of(kept: KeptRound) -> dict[int, int]:

@@ -1,9 +1,10 @@
 """A run's rounds solved again from kept statistics, with and without some parties.
 
 A party's cross term of a round is relative to the weight as it was then,
-``B = (V − W_{t−1} K)ᵀ…``. With the update ``Δ_{t−1}`` of the rounds before,
-``B + Δ_{t−1} S`` is relative to the unedited weight and depends on nobody else, so the
-cross term on another weight ``W₀ + Δ'_{t−1}`` is ``B + (Δ_{t−1} − Δ'_{t−1}) S``.
+``B = (V − K W_{t−1}ᵀ)ᵀ K`` for outputs ``V`` that are wanted. With the update
+``Δ_{t−1}`` of the rounds before, ``B + Δ_{t−1} S`` is relative to the unedited weight
+and depends on nobody else, so the cross term on another weight ``W₀ + Δ'_{t−1}`` is
+``B + (Δ_{t−1} − Δ'_{t−1}) S``.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -55,6 +56,7 @@ class Replay:
             given = [pool(parts)] if merge.needs == "sum" else parts
             with threads_for(edited.d_in):
                 found[edited.weight] = merge(given, edited.memory.prior())
+            if edited.memory.remembers:
                 kept = [*remembered[layer].values()] if layer in remembered else parts
                 layers[layer] = edited.remember(pool(kept).gram)
         return replace(self, layers=layers, updates=self.updates.add(found, edits))

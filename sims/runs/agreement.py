@@ -1,7 +1,7 @@
 """How far a run with real processes is from the same run in one process.
 
-What the nodes are given is what a simulation of the same scenario gives its parties, so
-both must end with one update.
+There, too, each party has a file of its own and computes its targets by itself, so both
+must end with one update.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from server.config import RunConfig
 from sims.console import open_console
 from sims.errors import RunFailedError
 from sims.processes.superlink import scratch_folder
-from sims.runs.engines import DEPLOYMENT, IN_PROCESS
+from sims.runs.engines import DEPLOYMENT, WITH_FILES
 from sims.runs.jobs import execute, show_results
 from sims.runs.privacy import settle_privacy
 
@@ -31,7 +31,7 @@ AGREEMENT = "agreement.json"
 
 
 class Agreement(Settings):
-    """How far real processes are from a simulation of the same scenario.
+    """How far real processes are from one process with the same parties.
 
     Attributes:
         difference: Largest over weights of ``‖Δ − Δ'‖ / ‖Δ'‖``.
@@ -43,7 +43,7 @@ class Agreement(Settings):
 
 
 def deploy_locally(config: RunConfig, output: Path, *, verbose: bool) -> None:
-    """Run a scenario with real processes, and compare its update with a simulation's.
+    """Run a scenario with real processes, and compare its update with one process's.
 
     Raises:
         RunFailedError: If the two differ by more than rotations explain.
@@ -72,7 +72,7 @@ def deploy_locally(config: RunConfig, output: Path, *, verbose: bool) -> None:
 def measure_agreement(config: RunConfig, folder: Path) -> Agreement:
     """Run the scenario in this process too, and compare the two updates."""
     with scratch_folder() as scratch:
-        execute(config, scratch / "here", IN_PROCESS, console=Console(quiet=True))
+        execute(config, scratch / "here", WITH_FILES, console=Console(quiet=True))
         reference, _ = load_delta(scratch / "here" / "delta.safetensors")
     delta, _ = load_delta(folder / "delta.safetensors")
     exact = config.run.encoding == "dense"

@@ -40,6 +40,28 @@ def run_deployed(flat: Mapping[str, FlatValue], draft: Path, *, verbose: bool) -
             follow_to_end(federation.link, run_id, verbose=verbose, advice=advice)
 
 
+def run_with_files(
+    flat: Mapping[str, FlatValue],
+    parties: int,  # noqa: ARG001 - the settings say it too
+    *,
+    draft: Path,
+) -> None:
+    """Run the app once in this process, with what real nodes would be given.
+
+    Args:
+        flat: The run's settings.
+        parties: Number of parties.
+        draft: The run's folder; what the parties keep goes there.
+    """
+    from sims.runs.in_process import run_in_process
+
+    config = read_run_config(flat)
+    with scratch_folder() as scratch:
+        nodes = give_out(config, scratch / "private", draft / PARTIES)
+        settings = flatten(for_real_nodes(config))
+        run_in_process(settings, len(nodes), node_configs=nodes)
+
+
 def for_real_nodes(config: RunConfig) -> RunConfig:
     """Remove the settings that choose requests: each node has a file of its own."""
     requests = RequestsConfig(

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
@@ -25,6 +26,8 @@ from sims.runs.unfinished import CHECKPOINT, PARTIES
 from strategies.methods import GLOBAL
 
 IN_PROCESS, DEPLOYMENT = "in-process", "deployment"
+WITH_FILES = "with-files"
+"""In this process, with parties that have files of their own, as real nodes have."""
 CONNECTION = "connection:"
 """Prefix of an engine's name that is a connection."""
 
@@ -39,16 +42,19 @@ def choose_engine(
     with it comes the way to a process that loads the libraries meanwhile.
 
     Args:
-        name: ``flower``, ``in-process``, ``deployment``, or ``connection:`` and one.
+        name: ``flower``, ``in-process``, ``deployment``, ``with-files``, or
+            ``connection:`` and one.
         draft: The run's folder.
         verbose: Whether Flower's log is shown.
     """
-    if name == IN_PROCESS:
+    if name in {IN_PROCESS, WITH_FILES}:
+        from sims.runs.deployment import run_with_files
         from sims.runs.in_process import run_in_process
 
         hush_libraries()
         logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
-        yield run_in_process, None
+        with_files = partial(run_with_files, draft=draft)
+        yield (run_in_process if name == IN_PROCESS else with_files), None
     elif name == DEPLOYMENT:
         from sims.runs.deployment import run_deployed
 
@@ -70,7 +76,7 @@ def describe_start(name: str, config: RunConfig) -> str:
     """Describe what an engine starts, which may take half a minute."""
     parties = config.parties.count
     masks = " Sums are masked." if config.privacy.secure_sum else ""
-    if name == IN_PROCESS:
+    if name in {IN_PROCESS, WITH_FILES}:
         return f"Starting the server and {parties} parties in this process …"
     if name == DEPLOYMENT:
         return f"Starting a SuperLink and {parties} SuperNodes …{masks}"

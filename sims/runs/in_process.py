@@ -90,7 +90,7 @@ class InProcessGrid(Grid):
 
 
 def make_contexts(
-    flat: FlatConfig, parties: int, node_configs: Sequence[Mapping[str, str]] = ()
+    flat: FlatConfig, parties: int, node_configs: Sequence[FlatConfig] = ()
 ) -> dict[int, Context]:
     """One context a party, as Flower's simulation makes them."""
     return {
@@ -114,6 +114,7 @@ def run_in_process(
     parties: int,
     private_folder: Path | None = None,
     client: ClientFunction = client_app,
+    node_configs: Sequence[FlatConfig] = (),
 ) -> None:
     """Run the server's app over the client's, in this process.
 
@@ -123,12 +124,14 @@ def run_in_process(
         private_folder: Where parties keep targets and case files; None leaves it to
             the environment, as everywhere else.
         client: Answers for the nodes.
+        node_configs: Further settings of each node.
 
     Raises:
         RunFailedError: If the server stopped the run; its events give the reason.
     """
     private = {"private-folder": str(private_folder)} if private_folder else {}
-    contexts = make_contexts(flat, parties, [private] * parties)
+    configs = [{**private, **each} for each in node_configs or [{}] * parties]
+    contexts = make_contexts(flat, parties, configs)
     grid = InProcessGrid(contexts, client)
     context = Context(
         run_id=RUN_ID,

@@ -157,9 +157,10 @@ def test_targets_and_cases_lie_in_the_private_folder_alone(
     federation = federate(parties={"requests-per-round": 1})
     federation.run()
     results = [*["round_1.jsonl"] * 3, *["round_1.json"] * 3]
-    work = ["round_1.sha256", "targets.safetensors", "evaluations.jsonl"] * 3
+    work = ["round_1.sha256", "evaluations.jsonl"] * 3
+    targets = ["targets.safetensors"] * 2  # of the first party, and of the others
     updates = ["updates.safetensors"] * len(LAYERS)
-    assert files_of(federation) == sorted([*results, *work, *updates])
+    assert files_of(federation) == sorted([*results, *work, *targets, *updates])
     assert all(not context.state for context in federation.contexts.values())
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert all(path.is_relative_to(federation.private) for path in before)

@@ -18,7 +18,7 @@ from sims.runs.flower import run_under_flower
 from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from tests.federation import assert_same_bits, settings_of
-from tests.processes import listening, parent
+from tests.processes import listening
 
 Tables = dict[str, dict[str, FlatValue]]
 
@@ -36,25 +36,35 @@ EVERYTHING: Tables = {
 LOOPBACK = "0100007F"
 
 
-def look(doors: set[tuple[str, str]], names: set[str], threads: set[int]) -> None:
-    """Look at all processes that this one has started.
+def look(
+    others: set[int],
+    doors: set[tuple[str, str]],
+    names: set[str],
+    threads: set[int],
+) -> None:
+    """Look at all processes that this one has started, and that they have.
 
     Args:
+        others: Those that are of other tests, such as a federation that many share.
         doors: Gains the addresses at which they listen, with their command lines.
         names: Gains what they call themselves.
         threads: Gains how many threads those have that clients are forked from, which
             are the forker and the keeper two generations above it.
     """
+    above: dict[int, int] = {}
     found = [os.getpid()]
     for process in found:  # grows while it is read
-        found += children(process)
+        below = [each for each in children(process) if each not in others]
+        above |= dict.fromkeys(below, process)
+        found += below
     for process in found[1:]:
         doors |= {(at, command_line(process)) for at in listening(process)}
         with suppress(OSError):  # gone meanwhile
             name = Path(f"/proc/{process}/comm").read_text().strip()
             names.add(name)
-            if name == "forker":
-                for each in (process, parent(parent(process))):
+            orphan = "guard" in command_line(above[process])  # it ends with its parent
+            if name == "forker" and not orphan:
+                for each in (process, above[above[process]]):
                     threads.add(len(list(Path(f"/proc/{each}/task").iterdir())))
 
 
@@ -65,6 +75,7 @@ def closed_to_others() -> Iterator[None]:
     Of all processes the SuperLink alone listens, at one port of the loopback interface;
     and no process with threads is forked. Systems without ``/proc`` show neither.
     """
+    others = set(children(os.getpid()))
     doors: set[tuple[str, str]] = set()
     names: set[str] = set()
     threads: set[int] = set()
@@ -72,7 +83,7 @@ def closed_to_others() -> Iterator[None]:
 
     def keep_looking() -> None:
         while not over.wait(0.2):
-            look(doors, names, threads)
+            look(others, doors, names, threads)
 
     watch = Thread(target=keep_looking)
     watch.start()

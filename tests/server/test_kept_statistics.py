@@ -25,18 +25,6 @@ WIDTHS = dict.fromkeys(LAYERS, (16, 24))
 KEPT: dict[str, FlatValue] = {"statistics": True}
 
 
-@pytest.fixture(autouse=True)
-def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the seconds that plots take."""
-    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
-
-
-@pytest.fixture
-def runs(world: Path, tmp_path: Path) -> Runs:
-    """Make runs in folders of this test."""
-    return Runs(world, tmp_path)
-
-
 @pytest.mark.parametrize("encoding", ["factors", "dense"])
 @pytest.mark.parametrize("merge", ["collabedit", "simple-average"])
 def test_the_update_can_be_solved_from_what_is_kept(

@@ -21,18 +21,6 @@ from tests.server.runs import Runs, fail_with
 from tests.tiny import said_by, tiny_model
 
 
-@pytest.fixture(autouse=True)
-def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the seconds that plots take."""
-    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
-
-
-@pytest.fixture
-def runs(world: Path, tmp_path: Path) -> Runs:
-    """Make runs in folders of this test."""
-    return Runs(world, tmp_path)
-
-
 def test_held_out_facts_are_evaluated_once_on_the_same_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,25 +8,13 @@ import pytest
 
 from sims.audit.audit import Audit, audit_run
 from sims.audit.observers import PARTY, SUM, UPDATE
-from sims.audit.tables import render_markdown
+from sims.audit.tables import lay_out
 from strategies.scenario import FlatValue
 from tests.federation import write_json
 from tests.server.runs import Runs
 from tests.sims.cli.test_main import exit_code
 
 KEPT: dict[str, FlatValue] = {"statistics": True}
-
-
-@pytest.fixture(autouse=True)
-def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the seconds that plots take."""
-    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
-
-
-@pytest.fixture
-def runs(world: Path, tmp_path: Path) -> Runs:
-    """Make runs in folders of this test."""
-    return Runs(world, tmp_path)
 
 
 def simulated(runs: Runs, **tables: dict[str, FlatValue]) -> str:
@@ -59,9 +47,8 @@ def test_server_and_holder_of_the_update_tell_every_guess(runs: Runs) -> None:
     assert found.edits == 6
     assert found.objects.keys() == {"the subject alone", "the whole prompt"}
     assert found.chance is not None
-    assert f"| {PARTY} | span | 36 | 6 | 6 | 100.0 % | 0.0 % | 1.000 |" in (
-        render_markdown(found)
-    )
+    row = [PARTY, "span", "36", "6", "6", "100.0 %", "0.0 %", "1.000"]
+    assert row in lay_out(found).rows
 
 
 def test_a_run_that_kept_nothing_is_tested_by_its_update(runs: Runs) -> None:

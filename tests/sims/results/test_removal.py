@@ -26,18 +26,6 @@ FLOAT32_FILE = 1e-6
 """Relative difference that a delta's file leaves."""
 
 
-@pytest.fixture(autouse=True)
-def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the seconds that plots take."""
-    monkeypatch.setattr("server.report.writing.render_page", lambda _: "a page")
-
-
-@pytest.fixture
-def runs(world: Path, tmp_path: Path) -> Runs:
-    """Make runs in folders of this test."""
-    return Runs(world, tmp_path)
-
-
 def requests_of_others(runs: Runs) -> list[EditRequest]:
     """All requests of the first round but those of party 1."""
     config = read_run_config(runs.flat())

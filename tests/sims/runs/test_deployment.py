@@ -7,12 +7,15 @@ import pytest
 
 from clients.own_requests import requests_of_round
 from clients.settings import read_client_config
+from editing.algebra.deltas import load_delta
 from editing.base.errors import InputError
 from server.config import RunConfig, read_run_config
 from sims.runs.deployment import for_real_nodes, give_out, share_out
+from sims.runs.engines import IN_PROCESS, WITH_FILES
 from sims.runs.in_process import make_contexts
+from sims.runs.jobs import execute
 from strategies.scenario import FlatValue, flatten
-from tests.federation import settings_of
+from tests.federation import assert_same_bits, settings_of
 
 
 def config_of(world: Path, **tables: dict[str, FlatValue]) -> RunConfig:
@@ -67,3 +70,20 @@ def test_a_text_for_each_party_is_not_made_up(world: Path) -> None:
     config = config_of(world, prior={"covariance": "federated"})
     with pytest.raises(InputError, match=r"`prior.covariance`: .*`text-path`"):
         share_out(config)
+
+
+def test_parties_with_files_of_their_own_compute_what_each_would_by_itself(
+    world: Path, tmp_path: Path
+) -> None:
+    """To the bit what simulated parties compute that share no batch of targets."""
+    config = config_of(world, run={"encoding": "dense"}, model={"dtype": "float32"})
+    editing = config.editing.model_copy(update={"batch_size": 1})
+    alone = config.model_copy(update={"editing": editing})
+    for name, each in ((WITH_FILES, config), (IN_PROCESS, alone)):
+        execute(each, tmp_path / name, name)
+    with_files, simulated = (
+        load_delta(tmp_path / name / "delta.safetensors")[0]
+        for name in (WITH_FILES, IN_PROCESS)
+    )
+    assert_same_bits(with_files, simulated)
+    assert len(list((tmp_path / WITH_FILES).glob("case_*.json"))) == 6
