@@ -152,7 +152,7 @@ def settle(config: RunConfig, engine: str) -> RunConfig:
     """Choose what the settings leave open; only real nodes need libraries for it."""
     if engine != DEPLOYMENT and not has_own_nodes(engine):
         return config
-    from sims.runs.privacy import settle_privacy
+    from sims.runs.checks import settle_privacy
 
     return settle_privacy(config, engine)
 

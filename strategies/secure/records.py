@@ -100,7 +100,7 @@ class MaskedRequest(Settings):
         sum: Which of its sums.
         members: Parties whose masks cancel: those that gave their shares.
         capacities: The most edits of each member, in the same order.
-        forms: By layer, whether rows behind the shared rotation travel, or triangles.
+        forms: By layer, whether rows under the shared rotation travel, or triangles.
         bits: Fraction bits by vector; a vector that is missing takes two places each.
     """
 
