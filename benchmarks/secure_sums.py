@@ -175,7 +175,7 @@ def sum_masked(
     _, seconds = timed(
         lambda: open_sum(
             totals,
-            Masking(session.name(SUM), numbers),
+            Masking(session.name(SUM), numbers, request.digest),
             numbers,
             dict(enumerate(keys)),
             dict(enumerate(answers)),
