@@ -43,6 +43,7 @@ from strategies.scenario import (
     ModelConfig,
     Positive,
     PriorConfig,
+    PrivacyConfig,
     flatten,
     nest,
     whole_numbers,
@@ -190,6 +191,7 @@ class RunConfig(Settings):
     prior: PriorConfig = PriorConfig()
     merge: MergeChoice = MergeChoice()
     run: ScheduleConfig = ScheduleConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
 

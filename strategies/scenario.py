@@ -126,6 +126,20 @@ class PriorConfig(Settings):
         return self
 
 
+class PrivacyConfig(Settings):
+    """What the server learns of each party.
+
+    Attributes:
+        secure_sum: Whether statistics, counts and metrics are summed under masks, so
+            that the server learns sums alone. It needs three parties or more, a key
+            that they share, and a merge that needs the sum. If unset, runs with
+            ``--connection`` and ``deploy-local`` do so if their merges can, and
+            simulations do not.
+    """
+
+    secure_sum: bool | None = None
+
+
 def flatten(settings: BaseModel) -> dict[str, FlatValue]:
     """Write settings as Flower's flat table; `nest` undoes it."""
     flat: dict[str, FlatValue] = {}

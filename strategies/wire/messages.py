@@ -20,7 +20,7 @@ from editing.hyperparameters.config import Plan
 from strategies.wire.arrays import to_array, to_tensors
 from strategies.wire.updates import write_updates
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 """Changes with the meaning of any message."""
 
 
@@ -30,9 +30,12 @@ class Phase(StrEnum):
     DESCRIBE = "query.describe"
     MOMENTS = "query.moments"
     TOKENS = "query.tokens"
+    KEYS = "query.keys"
+    SHARES = "query.shares"
     TARGETS = "train.targets"
     STATISTICS = "train.statistics"
     MEMORY = "train.memory"
+    UNMASK = "query.unmask"
     EVALUATE = "evaluate.requests"
     FORGET = "query.forget"
 
