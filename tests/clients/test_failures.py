@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
+from unittest.mock import Mock
 
 import pytest
 import torch
-from flwr.app import Message
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 
+from clients.app import keep_private
 from clients.covariance.own_prior import OtherCovarianceError
 from clients.failures import OtherModelError, classify
 from clients.own_requests import ChangedRequestsError, MalformedRequestsError
@@ -24,12 +26,13 @@ from editing.memit.targets import DivergedTargetError
 from editing.models.loading import ModelError
 from editing.requests.edit_request import RequestError, to_counterfact
 from strategies.secure.keys import ForgedKeyError
-from strategies.wire.failures import FORGED, MISSING_UPDATES, Failure
+from strategies.wire.failures import FORGED, MISSING_UPDATES, Failure, read_failure
 from strategies.wire.messages import Phase, ProtocolError
 from tests.clients.nodes import HANDS, own_files
 from tests.disks import fill, small_disk
 from tests.federation import Federation, assert_same_delta, edit_in_rounds
 from tests.laws import ALGEBRA
+from tests.strategies.transport import over_the_wire
 
 FAILURES: list[tuple[Exception, Failure]] = [
     (ProtocolError("x"), "another protocol version"),
@@ -180,3 +183,20 @@ def test_a_setting_that_cannot_be_used_ends_the_run(
     federation = federate(node_configs={1: {"name": "hospital\nb"}})
     with pytest.raises(InputError, match="settings that cannot be used"):
         federation.run()
+
+
+@pytest.mark.parametrize("kind", [InputError, KeyError])
+def test_what_a_failure_quotes_steers_no_terminal_of_its_party(
+    kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file of requests, or the server, may have others' words in it."""
+
+    def fail(*_: object) -> Message:
+        raise kind("\x1b[2J\u202eevil")
+
+    content = RecordDict({"party": ConfigRecord()})  # a node of many parties
+    answer = keep_private(over_the_wire(content), Mock(spec=Context), fail)
+    assert read_failure(answer.content) is not None
+    shown = "".join(logging.Formatter().format(each) for each in caplog.records)
+    assert r"\u202eevil" in shown
+    assert not set("\x1b\u202e") & set(shown)
