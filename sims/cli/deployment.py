@@ -13,6 +13,7 @@ from sims.cli.options import (
     VerboseOption,
     check_new_folder,
 )
+from sims.echo import echo
 
 app = typer.Typer()
 
@@ -28,15 +29,15 @@ PASSED_ON = {
 
 @app.command("credentials")
 def make_credentials(
-    nodes: Annotated[
-        int,
-        typer.Option(
-            min=0, help="How many key pairs to make; 0 if the nodes make their own."
-        ),
-    ],
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to make; never in a clone.")
     ],
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="How many key pairs to make; 0 if the nodes make their own."
+        ),
+    ] = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,7 +49,10 @@ def make_credentials(
     days: Annotated[
         int,
         typer.Option(
-            min=1, max=MAX_DAYS, help="For how long the certificates are valid."
+            min=1,
+            max=MAX_DAYS,
+            help="For how long the server's certificate is valid; the authority is for "
+            "ten years.",
         ),
     ] = 365,
     add: Annotated[
@@ -57,26 +61,75 @@ def make_credentials(
             "--add", help="Add nodes to the credentials in DIR; nothing else changes."
         ),
     ] = False,
+    renew: Annotated[
+        bool,
+        typer.Option(
+            "--renew",
+            help="Sign a new certificate for the server in DIR, of the same names; "
+            "nodes keep what they have.",
+        ),
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Say when the certificates in DIR end, or that in a copy of ca.crt. "
+            "The exit code is 1 if one ends within 30 days.",
+        ),
+    ] = False,
 ) -> None:
     """Make an authority, the server's certificate, and a key pair for each node.
 
     Private files are readable by you alone. docs/deployment.md lists which file goes to
     whom.
     """
-    from sims.processes.credentials import Credentials, add_nodes
+    from sims.processes.credentials import Credentials, add_nodes, renew_server
     from sims.processes.credentials import make_credentials as make
 
+    if check:
+        check_credentials(output)
+        return
+    if renew:
+        renewed = renew_server(output, days)
+        echo(f"For the server: {renewed.server_certificate}, {renewed.server_key}")
+        return
+    if nodes is None:
+        raise InputError("--nodes: wanted how many key pairs to make, such as 3")
     if add:
         refuse_with_add(host)
         numbers = add_nodes(output, nodes)
     else:
         made = make(output, nodes, host or [], days)
         numbers = made.node_numbers()
-        typer.echo(f"For all nodes: {made.authority}")
-        typer.echo(f"For the server: {made.server_certificate}, {made.server_key}")
-        typer.echo(f"Lock away: {made.authority_key}")
+        echo(f"For all nodes: {made.authority}")
+        echo(f"For the server: {made.server_certificate}, {made.server_key}")
+        echo(f"Lock away: {made.authority_key}")
     for number in numbers:
-        typer.echo(f"For node {number} alone: {Credentials(output).node_key(number)}")
+        echo(f"For node {number} alone: {Credentials(output).node_key(number)}")
+    warn_of_endings(output)
+
+
+def check_credentials(place: Path) -> None:
+    """Print when certificates end; exit with 1 if one ends soon."""
+    from sims.processes.credentials import find_endings
+
+    for ending in find_endings(place):
+        echo(f"{ending.file}: until {ending.time:%Y-%m-%d %H:%M} UTC")
+    if warn_of_endings(place):
+        raise typer.Exit(1)
+
+
+def warn_of_endings(place: Path) -> bool:
+    """Warn of certificates that end soon, and return whether there are any."""
+    from datetime import UTC, datetime
+
+    from sims.processes.credentials import find_endings
+
+    now = datetime.now(UTC)
+    found = [text for each in find_endings(place) if (text := each.warn(now))]
+    for text in found:
+        echo(f"Warning: {text}", err=True)
+    return bool(found)
 
 
 def refuse_with_add(host: list[str] | None) -> None:
@@ -156,9 +209,9 @@ def call_flower(
     if stop:
         ended = stop_superlink()
         none = "No SuperLink of this clone runs"
-        typer.echo(none if ended is None else f"Ended the SuperLink, process {ended}")
+        echo(none if ended is None else f"Ended the SuperLink, process {ended}")
         return
     if find_superlink() is None:
-        typer.echo(f"Starting this clone's SuperLink; its log is in {HOME}", err=True)
-        typer.echo("To end it: python -m sims flower --stop", err=True)
+        echo(f"Starting this clone's SuperLink; its log is in {HOME}", err=True)
+        echo("To end it: python -m sims flower --stop", err=True)
     raise typer.Exit(call_flwr(context.args))

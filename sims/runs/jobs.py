@@ -199,6 +199,8 @@ def carry_out(
             raise
         if end.cause == "input":
             raise InputError(end.error) from None
+        if end.error == str(failure):
+            raise
         raise RunFailedError(f"{end.error} ({failure})") from None
     end = follower.finish()
     if end is not None and end.error is not None:
