@@ -99,19 +99,27 @@ class Hosts:
             write_json(host.requests, [to_counterfact(request) for request in own])
 
     @contextmanager
-    def joined_by(self, count: int, claims: Sequence[int] = ()) -> Iterator[None]:
+    def joined_by(
+        self, count: int, claims: Sequence[int] = (), through: str = ""
+    ) -> Iterator[None]:
         """Add machines, and shut them down after the block.
 
         Args:
             count: How many.
             claims: Which party each says it is; its own number if there are none.
+            through: The address of a proxy; the SuperLink's own if empty.
         """
         first, folder = len(self.hosts), self.federation.folder
         for claim in claims or range(first, first + count):
             number = len([*folder.glob("node_*")])  # machines that left have theirs
             self.federation.register(number)
-            self.hosts.append(_describe_host(self.federation, number, claim))
-            self.hosts[-1].start()
+            host = _describe_host(self.federation, number, claim)
+            if through:
+                direct = f"127.0.0.1:{self.federation.port}"
+                words = host.node.command
+                host.node.command = [through if w == direct else w for w in words]
+            self.hosts.append(host)
+            host.start()
         try:
             for host in self.hosts[first:]:
                 host.node.wait_for(ACCEPTED)

@@ -1,9 +1,10 @@
 """Strangers are refused: nodes, parties that are others, and programs for nodes."""
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,6 +19,8 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from sims.nodes.checks import ask_control, check_clock, check_control
+from sims.nodes.proxy import ProxyOrder, write_proxy
 from sims.processes.bundles import build_bundle, digest_of
 from sims.processes.credentials import Credentials, make_credentials
 from sims.processes.federation import (
@@ -26,6 +29,7 @@ from sims.processes.federation import (
     describe_node,
 )
 from sims.processes.programs import Program
+from sims.processes.superlink import free_port
 from tests.federation import assert_same_delta, world_requests
 from tests.hosts import Hosts
 from tests.sites import STORED, lay_out, run_to_end, wait_until
@@ -212,3 +216,41 @@ def test_a_party_s_number_belongs_to_its_key(
     assert reasons[0].startswith("it claims to be party 0, and its registered key is")
     assert reasons[1].startswith("it claims to be party 7, and there are 2")
     assert_same_delta(sites.delta(), sites.edit_here([[0, 1]]), STORED)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_the_proxy_lets_nodes_in_and_nobody_else(
+    lasting_hosts: Hosts, tmp_path: Path
+) -> None:
+    """A node joins through it; a doctor there sees closed doors, and open ones else."""
+    federation = lasting_hosts.federation
+    authority = federation.credentials.authority
+    place, file = f"127.0.0.1:{free_port()}", tmp_path / "proxy.conf"
+    order = ProxyOrder(
+        PurePosixPath(authority.parent.absolute()),
+        PurePosixPath(tmp_path),
+        f"127.0.0.1:{federation.port}",
+        place,
+    )
+    file.write_text(write_proxy(order))
+    command = ["nginx", "-e", "stderr", "-c", str(file)]
+    log = tmp_path / "proxy.log"
+    with Program("proxy", command, tmp_path, clean_environment(), log).running():
+        wait_until(lambda: can_be_asked(place, authority), "the proxy")
+        assert not check_control(place, ask_control(place, authority)).alarm
+        direct = ask_control(order.superlink, authority)
+        assert check_control(order.superlink, direct).alarm
+        assert direct.ends is not None
+        assert not check_clock(direct).alarm
+        with lasting_hosts.joined_by(1, through=place):
+            assert list(federation.states().values()).count("online") == 3
+    assert "error" not in log.read_text()
+
+
+def can_be_asked(place: str, authority: Path) -> bool:
+    """Whether a server has begun to listen."""
+    try:
+        ask_control(place, authority)
+    except OSError:
+        return False
+    return True

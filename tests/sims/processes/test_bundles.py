@@ -104,6 +104,7 @@ def test_a_bundle_lists_what_it_holds() -> None:
     assert files["clients/app.py"] == hashlib.sha256(own).hexdigest()
 
 
+@pytest.mark.process
 def test_files_that_no_commit_has_are_named(tmp_path: Path) -> None:
     """Changed ones and new ones, of the bundle alone; without Git, none."""
     app = write_app(tmp_path / "app")
