@@ -1,7 +1,7 @@
 """The client app next to private requests; it answers with statistics of them."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -11,22 +11,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clients.contribution import (
+    choose,
     contribute,
     diagnose_edits,
     evaluate_own_requests,
+    find_edited,
     leave_unedited,
     name_evaluation,
+    read_round_pairs,
     sum_by_round,
 )
 from clients.covariance.moments import find_own_texts, sum_moments
-from clients.covariance.own_prior import find_own_priors
-from clients.failures import OtherModelError, classify
-from clients.resolutions import (
-    apply_resolutions,
-    blind_requests,
-    check_resolutions,
-    find_key,
-)
+from clients.covariance.own_prior import own_priors
+from clients.failures import OtherModelError, keep_private
+from clients.resolutions import blind_requests, find_key
 from clients.round_requests import validate_unchanged
 from clients.round_targets import (
     RoundTargets,
@@ -37,13 +35,13 @@ from clients.round_targets import (
     kept_targets,
     summarise_targets,
 )
-from clients.selection import Asked, asked_in, asked_until, group_by_party
-from clients.settings import ClientConfig, name_of_node, read_client_config
+from clients.secure.answers import Seat
+from clients.selection import asked_in, asked_until, group_by_party
+from clients.settings import ClientConfig, read_client_config
 from clients.storage import PrivateFolder
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import EncodedStatistics
-from editing.base.errors import InputError
 from editing.evaluation.cases import predict_locality
 from editing.files.caches import user_cache
 from editing.models.activations import Relay
@@ -52,8 +50,16 @@ from editing.models.loading import EditableModel
 from editing.models.module_names import ModuleNames
 from editing.sources.embedded import resolve_model
 from strategies.conflicts.records import read_resolutions, write_tokens
+from strategies.secure.records import (
+    read_masked_request,
+    read_members,
+    read_session,
+    read_unmask_request,
+    write_keys,
+    write_shares,
+    write_unmask,
+)
 from strategies.wire.arrays import digest_all
-from strategies.wire.failures import write_failure
 from strategies.wire.handshakes import Handshake, write_handshake
 from strategies.wire.messages import (
     PROTOCOL_VERSION,
@@ -67,33 +73,12 @@ from strategies.wire.messages import (
 )
 from strategies.wire.metrics import EvaluationSums, write_evaluation
 from strategies.wire.moments import write_moments
-from strategies.wire.priors import read_grams, read_pooled_covariance
 from strategies.wire.updates import read_carried
 
 logger = logging.getLogger(__name__)
 
 Priors = Mapping[int, Float[Tensor, "d_in d_in"]]
 """The matrix that a party solves with, by layer."""
-
-
-def keep_private(
-    message: Message, context: Context, call_next: Callable[[Message, Context], Message]
-) -> Message:
-    """Answer a failure with its class and the party's name; the log has the details.
-
-    Flower would send an exception's text to the server, with paths and prompts in it.
-    For a client that exits it would send nothing, and its node would wait for ever.
-    Bad input is logged in one line; any other failure with its traceback.
-    """
-    try:
-        return call_next(message, context)
-    except (Exception, SystemExit) as error:
-        kind = message.metadata.message_type
-        trace = None if isinstance(error, InputError) else error
-        logger.error("%s failed: %s", kind, error, exc_info=trace)
-        shared = "party" in message.content.config_records  # its node has many parties
-        name = "" if shared else name_of_node(context)
-        return Message(write_failure(classify(error), name), reply_to=message)
 
 
 app = ClientApp(mods=[keep_private])
@@ -120,7 +105,41 @@ def send_moments(message: Message, context: Context) -> Message:
     """Send the second moment of this party's own texts, at the layers asked for."""
     config, model, job = prepare(message, context)
     moments = sum_moments(model, find_own_texts(model, config), job.layers)
-    return Message(write_moments(moments), reply_to=message)
+    masked = read_masked_request(message.content)
+    if masked is None:
+        return Message(write_moments(moments), reply_to=message)
+    seat = Seat.of(config, PrivateFolder.of_run(context), job.label)
+    widths = {layer: model.widths(layer)[1] for layer in job.layers}
+    return Message(seat.mask_moments(masked, moments, widths), reply_to=message)
+
+
+@app.query("keys")
+def give_keys(message: Message, context: Context) -> Message:
+    """Draw fresh keys for the secure sums of a round, and give the public ones."""
+    seat, session = take_seat(message, context), read_session(message.content)
+    return Message(write_keys(seat.party.open(session)), reply_to=message)
+
+
+@app.query("shares")
+def give_shares(message: Message, context: Context) -> Message:
+    """Seal shares of this party's secrets for each other party."""
+    seat, request = take_seat(message, context), read_members(message.content)
+    return Message(write_shares(seat.party.share(request)), reply_to=message)
+
+
+@app.query("unmask")
+def give_unmask(message: Message, context: Context) -> Message:
+    """Give the shares that take the masks off a sum, once."""
+    seat = take_seat(message, context)
+    request, sealed = read_unmask_request(message.content)
+    return Message(write_unmask(seat.party.unmask(request, sealed)), reply_to=message)
+
+
+def take_seat(message: Message, context: Context) -> Seat:
+    """Take this party's seat in the secure sums of the job; no model is loaded."""
+    job = read_job(message.content)
+    config = speak_for(message, read_client_config(context))
+    return Seat.of(config, PrivateFolder.of_run(context), job.label)
 
 
 @app.query("tokens")
@@ -158,14 +177,20 @@ def find_round_targets(message: Message, context: Context) -> Message:
         reply = summarise_targets(
             found, len(asked) - len(edited), config.parties.skip_known
         )
-        if reply.requests == 0:
+        masked = read_masked_request(message.content)
+        if reply.requests == 0 and masked is None:
             return Message(write_targets_reply(reply), reply_to=message)
         carried = read_carried(message.content)
         with folder.relay(job, config.party, carried, model) as relay:
-            parts = sum_statistics(
-                model, config, job, found, priors, relay, unedited=True
-            )
-    return Message(write_contribution(reply, parts, job.round), reply_to=message)
+            given = (model, config, job, found, priors, relay)
+            if masked is not None:
+                pairs = read_round_pairs(*given, unedited=True)
+                seat = Seat.of(config, folder, job.label)
+                content = seat.mask_edits(masked, model, pairs, reply)
+            else:
+                parts = sum_statistics(*given, unedited=True)
+                content = write_contribution(reply, parts, job.round)
+    return Message(content, reply_to=message)
 
 
 @app.train("statistics")
@@ -199,11 +224,17 @@ def answer_statistics(
     carried = read_carried(message.content)
     unedited = digest_all(carried) == job.before
     relayed = folder.relay(job, config.party, carried, model)
+    masked = read_masked_request(message.content)
     with applied(updates, model.model), relayed as relay:
-        parts = sum_statistics(
-            model, config, job, found, priors, relay, unedited=unedited
-        )
-    return Message(write_statistics(parts, job.round), reply_to=message)
+        given = (model, config, job, found, priors, relay)
+        if masked is not None:
+            pairs = read_round_pairs(*given, unedited=unedited)
+            seat = Seat.of(config, folder, job.label)
+            content = seat.mask_edits(masked, model, pairs)
+        else:
+            parts = sum_statistics(*given, unedited=unedited)
+            content = write_statistics(parts, job.round)
+    return Message(content, reply_to=message)
 
 
 def sum_statistics(
@@ -226,19 +257,6 @@ def sum_statistics(
     seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
     hidden = targets.hidden if unedited else None
     return contribute(model, requests, targets, job, seed, priors, hidden, relay)
-
-
-def own_priors(
-    message: Message, model: EditableModel, config: ClientConfig, job: Job
-) -> Priors | None:
-    """Return the priors of a party that solves alone, made on the unedited model."""
-    if job.prior is None:
-        return None
-    layers = job.plan.parameters.layers
-    widths = {layer: model.widths(layer)[1] for layer in layers}
-    pooled = read_pooled_covariance(message, widths)
-    grams = read_grams(message)
-    return find_own_priors(model, config, layers, job.prior, grams, pooled)
 
 
 @app.evaluate("requests")
@@ -276,27 +294,11 @@ def evaluate(message: Message, context: Context) -> Message:
         diagnosis = diagnose_edits(model, found, skip_known, layer)
     folder.keep_cases(job, config.party, cases, name)
     evaluation = sum_by_round(cases) + EvaluationSums({job.round: diagnosis})
-    return Message(write_evaluation(evaluation), reply_to=message)
-
-
-def find_edited(
-    message: Message,
-    config: ClientConfig,
-    model: EditableModel,
-    job: Job,
-    folder: PrivateFolder,
-) -> list[RoundTargets]:
-    """Return the targets of the round's edits; none before any edit, or if lost."""
-    if job.round == 0:
-        return []
-    _, edited = choose(message, config, job, folder)
-    groups, cache = group_by_party(edited, config.requests), config.target_cache
-    batching = batching_of_round(config, job.round)
-    try:
-        return kept_targets(model, groups, job, folder.targets(cache), batching)
-    except LookupError:  # the evaluation itself does not need them
-        logger.warning("the round's targets are gone, so its edits are not diagnosed")
-        return []
+    masked = read_masked_request(message.content)
+    if masked is None:
+        return Message(write_evaluation(evaluation), reply_to=message)
+    seat = Seat.of(config, folder, job.label)
+    return Message(seat.mask_metrics(masked, evaluation), reply_to=message)
 
 
 @app.query("forget")
@@ -326,18 +328,6 @@ def prepare(
         )
     model.check_layers(job.plan.parameters.layers)
     return config, model, job
-
-
-def choose(
-    message: Message, config: ClientConfig, job: Job, folder: PrivateFolder
-) -> tuple[list[Asked], list[Asked]]:
-    """Return the round's requests, and those that the resolutions keep."""
-    asked = asked_in(config, job.round, pooled=job.pooled)
-    validate_unchanged(folder, config, job, asked, message.metadata.message_type)
-    if resolutions := read_resolutions(message.content):
-        so_far = asked_until(config, job.round, pooled=job.pooled)
-        check_resolutions(so_far, resolutions, find_key(config, folder))
-    return asked, apply_resolutions(asked, resolutions)
 
 
 def speak_for(message: Message, config: ClientConfig) -> ClientConfig:

@@ -2,33 +2,46 @@
 
 import hashlib
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from flwr.app import Message
 from jaxtyping import Float
 from torch import Tensor
 
-from clients.round_targets import RoundTargets
-from clients.selection import Asked, Group
-from clients.storage import Distances
+from clients.resolutions import apply_resolutions, check_resolutions, find_key
+from clients.round_requests import validate_unchanged
+from clients.round_targets import (
+    RoundTargets,
+    batching_of_round,
+    choose_edits,
+    kept_targets,
+)
+from clients.selection import Asked, Group, asked_in, asked_until, group_by_party
+from clients.settings import ClientConfig
+from clients.storage import Distances, PrivateFolder
 from clients.target_cache import describe_machine
 from editing.algebra.encodings import EncodedStatistics, encode, encoding_for
 from editing.evaluation.cases import CaseRecord, evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
-from editing.memit.pipeline import read_pairs, walk_layers
+from editing.memit.pipeline import LayerPairs, read_pairs, walk_layers
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import Targets
 from editing.models.activations import Relay
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.paraphrases import unedited_paraphrases
+from strategies.conflicts.records import read_resolutions
 from strategies.wire.messages import Job
 from strategies.wire.metrics import EvaluationSums
+
+logger = logging.getLogger(__name__)
 
 
 def contribute(
@@ -54,13 +67,7 @@ def contribute(
         hidden: As in `editing.memit.pipeline.read_pairs`; not for `priors`.
         relay: Likewise.
     """
-    if priors is None:
-        pairs = read_pairs(
-            model, requests, targets, job.plan, job.layers, hidden, relay
-        )
-    else:
-        steps = walk_layers(model, requests, targets, job.plan, priors)
-        pairs = {layer: pair for step in steps for layer, pair in step.pairs.items()}
+    pairs = read_edits(model, requests, targets, job, priors, hidden, relay)
     encoding = encoding_for(job.encoding, model.dtype)
     return {
         layer: encode(
@@ -71,6 +78,41 @@ def contribute(
         )
         for layer in job.layers
     }
+
+
+def read_edits(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Targets,
+    job: Job,
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
+    hidden: Float[Tensor, "n d_out"] | None = None,
+    relay: Relay | None = None,
+) -> Mapping[int, LayerPairs]:
+    """Read keys and residuals of the layers asked for; see `contribute`."""
+    if priors is None:
+        return read_pairs(model, requests, targets, job.plan, job.layers, hidden, relay)
+    steps = walk_layers(model, requests, targets, job.plan, priors)
+    return {layer: pair for step in steps for layer, pair in step.pairs.items()}
+
+
+def read_round_pairs(
+    model: EditableModel,
+    config: ClientConfig,
+    job: Job,
+    found: Sequence[RoundTargets],
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None,
+    relay: Relay,
+    *,
+    unedited: bool,
+) -> Mapping[int, LayerPairs]:
+    """Read what is summed under masks; empty for a party without an edit."""
+    skip_known = config.parties.skip_known
+    if not any(each.unknown(skip_known) for each in found):
+        return {}
+    requests, targets = choose_edits(found, skip_known)
+    hidden = targets.hidden if unedited else None
+    return read_edits(model, requests, targets, job, priors, hidden, relay)
 
 
 def leave_unedited(groups: Sequence[Group]) -> list[Asked]:
@@ -253,3 +295,35 @@ def _residual_of(
 def _generator(text: str) -> torch.Generator:
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return torch.Generator().manual_seed(number % 2**63)
+
+
+def choose(
+    message: Message, config: ClientConfig, job: Job, folder: PrivateFolder
+) -> tuple[list[Asked], list[Asked]]:
+    """Return the round's requests, and those that the resolutions keep."""
+    asked = asked_in(config, job.round, pooled=job.pooled)
+    validate_unchanged(folder, config, job, asked, message.metadata.message_type)
+    if resolutions := read_resolutions(message.content):
+        so_far = asked_until(config, job.round, pooled=job.pooled)
+        check_resolutions(so_far, resolutions, find_key(config, folder))
+    return asked, apply_resolutions(asked, resolutions)
+
+
+def find_edited(
+    message: Message,
+    config: ClientConfig,
+    model: EditableModel,
+    job: Job,
+    folder: PrivateFolder,
+) -> list[RoundTargets]:
+    """Return the targets of the round's edits; none before any edit, or if lost."""
+    if job.round == 0:
+        return []
+    _, edited = choose(message, config, job, folder)
+    groups, cache = group_by_party(edited, config.requests), config.target_cache
+    batching = batching_of_round(config, job.round)
+    try:
+        return kept_targets(model, groups, job, folder.targets(cache), batching)
+    except LookupError:  # the evaluation itself does not need them
+        logger.warning("the round's targets are gone, so its edits are not diagnosed")
+        return []

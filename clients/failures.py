@@ -6,19 +6,27 @@ bad.
 """
 
 import errno
+import logging
+from collections.abc import Callable
 
 import torch
+from flwr.app import Context, Message
 
 from clients.covariance.own_prior import OtherCovarianceError
 from clients.own_requests import ChangedRequestsError, MalformedRequestsError
-from clients.settings import NodeSettingsError
+from clients.secure.party import RefusedSumError
+from clients.settings import NodeSettingsError, name_of_node
 from clients.updates import MissingUpdatesError
 from editing.base.errors import EmptySourceError, InputError, MissingSourceError
+from editing.base.foreign_text import keep_logs_harmless
 from editing.covariance.texts import TextError
 from editing.files.disk import causes, has_no_room, system_number
 from editing.models.loading import ModelError
-from strategies.wire.failures import MISSING_UPDATES, Failure
+from strategies.secure.keys import ForgedKeyError
+from strategies.wire.failures import FORGED, MISSING_UPDATES, Failure, write_failure
 from strategies.wire.messages import ProtocolError
+
+logger = logging.getLogger(__name__)
 
 _TORCH_OUT_OF_MEMORY = "can't allocate memory"
 
@@ -38,12 +46,36 @@ KINDS: tuple[tuple[type[Exception], Failure], ...] = (
     (EmptySourceError, "a file of requests that holds none"),
     (MalformedRequestsError, "requests that are malformed"),
     (ChangedRequestsError, "requests that changed during the round"),
+    (ForgedKeyError, FORGED),
+    (RefusedSumError, "a sum that it refuses"),
     (TextError, "texts that cannot be used"),
     (ArithmeticError, "arithmetic that failed"),
     (InputError, "requests that cannot be used"),
     (OSError, "files that it cannot use"),
 )
 """What the server may know of an exception; the first class that fits counts."""
+
+
+def keep_private(
+    message: Message, context: Context, call_next: Callable[[Message, Context], Message]
+) -> Message:
+    """Answer a failure with its class and the party's name; the log has the details.
+
+    Flower would send an exception's text to the server, with paths and prompts in it.
+    For a client that exits it would send nothing, and its node would wait for ever.
+    Bad input is logged in one line; any other failure with its traceback.
+    """
+    keep_logs_harmless()  # of what requests and the server's message say
+    try:
+        return call_next(message, context)
+    except (Exception, SystemExit) as error:
+        kind = message.metadata.message_type
+        trace = None if isinstance(error, InputError) else error
+        logger.error("%s failed: %s", kind, error, exc_info=trace)
+        shared = "party" in message.content.config_records  # its node has many parties
+        name = "" if shared else name_of_node(context)
+        about = error.party if isinstance(error, ForgedKeyError) else None
+        return Message(write_failure(classify(error), name, about), reply_to=message)
 
 
 def classify(error: BaseException) -> Failure:

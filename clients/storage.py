@@ -188,16 +188,22 @@ class PrivateFolder:
         """Remove what only the run needed; the party's own results stay for it.
 
         These are case files, resolutions and distances. What is removed are targets,
-        updates, hidden states, digests of requests and links to case files.
+        updates, hidden states, digests of requests, links to case files, and what was
+        given of secure sums.
 
         Args:
             kept: What shall stay.
         """
-        names = ("targets", "states", "requests", "evaluations")
+        names = ("targets", "states", "requests", "evaluations", "secure")
         work = (self.updates, *(self.path / each for each in names))
         places = {"results": work, "all": (), "nothing": (self.path,)}
         for place in places[kept]:
             shutil.rmtree(place, ignore_errors=True)
+
+    def secure(self, label: str) -> Path:
+        """Return the folder of the secure sums of a part of the run."""
+        self._make()
+        return self.path / "secure" / _plain(label)
 
     def _digest(self, job: Job, party: int) -> Path:
         folder = Path("requests") / _plain(job.label) / f"round_{job.round}"

@@ -16,6 +16,7 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
+from editing.base.foreign_text import keep_logs_harmless
 from editing.covariance.files import save_covariance
 from editing.files.atomic import PRIVATE_FILE, flush_all, make_private
 from editing.files.disk import has_no_room
@@ -34,7 +35,7 @@ from server.report.diagnosis import diagnose, relative_norms
 from server.report.tables import list_warnings
 from server.report.writing import write_report
 from server.shared_nodes import seat_parties
-from strategies.methods import GLOBAL, Method, read_method
+from strategies.methods import GLOBAL, Method, check_secure_sums, read_method
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
 
@@ -53,6 +54,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Read the settings, run, and log the path of the report."""
     started = time.monotonic()
+    keep_logs_harmless()  # of what parties and files say
     stream = open_stream(str(context.run_config.get("output.watch", "")))
     try:
         folder = run(grid, read_run_config({**context.run_config}), stream)
@@ -81,7 +83,7 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     """Run the merge that the settings name, or all of them, and write the report."""
     # The parties are idle while the server computes, so it uses all CPU cores.
     torch.set_num_threads(os.cpu_count() or 1)
-    folder = choose_folder(config)
+    methods, folder = choose_methods(config), choose_folder(config)
     with create_output_folder(folder) as draft:
         watch_run(stream, config, folder)
         stream.report_progress(LOADING, 0, 1)
@@ -101,7 +103,7 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
         job = MergeJob(
             seats(), config, preparation, stream, checkpoints, statistics=kept
         )
-        outcomes = run_methods(job, choose_methods(config))
+        outcomes = run_methods(job, methods)
         stream.report_progress(WRITING, 0, 1)
         write_outcomes(config, preparation, outcomes, draft)
         if kept is not None:
@@ -209,6 +211,9 @@ def choose_methods(config: RunConfig) -> list[Method]:
     """
     own, names = config.merge, config.compared
     methods = [own.build() if name == own.name else read_method(name) for name in names]
+    if config.privacy.secure_sum:
+        check_secure_sums(methods, config.parties.count)
+        refuse_statistics(config)
     called = [method.name for method in methods]
     for number, name in enumerate(called):
         if name in called[:number]:
@@ -217,6 +222,19 @@ def choose_methods(config: RunConfig) -> list[Method]:
                 "the class from outside the tree its own name, or leave one out"
             )
     return methods
+
+
+def refuse_statistics(config: RunConfig) -> None:
+    """Refuse to keep each party's statistics where the server does not see them.
+
+    Raises:
+        InputError: If a run under masks is to keep them.
+    """
+    if config.output.statistics:
+        raise InputError(
+            "`output.statistics` keeps each party's statistics, and under "
+            "`privacy.secure-sum` the server has none. Set one of them to false"
+        )
 
 
 def write_outcomes(

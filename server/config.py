@@ -6,7 +6,7 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -37,17 +37,17 @@ from strategies.methods import (
 )
 from strategies.partitioning.settings import PartiesConfig, RequestsConfig
 from strategies.scenario import (
+    MOST_BITS,
     FlatConfig,
     FlatValue,
     ModelConfig,
     Positive,
     PriorConfig,
+    PrivacyConfig,
     flatten,
     nest,
+    whole_numbers,
 )
-
-MOST_BITS = 63
-"""Of a whole number in Flower's messages, its sign aside."""
 
 
 class ConfigurationError(InputError):
@@ -191,6 +191,7 @@ class RunConfig(Settings):
     prior: PriorConfig = PriorConfig()
     merge: MergeChoice = MergeChoice()
     run: ScheduleConfig = ScheduleConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
 
@@ -272,7 +273,7 @@ def check_settings(
     Raises:
         ConfigurationError: If a key is unknown, or a value mistyped or out of range.
     """
-    for key, number in _whole_numbers(tables):
+    for key, number in whole_numbers(tables):
         if number.bit_length() > MOST_BITS:
             raise ConfigurationError(
                 f"{origin(key)}: `{key}`: wanted a whole number of at most {MOST_BITS} "
@@ -311,19 +312,6 @@ def refuse_external(config: RunConfig, origin: Callable[[str], str]) -> None:
                 "which would run next to the parties' statistics; read it, then add "
                 "--allow-external-merge"
             )
-
-
-def _whole_numbers(value: object, key: str = "") -> Iterator[tuple[str, int]]:
-    """Yield all whole numbers in nested tables and lists, each with its dotted key."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            spelled = str(name).replace("_", "-")
-            yield from _whole_numbers(inner, f"{key}.{spelled}" if key else spelled)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _whole_numbers(inner, key)
-    elif isinstance(value, int):
-        yield key, value
 
 
 def check_merges(config: RunConfig, origin: Callable[[str], str]) -> None:

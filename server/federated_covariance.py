@@ -28,6 +28,7 @@ from strategies.rounds.covariance import pool_moments
 from strategies.rounds.limits import Limits
 from strategies.rounds.registry import PartyRegistry
 from strategies.scenario import FEDERATED
+from strategies.summing.moments import pool_masked_moments
 from strategies.wire.messages import Job, ModelIdentity
 
 LABEL = "covariance"
@@ -38,7 +39,8 @@ class TextShares(Settings):
     """How much text each party added to the covariance; nothing but counts.
 
     Attributes:
-        tokens: Number of tokens of each party that answered.
+        tokens: Number of tokens of each party that answered; of all together, under
+            −1, if they were summed under masks.
         left_out: Who was asked and added nothing, and why.
     """
 
@@ -99,7 +101,8 @@ class TextPool:
             tokenizer=model.tokenizer_fingerprint,
             configuration=model.configuration_fingerprint,
         )
-        pooled = pool_moments(
+        secure = bool(self.config.privacy.secure_sum)
+        pooled = (pool_masked_moments if secure else pool_moments)(
             self.seats(),
             Job(identity=identity, plan=plan, label=LABEL, layers=layers),
             {layer: model.widths(layer)[1] for layer in layers},

@@ -123,6 +123,7 @@ class MergeJob:
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
             limits=preparation.limits(config, pooled=method.pooled),
+            secure=bool(config.privacy.secure_sum) and not method.pooled,
         )
         return CollaborativeEditing(settings, callbacks)
 

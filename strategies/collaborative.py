@@ -10,7 +10,6 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
-from editing.algebra.statistics import LayerStatistics, StatisticsError
 from editing.algebra.threads import threads_for
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
@@ -21,9 +20,12 @@ from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
 from strategies.rounds.state import RoundState, remembered, write_own_prior
 from strategies.rounds.tokens import resolve_conflicts
+from strategies.summing.plain import MEMORY, PlainRounds
+from strategies.summing.pooled import PooledRounds, name_layers
+from strategies.summing.sessions import LostPartyError, SecureSessions
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.deltas import Updates
-from strategies.wire.messages import Job, Phase, read_targets_reply
+from strategies.wire.messages import Job, Phase
 from strategies.wire.metrics import EvaluationSums, encode_metrics
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,15 @@ class CollaborativeEditing(Strategy):
         # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
         self.registry = PartyRegistry(least, self.callbacks, settings.limits)
+        self.plain = PlainRounds(self.registry, settings.limits, self._aggregation)
+        self.sums: PlainRounds | PooledRounds = self.plain
+        if settings.secure:
+            self.sums = PooledRounds(
+                self.registry,
+                self.layers,
+                settings.limits,
+                SecureSessions(self.registry),
+            )
         self.updates = Updates({}, {}, settings.encoding_down, settings.dtype)
         self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
@@ -98,6 +109,7 @@ class CollaborativeEditing(Strategy):
         result = Result(arrays=self.to_arrays())
         if self.settings.evaluate_unedited and self.completed == 0:
             self.registry.begin_round(grid, 0, self.job)
+            self.sums.begin(grid, self.job)
             own = self._evaluate_round(grid, 0, result, evaluate_config, evaluate_fn)
             self._report_round(0, own)
         for number in range(self.completed + 1, num_rounds + 1):
@@ -151,6 +163,8 @@ class CollaborativeEditing(Strategy):
         """Run the round's exchanges; return False if parties were lost meanwhile."""
         try:
             return self._edit(grid, number, arrays, config)
+        except LostPartyError:
+            return False
         except TooFewPartiesError:
             if not self.registry.wait_for_return(grid, number):
                 raise
@@ -162,7 +176,8 @@ class CollaborativeEditing(Strategy):
         """Run the exchanges; return whether all layers are sums over the same requests.
 
         The requests of a lost party may have ruled those of others out, so conflicts
-        are then resolved again, too.
+        are then resolved again, too. A secure sum that is known cannot be asked for
+        again, of fewer: then the later layers are sums over those that are left.
         """
         registry = self.registry
         registry.restart_round(number)
@@ -172,19 +187,25 @@ class CollaborativeEditing(Strategy):
                 self.arbiter, registry, grid, number, self.job, self.settings.limits
             )
         asked = list(registry.present)
+        self.sums.begin(grid, self.job, memory=self._reads_memory_keys)
+        whole = None if self.arbiter is None else asked
+        job = self.job.asking(number, self.job.plan.exchanges[0])
         messages = self.configure_train(number, arrays, config, grid)
-        self.aggregate_train(number, registry.exchange(grid, number, messages))
-        if self.arbiter is not None and registry.present != asked:
+        aggregation = self.sums.sum_targets(grid, job, messages, whole)
+        if aggregation is not None:
+            self._merge(job.layers, aggregation)
+        merged, again = list(registry.active), self.sums.starts_again
+        if again and whole not in (None, registry.present):
             return False
-        merged = list(registry.active)
-        for layers in self.job.plan.exchanges[1:] if merged else ():
+        for layers in self.job.plan.exchanges[1:] if aggregation else ():
+            job = self.job.asking(number, layers)
             messages = self.configure_statistics(number, layers)
-            replies = registry.exchange(grid, number, messages)
-            self.aggregate_statistics(number, layers, replies)
-            if registry.active != merged:
+            name = name_layers(layers)
+            self._merge(layers, self.sums.sum_statistics(grid, job, messages, name))
+            if again and registry.active != merged:
                 return False
         self._read_memory_keys(grid, number)
-        return registry.active == merged
+        return not again or registry.active == merged
 
     def configure_train(
         self,
@@ -205,44 +226,14 @@ class CollaborativeEditing(Strategy):
         A party without requests in this round takes no part in it, which is not a
         refusal. The arrays are all updates so far; None if nothing was merged.
         """
-        registry, layers = self.registry, self.job.plan.exchanges[0]
-        aggregation = self._aggregation(server_round, layers)
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            try:
-                statistics = self._validate_targets(server_round, reply, aggregation)
-            except StatisticsError as error:
-                registry.refuse(server_round, node, str(error))
-                continue
-            if statistics:
-                aggregation.add(statistics, registry.parties.id_of(node))
-                registry.count_statistics(server_round, reply)
-            else:
-                registry.active.remove(node)
-        registry.require_enough(server_round)
-        requests = MetricRecord({"requests": registry.outcomes[server_round].requests})
-        if registry.active:
-            self._merge(layers, aggregation)
-        return (self.to_arrays() if registry.active else None), requests
-
-    def _validate_targets(
-        self, number: int, reply: Message, aggregation: Aggregation
-    ) -> dict[int, LayerStatistics]:
-        """Validate a party's summary of its targets, and the statistics made of them.
-
-        Both may be a `StatisticsError`. Without requests there are no statistics.
-        """
-        outcome, limits = self.registry.outcomes[number], self.settings.limits
-        node = reply.metadata.src_node_id
-        targets = read_targets_reply(reply.content)
-        party = self.registry.parties.number_of(node)
-        limits.validate_targets(targets, number, party)
-        statistics: dict[int, LayerStatistics] = {}
-        if targets.requests > 0:
-            statistics = aggregation.decode(reply)
-            outcome.edits[node] = limits.count_edits(statistics, targets)
-        outcome.targets[node] = targets
-        return statistics
+        layers = self.job.plan.exchanges[0]
+        aggregation = self.plain.add_targets(server_round, layers, replies)
+        outcome = self.registry.outcomes[server_round]
+        requests = MetricRecord({"requests": outcome.requests})
+        if aggregation is None:
+            return None, requests
+        self._merge(layers, aggregation)
+        return self.to_arrays(), requests
 
     def configure_statistics(
         self, server_round: int, layers: Sequence[int]
@@ -250,19 +241,6 @@ class CollaborativeEditing(Strategy):
         """Write messages that ask for later layers' statistics, on the edited model."""
         job = self.job.asking(server_round, layers)
         return self._address(Phase.STATISTICS, job, self.to_arrays())
-
-    def aggregate_statistics(
-        self, server_round: int, layers: Sequence[int], replies: Iterable[Message]
-    ) -> None:
-        """Validate the statistics of later layers, and merge them.
-
-        A party whose statistics are invalid is left out before any arithmetic, and the
-        round continues if enough remain.
-        """
-        aggregation = self._aggregation(server_round, layers)
-        aggregation.add_all(replies, self.registry)
-        self.registry.require_contributors(server_round)
-        self._merge(layers, aggregation)
 
     def configure_evaluate(
         self,
@@ -285,8 +263,8 @@ class CollaborativeEditing(Strategy):
 
         Invalid metrics are left out; their party's edits are in the round by then.
         """
-        total = add_metrics(server_round, replies, self.registry, self.settings.limits)
-        self._evaluation = total
+        limits = self.settings.limits
+        total = add_metrics(server_round, replies, self.registry, limits)
         return encode_metrics(total) if total.by_round else None
 
     @property
@@ -333,18 +311,19 @@ class CollaborativeEditing(Strategy):
         Under `layerwise` they were read on a model whose earlier layers are edited, and
         a key does not depend on later ones: reading again gives the same.
         """
-        frozen = self.job.plan.schedule != "layerwise"
-        if not (self.settings.memory_keys == "edited" and frozen and self._grams):
+        if not (self._reads_memory_keys and self._grams):
             return
         layers = tuple(self.layers)
         job = self.job.asking(number, layers)
         messages = self._address(Phase.MEMORY, job, self.to_arrays())
-        aggregation = self._aggregation(number, layers, Phase.MEMORY)
-        replies = self.registry.exchange(grid, number, messages)
-        aggregation.add_all(replies, self.registry)
-        self.registry.require_contributors(number)
+        aggregation = self.sums.sum_statistics(grid, job, messages, MEMORY)
         for layer in layers:
             self._grams[layer] = aggregation.pooled(layer).gram
+
+    @property
+    def _reads_memory_keys(self) -> bool:
+        frozen = self.job.plan.schedule != "layerwise"
+        return self.settings.memory_keys == "edited" and frozen
 
     def _remember(self) -> None:
         """Add the round's grams to the memory of each layer."""
@@ -361,10 +340,10 @@ class CollaborativeEditing(Strategy):
     ) -> MetricRecord | None:
         """Evaluate at the parties, then at the server; return the server's metrics."""
         messages = self.configure_evaluate(number, result.arrays, config, grid)
-        replies = self.registry.exchange(grid, number, messages)
-        found = self.aggregate_evaluate(number, replies)
+        self._evaluation = self.sums.sum_metrics(grid, number, messages)
         own = evaluate_fn(number, result.arrays) if evaluate_fn else None
-        if found:
+        if self._evaluation.by_round:
+            found = encode_metrics(self._evaluation)
             result.evaluate_metrics_clientapp[number] = found
         if own is not None:
             result.evaluate_metrics_serverapp[number] = own

@@ -1,13 +1,17 @@
 """What a scenario names and a report shows: a merge, or all requests at one party."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from editing.base.errors import InputError
 from strategies.merges.choice import check_name, known_names, read_merge
 
 if TYPE_CHECKING:  # a name is read without torch
     from strategies.merges.base import Merge
+
+LEAST_SUMMED = 3
+"""Parties of a secure sum: with two, each could subtract its own share."""
 
 GLOBAL = "global"
 """The upper bound: one party holds all requests, and its statistics are solved."""
@@ -30,6 +34,36 @@ class Method:
     def settings(self) -> dict[str, object]:
         """The name and the settings of the merge, as JSON values."""
         return {**self.merge.model_dump(mode="json"), "name": self.name}
+
+    @property
+    def sums(self) -> bool:
+        """Whether the parties' sum is all that the server needs."""
+        return self.pooled or self.merge.needs == "sum"
+
+
+def check_secure_sums(methods: Sequence[Method], parties: int) -> None:
+    """Refuse to sum under masks where sums are not enough, or tell of single parties.
+
+    Args:
+        methods: What the run merges by; `global` has one party, and nothing to sum.
+        parties: How many there are.
+
+    Raises:
+        InputError: Saying why, and what to set.
+    """
+    each = [method.name for method in methods if not method.sums]
+    instead = "or set `privacy.secure-sum` to false if the server may see each party's"
+    if each:
+        raise InputError(
+            f"`privacy.secure-sum`: {', '.join(each)} solves for each party alone, so "
+            "the server would need each party's statistics, and a secure sum shows it "
+            f"none. Choose `collabedit` (merge.name, run.merges), {instead}"
+        )
+    if parties < LEAST_SUMMED and not all(method.pooled for method in methods):
+        raise InputError(
+            f"`privacy.secure-sum`: a sum of {parties} parties tells each of them the "
+            f"other's share. Set `parties.count` to {LEAST_SUMMED} or more, {instead}"
+        )
 
 
 def known_methods() -> list[str]:

@@ -8,7 +8,7 @@ left at its default.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -38,6 +38,9 @@ FEDERATED = "federated"
 """The word for pooling what the parties estimate, each on its own texts."""
 
 JSON_OPENINGS = ("[", "{", '"')
+
+MOST_BITS = 63
+"""Of a whole number in Flower's messages, its sign aside."""
 
 
 class ModelConfig(Settings):
@@ -123,6 +126,20 @@ class PriorConfig(Settings):
         return self
 
 
+class PrivacyConfig(Settings):
+    """What the server learns of each party.
+
+    Attributes:
+        secure_sum: Whether statistics, counts and metrics are summed under masks, so
+            that the server learns sums alone. It needs three parties or more, a key
+            that they share, and a merge that needs the sum. If unset, runs with
+            ``--connection`` and ``deploy-local`` do so if their merges can, and
+            simulations do not.
+    """
+
+    secure_sum: bool | None = None
+
+
 def flatten(settings: BaseModel) -> dict[str, FlatValue]:
     """Write settings as Flower's flat table; `nest` undoes it."""
     flat: dict[str, FlatValue] = {}
@@ -187,3 +204,16 @@ def nest(flat: FlatConfig) -> dict[str, object]:
         if value != "":
             level[field] = decode_value(key, value)
     return nested
+
+
+def whole_numbers(value: object, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield all whole numbers in nested tables and lists, each with its dotted key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            spelled = str(name).replace("_", "-")
+            yield from whole_numbers(inner, f"{key}.{spelled}" if key else spelled)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from whole_numbers(inner, key)
+    elif isinstance(value, int):
+        yield key, value

@@ -28,7 +28,7 @@ settings.register_profile("quick", settings.get_profile("default"), max_examples
 ROOT = Path(__file__).resolve().parent.parent
 
 FUZZ_CASES = 30
-"""Damaged files of a kind, and damaged messages of a kind, unless told otherwise."""
+"""Damaged files of a kind, and damaged messages of a kind, unless asked for more."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

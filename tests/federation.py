@@ -201,6 +201,7 @@ class Federation:
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
             limits=preparation.limits(config, pooled=method.pooled),
+            secure=bool(config.privacy.secure_sum) and not method.pooled,
         )
         self.strategy = CollaborativeEditing(settings, callbacks)
         if resume is not None:

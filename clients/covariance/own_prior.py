@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from flwr.app import Message
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,11 +14,25 @@ from editing.models.loading import EditableModel
 from editing.sources.embedded import resolve_model
 from strategies.rounds.memory import Memory
 from strategies.scenario import COMPUTE, FEDERATED
-from strategies.wire.messages import OwnPrior
+from strategies.wire.messages import Job, OwnPrior
+from strategies.wire.priors import read_grams, read_pooled_covariance
 
 
 class OtherCovarianceError(InputError):
     """Server and client do not hold the same covariance."""
+
+
+def own_priors(
+    message: Message, model: EditableModel, config: ClientConfig, job: Job
+) -> dict[int, Float[Tensor, "d_in d_in"]] | None:
+    """Return the priors of a party that solves alone, made on the unedited model."""
+    if job.prior is None:
+        return None
+    layers = job.plan.parameters.layers
+    widths = {layer: model.widths(layer)[1] for layer in layers}
+    pooled = read_pooled_covariance(message, widths)
+    grams = read_grams(message)
+    return find_own_priors(model, config, layers, job.prior, grams, pooled)
 
 
 def find_own_priors(

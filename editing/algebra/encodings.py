@@ -133,20 +133,25 @@ def decode(
 
 
 def draw_rotation(
-    rank: int, generator: torch.Generator | None = None
+    rank: int, generator: torch.Generator | None = None, noise: bytearray | None = None
 ) -> Float[Tensor, "rank rank"]:
     """Draw an orthogonal matrix, all of them equally likely (Haar).
 
     The QR factors of a Gaussian matrix are unique once the diagonal of the triangle is
     positive, and then the orthogonal one is as indifferent to rotation as the Gaussian.
+
+    Args:
+        rank: Its size.
+        generator: Draws it; the operating system does if there is none.
+        noise: Uniform bytes that determine it, eight for each entry.
     """
-    orthogonal, triangle = torch.linalg.qr(_draw_gaussian(rank, generator))
+    orthogonal, triangle = torch.linalg.qr(_draw_gaussian(rank, generator, noise))
     rotation: Tensor = orthogonal * triangle.diagonal().sign()
     return rotation
 
 
 def _draw_gaussian(
-    rank: int, generator: torch.Generator | None
+    rank: int, generator: torch.Generator | None, noise: bytearray | None
 ) -> Float[Tensor, "rank rank"]:
     """Draw from the generator, or from the operating system if there is none.
 
@@ -155,7 +160,7 @@ def _draw_gaussian(
     """
     if generator is not None:
         return torch.randn(rank, rank, dtype=torch.float64, generator=generator)
-    noise = bytearray(os.urandom(8 * rank * rank))
+    noise = bytearray(os.urandom(8 * rank * rank)) if noise is None else noise
     bits = torch.frombuffer(noise, dtype=torch.int64) & (2**53 - 1)
     uniform = (bits.double() + 0.5) * 2.0**-53
     normal: Tensor = torch.special.ndtri(uniform)

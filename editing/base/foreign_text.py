@@ -1,7 +1,11 @@
 """Untrusted text, written so that it is harmless in a log and on a terminal."""
 
 import json
+import logging
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
 
 SHOWN = 80
 """Characters that a message shows of it."""
@@ -31,3 +35,45 @@ def make_harmless(text: str) -> str:
     tabs and line breaks among them, stay as they are.
     """
     return _HARMFUL.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+class HarmlessRecord(logging.LogRecord):
+    """An entry of a log; what it quotes may come from other parties or their files."""
+
+    def getMessage(self) -> str:
+        """Return the text without controls."""
+        return make_harmless(super().getMessage())
+
+    @property
+    def exc_text(self) -> str | None:
+        """The traceback, once a formatter has written it; its last line may quote."""
+        return cast(str | None, self.__dict__.get("exc_text"))
+
+    @exc_text.setter
+    def exc_text(self, text: str | None) -> None:
+        self.__dict__["exc_text"] = text and make_harmless(text)
+
+
+@dataclass(frozen=True, slots=True)
+class HarmlessFactory:
+    """Makes entries of logs as another factory does, and harmless.
+
+    Attributes:
+        before: The other one; Ray has its own.
+    """
+
+    before: Callable[..., logging.LogRecord]
+
+    def __call__(self, *arguments: object, **named: object) -> logging.LogRecord:
+        """Make one."""
+        record = self.before(*arguments, **named)
+        if type(record) is logging.LogRecord:
+            record.__class__ = HarmlessRecord
+        return record
+
+
+def keep_logs_harmless() -> None:
+    """Escape the controls in all that this process logs from now on."""
+    before = logging.getLogRecordFactory()
+    if not isinstance(before, HarmlessFactory):
+        logging.setLogRecordFactory(HarmlessFactory(before))

@@ -5,7 +5,7 @@ hold three gigabytes of zeros.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from io import BufferedIOBase
 
@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 NUMBERS = frozenset("fiu")
 """NumPy's kinds of real numbers."""
+
+ANY_NUMBERS = NUMBERS | {"c", "b"}
+"""Complex numbers and flags too."""
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -42,15 +45,18 @@ Check = Callable[[ArrayHeader], None]
 """Refuses an array by its header, with a `ValueError`."""
 
 
-def read_header(stream: BufferedIOBase, size: int) -> ArrayHeader:
+def read_header(
+    stream: BufferedIOBase, size: int, kinds: Collection[str] = NUMBERS
+) -> ArrayHeader:
     """Read the header at the beginning of a stream, and no number.
 
     Args:
         stream: Stands at the beginning of the array.
         size: Bytes of the whole array, its header included.
+        kinds: NumPy's kinds of numbers that are read.
 
     Raises:
-        ValueError: If it is none, is not of real numbers, or names another size.
+        ValueError: If it is none, is of other numbers, or names another size.
     """
     begin = stream.tell()
     try:
@@ -58,7 +64,7 @@ def read_header(stream: BufferedIOBase, size: int) -> ArrayHeader:
     except Exception as error:  # NumPy has Python parse the header
         raise ValueError(f"it has no header of an array ({error})") from None
     start = stream.tell() - begin
-    if dtype.kind not in NUMBERS:
+    if dtype.kind not in kinds:
         kind = "objects" if dtype.hasobject else dtype.name
         raise ValueError(f"it holds {kind} instead of numbers")
     if any(each < 0 for each in shape):
@@ -72,7 +78,10 @@ def read_header(stream: BufferedIOBase, size: int) -> ArrayHeader:
 
 
 def read_array(
-    stream: BufferedIOBase, size: int, check: Check | None = None
+    stream: BufferedIOBase,
+    size: int,
+    check: Check | None = None,
+    kinds: Collection[str] = NUMBERS,
 ) -> npt.NDArray[np.generic]:
     """Read an array, once its header is accepted.
 
@@ -80,11 +89,12 @@ def read_array(
         stream: Stands at the beginning of the array.
         size: Bytes of the whole array, its header included.
         check: Refuses by the header what is not wanted.
+        kinds: NumPy's kinds of numbers that are read.
 
-    What is no array of real numbers, or not of the size that its header names, is a
+    What is no array of such numbers, or not of the size that its header names, is a
     `ValueError`; `check` may raise more.
     """
-    header = read_header(stream, size)
+    header = read_header(stream, size, kinds)
     if check is not None:
         check(header)
     data = stream.read(size - header.start)

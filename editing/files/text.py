@@ -19,7 +19,7 @@ UTF8 = "utf-8-sig"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MAX_DEPTH = 64
-"""Levels of a JSON value that are searched; what nests deeper is refused elsewhere."""
+"""Levels of a value in a file; what nests deeper is refused."""
 
 TOO_DEEP = "nested too deeply"
 """Said of a file in the place of the interpreter's words, which say nothing of it."""
@@ -55,9 +55,11 @@ def parse_json(
 def parse_toml(text: str) -> dict[str, object]:
     """Parse TOML; what is none, or nests too deeply, is a `ValueError`."""
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+    refuse_broken_text(table)
+    return table
 
 
 def is_unicode(text: str) -> bool:
@@ -71,11 +73,14 @@ def find_broken_text(value: object, depth: int = MAX_DEPTH) -> str | None:
     Returns:
         Its keys and list positions, joined by points (``""`` for the value itself);
         None if all texts are sound. A broken key is named by the object that has it.
+
+    Raises:
+        ValueError: If the value nests more than `depth` levels.
     """
     if isinstance(value, str):
         return None if is_unicode(value) else ""
-    if not depth:
-        return None
+    if not depth and isinstance(value, Mapping | list | tuple):
+        raise ValueError(TOO_DEEP)
     if isinstance(value, Mapping):
         if not all(is_unicode(str(key)) for key in value):
             return ""
@@ -92,10 +97,10 @@ def find_broken_text(value: object, depth: int = MAX_DEPTH) -> str | None:
 
 
 def refuse_broken_text(value: object) -> None:
-    """Refuse a JSON value that holds a text with half a surrogate pair.
+    """Refuse a JSON value that nests too deeply, or holds half a surrogate pair.
 
     Raises:
-        ValueError: Naming the field.
+        ValueError: Naming the field of such a text.
     """
     field = find_broken_text(value)
     if field is not None:

@@ -110,8 +110,9 @@ def read_hyperparameter_file(path: Path) -> HyperparameterFile:
     table = reader(path)
     if not isinstance(table, dict):
         raise InputError(f"{path}: wanted a table of keys, got {_kind(table)}.")
-    _refuse_other_methods(table, path)
-    return split_fields({str(key): value for key, value in table.items()}, path)
+    named = {str(key): value for key, value in table.items()}
+    _refuse_other_methods(named, path)
+    return split_fields(named, path)
 
 
 def _refuse_other_methods(table: Mapping[str, object], path: Path) -> None:

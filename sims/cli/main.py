@@ -31,7 +31,7 @@ from sims.cli.privacy import app as privacy
 from sims.cli.settings import app as listings
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
-from sims.echo import echo, keep_logs_harmless
+from sims.echo import echo, keep_console_harmless
 from sims.errors import RunFailedError
 
 FILE_ERRORS = (
@@ -357,7 +357,7 @@ def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
-    keep_logs_harmless()
+    keep_console_harmless()
     try:
         app(args=list(arguments) if arguments is not None else None)
     except InputError as error:

@@ -14,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -26,28 +24,23 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_ssh_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from editing.base.errors import InputError
 from editing.files.atomic import write_private, write_whole
 from server.output import create_output_folder
+from sims.processes.certificates import (
+    AUTHORITY_DAYS,
+    NO_KEY,
+    Ending,
+    read_certificate,
+    sign_authority,
+    sign_server,
+)
 
 ALWAYS = ("localhost", "127.0.0.1")
 """Names by which the machine itself reaches the server; every certificate has them."""
 
-AUTHORITY_DAYS = 3650
-"""For how long the authority holds; every node has a copy of its certificate."""
-
-WARNING_DAYS = 30
-"""For how long before its end a certificate is warned of."""
-
-CLOCK_SKEW = timedelta(minutes=5)
-"""Largest difference between our clock and a slower one that reads a certificate."""
-
 PRIVATE, PUBLIC, OWN_FOLDER = 0o600, 0o644, 0o700
-_NO_KEY = (OSError, ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm)
-"""What reading a file that is no private key raises."""
-
 LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 HOST_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 LONGEST_NAME = 253
@@ -160,8 +153,8 @@ def renew_server(folder: Path, days: int = 365) -> Credentials:
         InputError: If the folder lacks the authority's key or the former certificate.
     """
     made = Credentials(folder)
-    former = _read_certificate(made.server_certificate)
-    authority = _read_certificate(made.authority)
+    former = read_certificate(made.server_certificate)
+    authority = read_certificate(made.authority)
     signer = _read_key(made.authority_key)
     names = former.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     left = authority.not_valid_after_utc - datetime.now(UTC)
@@ -172,7 +165,7 @@ def renew_server(folder: Path, days: int = 365) -> Credentials:
         )
     key = ec.generate_private_key(ec.SECP384R1())
     lifetime = min(timedelta(days=days), left)
-    signed = _sign_server(key, authority, signer, list(names.value), lifetime)
+    signed = sign_server(key, authority, signer, list(names.value), lifetime)
     write_private(made.server_key, _pem_of(key))
     write_whole(made.server_certificate, signed.public_bytes(Encoding.PEM))
     made.server_certificate.chmod(PUBLIC)
@@ -184,40 +177,12 @@ def _read_key(file: Path) -> ec.EllipticCurvePrivateKey:
         key = load_pem_private_key(file.read_bytes(), password=None)
         if isinstance(key, ec.EllipticCurvePrivateKey):
             return key
-    except _NO_KEY:
+    except NO_KEY:
         pass
     raise InputError(
         f"{file}: is no private key of an authority; renew where the folder that "
         "`python -m sims credentials` made is whole"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """When a certificate ends.
-
-    Attributes:
-        file: The certificate's.
-        time: When it ends.
-    """
-
-    file: Path
-    time: datetime
-
-    def days_left(self, now: datetime) -> int:
-        """Whole days until it ends; negative once it has."""
-        return (self.time - now).days
-
-    def warn(self, now: datetime) -> str:
-        """Say in one line what to do about it; empty while there is time."""
-        left = self.days_left(now)
-        if left >= WARNING_DAYS:
-            return ""
-        when = f"ended on {self.time:%Y-%m-%d}" if left < 0 else f"ends in {left} days"
-        return (
-            f"{self.file} {when}: `python -m sims credentials --renew` signs a new one "
-            "for the server; an authority that ends needs new credentials"
-        )
 
 
 def find_endings(folder: Path) -> tuple[Ending, ...]:
@@ -237,18 +202,8 @@ def find_endings(folder: Path) -> tuple[Ending, ...]:
             "or a copy of its ca.crt"
         )
     return tuple(
-        Ending(file, _read_certificate(file).not_valid_after_utc) for file in found
+        Ending(file, read_certificate(file).not_valid_after_utc) for file in found
     )
-
-
-def _read_certificate(file: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(file.read_bytes())
-    except _NO_KEY as error:
-        raise InputError(
-            f"{file}: is no certificate ({type(error).__name__}); wanted one in PEM, "
-            "as this command writes it"
-        ) from None
 
 
 def read_public_half(private: Path) -> bytes:
@@ -259,7 +214,7 @@ def read_public_half(private: Path) -> bytes:
     """
     try:
         key = load_ssh_private_key(private.read_bytes(), password=None)
-    except _NO_KEY as error:
+    except NO_KEY as error:
         raise InputError(
             f"{private}: is no private key of a node ({type(error).__name__}); wanted "
             "one without a passphrase, as `ssh-keygen -t ecdsa -b 384` writes it"
@@ -294,92 +249,12 @@ def _write_certificates(
     authority_key = ec.generate_private_key(ec.SECP384R1())
     server_key = ec.generate_private_key(ec.SECP384R1())
     ten_years = timedelta(days=AUTHORITY_DAYS)
-    authority = _sign_authority(authority_key, max(lifetime, ten_years))
-    server = _sign_server(server_key, authority, authority_key, names, lifetime)
+    authority = sign_authority(authority_key, max(lifetime, ten_years))
+    server = sign_server(server_key, authority, authority_key, names, lifetime)
     _write_private(made.authority_key, _pem_of(authority_key))
     _write(made.authority, authority.public_bytes(Encoding.PEM), PUBLIC)
     _write_private(made.server_key, _pem_of(server_key))
     _write(made.server_certificate, server.public_bytes(Encoding.PEM), PUBLIC)
-
-
-def _sign_authority(
-    key: ec.EllipticCurvePrivateKey, lifetime: timedelta
-) -> x509.Certificate:
-    """Make a certificate that signs others and is signed by itself."""
-    name = _name("Federation authority")
-    usage = {"key_cert_sign": True, "crl_sign": True, "digital_signature": True}
-    return (
-        _begin(name, name, key.public_key(), lifetime)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(**usage), critical=True)
-        .sign(key, hashes.SHA384())
-    )
-
-
-def _sign_server(
-    key: ec.EllipticCurvePrivateKey,
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
-    names: Sequence[x509.GeneralName],
-    lifetime: timedelta,
-) -> x509.Certificate:
-    """Make a certificate for a server of these names, signed by the authority."""
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(
-        authority_key.public_key()
-    )
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    return (
-        _begin(_name("SuperLink"), authority.subject, key.public_key(), lifetime)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(usage, critical=False)
-        .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(issuer, critical=False)
-        .sign(authority_key, hashes.SHA384())
-    )
-
-
-def _begin(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    lifetime: timedelta,
-) -> x509.CertificateBuilder:
-    """Begin a certificate that holds from now."""
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + lifetime)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _usage(
-    *,
-    digital_signature: bool = False,
-    key_cert_sign: bool = False,
-    crl_sign: bool = False,
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
 def _write_node_keys(made: Credentials, number: int) -> None:

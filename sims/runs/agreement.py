@@ -15,6 +15,7 @@ from server.config import RunConfig
 from sims.console import open_console
 from sims.errors import RunFailedError
 from sims.processes.superlink import scratch_folder
+from sims.runs.checks import settle_privacy
 from sims.runs.engines import DEPLOYMENT, WITH_FILES
 from sims.runs.jobs import execute, show_results
 
@@ -47,6 +48,7 @@ def deploy_locally(config: RunConfig, output: Path, *, verbose: bool) -> None:
     Raises:
         RunFailedError: If the two differ by more than rotations explain.
     """
+    config = settle_privacy(config, DEPLOYMENT)
     execute(config, output, DEPLOYMENT, verbose=verbose)
     console = open_console()
     show_results(output, console)

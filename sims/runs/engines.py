@@ -75,12 +75,13 @@ def choose_engine(
 def describe_start(name: str, config: RunConfig) -> str:
     """Describe what an engine starts, which may take half a minute."""
     parties = config.parties.count
+    masks = " Sums are masked." if config.privacy.secure_sum else ""
     if name in {IN_PROCESS, WITH_FILES}:
         return f"Starting the server and {parties} parties in this process …"
     if name == DEPLOYMENT:
-        return f"Starting a SuperLink and {parties} SuperNodes …"
+        return f"Starting a SuperLink and {parties} SuperNodes …{masks}"
     if name.startswith(CONNECTION):
-        return f"Sending the run to `{name.removeprefix(CONNECTION)}` …"
+        return f"Sending the run to `{name.removeprefix(CONNECTION)}` …{masks}"
     return f"Starting Flower's simulation of {parties} parties …"
 
 

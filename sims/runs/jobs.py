@@ -29,6 +29,7 @@ from sims.runs.cases import gather_cases, take_results
 from sims.runs.connections import refuse_going
 from sims.runs.engines import (
     CONNECTION,
+    DEPLOYMENT,
     Run,
     advising,
     choose_engine,
@@ -120,7 +121,7 @@ def execute(
     started is ended.
     """
     refuse_existing(folder)
-    config = name_run(config, folder, engine)
+    config = name_run(settle(config, engine), folder, engine)
     draft = draft_of(folder)
     places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
     places["PYTHONPATH"] = search_path_of(config)
@@ -145,6 +146,15 @@ def execute(
             take_results(draft / WRITTEN)
             gather_cases(draft / PARTIES, draft, config.run.rounds)
         show(folder, open_console())
+
+
+def settle(config: RunConfig, engine: str) -> RunConfig:
+    """Choose what the settings leave open; only real nodes need libraries for it."""
+    if engine != DEPLOYMENT and not has_own_nodes(engine):
+        return config
+    from sims.runs.checks import settle_privacy
+
+    return settle_privacy(config, engine)
 
 
 def check(

@@ -11,7 +11,7 @@ from editing.algebra.threads import threads_for
 from strategies.rounds.limits import Limits, validate_same_edits
 from strategies.rounds.registry import PartyRegistry
 from strategies.rounds.state import EditedLayer
-from strategies.wire.messages import read_statistics
+from strategies.wire.messages import read_statistics, read_targets_reply
 from strategies.wire.metrics import EvaluationSums
 
 Observer = Callable[[int, int, LayerStatistics], None]
@@ -105,6 +105,53 @@ class Aggregation:
                 )
         except StatisticsError as error:
             raise StatisticsError(f"layer {layer}: {error}") from None
+
+
+def add_targets(
+    number: int,
+    replies: Iterable[Message],
+    registry: PartyRegistry,
+    limits: Limits,
+    aggregation: Aggregation,
+) -> None:
+    """Add the statistics of a round's first exchange, and refuse invalid replies.
+
+    A party without requests in this round takes no part in it, which is not a refusal.
+    """
+    for reply in replies:
+        node = reply.metadata.src_node_id
+        try:
+            statistics = _read_targets(number, reply, registry, limits, aggregation)
+        except StatisticsError as error:
+            registry.refuse(number, node, str(error))
+            continue
+        if statistics:
+            aggregation.add(statistics, registry.parties.id_of(node))
+            registry.count_statistics(number, reply)
+        else:
+            registry.active.remove(node)
+
+
+def _read_targets(
+    number: int,
+    reply: Message,
+    registry: PartyRegistry,
+    limits: Limits,
+    aggregation: Aggregation,
+) -> dict[int, LayerStatistics]:
+    """Validate a party's summary of its targets, and the statistics made of them.
+
+    Both may be a `StatisticsError`. Without requests there are no statistics.
+    """
+    outcome, node = registry.outcomes[number], reply.metadata.src_node_id
+    targets = read_targets_reply(reply.content)
+    limits.validate_targets(targets, number, registry.parties.number_of(node))
+    statistics: dict[int, LayerStatistics] = {}
+    if targets.requests > 0:
+        statistics = aggregation.decode(reply)
+        outcome.edits[node] = limits.count_edits(statistics, targets)
+    outcome.targets[node] = targets
+    return statistics
 
 
 def add_metrics(

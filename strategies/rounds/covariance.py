@@ -31,7 +31,8 @@ class PooledMoments:
     Attributes:
         moments: Of all texts together, by layer.
         tokens: Number of tokens of each party, in the order of the sum; a party without
-            a text of its own has 0.
+            a text of its own has 0. After a secure sum there is one number for all,
+            under −1.
         left_out: Parties that are not in the sum, and why; it quotes nothing private.
     """
 
@@ -75,7 +76,7 @@ def pool_moments(
     refusals = registry.outcomes[BEFORE_FIRST_ROUND].refusals
     left_out = tuple(f"{each.name}: {each.reason}" for each in refusals)
     registry.require_enough(BEFORE_FIRST_ROUND)
-    _require_text(moments, left_out)
+    require_text(moments, left_out)
     return PooledMoments(moments, tokens, left_out)
 
 
@@ -102,7 +103,7 @@ def _add(
     return totals, tokens
 
 
-def _require_text(moments: Mapping[int, TextMoment], left_out: tuple[str, ...]) -> None:
+def require_text(moments: Mapping[int, TextMoment], left_out: tuple[str, ...]) -> None:
     """Stop if there is nothing to average.
 
     Raises:

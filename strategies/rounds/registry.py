@@ -154,14 +154,15 @@ class PartyRegistry:
         ]
 
     def exchange(
-        self, grid: Grid, number: int, messages: Sequence[Message]
+        self, grid: Grid, number: int, messages: Sequence[Message], most: float = 0.0
     ) -> Iterator[Message]:
         """Send, wait, and yield the replies in the order of the messages.
 
         Parties that fail are left out of the round; `require_enough` checks whether
         enough are left. A reply is yielded as soon as those before it are, so that it
         can be dropped before the next one is in memory. A node is not sent the updates
-        that it holds. A party whose own input is wrong is a `PartyInputError`.
+        that it holds. A party whose own input is wrong is a `PartyInputError`. A reply
+        has at most `most` bytes, or what the plan needs.
         """
         if not messages:
             return
@@ -185,7 +186,7 @@ class PartyRegistry:
             on_reply,
             resend,
             self.parties.label,
-            partial(self._most, messages[0]),
+            lambda node: max(most, self._most(messages[0], node)),
         ):
             record = self._record(number, arrival)
             if arrival.reply is None:

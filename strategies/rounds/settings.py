@@ -36,6 +36,7 @@ class EditingSettings:
         conflicts: How duplicate and conflicting requests are resolved; None if tokens
             are not compared.
         limits: Upper bounds on what an honest party sends.
+        secure: Whether the server learns sums alone, for a merge that needs no more.
     """
 
     job: Job
@@ -50,3 +51,4 @@ class EditingSettings:
     memory_keys: Literal["solved", "edited"] = "solved"
     conflicts: ConflictRules | None = None
     limits: Limits = field(default_factory=Limits)
+    secure: bool = False

@@ -20,6 +20,8 @@ Failure = Literal[
     "requests that cannot be used",
     "texts that cannot be used",
     "a model that cannot be loaded",
+    "keys that are not genuine",
+    "a sum that it refuses",
     "not enough memory",
     "no room on its disk",
     "files that it cannot use",
@@ -30,6 +32,12 @@ Failure = Literal[
 
 MISSING_UPDATES: Failure = "updates that are missing"
 """Reported by a node that lacks updates which the server took it to hold."""
+
+FORGED: Failure = "keys that are not genuine"
+"""Reported of keys that another party did not make."""
+
+MOST_PARTIES = 1_000_000
+"""Numbers of parties are lower."""
 
 INPUT_FAILURES: frozenset[Failure] = frozenset(
     {
@@ -55,9 +63,20 @@ UNKNOWN_FAILURE = "a failure without a name"
 _NAME = TypeAdapter(PartyName)
 
 
-def write_failure(failure: Failure, name: str = "") -> RecordDict:
-    """Pack the class of a failure with the party's name, and nothing else."""
-    return RecordDict({"failure": ConfigRecord({"kind": failure, "name": name})})
+def write_failure(
+    failure: Failure, name: str = "", about: int | None = None
+) -> RecordDict:
+    """Pack the class of a failure with the party's name, and nothing else.
+
+    Args:
+        failure: The class.
+        name: What the party is called.
+        about: The number of another party, whose keys are not genuine.
+    """
+    record = ConfigRecord({"kind": failure, "name": name})
+    if about is not None:
+        record["about"] = about
+    return RecordDict({"failure": record})
 
 
 def read_failure(content: RecordDict) -> str | None:
@@ -68,8 +87,12 @@ def read_failure(content: RecordDict) -> str | None:
     record = content.config_records.get("failure")
     if record is None:
         return None
-    kind = record.get("kind")
-    return str(kind) if kind in get_args(Failure) else UNKNOWN_FAILURE
+    kind, about = record.get("kind"), record.get("about")
+    if kind not in get_args(Failure):
+        return UNKNOWN_FAILURE
+    if kind == FORGED and isinstance(about, int) and 0 <= about < MOST_PARTIES:
+        return f"{FORGED}, of party {about}"
+    return str(kind)
 
 
 def read_failed_name(content: RecordDict) -> str:

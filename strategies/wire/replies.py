@@ -13,14 +13,20 @@ FAILURE = "failure"
 
 RECORDS: Mapping[str, frozenset[str]] = {
     Phase.DESCRIBE: frozenset({"handshake"}),
-    Phase.MOMENTS: frozenset({"moments", "facts"}),
+    Phase.MOMENTS: frozenset({"moments", "facts", "statistics"}),
     Phase.TOKENS: frozenset({"tokens"}),
+    Phase.KEYS: frozenset({"secure"}),
+    Phase.SHARES: frozenset({"secure"}),
+    Phase.UNMASK: frozenset({"secure"}),
     Phase.TARGETS: STATISTICS | {"targets"},
     Phase.STATISTICS: STATISTICS,
     Phase.MEMORY: STATISTICS,
-    Phase.EVALUATE: frozenset({"metrics"}),
+    Phase.EVALUATE: frozenset({"metrics", "statistics"}),
 }
-"""The records of a reply, by the type of its message; of other types, any."""
+"""The records of a reply, by the type of its message; of other types, any.
+
+``statistics`` are whatever is summed under masks, too.
+"""
 
 SMALL_BYTES = 1_000_000
 """Bytes of all that is no statistics: names, counts, metrics."""

@@ -127,7 +127,7 @@ def test_an_exception_stays_in_the_node_s_log(
     def fail(*_: object, **__: object) -> None:
         raise OSError("/home/secret: Ada Lovelace")
 
-    monkeypatch.setattr(clients.app, "asked_in", fail)
+    monkeypatch.setattr("clients.contribution.asked_in", fail)
     federation = federate()
     with caplog.at_level(logging.ERROR):
         reply = ask(federation, Phase.TARGETS, job_of(federation))

@@ -14,6 +14,7 @@ from flwr.app import Message
 from clients.covariance.own_prior import OtherCovarianceError
 from clients.failures import OtherModelError, classify
 from clients.own_requests import ChangedRequestsError, MalformedRequestsError
+from clients.secure.party import RefusedSumError
 from clients.settings import NodeSettingsError
 from clients.updates import MissingUpdatesError
 from editing.algebra.solving import IllConditionedError
@@ -22,7 +23,8 @@ from editing.covariance.texts import TextError
 from editing.memit.targets import DivergedTargetError
 from editing.models.loading import ModelError
 from editing.requests.edit_request import RequestError, to_counterfact
-from strategies.wire.failures import MISSING_UPDATES, Failure
+from strategies.secure.keys import ForgedKeyError
+from strategies.wire.failures import FORGED, MISSING_UPDATES, Failure
 from strategies.wire.messages import Phase, ProtocolError
 from tests.clients.nodes import HANDS, own_files
 from tests.disks import fill, small_disk
@@ -35,6 +37,8 @@ FAILURES: list[tuple[Exception, Failure]] = [
     (OtherCovarianceError("x"), "another covariance"),
     (MissingUpdatesError("x"), MISSING_UPDATES),
     (ModelError("x"), "a model that cannot be loaded"),
+    (ForgedKeyError("x"), FORGED),
+    (RefusedSumError("x"), "a sum that it refuses"),
     (TextError("x"), "texts that cannot be used"),
     (NodeSettingsError("x"), "settings that cannot be used"),
     (MissingSourceError("x"), "requests that are missing"),

@@ -18,21 +18,30 @@ from tests.sites import command_here, wait_until
 from tests.trees import ROOT
 
 PARTIES, ROUNDS = 2, 2
+SUMMED = 3
+"""The fewest parties of a secure sum."""
+
+SECURE = '"secure_sum": true'
 MARK = "STARTED_BY_TEST_IN"
 SECONDS = 900.0
 """After which a test gives up; it takes a tenth of that on two idle cores."""
 
 
-def settings_for(world: Path, rounds: int) -> list[str]:
-    """Write settings under which no rotation is drawn, and little is exchanged."""
+def settings_for(world: Path, rounds: int, parties: int = PARTIES) -> list[str]:
+    """Write settings under which no rotation is drawn, and little is exchanged.
+
+    Two parties cannot sum under masks.
+    """
+    secure = {} if parties > PARTIES else {"privacy.secure-sum": "false"}
     settings = {
         "model.path": world,
         "requests.source": world / "requests.json",
-        "parties.count": PARTIES,
+        "parties.count": parties,
         "parties.requests-per-round": 1,
         "run.rounds": rounds,
         "run.encoding": "dense",
         "editing.schedule": "frozen-uniform",
+        **secure,
     }
     return [f"--set={key}={value}" for key, value in settings.items()]
 
@@ -60,14 +69,19 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 def test_a_local_deployment_gives_the_bits_of_one_process_and_leaves_no_process(
     world: Path, tmp_path: Path
 ) -> None:
-    """Without rotations; and the command says that it looked."""
-    words = ["deploy-local", "--parties", str(PARTIES), "--output", "found"]
-    code, said = finish(start(tmp_path, *words, *settings_for(world, 1)))
+    """Under masks, whose keys each process finds on its node's disk, by default.
+
+    Without rotations; and the command says that it looked.
+    """
+    words = ["deploy-local", "--parties", str(SUMMED), "--output", "found"]
+    code, said = finish(start(tmp_path, *words, *settings_for(world, 1, SUMMED)))
     assert code == 0, said
+    assert "Sums are masked." in said
     assert "bit for bit equal" in said
     agreement = json.loads((tmp_path / "found" / AGREEMENT).read_text())
     assert agreement == {"difference": 0.0, "tolerance": 0.0}
-    assert len(list((tmp_path / "found").glob("case_*.json"))) == PARTIES
+    assert len(list((tmp_path / "found").glob("case_*.json"))) == SUMMED
+    assert SECURE in (tmp_path / "found" / "params.json").read_text()
     mark = f"{MARK}={tmp_path}"  # all processes have it
     assert all(is_gone(process) for process in processes_of(mark))
 

@@ -168,6 +168,7 @@ KINDS: Mapping[str, Kind] = {
 VALUES: tuple[Any, ...] = (
     *(0, -1, 1, 2**62, True, 0.5, float("nan"), float("inf"), "", "x", b"", b"\xff"),
     *([1, 2], [0.5], ["a"], [True], "null", "[]", "{}", '"\x1b[2J"', "3"),
+    *("\0", "../../x", "x" * 5000, 2**63 - 1, -(2**63), 1e308),
 )
 """What a record of settings may hold."""
 

@@ -9,12 +9,16 @@ import torch
 from safetensors.torch import save
 
 from editing.base.errors import InputError
+from sims.deltas.inspection import inspect_delta
 from tests.fuzzing.kinds import KINDS
 from tests.fuzzing.mutations import join_safetensors, split_safetensors
 
 Change = Callable[[bytes], bytes]
 
 DEEP = "[" * 100_000 + "]" * 100_000
+NESTED = "[" * 900 + "]" * 900
+"""As deep as what the interpreter reads, and no further function walks."""
+
 LONG = "9" * 5000
 """More digits than Python reads."""
 
@@ -62,10 +66,13 @@ FOUND: tuple[tuple[str, Change], ...] = (
     ("hyperparameters in YAML", text(f"layers: {DEEP}")),
     ("hyperparameters in YAML", text("layers: " + "- " * 20_000)),
     ("hyperparameters in YAML", text("layers: [1]\nmax_length: &a [1]\ndevice: *a")),
+    ("hyperparameters in YAML", text("layers: [1]\n-1: 1")),
     ("hyperparameters in JSON", text(f'{{"layers": {DEEP}}}')),
+    ("requests", text(f'[{{"prompt": {NESTED}}}]')),
     ("scenario", text(f"[run]\nrounds = {LONG}")),
     ("scenario", text("[run]\nrounds = 99999999999999999999")),
     ("scenario", text(f"[run]\nrounds = {DEEP}")),
+    ("scenario", text(f"run{'.a' * 5000} = 1")),
     ("scenario", text('[model]\npath = "/a\\u0000"')),
     ("scenario", text('[prior]\ncovariance = ["a\\u0000.npz"]')),
     ("run config", text('{"model.path": "/a\\u0000"}')),
@@ -136,3 +143,10 @@ def test_what_is_broken_in_a_cache_counts_as_missing(
     file = kind.make(tmp_path)
     file.write_bytes(change(file.read_bytes()))
     assert kind.read(file) is None
+
+
+def test_metadata_that_nests_deeply_stays_a_text(tmp_path: Path) -> None:
+    """It says nothing that is needed, so the update is read."""
+    file = KINDS["delta"].make(tmp_path)
+    file.write_bytes(fact("base", NESTED)(file.read_bytes()))
+    assert inspect_delta(file).metadata["base"] == NESTED

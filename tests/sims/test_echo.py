@@ -2,6 +2,8 @@
 
 import ast
 import logging
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from rich.table import Table
 from editing.base.errors import InputError
 from sims.cli.main import BAD_INPUT, fail, main
 from sims.console import PlainConsole, open_console
-from sims.echo import HarmlessRecord, echo, keep_logs_harmless
+from sims.echo import echo, keep_console_harmless
 from tests.sims.homes import Base
 from tests.trees import modules, name_of, parse
 
@@ -57,18 +59,28 @@ def test_tables_and_texts_are_shown_as_they_are(
     assert not any(sign in said for sign in "\x1b\x9b\x07\u202e\u2066")
 
 
-def test_a_log_line_is_shown_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    """Its arguments may come from other parties."""
-    before = logging.getLogRecordFactory()
+def test_the_trace_of_a_failure_is_shown_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library may quote a file in an error that nobody foresaw."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    keep_console_harmless()
     try:
-        keep_logs_harmless()
-        with caplog.at_level(logging.WARNING):
-            logging.getLogger("any").warning("it said %s", NASTY)
-    finally:
-        logging.setLogRecordFactory(before)
-    (record,) = caplog.records
-    assert isinstance(record, HarmlessRecord)
-    assert record.getMessage() == f"it said {SHOWN}"
+        raise KeyError("a") from ValueError(NASTY)
+    except KeyError as error:
+        sys.excepthook(KeyError, error, error.__traceback__)
+    said = capsys.readouterr().err
+    assert said.endswith("KeyError: 'a'\n")
+    assert f"ValueError: {SHOWN}" in said
+    assert "in test_the_trace_of_a_failure_is_shown_as_it_is" in said
+
+
+@pytest.fixture(autouse=True)
+def the_usual_log() -> Iterator[None]:
+    """Other tests read what others log."""
+    before = logging.getLogRecordFactory()
+    yield
+    logging.setLogRecordFactory(before)
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -88,10 +100,8 @@ def test_the_metadata_of_a_delta_is_shown_as_it_is(
 
 def main_quietly(arguments: list[str]) -> None:
     """Run a command that ends well."""
-    before = logging.getLogRecordFactory()
     with pytest.raises(SystemExit) as ended:
         main(arguments)
-    logging.setLogRecordFactory(before)
     assert ended.value.code == 0
 
 

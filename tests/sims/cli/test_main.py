@@ -1,6 +1,5 @@
 """The command line: what it explains, refuses and hands on."""
 
-import errno
 import json
 import shutil
 import subprocess
@@ -381,73 +380,3 @@ def test_the_exported_model_is_the_embedded_one(tmp_path: Path) -> None:
     assert names == sorted(path.name for path in (tmp_path / "model").iterdir())
     for name in names:
         assert (tmp_path / "model" / name).read_bytes() == (place / name).read_bytes()
-
-
-CODE = """
-from pathlib import Path
-from strategies.merges.pooled import CollabEditMerge
-
-Path("ran").touch()
-
-
-class Theirs(CollabEditMerge):
-    name: str = "theirs"
-"""
-
-
-@pytest.mark.parametrize(
-    "setting",
-    ["merge.name=theirs_module:Theirs", 'run.merges=["theirs_module:Theirs"]'],
-)
-def test_a_merge_from_outside_is_not_even_imported_for_a_connection(
-    setting: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """A scenario may be somebody else's; whoever read the code says so."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
-    (tmp_path / "theirs_module.py").write_text(CODE)
-    words = ("compare", "--connection", "mine", "--set", setting)
-    assert exit_code(*words) == 2
-    said = capsys.readouterr().err
-    assert "--allow-external-merge" in said
-    assert "theirs_module:Theirs" in said
-    assert not (tmp_path / "ran").exists()
-    assert exit_code(*words, "--allow-external-merge") == 2
-    assert "--connection mine" in capsys.readouterr().err  # which it asks for next
-    assert (tmp_path / "ran").exists()
-    sys.modules.pop("theirs_module", None)
-
-
-def test_merges_of_the_tree_need_no_leave(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`global` is one of them."""
-    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
-    words = ("compare", "--connection", "mine", "--merges", "ties,global")
-    assert exit_code(*words) == 2
-    assert "allow-external-merge" not in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_one_line(
-    number: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Of whichever command, and however deep in it; other errors keep their trace."""
-
-    def fill_up(*_: object) -> object:
-        raise RuntimeError("while writing") from OSError(number, "No space left")
-
-    monkeypatch.setattr("sims.runs.jobs.export_model", fill_up)
-    assert exit_code("export-model", "anywhere") == 1
-    said = capsys.readouterr().err
-    assert said.startswith("Error: there is no room left on a disk")
-    assert said.count("\n") == 1
-    monkeypatch.setattr("sims.runs.jobs.export_model", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        main(["export-model", "anywhere"])

@@ -21,10 +21,9 @@ from typer.testing import CliRunner
 
 from editing.base.errors import InputError
 from sims.cli.main import app
+from sims.processes.certificates import AUTHORITY_DAYS, CLOCK_SKEW
 from sims.processes.credentials import (
     ALWAYS,
-    AUTHORITY_DAYS,
-    CLOCK_SKEW,
     Credentials,
     add_nodes,
     find_endings,

@@ -1,0 +1,1 @@
+"""Sums that the server learns without any party's share of them."""

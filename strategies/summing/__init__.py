@@ -1,0 +1,1 @@
+"""How the server sums what parties send under masks."""

@@ -1,0 +1,1 @@
+"""Tests of a party's part in secure sums."""
