@@ -104,6 +104,8 @@ FOUND: tuple[tuple[str, Change], ...] = (
     ("record of an edit", text('{"changes": []}')),
     ("checkpoint", tensor("gram.one", torch.ones(10).double())),
     ("checkpoint", tensor("delta.a", torch.ones(3, 4, dtype=torch.float8_e4m3fn))),
+    ("kept statistics", tensor("keys", torch.ones(3).double())),
+    ("kept statistics", tensor("gram", torch.ones(9).double())),
     ("held-out facts", text(DEEP)),
     ("weights of words", lambda data: data.replace(b"(2,)", b"(9,)")),
     ("weights of words", lambda data: data[:-16] + b"\xff" * 16),
