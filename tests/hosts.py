@@ -152,9 +152,14 @@ def requests_path(folder: Path, number: int) -> Path:
 
 
 def node_config(folder: Path, number: int) -> dict[str, FlatValue]:
-    """Say which party a node is, and where its requests are."""
-    path = str(requests_path(folder, number))
-    return {"partition-id": number, "requests-path": path}
+    """Say which party a node is, and where its requests and the common key are."""
+    path, key = str(requests_path(folder, number)), str(key_path(folder))
+    return {"partition-id": number, "requests-path": path, "key-path": key}
+
+
+def key_path(folder: Path) -> Path:
+    """Name the file of the key that the parties share."""
+    return folder / "group.key"
 
 
 @contextmanager
@@ -179,6 +184,7 @@ def hosted(
         apart=apart,
         warm=True,
     ) as federation:
+        key_path(folder).write_text("6b" * 32)
         programs = zip(federation.nodes, federation.keepers, strict=True)
         yield Hosts(
             federation,
