@@ -12,9 +12,8 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from clients.app import keep_private
 from clients.covariance.own_prior import OtherCovarianceError
-from clients.failures import OtherModelError, classify
+from clients.failures import OtherModelError, classify, keep_private
 from clients.own_requests import ChangedRequestsError, MalformedRequestsError
 from clients.secure.party import RefusedSumError
 from clients.settings import NodeSettingsError
