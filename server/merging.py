@@ -112,7 +112,9 @@ class MergeJob:
             job=preparation.job(config, method.name, pooled=method.pooled),
             merge=method.merge,
             layers=preparation.layers(
-                preparation.memory_weight(config.prior), config.run
+                preparation.memory_weight(config.prior),
+                config.run,
+                sums=method.sums,
             ),
             parties=config.parties.count,
             min_parties=config.run.min_parties,
@@ -122,7 +124,7 @@ class MergeJob:
             evaluate_every=config.evaluation.every,
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
-            limits=preparation.limits(config, pooled=method.pooled),
+            limits=preparation.limits(config, pooled=method.pooled, sums=method.sums),
             secure=bool(config.privacy.secure_sum) and not method.pooled,
         )
         return CollaborativeEditing(settings, callbacks)
