@@ -29,6 +29,7 @@ from editing.evaluation.config import EvaluationConfig
 from editing.files.text import explain_text_error, read_text
 from editing.hyperparameters.config import EditingConfig
 from server.paths import Table, overlay, resolve_paths
+from strategies.gate.decision import GateConfig
 from strategies.methods import (
     GLOBAL,
     Method,
@@ -216,6 +217,7 @@ class RunConfig(Settings):
     merge: MergeChoice = MergeChoice()
     run: ScheduleConfig = ScheduleConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    gate: GateConfig = GateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
 

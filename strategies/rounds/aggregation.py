@@ -163,7 +163,10 @@ def add_metrics(
         node = reply.metadata.src_node_id
         party = registry.parties.number_of(node)
         try:
-            total += limits.read_evaluation(reply, number, party)
+            own = limits.read_evaluation(reply, number, party)
         except StatisticsError as error:
             registry.refuse(number, node, str(error))
+        else:
+            registry.callbacks.on_metrics(registry.parties.id_of(node), own)
+            total += own
     return total
