@@ -30,7 +30,7 @@ from editing.algebra.second_moments import write_triangle
 from editing.algebra.statistics import LayerStatistics, NormBounds
 from server.config import RunConfig, read_scenario
 from server.evaluation import average
-from server.monitoring.events import EVENTS, RunEnded, read_events
+from server.monitoring.events import EVENTS, RunEnded, WarningLogged, read_events
 from server.preparation import Preparation, prepare
 from server.report.data import read_report
 from server.report.tables import TableText, markdown_table
@@ -258,7 +258,7 @@ class Parties:
         told = read_evaluation(content)
         return EvaluationSums(
             {
-                number: replace(sums, sums={name: 0.0 for name in sums.sums})
+                number: replace(sums, sums=dict.fromkeys(sums.sums, 0.0))
                 for number, sums in told.by_round.items()
             }
         )
@@ -299,20 +299,25 @@ def attack_run(attack: Attack, scratch: Path, settings: Sequence[str]) -> list[s
             node_configs=nodes,
         )
     except RunFailedError:
-        return [attack.name, "–", "–", "–", f"stopped: {find_reason(output)}"]
+        return [attack.name, "–", "–", "–", describe(output)]
     metrics = read_report(output / "report.json").runs[0].metrics[-1]
-    refused = [f"refused: {each.label}: {each.reason}" for each in metrics.refusals]
     honest = average(parties.honest.of_round(1))
     numbers = (honest.score, honest.rewrite_success, metrics.held_out_acc)
     shown = ["–" if each is None else f"{each:.1f}" for each in numbers]
-    return [attack.name, *shown, "; ".join(refused) or "accepted"]
+    return [attack.name, *shown, describe(output)]
 
 
-def find_reason(output: Path) -> str:
-    """Read why a run was stopped."""
-    last = read_events(Path(f"{output}.watch") / EVENTS)[-1]
-    assert isinstance(last, RunEnded)
-    return str(last.error)
+def describe(output: Path) -> str:
+    """Say who was refused, and why the run was stopped, if it was."""
+    kept = [Path(f"{output}.watch") / EVENTS, output / EVENTS]
+    events = read_events(next(file for file in kept if file.exists()))
+    said = [each.message for each in events if isinstance(each, WarningLogged)]
+    refused = [each.partition("without ")[2] for each in said if "continues" in each]
+    parts = [f"refused: {each}" for each in refused]
+    last = events[-1]
+    if isinstance(last, RunEnded) and last.error:
+        parts.append(f"stopped: {last.error}")
+    return "; ".join(parts) or "accepted"
 
 
 def run_all(options: argparse.Namespace) -> Iterator[list[str]]:

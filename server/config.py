@@ -49,7 +49,6 @@ from strategies.scenario import (
     nest,
 )
 
-
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
 """Keys may be so many times as long as those of plain text. Of honest parties the
 longest edits' keys measured are 1.7 times as long, of scenarios and tests together."""

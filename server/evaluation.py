@@ -1,7 +1,7 @@
 """The parties' metrics as a report has them, and the server's own evaluation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from editing.files.text import parse_json, read_text
 from editing.models.editable import ModelFilesError
 from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow, tokenize_continuation
-from server.report.data import LeftOutParty, RoundMetrics
+from server.report.data import LeftOutParty, PartyWeight, RoundMetrics
 from server.report.diagnosis import relative_norms
 from strategies.gate.decision import GateConfig, Measures
 from strategies.rounds.state import RoundOutcome
@@ -196,6 +196,7 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
             LeftOutParty(node=each.node, reason=each.reason, name=each.name)
             for each in outcome.refusals
         ),
+        "weights": tuple(find_weights(outcome)),
         "requests": outcome.requests,
         "known": outcome.known,
         "left_out": outcome.left_out,
@@ -204,6 +205,20 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
         "residual_norm": outcome.residual_norm / examined if examined else None,
         "residual_ratio": outcome.residual_ratio / examined if examined else None,
     }
+
+
+def find_weights(outcome: RoundOutcome) -> Iterator[PartyWeight]:
+    """Say what each party weighs in the layer in which it weighs most."""
+    names = dict.fromkeys(n for each in outcome.influences.values() for n in each)
+    for name in names:
+        own = {n: each[name] for n, each in outcome.influences.items() if name in each}
+        layer = max(own, key=lambda number: own[number].leverage)
+        yield PartyWeight(
+            name=name,
+            leverage=own[layer].leverage,
+            share=own[layer].share,
+            layer=layer,
+        )
 
 
 def to_delta(arrays: ArrayRecord) -> Delta:

@@ -206,9 +206,10 @@ class CollaborativeEditing(Strategy):
             job = self.job.asking(number, layers)
             messages = self.configure_statistics(number, layers)
             name = name_layers(layers)
-            self._merge(layers, self.sums.sum_statistics(grid, job, messages, name))
+            aggregation = self.sums.sum_statistics(grid, job, messages, name)
             if again and registry.active != merged:
                 return False
+            self._merge(layers, aggregation)
         self._read_memory_keys(grid, number)
         return not again or registry.active == merged
 

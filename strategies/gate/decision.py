@@ -8,7 +8,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from editing.base.settings import Settings
 
 MENDS = 0.5
-"""Without the party at fault, at most this share of what was left of a residual is."""
+"""Without the party at fault, at most this share is left: of what was left of another's
+residuals, or of how far an update moves plain text."""
 
 
 class GateConfig(Settings):
@@ -103,11 +104,12 @@ def _goodness(found: Measures) -> tuple[float, float, float]:
     return found.held_out, -(found.perplexity or 0.0), -found.update_ratio
 
 
-def find_opponent(left: float, without: Mapping[int, float]) -> int | None:
-    """Return whose absence lets a party's edits take effect; None if nobody's does.
+def find_cause(left: float, without: Mapping[int, float]) -> int | None:
+    """Return the party whose absence leaves least of an evil; None if it leaves much.
 
     Args:
-        left: The share of the party's residuals that is left after the update.
+        left: The evil: the share of another party's residuals that is left after the
+            update, or how far the update moves plain text.
         without: The same by party, after the update without that one.
     """
     party = min(without, key=lambda each: without[each], default=None)

@@ -6,7 +6,8 @@ nothing of what is merged.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from flwr.serverapp.exception import AggregationError
 from torch import Tensor
@@ -16,11 +17,11 @@ from editing.algebra.statistics import LayerStatistics
 from strategies.gate.decision import (
     GateConfig,
     Measures,
+    find_cause,
     find_culprit,
     find_faults,
-    find_opponent,
 )
-from strategies.gate.leaving_out import weigh, without_each
+from strategies.gate.leaving_out import move_text, weigh, without_each
 from strategies.merges.base import Merge
 from strategies.merges.pooled import CollabEditMerge
 from strategies.rounds.callbacks import CompletedRound, MergedLayers, RoundCallbacks
@@ -33,6 +34,11 @@ logger = logging.getLogger(__name__)
 Measure = Callable[[Mapping[str, Tensor]], Measures]
 """Measures the model with all updates so far, by parameter name."""
 
+TINY = 1e-30
+"""Instead of no distance, to divide by."""
+
+NOBODY = "No single party is found at fault."
+
 SUCCESSES = ("rewrite_success", "rewrite_acc")
 """What tells whether an edit took effect; the latter without a true object."""
 
@@ -41,7 +47,7 @@ class StoppedRoundError(AggregationError):
     """The update of a round that is not accepted."""
 
     def __init__(self, number: int, what: str, whose: str) -> None:
-        """Give the round, what is wrong with its update, and whose statistics did it."""
+        """Give the round, what is wrong with its update, and who did it."""
         super().__init__(
             f"Round {number} is stopped, and nothing of it is applied: {what}. {whose}"
         )
@@ -67,7 +73,7 @@ class Gate(RoundCallbacks):
 
     def _forget(self) -> None:
         self._before: Measures | None = None
-        self._merged: MergedLayers | None = None
+        self._merged: list[MergedLayers] = []
         self._parts: dict[int, dict[int, LayerStatistics]] = {}
         self._claims: dict[int, EvaluationSums] = {}
 
@@ -98,20 +104,33 @@ class Gate(RoundCallbacks):
         Raises:
             StoppedRoundError: If a limit is exceeded.
         """
-        self._parts = {layer: self._parts.get(layer, {}) for layer in merged.layers}
-        self._merged = merged
-        if isinstance(self.merge, CollabEditMerge) and all(self._parts.values()):
-            for layer, found in weigh(self._parts, merged.layers).items():
-                merged.outcome.influences[layer] = found
+        self._merged.append(merged)
+        if isinstance(self.merge, CollabEditMerge) and self._knows(merged):
+            for layer, found in weigh(self._parts_of(merged), merged.layers).items():
+                named = {merged.label(party): each for party, each in found.items()}
+                merged.outcome.influences[layer] = named
         if self._before is None:
             self._before = self.measure(merged.before)
         faults = find_faults(self._before, self.measure(merged.after), self.config)
         if faults:
             layers = ", ".join(map(str, merged.layers))
             what = f"with the update of layer {layers}, {'; '.join(faults)}"
-            whose = self._find_culprit(merged, self._before)
-            raise StoppedRoundError(merged.number, what, whose)
+            raise StoppedRoundError(merged.number, what, self._name_culprit(merged))
         self.inner.on_merge(merged)
+
+    def on_long_residuals(
+        self, number: int, why: str, parties: Collection[int]
+    ) -> None:
+        """Say whose statistics made the model worse, unless it is their own party's.
+
+        Raises:
+            StoppedRoundError: If they are another's, or residuals of several parties
+                became too long.
+        """
+        self.inner.on_long_residuals(number, why, parties)
+        found = self._look_back()
+        if len(parties) > 1 or (found is not None and found[0] not in parties):
+            raise StoppedRoundError(number, why, found[1] if found else NOBODY)
 
     def on_metrics(self, party: int, evaluation: EvaluationSums) -> None:
         """Keep what a party says of its own requests."""
@@ -119,40 +138,87 @@ class Gate(RoundCallbacks):
         self.inner.on_metrics(party, evaluation)
 
     def on_round_end(self, completed: CompletedRound) -> None:
-        """Ask whether the parties' own requests have taken effect, and pass it on.
-
-        Raises:
-            StoppedRoundError: If a party's have not, another's statistics are why.
-        """
-        if completed.state.number > 0 and self._merged is not None:
-            self._check_success(completed.state.number, self._merged, completed)
+        """Ask whether the parties' own requests took effect, and pass the end on."""
+        if completed.state.number > 0 and self._merged:
+            self._check_success(self._merged[-1], completed.evaluation)
         self._forget()
         self.inner.on_round_end(completed)
 
-    def _find_culprit(self, merged: MergedLayers, before: Measures) -> str:
-        if not all(self._parts.values()):
+    def _parts_of(self, merged: MergedLayers) -> dict[int, dict[int, LayerStatistics]]:
+        return {layer: self._parts.get(layer, {}) for layer in merged.layers}
+
+    def _knows(self, merged: MergedLayers) -> bool:
+        """Return whether the server has the statistics of single parties."""
+        return all(self._parts_of(merged).values())
+
+    def _name_culprit(self, merged: MergedLayers) -> str:
+        """Say without whom the round does no harm, as far as it can be told."""
+        if not self._knows(merged):
             return unknown_culprit()
+        assert self._before is not None
         found = {
             party: self.measure({**merged.after, **updates})
             for party, updates in self._leave_out(merged)
         }
-        culprit = find_culprit(before, found, self.config)
+        culprit = find_culprit(self._before, found, self.config)
         if culprit is None:
-            return "No single party's absence mends it."
-        label = merged.label(culprit)
-        held = found[culprit].held_out
+            earlier = self._look_back()
+            return earlier[1] if earlier else NOBODY
+        label, held = merged.label(culprit), found[culprit].held_out
         return (
             f"Without {label} it does no harm: {held:.1f} per cent of the held-out "
             f"facts are answered. {repeat_without(culprit, label)}"
         )
 
+    def _look_back(self) -> tuple[int, str] | None:
+        """Find the round's first layers whose update one party's statistics spoil.
+
+        Returns:
+            The party's id, and what it did; None if there is none.
+        """
+        for merged in self._merged:
+            far, without = self._moves(merged)
+            party = find_cause(far, without)
+            if party is not None:
+                label, layers = merged.label(party), ", ".join(map(str, merged.layers))
+                times = far / max(without[party], TINY)
+                return party, (
+                    f"{label} is at fault: the update of layer {layers} moves plain "
+                    f"text {times:.3g} times as far as it does without it. "
+                    f"{repeat_without(party, label)}"
+                )
+        return None
+
+    def _moves(self, merged: MergedLayers) -> tuple[float, dict[int, float]]:
+        """Return how far an exchange's update moves text, and without each party.
+
+        Without a party there are fewer edits; squares of distances are compared by
+        edit, so that a party with many is not blamed for their number.
+        """
+
+        def move(updates: Mapping[str, Tensor]) -> float:
+            squares = [
+                move_text(updates[e.weight] - merged.before.get(e.weight, 0.0), e) ** 2
+                for e in merged.layers.values()
+            ]
+            return math.sqrt(sum(squares))
+
+        first = next(iter(self._parts_of(merged).values()))
+        edits = sum(part.count for part in first.values())
+        without = {
+            party: move(found) / math.sqrt(1 - first[party].count / edits)
+            for party, found in self._leave_out(merged)
+        }
+        return move(merged.after), without
+
     def _leave_out(
         self, merged: MergedLayers
     ) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Yield all updates so far of the merged layers, without each party in turn."""
-        if any(len(by_party) < 2 for by_party in self._parts.values()):
+        parts = self._parts_of(merged)
+        if any(len(by_party) < 2 for by_party in parts.values()):
             return
-        for party, solved in without_each(self._parts, merged.layers, self.merge):
+        for party, solved in without_each(parts, merged.layers, self.merge):
             yield (
                 party,
                 {
@@ -161,12 +227,15 @@ class Gate(RoundCallbacks):
                 },
             )
 
-    def _check_success(
-        self, number: int, merged: MergedLayers, completed: CompletedRound
-    ) -> None:
-        """Compare what parties say with what their statistics say."""
-        if not all(self._parts.values()):
-            if self._fails(completed.evaluation, number):
+    def _check_success(self, merged: MergedLayers, all_parties: EvaluationSums) -> None:
+        """Compare what parties say with what their statistics say.
+
+        Raises:
+            StoppedRoundError: If those of another are why edits have no effect.
+        """
+        number = merged.number
+        if not self._knows(merged):
+            if self._fails(all_parties, number):
                 what = "fewer of the parties' requests have taken effect than allowed"
                 what += f" (`gate.min-success`, {self.config.min_success:g} per cent)"
                 raise StoppedRoundError(number, what, unknown_culprit())
@@ -194,7 +263,7 @@ class Gate(RoundCallbacks):
 
     def _find_opponent(self, party: int, merged: MergedLayers) -> int | None:
         """Return whose absence lets a party's edits take effect, in the last layer."""
-        layer = max(self._parts)
+        layer = max(merged.layers)
         part, name = self._parts[layer].get(party), merged.layers[layer].weight
         if part is None:
             return None
@@ -205,7 +274,7 @@ class Gate(RoundCallbacks):
             for other, updates in self._leave_out(merged)
             if other != party
         }
-        return find_opponent(left, without)
+        return find_cause(left, without)
 
 
 def explain_pair(merged: MergedLayers, party: int, other: int) -> str:

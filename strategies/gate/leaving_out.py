@@ -56,6 +56,14 @@ def _merge_all(
     return merge(given, prior)
 
 
+def move_text(delta: Float[Tensor, "d_out d_in"], edited: EditedLayer) -> float:
+    """Return how far an update moves plain text: ``√tr(Δ C₀ Δᵀ)``, a norm of states."""
+    memory = edited.memory
+    with threads_for(edited.d_in):
+        moved = (delta @ memory.covariance.double() * delta).sum()
+    return (memory.scale * moved).clamp(min=0).sqrt().item()
+
+
 def weigh(
     parts: Mapping[int, ByParty], edited: Mapping[int, EditedLayer]
 ) -> dict[int, dict[int, Influence]]:

@@ -1,6 +1,6 @@
 """The one class through which a run reports what happens in its rounds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, MetricRecord
@@ -89,6 +89,17 @@ class RoundCallbacks:
 
     def on_merge(self, merged: MergedLayers) -> None:
         """Receive layers that are merged; what this raises stops the run."""
+
+    def on_long_residuals(
+        self, number: int, why: str, parties: Collection[int]
+    ) -> None:
+        """Receive that residuals became too long after earlier layers of a round.
+
+        Args:
+            number: The round.
+            why: Whose they are, in words.
+            parties: Whose, by their ids; one is refused, if this raises nothing.
+        """
 
     def on_metrics(self, party: int, evaluation: EvaluationSums) -> None:
         """Receive the valid metrics of one party, by its id (`Party.id`)."""

@@ -73,7 +73,7 @@ class RoundOutcome:
         merged: Whether the round's update has been made.
         duplicates: Requests that were made more than once.
         conflicts: Facts with more than one object.
-        influences: What each party weighs, by layer and party's id, if it is known.
+        influences: What each party weighs, by layer and party's name, if it is known.
     """
 
     refusals: list[Refusal] = field(default_factory=list)
@@ -83,7 +83,7 @@ class RoundOutcome:
     merged: bool = False
     duplicates: int = 0
     conflicts: int = 0
-    influences: dict[int, dict[int, Influence]] = field(default_factory=dict)
+    influences: dict[int, dict[str, Influence]] = field(default_factory=dict)
 
     @property
     def requests(self) -> int:

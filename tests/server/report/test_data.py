@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from server.report import plots
 from server.report.data import LeftOutParty, Report, RoundMetrics, RunReport
+from server.report.markdown import render_markdown
 from server.report.page import render_page
 from server.report.plots import DARK, choose_panels, draw_bars
 from server.report.tables import (
     best_merges,
     columns_of,
     comparison,
-    render_markdown,
     write_bytes,
     write_number,
 )
