@@ -209,8 +209,13 @@ def show_proxy(
 
     from sims.nodes.proxy import ProxyOrder, write_proxy
 
-    places = (PurePosixPath(each.absolute()) for each in (certificates, scratch))
-    echo(write_proxy(ProxyOrder(*places, superlink, listen)).rstrip())
+    order = ProxyOrder(
+        certificates=PurePosixPath(certificates.absolute()),
+        scratch=PurePosixPath(scratch.absolute()),
+        superlink=superlink,
+        listen=listen,
+    )
+    echo(write_proxy(order).rstrip())
 
 
 @app.command("doctor", context_settings=ANY_OPTION)

@@ -15,7 +15,8 @@ from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 
 from editing.base.errors import InputError
 from sims.nodes.proxy import CONTROL
-from sims.processes.credentials import Ending, find_endings
+from sims.processes.certificates import Ending
+from sims.processes.credentials import find_endings
 
 CLOSED = frozenset({401, 403, 404, 421})
 """What a proxy answers, or a SuperLink with accounts, where paths are closed."""
@@ -115,13 +116,14 @@ def check_clock(answer: Answer) -> Finding:
     if answer.ahead is None:
         return Finding("the server does not tell the time; the clock was not checked")
     most = float(SYSTEM_TIME_TOLERANCE)
-    off = f"{abs(answer.ahead):.0f} s {'ahead of' if answer.ahead > 0 else 'behind'}"
+    slowest = TIMESTAMP_TOLERANCE + most
+    side = "ahead of" if answer.ahead > 0 else "slower than"
     if abs(answer.ahead) <= most:
         return Finding(f"the clock is within {most:.0f} s of the server's")
     return Finding(
-        f"the clock is {off} the server's: it refuses nodes that are more than "
-        f"{most:.0f} s ahead or {TIMESTAMP_TOLERANCE + most:.0f} s behind. Set both by "
-        "the same time servers (NTP)",
+        f"the clock is {abs(answer.ahead):.0f} s {side} the server's, which refuses "
+        f"nodes that are more than {most:.0f} s ahead or {slowest:.0f} s "
+        "slow. Set both by the same time servers (NTP)",
         alarm=True,
     )
 

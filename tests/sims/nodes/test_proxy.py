@@ -16,7 +16,7 @@ from sims.processes.credentials import make_credentials
 ORDER = ProxyOrder(PurePosixPath("/credentials"), PurePosixPath("/run/proxy"))
 
 
-def test_flower_has_the_paths_that_are_told_apart() -> None:
+def test_flower_has_the_paths_that_are_passed_and_refused() -> None:
     """Those of nodes below one, those that are open to everybody below the other."""
     paths = {path for _, path in PROTOBUF_REQUEST_TYPES}
     assert f"{FLEET}pull-messages" in paths
@@ -39,28 +39,28 @@ def test_one_place_alone_leads_to_the_superlink() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("option", "wrong"),
     [
-        ("certificates", PurePosixPath("relative")),
-        ("certificates", PurePosixPath("/with blank")),
-        ("certificates", PurePosixPath("/x;return 200")),
-        ("scratch", PurePosixPath("/x{y")),
-        ("scratch", PurePosixPath("/$uri")),
-        ("superlink", "127.0.0.1"),
-        ("superlink", "https://127.0.0.1:8000"),
-        ("superlink", "host:70000"),
-        ("superlink", "host:80;"),
-        ("listen", "0"),
-        ("listen", "65536"),
-        ("listen", "8443 default"),
+        ("certificates", replace(ORDER, certificates=PurePosixPath("relative"))),
+        ("certificates", replace(ORDER, certificates=PurePosixPath("/with blank"))),
+        ("certificates", replace(ORDER, certificates=PurePosixPath("/x;return 200"))),
+        ("scratch", replace(ORDER, scratch=PurePosixPath("/x{y"))),
+        ("scratch", replace(ORDER, scratch=PurePosixPath("/$uri"))),
+        ("superlink", replace(ORDER, superlink="127.0.0.1")),
+        ("superlink", replace(ORDER, superlink="https://127.0.0.1:8000")),
+        ("superlink", replace(ORDER, superlink="host:70000")),
+        ("superlink", replace(ORDER, superlink="host:80;")),
+        ("listen", replace(ORDER, listen="0")),
+        ("listen", replace(ORDER, listen="65536")),
+        ("listen", replace(ORDER, listen="8443 default")),
     ],
 )
 def test_what_nginx_would_read_otherwise_is_refused(
-    field: str, value: str | PurePosixPath
+    option: str, wrong: ProxyOrder
 ) -> None:
     """Naming the option."""
-    with pytest.raises(InputError, match=f"--{field}"):
-        write_proxy(replace(ORDER, **{field: value}))
+    with pytest.raises(InputError, match=f"--{option}"):
+        write_proxy(wrong)
 
 
 @pytest.mark.process

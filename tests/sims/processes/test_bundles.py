@@ -169,7 +169,7 @@ def test_an_unpacked_bundle_with_the_same_first_digits_is_not_loaded(
     assert find_installed(patched.home) == {planted.name: digest_of(good)[:8]}
 
 
-def test_a_bundle_is_judged_by_its_bytes() -> None:
+def test_the_bytes_of_a_bundle_count() -> None:
     """One bit more is another bundle."""
     bundle = b"a bundle"
     assert refuse_others(bundle, {digest_of(bundle)}) == digest_of(bundle)
