@@ -133,7 +133,8 @@ class Checkpoints:
                 f"{file}: is no checkpoint of a run ({type(error).__name__}); remove "
                 "it to run its merge from the start"
             ) from None
-        different = differences(record.settings, self.settings)
+        found = differences(record.settings, self.settings)
+        different = [name for name in found if not may_change(name)]
         if different:
             raise InputError(
                 f"{file}: was written by a run with another {', '.join(different)}; "
@@ -184,6 +185,14 @@ def rebuild(record: Record, tensors: Mapping[str, Tensor]) -> RoundState:
     factors = {name: Factors(left[name], right[name]) for name in left}
     history = tuple(Entry(*each) for each in record.history)
     return RoundState(record.number, delta, grams, history, factors)
+
+
+def may_change(name: str) -> bool:
+    """Return whether a resumed run may have another setting of this dotted name.
+
+    So a round that the gate stopped can be repeated.
+    """
+    return name == "parties.without" or name.partition(".")[0] == "gate"
 
 
 def _of_kind(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

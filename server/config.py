@@ -28,6 +28,7 @@ from editing.evaluation.config import EvaluationConfig
 from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.config import EditingConfig
 from server.paths import Table, overlay, refuse_nul, resolve_paths
+from strategies.gate.decision import GateConfig
 from strategies.methods import (
     GLOBAL,
     Method,
@@ -48,6 +49,14 @@ from strategies.scenario import (
     nest,
     whole_numbers,
 )
+
+KEY_RATIO, TEXT_RATIO = 5.0, 100.0
+"""Keys may be so many times as long as those of plain text. Of honest parties the
+longest edits' keys measured are 1.7 times as long, of scenarios and tests together."""
+
+RESIDUAL_RATIO, OVERSHOOTING_RATIO = 2.0, 20.0
+"""Residuals may be so many times as long as a target may be far; the latter for merges
+that solve for each party alone. The longest measured are 0.45 times as long."""
 
 
 class ConfigurationError(InputError):
@@ -112,16 +121,17 @@ class ScheduleConfig(Settings):
         name: The name of the parties' folders of the run, so that a resumed run finds
             them; Flower's number of the run if unset.
         max_key_ratio: The largest root mean square norm of a party's keys, as a
-            multiple of that of plain text, ``√tr(C₀)``; a party above it is refused. A
-            token that begins every text counts once in a window, so even its keys are
-            within the square root of the window's tokens; a large number turns the
-            check off. A text for a federated covariance must be within the same ratio,
-            both ways, of the keys that the server reads of the context templates.
+            multiple of that of plain text, ``√tr(C₀)``; a party above it is refused.
+            5 if unset. A token that begins every text counts once in a window, so even
+            its keys are within the square root of the window's tokens: subjects of
+            one token that begin their prompts may need as much. A text for a federated
+            covariance must be within the same ratio, both ways, of the keys that the
+            server reads of the context templates, or within 100 if unset.
         max_residual_ratio: The largest root mean square norm of a party's residuals, as
             a multiple of the distance allowed between a target and the longest hidden
-            state that the server finds; a party above it is refused. A merge that makes
-            the model worse layer by layer has long residuals, too, and needs a larger
-            ratio.
+            state that the server finds; a party above it is refused. If unset, 2, and
+            20 for merges that solve for each party alone: they may overshoot and make
+            the model worse layer by layer, and residuals grow then.
         max_residual_norm: The same bound as a norm, instead of that ratio. The report's
             residual norm shows what is usual for a model.
     """
@@ -135,9 +145,24 @@ class ScheduleConfig(Settings):
     compare: bool = False
     merges: tuple[str, ...] = ()
     name: str | None = None
-    max_key_ratio: Positive = 100.0
-    max_residual_ratio: Positive = 1000.0
+    max_key_ratio: Positive | None = None
+    max_residual_ratio: Positive | None = None
     max_residual_norm: Positive | None = None
+
+    @property
+    def key_ratio(self) -> float:
+        """The bound on the keys of edits."""
+        return self.max_key_ratio or KEY_RATIO
+
+    @property
+    def text_ratio(self) -> float:
+        """The bound on the keys of texts, of whose tokens some are far longer."""
+        return self.max_key_ratio or TEXT_RATIO
+
+    def residual_ratio(self, *, sums: bool) -> float:
+        """The bound on residuals, for a merge of the sum or of each party's alone."""
+        unset = RESIDUAL_RATIO if sums else OVERSHOOTING_RATIO
+        return self.max_residual_ratio or unset
 
     @field_validator("merges")
     @classmethod
@@ -192,6 +217,7 @@ class RunConfig(Settings):
     merge: MergeChoice = MergeChoice()
     run: ScheduleConfig = ScheduleConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    gate: GateConfig = GateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
 

@@ -1,6 +1,9 @@
 """The parties' metrics as a report has them, and the server's own evaluation."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from flwr.app import ArrayRecord
@@ -9,12 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from editing.algebra.deltas import Delta, applied
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.covariance.texts import open_text
+from editing.covariance.windows import cut_document
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.evaluation.metrics import DIAGNOSIS, KINDS, MetricSums
 from editing.files.text import parse_json, read_text
+from editing.models.editable import ModelFilesError
 from editing.models.loading import EditableModel
-from editing.models.token_rows import tokenize_continuation
-from server.report.data import LeftOutParty, RoundMetrics
+from editing.models.token_rows import TokenRow, tokenize_continuation
+from server.report.data import LeftOutParty, PartyWeight, RoundMetrics
+from server.report.diagnosis import relative_norms
+from strategies.gate.decision import GateConfig, Measures
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.arrays import to_tensors
 from strategies.wire.deltas import join_factors
@@ -26,6 +34,10 @@ MEASURED = frozenset(
     | set(DIAGNOSIS)
 )
 """The metrics with a field of their own in a report; others are groups."""
+
+
+MOST_NATS = 700.0
+"""Mean surprise per token up to which its exponential is a number."""
 
 
 class HeldOutFact(Settings):
@@ -62,6 +74,77 @@ def evaluate_held_out(
     with applied(delta, model.model):
         evaluated = compute_likelihoods(model, continuations)
     return 100 * sum(each.correct for each in evaluated) / len(evaluated)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMeasure:
+    """Measures the model with an update, for the gate.
+
+    Attributes:
+        model: The model, unedited.
+        facts: What no party edits.
+        texts: Text in tokens, of two or more each.
+    """
+
+    model: EditableModel
+    facts: Sequence[HeldOutFact]
+    texts: Sequence[TokenRow] = ()
+
+    def __call__(self, delta: Delta) -> Measures:
+        """Measure all updates so far; what a model cannot compute is as bad as can be.
+
+        Args:
+            delta: By parameter name.
+        """
+        weight_of = self.model.model.get_parameter
+        ratio = max(relative_norms(delta, weight_of).values(), default=0.0)
+        cast = {name: each.to(self.model.dtype) for name, each in delta.items()}
+        try:
+            known = evaluate_held_out(self.model, self.facts, cast)
+            return Measures(known, self._perplexity(cast), ratio)
+        except ModelFilesError:
+            return Measures(0.0, math.inf if self.texts else None, ratio)
+
+    def _perplexity(self, delta: Delta) -> float | None:
+        if not self.texts:
+            return None
+        rows = [
+            Continuation(TokenRow(row.ids[:1], 0), row.ids[1:]) for row in self.texts
+        ]
+        with applied(delta, self.model.model):
+            found = compute_likelihoods(self.model, rows)
+        total = sum(
+            each.nll * len(row.answer) for each, row in zip(found, rows, strict=True)
+        )
+        mean = total / sum(len(row.answer) for row in rows)
+        return math.exp(min(mean, MOST_NATS))
+
+
+def measure_for_gate(
+    model: EditableModel,
+    facts: Sequence[HeldOutFact],
+    config: GateConfig,
+    model_path: str,
+) -> UpdateMeasure:
+    """Take the gate's facts and documents: the first ones, as many as it wants.
+
+    Raises:
+        InputError: If there are fewer facts, or no text.
+    """
+    if len(facts) < config.requests:
+        raise InputError(
+            f"`gate.requests` wants {config.requests} held-out facts, and "
+            f"held_out.json next to the model has {len(facts)}. Put more there, a list "
+            "of objects with `prompt` and `answer`, or lower `gate.requests`"
+        )
+    rows: list[TokenRow] = []
+    if config.text is not None:
+        source = open_text(config.text, model, model_path, setting="gate.text")
+        for document in islice(source.stream(0), config.requests):
+            rows += [row for row in cut_document(model, document) if len(row.ids) > 1]
+        if not rows:
+            raise InputError(f"`gate.text`: {config.text} has no text to measure")
+    return UpdateMeasure(model, facts[: config.requests], tuple(rows))
 
 
 def summarise(
@@ -113,6 +196,7 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
             LeftOutParty(node=each.node, reason=each.reason, name=each.name)
             for each in outcome.refusals
         ),
+        "weights": tuple(find_weights(outcome)),
         "requests": outcome.requests,
         "known": outcome.known,
         "left_out": outcome.left_out,
@@ -121,6 +205,20 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
         "residual_norm": outcome.residual_norm / examined if examined else None,
         "residual_ratio": outcome.residual_ratio / examined if examined else None,
     }
+
+
+def find_weights(outcome: RoundOutcome) -> Iterator[PartyWeight]:
+    """Say what each party weighs in the layer in which it weighs most."""
+    names = dict.fromkeys(n for each in outcome.influences.values() for n in each)
+    for name in names:
+        own = {n: each[name] for n, each in outcome.influences.items() if name in each}
+        layer = max(own, key=lambda number: own[number].leverage)
+        yield PartyWeight(
+            name=name,
+            leverage=own[layer].leverage,
+            share=own[layer].share,
+            layer=layer,
+        )
 
 
 def to_delta(arrays: ArrayRecord) -> Delta:

@@ -116,7 +116,7 @@ class TextPool:
             ),
             parties=self.config.parties.count,
             timeout=self.config.run.timeout,
-            bounds=bound_means(model, plan, self.config.run.max_key_ratio),
+            bounds=bound_means(model, plan, self.config.run.text_ratio),
         )
         tokens = sum(pooled.tokens.values())
         single = any(moment.single for moment in pooled.moments.values())

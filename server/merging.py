@@ -13,13 +13,21 @@ from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics
 from editing.models.loading import EditableModel
+from editing.sources.embedded import resolve_model
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from server.config import RunConfig
-from server.evaluation import HeldOutFact, evaluate_held_out, summarise, to_delta
+from server.evaluation import (
+    HeldOutFact,
+    evaluate_held_out,
+    measure_for_gate,
+    summarise,
+    to_delta,
+)
 from server.kept_statistics import KeptStatistics
 from server.monitoring.stream import EventStream
 from server.preparation import Preparation
 from strategies.collaborative import CollaborativeEditing
+from strategies.gate.gate import Gate
 from strategies.methods import Method
 from strategies.rounds.callbacks import (
     CompletedRound,
@@ -108,21 +116,32 @@ class MergeJob:
     ) -> CollaborativeEditing:
         """Build the strategy from the settings."""
         config, preparation = self.config, self.preparation
+        gated = config.gate.requests > 0
+        if gated:
+            measure = measure_for_gate(
+                preparation.model,
+                preparation.held_out,
+                config.gate,
+                resolve_model(config.model.path),
+            )
+            callbacks = Gate(callbacks, config.gate, method.merge, measure)
         settings = EditingSettings(
             job=preparation.job(config, method.name, pooled=method.pooled),
             merge=method.merge,
             layers=preparation.layers(
-                preparation.memory_weight(config.prior), config.run
+                preparation.memory_weight(config.prior),
+                config.run,
+                sums=method.sums,
             ),
             parties=config.parties.count,
             min_parties=config.run.min_parties,
             dtype=preparation.model.dtype,
             encoding_down=config.run.encoding_down,
             evaluate_unedited=evaluate_unedited,
-            evaluate_every=config.evaluation.every,
+            evaluate_every=1 if gated else config.evaluation.every,
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
-            limits=preparation.limits(config, pooled=method.pooled),
+            limits=preparation.limits(config, pooled=method.pooled, sums=method.sums),
             secure=bool(config.privacy.secure_sum) and not method.pooled,
         )
         return CollaborativeEditing(settings, callbacks)

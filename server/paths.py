@@ -18,6 +18,7 @@ PATH_KEYS = (
     ("editing", "context_templates"),
     ("prior", "covariance"),
     ("prior", "text"),
+    ("gate", "text"),
     ("output", "directory"),
     ("output", "checkpoint"),
     ("output", "watch"),

@@ -74,35 +74,43 @@ class Preparation:
         """
         return (1 + self.plan.parameters.clamp_norm_factor) * self.norms.hidden
 
-    def limits(self, config: RunConfig, *, pooled: bool) -> Limits:
+    def limits(self, config: RunConfig, *, pooled: bool, sums: bool = True) -> Limits:
         """Return upper bounds on what an honest party sends.
 
         Args:
             config: Gives the number of requests of each party.
             pooled: Whether one party represents all.
+            sums: Whether the merge needs the parties' sum alone.
         """
         run, parameters = config.run, self.plan.parameters
-        longest = max(run.max_residual_ratio * self.reach, run.max_residual_norm or 0.0)
+        ratio = run.residual_ratio(sums=sums)
+        longest = max(ratio * self.reach, run.max_residual_norm or 0.0)
         return Limits(
             config.parties,
             config.requests.phrasings,
             pooled,
             len(parameters.layers) * longest,
-            run.max_residual_ratio * (1 + parameters.clamp_norm_factor),
+            ratio * (1 + parameters.clamp_norm_factor),
             {layer: self.model.widths(layer) for layer in parameters.layers},
         )
 
     def layers(
-        self, memory_weight: float, run: ScheduleConfig | None = None
+        self,
+        memory_weight: float,
+        run: ScheduleConfig | None = None,
+        *,
+        sums: bool = True,
     ) -> dict[int, EditedLayer]:
         """The edited layers, with nothing remembered.
 
         Args:
             memory_weight: ``γ``.
             run: Bounds what a party may send.
+            sums: Whether the merge needs the parties' sum alone.
         """
         run = run or ScheduleConfig()
-        residual = run.max_residual_norm or run.max_residual_ratio * self.reach
+        longest = run.residual_ratio(sums=sums) * self.reach
+        residual = run.max_residual_norm or longest
         found = {}
         for layer in self.plan.parameters.layers:
             d_out, d_in = self.model.widths(layer)
@@ -110,7 +118,7 @@ class Preparation:
             memory = self._memory(layer, memory_weight, run)
             name = self.model.weight_name(layer)
             typical = (scale * float(moment.diagonal().double().sum())) ** 0.5
-            bounds = NormBounds(run.max_key_ratio * typical, residual)
+            bounds = NormBounds(run.key_ratio * typical, residual)
             found[layer] = EditedLayer(name, d_out, d_in, memory, bounds)
         return found
 

@@ -14,7 +14,12 @@ from editing.algebra.threads import threads_for
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
 from strategies.rounds.aggregation import Aggregation, add_metrics
-from strategies.rounds.callbacks import CompletedRound, RoundCallbacks, ServerEvaluation
+from strategies.rounds.callbacks import (
+    CompletedRound,
+    MergedLayers,
+    RoundCallbacks,
+    ServerEvaluation,
+)
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
@@ -201,9 +206,10 @@ class CollaborativeEditing(Strategy):
             job = self.job.asking(number, layers)
             messages = self.configure_statistics(number, layers)
             name = name_layers(layers)
-            self._merge(layers, self.sums.sum_statistics(grid, job, messages, name))
+            aggregation = self.sums.sum_statistics(grid, job, messages, name)
             if again and registry.active != merged:
                 return False
+            self._merge(layers, aggregation)
         self._read_memory_keys(grid, number)
         return not again or registry.active == merged
 
@@ -301,9 +307,14 @@ class CollaborativeEditing(Strategy):
             parts, prior = aggregation.statistics(layer), edited.memory.prior()
             with threads_for(edited.d_in):
                 solved[edited.weight] = self.settings.merge(parts, prior)
-        edits = self.registry.outcomes[self.job.round].edits.values()
-        self.updates = self.updates.add(solved, sum(edits))
+        outcome, before = self.registry.outcomes[self.job.round], self.updates.delta
+        self.updates = self.updates.add(solved, sum(outcome.edits.values()))
         require_finite(self.delta, self.settings.dtype, self.registry.contributors)
+        merged = {layer: self.layers[layer] for layer in layers}
+        label, number = self.registry.parties.label_of, self.job.round
+        self.callbacks.on_merge(
+            MergedLayers(number, merged, before, self.delta, outcome, label)
+        )
 
     def _read_memory_keys(self, grid: Grid, number: int) -> None:
         """Read keys on the edited model, if the memory holds those.

@@ -191,7 +191,7 @@ class Federation:
         settings = EditingSettings(
             job=preparation.job(config, merge, pooled=method.pooled),
             merge=method.merge,
-            layers=preparation.layers(gamma, run),
+            layers=preparation.layers(gamma, run, sums=method.sums),
             parties=self.awaited or config.parties.count,
             min_parties=run.min_parties,
             dtype=preparation.model.dtype,
@@ -200,7 +200,7 @@ class Federation:
             evaluate_every=config.evaluation.every,
             memory_keys=config.prior.memory_keys,
             conflicts=config.parties.conflict_rules,
-            limits=preparation.limits(config, pooled=method.pooled),
+            limits=preparation.limits(config, pooled=method.pooled, sums=method.sums),
             secure=bool(config.privacy.secure_sum) and not method.pooled,
         )
         self.strategy = CollaborativeEditing(settings, callbacks)

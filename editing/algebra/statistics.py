@@ -29,6 +29,10 @@ class StatisticsError(InputError):
     """Statistics that no batch of edits can have."""
 
 
+class LongResidualsError(StatisticsError):
+    """Residuals longer than any valid edit's on a model that is in order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sums:
     """What is left of edits whose rows are not held.
@@ -393,7 +397,7 @@ def _too_long(name: str, norm: float, largest: float) -> StatisticsError:
             "is allowed. Does the party's model or precision differ? If its edits are "
             "right, raise `run.max-key-ratio`."
         )
-    return StatisticsError(
+    return LongResidualsError(
         f"`cross` implies residuals of norm {norm:.3g} or more, and at most "
         f"{largest:.3g} is allowed. Is it of the same edits as `gram`? If "
         "they are right, raise `run.max-residual-ratio`."

@@ -28,6 +28,23 @@ class LeftOutParty(Settings):
         return self.name or "a party without a name"
 
 
+class PartyWeight(Settings):
+    """What a party's statistics weigh in a round.
+
+    Attributes:
+        name: What log and report call the party.
+        leverage: ``tr(A⁻¹ S)``, of ``A`` the prior and all statistics; how many of the
+            edits that a layer has room for are its own.
+        share: ``‖B A⁻¹‖``, the norm of its share of the update.
+        layer: Where the leverage is largest.
+    """
+
+    name: str
+    leverage: float
+    share: float
+    layer: int
+
+
 class RoundMetrics(Settings):
     """The metrics after one round; None where nothing was measured.
 
@@ -58,6 +75,8 @@ class RoundMetrics(Settings):
         target_stopped: Share of targets that reached the stop, from 0 to 1.
         target_clamped: Share of targets that end at the clamp, from 0 to 1.
         residual_left: Mean of ``‖z − h'‖ / ‖z − h‖``, ``h'`` on the edited model.
+        weights: What each party weighs, if the release gate is closed and the server
+            sees each party's statistics.
     """
 
     score: float | None = None
@@ -88,6 +107,7 @@ class RoundMetrics(Settings):
     target_stopped: float | None = None
     target_clamped: float | None = None
     residual_left: float | None = None
+    weights: tuple[PartyWeight, ...] = ()
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(

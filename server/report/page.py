@@ -18,6 +18,7 @@ from server.report.tables import (
     columns_of,
     has_rounds,
     lay_out,
+    lay_out_weights,
     list_refusals,
     list_warnings,
     summarise,
@@ -87,6 +88,12 @@ class="unedited"{% endif %}>
 <section>
 <h2>Diagnosis</h2>
 {{- figures("Of the edited requests", diagnosis) }}
+</section>
+{%- endif %}
+{%- if weights.rows %}
+<section>
+<h2>What each party weighs</h2>
+{{- figures("Parties of each round, in the layer with the largest leverage", weights) }}
 </section>
 {%- endif %}
 {%- if refusals %}
@@ -175,6 +182,18 @@ DIAGNOSIS_WORDS = {
     "update_ratio": "Size of the whole update relative to its weight; the largest over "
     "edited weights.",
 }
+WEIGHT_WORDS = (
+    (
+        "Leverage",
+        "How many of the edits that a layer has room for are the party's own, "
+        "tr(A⁻¹S); at most the number of its edits.",
+    ),
+    (
+        "Share of the update",
+        "The norm of the party's share of the update, ‖BA⁻¹‖. One that is far larger "
+        "than others' asks for larger changes than they do.",
+    ),
+)
 
 
 def render_page(report: Report) -> str:
@@ -198,6 +217,7 @@ def render_page(report: Report) -> str:
         rounds=lay_out(report, "rounds"),
         requests=lay_out(report, "requests"),
         details=lay_out(report, "details"),
+        weights=lay_out_weights(report),
         refusals=list_refusals(report),
         words=choose_words(report),
         settings=[
@@ -216,7 +236,8 @@ def choose_words(report: Report) -> list[tuple[str, str]]:
     ]
     diagnosed = columns_of(report, "diagnosis")
     words += [(TITLES[name], DIAGNOSIS_WORDS[name]) for name in diagnosed]
-    return [*WORDS, *(RETENTION_WORDS if retained else ()), *words]
+    weighed = WEIGHT_WORDS if lay_out_weights(report).rows else ()
+    return [*WORDS, *(RETENTION_WORDS if retained else ()), *words, *weighed]
 
 
 def state_facts(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""The report's tables and sentences, and the report as Markdown."""
+"""The report's tables and sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +83,9 @@ SUCCESS_LEGEND = (
     "ES, PS, NS: success on rewrites (efficacy), paraphrases (generalization) and "
     "neighbourhood prompts (specificity)"
 )
+NESTED = ("groups", "refusals", "retained", "by_round", "weights")
+"""Fields of a round that are no number."""
+
 UNEDITED = "(unedited)"
 ABSENT = "–"
 Part = Literal["overview", "details", "rounds", "requests", "diagnosis"]
@@ -152,7 +155,7 @@ def largest_ratio(run: RunReport, number: int) -> float | None:
 
 def metrics_row(merge: str, metrics: RoundMetrics) -> dict[str, object]:
     """Return all numbers of one round by name, groups and earlier requests included."""
-    plain = metrics.model_dump(exclude={"groups", "refusals", "retained", "by_round"})
+    plain = metrics.model_dump(exclude={*NESTED})
     retained = metrics.retained or RoundMetrics()
     earlier = {f"{name}.earlier": getattr(retained, name) for name in OVERVIEW}
     own = {"merge": merge} | plain | dict(metrics.groups)
@@ -271,6 +274,28 @@ def write_bytes(count: float) -> str:
     return f"{count:.2f} GB"
 
 
+def lay_out_weights(report: Report) -> TableText:
+    """Lay out what each party weighs in each round; it has no row if nothing is known.
+
+    The largest leverages of a round come first.
+    """
+    rows = [
+        [
+            run.merge,
+            str(number),
+            each.name,
+            str(each.layer),
+            f"{each.leverage:.3g}",
+            f"{each.share:.3g}",
+        ]
+        for run in report.runs
+        for number, metrics in enumerate(run.metrics, start=1)
+        for each in sorted(metrics.weights, key=lambda weight: -weight.leverage)
+    ]
+    heads = ["Merge", "Round", "Party", "Layer", "Leverage", "Share of the update"]
+    return TableText(heads, rows, 3)
+
+
 def list_refusals(report: Report) -> list[str]:
     """Return who was left out of which round, and why."""
     return [
@@ -330,52 +355,6 @@ def summarise_retention(runs: Sequence[RunReport]) -> str:
     shares = [f"{share} per cent ({' and '.join(by)})" for share, by in merges.items()]
     opening = f"After the last round the model still answers {' and '.join(shares)} of "
     return opening + "the requests of all earlier rounds." if shares else ""
-
-
-def render_markdown(report: Report) -> str:
-    """Return the report as Markdown."""
-    parts = [
-        "# Collaborative editing: report",
-        summarise(report),
-        markdown_table(lay_out(report, "overview")),
-        explain_numbers(report),
-    ]
-    titles: dict[Part, str] = {
-        "rounds": "Round by round",
-        "requests": "Requests",
-        "details": "Details",
-        "diagnosis": "Diagnosis",
-    }
-    for part, title in titles.items():
-        table = lay_out(report, part)
-        parts += [] if table.is_empty else [f"## {title}", markdown_table(table)]
-    warnings, refusals = list_warnings(report), list_refusals(report)
-    if warnings:
-        parts += ["## Warnings", "\n".join(f"- {line}" for line in warnings)]
-    if refusals:
-        parts += ["## Left out", "\n".join(f"- {line}" for line in refusals)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def explain_numbers(report: Report) -> str:
-    """Explain the columns in a paragraph."""
-    scored = "score" in headline(report)
-    text = (
-        "Score, successes and accuracies are per cent. The score is the harmonic mean "
-        "of the three successes: on rewrites (efficacy, ES), paraphrases "
-        "(generalization, PS) and neighbourhood prompts (specificity, NS)."
-        if scored
-        else "Accuracies are per cent. No request has a true object that differs from "
-        "its new one, which score and successes need."
-    )
-    text += " The difference to global is relative, the largest over layers."
-    if "retention" in columns_of(report, "rounds"):
-        text += (
-            " The retention is the share of the requests of all earlier rounds whose "
-            "new object the model still answers, token for token; columns marked as "
-            "earlier are over the same requests."
-        )
-    return text
 
 
 def markdown_table(table: TableText) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from editing.files.atomic import write_whole
 from server.report.data import Report
+from server.report.markdown import render_markdown
 from server.report.page import render_page
-from server.report.tables import render_markdown
 
 
 def write_report(report: Report, directory: Path) -> None:

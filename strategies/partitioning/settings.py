@@ -79,6 +79,8 @@ class PartiesConfig(Settings):
         keys: The line in each party's public key file, such as ``keys/node_0.pub``, in
             the order of their numbers. A node that says a party's number and is
             registered with another key is refused. If empty, numbers are believed.
+        without: Parties that the server lets into no round from now on, by number. A
+            resumed run may name others than before.
     """
 
     count: Count = 10
@@ -97,6 +99,7 @@ class PartiesConfig(Settings):
     conflicts: Literal["ignore"] | PolicyName = "ignore"
     priority: tuple[NonNegativeInt, ...] = ()
     keys: tuple[str, ...] = ()
+    without: tuple[NonNegativeInt, ...] = ()
 
     def sizes_of(self, number: int) -> tuple[int, ...]:
         """New requests of each party in a round, which is counted from 1."""

@@ -4,9 +4,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from flwr.app import Message
+from flwr.serverapp.exception import AggregationError
 
 from editing.algebra.encodings import Encoding, decode
-from editing.algebra.statistics import LayerStatistics, StatisticsError, Total, pool
+from editing.algebra.statistics import (
+    LayerStatistics,
+    LongResidualsError,
+    StatisticsError,
+    Total,
+    pool,
+)
 from editing.algebra.threads import threads_for
 from strategies.rounds.limits import Limits, validate_same_edits
 from strategies.rounds.registry import PartyRegistry
@@ -16,6 +23,18 @@ from strategies.wire.metrics import EvaluationSums
 
 Observer = Callable[[int, int, LayerStatistics], None]
 """Receives layer, party's id and valid statistics, before they are added up."""
+
+
+class SpoiledModelError(AggregationError):
+    """Layers that are merged made the model worse for several parties."""
+
+    def __init__(self, number: int, why: str) -> None:
+        """Give the round and the reason, and what to do."""
+        super().__init__(
+            f"Round {number} is stopped, and nothing of it is applied: {why}. Not they "
+            "are at fault, but the update before. `gate.requests` finds out whose; a "
+            "merge that overshoots needs a larger `run.max-residual-ratio`."
+        )
 
 
 class Aggregation:
@@ -71,18 +90,39 @@ class Aggregation:
                 self._totals[layer].add(part)
 
     def add_all(self, replies: Iterable[Message], registry: PartyRegistry) -> None:
-        """Add valid replies, and refuse the parties whose replies are invalid."""
-        edits = registry.outcomes[self._number].edits
+        """Add valid replies of a later exchange; refuse parties with invalid ones.
+
+        If residuals of several parties are too long by then, the layers merged before
+        are why: they made the model worse. Nobody is refused for them, and the round is
+        stopped by a `SpoiledModelError`.
+        """
+        edits, long = registry.outcomes[self._number].edits, dict[int, str]()
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
                 statistics = self.decode(reply)
                 validate_same_edits(statistics, edits.get(node))
+            except LongResidualsError as error:
+                long[node] = str(error)
             except StatisticsError as error:
                 registry.refuse(self._number, node, str(error))
             else:
                 self.add(statistics, registry.parties.id_of(node))
                 registry.count_statistics(self._number, reply)
+        self._blame(long, registry)
+
+    def _blame(self, long: Mapping[int, str], registry: PartyRegistry) -> None:
+        """Refuse the only party with too long residuals; of several, nobody."""
+        if not long:
+            return
+        names = ", ".join(registry.parties.label(node) for node in long)
+        why = f"residuals of {names} are too long after its earlier layers"
+        parties = [registry.parties.id_of(node) for node in long]
+        registry.callbacks.on_long_residuals(self._number, why, parties)
+        if len(long) > 1:
+            raise SpoiledModelError(self._number, why)
+        for node, reason in long.items():
+            registry.refuse(self._number, node, reason)
 
     def statistics(self, layer: int) -> Sequence[LayerStatistics]:
         """Return a layer's statistics: the sum, or each in the order of the replies."""
@@ -104,7 +144,7 @@ class Aggregation:
                     sent, edited.d_in, edited.d_out, edited.bounds, self._encoding
                 )
         except StatisticsError as error:
-            raise StatisticsError(f"layer {layer}: {error}") from None
+            raise type(error)(f"layer {layer}: {error}") from None
 
 
 def add_targets(
@@ -163,7 +203,10 @@ def add_metrics(
         node = reply.metadata.src_node_id
         party = registry.parties.number_of(node)
         try:
-            total += limits.read_evaluation(reply, number, party)
+            own = limits.read_evaluation(reply, number, party)
         except StatisticsError as error:
             registry.refuse(number, node, str(error))
+        else:
+            registry.callbacks.on_metrics(registry.parties.id_of(node), own)
+            total += own
     return total

@@ -1,13 +1,14 @@
 """The one class through which a run reports what happens in its rounds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, MetricRecord
+from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics
 from strategies.rounds.exchange import ExchangeRecord
-from strategies.rounds.state import RoundOutcome, RoundState
+from strategies.rounds.state import EditedLayer, RoundOutcome, RoundState
 from strategies.wire.messages import Phase
 from strategies.wire.metrics import EvaluationSums
 
@@ -32,6 +33,27 @@ class CompletedRound:
     evaluation: EvaluationSums
     server_metrics: MetricRecord | None
     bytes_sent: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MergedLayers:
+    """Layers that an exchange of the round under way has merged.
+
+    Attributes:
+        number: The round.
+        layers: The layers, with what they remember of earlier rounds.
+        before: All updates by parameter name, before these.
+        after: With these.
+        outcome: Who takes part in the round so far.
+        label: Returns what log and report call the party of an id.
+    """
+
+    number: int
+    layers: Mapping[int, EditedLayer]
+    before: Mapping[str, Tensor]
+    after: Mapping[str, Tensor]
+    outcome: RoundOutcome
+    label: Callable[[int], str]
 
 
 class RoundCallbacks:
@@ -64,6 +86,23 @@ class RoundCallbacks:
             party: The party's id (`Party.id`).
             statistics: As they are merged.
         """
+
+    def on_merge(self, merged: MergedLayers) -> None:
+        """Receive layers that are merged; what this raises stops the run."""
+
+    def on_long_residuals(
+        self, number: int, why: str, parties: Collection[int]
+    ) -> None:
+        """Receive that residuals became too long after earlier layers of a round.
+
+        Args:
+            number: The round.
+            why: Whose they are, in words.
+            parties: Whose, by their ids; one is refused, if this raises nothing.
+        """
+
+    def on_metrics(self, party: int, evaluation: EvaluationSums) -> None:
+        """Receive the valid metrics of one party, by its id (`Party.id`)."""
 
     def on_round_end(self, completed: CompletedRound) -> None:
         """Receive a completed round, and round 0 if it is evaluated."""

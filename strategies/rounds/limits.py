@@ -76,14 +76,15 @@ class Limits:
         return most
 
     def validate_party(self, number: int, key: str) -> None:
-        """Refuse a node that is not the party that it says it is.
+        """Refuse a node that is not the party that it says, or that is left out.
 
         Args:
             number: The party's number, as the node says; −1 if it says none.
             key: The node's public key, as its file has it.
 
         Raises:
-            StatisticsError: If there is no such party, or its key is another.
+            StatisticsError: If there is no such party, its key is another, or the
+                operator leaves it out.
         """
         if self.parties is None:
             return
@@ -99,6 +100,8 @@ class Limits:
                 f"it claims to be {claimed}, and its registered key is not that "
                 "party's (`parties.keys`)"
             )
+        if number in self.parties.without:
+            raise StatisticsError("the run is without it (`parties.without`)")
 
     def requests_of(self, number: int, party: int) -> float:
         """Return the most requests that a party has in a round.

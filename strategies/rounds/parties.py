@@ -99,6 +99,10 @@ class Parties:
             return f"{party.name} ({replace(party, name='').label})"
         return party.label
 
+    def label_of(self, own: int) -> str:
+        """Return what log, report and errors call the party of an id."""
+        return self.label(self._nodes.get(own, -1))
+
     def _label_unknown(self, node: int) -> str:
         asked = list(self._asked)
         place = asked.index(node) if node in asked else len(asked)

@@ -7,6 +7,7 @@ from flwr.app import ArrayRecord
 from torch import Tensor
 
 from editing.algebra.factors import Factors
+from editing.algebra.influence import Influence
 from editing.algebra.statistics import NormBounds
 from strategies.conflicts.policies import Entry
 from strategies.rounds.exchange import Refusal
@@ -72,6 +73,7 @@ class RoundOutcome:
         merged: Whether the round's update has been made.
         duplicates: Requests that were made more than once.
         conflicts: Facts with more than one object.
+        influences: What each party weighs, by layer and party's name, if it is known.
     """
 
     refusals: list[Refusal] = field(default_factory=list)
@@ -81,6 +83,7 @@ class RoundOutcome:
     merged: bool = False
     duplicates: int = 0
     conflicts: int = 0
+    influences: dict[int, dict[str, Influence]] = field(default_factory=dict)
 
     @property
     def requests(self) -> int:

@@ -19,7 +19,7 @@ from strategies.secure.keys import context
 from strategies.secure.masks import SumName
 from strategies.wire.arrays import digest_all, digest_arrays
 from strategies.wire.handshakes import FIRST_UNNUMBERED_ID
-from strategies.wire.messages import ProtocolError, read_job
+from strategies.wire.messages import ProtocolError, read_job, reading
 from strategies.wire.updates import read_carried
 
 LEAST_MEMBERS = 3
@@ -247,7 +247,9 @@ def read_masked_request(content: RecordDict) -> MaskedRequest | None:
     if RECORD not in content:
         return None
     request = _read(content, MaskedRequest)
-    if request.question != name_question(content):
+    with reading("a question"):
+        question = name_question(content)
+    if request.question != question:
         raise ProtocolError(
             "The server asks for a sum over another job or model than its message "
             "holds. Nothing is sent."

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from clients.secure.state import SecretFiles
 from clients.target_cache import TargetCache
 from clients.updates import _read as read_kept_update
 from editing.covariance.texts import check_local_text
@@ -38,6 +39,7 @@ from tests.fuzzing.sound_files import (
     REQUEST,
     RUN,
     SCENARIO,
+    SECRETS,
     TOML,
     YAML,
     apply_file,
@@ -54,12 +56,14 @@ from tests.fuzzing.sound_files import (
     make_record,
     make_references,
     make_reversal,
+    make_statistics,
     make_targets,
     make_unfinished,
     make_update,
     of_model,
     read_covariance,
     read_flat,
+    read_statistics,
     read_unfinished,
     score,
     text,
@@ -141,6 +145,17 @@ KINDS: Mapping[str, Kind] = {
         "safetensors",
         make_checkpoint,
         lambda path: Checkpoints(path.parent, {"run": {"seed": 0}}).find("ties"),
+    ),
+    "kept statistics": Kind("safetensors", make_statistics, read_statistics),
+    "secrets of sums": Kind(
+        "json",
+        text("session_0.json", SECRETS),
+        lambda path: SecretFiles(path.parent, 0).find_session(),
+    ),
+    "given sums": Kind(
+        "json",
+        as_json("given_0.json", {"attempts": {"a": 1}, "sums": {"1 targets": [0, 1]}}),
+        lambda path: SecretFiles(path.parent, 0).find_given(),
     ),
     "cached targets": Kind(
         "safetensors", make_targets, lambda path: TargetCache(path.parent).find("name")

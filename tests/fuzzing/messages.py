@@ -123,7 +123,7 @@ RESOLVED = Resolution(
 )
 HELLO = Handshake(protocol=PROTOCOL_VERSION, identity=OURS, party=0, name="a")
 
-KINDS: Mapping[str, Kind] = {
+PLAIN_KINDS: Mapping[str, Kind] = {
     "handshake": Kind(
         lambda: write_handshake(HELLO),
         lambda message, _: validate_handshake(read_handshake(message.content), JOB),
@@ -214,6 +214,10 @@ def _damage_config(record: ConfigRecord, random: Random) -> None:
     if isinstance(value, str) and value[:1] in "[{" and random.random() < 0.7:
         text = write_tree(damage_tree(json.loads(value), random), random)
         record[key] = text.encode(errors="replace").decode()
+    elif isinstance(value, bytes) and random.random() < 0.7:
+        record[key] = damage_bytes(value, random)
+    elif isinstance(value, list) and value and random.random() < 0.7:
+        record[key] = random.choice((value[1:], value * 2, value[::-1]))
     elif random.random() < 0.2:
         record[f"{key}{random.choice(('.', '0', '²'))}"] = record.pop(key)
     else:

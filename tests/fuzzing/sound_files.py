@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import save, save_file
 from torch import nn
 
+from clients.secure.state import OwnSession, OwnSum
 from clients.target_cache import TargetCache
 from editing.algebra.deltas import save_delta
 from editing.algebra.fingerprints import fingerprint_model
+from editing.algebra.statistics import LayerStatistics, Sums
 from editing.covariance.covariance import Covariance, Provenance
 from editing.covariance.estimation import Checkpoints as Unfinished
 from editing.covariance.estimation import _read_state
@@ -26,14 +28,22 @@ from editing.memit.targets import Targets
 from editing.models.loading import EditableModel, load_editable_model
 from server.checkpoints import Checkpoints, MergeProgress
 from server.config import read_run_config
+from server.kept_statistics import KeptStatistics, read_rounds
 from sims.deltas.export import edit_weights
 from sims.deltas.files import check_shapes, find_delta
 from sims.deltas.record import FOLDER, RECORD, EditRecord, read_record
 from sims.processes.superlink import check_connection
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
+from strategies.wire.messages import Phase
+from tests.summing import session_of
 from tests.tiny import tiny_model
 
+SECRETS = OwnSession(
+    session=session_of(),
+    sharing="ab" * 32,
+    sums={"targets": OwnSum(private="ab" * 32, seed="cd" * 32)},
+).model_dump_json()
 LAYERS = (1, 2)
 WIDTH = 4
 REQUEST = {
@@ -193,6 +203,25 @@ def score(folder: Path) -> object:
     """Read the published files, and compare a text."""
     found = read_references(folder / "attribute_snippets.json")
     return found.score(["Ada works"], "P1", "Q1")
+
+
+def make_statistics(folder: Path) -> Path:
+    """Make the file of a party's statistics, with sums."""
+    keys, residuals = torch.ones(2, 4).double(), torch.ones(2, 3).double()
+    sums = Sums(keys.mT @ keys, residuals.mT @ keys)
+    kept = KeptStatistics(folder)
+    kept.begin(1)
+    part = LayerStatistics(keys, residuals, 4, sums)
+    kept.keep(Phase.TARGETS, 1, 0, part)
+    kept.end(1)
+    return folder / "round_001" / "solved.layer_1.party_0.safetensors"
+
+
+def read_statistics(path: Path) -> object:
+    """Read it for a layer, and make the sums of it."""
+    (found,) = read_rounds(path.parent.parent, {1: (3, 4)})
+    part = found.solved[1][0]
+    return part.gram.sum(), part.cross.sum()
 
 
 def make_unfinished(folder: Path) -> Path:

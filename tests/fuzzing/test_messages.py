@@ -7,12 +7,16 @@ from random import Random
 import numpy as np
 import pytest
 from flwr.app import Array, RecordDict
+from flwr.serverapp.exception import AggregationError
 
 from clients.updates import MissingUpdatesError
 from editing.base.errors import InputError
-from tests.fuzzing.messages import KINDS, damaged
+from tests.fuzzing.masked_messages import MASKED_KINDS
+from tests.fuzzing.messages import PLAIN_KINDS, damaged
 from tests.fuzzing.test_files import place_of
 from tests.strategies.transport import over_the_wire
+
+KINDS = {**PLAIN_KINDS, **MASKED_KINDS}
 
 Change = Callable[[RecordDict], object]
 
@@ -41,7 +45,7 @@ def test_damaged_messages_are_read_or_refused(
         carried += 1
         try:
             kind.read(message, tmp_path)
-        except (InputError, MissingUpdatesError) as error:
+        except (InputError, AggregationError, MissingUpdatesError) as error:
             if not str(error).strip():
                 breaks.setdefault("no reason", f"case {number}")
         except Exception as error:
@@ -84,6 +88,7 @@ FOUND: tuple[tuple[str, Change], ...] = (
     ("updates as they are", put("delta", "h.weight", Array(np.ones(3, dtype=bool)))),
     ("updates as they are", put("delta", "x/left", Array(np.ones((3, 1))))),
     ("resolutions", state("resolutions", "resolutions", "null")),
+    ("masked request", without("carried")),
     ("prior", put("prior", "gram.1", EMPTY)),
     ("prior", put("prior", "gram.x", Array(np.ones(10)))),
     ("prior", put("prior", "covariance.7", Array(np.ones(10)))),

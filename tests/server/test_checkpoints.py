@@ -105,6 +105,18 @@ def test_the_checkpoint_of_another_run_is_refused_by_what_differs(
         Checkpoints(tmp_path, other).find("ties")
 
 
+def test_a_round_that_was_stopped_may_be_repeated_otherwise(tmp_path: Path) -> None:
+    """With another gate, and without some of the parties; with nothing else."""
+    parties = {"count": 3, "without": []}
+    stopped = {**SETTINGS, "parties": parties, "gate": {"requests": 9}}
+    Checkpoints(tmp_path, stopped).keep("ties", progress())
+    again = {**stopped, "parties": {**parties, "without": [1]}, "gate": {"requests": 0}}
+    assert_same_progress(Checkpoints(tmp_path, again).find("ties"), progress())
+    fewer = {**again, "parties": {"count": 2, "without": [1]}}
+    with pytest.raises(InputError, match=r"another parties\.count;"):
+        Checkpoints(tmp_path, fewer).find("ties")
+
+
 def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
     """With what to do."""
     file = tmp_path / "ties.safetensors"

@@ -7,17 +7,20 @@ import torch
 from flwr.app import Array, ArrayRecord
 
 from editing.algebra.deltas import applied
+from editing.algebra.influence import Influence
 from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.evaluation.metrics import MetricSums
 from server.evaluation import (
     HeldOutFact,
     evaluate_held_out,
+    measure_for_gate,
     read_held_out,
     summarise,
     to_delta,
 )
-from server.report.data import RoundMetrics
+from server.report.data import PartyWeight, RoundMetrics
+from strategies.gate.decision import GateConfig
 from strategies.rounds.exchange import Refusal
 from strategies.rounds.state import RoundOutcome
 from strategies.wire.messages import TargetsReply
@@ -58,6 +61,56 @@ def test_held_out_facts_are_evaluated_on_the_edited_model_and_it_is_given_back()
     assert evaluate_held_out(model, [fact], delta) == 0.0
     assert evaluate_held_out(model, [fact], {}) == 100.0
     assert tiny_model().fingerprint == before
+
+
+def test_a_measure_is_of_facts_text_and_size(tmp_path: Path) -> None:
+    """A perplexity is the exponential of the mean surprise at each further token."""
+    model, (name, other) = tiny_model(), (tiny_model().weight_name(k) for k in (1, 2))
+    facts = [HeldOutFact(prompt=p, answer=said_by(model, p, words=1)) for p in PROMPTS]
+    lines = (*PROMPTS, "", "the drum")
+    (tmp_path / "text.txt").write_text("\n".join(lines) + "\nfar beyond")
+    config = GateConfig(requests=3, text=str(tmp_path / "text.txt"))
+    measure = measure_for_gate(model, facts, config, "")
+    weights = [
+        model.model.get_parameter(each).mT.clone().double() for each in (name, other)
+    ]
+    delta = {name: -2 * weights[0], other: 0.5 * weights[1]}
+    found = measure(delta)
+    with applied(delta, model.model):
+        costs = []
+        for text in PROMPTS:
+            ids = torch.tensor(model.tokenizer(text)["input_ids"])[None]
+            logits = model.model(input_ids=ids).logits[0, :-1].double()
+            costs.append(-logits.log_softmax(-1)[range(ids.shape[1] - 1), ids[0, 1:]])
+    assert found.perplexity == pytest.approx(
+        torch.cat(costs).mean().exp().item(), rel=1e-5
+    )
+    assert found.update_ratio == pytest.approx(2.0)
+    assert found.held_out == evaluate_held_out(model, facts, delta)
+    assert measure({}).held_out == 100.0
+    assert measure({}).update_ratio == 0.0
+
+
+def test_what_a_model_cannot_compute_is_as_bad_as_can_be() -> None:
+    """An update may be finite and what comes of it not."""
+    model = tiny_model(dtype=torch.float32)
+    name = model.weight_name(1)
+    huge = torch.full_like(model.model.get_parameter(name).mT, 1e38).double()
+    measure = measure_for_gate(
+        model, [HeldOutFact(prompt="Ada", answer="harp")], GateConfig(requests=1), ""
+    )
+    assert measure({name: huge}).held_out == 0.0
+
+
+def test_fewer_facts_than_the_gate_wants_are_refused() -> None:
+    """With the setting, and how many there are."""
+    with pytest.raises(InputError, match=r"`gate\.requests` wants 2 .* has 1"):
+        measure_for_gate(
+            tiny_model(),
+            [HeldOutFact(prompt="a", answer="b")],
+            GateConfig(requests=2),
+            "",
+        )
 
 
 @pytest.mark.parametrize(
@@ -163,6 +216,20 @@ def test_counts_are_taken_over_and_residuals_are_means() -> None:
     )
     nothing = summarise(EvaluationSums(), RoundOutcome(), None, 1)
     assert (nothing.requests, nothing.residual_norm) == (0, None)
+
+
+def test_a_party_is_shown_in_the_layer_in_which_it_weighs_most() -> None:
+    """With its share of that layer's update."""
+    influences = {
+        1: {"a": Influence(2.0, 5.0), "b": Influence(1.0, 1.0)},
+        2: {"a": Influence(3.0, 4.0)},
+    }
+    outcome = RoundOutcome(influences=influences)
+    found = summarise(EvaluationSums(), outcome, None, 1).weights
+    assert found == (
+        PartyWeight(name="a", leverage=3.0, share=4.0, layer=2),
+        PartyWeight(name="b", leverage=1.0, share=1.0, layer=1),
+    )
 
 
 def test_nothing_evaluated_is_nothing_reported() -> None:

@@ -15,6 +15,8 @@ from server.config import RunConfig
 from server.evaluation import HeldOutFact, evaluate_held_out
 from server.merging import held_out_evaluator, held_out_of
 from server.preparation import Preparation
+from server.report.data import read_report
+from sims.errors import RunFailedError
 from strategies.scenario import FlatValue
 from tests.federation import assert_same_bits, count_targets
 from tests.server.runs import Runs, fail_with
@@ -90,6 +92,35 @@ def test_a_run_killed_before_its_report_writes_it_and_asks_nobody_again(
     )
     assert_same_bits(ours, theirs)
     assert list(kept.iterdir()) == []
+
+
+def test_a_run_that_the_gate_stops_has_no_results_and_resumes(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """With the same bits as a run that no gate watches, once the gate lets it pass."""
+    whole, kept = runs.output.with_name("whole"), tmp_path / "kept"
+    rounds: dict[str, FlatValue] = {"rounds": 2, "name": "night"}
+    runs.run(output={"directory": str(whole)}, run={"rounds": 2})
+    output: dict[str, FlatValue] = {"checkpoint": str(kept)}
+    gate: dict[str, FlatValue] = {"requests": 1, "max-drop": 100.0}
+    sizes = [*read_report(whole / "report.json").runs[0].update_ratios.values()]
+    first = {**gate, "max-update-ratio": 1e-9}
+    with pytest.raises(RunFailedError):
+        runs.run(output=output, run=rounds, gate=first)
+    assert not runs.output.exists()
+    ended = runs.end()
+    assert ended.cause == "run"
+    assert "Round 1 is stopped, and nothing of it is applied" in str(ended.error)
+    assert not list(kept.glob("*.safetensors"))
+    report = runs.run(
+        output=output, run=rounds, gate={**gate, "max-update-ratio": 2 * max(sizes)}
+    )
+    names = [[each.name for each in m.weights] for m in report.runs[0].metrics]
+    assert names == [["party 0", "party 1", "party 2"]] * 2
+    theirs, ours = (
+        load_delta(folder / "delta.safetensors")[0] for folder in (whole, runs.output)
+    )
+    assert_same_bits(ours, theirs)
 
 
 def test_a_checkpoint_where_the_run_is_watched_is_left_to_who_named_both(

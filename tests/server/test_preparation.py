@@ -99,9 +99,12 @@ def test_bounds_are_multiples_of_the_keys_of_plain_text(preparing: Prepare) -> N
         square = float(moment.double().diagonal().sum())
         assert bounded[layer].bounds.key == pytest.approx(3 * square**0.5)
         assert bounded[layer].bounds.residual == 2.5
-        assert free[layer].bounds.key == pytest.approx(100 * square**0.5)
+        assert free[layer].bounds.key == pytest.approx(5 * square**0.5)
         reach = (1 + found.plan.parameters.clamp_norm_factor) * found.norms.hidden
-        assert free[layer].bounds.residual == pytest.approx(1000 * reach)
+        assert free[layer].bounds.residual == pytest.approx(2 * reach)
+        alone = found.layers(1.0, sums=False)[layer].bounds
+        assert alone.residual == pytest.approx(20 * reach)
+        assert alone.key == free[layer].bounds.key
 
 
 def test_limits_are_those_of_the_settings(preparing: Prepare, world: Path) -> None:

@@ -12,14 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from server.report import plots
-from server.report.data import LeftOutParty, Report, RoundMetrics, RunReport
+from server.report.data import (
+    LeftOutParty,
+    PartyWeight,
+    Report,
+    RoundMetrics,
+    RunReport,
+)
+from server.report.markdown import render_markdown
 from server.report.page import render_page
 from server.report.plots import DARK, choose_panels, draw_bars
 from server.report.tables import (
     best_merges,
     columns_of,
     comparison,
-    render_markdown,
     write_bytes,
     write_number,
 )
@@ -126,6 +132,24 @@ def test_the_page_needs_nothing_but_itself() -> None:
     assert not re.search(r"<(script|link|iframe)|@import|url\(", page)
     sources = re.findall(r'src="([^"]{0,22})', page)
     assert sources == ["data:image/svg+xml;base64"[:22]] * 2
+
+
+def test_what_each_party_weighs_is_shown_if_it_is_known() -> None:
+    """The largest leverage first; a name is no markup."""
+    weights = tuple(
+        PartyWeight(name=name, leverage=leverage, share=2.0, layer=4)
+        for name, leverage in (("small", 0.5), ("<b>large</b>", 7.25))
+    )
+    run = make_report(collabedit=90.0).runs[0]
+    metrics = (run.metrics[0].model_copy(update={"weights": weights}),)
+    report = Report(runs=(run.model_copy(update={"metrics": metrics}),))
+    page, text = render_page(report), render_markdown(report)
+    assert "What each party weighs" in page
+    assert "&lt;b&gt;large&lt;/b&gt;" in page
+    assert "<dt>Leverage</dt>" in page
+    assert text.index("| 7.25 |") < text.index("| 0.5 |")
+    unknown = Report(runs=(run,))
+    assert "weighs" not in render_page(unknown) + render_markdown(unknown)
 
 
 def test_the_page_can_be_read_aloud() -> None:

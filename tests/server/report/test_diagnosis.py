@@ -8,8 +8,9 @@ import torch
 
 from server.report.data import Report, RoundMetrics, RunReport
 from server.report.diagnosis import diagnose, relative_norms
+from server.report.markdown import render_markdown
 from server.report.page import render_page
-from server.report.tables import columns_of, lay_out, list_warnings, render_markdown
+from server.report.tables import columns_of, lay_out, list_warnings
 from server.report.writing import write_report
 from tests.server.report.test_data import make_report
 

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from server.report.data import Report, RoundMetrics
 from server.report.diagnosis import diagnose
+from server.report.markdown import render_markdown
 from server.report.page import render_page
 from server.report.plots import choose_panels, draw_panel
-from server.report.tables import render_markdown, summarise
+from server.report.tables import summarise
 from tests.server.report.test_data import MERGES, make_report, measured, rows_of
 
 

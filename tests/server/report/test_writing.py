@@ -6,8 +6,8 @@ import pytest
 
 from editing.files.disk import has_no_room
 from server.report.data import read_report
+from server.report.markdown import render_markdown
 from server.report.page import render_page
-from server.report.tables import render_markdown
 from server.report.writing import write_report
 from tests.disks import leave_room, small_disk
 from tests.server.report.test_data import make_report

@@ -1,0 +1,63 @@
+"""The report as Markdown."""
+
+from server.report.data import Report
+from server.report.tables import (
+    Part,
+    columns_of,
+    headline,
+    lay_out,
+    lay_out_weights,
+    list_refusals,
+    list_warnings,
+    markdown_table,
+    summarise,
+)
+
+
+def render_markdown(report: Report) -> str:
+    """Return the report as Markdown."""
+    parts = [
+        "# Collaborative editing: report",
+        summarise(report),
+        markdown_table(lay_out(report, "overview")),
+        explain_numbers(report),
+    ]
+    titles: dict[Part, str] = {
+        "rounds": "Round by round",
+        "requests": "Requests",
+        "details": "Details",
+        "diagnosis": "Diagnosis",
+    }
+    for part, title in titles.items():
+        table = lay_out(report, part)
+        parts += [] if table.is_empty else [f"## {title}", markdown_table(table)]
+    weights = lay_out_weights(report)
+    if weights.rows:
+        parts += ["## What each party weighs", markdown_table(weights)]
+    warnings, refusals = list_warnings(report), list_refusals(report)
+    if warnings:
+        parts += ["## Warnings", "\n".join(f"- {line}" for line in warnings)]
+    if refusals:
+        parts += ["## Left out", "\n".join(f"- {line}" for line in refusals)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def explain_numbers(report: Report) -> str:
+    """Explain the columns in a paragraph."""
+    scored = "score" in headline(report)
+    text = (
+        "Score, successes and accuracies are per cent. The score is the harmonic mean "
+        "of the three successes: on rewrites (efficacy, ES), paraphrases "
+        "(generalization, PS) and neighbourhood prompts (specificity, NS)."
+        if scored
+        else "Accuracies are per cent. No request has a true object that differs from "
+        "its new one, which score and successes need."
+    )
+    text += " The difference to global is relative, the largest over layers."
+    if "retention" in columns_of(report, "rounds"):
+        text += (
+            " The retention is the share of the requests of all earlier rounds whose "
+            "new object the model still answers, token for token; columns marked as "
+            "earlier are over the same requests."
+        )
+    return text

@@ -1,0 +1,1 @@
+"""The release gate: a merged update is measured before it is accepted."""
