@@ -29,6 +29,7 @@ EVERYTHING: Tables = {
     "prior": {"memory-keys": "edited"},
     "parties": {"conflicts": "first", "deduplicate": True, "skip-known": 0.001},
     "requests": {"phrasings": 1},
+    "privacy": {"secure-sum": True},
 }
 """Every exchange that there is, in two rounds."""
 
