@@ -17,7 +17,7 @@ LABEL_WIDTH = 40
 """A longer label is folded."""
 
 
-FORMULA_SIGNS = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
+FORMULA_SIGNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """What a table program takes for the beginning of a formula, full width as well."""
 
 

@@ -39,13 +39,15 @@ def read_update(delta: DeltaFile, name: str) -> "Tensor":
     """Read one update.
 
     Raises:
-        InputError: If an entry is NaN or infinite.
+        InputError: If an entry is NaN, infinite, or beyond the range of float32, in
+            which runs write them.
     """
     update = delta.read(name)
-    if not update.isfinite().all():
+    if not update.float().isfinite().all():
         raise InputError(
             f"{delta.path}: the update of `{name}` has entries that are NaN or "
-            "infinite, which no edit is; run again with `model.dtype` float32"
+            "infinite, or beyond float32, which no edit is; run again with "
+            "`model.dtype` float32"
         )
     return update
 

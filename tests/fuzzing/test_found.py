@@ -95,6 +95,7 @@ FOUND: tuple[tuple[str, Change], ...] = (
     ("delta", tensor("a.weight", torch.ones(3, 4, dtype=torch.complex64))),
     ("delta", tensor("a.weight", torch.ones(3, 4).bool())),
     ("delta", tensor("a.weight", torch.full((3, 4), float("nan")))),
+    ("delta", tensor("a.weight", torch.full((3, 4), 1e300, dtype=torch.float64))),
     ("applied delta", tensor("a.weight", torch.ones(3))),
     ("applied delta", tensor("a.weight", torch.ones(3, 4, dtype=torch.int8))),
     ("applied delta", tensor("a.weight", torch.ones(3, 4, dtype=torch.complex64))),
