@@ -10,14 +10,13 @@ from flwr.app import ArrayRecord
 from pydantic import TypeAdapter, ValidationError
 
 from editing.algebra.deltas import Delta, applied
-from editing.base.errors import InputError
+from editing.base.errors import InputError, ModelFilesError
 from editing.base.settings import Settings
 from editing.covariance.texts import open_text
 from editing.covariance.windows import cut_document
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.evaluation.metrics import DIAGNOSIS, KINDS, MetricSums
 from editing.files.text import parse_json, read_text
-from editing.models.editable import ModelFilesError
 from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow, tokenize_continuation
 from server.report.data import LeftOutParty, PartyWeight, RoundMetrics
