@@ -6,7 +6,7 @@
 #
 # docs/containers.md says how to run it.
 
-# Any image with Python 3.11 or newer and pip, for both stages.
+# Any image of Debian with Python 3.11 or newer and pip, for all stages.
 ARG BASE=python:3.11-slim
 
 
@@ -42,6 +42,11 @@ RUN chmod -R a+rX /app && /opt/venv/bin/python -m compileall -q /app
 
 
 FROM ${BASE}
+
+# The proxy in front of the SuperLink is a program of this image too.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends nginx-light \
+    && rm -rf /var/lib/apt/lists/*
 
 # A new volume takes the owner of the folder it is first mounted on, so each place of a
 # volume is made here; /volumes is for the services that hand out files to nodes.

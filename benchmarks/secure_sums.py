@@ -3,8 +3,9 @@
     python -m benchmarks.secure_sums [--parties 10] [--requests 10 100] [--threads 2]
 
 One layer of synthetic keys and residuals, at the widths of the embedded model and of
-GPT2-XL. A party's seconds are those of all its answers of a round, and the server's are
-those of taking the sum; bytes are what a party sends. Files are written as by a node.
+GPT2-XL. A party's seconds are those of all its answers of a round, and the server's
+are until it has the pooled gram and cross; bytes are what a party sends. Files are
+written as by a node.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from clients.secure.party import SummingParty
 from clients.secure.state import SecretFiles
 from editing.algebra.encodings import decode as decode_statistics
 from editing.algebra.encodings import encode
-from editing.algebra.statistics import LayerStatistics, NormBounds, pool
+from editing.algebra.statistics import LayerStatistics, NormBounds, check_norms, pool
 from strategies.secure.fixed_point import decode
 from strategies.secure.masks import Masking
 from strategies.secure.opening import open_sum
@@ -115,9 +116,14 @@ def sum_plainly(
         )
         cost.server += seconds
         parts.append(part)
-    total, seconds = timed(lambda: pool(parts))
+    total, seconds = timed(lambda: formed(pool(parts)))
     cost.server += seconds
     return cost, total
+
+
+def formed(statistics: LayerStatistics) -> LayerStatistics:
+    """Return statistics with gram and cross, whichever form they have."""
+    return LayerStatistics.of_sums(statistics.gram, statistics.cross, statistics.count)
 
 
 def sum_masked(
@@ -172,20 +178,26 @@ def sum_masked(
             )
             for record in content.values()
         )
-    _, seconds = timed(
-        lambda: open_sum(
+    count = requests * len(hands)
+
+    def read() -> LayerStatistics:
+        open_sum(
             totals,
-            Masking(session.name(SUM), numbers),
+            Masking(session.name(SUM), numbers, request.digest),
             numbers,
             dict(enumerate(keys)),
             dict(enumerate(answers)),
             threshold_of(len(hands)),
         )
-    )
+        bits = request.bits
+        vectors = {n: decode(w, bits.get(n), len(hands)) for n, w in totals.items()}
+        found = unpack_layer(vectors, shape, form, request.rows, count)
+        check_norms(found, BOUNDS)
+        return formed(found)
+
+    total, seconds = timed(read)
     cost.server += seconds
-    bits, count = request.bits, requests * len(hands)
-    vectors = {n: decode(w, bits.get(n), len(hands)) for n, w in totals.items()}
-    return cost, unpack_layer(vectors, shape, form, request.rows, count)
+    return cost, total
 
 
 def _words(request: MaskedRequest, shape: LayerShape) -> dict[str, int]:

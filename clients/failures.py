@@ -18,6 +18,7 @@ from clients.secure.party import RefusedSumError
 from clients.settings import NodeSettingsError, name_of_node
 from clients.updates import MissingUpdatesError
 from editing.base.errors import EmptySourceError, InputError, MissingSourceError
+from editing.base.foreign_text import keep_logs_harmless
 from editing.covariance.texts import TextError
 from editing.files.disk import causes, has_no_room, system_number
 from editing.models.loading import ModelError
@@ -64,6 +65,7 @@ def keep_private(
     For a client that exits it would send nothing, and its node would wait for ever.
     Bad input is logged in one line; any other failure with its traceback.
     """
+    keep_logs_harmless()  # of what requests and the server's message say
     try:
         return call_next(message, context)
     except (Exception, SystemExit) as error:

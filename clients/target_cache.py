@@ -130,11 +130,11 @@ class TargetCache:
             with safe_open(self._file(name), framework="pt") as file:
                 targets = Targets(*(file.get_tensor(each) for each in _FIELDS))
                 stored = file.metadata()["sum"]
+            return targets if stored == _check_sum(targets) else None
         except (OSError, SafetensorError, TypeError, KeyError, RuntimeError):
-            # The library opens a file twice, and torch raises the last of these if
-            # another process has removed it in between.
+            # Of what is no file of targets. The library also opens a file twice, and
+            # torch raises the last of these if another process removed it in between.
             return None
-        return targets if stored == _check_sum(targets) else None
 
     def _write(self, name: str, targets: Targets) -> None:
         data = save(_tensors_of(targets), {"sum": _check_sum(targets)})

@@ -3,6 +3,7 @@
 In deployment each message starts a new process, so received updates are kept on disk.
 """
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from editing.files.atomic import write_private
-from strategies.wire.arrays import digest_array, to_array, to_tensor
+from strategies.wire.arrays import digest_array, read_numbers, to_array, to_tensor
 from strategies.wire.deltas import join_factors
+from strategies.wire.messages import reading
 from strategies.wire.updates import DELTA, read_carried
 
 _ENDING = ".safetensors"
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class MissingUpdatesError(LookupError):
@@ -30,11 +33,13 @@ def find_updates(message: Message, folder: Path) -> dict[str, Tensor]:
     model carries no more is removed. Factors are kept as such, and multiplied.
 
     Raises:
-        MissingUpdatesError: If some are in neither, or not as the server means them.
+        MissingUpdatesError: If some are in neither, or not as the server means them;
+            what the server's message does not hold at all is a `ProtocolError`.
     """
-    carried = read_carried(message.content)
-    sent = message.content.array_records[DELTA]
-    found: dict[str, Tensor] = {}
+    with reading("updates"):
+        carried = _check_digests(read_carried(message.content))
+        sent = message.content.array_records[DELTA]
+        tensors = {name: read_numbers(array) for name, array in sent.items()}
     for name, digest in carried.items():
         array = sent[name] if name in sent else _read(folder, digest)
         if array is None or digest_array(array) != digest:
@@ -44,16 +49,29 @@ def find_updates(message: Message, folder: Path) -> dict[str, Tensor]:
             )
         if name in sent:
             _keep(folder, digest, array)
-        found[name] = to_tensor(array)
+        else:
+            tensors[name] = to_tensor(array)
     _remove_others(folder, carried.values())
-    return join_factors(found)
+    with reading("updates"):
+        return join_factors({name: tensors[name] for name in carried})
+
+
+def _check_digests(carried: dict[str, str]) -> dict[str, str]:
+    """Refuse other texts than digests, which become names of files.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if not all(_DIGEST.fullmatch(each) for each in carried.values()):
+        raise ValueError("an update has no digest")
+    return carried
 
 
 def _read(folder: Path, digest: str) -> Array | None:
     try:
         with safe_open(folder / f"{digest}{_ENDING}", framework="pt") as file:
             return to_array(file.get_tensor("update"))
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, TypeError):  # the last of unknown precisions
         return None
 
 

@@ -46,8 +46,8 @@ def add_nodes(compose: Table, nodes: int) -> Table:
         }
         for name in HANDED_OUT
     }
-    networks = pattern_of(compose["services"]["superlink"]["networks"], new)
-    services["superlink"] = {"networks": networks}
+    networks = pattern_of(compose["services"]["proxy"]["networks"], new)
+    services["proxy"] = {"networks": networks}
     for node in new:
         own = compose["services"][f"node-{PATTERN}"]
         services[f"node-{node}"] = renumber_all(own, node)

@@ -16,6 +16,7 @@ from flwr.serverapp.exception import AggregationError
 
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
+from editing.base.foreign_text import keep_logs_harmless
 from editing.covariance.files import save_covariance
 from editing.files.atomic import PRIVATE_FILE, flush_all, make_private
 from editing.files.disk import has_no_room
@@ -53,6 +54,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Read the settings, run, and log the path of the report."""
     started = time.monotonic()
+    keep_logs_harmless()  # of what parties and files say
     stream = open_stream(str(context.run_config.get("output.watch", "")))
     try:
         folder = run(grid, read_run_config({**context.run_config}), stream)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
-from pydantic import JsonValue, ValidationError
+import torch
+from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,10 +24,9 @@ from editing.algebra.second_moments import (
     triangle_width,
     write_triangle,
 )
-from editing.algebra.statistics import StatisticsError
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from editing.files.atomic import partial_file
+from editing.files.atomic import PRIVATE_FILE, make_private, partial_file
 from server.report.data import RoundMetrics
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
@@ -34,7 +34,7 @@ from strategies.rounds.state import RoundState
 DELTA, GRAM, LEFT, RIGHT = "delta.", "gram.", "left.", "right."
 RECORD = "record"
 
-UNREADABLE = (OSError, SafetensorError, ValidationError, KeyError, StatisticsError)
+UNREADABLE = (OSError, SafetensorError, KeyError, ValueError)
 """What reading a file that is no checkpoint raises."""
 
 
@@ -87,7 +87,7 @@ class Checkpoints:
         """Replace a merge's checkpoint with its last completed round."""
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder, close=False)
         state = progress.state
         tensors = {f"{DELTA}{name}": each for name, each in state.delta.items()}
         for layer, gram in state.grams.items():
@@ -103,7 +103,7 @@ class Checkpoints:
             }
         )
         file = self._file(self.folder, merge)
-        with partial_file(file) as partial:
+        with partial_file(file, PRIVATE_FILE) as partial:
             save_file(
                 {name: each.contiguous() for name, each in tensors.items()},
                 partial,
@@ -167,7 +167,15 @@ def read_file(file: Path) -> tuple[Record, dict[str, Tensor]]:
 
 
 def rebuild(record: Record, tensors: Mapping[str, Tensor]) -> RoundState:
-    """Sort a checkpoint's tensors into what the next round depends on."""
+    """Sort a checkpoint's tensors into what the next round depends on.
+
+    What is not as `Checkpoints.keep` writes it is a `ValueError` or a `KeyError`.
+    """
+    for name, each in tensors.items():
+        if each.dtype not in {torch.float64, torch.float32}:
+            raise ValueError(f"`{name}` holds {each.dtype}")
+        if each.dim() != (1 if name.startswith(GRAM) else 2):
+            raise ValueError(f"`{name}` is {tuple(each.shape)}")
     delta = _of_kind(DELTA, tensors)
     grams = {
         int(layer): read_triangle(half, triangle_width(half))

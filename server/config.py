@@ -6,7 +6,6 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 """
 
 import json
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +25,9 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.evaluation.config import EvaluationConfig
-from editing.files.text import explain_text_error, read_text
+from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.config import EditingConfig
-from server.paths import Table, overlay, resolve_paths
+from server.paths import Table, overlay, refuse_nul, resolve_paths
 from strategies.gate.decision import GateConfig
 from strategies.methods import (
     GLOBAL,
@@ -39,6 +38,7 @@ from strategies.methods import (
 )
 from strategies.partitioning.settings import PartiesConfig, RequestsConfig
 from strategies.scenario import (
+    MOST_BITS,
     FlatConfig,
     FlatValue,
     ModelConfig,
@@ -47,6 +47,7 @@ from strategies.scenario import (
     PrivacyConfig,
     flatten,
     nest,
+    whole_numbers,
 )
 
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
@@ -247,17 +248,26 @@ def read_run_config(flat: FlatConfig) -> RunConfig:
     """
     try:
         nested = nest(flat)
+        refuse_nul(nested)
     except InputError as error:
         raise ConfigurationError(f"run config: {error}") from None
     return check_settings(nested, lambda _: "run config")
 
 
-def read_scenario(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def read_scenario(
+    path: Path, overrides: Sequence[str] = (), *, external: bool = True
+) -> RunConfig:
     """Read a scenario file, then put ``key=value`` settings over it.
 
     Relative paths in the file start at the file's folder, relative paths in an override
     at the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
     `check_settings`.
+
+    Args:
+        path: The file.
+        overrides: Settings that win over the file's.
+        external: Whether merges from outside the tree are accepted; they are imported,
+            and whatever code they name runs.
     """
     tables = resolve_paths(read_tables(path), path.resolve().parent)
     overridden: set[str] = set()
@@ -273,19 +283,28 @@ def read_scenario(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         given = key in overridden or any(k.startswith(f"{key}.") for k in overridden)
         return f"--set {key}" if key and given else str(path)
 
-    return check_settings(tables, origin)
+    return check_settings(tables, origin, external=external)
 
 
-def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
+def check_settings(
+    tables: Table, origin: Callable[[str], str], *, external: bool = True
+) -> RunConfig:
     """Validate nested tables as strictly as TOML is typed.
 
     Args:
         tables: Nested tables with underscored names.
         origin: Says for a dotted key where it was written.
+        external: Whether merges from outside the tree are accepted.
 
     Raises:
         ConfigurationError: If a key is unknown, or a value mistyped or out of range.
     """
+    for key, number in whole_numbers(tables):
+        if number.bit_length() > MOST_BITS:
+            raise ConfigurationError(
+                f"{origin(key)}: `{key}`: wanted a whole number of at most {MOST_BITS} "
+                f"bits, as messages carry them, got one of {number.bit_length()}"
+            )
     try:
         config = RunConfig.model_validate_json(json.dumps(tables), strict=True)
     except ValidationError as error:
@@ -296,8 +315,29 @@ def check_settings(tables: Table, origin: Callable[[str], str]) -> RunConfig:
             f"{origin('')}: dates and times are no settings; write a text, a number, "
             "true or false, or a list of them"
         ) from None
+    if not external:
+        refuse_external(config, origin)
     check_merges(config, origin)
     return config
+
+
+def refuse_external(config: RunConfig, origin: Callable[[str], str]) -> None:
+    """Refuse merges whose code a scenario brings; nothing is imported.
+
+    Raises:
+        ConfigurationError: Naming the first.
+    """
+    named = (
+        ("merge.name", config.merge.name),
+        *(("run.merges", m) for m in config.run.merges),
+    )
+    for key, name in named:
+        if name not in known_methods():
+            raise ConfigurationError(
+                f"{origin(key)}: `{key}`: {name!r} is code from outside this project, "
+                "which would run next to the parties' statistics; read it, then add "
+                "--allow-external-merge"
+            )
 
 
 def check_merges(config: RunConfig, origin: Callable[[str], str]) -> None:
@@ -335,13 +375,15 @@ def read_tables(path: Path) -> Table:
         ConfigurationError: If there is no such file or it is no TOML.
     """
     try:
-        return underscored(tomllib.loads(read_text(path)), str(path))
+        return underscored(parse_toml(read_text(path)), str(path))
     except OSError as error:
         raise ConfigurationError(
             f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "
             "such as those in sims/scenarios"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ConfigurationError:
+        raise
+    except ValueError as error:
         reason = explain_text_error(error)
         raise ConfigurationError(f"{path}: is no TOML: {reason}") from None
 
@@ -374,8 +416,8 @@ def parse_override(text: str) -> tuple[list[str], object]:
             f"--set {text}: wanted `table.key=value`, such as `parties.count=3`"
         )
     try:
-        parsed: object = tomllib.loads(f"value = {value.strip()}")["value"]
+        parsed: object = parse_toml(f"value = {value.strip()}")["value"]
         json.dumps(parsed)
-    except (tomllib.TOMLDecodeError, TypeError):  # a bare word, or a date
+    except (ValueError, TypeError):  # a bare word, or a date
         return keys, value.strip()
     return keys, parsed

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from editing.algebra.second_moments import (
     read_triangle,
-    triangle_width,
     write_triangle,
 )
-from editing.algebra.statistics import LayerStatistics, StatisticsError, Sums
+from editing.algebra.statistics import LayerStatistics, Sums
 from editing.base.errors import InputError
 from editing.files.atomic import PRIVATE_FILE, make_private, partial_file
 from server.checkpoints import file_name
@@ -158,7 +157,7 @@ def _read_file(path: Path, widths: tuple[int, int]) -> LayerStatistics:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             count = int((file.metadata() or {})[COUNT])
         part = _from_tensors(tensors, count)
-    except (OSError, SafetensorError, KeyError, ValueError, StatisticsError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path}: holds no statistics of a party ({type(error).__name__}); it was "
             "changed after the run"
@@ -179,14 +178,25 @@ def _to_tensors(part: LayerStatistics) -> dict[str, Tensor]:
 
 
 def _from_tensors(tensors: Mapping[str, Tensor], count: int) -> LayerStatistics:
-    if any(each.dtype != torch.float64 for each in tensors.values()):
-        raise ValueError("statistics are float64")
+    keys, residuals = tensors[KEYS], tensors[RESIDUALS]
+    if keys.dim() != 2 or residuals.dim() != 2:
+        raise ValueError("keys and residuals are rows")
+    (rows, d_in), d_out = keys.shape, residuals.shape[1]
+    for name, each in tensors.items():
+        wanted = {
+            KEYS: (rows, d_in),
+            RESIDUALS: (rows, d_out),
+            GRAM: (d_in * (d_in + 1) // 2,),
+            CROSS: (d_out, d_in),
+        }.get(name)
+        if each.dtype != torch.float64 or each.shape != wanted:
+            raise ValueError(f"`{name}` is {tuple(each.shape)} in {each.dtype}")
+    if count < 0:
+        raise ValueError(f"it counts {count} edits")
     sums = None
     if GRAM in tensors:
-        half = tensors[GRAM]
-        gram = read_triangle(half, triangle_width(half))
-        sums = Sums(gram, tensors[CROSS])
-    return LayerStatistics(tensors[KEYS], tensors[RESIDUALS], count, sums)
+        sums = Sums(read_triangle(tensors[GRAM], d_in), tensors[CROSS])
+    return LayerStatistics(keys, residuals, count, sums)
 
 
 def _number(path: Path) -> int:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from editing.base.errors import InputError
+from editing.base.foreign_text import show_foreign
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF, looks_local
 from strategies.scenario import COMPUTE, FEDERATED
@@ -26,6 +28,7 @@ PATH_KEYS = (
 
 def resolve_paths(tables: Table, folder: Path) -> Table:
     """Make the paths absolute that start at a folder; hub ids and presets stay."""
+    refuse_nul(tables)
     resolved: Table = tables
     for table, key in PATH_KEYS:
         within = tables.get(table)
@@ -40,6 +43,22 @@ def resolve_paths(tables: Table, folder: Path) -> Table:
             continue
         resolved = overlay(resolved, {table: {key: absolute}})
     return resolved
+
+
+def refuse_nul(tables: Table) -> None:
+    """Refuse paths with a NUL, which no file's name may hold.
+
+    Raises:
+        InputError: Naming the setting.
+    """
+    for table, key in PATH_KEYS:
+        within = tables.get(table)
+        value = within.get(key) if isinstance(within, dict) else None
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, str) and "\0" in each:
+                raise InputError(
+                    f"`{table}.{key}`: wanted a path, got {show_foreign(each)}"
+                )
 
 
 def resolve_path(value: object, folder: Path, *, hub: bool = False) -> object:

@@ -8,8 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TypeAlias
 
-from rich.console import Console, Group
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,8 +17,10 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
+from editing.base.foreign_text import make_harmless
 from server.monitoring.events import (
     OK,
     EventReader,
@@ -44,6 +45,26 @@ Shown: TypeAlias = RunEvent | str
 """An event, or a line for the user."""
 
 Show: TypeAlias = Callable[[Shown], None]
+
+
+class PlainConsole(Console):
+    """A terminal that shows texts as they are: no markup, and controls escaped.
+
+    What is printed may quote other parties, their files, and models of others.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        """Write to stdout or stderr, as wide as the terminal if no width is given."""
+        super().__init__(
+            stderr=stderr, width=width, markup=False, emoji=False, highlight=False
+        )
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Escape the controls in the text; those that move the cursor are rich's."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else make_harmless(text), style, control)
 
 
 def title_of(event: PhaseProgress) -> str:
@@ -102,13 +123,13 @@ class BarPrinter:
     def show(self, shown: Shown) -> None:
         """Advance the bar of an event's work; print a message above the bars."""
         if message := message_of(shown):
-            self._progress.console.print(escape(message), highlight=False)
+            self._progress.console.print(message, markup=False, highlight=False)
         if not isinstance(shown, PhaseProgress):
             return
         title = title_of(shown)
         if title not in self._tasks:
             self._make_room()
-            self._tasks[title] = self._progress.add_task(escape(title), total=None)
+            self._tasks[title] = self._progress.add_task(title, total=None)
         total = None if shown.is_begin else shown.total
         self._progress.update(self._tasks[title], completed=shown.done, total=total)
 
@@ -127,7 +148,7 @@ def showing(console: Console) -> Iterator[Show]:
         yield LinePrinter(console).show
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -193,8 +214,10 @@ def announce_loading() -> None:
 
 def open_console(*, stderr: bool = False) -> Console:
     """Write to the terminal as wide as it is, and to a pipe wide enough for a table."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=PIPE_WIDTH)
+    console = PlainConsole(stderr=stderr)
+    if console.is_terminal:
+        return console
+    return PlainConsole(stderr=stderr, width=PIPE_WIDTH)
 
 
 def hush_libraries() -> None:

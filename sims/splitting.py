@@ -15,6 +15,7 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, find_faults
 from editing.files.atomic import write_private
+from editing.files.text import parse_json
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.requests.forms.zsre import ZsreTarget
 from editing.requests.joining import TargetSpace
@@ -335,7 +336,7 @@ def read_sizes(text: str | None) -> object:
         return None
     try:
         if text.startswith("["):
-            return json.loads(text)
+            return parse_json(text)
         sizes = [int(part) for part in text.split(",")]
     except ValueError:
         raise InputError(

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from server.report.tables import TableText
 
@@ -15,6 +15,19 @@ GAP = 2
 
 LABEL_WIDTH = 40
 """A longer label is folded."""
+
+
+FORMULA_SIGNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""What a table program takes for the beginning of a formula, full width as well."""
+
+
+def plain_cell(value: object) -> object:
+    """Put an apostrophe before a text that a table program would compute.
+
+    Texts of others reach CSV files: names of folders, relations and subjects.
+    """
+    begins = isinstance(value, str) and value.startswith(FORMULA_SIGNS)
+    return f"'{value}" if begins else value
 
 
 def fit_tables(
@@ -85,12 +98,12 @@ def _lay_out(
         head = "\n".join(textwrap.wrap(text.heads[column], wide)) or ""
         is_label = column < text.labels
         table.add_column(
-            escape(head),
+            Text(head),
             justify="left" if is_label else "right",
             overflow="fold",
             width=wide,
         )
     for row in text.rows:
-        cells = [escape(row[column]) for column in columns]
+        cells = [Text(row[column]) for column in columns]
         table.add_row(*cells, style=style_of(row))
     return table

@@ -8,7 +8,7 @@ left at its default.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -22,6 +22,7 @@ from pydantic import (
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.files.text import explain_text_error, parse_json
 from editing.sources.embedded import EMBEDDED, HUB, SELF
 
 FlatValue: TypeAlias = str | int | float | bool
@@ -37,6 +38,9 @@ FEDERATED = "federated"
 """The word for pooling what the parties estimate, each on its own texts."""
 
 JSON_OPENINGS = ("[", "{", '"')
+
+MOST_BITS = 63
+"""Of a whole number in Flower's messages, its sign aside."""
 
 
 class ModelConfig(Settings):
@@ -171,14 +175,13 @@ def decode_value(key: str, value: FlatValue) -> object:
     if not isinstance(value, str) or not value.startswith(JSON_OPENINGS):
         return value
     try:
-        decoded: object = json.loads(value)
-    except json.JSONDecodeError as error:
+        return parse_json(value)
+    except ValueError as error:
         raise InputError(
-            f"`{key}`: wanted JSON after the opening `{value[0]}`, got {value!r} "
-            f"({error.msg} at character {error.pos}); write a list as `[1, 2]`, and a "
-            "text that begins so in quotation marks"
+            f"`{key}`: wanted JSON after the opening `{value[0]}`, got {value!r:.80} "
+            f"({explain_text_error(error)}); write a list as `[1, 2]`, and a text that "
+            "begins so in quotation marks"
         ) from None
-    return decoded
 
 
 def nest(flat: FlatConfig) -> dict[str, object]:
@@ -201,3 +204,16 @@ def nest(flat: FlatConfig) -> dict[str, object]:
         if value != "":
             level[field] = decode_value(key, value)
     return nested
+
+
+def whole_numbers(value: object, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield all whole numbers in nested tables and lists, each with its dotted key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            spelled = str(name).replace("_", "-")
+            yield from whole_numbers(inner, f"{key}.{spelled}" if key else spelled)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from whole_numbers(inner, key)
+    elif isinstance(value, int):
+        yield key, value

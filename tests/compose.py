@@ -26,6 +26,7 @@ class Condition(Settings):
     """The state that another service must have reached."""
 
     condition: Literal["service_healthy", "service_completed_successfully"]
+    restart: Literal[True] | None = None
 
 
 class Health(Settings):

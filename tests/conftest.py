@@ -27,6 +27,26 @@ settings.register_profile("quick", settings.get_profile("default"), max_examples
 
 ROOT = Path(__file__).resolve().parent.parent
 
+FUZZ_CASES = 30
+"""Damaged files of a kind, and damaged messages of a kind, unless asked for more."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flag by which the fuzzers try more."""
+    parser.addoption(
+        "--fuzz-cases",
+        type=int,
+        default=FUZZ_CASES,
+        metavar="N",
+        help="damaged files and messages of each kind to try",
+    )
+
+
+@pytest.fixture
+def fuzz_cases(request: pytest.FixtureRequest) -> int:
+    """How many cases of a kind a fuzzer tries."""
+    return int(request.config.getoption("--fuzz-cases"))
+
 
 @pytest.fixture(scope="session")
 def golden() -> Path:

@@ -99,13 +99,27 @@ class Hosts:
             write_json(host.requests, [to_counterfact(request) for request in own])
 
     @contextmanager
-    def joined_by(self, count: int) -> Iterator[None]:
-        """Add machines, and shut them down after the block."""
-        first = len(self.hosts)
-        for number in range(first, first + count):
+    def joined_by(
+        self, count: int, claims: Sequence[int] = (), through: str = ""
+    ) -> Iterator[None]:
+        """Add machines, and shut them down after the block.
+
+        Args:
+            count: How many.
+            claims: Which party each says it is; its own number if there are none.
+            through: The address of a proxy; the SuperLink's own if empty.
+        """
+        first, folder = len(self.hosts), self.federation.folder
+        for claim in claims or range(first, first + count):
+            number = len([*folder.glob("node_*")])  # machines that left have theirs
             self.federation.register(number)
-            self.hosts.append(_describe_host(self.federation, number))
-            self.hosts[-1].start()
+            host = _describe_host(self.federation, number, claim)
+            if through:
+                direct = f"127.0.0.1:{self.federation.port}"
+                words = host.node.command
+                host.node.command = [through if w == direct else w for w in words]
+            self.hosts.append(host)
+            host.start()
         try:
             for host in self.hosts[first:]:
                 host.node.wait_for(ACCEPTED)
@@ -116,14 +130,14 @@ class Hosts:
             del self.hosts[first:]
 
 
-def _describe_host(federation: Federation, number: int) -> Host:
-    """Lay out one more machine."""
+def _describe_host(federation: Federation, number: int, claim: int) -> Host:
+    """Lay out one more machine, which says that it is some party."""
     folder, environment = federation.folder, clean_environment()
     requests, port = requests_path(folder, number), free_port()
     node = describe_node(
         folder,
         number,
-        node_config(folder, number),
+        {**node_config(folder, number), "partition-id": claim},
         federation.credentials,
         federation.port,
         environment,
@@ -138,9 +152,14 @@ def requests_path(folder: Path, number: int) -> Path:
 
 
 def node_config(folder: Path, number: int) -> dict[str, FlatValue]:
-    """Say which party a node is, and where its requests are."""
-    path = str(requests_path(folder, number))
-    return {"partition-id": number, "requests-path": path}
+    """Say which party a node is, and where its requests and the common key are."""
+    path, key = str(requests_path(folder, number)), str(key_path(folder))
+    return {"partition-id": number, "requests-path": path, "key-path": key}
+
+
+def key_path(folder: Path) -> Path:
+    """Name the file of the key that the parties share."""
+    return folder / "group.key"
 
 
 @contextmanager
@@ -165,6 +184,7 @@ def hosted(
         apart=apart,
         warm=True,
     ) as federation:
+        key_path(folder).write_text("6b" * 32)
         programs = zip(federation.nodes, federation.keepers, strict=True)
         yield Hosts(
             federation,

@@ -114,17 +114,25 @@ class Sum:
         )
         return request, {sender: self.sealed[sender][receiver] for sender in senders}
 
-    def open(self) -> dict[str, Reals]:
-        """Take the masks off, and read the sums."""
-        members = tuple(sorted(self.sealed))
-        masking = Masking(self.session.name(self.name), members)
+    def open(self, asked: MaskedRequest | None = None) -> dict[str, Reals]:
+        """Take the masks off, and read the sums.
+
+        Args:
+            asked: How they were masked, by default without more.
+        """
+        asked = asked or self.request()
+        name, members = self.session.name(self.name), asked.members
+        masking = Masking(name, members, asked.digest)
         parts = list(self.masked.values())
-        totals: dict[str, Words] = {name: 0 * each for name, each in parts[0].items()}
+        totals: dict[str, Words] = {k: 0 * each for k, each in parts[0].items()}
         for part in parts:
-            for name, words in part.items():
-                totals[name] += words
+            for vector, words in part.items():
+                totals[vector] += words
         threshold = threshold_of(len(self.keys))
         open_sum(
             totals, masking, sorted(self.masked), self.keys, self.answers, threshold
         )
-        return {name: decode(each, None, len(members)) for name, each in totals.items()}
+        return {
+            vector: decode(each, asked.bits.get(vector), len(members))
+            for vector, each in totals.items()
+        }

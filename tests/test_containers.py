@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from flwr.app import Context, RecordDict
@@ -15,6 +15,7 @@ from flwr.common.config import parse_config_args
 from clients.settings import read_client_config
 from deploy.steps import read_arguments
 from server.config import default_run_config
+from sims.nodes.proxy import ProxyOrder, write_proxy
 from sims.processes.superlink import executable
 from tests.compose import (
     FILE,
@@ -77,11 +78,11 @@ def test_every_service_runs_as_the_image_s_user_and_can_do_nothing_else(
     assert service.security_opt
 
 
-def test_one_port_is_published_and_to_this_machine_alone() -> None:
-    """Unless the operator says otherwise."""
+def test_the_proxy_s_port_is_published_and_to_this_machine_alone() -> None:
+    """Unless the operator says otherwise; the SuperLink's own never is."""
     published = {k: v.ports for k, v in compose().services.items() if v.ports}
-    assert list(published) == ["superlink"]
-    (port,) = published["superlink"]
+    assert list(published) == ["proxy"]
+    (port,) = published["proxy"]
     assert with_defaults(port) == "127.0.0.1:8000:8000"
     assert set(variables(port)) == {"COLLABEDIT_ADDRESS", "COLLABEDIT_PORT"}
 
@@ -100,14 +101,21 @@ def test_nothing_is_passed_to_a_variable_without_a_default() -> None:
     assert re.findall(r"\$\{\w+\}|\$\w+|\$\{\w+[-?][^}]*\}", text) == []
 
 
-def test_nodes_meet_the_superlink_and_nobody_else() -> None:
-    """No two of them are in one network, and none leads out of this machine."""
+def test_nodes_meet_the_proxy_and_nobody_else() -> None:
+    """No two of them are in one network, and none leads out of this machine.
+
+    The SuperLink is in no network of a node, nor in one that leads out.
+    """
     nodes, services = compose().nodes, compose().services
     for one, other in combinations(nodes.values(), 2):
         assert not {*one.networks} & {*other.networks}
     for service in nodes.values():
-        assert {*service.networks} < {*services["superlink"].networks}
+        assert {*service.networks} < {*services["proxy"].networks}
+        assert {*service.networks}.isdisjoint(services["superlink"].networks)
+    for service in (services["superlink"], *nodes.values()):
         assert all(compose().networks[each].internal for each in service.networks)
+    met = {*services["proxy"].networks} & {*services["superlink"].networks}
+    assert met == {"fleet"}
     operators = {*services["register"].networks, *services["run"].networks}
     assert operators.isdisjoint(
         name for node in nodes.values() for name in node.networks
@@ -163,8 +171,9 @@ def test_services_wait_for_what_they_need() -> None:
     services = compose().services
     assert {*services["superlink"].depends_on} == {"credentials"}
     assert {*services["register"].depends_on} == {"superlink"}
+    assert {*services["proxy"].depends_on} == {"superlink"}
     for node in compose().nodes.values():
-        assert {*node.depends_on} == {"register"}
+        assert {*node.depends_on} == {"register", "proxy"}
     for service in services.values():
         for name, needed in service.depends_on.items():
             healthy = services[name].healthcheck is not None
@@ -188,6 +197,24 @@ def test_health_is_asked_with_a_step_that_exists(name: str) -> None:
     asked = read_arguments(health.test[4:])
     assert asked.step == "healthy"
     assert (asked.authority is not None) == asked.address.startswith("https")
+
+
+def test_the_proxy_is_the_one_that_the_command_writes() -> None:
+    """Of places that are mounted there, and under names of the certificate."""
+    services = compose().services
+    *_, file = services["proxy"].words
+    order = ProxyOrder(
+        PurePosixPath("/credentials"), PurePosixPath("/tmp"), "superlink:8000", "8000"
+    )
+    place = ROOT / PurePosixPath(file).relative_to("/app")
+    assert place.read_text(encoding="utf-8") == write_proxy(order)
+    assert {"/credentials"} == {*services["proxy"].mounts}
+    (hosts,) = (w for w in services["credentials"].words if w.startswith("--hosts="))
+    for node in compose().nodes.values():
+        (given,) = (word for word in node.words if word.startswith("--superlink="))
+        host, _, port = given.removeprefix("--superlink=").partition(":")
+        assert (host, port) == ("proxy", order.listen)
+        assert host in hosts.removeprefix("--hosts=").split()
 
 
 @pytest.mark.parametrize("name", ["superlink", "node-0"])

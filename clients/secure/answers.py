@@ -15,7 +15,7 @@ from editing.memit.pipeline import LayerPairs
 from editing.models.loading import EditableModel
 from strategies.secure.fixed_point import Reals
 from strategies.secure.keys import context, derive
-from strategies.secure.records import MaskedRequest, write_masked
+from strategies.secure.records import MaskedRequest, Session, write_masked
 from strategies.secure.vectors import (
     LayerShape,
     pack_count,
@@ -89,7 +89,7 @@ class Seat:
                 LayerShape(layer, d_in, d_out),
                 request,
                 self.party.party,
-                self._rotation_secret(request.session.run),
+                self._rotation_secret(request.session),
             )
         edits = max((len(each.keys) for each in pairs.values()), default=0)
         counts = pack_count(edits) if summary is None else pack_summary(summary, edits)
@@ -111,8 +111,10 @@ class Seat:
         """Mask the moments of a party's own texts, by layer."""
         return write_masked(self.party.mask(request, pack_moments(moments, widths)))
 
-    def _rotation_secret(self, run: str) -> bytes:
-        """Derive the secret of a run's rotations; a simulation's repeat."""
+    def _rotation_secret(self, session: Session) -> bytes:
+        """Derive the secret of the rotations of a session; a simulation's repeat."""
         if self.simulated is not None:
             return derive(str(self.simulated).encode(), context("simulated rotation"))
-        return derive(self.party.key, context("secret rotation", run))
+        return derive(
+            self.party.key, context("secret rotation", session.run, session.attempt)
+        )

@@ -173,7 +173,8 @@ class SummingParty:
         )
         sums = {**own.sums, request.sum: masked}
         self.files.keep_session(own.model_copy(update={"sums": sums}))
-        masking = Masking(own.session.name(request.sum), request.members)
+        sum_name = own.session.name(request.sum)
+        masking = Masking(sum_name, request.members, request.digest)
         pairs = {
             other.party: agree(
                 bytes.fromhex(secret.private), bytes.fromhex(other.sums[request.sum])

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from editing.algebra.fingerprints import fingerprint_tensors
+from editing.base.errors import InputError
 from editing.files.atomic import write_whole
+from editing.files.tensors import save_sorted
+from editing.files.text import parse_json
+
+PRECISIONS = frozenset({"F64", "F32", "F16", "BF16"})
+"""What numbers an update may be of, as safetensors names them."""
 
 Delta = Mapping[str, Tensor]
 """Updates by parameter name, each ``d_out × d_in`` whatever the module stores."""
@@ -80,6 +85,8 @@ def relative_difference(delta: Delta, reference: Delta) -> float:
 def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None:
     """Write a delta in float32, whole or not at all.
 
+    Equal deltas with equal metadata are equal files, byte for byte.
+
     Args:
         delta: Updates by parameter name.
         path: The file to write.
@@ -87,7 +94,7 @@ def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None
     """
     tensors = {k: v.detach().cpu().float().contiguous() for k, v in delta.items()}
     texts = {key: json.dumps(value, allow_nan=False) for key, value in metadata.items()}
-    write_whole(path, save(tensors, texts))
+    write_whole(path, save_sorted(tensors, texts))
 
 
 def load_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -125,27 +132,55 @@ def open_delta(path: Path) -> DeltaFile:
     """Read the metadata and shapes of a delta file, and none of its values.
 
     Raises:
-        ValueError: If the file is missing or no delta file.
+        InputError: If the file is missing or no delta file; an update that is no
+            matrix of real numbers is refused likewise.
     """
     try:
         with safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
             names = sorted(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            parts = {name: file.get_slice(name) for name in names}
+            shapes = {name: tuple(parts[name].get_shape()) for name in names}
+            kinds = {name: str(parts[name].get_dtype()) for name in names}
     except (OSError, SafetensorError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: no delta file can be read ({error}). Wanted the "
             "delta.safetensors of a run."
         ) from None
+    for name in names:
+        _check_update(path, name, shapes[name], kinds[name])
     metadata = {key: _value_of(texts[key]) for key in sorted(texts)}
     return DeltaFile(path, metadata, shapes)
 
 
+def _check_update(path: Path, name: str, shape: tuple[int, ...], kind: str) -> None:
+    """Refuse what is no matrix of real numbers.
+
+    Raises:
+        InputError: Naming the update and what came.
+    """
+    if len(shape) != 2 or 0 in shape:
+        raise InputError(
+            f"{path}: `{name}` is {shape}; wanted a matrix, d_out × d_in. Is this the "
+            "delta.safetensors of a run?"
+        )
+    if kind not in PRECISIONS:
+        raise InputError(
+            f"{path}: `{name}` holds numbers of the kind {kind}; wanted one of "
+            f"{', '.join(sorted(PRECISIONS))}. Is this the delta.safetensors of a run?"
+        )
+
+
 def _value_of(text: str) -> object:
+    """Return a JSON value; what is none, or no finite number, stays a text."""
     try:
-        return json.loads(text)
+        return parse_json(text, parse_constant=_refuse_constant)
     except ValueError:
         return text
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no finite number")
 
 
 def check_shape(name: str, shape: tuple[int, ...], model: nn.Module) -> bool:

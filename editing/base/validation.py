@@ -266,14 +266,21 @@ def _guess(
 
 
 def _tables(
-    form: type[BaseModel] | None, document: Document, within: str
+    form: type[BaseModel] | None,
+    document: Document,
+    within: str,
+    around: tuple[object, ...] = (),
 ) -> Iterable[str]:
-    """List the dotted keys of a settings class, tables included."""
+    """List the dotted keys of a settings class, tables included.
+
+    A class that holds itself is listed once.
+    """
     for name, field in _fields(form).items():
         key = _spell((name,), document, within)
         yield key
-        if inner := _model_of(field.annotation):
-            yield from _tables(inner, document, key)
+        inner = _model_of(field.annotation)
+        if inner and inner not in (*around, form):
+            yield from _tables(inner, document, key, (*around, form))
 
 
 def _spell(place: Location, document: Document, within: str) -> str:

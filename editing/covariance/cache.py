@@ -1,7 +1,6 @@
 """Covariances that are read from files, or estimated once and cached."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from editing.covariance.files import load_covariance, save_covariance
 from editing.covariance.texts import TextSource, open_text
 from editing.covariance.windows import read_windows
 from editing.files.caches import user_cache
+from editing.files.text import parse_json
 from editing.models.loading import EditableModel
 from editing.sources.embedded import HUB, SELF
 
@@ -170,7 +170,8 @@ def _named_files(setting: str | Sequence[str]) -> list[Path]:
     if not setting.startswith("["):
         return [Path(setting)]
     try:
-        return [Path(str(name)) for name in json.loads(setting)]
+        named = parse_json(setting)
+        return [Path(str(name)) for name in named] if isinstance(named, list) else []
     except ValueError as error:
         raise InputError(
             "`prior.covariance`: wanted a file, a folder or a JSON list of files "

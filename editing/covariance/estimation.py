@@ -16,6 +16,7 @@ from editing.covariance.sums import DOUBLE, SINGLE, MomentSums, product_precisio
 from editing.covariance.texts import TextSource
 from editing.covariance.windows import Place, Window, batch_rows, read_windows
 from editing.files.atomic import partial_file
+from editing.files.text import explain_text_error, parse_json
 from editing.models.activations import by_rows, module_inputs, stopping_after
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
@@ -253,24 +254,52 @@ def _read_state(
     try:
         with safe_open(checkpoints.file, framework="pt") as opened:
             held = opened.metadata()
-            of, place = json.loads(held["of"]), json.loads(held["place"])
+            of, place = parse_json(held["of"]), parse_json(held["place"])
+            if not isinstance(of, dict) or not isinstance(place, dict):
+                raise ValueError("it names no estimate")
+            of = {name: str(value) for name, value in of.items()}
             sums = {
-                int(name.removeprefix("sum.")): opened.get_tensor(name)
+                int(name.removeprefix("sum.")): _check_sum(opened.get_tensor(name))
                 for name in opened.keys()  # noqa: SIM118 - safe_open is no mapping
             }
+        counts = ("counted", "document", "piece", "tokens", "batches")
+        counted, *begin, batches = (_check_count(place[each]) for each in counts)
         state = _State(
-            MomentSums.resumed(sums, place["counted"], device),
-            Place(place["document"], place["piece"], place["tokens"]),
-            place["batches"],
-            place["digest"],
+            MomentSums.resumed(sums, counted, device),
+            Place(*begin),
+            batches,
+            str(place["digest"]),
         )
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise UnfinishedError(
             f"{checkpoints.file}: the state of the unfinished estimate cannot be read "
-            f"({error}). Remove the file to start again."
+            f"({explain_text_error(error)}). Remove the file to start again."
         ) from None
     _check_same(of, wanted, checkpoints.file)
     return state
+
+
+def _check_sum(total: Tensor) -> Tensor:
+    """Refuse what is no sum of ``k kᵀ``.
+
+    Raises:
+        ValueError: If it is not square, or not in float64.
+    """
+    square = total.dim() == 2 and total.shape[0] == total.shape[1]
+    if not square or total.dtype != torch.float64:
+        raise ValueError(f"a sum is {tuple(total.shape)} in {total.dtype}")
+    return total
+
+
+def _check_count(value: object) -> int:
+    """Refuse what is no count.
+
+    Raises:
+        ValueError: If it is no whole number, or negative.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"it counts {value!r:.40}")
+    return value
 
 
 def _check_same(of: dict[str, str], wanted: dict[str, str], file: Path) -> None:

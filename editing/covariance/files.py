@@ -6,30 +6,37 @@ ROME and MEMIT write the model's hub name with ``_`` for ``/``, EasyEdit its las
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
-import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from editing.base.validation import explain
 from editing.covariance.covariance import Covariance, CovarianceError, Provenance
-from editing.covariance.mapping import PublishedMeans, PublishedSum, read_array
+from editing.covariance.mapping import PublishedMeans, PublishedSum, read_member
 from editing.covariance.published import check_names, find_files
 from editing.files.atomic import partial_file
+from editing.files.npy import ArrayHeader
+from editing.files.text import explain_text_error
 from editing.models.loading import EditableModel
 
 ASYMMETRY = 1e-3
 """Largest relative difference of mirrored entries in single precision."""
 
 _WIDE = 4096
+_PRECISIONS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_PROVENANCE = TypeAdapter(Provenance)
+_UNREADABLE = (OSError, EOFError, TypeError, KeyError, ValueError, RuntimeError)
+"""What the libraries raise of a damaged file."""
 _MOMENT = re.compile(r"moment\.\d+")
 
 
@@ -85,27 +92,38 @@ def load_covariance(
         )
     if model is not None:
         check_names(paths, model, layers)
-    found = [load_published(path) for path in paths]
+    widths = [None if model is None else model.widths(each)[1] for each in layers]
+    found = [load_published(*each) for each in zip(paths, widths, strict=True)]
     tokens = min(each.tokens for each in found)
     means = PublishedMeans(dict(zip(layers, found, strict=True)))
     return Covariance(means, Provenance("", paths[0].name, tokens))
 
 
-def load_published(path: Path) -> PublishedSum:
+def load_published(path: Path, width: int | None = None) -> PublishedSum:
     """Read one ``.npz`` of ROME, MEMIT or EasyEdit: a sum, and over how many tokens.
 
     The sum is mapped, and the mean computed from it when it is wanted.
 
+    Args:
+        path: The archive.
+        width: ``d_in`` of the layer; an array of another width is refused before any
+            of its numbers is read. None reads any.
+
     Raises:
         CovarianceError: If it holds no such sum, or one that no tokens can give.
     """
+
+    def check(header: ArrayHeader) -> None:
+        _check_shape(header.shape, f"{path}: `mom2.mom2`", width)
+
     try:
-        with np.load(path, allow_pickle=False) as file:
-            total = torch.from_numpy(read_array(path, "mom2.mom2"))
-            count = int(file["mom2.count"])
+        total = torch.from_numpy(read_member(path, "mom2.mom2", check))
+        count = int(read_member(path, "mom2.count", _check_single).item())
         if total.dtype not in {torch.float32, torch.float64}:
             total = total.double()
-    except (OSError, EOFError, BadZipFile, TypeError, KeyError, ValueError) as error:
+    except CovarianceError:
+        raise
+    except (*_UNREADABLE, BadZipFile) as error:
         raise CovarianceError(
             f"{path}: no ROME/MEMIT covariance can be read ({_why_not(path, error)}). "
             "Wanted the arrays `mom2.mom2` and `mom2.count`."
@@ -123,13 +141,39 @@ def _why_not(path: Path, error: Exception) -> str:
     """Explain in our words: NumPy advises to load files that may run code."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, KeyError):
-        return str(error.args[0])
     with path.open("rb") as file:
         begins = file.read(9)
     if begins[8:] == b"{":  # the length of a header, then the header in JSON
         return "it is safetensors; one of ours is named alone, and as .safetensors"
+    if isinstance(error, ValueError):
+        return str(error)
     return "it is no archive of arrays of numbers, or a damaged one"
+
+
+def _check_single(header: ArrayHeader) -> None:
+    """Refuse by its header a count that is no single number.
+
+    Raises:
+        ValueError: If it is an array of several.
+    """
+    if math.prod(header.shape) != 1:
+        raise ValueError(f"`mom2.count` is of the shape {header.shape}")
+
+
+def _check_shape(shape: Sequence[int], name: str, width: int | None = None) -> None:
+    """Refuse what is no square matrix, or is of another width.
+
+    Raises:
+        CovarianceError: Naming the shape that came.
+    """
+    if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 1:
+        shown = " × ".join(map(str, shape)) or "a single number"
+        raise CovarianceError(f"{name} is {shown}; wanted a square matrix.")
+    if width is not None and shape[0] != width:
+        raise CovarianceError(
+            f"{name} is {shape[0]} wide and this model's keys are {width} wide. Was it "
+            "made for another model?"
+        )
 
 
 def check_moment(moment: Tensor, name: str) -> None:
@@ -139,9 +183,7 @@ def check_moment(moment: Tensor, name: str) -> None:
         CovarianceError: If it is not square, not finite, not symmetric, or has a
             negative entry on its diagonal.
     """
-    if moment.dim() != 2 or moment.shape[0] != moment.shape[1]:
-        shape = " × ".join(str(size) for size in moment.shape) or "a single number"
-        raise CovarianceError(f"{name} is {shape}; wanted a square matrix.")
+    _check_shape(moment.shape, name)
     wrong = None
     if not all(bool(part.isfinite().all()) for part in moment.split(_WIDE)):
         wrong = "holds entries that are no finite numbers"
@@ -172,16 +214,18 @@ def _load_own(path: Path) -> Covariance:
     try:
         with safe_open(path, framework="pt") as file:
             _check_kind(path, file.metadata() or {}, list(file.keys()))
-            provenance = _read_provenance(json.loads(file.metadata()["provenance"]))
+            provenance = _read_provenance(file.metadata()["provenance"])
             moments = {
-                int(name.removeprefix("moment.")): file.get_tensor(name).double()
+                int(name.removeprefix("moment.")): _read_moment(file.get_tensor(name))
                 for name in file.keys()  # noqa: SIM118 - safe_open is no mapping
             }
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+    except CovarianceError:
+        raise
+    except (*_UNREADABLE, SafetensorError) as error:
         raise CovarianceError(
-            f"{path}: no covariance can be read ({error}). Wanted a file written by a "
-            'run with `prior.covariance = "compute"` or by `python -m sims '
-            "covariance`, or MEMIT's .npz."
+            f"{path}: no covariance can be read ({explain_text_error(error)}). "
+            'Wanted a file written by a run with `prior.covariance = "compute"` or by '
+            "`python -m sims covariance`, or MEMIT's .npz."
         ) from None
     if provenance.tokens <= 0:
         raise CovarianceError(
@@ -211,8 +255,28 @@ def _check_kind(path: Path, metadata: dict[str, str], tensors: list[str]) -> Non
     )
 
 
-def _read_provenance(held: dict[str, Any]) -> Provenance:
-    """Make layers numbers again, which JSON wrote as text; old files lack some."""
-    for name in ("ranks", "ridges"):
-        held[name] = {int(layer): value for layer, value in held.get(name, {}).items()}
-    return Provenance(**held)
+def _read_moment(tensor: Tensor) -> Tensor:
+    """Return a moment in float64.
+
+    Raises:
+        ValueError: If it is not of real numbers in one of the usual precisions.
+    """
+    if tensor.dtype not in _PRECISIONS:
+        raise ValueError(f"it holds {tensor.dtype} instead of real numbers")
+    return tensor.double()
+
+
+def _read_provenance(text: str) -> Provenance:
+    """Read where a covariance comes from; older files say less of it.
+
+    Raises:
+        ValueError: If it is no object with the fields of `Provenance`.
+    """
+    try:
+        found = _PROVENANCE.validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"its `provenance`: {explain(error)}") from None
+    bare = sorted(layer for layer in found.ridges if layer not in found.ranks)
+    if bare:
+        raise ValueError(f"its `provenance` has no rank of layer {bare[0]}")
+    return found

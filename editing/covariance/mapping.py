@@ -8,8 +8,9 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, cast
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -17,10 +18,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.files.npy import Check, read_array, read_header
+
 _LOCAL_HEADER = 30
 """Bytes of a zip member's own header, before its name and its extra field."""
 
 _CHUNK = 2**26
+
+_SMALL, _DENSEST = 2**22, 50
+"""An array of more bytes is not packed better than this; numbers that were measured
+hardly shrink, and constants by a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +71,48 @@ class PublishedMeans(Mapping[int, Tensor]):
         return len(self.sums)
 
 
-def read_array(path: Path, name: str) -> np.ndarray:
+def read_member(path: Path, name: str, check: Check | None = None) -> np.ndarray:
     """Read an array of an ``.npz`` file; map it if it is stored as it is.
 
     Args:
         path: The archive.
         name: The array's name in it.
+        check: Refuses an array by its header, before any number is read.
+
+    Raises:
+        BadZipFile: If the archive is damaged.
+        ValueError: If there is no array of real numbers of that name, or one of
+            another size than its header names; `check` may raise more.
     """
     with ZipFile(path) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            raise ValueError(f"it has no array `{name}`")
         member = archive.getinfo(f"{name}.npy")
-    if member.compress_type != ZIP_STORED:
-        with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file[name])
+        if member.file_size > max(_SMALL, _DENSEST * member.compress_size):
+            raise ValueError(
+                f"`{name}` takes {member.compress_size} bytes and would take "
+                f"{member.file_size} in memory; no such sum can be packed so well"
+            )
+        if member.compress_type != ZIP_STORED:
+            try:
+                with archive.open(member) as packed:
+                    stream = cast(BufferedIOBase, packed)
+                    return read_array(stream, member.file_size, check)
+            except zlib.error as error:
+                raise BadZipFile(str(error)) from None
     with path.open("rb") as opened:
         opened.seek(member.header_offset)
         header = opened.read(_LOCAL_HEADER)
         sizes = [int.from_bytes(header[at : at + 2], "little") for at in (26, 28)]
         start = opened.seek(sum(sizes), os.SEEK_CUR)
-        _check_bytes(opened, member)
+        found = read_header(opened, member.file_size)
+        if check is not None:
+            check(found)
         opened.seek(start)
-        return _map(opened)
+        _check_bytes(opened, member)
+        # Copied where written to: torch takes no memory that it may not write to.
+        place, order = start + found.start, "F" if found.fortran else "C"
+        return np.memmap(opened, found.dtype, "c", place, found.shape, order)  # type: ignore[call-overload,no-any-return]
 
 
 def _check_bytes(opened: IO[bytes], member: ZipInfo) -> None:
@@ -97,21 +126,3 @@ def _check_bytes(opened: IO[bytes], member: ZipInfo) -> None:
         found = zlib.crc32(opened.read(min(_CHUNK, left)), found)
     if found != member.CRC:
         raise BadZipFile(f"the bytes of {member.filename} are not those written")
-
-
-def _map(opened: IO[bytes]) -> np.ndarray:
-    """Map the array that begins where a file was read to.
-
-    Raises:
-        ValueError: If it holds objects instead of numbers.
-    """
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    shape, fortran, dtype = read[np.lib.format.read_magic(opened)](opened)
-    if dtype.hasobject:
-        raise ValueError("it holds objects instead of numbers")
-    order: Literal["C", "F"] = "F" if fortran else "C"
-    # Copied where written to: torch takes no memory that it may not write to.
-    return np.memmap(opened, dtype, "c", opened.tell(), shape, order)

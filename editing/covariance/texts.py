@@ -1,7 +1,6 @@
 """Plain text as a stream of documents: from files, from the hub, from the model."""
 
 import glob
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any, TypeAlias
 
 from editing.base.errors import InputError
 from editing.covariance.sampled_text import name_samples, sample_documents
-from editing.files.text import UTF8, is_unicode
+from editing.files.text import UTF8, is_unicode, parse_json
 from editing.models.loading import EditableModel
 from editing.sources.embedded import HUB, SELF, resolve_source
 
@@ -198,7 +197,10 @@ def _read_json_lines(file: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            row = json.loads(line)
+            try:
+                row = parse_json(line)
+            except ValueError as error:
+                raise ValueError(f"record {number}: {error}") from None
             if not isinstance(row, dict):
                 raise TextError(f"{file}, line {number}: wanted an object with a text.")
             yield row

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from editing.base.errors import InputError
 from editing.base.validation import explain
+from editing.files.npy import read_array
 from editing.files.text import read_json
 from editing.requests.forms.fields import spelled_number
 from editing.requests.records import read_records
@@ -116,16 +118,31 @@ def restore_vectorizer(weights: Path, vocabulary: Path) -> Any:  # noqa: ANN401 
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:
-        idf = np.load(weights)
+        idf = _read_weights(weights)
         words = TypeAdapter(dict[str, int]).validate_python(read_json(vocabulary))
+        if len(idf) != len(words):
+            raise ValueError(f"{len(idf)} weights are there for {len(words)} words")
         vectorizer = TfidfVectorizer(vocabulary=words)
         vectorizer.idf_ = idf
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{weights} and {vocabulary}: wanted the weights of words and their "
             f"places, as ROME publishes them ({str(error).splitlines()[0]})"
         ) from None
     return vectorizer
+
+
+def _read_weights(path: Path) -> NDArray[np.float64]:
+    """Read the weights of words; the header is checked before they are read.
+
+    Raises:
+        ValueError: If there are none, or some are no finite numbers.
+    """
+    with path.open("rb") as stream:
+        found = read_array(stream, path.stat().st_size).astype(np.float64)
+    if found.ndim != 1 or not np.isfinite(found).all():
+        raise ValueError(f"{path.name} is no list of finite numbers")
+    return found
 
 
 def read_target_ids(source: Path | str) -> dict[int, str]:

@@ -56,7 +56,7 @@ def _weight_map(file: Path) -> object:
     """Return the map of an index; an empty one if the file is no JSON."""
     try:
         held = parse_json(read_text(file))
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     return held.get("weight_map") if isinstance(held, dict) else None
 

@@ -7,6 +7,7 @@ no file takes such a text, so it is found here.
 
 import json
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +19,10 @@ UTF8 = "utf-8-sig"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MAX_DEPTH = 64
-"""Levels of a JSON value that are searched; what nests deeper is refused elsewhere."""
+"""Levels of a value in a file; what nests deeper is refused."""
+
+TOO_DEEP = "nested too deeply"
+"""Said of a file in the place of the interpreter's words, which say nothing of it."""
 
 
 def read_text(path: Path) -> str:
@@ -36,14 +40,26 @@ def parse_json(
 ) -> object:
     """Parse a JSON value whose texts are all sound.
 
-    What is not JSON, or holds half a surrogate pair, is a `ValueError`; what nests too
-    deeply a `RecursionError`.
+    What is not JSON, nests too deeply or holds half a surrogate pair is a `ValueError`.
     """
-    value: object = json.loads(
-        text, object_pairs_hook=object_pairs_hook, parse_constant=parse_constant
-    )
+    try:
+        value: object = json.loads(
+            text, object_pairs_hook=object_pairs_hook, parse_constant=parse_constant
+        )
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
     refuse_broken_text(value)
     return value
+
+
+def parse_toml(text: str) -> dict[str, object]:
+    """Parse TOML; what is none, or nests too deeply, is a `ValueError`."""
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    refuse_broken_text(table)
+    return table
 
 
 def is_unicode(text: str) -> bool:
@@ -57,11 +73,14 @@ def find_broken_text(value: object, depth: int = MAX_DEPTH) -> str | None:
     Returns:
         Its keys and list positions, joined by points (``""`` for the value itself);
         None if all texts are sound. A broken key is named by the object that has it.
+
+    Raises:
+        ValueError: If the value nests more than `depth` levels.
     """
     if isinstance(value, str):
         return None if is_unicode(value) else ""
-    if not depth:
-        return None
+    if not depth and isinstance(value, Mapping | list | tuple):
+        raise ValueError(TOO_DEEP)
     if isinstance(value, Mapping):
         if not all(is_unicode(str(key)) for key in value):
             return ""
@@ -78,10 +97,10 @@ def find_broken_text(value: object, depth: int = MAX_DEPTH) -> str | None:
 
 
 def refuse_broken_text(value: object) -> None:
-    """Refuse a JSON value that holds a text with half a surrogate pair.
+    """Refuse a JSON value that nests too deeply, or holds half a surrogate pair.
 
     Raises:
-        ValueError: Naming the field.
+        ValueError: Naming the field of such a text.
     """
     field = find_broken_text(value)
     if field is not None:
@@ -90,12 +109,8 @@ def refuse_broken_text(value: object) -> None:
 
 
 def explain_text_error(error: Exception) -> str:
-    """Say why a text is not of its format, for the end of a sentence.
-
-    `RecursionError` has the interpreter's words for it, which say nothing of a file.
-    """
-    deep = isinstance(error, RecursionError)
-    return "nested too deeply" if deep else " ".join(str(error).split())
+    """Say why a text is not of its format, for the end of a sentence."""
+    return " ".join(str(error).split())
 
 
 def read_json(path: Path) -> object:
@@ -110,7 +125,7 @@ def read_json(path: Path) -> object:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text in UTF-8 ({error.reason}).") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         reason = explain_text_error(error)
         raise InputError(f"{path}: not JSON ({reason}).") from None
 

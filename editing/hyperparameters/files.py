@@ -7,7 +7,6 @@ a misspelt one would be a silent default, and so is a file of another method.
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,14 @@ from editing.base.validation import (
     shorten,
     suggest,
 )
-from editing.files.text import explain_text_error, parse_json, read_text
+from editing.files.text import (
+    MAX_DEPTH,
+    TOO_DEEP,
+    explain_text_error,
+    parse_json,
+    parse_toml,
+    read_text,
+)
 from editing.hyperparameters.config import Hyperparameters
 
 METHOD = "MEMIT"
@@ -104,8 +110,9 @@ def read_hyperparameter_file(path: Path) -> HyperparameterFile:
     table = reader(path)
     if not isinstance(table, dict):
         raise InputError(f"{path}: wanted a table of keys, got {_kind(table)}.")
-    _refuse_other_methods(table, path)
-    return split_fields({str(key): value for key, value in table.items()}, path)
+    named = {str(key): value for key, value in table.items()}
+    _refuse_other_methods(named, path)
+    return split_fields(named, path)
 
 
 def _refuse_other_methods(table: Mapping[str, object], path: Path) -> None:
@@ -229,21 +236,22 @@ def _read_json(path: Path) -> object:
         return parse_json(
             text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not JSON ({explain_text_error(error)}).") from None
 
 
 def _read_toml(path: Path) -> object:
     text = _read_text(path)
     try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise InputError(f"{path}: not TOML ({explain_text_error(error)}).") from None
 
 
 def _read_yaml(path: Path) -> object:
     text = _read_text(path)
     try:
+        _refuse_depth(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         if isinstance(tree, yaml.MappingNode):
             _refuse_complex_keys(tree)
@@ -253,8 +261,24 @@ def _read_yaml(path: Path) -> object:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}" if mark else ""
         raise InputError(f"{path}{line}: not YAML ({error.problem}).") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: not YAML ({explain_text_error(error)}).") from None
+
+
+def _refuse_depth(text: str) -> None:
+    """Refuse what would take long to build: deep nests, and copies of copies.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"wanted values in full, got the alias *{event.anchor}")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(TOO_DEEP)
 
 
 def _refuse_complex_keys(tree: yaml.MappingNode) -> None:

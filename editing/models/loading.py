@@ -1,12 +1,12 @@
 """Loading of language models from folders and the hub."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -24,6 +24,7 @@ from editing.models.families import ARCHITECTURES, ModelFilesError, longest_inpu
 from editing.models.families import ModelError as ModelError
 from editing.models.module_names import ModuleNames
 from editing.models.published_class import without_published
+from editing.sources.own_code import explain_own_code, runs_own_code
 
 AUTO = "auto"
 """The device that has a model spread over all that there are."""
@@ -44,11 +45,6 @@ _FORMER_BUFFERS = re.compile(
     r"(^|\.)(self_)?(attn|attention)\.(masked_)?bias$|rotary_emb\.|position_ids$"
 )
 """Masks and positions that earlier releases saved with the weights."""
-
-_UNLOADABLE = (
-    *(OSError, ValueError, KeyError, ImportError, SafetensorError),
-    RuntimeError,  # weights that cannot be converted
-)
 
 
 def load_editable_model(
@@ -77,13 +73,10 @@ def load_editable_model(
     """
     spread = {"device_map": AUTO} if device == AUTO else {}
     _check_files(path, weights=True)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+    with _naming_faults(path):
+        own = runs_own_code(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=own)
         model = load_weights(path, dtype=getattr(torch, dtype), **spread)
-    except ModelError:
-        raise
-    except _UNLOADABLE as error:
-        raise _unloadable(path, _first_line(error)) from None
     if device != AUTO:
         model = _move(model, device)
     return make_editable(model, tokenizer, names)
@@ -106,6 +99,7 @@ def load_weights(path: str, **options: object) -> PreTrainedModel:
     """
     check_json_files(path)
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    options |= {"trust_remote_code": runs_own_code(path)}
     loaded: Any = AutoModelForCausalLM.from_pretrained(path, **options)
     model, report = loaded
     if fault := _describe_report(model, report, path):
@@ -152,11 +146,10 @@ def load_tokenizer(path: str) -> tuple[PreTrainedTokenizerBase, int]:
     It is a `ModelError` if no model is there.
     """
     _check_files(path, weights=False)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        config = AutoConfig.from_pretrained(path)
-    except _UNLOADABLE as error:
-        raise _unloadable(path, _first_line(error)) from None
+    with _naming_faults(path):
+        own = runs_own_code(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=own)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=own)
     return tokenizer, longest_input(config, ARCHITECTURES.get(str(config.model_type)))
 
 
@@ -271,8 +264,25 @@ def missing_files(folder: Path, weights: bool) -> list[str]:
     ]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error) else "no reason"
+@contextmanager
+def _naming_faults(path: str) -> Iterator[None]:
+    """Turn whatever the library raises of a model's files into a `ModelFilesError`.
+
+    It takes the kinds of values in JSON files for granted, so it may raise anything.
+    """
+    try:
+        yield
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = explain_own_code(error) or first_line(error)
+        raise _unloadable(path, reason) from None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, or its kind."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _unloadable(path: str, reason: str) -> ModelFilesError:

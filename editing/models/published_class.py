@@ -9,13 +9,15 @@ from collections.abc import Sequence
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from editing.sources.own_code import runs_own_code
 
 
 def published_class(path: str) -> str | None:
     """Return the class that the configuration of a model names, if it names one."""
-    config = AutoConfig.from_pretrained(path)
-    return next(iter(config.architectures or ()), None)
+    named = list(_read_config(path).architectures or ())
+    return str(named[0]) if named else None
 
 
 def build_published(path: str, loaded: str) -> nn.Module | None:
@@ -31,11 +33,18 @@ def build_published(path: str, loaded: str) -> nn.Module | None:
     """
     name = published_class(path)
     kind = None if name in {None, loaded} else getattr(transformers, str(name), None)
-    if kind is None:
+    # Of a file of others: the library has functions as well, and other classes.
+    if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
         return None
     with torch.device("meta"):
-        model: nn.Module = kind(AutoConfig.from_pretrained(path))
+        model: nn.Module = kind(_read_config(path))
     return model
+
+
+def _read_config(path: str) -> PreTrainedConfig:
+    own = runs_own_code(path)
+    config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=own)
+    return config
 
 
 def without_published(path: str, loaded: str, names: Sequence[str]) -> list[str]:

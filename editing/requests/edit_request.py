@@ -296,11 +296,15 @@ def check_record(record: object) -> None:
     """Validate what a record of any form must be, before its form is looked at.
 
     Raises:
-        RequestError: If it is not a JSON object, or a text holds half a surrogate pair.
+        RequestError: If it is not a JSON object, nests too deeply, or a text holds half
+            a surrogate pair.
     """
     if not isinstance(record, Mapping):
         raise RequestError(f"wanted a JSON object, got {shorten(record)}.")
-    field = find_broken_text(record)
+    try:
+        field = find_broken_text(record)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
     if field is not None:
         named = f"`{field.encode('ascii', 'backslashreplace').decode():.80}`: "
         raise RequestError(

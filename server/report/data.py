@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field, JsonValue, field_serializer
+from pydantic import Field, JsonValue, ValidationError, field_serializer
 
+from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.base.validation import explain
 
 
 class LeftOutParty(Settings):
@@ -169,5 +171,16 @@ class Report(Settings):
 
 
 def read_report(path: Path) -> Report:
-    """Read a ``report.json``."""
-    return Report.model_validate_json(path.read_text(encoding="utf-8"))
+    """Read a ``report.json``.
+
+    Raises:
+        InputError: If it cannot be read, or holds something else.
+    """
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValidationError as error:
+        raise InputError(
+            f"{path}: is no report of a run ({explain(error, Report)})"
+        ) from None

@@ -11,6 +11,7 @@ import typer
 
 from editing.base.errors import InputError
 from sims.cli.options import Precision, check_new_folder
+from sims.echo import echo
 
 if TYPE_CHECKING:
     from sims.deltas.record import EditRecord
@@ -116,7 +117,7 @@ def apply_to_model(
                 reversible=reversible,
             )
         )
-    typer.echo(f"Written: {output}")
+    echo(f"Written: {output}")
 
 
 @app.command("revert")
@@ -140,8 +141,8 @@ def revert_model(
     from sims.deltas.revert import revert_delta
 
     found = revert_delta(model, delta, output, max_shard_size=max_shard_size)
-    typer.echo(found.describe())
-    typer.echo(f"Written: {output}")
+    echo(found.describe())
+    echo(f"Written: {output}")
 
 
 @app.command("inspect")
@@ -170,7 +171,7 @@ def inspect_delta_file(
 
     report = inspect_delta(delta, model, None if dtype is None else dtype.value)
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
+        echo(report.model_dump_json(indent=2))
     else:
         show_report(report)
 
@@ -190,18 +191,18 @@ def show_model(record: "EditRecord") -> None:
     from sims.deltas.earlier import explain_earlier
 
     for change in record.changes:
-        typer.echo(f"{change.name}  ‖Δ‖/‖W‖ {change.relative:.3g}")
+        echo(f"{change.name}  ‖Δ‖/‖W‖ {change.relative:.3g}")
     if record.reversal_bytes is not None:
-        typer.echo(f"Kept for revert: {record.reversal_bytes} bytes")
+        echo(f"Kept for revert: {record.reversal_bytes} bytes")
     if earlier := explain_earlier(record):
-        typer.echo(earlier)
+        echo(earlier)
 
 
 def show_adapter(record: "EditRecord") -> None:
     """Print what the truncation kept."""
     for change in record.changes:
         energy = 100 * (change.energy or 0.0)
-        typer.echo(
+        echo(
             f"{change.name}  rank {change.rank} of {change.full_rank}  "
             f"energy {energy:.4f} %"
         )

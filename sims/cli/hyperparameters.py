@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sims.cli.options import Precision
+from sims.echo import echo
 
 if TYPE_CHECKING:  # pydantic's models are slow to make
     from editing.hyperparameters.presets import Preset
@@ -146,7 +147,7 @@ def search_hyperparameters(
 
     split_budget(max_trials)
     check_new_folder(output)
-    typer.echo("Search: loading the libraries …", err=True)
+    echo("Search: loading the libraries …", err=True)
     from sims.search.job import SearchOrder, run_search
     from sims.search.results import CHOSEN, render_table
 
@@ -164,5 +165,5 @@ def search_hyperparameters(
         command=shlex.join(["python", "-m", "sims", *sys.argv[1:]]),
     )
     outcome = run_search(order, output)
-    typer.echo(render_table(outcome))
-    typer.echo(f"Hyperparameters: {output / CHOSEN}")
+    echo(render_table(outcome))
+    echo(f"Hyperparameters: {output / CHOSEN}")

@@ -31,6 +31,7 @@ from sims.cli.privacy import app as privacy
 from sims.cli.settings import app as listings
 from sims.cli.split import app as splits
 from sims.cli.study import app as studies
+from sims.echo import echo, keep_console_harmless
 from sims.errors import RunFailedError
 
 FILE_ERRORS = (
@@ -41,6 +42,11 @@ FILE_ERRORS = (
     PermissionError,
 )
 """What a path that a user named may raise where nobody checked it before."""
+
+NO_ROOM = (
+    "there is no room left on a disk of this machine; free some, then call the command "
+    "again. Earlier results are as they were"
+)
 
 BAD_INPUT = 2
 FAILED = 1
@@ -82,7 +88,7 @@ OutputOption = Annotated[
     typer.Option(
         metavar="DIR",
         help="The folder to make for the results.",
-        show_default="results/MERGE/run_NUMBER, or results/compare/run_NUMBER",
+        show_default="run_NUMBER in results/MERGE, or in results/compare",
     ),
 ]
 ScheduleOption = Annotated[
@@ -111,6 +117,16 @@ ResumeOption = Annotated[
 ]
 
 
+ExternalOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-external-merge",
+        help="With --connection: accept a merge named package.module:Class, whose code "
+        "then runs at the server and here. Read it first.",
+    ),
+]
+
+
 @app.command("run")
 def run_scenario(
     scenario: ScenarioArgument = DEFAULT_SCENARIO,
@@ -119,6 +135,7 @@ def run_scenario(
     connection: ConnectionOption = None,
     output: OutputOption = None,
     resume: ResumeOption = None,
+    allow_external_merge: ExternalOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run one scenario with its merge, and evaluate the edited model.
@@ -130,7 +147,10 @@ def run_scenario(
         refuse_settings(scenario, settings)
         resume_run(resume, carrier, output, compare=False, verbose=verbose)
         return
-    start_run(scenario, settings or [], carrier, output, verbose=verbose)
+    external = connection is None or allow_external_merge
+    start_run(
+        scenario, settings or [], carrier, output, external=external, verbose=verbose
+    )
 
 
 @app.command("compare")
@@ -143,6 +163,7 @@ def compare_merges(
     schedule: ScheduleOption = None,
     merges: MergesOption = None,
     resume: ResumeOption = None,
+    allow_external_merge: ExternalOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run all merges on the same requests and compare them in one report.
@@ -156,7 +177,8 @@ def compare_merges(
         resume_run(resume, carrier, output, compare=True, verbose=verbose)
         return
     chosen = [*(settings or []), "run.compare=true", *chosen]
-    start_run(scenario, chosen, carrier, output, verbose=verbose)
+    external = connection is None or allow_external_merge
+    start_run(scenario, chosen, carrier, output, external=external, verbose=verbose)
 
 
 @app.command("summarize")
@@ -199,7 +221,7 @@ def show_target_cache(
     """
     from sims.runs.jobs import clear_target_cache, describe_target_cache
 
-    typer.echo(clear_target_cache() if clear else describe_target_cache())
+    echo(clear_target_cache() if clear else describe_target_cache())
 
 
 @app.command("train-world")
@@ -221,7 +243,7 @@ def train_embedded_model(
     from sims.world.training import train_world
 
     train_world(output, seed, steps)
-    typer.echo(f"Model: {output}")
+    echo(f"Model: {output}")
 
 
 @app.command("export-model")
@@ -232,7 +254,7 @@ def export_embedded_model(
     from sims.runs.jobs import export_model
 
     export_model(folder)
-    typer.echo(
+    echo(
         f"Model: {folder}; name it in each node's `model-path` and in the run's "
         "`model.path`"
     )
@@ -255,7 +277,7 @@ def search_embedded_hyperparameters(
     from sims.world.search import search
 
     search(output, model)
-    typer.echo(f"Trials: {output}")
+    echo(f"Trials: {output}")
 
 
 def start_run(
@@ -264,6 +286,7 @@ def start_run(
     engine: str,
     output: Path | None,
     *,
+    external: bool,
     verbose: bool,
 ) -> None:
     """Validate the settings, then load the libraries, which takes much longer."""
@@ -271,7 +294,7 @@ def start_run(
     from sims.console import announce_loading
     from sims.processes.superlink import check_connection
 
-    config = read_scenario(scenario, settings)
+    config = read_scenario(scenario, settings, external=external)
     if output is not None:
         check_new_folder(output)
     if engine.startswith("connection:"):
@@ -334,6 +357,7 @@ def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
+    keep_console_harmless()
     try:
         app(args=list(arguments) if arguments is not None else None)
     except InputError as error:
@@ -342,6 +366,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(error, FAILED)
     except FILE_ERRORS as error:
         fail(explain_file_error(error), BAD_INPUT)
+    except Exception as error:
+        if not is_of_a_full_disk(error):
+            raise
+        fail(RunFailedError(NO_ROOM), FAILED)
+
+
+def is_of_a_full_disk(error: Exception) -> bool:
+    """Return whether a disk has no room left; see `editing.files.disk`."""
+    from editing.files.disk import has_no_room
+
+    return has_no_room(error)
 
 
 def explain_file_error(error: OSError) -> InputError:
@@ -354,5 +389,5 @@ def explain_file_error(error: OSError) -> InputError:
 
 def fail(error: Exception, code: int) -> None:
     """Print the error in one line and exit."""
-    typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    echo(f"Error: {' '.join(str(error).split())}", err=True)
     sys.exit(code)

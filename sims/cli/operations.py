@@ -12,6 +12,7 @@ import typer
 
 from editing.base.errors import InputError
 from sims.cli.options import Precision, parse_layers
+from sims.echo import echo
 
 app = typer.Typer()
 
@@ -132,6 +133,9 @@ def estimate_sizes(
         float,
         typer.Option(min=0.001, max=1e9, help="The server's connection, in Mbit/s."),
     ] = 1000.0,
+    evaluate_every: Annotated[
+        int, typer.Option(min=1, help="Rounds from one evaluation to the next.")
+    ] = 1,
     layout: Annotated[
         Layout, typer.Option("--format", help="The output format.")
     ] = Layout.TABLE,
@@ -161,6 +165,7 @@ def estimate_sizes(
                 schedule=schedule.value,
                 dtype=dtype.value,
                 bandwidth=bandwidth,
+                evaluate_every=evaluate_every,
             ),
         )
         for count in parties or [10]
@@ -168,4 +173,4 @@ def estimate_sizes(
     if layout is Layout.TABLE:
         open_console().print(to_table(found))
     else:
-        typer.echo(to_markdown(found) if layout is Layout.MARKDOWN else to_json(found))
+        echo(to_markdown(found) if layout is Layout.MARKDOWN else to_json(found))

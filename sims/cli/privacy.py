@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sims.cli.options import check_new_file, check_new_folder
+from sims.echo import echo
 
 app = typer.Typer()
 
@@ -43,7 +44,7 @@ def remove_from_run(
     from sims.results.removal import remove_party, show_removal
 
     show_removal(remove_party(party, results, output))
-    typer.echo(f"Written: {output}")
+    echo(f"Written: {output}")
 
 
 @app.command("audit")

@@ -14,6 +14,7 @@ import typer
 
 from editing.base.errors import InputError
 from sims.cli.options import SCENARIOS, Engine, SetOption
+from sims.echo import echo
 from sims.studies.running.order import Order
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
@@ -215,7 +216,7 @@ def carry_out(
     chosen = {word: value for word, value in (own or {}).items() if value is not None}
     order = place_order(name, given, chosen)
     validate(name, order, given.output)
-    typer.echo(f"Study {name}: loading the libraries …", err=True)
+    echo(f"Study {name}: loading the libraries …", err=True)
     from sims.runs.jobs import execute_quietly, execute_trial
     from sims.studies.running.runner import run_study
 

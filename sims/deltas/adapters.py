@@ -155,8 +155,8 @@ def factorise(
         kept = rank.of(spectrum)
         up, down = spectrum.factors(kept)
         place = f"base_model.model.{names[name].removesuffix('.weight')}"
-        tensors[f"{place}.lora_A.weight"] = down.to(written).contiguous()
-        tensors[f"{place}.lora_B.weight"] = up.to(written).contiguous()
+        tensors[f"{place}.lora_A.weight"] = fit(down, written, delta, name)
+        tensors[f"{place}.lora_B.weight"] = fit(up, written, delta, name)
         whole, size = frobenius(model.get_parameter(name)), frobenius(update)
         yield WeightChange(
             name=name,
@@ -167,6 +167,21 @@ def factorise(
             full_rank=spectrum.rank,
             energy=spectrum.energy(kept),
         )
+
+
+def fit(part: Tensor, written: torch.dtype, delta: DeltaFile, name: str) -> Tensor:
+    """Round a factor to the written precision.
+
+    Raises:
+        InputError: If it is beyond the range of that precision.
+    """
+    rounded = part.to(written).contiguous()
+    if not rounded.isfinite().all():
+        raise InputError(
+            f"{delta.path}: a factor of `{name}` reaches {part.abs().max():.3g}, "
+            f"more than {dtype_name(written)} can hold; try --dtype float32"
+        )
+    return rounded
 
 
 def follow_shapes(delta: DeltaFile) -> Iterator[tuple[str, tuple[int, int]]]:

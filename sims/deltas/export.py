@@ -19,6 +19,7 @@ from sims.deltas.files import (
     dtype_of,
     find_delta,
     public_name,
+    read_update,
 )
 from sims.deltas.model_folders import (
     SHARD_SIZE,
@@ -143,7 +144,7 @@ def edit_weights(
     """
     for name in follow(delta.shapes, "editing"):
         weight = model.get_parameter(name)
-        update = stored_way(name, delta.read(name), model).to(weight)
+        update = stored_way(name, read_update(delta, name), model).to(weight)
         before = weight.detach().clone()
         weight.add_(update)
         after = weight.detach().to(written)

@@ -29,10 +29,7 @@ def find_delta(path: Path) -> DeltaFile:
                 f"{path}: wanted a folder with one {FILE}, found {names}; name the file"
             )
         (file,) = found
-    try:
-        delta = open_delta(file)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    delta = open_delta(file)
     if not delta.shapes:
         raise InputError(f"{file}: the delta holds no updates")
     return delta
@@ -42,13 +39,15 @@ def read_update(delta: DeltaFile, name: str) -> "Tensor":
     """Read one update.
 
     Raises:
-        InputError: If an entry is NaN or infinite.
+        InputError: If an entry is NaN, infinite, or beyond the range of float32, in
+            which runs write them.
     """
     update = delta.read(name)
-    if not update.isfinite().all():
+    if not update.float().isfinite().all():
         raise InputError(
             f"{delta.path}: the update of `{name}` has entries that are NaN or "
-            "infinite, which no edit is; run again with `model.dtype` float32"
+            "infinite, or beyond float32, which no edit is; run again with "
+            "`model.dtype` float32"
         )
     return update
 
@@ -70,10 +69,6 @@ def check_shapes(delta: DeltaFile, model: "nn.Module") -> None:
         InputError: If one names no weight of the model, or one of another shape.
     """
     for name, shape in delta.shapes.items():
-        if len(shape) != 2:
-            raise InputError(
-                f"{delta.path}: `{name}` is {shape}; wanted a matrix, d_out × d_in"
-            )
         try:
             check_shape(name, shape, model)
         except (ValueError, TypeError) as error:

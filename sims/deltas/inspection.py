@@ -12,6 +12,7 @@ from editing.algebra.deltas import DeltaFile
 from editing.algebra.fingerprints import fingerprint_model
 from editing.algebra.low_rank import decompose
 from editing.base.settings import Settings
+from server.inputs import digest_file
 from sims.console import open_console
 from sims.deltas.export import frobenius
 from sims.deltas.files import check_shapes, dtype_of, find_delta, read_update
@@ -50,6 +51,7 @@ class DeltaReport(Settings):
         metadata: All of its metadata.
         updates: One entry a weight.
         fingerprint: SHA-256 of names and values.
+        sha256: SHA-256 of the file; equal runs write equal files.
         base_matches: Whether the delta was made for the named model; None if no model
             was named, or the file does not name one.
     """
@@ -58,6 +60,7 @@ class DeltaReport(Settings):
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     updates: tuple[UpdateReport, ...]
     fingerprint: str
+    sha256: str
     base_matches: bool | None = None
 
 
@@ -83,6 +86,7 @@ def inspect_delta(
             "metadata": dict(delta.metadata),
             "updates": tuple(describe_updates(delta, model)),
             "fingerprint": delta.fingerprint(),
+            "sha256": digest_file(delta.path),
             "base_matches": None
             if model is None or base is None
             else base == fingerprint_model(model),
@@ -122,6 +126,7 @@ def show_report(report: DeltaReport) -> None:
     for name, value in report.metadata.items():
         line = f"  {name}: {value}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  SHA-256 of the file: {report.sha256}", soft_wrap=True)
     if report.base_matches is not None:
         verdict = "is" if report.base_matches else "is NOT"
         console.print(f"  the model {verdict} the one that the delta was made for")

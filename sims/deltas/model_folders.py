@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from rich.progress import track
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -16,8 +15,9 @@ from transformers import (
 
 from editing.base.errors import InputError
 from editing.files.model_json import check_json_files
-from editing.models.loading import ModelError, load_weights
+from editing.models.loading import ModelError, first_line, load_weights
 from editing.sources.embedded import file_in_model, resolve_model
+from editing.sources.own_code import explain_own_code, runs_own_code
 from sims.console import hush_libraries, open_console
 from sims.deltas.published import Published
 
@@ -53,21 +53,17 @@ def load_whole(path: str, dtype: str) -> PreTrainedModel:
     place = resolve_model(path)
     try:
         model = load_weights(place, dtype=torch_dtype(dtype))
-    except ModelError:
+    except (ModelError, MemoryError):
         raise
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except Exception as error:  # the library takes much of the files for granted
+        reason = explain_own_code(error) or first_line(error)
         raise InputError(
             f"--model {path}: no causal language model can be loaded "
-            f"({first_line(error)}); wanted a folder as `save_pretrained` writes it, "
+            f"({reason}); wanted a folder as `save_pretrained` writes it, "
             "or a hub name"
         ) from None
     model.requires_grad_(False)
     return model
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def save_whole(
@@ -92,8 +88,10 @@ def save_whole(
     """
     check_json_files(resolve_model(source))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve_model(source))
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        place = resolve_model(source)
+        own = runs_own_code(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=own)
+    except Exception as error:
         raise InputError(
             f"--model {source}: its tokenizer cannot be loaded ({first_line(error)}); "
             "wanted tokenizer files next to the weights"
@@ -151,8 +149,10 @@ def stored_dtype(folder: Path) -> str:
         )
     check_json_files(str(folder))
     try:
-        found = AutoConfig.from_pretrained(str(folder)).dtype
-    except (OSError, ValueError, KeyError) as error:
+        own = runs_own_code(str(folder))
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=own)
+        found = config.dtype
+    except Exception as error:
         raise InputError(
             f"{folder}: no model folder ({first_line(error)}); wanted one "
             "that `apply` wrote"

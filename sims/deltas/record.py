@@ -94,7 +94,7 @@ class EditRecord(Settings):
     run_dtype: str
     dtype: str
     facts: dict[str, JsonValue] = Field(default_factory=dict)
-    changes: tuple[WeightChange, ...]
+    changes: tuple[WeightChange, ...] = Field(min_length=1)
     model_class: str | None = None
     tensors: int | None = None
     earlier: str | None = None

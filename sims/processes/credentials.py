@@ -14,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -23,18 +21,24 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     SSHPublicKeyTypes,
+    load_pem_private_key,
     load_ssh_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from editing.base.errors import InputError
+from editing.files.atomic import write_private, write_whole
 from server.output import create_output_folder
+from sims.processes.certificates import (
+    AUTHORITY_DAYS,
+    NO_KEY,
+    Ending,
+    read_certificate,
+    sign_authority,
+    sign_server,
+)
 
 ALWAYS = ("localhost", "127.0.0.1")
 """Names by which the machine itself reaches the server; every certificate has them."""
-
-CLOCK_SKEW = timedelta(minutes=5)
-"""Largest difference between our clock and a slower one that reads a certificate."""
 
 PRIVATE, PUBLIC, OWN_FOLDER = 0o600, 0o644, 0o700
 LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
@@ -99,7 +103,8 @@ def make_credentials(
         folder: The folder to make.
         nodes: How many key pairs to make; 0 where nodes make their own.
         hosts: Names and addresses by which nodes reach the server, besides `ALWAYS`.
-        days: For how long the certificates hold.
+        days: For how long the server's certificate holds; the authority's holds for
+            ten years, or as long as the server's if that is longer.
     """
     names = [read_host(host) for host in dict.fromkeys([*ALWAYS, *hosts])]
     with create_output_folder(folder.absolute()) as draft:
@@ -135,6 +140,72 @@ def add_nodes(folder: Path, nodes: int) -> list[int]:
     return numbers
 
 
+def renew_server(folder: Path, days: int = 365) -> Credentials:
+    """Sign a new certificate for the server, of the same names, with a new key.
+
+    Nodes trust it as they trust the former one, for the authority is the same.
+
+    Args:
+        folder: The credentials.
+        days: For how long it holds, at most as long as the authority.
+
+    Raises:
+        InputError: If the folder lacks the authority's key or the former certificate.
+    """
+    made = Credentials(folder)
+    former = read_certificate(made.server_certificate)
+    authority = read_certificate(made.authority)
+    signer = _read_key(made.authority_key)
+    names = former.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    left = authority.not_valid_after_utc - datetime.now(UTC)
+    if left <= timedelta(0):
+        raise InputError(
+            f"{made.authority}: has ended, and what it signs is not trusted; make new "
+            "credentials in another folder"
+        )
+    key = ec.generate_private_key(ec.SECP384R1())
+    lifetime = min(timedelta(days=days), left)
+    signed = sign_server(key, authority, signer, list(names.value), lifetime)
+    write_private(made.server_key, _pem_of(key))
+    write_whole(made.server_certificate, signed.public_bytes(Encoding.PEM))
+    made.server_certificate.chmod(PUBLIC)
+    return made
+
+
+def _read_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(file.read_bytes(), password=None)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return key
+    except NO_KEY:
+        pass
+    raise InputError(
+        f"{file}: is no private key of an authority; renew where the folder that "
+        "`python -m sims credentials` made is whole"
+    )
+
+
+def find_endings(folder: Path) -> tuple[Ending, ...]:
+    """Read when the certificates of a federation end: authority first, then server.
+
+    A node has the authority's certificate alone, which may also be named itself.
+
+    Raises:
+        InputError: If there is none, or it cannot be read.
+    """
+    made = Credentials(folder)
+    named = [folder] if folder.is_file() else [made.authority, made.server_certificate]
+    found = [file for file in named if file.is_file()]
+    if not found:
+        raise InputError(
+            f"{folder}: holds no certificates; wanted a folder that this command made, "
+            "or a copy of its ca.crt"
+        )
+    return tuple(
+        Ending(file, read_certificate(file).not_valid_after_utc) for file in found
+    )
+
+
 def read_public_half(private: Path) -> bytes:
     """Read the public half of a node's private key, as a file of its own has it.
 
@@ -143,7 +214,7 @@ def read_public_half(private: Path) -> bytes:
     """
     try:
         key = load_ssh_private_key(private.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except NO_KEY as error:
         raise InputError(
             f"{private}: is no private key of a node ({type(error).__name__}); wanted "
             "one without a passphrase, as `ssh-keygen -t ecdsa -b 384` writes it"
@@ -177,92 +248,13 @@ def _write_certificates(
     """Write the authority, and the server's certificate which it signs."""
     authority_key = ec.generate_private_key(ec.SECP384R1())
     server_key = ec.generate_private_key(ec.SECP384R1())
-    authority = _sign_authority(authority_key, lifetime)
-    server = _sign_server(server_key, authority, authority_key, names, lifetime)
+    ten_years = timedelta(days=AUTHORITY_DAYS)
+    authority = sign_authority(authority_key, max(lifetime, ten_years))
+    server = sign_server(server_key, authority, authority_key, names, lifetime)
     _write_private(made.authority_key, _pem_of(authority_key))
     _write(made.authority, authority.public_bytes(Encoding.PEM), PUBLIC)
     _write_private(made.server_key, _pem_of(server_key))
     _write(made.server_certificate, server.public_bytes(Encoding.PEM), PUBLIC)
-
-
-def _sign_authority(
-    key: ec.EllipticCurvePrivateKey, lifetime: timedelta
-) -> x509.Certificate:
-    """Make a certificate that signs others and is signed by itself."""
-    name = _name("Federation authority")
-    usage = {"key_cert_sign": True, "crl_sign": True, "digital_signature": True}
-    return (
-        _begin(name, name, key.public_key(), lifetime)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(**usage), critical=True)
-        .sign(key, hashes.SHA384())
-    )
-
-
-def _sign_server(
-    key: ec.EllipticCurvePrivateKey,
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
-    names: Sequence[x509.GeneralName],
-    lifetime: timedelta,
-) -> x509.Certificate:
-    """Make a certificate for a server of these names, signed by the authority."""
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(
-        authority_key.public_key()
-    )
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    return (
-        _begin(_name("SuperLink"), authority.subject, key.public_key(), lifetime)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(usage, critical=False)
-        .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(issuer, critical=False)
-        .sign(authority_key, hashes.SHA384())
-    )
-
-
-def _begin(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    lifetime: timedelta,
-) -> x509.CertificateBuilder:
-    """Begin a certificate that holds from now."""
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + lifetime)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _usage(
-    *,
-    digital_signature: bool = False,
-    key_cert_sign: bool = False,
-    crl_sign: bool = False,
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
 def _write_node_keys(made: Credentials, number: int) -> None:

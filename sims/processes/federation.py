@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sims.errors import RunFailedError
+from sims.processes.bundles import build_bundle, digest_of
 from sims.processes.credentials import Credentials, make_credentials
 from sims.processes.programs import Program
 from sims.processes.superlink import (
@@ -283,10 +284,14 @@ def describe_node(
 def describe_keeper(
     folder: Path, number: int, port: int, environment: Mapping[str, str]
 ) -> Program:
-    """Lay out what forks a node's client processes; it lives in the node's place."""
+    """Lay out what forks a node's client processes; it lives in the node's place.
+
+    It runs the app of this clone alone.
+    """
     place = Place.of(folder / f"node_{number}", {**environment, "PYTHONPATH": str(APP)})
     command = [sys.executable, "-m", "sims.processes.warm_clients", "--insecure"]
     command += ["--runtime-api-address", f"127.0.0.1:{port}"]
+    command += ["--only-bundle", digest_of(build_bundle(APP))]
     return place.program(f"keeper {number}", command)
 
 

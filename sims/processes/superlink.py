@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from codecs import getincrementaldecoder
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from editing.base.errors import InputError
+from editing.files.text import parse_toml, read_text
 from sims.errors import RunFailedError, RunLostError
 from sims.processes.programs import read_while
 from strategies.scenario import FlatValue
@@ -237,7 +237,7 @@ def check_connection(name: str) -> None:
     home = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr")
     file = home / "config.toml"
     try:
-        links = tomllib.loads(file.read_text(encoding="utf-8-sig")).get("superlink")
+        links = parse_toml(read_text(file)).get("superlink")
     except (OSError, ValueError) as error:
         raise InputError(
             f"--connection {name}: Flower's configuration {file} cannot be read "

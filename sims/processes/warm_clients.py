@@ -5,20 +5,23 @@ which takes longer than most messages. This program takes the place of Flower's 
 `flower-superexec` next to a SuperNode, and takes its options::
 
     flower-supernode --isolation process --host 127.0.0.1 --port 9094 ...
-    python -m sims.processes.warm_clients --insecure ...
+    python -m sims.processes.warm_clients --insecure --only-bundle SHA256 ...
 
-Every message still has a process of its own, which runs the app that the run brought
-along, and nothing of one message is left for the next: only libraries are shared, by
-the system's copying of what is written. It needs a system that can fork, so no Windows.
+With `--only-bundle` it runs the app in the versions that are named and no other; see
+`sims.processes.bundles`. Every message still has a process of its own, which runs the
+app that the run brought along, and nothing of one message is left for the next: only
+libraries are shared, by the system's copying of what is written. It needs a system that
+can fork, so no Windows.
 """
 
+import argparse
 import gc
 import importlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import IO
@@ -29,6 +32,7 @@ from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
+from sims.processes.bundles import read_digest, run_only
 from sims.processes.fork_server import status_of
 
 LIBRARIES = (
@@ -73,9 +77,15 @@ class Task:
 class WarmExecutor(SubprocessExecutor):
     """Has one kind of process forked by a keeper, and others started as Flower does."""
 
-    def __init__(self, keeper: IO[str], kind: TaskType = TaskType.CLIENT_APP) -> None:
-        """Take the pipe to the keeper, and what it forks."""
-        self.keeper, self.kind = keeper, kind
+    def __init__(
+        self,
+        keeper: IO[str],
+        kind: TaskType = TaskType.CLIENT_APP,
+        *,
+        closed: bool = False,
+    ) -> None:
+        """Take the pipe to the keeper, what it forks, and whether nothing else runs."""
+        self.keeper, self.kind, self.closed = keeper, kind, closed
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
         """Ask the keeper for a process; start it cold if there is no keeper.
@@ -84,21 +94,42 @@ class WarmExecutor(SubprocessExecutor):
         versions of the libraries.
         """
         if spec.task_type is not self.kind or spec.runtime_dependency_install:
-            return super().launch(spec)
+            return self.launch_cold(spec, "is no plain client")
         task = {name: getattr(spec, name) for name in Task.__dataclass_fields__}
         try:
             self.keeper.write(json.dumps(asdict(Task(**task))) + "\n")
             self.keeper.flush()
         except OSError:
-            return super().launch(spec)
+            return self.launch_cold(spec, "came after the keeper had ended")
         return LaunchResult.accepted()
+
+    def launch_cold(self, spec: ExecutionSpec, reason: str) -> LaunchResult:
+        """Start a process as Flower does, which looks at no bundle."""
+        if self.closed:
+            return LaunchResult.failed(
+                f"Refused a process of the kind {spec.task_type}: it {reason}, and "
+                "this node runs approved code alone (`--only-bundle`)"
+            )
+        return super().launch(spec)
 
 
 def main() -> None:
     """Fork the keeper, then do what `flower-superexec` does."""
     os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", POLL_SECONDS)
-    use_keeper(fork_keeper(run_client), TaskType.CLIENT_APP)
+    approved, sys.argv[1:] = read_approved(sys.argv[1:])
+    keeper = fork_keeper(partial(run_client, approved=approved))
+    use_keeper(keeper, TaskType.CLIENT_APP, closed=bool(approved))
     flower_superexec()
+
+
+def read_approved(words: Sequence[str]) -> tuple[frozenset[str], list[str]]:
+    """Read the approved bundles off a command line; the rest is Flower's."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--only-bundle", action="append", default=[], type=read_digest, dest="approved"
+    )
+    found, rest = parser.parse_known_args(words)
+    return frozenset(found.approved), rest
 
 
 def fork_keeper(run: Callable[[Task], None]) -> IO[str]:
@@ -113,9 +144,15 @@ def fork_keeper(run: Callable[[Task], None]) -> IO[str]:
     return os.fdopen(writing, "w", encoding="utf-8")
 
 
-def use_keeper(keeper: IO[str], kind: TaskType) -> None:
-    """Have `flower-superexec` in this process ask a keeper for one kind of process."""
-    executor = WarmExecutor(keeper, kind)
+def use_keeper(keeper: IO[str], kind: TaskType, *, closed: bool = False) -> None:
+    """Have `flower-superexec` in this process ask a keeper for one kind of process.
+
+    Args:
+        keeper: The pipe to it.
+        kind: What it forks.
+        closed: Whether all else is refused.
+    """
+    executor = WarmExecutor(keeper, kind, closed=closed)
     # Flower lets nobody name an executor of his own.
     run_superexec.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]
 
@@ -162,11 +199,18 @@ def load_libraries(libraries: Sequence[str]) -> None:
     gc.freeze()  # a collection would write to every object, and so copy its page
 
 
-def run_client(task: Task) -> None:
-    """Do what `flwr-clientapp` does."""
+def run_client(task: Task, approved: Collection[str] = ()) -> None:
+    """Do what `flwr-clientapp` does.
+
+    Args:
+        task: The message's process.
+        approved: The SHA-256 of each bundle that may run; any may if there are none.
+    """
     from flwr.supercore.tls import validate_and_resolve_root_certificates
     from flwr.supernode.runtime.run_clientapp import run_clientapp
 
+    if approved:
+        run_only(approved)
     certificates = validate_and_resolve_root_certificates(
         task.root_certificates_path, task.insecure
     )

@@ -278,7 +278,7 @@ def read_case(path: Path) -> dict[str, dict[str, float]]:
         value = parse_json(read_text(path))
     except OSError as error:
         raise CaseFileError(f"cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CaseFileError(f"not JSON ({explain_text_error(error)})") from None
     if not isinstance(value, dict):
         raise CaseFileError(f"wanted a JSON object, got {type(value).__name__}")

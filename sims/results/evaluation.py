@@ -13,7 +13,7 @@ from editing.evaluation.cases import (
     sum_cases,
 )
 from editing.evaluation.generated_texts import add_texts, measure_texts
-from editing.files.atomic import write_whole
+from editing.files.atomic import write_private
 from editing.files.json_text import dump_json
 from editing.hyperparameters.choice import load_named
 from editing.models.loading import EditableModel
@@ -24,7 +24,7 @@ from editing.sources.embedded import resolve_model, resolve_source
 from server.monitoring.events import PhaseProgress
 from server.report.tables import headings, write_number
 from sims.console import Show, hush_libraries, open_console, showing
-from sims.deltas.files import check_shapes, find_delta
+from sims.deltas.files import check_shapes, find_delta, read_update
 from sims.results.measures import (
     Measures,
     Sources,
@@ -91,8 +91,7 @@ def evaluate_with_delta(
         "notes": note_texts(wanted, cases),
         "cases": cases,
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, dump_json(result, 2) + "\n")
+    write_private(output, dump_json(result, 2) + "\n")  # its cases hold requests
     show_metrics(metrics, output)
     show_further(unedited, further, note_texts(wanted, cases))
 
@@ -148,7 +147,7 @@ def edited(model: EditableModel, path: Path | None) -> Iterator[None]:
             f"this has {model.fingerprint[:12]}…; give that run's model and --dtype"
         )
     check_shapes(file, model.model)
-    with applied({name: file.read(name) for name in file.shapes}, model.model):
+    with applied({name: read_update(file, name) for name in file.shapes}, model.model):
         yield
 
 

@@ -21,7 +21,7 @@ from server.report.tables import (
 )
 from sims.results.averages import Summary, SummaryRow
 from sims.results.cases import Fault
-from sims.tables import fit_tables
+from sims.tables import fit_tables, plain_cell
 
 MAX_FAULTS = 10
 WIDE = 10_000  # columns; no table of a file is split
@@ -86,8 +86,11 @@ def write_csv(summary: Summary) -> str:
     for row in summary.rows:
         pairs = [(row.means.get(name), row.deviations.get(name)) for name in names]
         numbers = [number for pair in pairs for number in pair]
-        writer.writerow([row.label, row.runs, row.cases, row.over, *numbers])
-    file.writelines(f"# {line}\n" for line in list_faults(summary.faults))
+        writer.writerow(
+            [plain_cell(row.label), row.runs, row.cases, row.over, *numbers]
+        )
+    # Quoted where it holds a comma, after which another cell would begin.
+    writer.writerows([f"# {line}"] for line in list_faults(summary.faults))
     return file.getvalue()
 
 

@@ -15,9 +15,9 @@ from server.config import RunConfig
 from sims.console import open_console
 from sims.errors import RunFailedError
 from sims.processes.superlink import scratch_folder
+from sims.runs.checks import settle_privacy
 from sims.runs.engines import DEPLOYMENT, WITH_FILES
 from sims.runs.jobs import execute, show_results
-from sims.runs.privacy import settle_privacy
 
 TOLERANCE = 1e-5
 """Largest relative difference between two deltas that the parties' rotations explain.

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from editing.files.atomic import make_private, write_private
 from editing.files.json_text import dump_json
 from sims.errors import RunFailedError
 from sims.runs.unfinished import RESOLUTIONS
@@ -32,18 +33,20 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
     started for the run; elsewhere a case file stays with its party. The cases after the
     last round are written as MEMIT's evaluation does; after several rounds, the folder
     ``rounds`` holds those of each. Of several merges, each has a folder of its own.
+    The folder of results then admits its owner alone, for cases hold requests.
     """
     for label, by_round in sorted(find_cases(private).items()):
+        make_private(folder)
         place = folder / label if (folder / label).is_dir() else folder
+        make_private(place)
         for number, lines in by_round.items():
             if rounds > 1:
-                (place / "rounds").mkdir(exist_ok=True)
                 file = place / "rounds" / f"round_{number:03d}.jsonl"
-                file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+                write_private(file, "".join(f"{line}\n" for line in lines))
             for line in lines if number == rounds else ():
                 case = json.loads(line)
                 text = dump_json(case, 1)
-                (place / f"case_{case['case_id']}.json").write_text(text, "utf-8")
+                write_private(place / f"case_{case['case_id']}.json", text)
     if (private / RESOLUTIONS).is_file():
         shutil.copy(private / RESOLUTIONS, folder / RESOLUTIONS)
 

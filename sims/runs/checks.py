@@ -17,10 +17,10 @@ from editing.models.loading import load_tokenizer
 from editing.models.token_rows import BARE, ContinuationTokenizer, tokenize_rewrite
 from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import resolve_model
+from server.app import choose_methods
 from server.config import RunConfig
 from server.output import refuse_existing
-from sims.runs.engines import check_engine, has_own_nodes
-from sims.runs.privacy import check_privacy
+from sims.runs.engines import DEPLOYMENT, check_engine, has_own_nodes
 from strategies.partitioning.partitions import check_supply
 from strategies.scenario import FEDERATED
 
@@ -31,11 +31,32 @@ FIELDS = {"rewrite": "prompt", "locality": "locality", "portability": "portabili
 """Fields of evaluation prompts that are not called after their kind."""
 
 
+def settle_privacy(config: RunConfig, engine: str) -> RunConfig:
+    """Choose whether the run sums under masks, where the settings leave it open.
+
+    Real parties need not trust the server with their statistics: their sums are masked
+    if all merges of the run need sums alone. With too few parties for that the run is
+    then refused, and not made without masks in silence. A simulation has everything in
+    one place anyway.
+
+    Args:
+        config: The run's settings.
+        engine: What it runs on.
+    """
+    if config.privacy.secure_sum is not None:
+        return config
+    real = engine == DEPLOYMENT or has_own_nodes(engine)
+    secure = real and all(method.sums for method in choose_methods(config))
+    chosen = config.privacy.model_copy(update={"secure_sum": secure})
+    return config.model_copy(update={"privacy": chosen})
+
+
 def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     """Validate in a second what a run would refuse after a minute."""
     refuse_existing(folder)
     check_engine(config, engine)
-    check_privacy(config)
+    if config.privacy.secure_sum:
+        choose_methods(config)  # refuses merges that cannot be summed under masks
     path = config.model.path
     if not has_own_nodes(engine):  # their machines may have the model elsewhere
         path = resolve_model(path)

@@ -126,7 +126,7 @@ def read_connected(draft: Path) -> Connected:
         InputError: If it was not begun on a connection.
     """
     try:
-        return Connected.model_validate_json((draft / CONNECTED).read_text())
+        return Connected.model_validate_json((draft / CONNECTED).read_bytes())
     except (OSError, ValidationError):
         raise InputError(
             f"--resume: the run in {draft} was not begun with --connection; leave it "

@@ -12,7 +12,9 @@ from flwr.serverapp.exception import AggregationError
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app as client_app
+from editing.files.disk import has_no_room
 from server.app import app as server_app
+from server.app import explain
 from sims.errors import RunFailedError
 from strategies.scenario import FlatConfig
 
@@ -127,7 +129,8 @@ def run_in_process(
         node_configs: Further settings of each node.
 
     Raises:
-        RunFailedError: If the server stopped the run; its events give the reason.
+        RunFailedError: If the server stopped the run, or a disk has no room left; its
+            events give the reason.
     """
     private = {"private-folder": str(private_folder)} if private_folder else {}
     configs = [{**private, **each} for each in node_configs or [{}] * parties]
@@ -145,6 +148,10 @@ def run_in_process(
             server_app(grid, context)
         except AggregationError as error:
             raise RunFailedError("the server stopped the run") from error
+        except Exception as error:
+            if not has_no_room(error):
+                raise
+            raise RunFailedError(explain(error)[0]) from error
 
 
 @contextmanager

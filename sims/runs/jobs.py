@@ -152,7 +152,7 @@ def settle(config: RunConfig, engine: str) -> RunConfig:
     """Choose what the settings leave open; only real nodes need libraries for it."""
     if engine != DEPLOYMENT and not has_own_nodes(engine):
         return config
-    from sims.runs.privacy import settle_privacy
+    from sims.runs.checks import settle_privacy
 
     return settle_privacy(config, engine)
 
@@ -199,6 +199,8 @@ def carry_out(
             raise
         if end.cause == "input":
             raise InputError(end.error) from None
+        if end.error == str(failure):
+            raise
         raise RunFailedError(f"{end.error} ({failure})") from None
     end = follower.finish()
     if end is not None and end.error is not None:

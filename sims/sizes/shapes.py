@@ -22,7 +22,9 @@ from editing.hyperparameters.config import EditingConfig
 from editing.hyperparameters.presets import match_preset, read_preset
 from editing.models.discovery import discover, settle
 from editing.models.families import ARCHITECTURES
+from editing.models.loading import first_line
 from editing.sources.embedded import resolve_model
+from editing.sources.own_code import explain_own_code, runs_own_code
 
 PUBLISHED: dict[str, PreTrainedConfig] = {
     "gpt2-xl": GPT2Config(n_embd=1600, n_layer=48, n_head=25),
@@ -85,9 +87,12 @@ def read_shape(model: str, layers: tuple[int, ...] | None = None) -> ModelShape:
 def _read_config(path: str) -> PreTrainedConfig:
     check_json_files(path)
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or ["no reason"])[0]
+        own = runs_own_code(path)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            path, trust_remote_code=own
+        )
+    except Exception as error:  # the library takes much of a file for granted
+        reason = explain_own_code(error) or first_line(error)
         raise InputError(
             f"--model {path!r}: no configuration of a model can be read ({reason}). "
             f"Wanted {', '.join(PUBLISHED)}, or a folder with a config.json."
@@ -99,7 +104,9 @@ def _measure(
     name: str, config: PreTrainedConfig, layers: tuple[int, ...]
 ) -> ModelShape:
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=runs_own_code(str(config.name_or_path))
+        )
     known = ARCHITECTURES.get(str(config.model_type))
     parts = discover(model, {}) if known is None else settle(model, known, {})
     blocks = config.get_text_config().num_hidden_layers

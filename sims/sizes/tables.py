@@ -36,7 +36,7 @@ def rows_of(estimates: Sequence[Estimate]) -> list[list[str]]:
     """Return one row a figure: its name, then one column an estimate."""
     rows = [
         ["exchanges of a round, evaluation included"]
-        + [str(each.messages) for each in estimates]
+        + [f"{each.messages:.3g}" for each in estimates]
     ]
     for name, value in SIZES:
         rows.append([name, *(write_size(value(each)) for each in estimates)])

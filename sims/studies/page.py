@@ -18,6 +18,7 @@ from server.report.tables import (
     write_number,
 )
 from sims.studies.study import Figure, Study, TrialResult
+from sims.tables import plain_cell
 
 CONTENT = """\
 <header>
@@ -76,7 +77,7 @@ def write_page(
     frame = study.tabulate(results)
     figures, finding = study.draw(frame), study.state(frame)
     for place, figure in enumerate(figures, start=1):
-        write_whole(folder / file_of(place), figure.numbers.to_csv(index=False))
+        write_whole(folder / file_of(place), write_numbers(figure.numbers))
     record = {
         "study": study.name,
         "question": study.question,
@@ -151,6 +152,15 @@ def explain_successes(figures: Sequence[Figure]) -> str:
     """Return what ES, PS and NS mean, if a table or caption shows a success."""
     shown = [word for each in figures for word in (each.caption, *map(str, each.table))]
     return SUCCESS_LEGEND if any("uccess" in word for word in shown) else ""
+
+
+def write_numbers(frame: pd.DataFrame) -> str:
+    """Write a table as CSV, in which no text is a formula."""
+    plain = frame.copy()
+    for name in frame.select_dtypes(exclude="number").columns:
+        plain[name] = frame[name].map(plain_cell)
+    plain.columns = pd.Index([plain_cell(name) for name in frame.columns])
+    return str(plain.to_csv(index=False))
 
 
 def file_of(place: int) -> str:

@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from editing.algebra.statistics import StatisticsError
 from editing.base.settings import Settings
+from strategies.wire.messages import reading
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -86,6 +87,12 @@ def write_resolutions(resolutions: Sequence[Resolution]) -> ConfigRecord:
 
 
 def read_resolutions(content: RecordDict) -> tuple[Resolution, ...]:
-    """Return the resolutions of this node's requests, if tokens are compared."""
+    """Return the resolutions of this node's requests, if tokens are compared.
+
+    Others than `write_resolutions` packs are a `ProtocolError`.
+    """
     record = content.config_records.get("resolutions")
-    return _RESOLUTIONS.validate_json(str(record["resolutions"])) if record else ()
+    if not record:
+        return ()
+    with reading("resolutions"):
+        return _RESOLUTIONS.validate_json(str(record["resolutions"]))

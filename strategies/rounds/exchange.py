@@ -41,7 +41,10 @@ UNREACHABLE = "it cannot be reached: it was stopped, or its machine or network f
 """The reason for a node that Flower has not heard from; it may come back."""
 
 ERRORS = {
-    ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "its client could not be loaded",
+    ErrorCode.LOAD_CLIENT_APP_EXCEPTION: (
+        "its client could not be loaded, or its operator has not approved this version "
+        "of the app"
+    ),
     ErrorCode.CLIENT_APP_RAISED_EXCEPTION: "its client failed",
     ErrorCode.NODE_UNAVAILABLE: UNREACHABLE,
     ErrorCode.MOD_FAILED_PRECONDITION: "its client failed",

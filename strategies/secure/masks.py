@@ -54,10 +54,12 @@ class Masking:
     Attributes:
         name: The sum.
         members: The numbers of the parties whose masks cancel, ascending.
+        asked: Digest of what is asked of all of them alike.
     """
 
     name: SumName
     members: tuple[int, ...]
+    asked: str = ""
 
     def add_own(self, words: Words, vector: str, party: int, seed: bytes) -> None:
         """Add a party's own stream in place."""
@@ -77,7 +79,7 @@ class Masking:
             add_stream(words, key, subtract=party == high)
 
     def _key(self, purpose: str, vector: str, secret: bytes, *whose: int) -> bytes:
-        parts = (*self.name.parts, vector, whose, self.members)
+        parts = (*self.name.parts, vector, whose, self.members, self.asked)
         return derive(secret, context(purpose, *parts))
 
 

@@ -4,6 +4,7 @@ The server relays what parties send one another and cannot read it. Whatever is 
 is sealed for one receiver, and bound to the sum, its sender and the list of members.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
@@ -16,8 +17,10 @@ from editing.base.settings import Settings
 from strategies.secure.fixed_point import Words
 from strategies.secure.keys import context
 from strategies.secure.masks import SumName
+from strategies.wire.arrays import digest_all, digest_arrays
 from strategies.wire.handshakes import FIRST_UNNUMBERED_ID
-from strategies.wire.messages import ProtocolError
+from strategies.wire.messages import ProtocolError, read_job, reading
+from strategies.wire.updates import read_carried
 
 LEAST_MEMBERS = 3
 """With two, each could subtract its own share from the sum."""
@@ -99,17 +102,29 @@ class MaskedRequest(Settings):
         session: Whose keys are used.
         sum: Which of its sums.
         members: Parties whose masks cancel: those that gave their shares.
+        question: What is asked of each of them, from `name_question`.
         capacities: The most edits of each member, in the same order.
-        forms: By layer, whether rows behind the shared rotation travel, or triangles.
+        forms: By layer, whether rows under the shared rotation travel, or triangles.
         bits: Fraction bits by vector; a vector that is missing takes two places each.
     """
 
     session: Session
     sum: str
     members: Members
+    question: str = ""
     capacities: tuple[NonNegativeInt, ...] = ()
     forms: Mapping[int, Form] = {}
     bits: Mapping[str, int] = {}
+
+    @property
+    def digest(self) -> str:
+        """Digest of all of it, which masks are bound to.
+
+        So they cancel only among parties of which the same is asked, on one model: a
+        server that gave some of them a model on which their numbers are nothing would
+        not be left with those of the others.
+        """
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
     def rows(self) -> int:
@@ -210,14 +225,36 @@ def read_shares(
     return found
 
 
+def name_question(content: RecordDict) -> str:
+    """Digest what a message asks of every party alike: the job, on which model."""
+    job = read_job(content).model_dump_json()
+    prior = content.array_records.get("prior", ArrayRecord())
+    parts = (job, digest_all(read_carried(content)), digest_arrays(prior))
+    return hashlib.sha256(context("question", *parts)).hexdigest()
+
+
 def write_masked_request(request: MaskedRequest) -> ConfigRecord:
     """Pack how a reply is to be masked; it goes with the message."""
     return ConfigRecord({"text": request.model_dump_json()})
 
 
 def read_masked_request(content: RecordDict) -> MaskedRequest | None:
-    """Undo `write_masked_request`; None if the reply is not to be masked."""
-    return None if RECORD not in content else _read(content, MaskedRequest)
+    """Undo `write_masked_request`; None if the reply is not to be masked.
+
+    Raises:
+        ProtocolError: If it is not about the rest of the message.
+    """
+    if RECORD not in content:
+        return None
+    request = _read(content, MaskedRequest)
+    with reading("a question"):
+        question = name_question(content)
+    if request.question != question:
+        raise ProtocolError(
+            "The server asks for a sum over another job or model than its message "
+            "holds. Nothing is sent."
+        )
+    return request
 
 
 def write_masked(vectors: Mapping[str, Words]) -> RecordDict:

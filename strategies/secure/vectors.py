@@ -109,7 +109,7 @@ def pack_layer(
         shape: The layer.
         request: The form, and the members with their most edits.
         party: The party's number.
-        secret: Of the run; the rotation is derived from it, and the server lacks it.
+        secret: Of the session; the rotation is derived from it. The server lacks it.
 
     Raises:
         InputError: If the party has more edits than the server's bound.

@@ -28,6 +28,7 @@ from strategies.secure.records import (
     PublicKeys,
     Session,
     UnmaskRequest,
+    name_question,
     read_keys,
     read_masked,
     read_shares,
@@ -186,6 +187,9 @@ class SecureSessions:
             UnopenedSumError: If the answers do not unmask it.
         """
         opened, registry, number = self._current, self._registry, request.session.round
+        if messages:
+            asked = name_question(messages[0].content)
+            request = request.model_copy(update={"question": asked})
         for message in messages:
             message.content[RECORD] = write_masked_request(request)
         places = {k: count_words(n, request.bits.get(k)) for k, n in lengths.items()}
@@ -195,7 +199,8 @@ class SecureSessions:
             raise LostPartyError("A party was lost before its numbers came.")
         self._require(number, len(survivors), opened.least)
         answers = self._ask_unmask(grid, request, survivors)
-        masking = Masking(opened.session.name(request.sum), request.members)
+        sum_name = opened.session.name(request.sum)
+        masking = Masking(sum_name, request.members, request.digest)
         threshold = threshold_of(len(opened.keys))
         try:
             open_sum(totals, masking, survivors, opened.keys, answers, threshold)

@@ -2,10 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
+from io import BytesIO
 
 import torch
 from flwr.app import Array, ArrayRecord
 from torch import Tensor
+
+from editing.files.npy import ANY_NUMBERS, read_array
 
 RAW = "collabedit.raw"
 """Marks arrays whose precision numpy does not know."""
@@ -21,13 +24,29 @@ def to_array(tensor: Tensor) -> Array:
 
 
 def to_tensor(array: Array) -> Tensor:
-    """Undo `to_array`."""
+    """Undo `to_array`; nothing is allocated for numbers that are not there.
+
+    What it does not write may be any error.
+    """
     if array.stype != RAW:
-        return torch.from_numpy(array.numpy())
+        held = read_array(BytesIO(array.data), len(array.data), kinds=ANY_NUMBERS)
+        return torch.from_numpy(held)
     if not array.data:
         return torch.empty(tuple(array.shape), dtype=torch.bfloat16)
     flat = torch.frombuffer(bytearray(array.data), dtype=torch.bfloat16)
     return flat.reshape(tuple(array.shape))
+
+
+def read_numbers(array: Array) -> Tensor:
+    """Read an array of floating-point numbers, as all that travels are.
+
+    Raises:
+        ValueError: If it is of others.
+    """
+    tensor = to_tensor(array)
+    if not tensor.is_floating_point():
+        raise ValueError(f"an array is of {tensor.dtype}")
+    return tensor
 
 
 def write_delta(delta: Mapping[str, Tensor], dtype: torch.dtype) -> ArrayRecord:

@@ -4,7 +4,8 @@ Every message carries the whole job, because in deployment each one meets a new 
 The model never travels, and neither do requests, prompts, subjects or targets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated
 
@@ -41,6 +42,28 @@ class Phase(StrEnum):
 
 class ProtocolError(InputError):
     """Server and client are of different versions."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn whatever the bytes of the server's message make a library raise into a line.
+
+    Args:
+        what: What is read.
+
+    Raises:
+        ProtocolError: Naming it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise ProtocolError(
+            f"The server's message does not hold {what} as in protocol "
+            f"{PROTOCOL_VERSION} ({type(error).__name__}). Do server and clients run "
+            "the same version?"
+        ) from None
 
 
 class ModelIdentity(Settings):

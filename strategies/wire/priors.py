@@ -16,7 +16,8 @@ from editing.algebra.second_moments import (
     triangle_width,
     write_triangle,
 )
-from strategies.wire.arrays import to_tensors
+from strategies.wire.arrays import read_numbers
+from strategies.wire.messages import reading
 
 GRAM, COVARIANCE = "gram.", "covariance."
 
@@ -36,12 +37,15 @@ def write_prior(
 
 
 def read_grams(message: Message) -> dict[int, Float[Tensor, "d_in d_in"]]:
-    """The grams of earlier rounds, by layer; none unless a party solves alone."""
-    halves = _read(message, GRAM)
-    return {
-        layer: read_triangle(half, triangle_width(half))
-        for layer, half in halves.items()
-    }
+    """The grams of earlier rounds, by layer; none unless a party solves alone.
+
+    Others than `write_prior` packs are a `ProtocolError`.
+    """
+    with reading("grams of earlier rounds"):
+        return {
+            layer: read_triangle(half, triangle_width(half))
+            for layer, half in _read(message, GRAM).items()
+        }
 
 
 def read_pooled_covariance(
@@ -49,18 +53,23 @@ def read_pooled_covariance(
 ) -> dict[int, Float[Tensor, "d_in d_in"]]:
     """``C₀`` by layer, if it was sent; `write_prior` packs it.
 
+    Another than it packs is a `ProtocolError`.
+
     Args:
         message: The server's.
         widths: ``d_in`` of each edited layer.
     """
-    halves = _read(message, COVARIANCE)
-    return {layer: read_triangle(half, widths[layer]) for layer, half in halves.items()}
+    with reading("a pooled covariance"):
+        return {
+            layer: read_triangle(half, widths[layer])
+            for layer, half in _read(message, COVARIANCE).items()
+        }
 
 
 def _read(message: Message, kind: str) -> dict[int, Tensor]:
     record = message.content.array_records.get("prior", ArrayRecord())
     return {
-        int(name.removeprefix(kind)): tensor
-        for name, tensor in to_tensors(record).items()
+        int(name.removeprefix(kind)): read_numbers(array)
+        for name, array in record.items()
         if name.startswith(kind)
     }

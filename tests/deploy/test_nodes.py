@@ -51,9 +51,8 @@ def test_added_nodes_are_treated_as_those_of_the_file(nodes: int) -> None:
         assert handed[f"/volumes/node-{number}"] == node.mounts["/credentials"]
         written = whole.services["example-requests"].mounts
         assert written[f"/volumes/requests-{number}"] == node.mounts["/private"]
-    assert {f"party-{n}" for n in range(nodes)} <= {
-        *whole.services["superlink"].networks
-    }
+    assert {f"party-{n}" for n in range(nodes)} <= {*whole.services["proxy"].networks}
+    assert {*whole.services["superlink"].networks} == {"operator", "fleet"}
     for step in ("credentials", "example-requests"):
         assert f"--nodes={nodes}" in whole.services[step].words
 

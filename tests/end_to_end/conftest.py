@@ -22,9 +22,9 @@ def lasting_hosts(
 ) -> Iterator[Hosts]:
     """Lend a SuperLink and two parties; server apps outlive their SuperLink.
 
-    Up to two more machines may join.
+    Up to four more machines may join.
     """
     assert world.is_dir()
     folder = tmp_path_factory.mktemp("lasting") / "hosts"
-    with hosted(folder, 2, at_most=4, apart=True) as hosts:
+    with hosted(folder, 2, at_most=6, apart=True) as hosts:
         yield hosts

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from editing.algebra.deltas import load_delta
 from editing.requests.edit_request import EditRequest
+from server.config import read_scenario
+from sims.cli.options import DEFAULT_SCENARIO
 from sims.processes.federation import Federation
 from sims.processes.superlink import CONNECTION
 from sims.runs.agreement import AGREEMENT
-from tests.federation import assert_same_bits, world_requests
+from sims.runs.engines import WITH_FILES
+from sims.runs.jobs import execute
+from tests.federation import assert_same_bits, assert_same_delta, world_requests
 from tests.hosts import Hosts
 from tests.processes import is_gone, needs_proc, processes_of
-from tests.sites import command_here, wait_until
+from tests.sites import STORED, command_here, wait_until
 from tests.trees import ROOT
 
 PARTIES, ROUNDS = 2, 2
@@ -71,13 +75,23 @@ def test_a_local_deployment_gives_the_bits_of_one_process_and_leaves_no_process(
 ) -> None:
     """Under masks, whose keys each process finds on its node's disk, by default.
 
-    Without rotations; and the command says that it looked.
+    Without rotations; and the command says that it looked. The update is that of a run
+    in which the server sees each party's statistics.
     """
     words = ["deploy-local", "--parties", str(SUMMED), "--output", "found"]
-    code, said = finish(start(tmp_path, *words, *settings_for(world, 1, SUMMED)))
+    settings = settings_for(world, 1, SUMMED)
+    chosen = [each.removeprefix("--set=") for each in settings]
+    code, said = finish(start(tmp_path, *words, *settings))
     assert code == 0, said
     assert "Sums are masked." in said
     assert "bit for bit equal" in said
+    plain = read_scenario(DEFAULT_SCENARIO, [*chosen, "privacy.secure-sum=false"])
+    execute(plain, tmp_path / "plain", WITH_FILES)
+    deltas = [
+        load_delta(tmp_path / folder / "delta.safetensors")[0]
+        for folder in ("found", "plain")
+    ]
+    assert_same_delta(deltas[0], deltas[1], STORED)
     agreement = json.loads((tmp_path / "found" / AGREEMENT).read_text())
     assert agreement == {"difference": 0.0, "tolerance": 0.0}
     assert len(list((tmp_path / "found").glob("case_*.json"))) == SUMMED

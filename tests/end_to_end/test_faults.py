@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from tests.federation import assert_same_delta, world_requests
@@ -57,6 +58,35 @@ def test_a_round_continues_without_lost_parties_and_all_of_them_come_back(
     first, second, third = (len(each.refusals) for each in sites.rounds())
     assert (first, third) == (3, 0)
     assert second >= 1
+
+
+@needs_proc
+def test_a_party_killed_amid_a_secure_sum_is_not_in_it(
+    world: Path, tmp_path: Path, lasting_hosts: Hosts
+) -> None:
+    """It has given its shares; the others take its masks off, and the sum is theirs.
+
+    Each message meets a process that finds its keys on the node's disk.
+    """
+    usual = lay_out(world, tmp_path, world_requests(), 4, 1)
+    sites = replace(usual, flat={**usual.flat, "editing.schedule": "frozen-uniform"})
+    started = time.monotonic()
+    with lasting_hosts.joined_by(2):
+        timeout = max(TIMEOUT, SHARE * (time.monotonic() - started))
+        lasting_hosts.give(sites.hands)
+        federation, lost = lasting_hosts.federation, lasting_hosts.hosts[2]
+        masked = {"run.timeout": timeout, "privacy.secure-sum": True}
+        run = federation.link.submit({**sites.flat, **masked})
+        sites.wait_for("targets", 1)
+        lost.kill()
+        run_to_end(federation, run)
+    (outcome,) = sites.rounds()
+    assert [each.name for each in outcome.refusals] == ["party-2"]
+    assert_same_delta(sites.delta(), sites.edit_here([[0, 1, 3]]), STORED)
+    phases = [phase for phase, _, found in sites.exchanges(1) if found == "ok"]
+    assert phases.count("query.shares") == 4
+    assert phases.count("train.targets") == 3
+    assert phases.count("query.unmask") == 2 * 3
 
 
 def lose_parties(hosts: Hosts, sites: Sites, timeout: float) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from editing.algebra.deltas import load_delta
 from editing.base.errors import InputError
-from editing.files.atomic import write_whole
+from editing.files.atomic import write_private
 from editing.requests.edit_request import to_counterfact
 from server.config import RunConfig, read_scenario
 from server.output import next_folder, refuse_existing
@@ -250,9 +250,8 @@ class Runner:
     def _prepare(self, seed: int, trial: Trial) -> TrialRun:
         """Write a trial's requests; gives its scenario and the folder of its run."""
         source = self._source(seed, trial)
-        source.parent.mkdir(parents=True, exist_ok=True)
         records = [to_counterfact(request) for request in trial.requests]
-        write_whole(source, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+        write_private(source, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
         config = self._configure(seed, trial)
         return config, self._folder / RUNS / f"seed_{seed}" / trial.name
 

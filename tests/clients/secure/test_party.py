@@ -139,6 +139,26 @@ def test_the_masks_of_two_parties_do_not_cancel_without_the_third(
     assert len({int(each) >> 56 for each in two}) > 20
 
 
+def test_masks_do_not_cancel_if_one_party_is_asked_about_another_model(
+    tmp_path: Path,
+) -> None:
+    """Else a server could make the numbers of all others nothing, and be left with it.
+
+    Here these are zeros already; the opened "sum" says nothing of the one that is not.
+    """
+    one = Sum(tmp_path, [0, 1, 2, 3])
+    one.ask_keys()
+    one.ask_shares()
+    zeros = {party: {"1.keys": np.zeros(2000)} for party in range(4)}
+    one.ask_masked(zeros, lost=[1])
+    asked = one.request(question="another model")
+    one.masked[1] = one.party(1).mask(asked, {"1.keys": np.full(2000, 3.0)})
+    one.ask_unmask()
+    for found in (one.open(), one.open(asked)):
+        words = np.abs(found["1.keys"])
+        assert (words > 1e3).mean() > 0.9  # a share of 3.0 has gone under
+
+
 def test_no_mask_is_used_twice(tmp_path: Path) -> None:
     """Zeros of another vector, sum, round, attempt or run are masked otherwise."""
     seen: set[int] = set()

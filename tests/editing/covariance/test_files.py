@@ -1,6 +1,9 @@
 """Covariance files: what is saved loads, what others publish is read, or refused."""
 
+import io
 import json
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +260,7 @@ def named(model: EditableModel, name: str) -> EditableModel:
 
 def test_a_folder_of_published_statistics_is_read(tmp_path: Path) -> None:
     """Each layer's own file, whatever the order of layers."""
-    model = named(tiny_model(), "acme/tiny-gpt")
+    model = named(tiny_model(inner=5), "acme/tiny-gpt")
     folder = tmp_path / "stats" / "acme_tiny-gpt" / "wikipedia_stats"
     means = {layer: draw_prior(layer) for layer in LAYERS}
     for layer, mean in means.items():
@@ -274,7 +277,7 @@ def test_a_folder_of_published_statistics_is_read(tmp_path: Path) -> None:
 
 def test_a_listed_file_of_another_layer_or_model_is_refused(tmp_path: Path) -> None:
     """By its name, and by its folder's."""
-    model = named(tiny_model(), "acme/tiny-gpt")
+    model = named(tiny_model(inner=5), "acme/tiny-gpt")
     folder = tmp_path / "acme_tiny-gpt" / "wikipedia_stats"
     files = [
         folder / f"transformer.h.{layer}.mlp.c_proj_float32_mom2_100000.npz"
@@ -289,3 +292,46 @@ def test_a_listed_file_of_another_layer_or_model_is_refused(tmp_path: Path) -> N
         CovarianceError, match=r"model acme_tiny-gpt, and this model is"
     ):
         load_covariance(files, LAYERS, named(tiny_model(), "acme/other-gpt"))
+
+
+@pytest.mark.parametrize("width", [None, 24])
+def test_an_array_that_is_packed_too_well_is_refused_unread(
+    width: int | None, tmp_path: Path
+) -> None:
+    """A small file of zeros takes no memory, whether its width is known or not."""
+    path = tmp_path / "a.npz"
+    zeros = np.zeros((3000, 3000))
+    arrays: dict[str, Any] = {"mom2.mom2": zeros, "mom2.count": np.array(3)}
+    np.savez_compressed(path, **arrays)
+    assert path.stat().st_size < 2**17
+    tracemalloc.start()
+    with pytest.raises(CovarianceError, match=r"packed so well|24 wide"):
+        load_published(path, width)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20 < zeros.nbytes
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (40_000, 40_000), (-3, 3), (3,), (0, 0)])
+def test_a_header_that_names_another_size_is_refused(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Before any memory is asked for."""
+    path = tmp_path / "a.npz"
+    array = io.BytesIO()
+    described = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(array, described)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mom2.mom2.npy", array.getvalue() + bytes(72))
+    with pytest.raises(CovarianceError, match="header names"):
+        load_published(path)
+
+
+@pytest.mark.parametrize("width", [3, 5])
+def test_a_sum_of_another_width_is_refused(width: int, tmp_path: Path) -> None:
+    """The edited layer's keys say how wide it is."""
+    path = tmp_path / "a.npz"
+    write_moments(path, np.eye(width), 3)
+    assert load_published(path, width).tokens == 3
+    with pytest.raises(CovarianceError, match=f"{width} wide and this model's keys"):
+        load_published(path, 4)

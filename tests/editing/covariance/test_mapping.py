@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from editing.covariance.mapping import PublishedMeans, PublishedSum, read_array
+from editing.covariance.mapping import PublishedMeans, PublishedSum, read_member
 
 WIDTH = 300
 
@@ -28,7 +28,7 @@ def test_an_array_is_what_numpy_reads(
     path = tmp_path / "a.npz"
     wanted = np.array(drawn, dtype, order=order)
     save(path, first=np.arange(7), wanted=wanted, last=3)
-    found = read_array(path, "wanted")
+    found = read_member(path, "wanted")
     assert found.dtype == dtype
     assert np.array_equal(found, wanted)
     assert isinstance(found, np.memmap) == (save is np.savez)
@@ -39,7 +39,7 @@ def test_a_mapped_array_can_be_written_to_and_its_file_stays(tmp_path: Path) -> 
     path = tmp_path / "a.npz"
     np.savez(path, a=np.ones((3, 3), np.float32))
     before = path.read_bytes()
-    found = torch.from_numpy(read_array(path, "a"))
+    found = torch.from_numpy(read_member(path, "a"))
     found.add_(1)
     assert found.sum() == 18
     assert path.read_bytes() == before
@@ -53,7 +53,7 @@ def test_a_damaged_array_is_refused(tmp_path: Path) -> None:
     held[len(held) // 2] ^= 1
     path.write_bytes(held)
     with pytest.raises(BadZipFile, match="not those written"):
-        read_array(path, "a")
+        read_member(path, "a")
     with pytest.raises((BadZipFile, zlib.error)), np.load(path) as file:
         file["a"]
 
@@ -63,7 +63,7 @@ def test_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, a=np.array([{}]))
     with pytest.raises(ValueError, match="objects instead of numbers"):
-        read_array(path, "a")
+        read_member(path, "a")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

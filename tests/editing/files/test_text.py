@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from editing.base.errors import InputError
 from editing.covariance.texts import open_text
 from editing.files.text import (
+    MAX_DEPTH,
     find_broken_text,
     is_unicode,
+    parse_json,
+    parse_toml,
     read_json_object,
     read_text,
     refuse_broken_text,
@@ -66,6 +69,15 @@ def test_half_a_pair_is_found_by_its_field(
     assert is_unicode(json.loads('"\\ud83d\\ude00"'))
     with pytest.raises(ValueError, match=r"^`z`: wants a text in Unicode, got half a"):
         refuse_broken_text({**value, "z": broken})
+
+
+@pytest.mark.parametrize("parse", [parse_json, lambda t: parse_toml(f"a = {t}")])
+def test_what_nests_too_deeply_is_refused(parse: Callable[[str], object]) -> None:
+    """Whether or not the interpreter itself gives up."""
+    for levels in (MAX_DEPTH + 1, 900, 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            parse("[" * levels + "]" * levels)
+    parse("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
 
 
 @pytest.mark.parametrize(

@@ -241,3 +241,14 @@ def test_ranks_that_make_no_sense_are_refused(
     """With what is wanted."""
     with pytest.raises(InputError, match=words):
         read_rank(rank, energy)
+
+
+def test_a_factor_beyond_the_range_of_its_precision_is_refused(tmp_path: Path) -> None:
+    """Rounded, it would be infinite, and the file useless."""
+    base = Base(tmp_path)
+    base.write_delta({name: 1e15 * each for name, each in base.delta.items()})
+    words = (str(base.path), base.delta_path, tmp_path / "out", Rank(1))
+    with pytest.raises(InputError, match="more than float16 can hold"):
+        write_adapter(*words, dtype="float16")
+    assert not (tmp_path / "out").exists()
+    write_adapter(*words)

@@ -202,7 +202,7 @@ def no_tokenizer(base: Base) -> None:
         (unknown, "`lm.gone.weight`, which this model does not have"),
         (a_norm, "wanted a matrix"),
         (empty, "holds no updates"),
-        (infinite, "or not a number"),
+        (infinite, "NaN or infinite"),
         (gone, "no delta file can be read"),
         (no_model, "no causal language model"),
         (no_tokenizer, "tokenizer cannot be loaded"),

@@ -1,5 +1,6 @@
 """What is said of a delta is what a general decomposition says."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,18 @@ def test_an_update_that_is_not_finite_is_refused(tmp_path: Path, bad: float) -> 
         with pytest.raises(InputError, match="NaN or infinite"):
             work()
     assert not out.exists()
+
+
+def test_the_digest_is_that_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `sha256sum` prints it, so that it can be published; equal deltas have one."""
+    base = Base(tmp_path)
+    digest = hashlib.sha256(base.delta_path.read_bytes()).hexdigest()
+    report = inspect_delta(base.delta_path)
+    assert report.sha256 == digest
+    show_report(report)
+    assert digest in capsys.readouterr().out
+    reversed_delta = dict(reversed(base.delta.items()))
+    base.write_delta(reversed_delta)
+    assert inspect_delta(base.delta_path).sha256 == digest

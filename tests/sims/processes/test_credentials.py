@@ -21,12 +21,14 @@ from typer.testing import CliRunner
 
 from editing.base.errors import InputError
 from sims.cli.main import app
+from sims.processes.certificates import AUTHORITY_DAYS, CLOCK_SKEW
 from sims.processes.credentials import (
     ALWAYS,
-    CLOCK_SKEW,
     Credentials,
     add_nodes,
+    find_endings,
     make_credentials,
+    renew_server,
 )
 
 HOSTS = ("superlink.example.org", "10.0.0.5", "::1")
@@ -83,12 +85,15 @@ def test_no_other_name_and_no_other_authority_is_trusted(
 
 
 def test_certificates_hold_for_the_days_asked_for(made: Credentials) -> None:
-    """From a moment ago, for clocks that are slow."""
-    for path in (made.authority, made.server_certificate):
+    """From a moment ago, for clocks that are slow; the authority for ten years."""
+    for path, days in (
+        (made.authority, AUTHORITY_DAYS),
+        (made.server_certificate, DAYS),
+    ):
         found = certificate(path)
         begun = found.not_valid_before_utc + CLOCK_SKEW
         assert abs(datetime.now(UTC) - begun) < timedelta(minutes=2)
-        assert found.not_valid_after_utc - begun == timedelta(days=DAYS)
+        assert found.not_valid_after_utc - begun == timedelta(days=days)
 
 
 def test_keys_belong_to_their_certificates_and_to_nobody_else(
@@ -212,3 +217,63 @@ def test_the_command_says_which_file_goes_to_whom(tmp_path: Path) -> None:
     refused = call(app, [*words, "--host", "a.org"])
     assert isinstance(refused.exception, InputError)
     assert "PRIVATE KEY" not in first.output + second.output
+
+
+@pytest.mark.parametrize(("days", "code"), [(29, 1), (40, 0)])
+def test_an_end_within_thirty_days_is_warned_of(
+    days: int, code: int, tmp_path: Path
+) -> None:
+    """By the command, whose exit code a timer can act on."""
+    folder = tmp_path / "made"
+    make_credentials(folder, 1, days=days)
+    words = ["credentials", "--check", "--output", str(folder)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == code, done.output
+    assert "ca.crt: until" in done.output
+    assert "server.pem: until" in done.output
+    assert ("Warning" in done.output) == bool(code)
+    assert ("--renew" in done.output) == bool(code)
+
+
+def test_a_node_checks_its_copy_of_the_authority(tmp_path: Path) -> None:
+    """It has nothing else; other files are refused."""
+    made = make_credentials(tmp_path / "made", 1)
+    (ending,) = find_endings(made.authority)
+    now = datetime.now(UTC)
+    assert ending.days_left(now) in {AUTHORITY_DAYS - 1, AUTHORITY_DAYS}
+    assert ending.warn(now) == ""
+    late = now + timedelta(days=AUTHORITY_DAYS - 3)
+    assert "ends in 2 days" in ending.warn(late)
+    assert "ended on" in ending.warn(late + timedelta(days=4))
+    with pytest.raises(InputError, match="is no certificate"):
+        find_endings(made.node_public_key(0))
+    with pytest.raises(InputError, match="holds no certificates"):
+        find_endings(tmp_path)
+
+
+def test_a_renewed_server_is_trusted_by_whoever_trusted_it(tmp_path: Path) -> None:
+    """Of the same names, with a new key; the authority stays, and so do nodes."""
+    made = make_credentials(tmp_path / "made", 2, HOSTS, days=3)
+    before = contents_of(made.folder)
+    done = CliRunner().invoke(
+        app, ["credentials", "--renew", "--output", str(made.folder)]
+    )
+    assert done.exit_code == 0, done.output
+    after = contents_of(made.folder)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"certificates/server.pem", "certificates/server.key"}
+    assert before.keys() == after.keys()
+    assert made.server_key.stat().st_mode & 0o777 == 0o600
+    renewed = certificate(made.server_certificate)
+    assert renewed.not_valid_after_utc > datetime.now(UTC) + timedelta(days=364)
+    verifier = PolicyBuilder().store(Store([certificate(made.authority)]))
+    name = x509.DNSName("superlink.example.org")
+    verifier.build_server_verifier(name).verify(renewed, [])
+
+
+def test_only_who_has_the_authoritys_key_renews(tmp_path: Path) -> None:
+    """A server has it not."""
+    made = make_credentials(tmp_path / "made", 0)
+    made.authority_key.unlink()
+    with pytest.raises(InputError, match="no private key of an authority"):
+        renew_server(made.folder)

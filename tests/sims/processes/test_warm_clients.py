@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
+from flwr.supercore.superexec.executor import (
+    ExecutionSpec,
+    LaunchResult,
+    LaunchResultStatus,
+)
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
 from sims.processes.warm_clients import (
@@ -17,6 +21,7 @@ from sims.processes.warm_clients import (
     Task,
     WarmExecutor,
     load_libraries,
+    read_approved,
 )
 from tests.trees import ROOT
 
@@ -127,6 +132,35 @@ def test_what_is_no_plain_client_is_started_as_flower_does(
     assert (pipe.getvalue(), cold) == ("", [asked])
 
 
+@pytest.mark.parametrize(
+    "asked", [spec(TaskType.AGENT_APP), spec(install=True)], ids=["agent", "install"]
+)
+def test_where_bundles_are_approved_nothing_starts_past_the_keeper(
+    asked: ExecutionSpec, cold: list[ExecutionSpec]
+) -> None:
+    """Flower's own commands would run any."""
+    pipe = io.StringIO()
+    result = WarmExecutor(pipe, closed=True).launch(asked)
+    assert result.status is LaunchResultStatus.FAILED
+    assert "--only-bundle" in str(result.message)
+    assert (pipe.getvalue(), cold) == ("", [])
+
+
+def test_approved_bundles_are_read_off_the_command_line() -> None:
+    """Any number of them; the rest is for Flower."""
+    one, two = "a" * 64, "b" * 64
+    words = ["--insecure", "--only-bundle", one, "--only", f"--only-bundle={two}"]
+    assert read_approved(words) == (frozenset({one, two}), ["--insecure", "--only"])
+    assert read_approved(["--insecure"]) == (frozenset(), ["--insecure"])
+
+
+def test_a_wrong_digest_stops_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would otherwise wait for a bundle that cannot be."""
+    with pytest.raises(SystemExit):
+        read_approved(["--only-bundle", "abc"])
+    assert "64 hexadecimal digits" in capsys.readouterr().err
+
+
 def test_without_a_keeper_clients_start_cold(cold: list[ExecutionSpec]) -> None:
     """It may have been killed for memory."""
 
@@ -136,6 +170,8 @@ def test_without_a_keeper_clients_start_cold(cold: list[ExecutionSpec]) -> None:
 
     assert WarmExecutor(Broken()).launch(spec()) == LaunchResult.accepted()
     assert cold == [spec()]
+    refused = WarmExecutor(Broken(), closed=True).launch(spec())
+    assert (refused.status, cold) == (LaunchResultStatus.FAILED, [spec()])
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -225,3 +225,21 @@ def test_questions_are_compared_with_the_unedited_model(files: Files) -> None:
     assert zero["locality_unchanged"] == 100
     large = files.evaluate("large.json", files.delta(9))["metrics"]
     assert large["locality_unchanged"] < 100
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_update_that_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    """Its metrics would be those of no model."""
+    files = Files(tmp_path)
+    path = files.delta(value)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        evaluate_with_delta(str(files.model), files.requests, tmp_path / "o.json", path)
+
+
+def test_the_file_of_cases_admits_its_owner_alone(tmp_path: Path) -> None:
+    """It holds the requests."""
+    files = Files(tmp_path)
+    output = tmp_path / "new" / "o.json"
+    evaluate_with_delta(str(files.model), files.requests, output)
+    assert output.stat().st_mode & 0o777 == 0o600
+    assert output.parent.stat().st_mode & 0o777 == 0o700

@@ -144,3 +144,17 @@ def test_an_ending_of_no_form_is_refused() -> None:
     check_form(Path("table.md"))
     with pytest.raises(InputError, match=r"table.xlsx: .* \.csv, \.md, \.txt"):
         check_form(Path("table.xlsx"))
+
+
+NASTY = ("=cmd()", "+1", "-1", "@SUM(A1)", "\t=1", "\n=1", "\uff1d1")
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_no_cell_of_csv_begins_a_formula(name: str) -> None:
+    """Neither a folder's name nor what is said of a file that was not read."""
+    row = SummaryRow(name, 1, 1, {}, {})
+    faults = (Fault(Path(f"a,{name},b"), f"because,{name}"),)
+    lines = csv.reader(io.StringIO(write_csv(Summary((row,), faults))))
+    cells = [cell for line in lines for cell in line]
+    assert f"'{name}" in cells
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\n\uff1d"))]

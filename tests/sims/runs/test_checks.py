@@ -13,9 +13,10 @@ from editing.models.loading import ModelError, load_tokenizer
 from editing.requests.edit_request import EditRequest, Question
 from editing.sources.embedded import locate_embedded
 from server.config import RunConfig
-from sims.runs.checks import answer, check_early, check_fit
+from sims.runs.checks import answer, check_early, check_fit, settle_privacy
+from sims.runs.engines import CONNECTION, DEPLOYMENT, IN_PROCESS
 from strategies.partitioning.settings import RequestsConfig
-from strategies.scenario import PriorConfig
+from strategies.scenario import PriorConfig, PrivacyConfig
 
 
 def ask(subject: str) -> EditRequest:
@@ -120,3 +121,42 @@ def test_an_answer_to_another_process_is_what_the_check_finds_here(
             assert re.search(refused, found)
             with pytest.raises(InputError, match=refused):
                 check_early(config, Path("results"), "flower")
+
+
+@pytest.mark.parametrize(
+    ("engine", "merge", "chosen", "masked"),
+    [
+        (DEPLOYMENT, "collabedit", None, True),
+        (f"{CONNECTION}federation", "collabedit", None, True),
+        (f"{CONNECTION}federation", "ties", None, False),
+        (f"{CONNECTION}federation", "collabedit", False, False),
+        (IN_PROCESS, "collabedit", None, False),
+        ("flower", "collabedit", None, False),
+        (IN_PROCESS, "collabedit", True, True),
+    ],
+)
+def test_real_parties_sum_under_masks_unless_they_say_otherwise(
+    engine: str, merge: str, chosen: bool | None, masked: bool
+) -> None:
+    """If the merge needs no more than the sum."""
+    config = RunConfig(privacy=PrivacyConfig(secure_sum=chosen))
+    named = config.merge.model_copy(update={"name": merge})
+    settled = settle_privacy(config.model_copy(update={"merge": named}), engine)
+    assert settled.privacy.secure_sum is masked
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"merge": {"name": "ties"}}, "ties solves for each party alone"),
+        ({"parties": {"count": 2}}, "Set `parties.count` to 3 or more"),
+        ({"output": {"statistics": True}}, "Set one of them to false"),
+    ],
+)
+def test_masks_that_cannot_be_are_refused_before_the_run(
+    tmp_path: Path, changed: dict[str, dict[str, object]], reason: str
+) -> None:
+    """With the reason, and what to set."""
+    config = RunConfig.model_validate({"privacy": {"secure_sum": True}, **changed})
+    with pytest.raises(InputError, match=reason):
+        check_early(config, tmp_path / "results")

@@ -1,5 +1,6 @@
 """The grid in one process answers as Flower's grids do."""
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 import sims.runs.in_process
+from sims.console import Follower
+from sims.errors import RunFailedError
 from sims.runs.in_process import (
     FIRST_NODE,
     LINK_NODE,
@@ -18,9 +21,11 @@ from sims.runs.in_process import (
     make_contexts,
     run_in_process,
 )
+from sims.runs.jobs import carry_out
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase
 from tests.strategies.transport import write_numbers
+from tests.trees import ROOT
 
 FLAT: dict[str, FlatValue] = {"parties.count": 2}
 
@@ -127,3 +132,28 @@ def test_the_server_s_app_is_run_over_as_many_nodes_as_there_are_parties(
     assert [config.get("private-folder") for config in seen] == wanted
     assert torch.get_num_threads() == before
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - nothing is made before its time
+
+
+def test_a_full_disk_ends_a_run_with_the_line_that_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/faults.md has it, and no trace of the program."""
+
+    def fill_up(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("server.app.run", fill_up)
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    promised = "there is no room left on a disk of the server"
+    assert promised in page
+    with pytest.raises(RunFailedError, match=promised):
+        run_in_process({"output.watch": str(tmp_path)}, 2)
+    follower = Follower(tmp_path / "events.jsonl", lambda _: None)
+    with pytest.raises(RunFailedError) as ended:
+        carry_out(
+            run_in_process,
+            {"output.watch": str(tmp_path)},
+            2,
+            follower,
+        )
+    assert str(ended.value).count(promised) == 1

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Array, Message
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from editing.algebra.deltas import save_delta
 from editing.covariance.files import save_covariance
+from editing.files.atomic import write_private
 from server.checkpoints import Checkpoints, Measured, MergeProgress
-from sims.sizes.estimate import BYTES, JOB_BYTES, REPLY_BYTES, Estimate, EstimateOrder
+from sims.sizes.estimate import (
+    BYTES,
+    JOB_BYTES,
+    REPLY_BYTES,
+    STATE_TOKENS,
+    Estimate,
+    EstimateOrder,
+)
 from sims.sizes.shapes import ModelShape, read_shape
 from strategies.wire.messages import Phase
 from tests.federation import Federation
@@ -139,7 +147,41 @@ def test_figures_follow_their_formulas() -> None:
     assert found.round_seconds == pytest.approx(8 * traffic / 1e9 + 3 * 6.1)
     assert found.waiting == 3 * (128 + REPLY_BYTES)
     assert found.server_disk == 4000 + 200 + 2 * 240 + 120 + found.waiting
-    assert found.node_disk == 4000 + 2 * 60 + 2 * 3 * (4 + 4)
+    states = 2 * STATE_TOKENS * 3 * 4
+    assert found.node_disk == 4000 + 2 * 60 + 2 * 3 * (4 + 4) + states
+
+
+@pytest.mark.parametrize(
+    ("rounds", "every", "evaluated"), [(1, 7, 1), (6, 1, 6), (6, 3, 2), (7, 3, 3)]
+)
+def test_rounds_without_an_evaluation_have_a_message_less(
+    rounds: int, every: int, evaluated: int
+) -> None:
+    """On average over the rounds; the last is evaluated."""
+    order = EstimateOrder(rounds=rounds, evaluate_every=every)
+    messages = rounds * Estimate(SHAPE, order).messages
+    assert messages == pytest.approx(2 * rounds + evaluated)
+
+
+def test_a_party_keeps_as_many_hidden_states_as_estimated(
+    federate: Callable[..., Federation], world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two layers' exchanges; their number depends on prompts, so about."""
+    kept: list[int] = []
+
+    def keep(path: Path, data: bytes) -> None:
+        if "states" in path.parts:
+            kept.append(sum(each.nbytes for each in load(data).values()))
+        write_private(path, data)
+
+    monkeypatch.setattr("clients.storage.write_private", keep)
+    federate().run()
+    order = EstimateOrder(parties=3, requests=2, dtype="float64")
+    found = Estimate(read_shape(str(world)), order)
+    assert len(kept) == 3
+    assert kept == pytest.approx([found.states] * 3, rel=0.3)
+    order = order.model_copy(update={"schedule": "frozen-uniform"})
+    assert Estimate(read_shape(str(world)), order).states == 0
 
 
 def test_a_party_sends_no_more_rows_than_its_keys_are_wide() -> None:

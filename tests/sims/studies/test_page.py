@@ -11,7 +11,13 @@ import pytest
 from editing.requests.edit_request import EditRequest
 from server.config import RunConfig
 from server.report.data import RoundMetrics
-from sims.studies.page import Account, name_row, write_page, write_seconds
+from sims.studies.page import (
+    Account,
+    name_row,
+    write_numbers,
+    write_page,
+    write_seconds,
+)
 from sims.studies.study import Figure, Study, Trial, TrialResult
 from tests.sims.studies.made_up import result_of
 
@@ -119,3 +125,16 @@ def test_a_row_may_have_several_names() -> None:
 def test_times_are_written_in_minutes_and_seconds(seconds: float, written: str) -> None:
     """Rounded before they are split."""
     assert write_seconds(seconds) == written
+
+
+def test_no_number_file_holds_a_formula() -> None:
+    """Neither in a heading nor in a cell; numbers stay numbers."""
+    frame = pd.DataFrame(
+        {"=name": ["=cmd()", "plain"], "party": ["@x", None], "gap": [-1.5, 2.0]}
+    )
+    text = write_numbers(frame)
+    assert text.splitlines() == [
+        "'=name,party,gap",
+        "'=cmd(),'@x,-1.5",
+        "plain,,2.0",
+    ]

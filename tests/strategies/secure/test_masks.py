@@ -54,6 +54,7 @@ def test_a_mask_is_of_one_sum_one_vector_and_one_list_of_members() -> None:
         names.append(SumName(*parts))  # type: ignore[arg-type]
     maskings = [Masking(name, (0, 1, 2)) for name in names]
     maskings.append(Masking(NAME, (0, 1, 3)))
+    maskings.append(Masking(NAME, (0, 1, 2), "another question"))
     seen = set()
     for masking in maskings:
         for vector in ("a", "b"):

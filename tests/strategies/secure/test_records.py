@@ -11,6 +11,7 @@ from strategies.secure.records import (
     MaskedRequest,
     MembersRequest,
     UnmaskRequest,
+    name_question,
     read_keys,
     read_masked,
     read_masked_request,
@@ -29,7 +30,8 @@ from strategies.secure.records import (
     write_unmask,
     write_unmask_request,
 )
-from strategies.wire.messages import ProtocolError
+from strategies.wire.messages import Job, ProtocolError, write_job
+from tests.strategies.transport import JOB
 from tests.summing import Sum, session_of
 
 SESSION = session_of()
@@ -43,6 +45,11 @@ REQUEST = MaskedRequest(
 )
 
 
+def asking(job: Job) -> RecordDict:
+    """Write a question without updates."""
+    return write_job(job, ArrayRecord())
+
+
 def test_everything_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """In both directions."""
     one = Sum(tmp_path, [0, 1, 2])
@@ -53,9 +60,11 @@ def test_everything_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_members(write_members(members)) == members
     shares = {"targets": {0: b"a", 2: b"b"}, "metrics": {0: b"c", 2: b"d"}}
     assert read_shares(write_shares(shares), SESSION.sums, [0, 2]) == shares
-    content = RecordDict({"secure": write_masked_request(REQUEST)})
-    assert read_masked_request(content) == REQUEST
-    assert read_masked_request(RecordDict()) is None
+    content = asking(JOB)
+    request = REQUEST.model_copy(update={"question": name_question(content)})
+    content["secure"] = write_masked_request(request)
+    assert read_masked_request(content) == request
+    assert read_masked_request(asking(JOB)) is None
     words = {"count": np.array([2**64 - 1, 0], np.uint64)}
     found = read_masked(write_masked(words), {"count": 2})
     assert found["count"].tolist() == words["count"].tolist()
@@ -65,6 +74,25 @@ def test_everything_comes_back_as_it_was_written(tmp_path: Path) -> None:
     sealed = {2: b"x", 5: b"y"}
     assert read_unmask_request(write_unmask_request(unmask, sealed)) == (unmask, sealed)
     assert read_unmask(write_unmask({0: b"s", 2: b"k"}), [0, 2]) == {0: b"s", 2: b"k"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        write_job(JOB.asking(2, (3,)), ArrayRecord()),
+        write_job(JOB, ArrayRecord({"weight": Array(np.ones(2))})),
+        write_job(JOB, ArrayRecord(), prior=ArrayRecord({"3": Array(np.ones(2))})),
+    ],
+    ids=["job", "model", "prior"],
+)
+def test_a_sum_is_asked_for_with_its_own_job_and_model(other: RecordDict) -> None:
+    """Masks are bound to them, so what a party reads is what it is masked for."""
+    request = REQUEST.model_copy(update={"question": name_question(asking(JOB))})
+    other["secure"] = write_masked_request(request)
+    with pytest.raises(ProtocolError, match="another job or model"):
+        read_masked_request(other)
+    one, two = request, REQUEST.model_copy(update={"question": name_question(other)})
+    assert len({each.digest for each in (one, two, REQUEST)}) == 3
 
 
 def test_each_member_has_rows_of_its_own() -> None:

@@ -250,9 +250,11 @@ def test_the_server_receives_masked_numbers_keys_and_shares_alone(
     sizes = {"requests-per-round": "[1, 3, 2]"}
     federation = federate(parties=sizes, privacy=SECURE, run={"rounds": 2})
     run(federation)
-    told = [each for each in federation.messages if each.metadata.reply_to_message_id]
+    received = [
+        each for each in federation.messages if each.metadata.reply_to_message_id
+    ]
     bare = {Phase.DESCRIBE: {"handshake"}, Phase.KEYS: {"secure"}}
-    for reply in told:
+    for reply in received:
         phase, content = Phase(reply.metadata.message_type), reply.content
         if phase in bare:
             assert set(content) == bare[phase]
@@ -275,7 +277,7 @@ def test_the_server_receives_masked_numbers_keys_and_shares_alone(
         node = federation.node(party)
         words = [
             array.numpy().view(np.uint8).reshape(-1)
-            for reply in told
+            for reply in received
             if reply.metadata.src_node_id == node
             for array in arrays_of(reply).values()
         ]

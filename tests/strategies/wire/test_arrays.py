@@ -1,6 +1,7 @@
 """Tensors survive the wire in their own precision, and digests tell them apart."""
 
 import hashlib
+import io
 
 import numpy as np
 import pytest
@@ -69,3 +70,13 @@ def test_a_digest_tells_names_and_values_apart_and_not_their_order() -> None:
     others = [{"a": two, "b": one}, {"a": one, "c": two}, {"a": one}, {}]
     assert digest not in {digest_arrays(ArrayRecord(each)) for each in others}
     assert digest_arrays(ArrayRecord()) == hashlib.sha256().hexdigest()
+
+
+def test_no_memory_is_taken_for_numbers_that_are_not_there() -> None:
+    """A header of a hundred bytes may name a terabyte."""
+    file = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (2**20, 2**18)}
+    np.lib.format.write_array_header_1_0(file, header)
+    array = Array("float32", (2**20, 2**18), "numpy.ndarray", file.getvalue())
+    with pytest.raises(ValueError, match="its header names"):
+        to_tensor(array)

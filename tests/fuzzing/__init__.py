@@ -1,0 +1,1 @@
+"""Seeded damage to files and messages, and what must come of it."""
