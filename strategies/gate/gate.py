@@ -306,7 +306,8 @@ def repeat_without(party: int, label: str) -> str:
 def unknown_culprit() -> str:
     """Say why nobody is named."""
     return (
-        "The server has no statistics of single parties and cannot tell whose they "
-        "are. To repeat the round without some, list their numbers in "
-        "`parties.without`."
+        "The statistics of single parties are behind masks, and the server cannot tell "
+        "whose they are. To repeat the round without some, list their numbers in "
+        "`parties.without`. The difference of both sums is theirs, so let them agree, "
+        "and leave out several at once."
     )
