@@ -7,18 +7,14 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import (
-    Field,
-    JsonValue,
     NonNegativeInt,
     PositiveInt,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from editing.base.errors import InputError
@@ -31,7 +27,7 @@ from server.paths import Table, overlay, refuse_nul, resolve_paths
 from strategies.gate.decision import GateConfig
 from strategies.methods import (
     GLOBAL,
-    Method,
+    MergeChoice,
     check_method,
     known_methods,
     read_method,
@@ -61,45 +57,6 @@ that solve for each party alone. The longest measured are 0.45 times as long."""
 
 class ConfigurationError(InputError):
     """A setting is unknown, mistyped or out of range."""
-
-
-class MergeChoice(Settings):
-    """Which merge, by name or import path, and its own settings.
-
-    A scenario writes the merge's settings next to its name. Flower's flat form has
-    them as one JSON object, because Flower admits only keys that it knows.
-
-    Attributes:
-        name: The name of a merge, the import path of one from outside the tree
-            (``package.module:ClassName``), or ``global``, which lays all requests at
-            one party.
-        settings: The merge's own settings.
-    """
-
-    name: str = "collabedit"
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def gather_settings(cls, table: object) -> object:
-        """Move the keys next to the name into `settings`."""
-        if not isinstance(table, dict) or "settings" in table:
-            return table
-        own = {key: value for key, value in table.items() if key != "name"}
-        named = {key: value for key, value in table.items() if key == "name"}
-        return {**named, "settings": own}
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the name is enough, so that no class is loaded to check it."""
-        return self.name in known_methods() and not self.settings
-
-    def build(self) -> Method:
-        """Make the method that is named here; an unknown name is an `InputError`."""
-        method = read_method({"name": self.name, **self.settings})
-        exact = json.dumps({**self.settings, "name": method.merge.name})
-        merge = type(method.merge).model_validate_json(exact, strict=True)
-        return replace(method, merge=merge)
 
 
 class ScheduleConfig(Settings):

@@ -1,10 +1,14 @@
 """What a scenario names and a report shows: a merge, or all requests at one party."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pydantic import Field, JsonValue, model_validator
+
 from editing.base.errors import InputError
+from editing.base.settings import Settings
 from strategies.merges.choice import check_name, known_names, read_merge
 
 if TYPE_CHECKING:  # a name is read without torch
@@ -94,3 +98,42 @@ def read_method(choice: str | Mapping[str, object]) -> Method:
         return Method(GLOBAL, pooling, pooled=True)
     merge = read_merge(table)
     return Method(merge.name, merge)
+
+
+class MergeChoice(Settings):
+    """Which merge, by name or import path, and its own settings.
+
+    A scenario writes the merge's settings next to its name. Flower's flat form has
+    them as one JSON object, because Flower admits only keys that it knows.
+
+    Attributes:
+        name: The name of a merge, the import path of one from outside the tree
+            (``package.module:ClassName``), or ``global``, which lays all requests at
+            one party.
+        settings: The merge's own settings.
+    """
+
+    name: str = "collabedit"
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def gather_settings(cls, table: object) -> object:
+        """Move the keys next to the name into `settings`."""
+        if not isinstance(table, dict) or "settings" in table:
+            return table
+        own = {key: value for key, value in table.items() if key != "name"}
+        named = {key: value for key, value in table.items() if key == "name"}
+        return {**named, "settings": own}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the name is enough, so that no class is loaded to check it."""
+        return self.name in known_methods() and not self.settings
+
+    def build(self) -> Method:
+        """Make the method that is named here; an unknown name is an `InputError`."""
+        method = read_method({"name": self.name, **self.settings})
+        exact = json.dumps({**self.settings, "name": method.merge.name})
+        merge = type(method.merge).model_validate_json(exact, strict=True)
+        return replace(method, merge=merge)

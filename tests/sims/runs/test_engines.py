@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from editing.base.errors import InputError
-from server.config import MergeChoice, RunConfig, ScheduleConfig
+from server.config import RunConfig, ScheduleConfig
 from sims.errors import RunFailedError
 from sims.runs.engines import (
     CONNECTION,
@@ -21,6 +21,7 @@ from sims.runs.engines import (
     search_path_of,
 )
 from sims.runs.in_process import run_in_process
+from strategies.methods import MergeChoice
 
 OWN = f"{CONNECTION}hospital"
 POOLED = (
