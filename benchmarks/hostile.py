@@ -169,13 +169,13 @@ ATTACKS = (
     Attack("ten keys on top of C₀, residuals 10·reach", keys_of_text),
     Attack("dense gram c·I, cross 0", wall, ('run.encoding="dense"',)),
     Attack("party 0's keys with −R", undo_other),
-    Attack("party 0's keys with −R, and it complains", undo_other, success=0.0),
+    Attack("party 0's keys with −R, and reports failure", undo_other, success=0.0),
     Attack("party 0's keys as long as allowed, R = 0", pin_other),
     Attack("residuals as long as allowed", longest_residuals),
     Attack("keys on top of C₀, all as long as allowed", allowed_keys_of_text),
     Attack("the same in the first layer alone", allowed_keys_of_text, places=(0,)),
     Attack("the same in the second layer alone", allowed_keys_of_text, places=(1,)),
-    Attack("an honest update, and it complains", success=0.0),
+    Attack("an honest update, and reports failure", success=0.0),
 )
 
 

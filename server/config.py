@@ -38,6 +38,7 @@ from strategies.scenario import (
     FlatConfig,
     FlatValue,
     ModelConfig,
+    OutputConfig,
     Positive,
     PriorConfig,
     PrivacyConfig,
@@ -137,30 +138,6 @@ class ScheduleConfig(Settings):
             except InputError as error:
                 raise ValueError(str(error)) from None
         return names
-
-
-class OutputConfig(Settings):
-    """Where the results go.
-
-    Attributes:
-        directory: The folder to make; a numbered one under ``results`` if unset.
-        checkpoint: A folder that holds the run's state after the last completed round;
-            a run that finds one there resumes from it. It is for one run at a time,
-            and emptied once the results are complete, unless it is inside `watch`.
-        watch: A folder, of this run alone, in which ``events.jsonl`` records what
-            happens during the run. If unset, that is `directory` with
-            ``.unfinished`` appended to its name, and the file is moved to the results
-            in the end.
-        tensorboard: A folder for TensorBoard's files of metrics.
-        statistics: Whether each party's statistics are kept among the results, for the
-            server's operator alone to read: `remove` and `audit` need them.
-    """
-
-    directory: str | None = None
-    checkpoint: str | None = None
-    watch: str | None = None
-    tensorboard: str | None = None
-    statistics: bool = False
 
 
 class RunConfig(Settings):

@@ -268,12 +268,7 @@ def check_matrix(name: str, matrix: Tensor, shape: tuple[int, int]) -> None:
 def check_semidefinite(
     gram: Float[Tensor, "d_in d_in"], rounding: float = ROUNDING
 ) -> None:
-    """Refuse a gram that no keys have, up to the rounding of its products.
-
-    Args:
-        gram: What is checked; what is refused is a `StatisticsError`.
-        rounding: Share of the gram's norm, by default that of a float64 product.
-    """
+    """Refuse a gram that no keys have, up to rounding by a share of its norm."""
     _factorise_shifted(gram, rounding)
 
 

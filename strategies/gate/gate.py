@@ -62,7 +62,7 @@ class Gate(RoundCallbacks):
         """Watch the rounds of one merge.
 
         Args:
-            inner: What is told.
+            inner: What is called next.
             config: The limits.
             merge: The run's.
             measure: Measures an update.
@@ -152,7 +152,7 @@ class Gate(RoundCallbacks):
         return all(self._parts_of(merged).values())
 
     def _name_culprit(self, merged: MergedLayers) -> str:
-        """Say without whom the round does no harm, as far as it can be told."""
+        """Say without whom the round does no harm, as far as it can be found."""
         if not self._knows(merged):
             return unknown_culprit()
         assert self._before is not None
@@ -306,7 +306,7 @@ def repeat_without(party: int, label: str) -> str:
 def unknown_culprit() -> str:
     """Say why nobody is named."""
     return (
-        "The statistics of single parties are behind masks, and the server cannot tell "
+        "The statistics of single parties are masked, and the server cannot tell "
         "whose they are. To repeat the round without some, list their numbers in "
         "`parties.without`. The difference of both sums is theirs, so let them agree, "
         "and leave out several at once."

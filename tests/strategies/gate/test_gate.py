@@ -80,7 +80,7 @@ def claiming(federation: Federation, party: int, success: float) -> None:
     def tamper(message: Message, reply: Message) -> Message:
         reply = before(message, reply) if before else reply
         if message.metadata.message_type == Phase.EVALUATE:
-            told = read_evaluation(reply.content)
+            own = read_evaluation(reply.content)
             made = {
                 number: replace(
                     sums,
@@ -91,10 +91,10 @@ def claiming(federation: Federation, party: int, success: float) -> None:
                         for name, value in sums.sums.items()
                     },
                 )
-                for number, sums in told.by_round.items()
+                for number, sums in own.by_round.items()
             }
-            own = write_evaluation(EvaluationSums(made))
-            reply.content["metrics"] = own["metrics"]
+            record = write_evaluation(EvaluationSums(made))
+            reply.content["metrics"] = record["metrics"]
         return reply
 
     federation.tampers[party] = tamper
@@ -226,7 +226,7 @@ def test_under_masks_the_gate_cannot_tell_whose_it_is(federate: Make) -> None:
 
 
 def test_a_round_is_repeated_without_a_party(federate: Make) -> None:
-    """After a stop the state is that of the round before, and it goes on from there."""
+    """After a stop the state is that of the round before, from which a run resumes."""
     rounds = {"rounds": 2, **FREE}
     federation = federate(editing=AT_ONCE, run=rounds)
     gate, recorder = close()
