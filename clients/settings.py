@@ -47,6 +47,7 @@ class ClientConfig(Settings):
         target_cache: A folder of targets that runs share; None keeps them with the run.
         keep_private: What stays of the run's private folder when it ends: the party's
             own ``results``, or ``all``, or ``nothing``.
+        keep_statistics: Whether what it adds to secure sums stays among these results.
     """
 
     model: ModelConfig
@@ -63,6 +64,7 @@ class ClientConfig(Settings):
     key: Path | None = None
     target_cache: Path | None = None
     keep_private: Kept = "results"
+    keep_statistics: bool = False
 
 
 class NodeConfig(Settings):
@@ -82,6 +84,8 @@ class NodeConfig(Settings):
         private_folder: The folder of the runs' private folders.
         keep_private: What stays of a run's private folder when it ends: the party's own
             ``results``, or ``all``, or ``nothing``.
+        keep_statistics: Whether what the party adds to secure sums stays among its
+            results: `remove` can take it back if the party hands it over.
     """
 
     name: PartyName = ""
@@ -96,6 +100,7 @@ class NodeConfig(Settings):
     target_cache: Path | None = None
     private_folder: Path | None = None
     keep_private: Kept = "results"
+    keep_statistics: bool = False
 
 
 def read_client_config(context: Context) -> ClientConfig:
@@ -105,6 +110,9 @@ def read_client_config(context: Context) -> ClientConfig:
     """
     nested, node = nest({**context.run_config}), read_node_config(context)
     model, prior = (_table(nested.get(name)) for name in ("model", "prior"))
+    # The parties of a simulation keep theirs if the server does.
+    simulated = node.requests_path is None
+    kept = simulated and _table(nested.get("output")).get("statistics", False)
     model |= _given(path=node.model_path, device=node.device)
     prior |= _given(covariance=node.covariance_path)
     values = {
@@ -122,6 +130,7 @@ def read_client_config(context: Context) -> ClientConfig:
         "key": node.key_path,
         "target_cache": node.target_cache or cache_folder(),
         "keep_private": node.keep_private,
+        "keep_statistics": node.keep_statistics or kept,
     }
     return _validate(ClientConfig, values)
 

@@ -187,9 +187,9 @@ class PrivateFolder:
     def forget(self, kept: Kept = "results") -> None:
         """Remove what only the run needed; the party's own results stay for it.
 
-        These are case files, resolutions and distances. What is removed are targets,
-        updates, hidden states, digests of requests, links to case files, and what was
-        given of secure sums.
+        These are case files, resolutions, distances and statistics. What is removed are
+        targets, updates, hidden states, digests of requests, links to case files, and
+        what was given of secure sums.
 
         Args:
             kept: What shall stay.
@@ -204,6 +204,10 @@ class PrivateFolder:
         """Return the folder of the secure sums of a part of the run."""
         self._make()
         return self.path / "secure" / _plain(label)
+
+    def statistics(self, label: str) -> Path:
+        """Return the folder of what the party adds to secure sums, if it is kept."""
+        return self.path / "statistics" / _plain(label)
 
     def _digest(self, job: Job, party: int) -> Path:
         folder = Path("requests") / _plain(job.label) / f"round_{job.round}"

@@ -213,7 +213,6 @@ def choose_methods(config: RunConfig) -> list[Method]:
     methods = [own.build() if name == own.name else read_method(name) for name in names]
     if config.privacy.secure_sum:
         check_secure_sums(methods, config.parties.count)
-        refuse_statistics(config)
     called = [method.name for method in methods]
     for number, name in enumerate(called):
         if name in called[:number]:
@@ -222,19 +221,6 @@ def choose_methods(config: RunConfig) -> list[Method]:
                 "the class from outside the tree its own name, or leave one out"
             )
     return methods
-
-
-def refuse_statistics(config: RunConfig) -> None:
-    """Refuse to keep each party's statistics where the server does not see them.
-
-    Raises:
-        InputError: If a run under masks is to keep them.
-    """
-    if config.output.statistics:
-        raise InputError(
-            "`output.statistics` keeps each party's statistics, and under "
-            "`privacy.secure-sum` the server has none. Set one of them to false"
-        )
 
 
 def write_outcomes(

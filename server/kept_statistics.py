@@ -1,28 +1,26 @@
 """The parties' statistics of a run, kept so that a party can be removed later.
 
-A merge has a folder, a round of it a folder, and each party and layer a file of float64
-tensors: the rows that the server decoded, or the sums of dense ones. Only the owner may
-read them: statistics tell whether a guessed subject was edited.
+A merge has a folder, a round of it a folder, and each party and layer a file: the rows
+that the server decoded, or the sums of dense ones. Under secure sums the server has the
+sum alone, and each layer a file of it, with the digest of the sum and who is in it.
 """
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
-from editing.algebra.second_moments import (
-    read_triangle,
-    write_triangle,
+from editing.algebra.statistics import LayerStatistics
+from editing.algebra.statistics_files import (
+    PARTIES,
+    SUM,
+    load_statistics,
+    read_labels,
+    save_statistics,
 )
-from editing.algebra.statistics import LayerStatistics, Sums
 from editing.base.errors import InputError
-from editing.files.atomic import PRIVATE_FILE, make_private, partial_file
+from editing.files.atomic import make_private
 from server.checkpoints import file_name
 from strategies.wire.messages import Phase
 
@@ -32,14 +30,32 @@ STATISTICS = "statistics"
 COVARIANCE = "covariance.safetensors"
 """A covariance of the parties' own texts, next to a run's report."""
 
-KEYS, RESIDUALS, GRAM, CROSS, COUNT = "keys", "residuals", "gram", "cross", "count"
+EVERYBODY = -1
+"""In the place of a party's id: the sum of all, of whom none is known apart."""
+
 SOLVED, REMEMBERED = "solved", "remembered"
 UNFINISHED = ".unfinished"
 
 _ROUND = re.compile(r"round_(\d+)")
-_FILE = re.compile(rf"({SOLVED}|{REMEMBERED})\.layer_(\d+)\.party_(\d+)\.safetensors")
+_FILE = re.compile(
+    rf"({SOLVED}|{REMEMBERED})\.layer_(\d+)\.(?:party_(\d+)|pooled)\.safetensors"
+)
 
 ByParty = dict[int, LayerStatistics]
+"""By a party's id, or under `EVERYBODY` alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSum:
+    """Which secure sum pooled statistics are.
+
+    Attributes:
+        digest: Of all that its masks were bound to.
+        parties: The numbers of those in it.
+    """
+
+    digest: str
+    parties: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +65,20 @@ class KeptRound:
     Attributes:
         solved: What the round's update was solved from.
         remembered: Keys read again on the edited model, if those are remembered.
+        sums: By `SOLVED` or `REMEMBERED` and layer, which secure sum it is; empty if
+            the parties are apart.
     """
 
     solved: dict[int, ByParty] = field(default_factory=dict)
     remembered: dict[int, ByParty] = field(default_factory=dict)
+    sums: dict[tuple[str, int], KeptSum] = field(default_factory=dict)
 
     @property
     def parties(self) -> set[int]:
         """Who took part."""
-        return {party for parts in self.solved.values() for party in parts}
+        apart = {party for parts in self.solved.values() for party in parts}
+        together = {party for each in self.sums.values() for party in each.parties}
+        return (apart - {EVERYBODY}) | together
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +106,23 @@ class KeptStatistics:
         """Write what one party sent for one layer."""
         if self.folder is None:
             return
-        kind = REMEMBERED if phase is Phase.MEMORY else SOLVED
-        name = f"{kind}.layer_{layer}.party_{party}.safetensors"
-        with partial_file(self._draft(self.folder) / name, PRIVATE_FILE) as file:
-            save_file(_to_tensors(part), file, {COUNT: str(part.count)})
+        name = f"{_kind(phase)}.layer_{layer}.party_{party}.safetensors"
+        save_statistics(part, self._draft(self.folder) / name)
+
+    def keep_sum(
+        self,
+        phase: Phase,
+        layer: int,
+        part: LayerStatistics,
+        digest: str,
+        parties: Sequence[int],
+    ) -> None:
+        """Write what all parties sent for one layer under masks."""
+        if self.folder is None:
+            return
+        name = f"{_kind(phase)}.layer_{layer}.pooled.safetensors"
+        labels = {SUM: digest, PARTIES: " ".join(map(str, parties))}
+        save_statistics(part, self._draft(self.folder) / name, labels)
 
     def end(self, number: int) -> None:
         """Complete a round."""
@@ -136,12 +170,29 @@ def _read_round(folder: Path, widths: Mapping[int, tuple[int, int]]) -> KeptRoun
         named = _FILE.fullmatch(path.name)
         if named is None:
             continue
-        layer, party = int(named[2]), int(named[3])
+        layer, party = int(named[2]), int(named[3] or EVERYBODY)
         if layer not in widths:
             raise InputError(f"{path}: the run does not edit layer {layer}")
         kind = found.solved if named[1] == SOLVED else found.remembered
-        kind.setdefault(layer, {})[party] = _read_file(path, widths[layer])
-    return KeptRound(_in_order(found.solved), _in_order(found.remembered))
+        kind.setdefault(layer, {})[party] = load_statistics(path, widths[layer])
+        if party == EVERYBODY:
+            found.sums[named[1], layer] = _read_sum(path)
+    return KeptRound(_in_order(found.solved), _in_order(found.remembered), found.sums)
+
+
+def _read_sum(path: Path) -> KeptSum:
+    labels = read_labels(path)
+    try:
+        parties = tuple(int(each) for each in labels[PARTIES].split())
+        return KeptSum(labels[SUM], parties)
+    except (KeyError, ValueError):
+        raise InputError(
+            f"{path}: does not say which secure sum it is; it was changed after the run"
+        ) from None
+
+
+def _kind(phase: Phase) -> str:
+    return REMEMBERED if phase is Phase.MEMORY else SOLVED
 
 
 def _in_order(found: Mapping[int, ByParty]) -> dict[int, ByParty]:
@@ -149,54 +200,6 @@ def _in_order(found: Mapping[int, ByParty]) -> dict[int, ByParty]:
     return {
         layer: dict(sorted(parts.items())) for layer, parts in sorted(found.items())
     }
-
-
-def _read_file(path: Path, widths: tuple[int, int]) -> LayerStatistics:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            count = int((file.metadata() or {})[COUNT])
-        part = _from_tensors(tensors, count)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: holds no statistics of a party ({type(error).__name__}); it was "
-            "changed after the run"
-        ) from None
-    if (part.residuals.shape[1], part.keys.shape[1]) != widths:
-        raise InputError(
-            f"{path}: statistics of a layer {widths[0]} × {widths[1]} "
-            "were wanted; it is of another model"
-        )
-    return part
-
-
-def _to_tensors(part: LayerStatistics) -> dict[str, Tensor]:
-    tensors = {KEYS: part.keys, RESIDUALS: part.residuals}
-    if part.sums is not None:
-        tensors |= {GRAM: write_triangle(part.sums.gram), CROSS: part.sums.cross}
-    return {name: each.contiguous() for name, each in tensors.items()}
-
-
-def _from_tensors(tensors: Mapping[str, Tensor], count: int) -> LayerStatistics:
-    keys, residuals = tensors[KEYS], tensors[RESIDUALS]
-    if keys.dim() != 2 or residuals.dim() != 2:
-        raise ValueError("keys and residuals are rows")
-    (rows, d_in), d_out = keys.shape, residuals.shape[1]
-    for name, each in tensors.items():
-        wanted = {
-            KEYS: (rows, d_in),
-            RESIDUALS: (rows, d_out),
-            GRAM: (d_in * (d_in + 1) // 2,),
-            CROSS: (d_out, d_in),
-        }.get(name)
-        if each.dtype != torch.float64 or each.shape != wanted:
-            raise ValueError(f"`{name}` is {tuple(each.shape)} in {each.dtype}")
-    if count < 0:
-        raise ValueError(f"it counts {count} edits")
-    sums = None
-    if GRAM in tensors:
-        sums = Sums(read_triangle(tensors[GRAM], d_in), tensors[CROSS])
-    return LayerStatistics(keys, residuals, count, sums)
 
 
 def _number(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -191,6 +191,17 @@ class Ledger(StreamCallbacks):
     ) -> None:
         """Keep a party's statistics, if those are kept."""
         self._kept.keep(phase, layer, party, statistics)
+
+    def on_sum(
+        self,
+        phase: Phase,
+        statistics: Mapping[int, LayerStatistics],
+        digest: str,
+        parties: Sequence[int],
+    ) -> None:
+        """Keep a secure sum, if statistics are kept."""
+        for layer, each in statistics.items():
+            self._kept.keep_sum(phase, layer, each, digest, parties)
 
     def on_round_end(self, completed: CompletedRound) -> None:
         """Add a round to the record, report it and keep it."""

@@ -154,7 +154,9 @@ class OutputConfig(Settings):
             in the end.
         tensorboard: A folder for TensorBoard's files of metrics.
         statistics: Whether each party's statistics are kept among the results, for the
-            server's operator alone to read: `remove` and `audit` need them.
+            server's operator alone to read: `remove` and `audit` need them. With
+            secure sums it is the sum that is kept, and each simulated party keeps its
+            own.
     """
 
     directory: str | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from flwr.app import RecordDict
 
 from clients.resolutions import find_key
+from clients.secure.kept import OwnStatistics
 from clients.secure.party import SummingParty
 from clients.secure.state import SecretFiles
 from clients.settings import ClientConfig, NodeSettingsError
@@ -36,10 +37,12 @@ class Seat:
         party: What it answers.
         simulated: The seed of a simulation, whose rotations repeat; None at a node
             with requests of its own.
+        kept: Where what it adds is kept; None if it is not.
     """
 
     party: SummingParty
     simulated: int | None = None
+    kept: OwnStatistics | None = None
 
     @classmethod
     def of(cls, config: ClientConfig, folder: PrivateFolder, label: str) -> "Seat":
@@ -63,7 +66,9 @@ class Seat:
             )
         files = SecretFiles(folder.secure(label), config.party)
         party = SummingParty(config.party, files, find_key(config, folder))
-        return cls(party, None if own else config.seed)
+        seed = None if own else config.seed
+        kept = OwnStatistics(folder.statistics(label), config.party, seed)
+        return cls(party, seed, kept if config.keep_statistics else None)
 
     def mask_edits(
         self,
@@ -93,7 +98,12 @@ class Seat:
             )
         edits = max((len(each.keys) for each in pairs.values()), default=0)
         counts = pack_count(edits) if summary is None else pack_summary(summary, edits)
-        return write_masked(self.party.mask(request, vectors | counts))
+        words = self.party.mask(request, vectors | counts)
+        if self.kept is not None:
+            for layer in request.forms:
+                widths = model.widths(layer)
+                self.kept.keep(request, layer, widths, pairs.get(layer))
+        return write_masked(words)
 
     def mask_metrics(
         self, request: MaskedRequest, evaluation: EvaluationSums

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, pool
-from server.kept_statistics import KeptRound
+from server.kept_statistics import EVERYBODY, KeptRound
 from sims.audit.scores import (
     Directions,
     Verdict,
@@ -56,6 +56,8 @@ def see_statistics(
             by_party.setdefault(party, []).append(part)
     sums = {party: pool(parts) for party, parts in sorted(by_party.items())}
     for party, own in sums.items():
+        if party == EVERYBODY:  # secure sums: no party's are known
+            continue
         yield from _see(PARTY, party, own, keys)
     if sums:
         yield from _see(SUM, None, pool(sums.values()), keys)

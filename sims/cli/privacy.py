@@ -29,6 +29,14 @@ def remove_from_run(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to make; it must not exist.")
     ],
+    own: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The party's own statistics, if the run has secure sums: the folder "
+            "that its node keeps, or a file of it.",
+        ),
+    ] = None,
 ) -> None:
     """Write the update of a finished run as it would be without one party.
 
@@ -43,7 +51,7 @@ def remove_from_run(
     logging.getLogger("flwr").setLevel(logging.WARNING)
     from sims.results.removal import remove_party, show_removal
 
-    show_removal(remove_party(party, results, output))
+    show_removal(remove_party(party, results, output, own))
     echo(f"Written: {output}")
 
 

@@ -27,7 +27,8 @@ from server.report.tables import headings, write_number
 from sims.console import open_console
 from sims.deltas.files import FILE
 from sims.results.finished import FinishedRun, find_run
-from sims.results.replay import Replay, replay
+from sims.results.replay import Replay, leave_out, replay
+from sims.results.subtraction import OwnFiles, Widths, take_back
 from strategies.methods import Method
 from strategies.scenario import FEDERATED
 from strategies.wire.deltas import Updates
@@ -45,6 +46,11 @@ AGREES = 1e-6
 """Relative difference that a delta's file, in float32, may have to what is replayed."""
 
 RECORD = "removal.json"
+
+OWN_WORD = (
+    "What was subtracted from the secure sums is the party's own word: that it was in "
+    "them is checked only as far as what is left can be statistics of others."
+)
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 """Of the ``removed`` party's requests and ``others``, ``before`` and ``after``."""
@@ -91,13 +97,16 @@ class Solved:
     rest: Mapping[str, Tensor]
 
 
-def remove_party(party: int, results: Path, output: Path) -> Removal:
+def remove_party(
+    party: int, results: Path, output: Path, own: Path | None = None
+) -> Removal:
     """Write the update of a run without a party to a new folder.
 
     Args:
         party: Its number.
         results: The folder of the run, or of one merge of a comparison.
         output: The folder to make.
+        own: What the party kept of its own statistics, if the run has secure sums.
 
     If nothing was kept, the party took no part, or files of the run are not what they
     were, an `InputError` says so.
@@ -110,10 +119,11 @@ def remove_party(party: int, results: Path, output: Path) -> Removal:
     widths = {layer: (each.d_out, each.d_in) for layer, each in layers.items()}
     rounds = read_rounds(run.folder / STATISTICS, widths)
     check_party(run, party, rounds)
+    left = leave(run, party, rounds, own, widths)
     updates = Updates({}, {}, run.config.run.encoding_down, prepared.model.dtype)
-    whole, rest = replay(rounds, Replay(layers, updates), method.merge, {party})
+    whole, rest = replay(rounds, left, Replay(layers, updates), method.merge)
     solved = Solved(whole.updates.delta, rest.updates.delta)
-    found = describe(run, party, rounds, solved)
+    found = describe(run, party, list(zip(rounds, left, strict=True)), solved)
     with create_output_folder(output) as draft:
         if asked := run.requests():
             metrics = evaluate(prepared, run, asked, party, solved)
@@ -155,13 +165,50 @@ def check_party(run: FinishedRun, party: int, rounds: Sequence[KeptRound]) -> No
         )
 
 
+def leave(
+    run: FinishedRun,
+    party: int,
+    rounds: Sequence[KeptRound],
+    own: Path | None,
+    widths: Widths,
+) -> list[KeptRound]:
+    """Return the statistics of all others.
+
+    Raises:
+        InputError: If the party's own files are needed and not given, or not needed.
+    """
+    together = any(kept.sums for kept in rounds)
+    if together and own is None:
+        raise InputError(
+            f"{run.folder}: its sums were under masks, so party {party} alone knows "
+            "what it added. Its node keeps that with `keep-statistics = true`: ask for "
+            "the folder `statistics`, and name it with --own"
+        )
+    if own is None:
+        return leave_out(rounds, {party})
+    if not together:
+        raise InputError(
+            f"{run.folder}: the run kept each party's statistics; leave --own out"
+        )
+    return take_back(rounds, OwnFiles.find(own, party), widths)
+
+
 def describe(
-    run: FinishedRun, party: int, rounds: Sequence[KeptRound], solved: Solved
+    run: FinishedRun,
+    party: int,
+    rounds: Sequence[tuple[KeptRound, KeptRound]],
+    solved: Solved,
 ) -> Removal:
     """Count what was removed, and hold the replay to the run's own delta.
 
+    Args:
+        run: The run.
+        party: Who was removed.
+        rounds: What was kept, and what of it stays.
+        solved: The updates with and without the party.
+
     Raises:
-        InputError: If the run solved again is not the run.
+        InputError: If the run solved again is not the run, or nothing is removed.
     """
     written, _ = load_delta(run.folder / FILE)
     difference = relative_difference(solved.whole, written)
@@ -170,20 +217,25 @@ def describe(
             f"{run.folder}: what is kept gives another update than {FILE} holds "
             f"(relative difference {difference:.2g}); one of them was changed"
         )
-    counts = [_edits_of(kept) for kept in rounds]
-    taken = tuple(n for n, own in enumerate(counts, 1) if party in own)
-    edits = sum(own.get(party, 0) for own in counts)
+    after = [_count(rest) for _, rest in rounds]
+    edits = [_count(kept) - _count(rest) for kept, rest in rounds]
+    taken = tuple(n for n, own in enumerate(edits, 1) if own > 0)
+    if not taken:
+        raise InputError(f"{run.folder}: party {party} had no edit in any round")
     whole = solved.whole
     rest = {name: solved.rest.get(name, 0 * each) for name, each in whole.items()}
     return Removal(
         run=str(run.folder),
         party=party,
         rounds=taken,
-        edits=edits,
-        remaining=sum(sum(own.values()) for own in counts) - edits,
+        edits=sum(edits),
+        remaining=sum(after),
         replay_difference=difference,
         change=relative_difference(rest, whole),
-        limits=tuple(list_limits(run, taken, len(rounds), len(whole))),
+        limits=(
+            *list_limits(run, taken, len(rounds), len(whole)),
+            *([OWN_WORD] if any(kept.sums for kept, _ in rounds) else ()),
+        ),
     )
 
 
@@ -232,10 +284,9 @@ def evaluate(
     return found
 
 
-def _edits_of(kept: KeptRound) -> dict[int, int]:
-    """Count each party's edits of a round, which are the same in every layer."""
-    parts = next(iter(kept.solved.values()), {})
-    return {party: part.count for party, part in parts.items()}
+def _count(kept: KeptRound) -> int:
+    """Count the edits of a round, which are the same in every layer."""
+    return sum(part.count for part in next(iter(kept.solved.values()), {}).values())
 
 
 def show_removal(found: Removal) -> None:

@@ -62,46 +62,51 @@ class Replay:
         return replace(self, layers=layers, updates=self.updates.add(found, edits))
 
 
+def leave_out(rounds: Sequence[KeptRound], parties: Collection[int]) -> list[KeptRound]:
+    """Return the statistics of all but some parties, by id."""
+    return [
+        KeptRound(_without(kept.solved, parties), _without(kept.remembered, parties))
+        for kept in rounds
+    ]
+
+
+def _without(
+    found: Mapping[int, ByParty], parties: Collection[int]
+) -> dict[int, ByParty]:
+    return {
+        layer: {party: part for party, part in parts.items() if party not in parties}
+        for layer, parts in found.items()
+    }
+
+
 def replay(
     rounds: Sequence[KeptRound],
+    left: Sequence[KeptRound],
     start: Replay,
     merge: Merge,
-    without: Collection[int],
 ) -> tuple[Replay, Replay]:
-    """Solve all rounds with every party, and without some of them.
+    """Solve all rounds with every party, and of what is left without some of them.
 
     Keys and targets are taken as given: those of the other parties were read and found
     on the model as it was.
 
     Args:
         rounds: What was kept.
+        left: Of the same rounds, the statistics of those that stay.
         start: The run before its first round.
         merge: The run's.
-        without: The parties to leave out, by id.
 
     Returns:
         The run as it was, and as it would have been.
     """
     whole = rest = start
-    for kept in rounds:
-        gaps = {
-            layer: _gap(whole.updates, rest.updates, start.layers[layer].weight)
-            for layer in kept.solved
-        }
-        left = {
-            layer: {
-                party: shifted(part, gaps[layer])
-                for party, part in parts.items()
-                if party not in without
-            }
-            for layer, parts in kept.solved.items()
-        }
-        remembered = {
-            layer: {k: part for k, part in parts.items() if k not in without}
-            for layer, parts in kept.remembered.items()
-        }
+    for kept, other in zip(rounds, left, strict=True):
+        solved = {}
+        for layer, parts in other.solved.items():
+            gap = _gap(whole.updates, rest.updates, start.layers[layer].weight)
+            solved[layer] = {k: shifted(part, gap) for k, part in parts.items()}
         whole = whole.round(kept.solved, kept.remembered, merge)
-        rest = rest.round(left, remembered, merge)
+        rest = rest.round(solved, other.remembered, merge)
     return whole, rest
 
 

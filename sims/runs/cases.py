@@ -9,6 +9,9 @@ from editing.files.json_text import dump_json
 from sims.errors import RunFailedError
 from sims.runs.unfinished import RESOLUTIONS
 
+OWN_STATISTICS = "own_statistics"
+"""The folder of what simulated parties added to secure sums, if they kept it."""
+
 
 def take_results(written: Path) -> None:
     """Move the files that the server wrote up to the folder that holds its folder.
@@ -32,7 +35,8 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
     In a simulation all parties belong to this user, and so do real nodes that were
     started for the run; elsewhere a case file stays with its party. The cases after the
     last round are written as MEMIT's evaluation does; after several rounds, the folder
-    ``rounds`` holds those of each. Of several merges, each has a folder of its own.
+    ``rounds`` holds those of each. Of several merges, each has a folder of its own. So
+    it is with what the parties kept of secure sums.
     The folder of results then admits its owner alone, for cases hold requests.
     """
     for label, by_round in sorted(find_cases(private).items()):
@@ -47,6 +51,10 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
                 case = json.loads(line)
                 text = dump_json(case, 1)
                 write_private(place / f"case_{case['case_id']}.json", text)
+    for path in sorted(private.glob("**/statistics/*/round_*/*.safetensors")):
+        label, number = path.parents[1].name, path.parent.name
+        place = folder / label if (folder / label).is_dir() else folder
+        write_private(place / OWN_STATISTICS / number / path.name, path.read_bytes())
     if (private / RESOLUTIONS).is_file():
         shutil.copy(private / RESOLUTIONS, folder / RESOLUTIONS)
 

@@ -96,6 +96,7 @@ def give_out(
             "model-path": config.model.path,
             "private-folder": str((private / f"node_{party}").absolute()),
             "key-path": str(key),
+            "keep-statistics": config.output.statistics,
         }
         nodes.append(node)
     return nodes

@@ -7,7 +7,7 @@ nothing of what is merged.
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from flwr.serverapp.exception import AggregationError
 from torch import Tensor
@@ -97,6 +97,16 @@ class Gate(RoundCallbacks):
         if phase is not Phase.MEMORY:
             self._parts.setdefault(layer, {})[party] = statistics
         self.inner.on_statistics(phase, layer, party, statistics)
+
+    def on_sum(
+        self,
+        phase: Phase,
+        statistics: Mapping[int, LayerStatistics],
+        digest: str,
+        parties: Sequence[int],
+    ) -> None:
+        """Pass a secure sum on."""
+        self.inner.on_sum(phase, statistics, digest, parties)
 
     def on_merge(self, merged: MergedLayers) -> None:
         """Measure the layers that an exchange has merged.

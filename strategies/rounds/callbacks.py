@@ -1,6 +1,6 @@
 """The one class through which a run reports what happens in its rounds."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, MetricRecord
@@ -85,6 +85,22 @@ class RoundCallbacks:
             layer: The edited layer.
             party: The party's id (`Party.id`).
             statistics: As they are merged.
+        """
+
+    def on_sum(
+        self,
+        phase: Phase,
+        statistics: Mapping[int, LayerStatistics],
+        digest: str,
+        parties: Sequence[int],
+    ) -> None:
+        """Receive the statistics of a secure sum, in which no party is known apart.
+
+        Args:
+            phase: As `on_statistics` has it.
+            statistics: The sum, by layer.
+            digest: Of all that its masks are bound to; the parties know it too.
+            parties: The numbers of those in it.
         """
 
     def on_merge(self, merged: MergedLayers) -> None:

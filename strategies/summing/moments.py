@@ -55,11 +55,11 @@ def pool_masked_moments(
         f"{layer}.moment": each * (each + 1) // 2 for layer, each in widths.items()
     }
     request = sessions.ask(MOMENTS)
-    vectors = sessions.collect(grid, messages, request, {TOKENS: 2, **lengths})
+    opened = sessions.collect(grid, messages, request, {TOKENS: 2, **lengths})
     refusals = registry.outcomes[BEFORE_FIRST_ROUND].refusals
     left_out = tuple(f"{each.name}: {each.reason}" for each in refusals)
     try:
-        moments = unpack_moments(vectors, widths)
+        moments = unpack_moments(opened.vectors, widths)
         for layer, moment in moments.items():
             _check(moment, (bounds or {}).get(layer))
     except StatisticsError as error:

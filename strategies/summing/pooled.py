@@ -39,8 +39,8 @@ from strategies.secure.vectors import (
     unpack_summary,
 )
 from strategies.summing.plain import MEMORY
-from strategies.summing.sessions import SecureSessions
-from strategies.wire.messages import Job
+from strategies.summing.sessions import OpenedSum, SecureSessions
+from strategies.wire.messages import Job, Phase
 from strategies.wire.metrics import EvaluationSums, decode_metrics, encode_metrics
 
 logger = logging.getLogger(__name__)
@@ -120,19 +120,19 @@ class PooledRounds:
         outcome = self.registry.outcomes[job.round]
         request = self._ask(TARGETS, job)
         lengths = {SUMMARY: 5, **self._lengths(request)}
-        vectors = self.sessions.collect(grid, messages, request, lengths, whole)
+        opened = self.sessions.collect(grid, messages, request, lengths, whole)
         try:
-            targets = unpack_summary(vectors)
+            targets = unpack_summary(opened.vectors)
             pooled = replace(self.limits, pooled=True)
             pooled.validate_targets(targets, job.round, -1)
             outcome.targets[POOLED] = targets
             if targets.requests == 0:
                 return None
-            statistics = self._read(request, vectors)
+            statistics = self._read(request, opened.vectors)
             outcome.edits[POOLED] = pooled.count_edits(statistics, targets)
         except StatisticsError as error:
             raise ImpossibleSumError(job.round, str(error)) from None
-        return self._aggregate(job, statistics)
+        return self._aggregate(job, Phase.TARGETS, statistics, opened)
 
     def sum_statistics(
         self, grid: Grid, job: Job, messages: Sequence[Message], name: str
@@ -153,11 +153,13 @@ class PooledRounds:
         """
         request = self._ask(name, job)
         lengths = self._lengths(request)
-        vectors = self.sessions.collect(grid, messages, request, lengths)
+        opened = self.sessions.collect(grid, messages, request, lengths)
         try:
-            return self._aggregate(job, self._read(request, vectors))
+            statistics = self._read(request, opened.vectors)
         except StatisticsError as error:
             raise ImpossibleSumError(job.round, str(error)) from None
+        phase = Phase.MEMORY if name == MEMORY else Phase.STATISTICS
+        return self._aggregate(job, phase, statistics, opened)
 
     def sum_metrics(
         self, grid: Grid, number: int, messages: Sequence[Message]
@@ -171,15 +173,22 @@ class PooledRounds:
         pooled = replace(self.limits, pooled=True)
         most = pooled.requests_until(number, -1)
         try:
-            vectors = self.sessions.collect(grid, messages, request, {METRICS: size})
-            return decode_metrics(encode_metrics(unpack_metrics(vectors)), most)
+            opened = self.sessions.collect(grid, messages, request, {METRICS: size})
+            found = unpack_metrics(opened.vectors)
+            return decode_metrics(encode_metrics(found), most)
         except (StatisticsError, TooFewPartiesError, UnopenedSumError) as error:
             logger.warning("round %d has no metrics: %s", number, error)
             return EvaluationSums()
 
     def _aggregate(
-        self, job: Job, statistics: dict[int, LayerStatistics]
+        self,
+        job: Job,
+        phase: Phase,
+        statistics: dict[int, LayerStatistics],
+        opened: OpenedSum,
     ) -> Aggregation:
+        observe = self.registry.callbacks.on_sum
+        observe(phase, statistics, opened.digest, opened.parties)
         aggregation = Aggregation(job.round, job.layers, self.edited)
         aggregation.add(statistics)
         return aggregation

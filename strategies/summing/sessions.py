@@ -45,6 +45,21 @@ from strategies.wire.replies import SMALL_BYTES
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedSum:
+    """A sum that was unmasked.
+
+    Attributes:
+        vectors: The sums of the parties' vectors.
+        digest: Of all that the masks were bound to.
+        parties: The numbers of those in it.
+    """
+
+    vectors: Mapping[str, Reals]
+    digest: str
+    parties: tuple[int, ...]
+
+
 class LostPartyError(TooFewPartiesError):
     """A party was lost before a sum that needs all; nothing of it was unmasked."""
 
@@ -169,7 +184,7 @@ class SecureSessions:
         request: MaskedRequest,
         lengths: Mapping[str, int],
         whole: Sequence[int] | None = None,
-    ) -> dict[str, Reals]:
+    ) -> OpenedSum:
         """Ask for masked numbers, and unmask their sum.
 
         Args:
@@ -178,9 +193,6 @@ class SecureSessions:
             request: How, from `ask`.
             lengths: How many numbers each vector has.
             whole: Nodes all of which must still be present, or nothing is unmasked.
-
-        Returns:
-            The sums of the vectors.
 
         Raises:
             LostPartyError: If one of `whole` is not.
@@ -208,10 +220,11 @@ class SecureSessions:
             missing = registry.outcomes[number].missing(registry.parties.label)
             raise UnopenedSumError(f"{error} Left out: {missing}.") from None
         parties = len(request.members)
-        return {
+        vectors = {
             name: decode(words, request.bits.get(name), parties)
             for name, words in totals.items()
         }
+        return OpenedSum(vectors, request.digest, tuple(survivors))
 
     def ask(self, name: str) -> MaskedRequest:
         """Write the question for a sum of this session."""

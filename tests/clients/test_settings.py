@@ -64,6 +64,17 @@ def test_a_node_may_have_its_own_key_covariance_and_cache(
     assert (config.key, config.target_cache) == (Path("/group.key"), Path("/targets"))
 
 
+def test_only_simulated_parties_keep_statistics_because_the_server_does(
+    configure: Callable[..., ClientConfig],
+) -> None:
+    """A node with requests of its own does so by its own word."""
+    served, real = {"statistics": True}, {"requests-path": "/mine.json"}
+    assert configure(output=served).keep_statistics
+    assert not configure().keep_statistics
+    assert not configure(real, output=served).keep_statistics
+    assert configure({**real, "keep-statistics": True}).keep_statistics
+
+
 @pytest.mark.parametrize(
     ("table", "key", "value"),
     [

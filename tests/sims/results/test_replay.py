@@ -10,7 +10,7 @@ from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, Sums
 from server.kept_statistics import KeptRound
-from sims.results.replay import Replay, replay, shifted
+from sims.results.replay import Replay, leave_out, replay, shifted
 from strategies.merges.base import Merge
 from strategies.methods import read_method
 from strategies.rounds.memory import Memory
@@ -79,7 +79,7 @@ def test_a_removed_party_leaves_what_a_run_without_it_solves(
     rounds, begin = draw([(2, 1, 3), (1, 2, 2), (3, 1, 1)], 0), start(weight)
     merge = read_method(name).merge
     kept, delta = run(rounds, begin, merge)
-    whole, rest = replay(kept, begin, merge, {1})
+    whole, rest = replay(kept, leave_out(kept, {1}), begin, merge)
     _, wanted = run(rounds, begin, merge, without=1)
     for key in wanted:
         assert_same(whole.updates.delta[key], delta[key], EXACT)
@@ -94,7 +94,7 @@ def test_with_full_memory_it_is_one_solve_of_all_sums(
     drawn, begin = draw([(2,) * (parties + 1)] * rounds, seed), start(1.0)
     merge = read_method("collabedit").merge
     kept, _ = run(drawn, begin, merge)
-    _, rest = replay(kept, begin, merge, {0})
+    _, rest = replay(kept, leave_out(kept, {0}), begin, merge)
     for layer in LAYERS:
         pairs = [p for each in drawn for m, p in each[layer].items() if m != 0]
         gram = sum(keys.mT @ keys for keys, _ in pairs)
@@ -109,9 +109,9 @@ def test_a_party_that_was_there_alone_leaves_nothing() -> None:
     rounds, begin = draw([(2,), (2, 1)], 3), start(1.0)
     merge = read_method("collabedit").merge
     kept, _ = run(rounds, begin, merge)
-    _, nothing = replay(kept, begin, merge, {0, 1})
+    _, nothing = replay(kept, leave_out(kept, {0, 1}), begin, merge)
     assert not nothing.updates.delta
-    _, rest = replay(kept, begin, merge, {0})
+    _, rest = replay(kept, leave_out(kept, {0}), begin, merge)
     _, wanted = run(rounds[1:], begin, merge, without=0)
     for key in wanted:
         assert_same(rest.updates.delta[key], wanted[key], EXACT)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sims.runs.cases import gather_cases
+from sims.runs.cases import OWN_STATISTICS, gather_cases
 
 
 def keep_cases(private: Path, label: str, rounds: int) -> None:
@@ -34,6 +34,26 @@ def test_gathered_cases_admit_their_owner_alone(
     assert {each.stat().st_mode & 0o777 for each in files} == {0o600}
     folders = [results, *(each for each in results.rglob("*") if each.is_dir())]
     assert {each.stat().st_mode & 0o777 for each in folders} == {0o700}
+
+
+def test_what_parties_added_to_secure_sums_is_gathered_too(tmp_path: Path) -> None:
+    """Of each node, for the owner alone; the results may be of several merges."""
+    private, results = tmp_path / "private", tmp_path / "results"
+    keep_cases(private, "ties", 1)
+    (results / "ties").mkdir(parents=True)
+    for party in (0, 1):
+        kept = private / f"node_{party}" / "run" / "statistics" / "ties" / "round_001"
+        kept.mkdir(parents=True)
+        (kept / f"targets.layer_3.party_{party}.safetensors").write_bytes(b"own")
+    gather_cases(private, results, 1)
+    found = sorted((results / "ties" / OWN_STATISTICS / "round_001").iterdir())
+    assert [each.name.split(".", 2)[2] for each in found] == [
+        "party_0.safetensors",
+        "party_1.safetensors",
+    ]
+    for each in found:
+        assert each.read_bytes() == b"own"
+        assert each.stat().st_mode & 0o777 == 0o600
 
 
 def test_without_cases_the_results_stay_as_they_are(tmp_path: Path) -> None:

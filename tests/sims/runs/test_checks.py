@@ -150,7 +150,6 @@ def test_real_parties_sum_under_masks_unless_they_say_otherwise(
     [
         ({"merge": {"name": "ties"}}, "ties solves for each party alone"),
         ({"parties": {"count": 2}}, "Set `parties.count` to 3 or more"),
-        ({"output": {"statistics": True}}, "Set one of them to false"),
     ],
 )
 def test_masks_that_cannot_be_are_refused_before_the_run(
