@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, NormBounds
-from server.kept_statistics import ByParty, KeptRound
+from server.kept_statistics import EVERYBODY, ByParty, KeptRound
 from sims.audit.observers import PARTY, SUM, see_statistics
 from sims.audit.scores import Success, measure
 from strategies.secure.fixed_point import Words, decode
@@ -94,3 +94,13 @@ def test_under_masks_the_server_tells_nothing_of_a_party_and_all_of_the_sum(
     assert len(areas) == DRAWS * PARTIES * len(TESTS)
     spread = torch.tensor(areas).std() / len(areas) ** 0.5
     assert abs(sum(areas) / len(areas) - 0.5) < 5 * max(float(spread), 0.01)
+
+
+def test_of_a_kept_sum_the_server_is_tested_as_a_whole() -> None:
+    """It holds no party's statistics, and the sum tells what it told before."""
+    keys = draw_keys(0)
+    edited = keys[: PARTIES * EDITS]
+    residuals = torch.ones(len(edited), SHAPE.d_out, dtype=torch.float64)
+    parts = {EVERYBODY: LayerStatistics.of_pairs(edited, residuals)}
+    assert not list(successes(parts, keys, PARTY))
+    assert next(successes(parts, keys, SUM)).recall == 1
