@@ -107,7 +107,7 @@ class SummingParty:
         threshold, digest = threshold_of(len(numbers)), _digest(members)
         sharing = bytes.fromhex(own.sharing)
         secrets = {
-            other.party: agree(sharing, bytes.fromhex(other.sharing))
+            other.party: agree(sharing, bytes.fromhex(other.sharing), other.party)
             for other in members
             if other.party != self.party
         }
@@ -177,7 +177,9 @@ class SummingParty:
         masking = Masking(sum_name, request.members, request.digest)
         pairs = {
             other.party: agree(
-                bytes.fromhex(secret.private), bytes.fromhex(other.sums[request.sum])
+                bytes.fromhex(secret.private),
+                bytes.fromhex(other.sums[request.sum]),
+                other.party,
             )
             for other in own.members
             if other.party in request.members and other.party != self.party
@@ -250,7 +252,7 @@ class SummingParty:
             ForgedKeyError: Naming the sender, if they are not its own.
         """
         (other,) = (each for each in own.members if each.party == sender)
-        secret = agree(bytes.fromhex(own.sharing), bytes.fromhex(other.sharing))
+        secret = agree(bytes.fromhex(own.sharing), bytes.fromhex(other.sharing), sender)
         about = _about_share(own, name, digest, sender, self.party)
         try:
             plain = unseal(secret, about, sealed)

@@ -61,8 +61,13 @@ def public_of(private: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
-def agree(private: bytes, public: bytes) -> bytes:
+def agree(private: bytes, public: bytes, party: int | None = None) -> bytes:
     """Agree on a secret with the holder of a public key (X25519, RFC 7748).
+
+    Args:
+        private: One's own key.
+        public: The other's key.
+        party: The other's number, if it has one.
 
     Raises:
         ForgedKeyError: If the public key is one that gives everybody the same secret.
@@ -71,7 +76,12 @@ def agree(private: bytes, public: bytes) -> bytes:
         other = X25519PublicKey.from_public_bytes(public)
         return X25519PrivateKey.from_private_bytes(private).exchange(other)
     except ValueError:
-        raise ForgedKeyError("A public key is none of X25519's.") from None
+        whose = "" if party is None else f" of party {party}"
+        raise ForgedKeyError(
+            f"A public key{whose} is none of X25519's. Nothing is sent; run without "
+            "the party that made it.",
+            party,
+        ) from None
 
 
 def authenticate(key: bytes, message: bytes) -> bytes:

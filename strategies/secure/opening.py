@@ -83,7 +83,7 @@ def _remove_lost(
             "Nothing of it is used; run without the party at fault."
         )
     pairs = {
-        other: agree(private, bytes.fromhex(keys[other].sums[name]))
+        other: agree(private, bytes.fromhex(keys[other].sums[name]), other)
         for other in survivors
     }
     for vector, words in totals.items():

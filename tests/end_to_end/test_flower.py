@@ -22,7 +22,9 @@ from tests.processes import listening
 
 Tables = dict[str, dict[str, FlatValue]]
 
-SINGLE: Tables = {}
+SINGLE: Tables = {"gate": {"requests": 1, "max_drop": 100.0}}
+"""One round, measured before its update is accepted."""
+
 EVERYTHING: Tables = {
     "run": {"rounds": 2},
     "editing": {"schedule": "alone"},

@@ -43,9 +43,10 @@ def test_two_parties_agree_on_what_a_third_does_not_have() -> None:
 
 @pytest.mark.parametrize("public", [bytes(32), b"\x01" + bytes(31), b"short"])
 def test_a_public_key_that_gives_all_the_same_secret_is_refused(public: bytes) -> None:
-    """A server could send one in a party's place."""
-    with pytest.raises(ForgedKeyError, match="none of X25519"):
-        agree(draw_secret(), public)
+    """A server could send one in a party's place, or a party its own."""
+    with pytest.raises(ForgedKeyError, match="of party 4 is none of X25519") as refused:
+        agree(draw_secret(), public, 4)
+    assert refused.value.party == 4
 
 
 def test_a_tag_is_of_one_message_and_one_key() -> None:
