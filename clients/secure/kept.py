@@ -73,7 +73,8 @@ class OwnStatistics:
         keys, residuals = pairs.keys.cpu(), pairs.residuals.cpu()
         named = (request.session.label, request.session.round, request.sum, layer)
         turned = encode(keys, residuals, "factors", self._generator(*named))
-        return LayerStatistics(**turned.tensors, count=turned.count)
+        rows, lacks = turned.tensors["keys"], turned.tensors["residuals"]
+        return LayerStatistics.of_pairs(rows, lacks, turned.count)
 
     def _generator(self, *named: Part) -> torch.Generator | None:
         if self.seed is None:

@@ -128,11 +128,11 @@ def remove_party(
         if asked := run.requests():
             metrics = evaluate(prepared, run, asked, party, solved)
             found = found.model_copy(update={"metrics": metrics})
-        own = {
+        said = {
             "without": [party],
             "requests": found.remaining // (1 + run.config.requests.phrasings),
         }
-        metadata = {**open_delta(run.folder / FILE).metadata, **own}
+        metadata = {**open_delta(run.folder / FILE).metadata, **said}
         save_delta(solved.rest, draft / FILE, metadata)
         write_whole(draft / RECORD, dump_json(found.model_dump(mode="json"), 2) + "\n")
     return found

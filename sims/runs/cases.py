@@ -52,9 +52,9 @@ def gather_cases(private: Path, folder: Path, rounds: int) -> None:
                 text = dump_json(case, 1)
                 write_private(place / f"case_{case['case_id']}.json", text)
     for path in sorted(private.glob("**/statistics/*/round_*/*.safetensors")):
-        label, number = path.parents[1].name, path.parent.name
+        label, turn = path.parents[1].name, path.parent.name
         place = folder / label if (folder / label).is_dir() else folder
-        write_private(place / OWN_STATISTICS / number / path.name, path.read_bytes())
+        write_private(place / OWN_STATISTICS / turn / path.name, path.read_bytes())
     if (private / RESOLUTIONS).is_file():
         shutil.copy(private / RESOLUTIONS, folder / RESOLUTIONS)
 

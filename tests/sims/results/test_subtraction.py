@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from editing.algebra.deltas import load_delta
-from editing.algebra.statistics import LayerStatistics
+from editing.algebra.statistics import LayerStatistics, pool
 from editing.algebra.statistics_files import (
     LAYER,
     load_statistics,
@@ -101,8 +101,8 @@ def test_the_server_keeps_the_sum_and_each_party_its_own(runs: Runs) -> None:
         (whole,) = only.solved[layer].values()
         parts = [own_of(runs, party)[1][layer] for party in range(3)]
         assert [part.count for part in parts] == [2, 2, 2]
-        assert_same(sum(part.gram for part in parts), whole.gram, EXACT)
-        assert_same(sum(part.cross for part in parts), whole.cross, EXACT)
+        assert_same(pool(parts).gram, whole.gram, EXACT)
+        assert_same(pool(parts).cross, whole.cross, EXACT)
     files = [*runs.private.rglob("statistics/*/*/*"), *folder.rglob("*.safetensors")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in runs.private.iterdir()} <= {
