@@ -35,7 +35,7 @@ from clients.round_targets import (
     kept_targets,
     summarise_targets,
 )
-from clients.secure.answers import Seat
+from clients.secure.answers import Seat, refuse_plain
 from clients.selection import asked_in, asked_until, group_by_party
 from clients.settings import ClientConfig, read_client_config
 from clients.storage import PrivateFolder
@@ -314,11 +314,14 @@ def prepare(
 ) -> tuple[ClientConfig, EditableModel, Job]:
     """Read settings, model and job, and check them before any arithmetic.
 
+    A question without masks at a node that wants them is a `RefusedSumError`.
+
     Raises:
         OtherModelError: If server and client hold other models.
     """
     job = read_job(message.content)
     config = speak_for(message, read_client_config(context))
+    refuse_plain(message, config)
     model = load_model(config, job.plan.parameters.naming)
     different = job.identity.differences(identify(model))
     if different:

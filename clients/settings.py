@@ -48,6 +48,7 @@ class ClientConfig(Settings):
         keep_private: What stays of the run's private folder when it ends: the party's
             own ``results``, or ``all``, or ``nothing``.
         keep_statistics: Whether what it adds to secure sums stays among these results.
+        require_secure_sum: Whether it answers under masks alone.
     """
 
     model: ModelConfig
@@ -65,6 +66,7 @@ class ClientConfig(Settings):
     target_cache: Path | None = None
     keep_private: Kept = "results"
     keep_statistics: bool = False
+    require_secure_sum: bool = False
 
 
 class NodeConfig(Settings):
@@ -86,6 +88,8 @@ class NodeConfig(Settings):
             ``results``, or ``all``, or ``nothing``.
         keep_statistics: Whether what the party adds to secure sums stays among its
             results: `remove` can take it back if the party hands it over.
+        require_secure_sum: Whether the node refuses runs that do not sum under masks
+            (`privacy.secure-sum`), which a server could start.
     """
 
     name: PartyName = ""
@@ -101,6 +105,7 @@ class NodeConfig(Settings):
     private_folder: Path | None = None
     keep_private: Kept = "results"
     keep_statistics: bool = False
+    require_secure_sum: bool = False
 
 
 def read_client_config(context: Context) -> ClientConfig:
@@ -131,6 +136,7 @@ def read_client_config(context: Context) -> ClientConfig:
         "target_cache": node.target_cache or cache_folder(),
         "keep_private": node.keep_private,
         "keep_statistics": node.keep_statistics or kept,
+        "require_secure_sum": node.require_secure_sum,
     }
     return _validate(ClientConfig, values)
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flwr.app import RecordDict
+from flwr.app import Message, RecordDict
 
 from clients.resolutions import find_key
 from clients.secure.kept import OwnStatistics
-from clients.secure.party import SummingParty
+from clients.secure.party import RefusedSumError, SummingParty
 from clients.secure.state import SecretFiles
 from clients.settings import ClientConfig, NodeSettingsError
 from clients.storage import PrivateFolder
@@ -16,7 +16,12 @@ from editing.memit.pipeline import LayerPairs
 from editing.models.loading import EditableModel
 from strategies.secure.fixed_point import Reals
 from strategies.secure.keys import context, derive
-from strategies.secure.records import MaskedRequest, Session, write_masked
+from strategies.secure.records import (
+    MaskedRequest,
+    Session,
+    read_masked_request,
+    write_masked,
+)
 from strategies.secure.vectors import (
     LayerShape,
     pack_count,
@@ -25,7 +30,7 @@ from strategies.secure.vectors import (
     pack_moments,
     pack_summary,
 )
-from strategies.wire.messages import TargetsReply
+from strategies.wire.messages import Phase, TargetsReply
 from strategies.wire.metrics import EvaluationSums
 
 
@@ -127,4 +132,22 @@ class Seat:
             return derive(str(self.simulated).encode(), context("simulated rotation"))
         return derive(
             self.party.key, context("secret rotation", session.run, session.attempt)
+        )
+
+
+def refuse_plain(message: Message, config: ClientConfig) -> None:
+    """Refuse a question whose answer would leave without a mask, if the node does.
+
+    Blind tokens have no mask, and are none of a sum.
+
+    Raises:
+        RefusedSumError: Saying which settings disagree.
+    """
+    masked = read_masked_request(message.content) is not None
+    tokens = message.metadata.message_type == Phase.TOKENS
+    if config.require_secure_sum and not masked and not tokens:
+        raise RefusedSumError(
+            "The run does not sum under masks (`privacy.secure-sum` is false), and "
+            "this node answers under masks alone (`require-secure-sum`). Nothing is "
+            "sent. Ask whoever starts the run to set it to true."
         )
