@@ -2,7 +2,7 @@
 
 A round has a folder, and each sum, layer and party a file, which a later attempt at the
 round replaces: the file of the last one has the digest of the sum that counted. Rows
-are behind a rotation, so a file that is handed over tells what a plain sum would.
+are under a rotation, so a file that is handed over tells what a plain sum would.
 """
 
 from dataclasses import dataclass

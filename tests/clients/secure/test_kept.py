@@ -26,7 +26,7 @@ def asked(attempt: int = 0, number: int = 1, name: str = "layers 3") -> MaskedRe
     return MaskedRequest(session=session, sum=name, members=(0, 1, 2))
 
 
-def test_rows_are_kept_behind_a_rotation(tmp_path: Path) -> None:
+def test_rows_are_kept_under_a_rotation(tmp_path: Path) -> None:
     """Their sums are the party's; only a simulation repeats its rotation."""
     pairs = LayerPairs(*draw_pairs(4))
     found = []
