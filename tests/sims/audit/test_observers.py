@@ -97,7 +97,7 @@ def test_under_masks_the_server_tells_nothing_of_a_party_and_all_of_the_sum(
 
 
 def test_of_a_kept_sum_the_server_is_tested_as_a_whole() -> None:
-    """It holds no party's statistics, and the sum tells what it known before."""
+    """It holds no party's statistics, and the sum tells what it did before."""
     keys = draw_keys(0)
     edited = keys[: PARTIES * EDITS]
     residuals = torch.ones(len(edited), SHAPE.d_out, dtype=torch.float64)
