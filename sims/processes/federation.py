@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sims.errors import RunFailedError
-from sims.processes.bundles import build_bundle, digest_of
 from sims.processes.credentials import Credentials, make_credentials
 from sims.processes.programs import Program
 from sims.processes.superlink import (
@@ -288,6 +287,8 @@ def describe_keeper(
 
     It runs the app of this clone alone.
     """
+    from sims.processes.bundles import build_bundle, digest_of  # loads Flower
+
     place = Place.of(folder / f"node_{number}", {**environment, "PYTHONPATH": str(APP)})
     command = [sys.executable, "-m", "sims.processes.warm_clients", "--insecure"]
     command += ["--runtime-api-address", f"127.0.0.1:{port}"]
