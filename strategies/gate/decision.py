@@ -11,6 +11,9 @@ MENDS = 0.5
 """Without the party at fault, at most this share is left: of what was left of another's
 residuals, or of how far an update moves plain text."""
 
+NOTHING = 1e-6
+"""An evil up to this is rounding, and has no cause."""
+
 
 class GateConfig(Settings):
     """The release gate: what a round may cost before its update is accepted.
@@ -107,12 +110,14 @@ def _goodness(found: Measures) -> tuple[float, float, float]:
 def find_cause(left: float, without: Mapping[int, float]) -> int | None:
     """Return the party whose absence leaves least of an evil; None if it leaves much.
 
+    Where there is nothing to mend, nobody is the cause.
+
     Args:
         left: The evil: the share of another party's residuals that is left after the
             update, or how far the update moves plain text.
         without: The same by party, after the update without that one.
     """
     party = min(without, key=lambda each: without[each], default=None)
-    if party is None or not without[party] <= MENDS * left:
+    if party is None or not left > NOTHING or not without[party] <= MENDS * left:
         return None
     return party

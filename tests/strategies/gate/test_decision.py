@@ -65,3 +65,9 @@ def test_a_cause_is_what_at_least_halves_the_evil() -> None:
     assert find_cause(1.0, {0: 0.9, 1: 0.5, 2: 0.6}) == 1
     assert find_cause(1.0, {0: 0.9, 1: 0.51}) is None
     assert find_cause(1.0, {}) is None
+
+
+@pytest.mark.parametrize("left", [0.0, 1e-17, math.nan])
+def test_where_nothing_is_left_to_mend_nobody_is_the_cause(left: float) -> None:
+    """Or half of nothing would be a reason to blame the first party."""
+    assert find_cause(left, {0: 0.0, 1: 0.0}) is None
