@@ -207,11 +207,11 @@ class Gate(RoundCallbacks):
         """
 
         def move(updates: Mapping[str, Tensor]) -> float:
-            squares = [
-                move_text(updates[e.weight] - merged.before.get(e.weight, 0.0), e) ** 2
+            distances = [
+                move_text(updates[e.weight] - merged.before.get(e.weight, 0.0), e)
                 for e in merged.layers.values()
             ]
-            return math.sqrt(sum(squares))
+            return math.hypot(*distances)
 
         first = next(iter(self._parts_of(merged).values()))
         edits = sum(part.count for part in first.values())

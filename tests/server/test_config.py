@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from editing.base.errors import InputError
 from editing.base.validation import inner_model
 from server.config import (
     ConfigurationError,
@@ -316,3 +317,19 @@ def test_a_data_set_of_the_hub_is_no_path(tmp_path: Path, source: str) -> None:
         read_run_config(flatten(read_scenario(path))),
     ):
         assert config.requests.source == source
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('requests.source = "~nobody-of-this-name/x"', "requests.source"),
+        ('model.path = "~nobody-of-this-name/x"', "model.path"),
+        ('prior.covariance = ["~nobody-of-this-name/x"]', "prior.covariance"),
+    ],
+)
+def test_a_home_that_nobody_has_is_refused_by_its_key(
+    tmp_path: Path, line: str, key: str
+) -> None:
+    """As one line, not as an error of the program."""
+    with pytest.raises(InputError, match=f"`{key}`: .*home folder that is not known"):
+        read_scenario(scenario(tmp_path, line))
