@@ -189,8 +189,8 @@ WEIGHT_WORDS = (
         "tr(A⁻¹S); at most the number of its edits.",
     ),
     (
-        "Share of the update",
-        "The norm of the party's share of the update, ‖BA⁻¹‖. One that is far larger "
+        "Norm of its part of the update",
+        "The norm of what the party adds to the update, ‖BA⁻¹‖. One that is far larger "
         "than others' asks for larger changes than they do.",
     ),
 )

@@ -292,7 +292,8 @@ def lay_out_weights(report: Report) -> TableText:
         for number, metrics in enumerate(run.metrics, start=1)
         for each in sorted(metrics.weights, key=lambda weight: -weight.leverage)
     ]
-    heads = ["Merge", "Round", "Party", "Layer", "Leverage", "Share of the update"]
+    part = "Norm of its part of the update"
+    heads = ["Merge", "Round", "Party", "Layer", "Leverage", part]
     return TableText(heads, rows, 3)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from editing.base.settings import Settings
 
@@ -38,6 +38,23 @@ class GateConfig(Settings):
     max_perplexity_ratio: float = Field(1.5, ge=1, allow_inf_nan=False)
     max_update_ratio: float = Field(100.0, gt=0, allow_inf_nan=False)
     min_success: float = Field(50.0, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def check_closed(self) -> "GateConfig":
+        """Refuse limits of an open gate, which nobody would ask about.
+
+        Raises:
+            ValueError: Naming the first that is set.
+        """
+        for name, field in type(self).model_fields.items():
+            if self.requests == 0 and getattr(self, name) != field.default:
+                key = f"gate.{name.replace('_', '-')}"
+                raise ValueError(
+                    f"`{key}` needs `gate.requests`, the number of held-out facts that "
+                    "each update is measured on; set that to 1 or more, or leave "
+                    f"`{key}` out"
+                )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,7 @@ def test_what_each_party_weighs_is_shown_if_it_is_known() -> None:
     assert "What each party weighs" in page
     assert "&lt;b&gt;large&lt;/b&gt;" in page
     assert "<dt>Leverage</dt>" in page
+    assert page.count("Norm of its part of the update") == 2
     assert text.index("| 7.25 |") < text.index("| 0.5 |")
     unknown = Report(runs=(run,))
     assert "weighs" not in render_page(unknown) + render_markdown(unknown)

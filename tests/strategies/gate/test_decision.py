@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from strategies.gate.decision import (
     GateConfig,
@@ -43,6 +44,23 @@ def test_each_limit_holds_up_to_itself(
     after = replace(BEFORE, **changed)
     faults = find_faults(BEFORE, after, CONFIG)
     assert [fault.rpartition("`")[0].rpartition("`")[2] for fault in faults] == named
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ({"max_drop": 5.0}, "max-drop"),
+        ({"text": "embedded"}, "text"),
+        ({"max_perplexity_ratio": 2.0}, "max-perplexity-ratio"),
+        ({"max_update_ratio": 1.0}, "max-update-ratio"),
+        ({"min_success": 0.0}, "min-success"),
+    ],
+)
+def test_an_open_gate_has_no_limits(setting: dict[str, object], key: str) -> None:
+    """Or they would be set, and nobody would ask about them."""
+    with pytest.raises(ValidationError, match=rf"`gate\.{key}` needs `gate\.requests`"):
+        GateConfig.model_validate(setting)
+    GateConfig.model_validate({**setting, "requests": 1})
 
 
 def test_without_a_text_there_is_no_perplexity() -> None:
