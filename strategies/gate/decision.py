@@ -102,6 +102,24 @@ def find_faults(before: Measures, after: Measures, config: GateConfig) -> list[s
     return faults
 
 
+def describe_measures(before: Measures, after: Measures, facts: int) -> str:
+    """Say what an accepted round cost.
+
+    Args:
+        before: Of the updates before the round.
+        after: Of those with the round's.
+        facts: How many are held out.
+    """
+    words = [
+        f"held-out facts {before.held_out:.1f} -> {after.held_out:.1f} per cent of "
+        f"{facts}"
+    ]
+    if before.perplexity is not None and after.perplexity is not None:
+        words.append(f"perplexity {before.perplexity:.4g} -> {after.perplexity:.4g}")
+    words.append(f"‖Δ‖/‖W‖ {before.update_ratio:.3g} -> {after.update_ratio:.3g}")
+    return ", ".join(words)
+
+
 def find_culprit(
     before: Measures, without: Mapping[int, Measures], config: GateConfig
 ) -> int | None:

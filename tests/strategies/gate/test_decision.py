@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from strategies.gate.decision import (
     GateConfig,
     Measures,
+    describe_measures,
     find_cause,
     find_culprit,
     find_faults,
@@ -89,3 +90,12 @@ def test_a_cause_is_what_at_least_halves_the_evil() -> None:
 def test_where_nothing_is_left_to_mend_nobody_is_the_cause(left: float) -> None:
     """Or half of nothing would be a reason to blame the first party."""
     assert find_cause(left, {0: 0.0, 1: 0.0}) is None
+
+
+def test_what_an_accepted_round_cost_is_said_in_one_line() -> None:
+    """Of a text only if there is one."""
+    before, after = Measures(100.0, None, 0.0), Measures(98.0, None, 0.01)
+    said = "held-out facts 100.0 -> 98.0 per cent of 50, ‖Δ‖/‖W‖ 0 -> 0.01"
+    assert describe_measures(before, after, 50) == said
+    read = describe_measures(BEFORE, replace(after, perplexity=12.0), 50)
+    assert "perplexity 10 -> 12" in read

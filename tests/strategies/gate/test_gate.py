@@ -110,6 +110,9 @@ def test_what_passes_the_gate_is_what_an_open_one_lets_through(
     opened, _ = federate().run(merge)
     assert_same_bits(closed.delta, opened.delta)
     (ended,) = recorder.rounds
+    kept = 100 - sum(each.norm().item() for each in closed.delta.values())
+    said = f"held-out facts 100.0 -> {kept:.1f} per cent of 1"
+    assert ended.outcome.gate.startswith(said)
     names = {f"party {number}" for number in range(3)} if merge == "collabedit" else {}
     for weights in ended.outcome.influences.values():
         assert set(weights) == set(names)

@@ -144,7 +144,7 @@ def test_a_bound_that_is_too_low_is_named_and_no_requests_are_blamed(
     """Each party is left out of the sum, and too few are left for one."""
     run = {"max-key-ratio": 1e-6}
     federation = federate(privacy=SECURE, run=run)
-    with pytest.raises(TooFewPartiesError, match=r"party 0 .*run\.max-key-ratio"):
+    with pytest.raises(TooFewPartiesError, match=r"party 0: .* run\.max-key-ratio"):
         federation.run()
     assert federation.strategy.delta == {}
 
