@@ -22,8 +22,15 @@ from editing.base.foreign_text import keep_logs_harmless
 from editing.covariance.texts import TextError
 from editing.files.disk import causes, has_no_room, system_number
 from editing.models.loading import ModelError
+from strategies.secure.fixed_point import BeyondBoundError
 from strategies.secure.keys import ForgedKeyError
-from strategies.wire.failures import FORGED, MISSING_UPDATES, Failure, write_failure
+from strategies.wire.failures import (
+    BEYOND_BOUND,
+    FORGED,
+    MISSING_UPDATES,
+    Failure,
+    write_failure,
+)
 from strategies.wire.messages import ProtocolError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +55,7 @@ KINDS: tuple[tuple[type[Exception], Failure], ...] = (
     (ChangedRequestsError, "requests that changed during the round"),
     (ForgedKeyError, FORGED),
     (RefusedSumError, "a sum that it refuses"),
+    (BeyondBoundError, BEYOND_BOUND),
     (TextError, "texts that cannot be used"),
     (ArithmeticError, "arithmetic that failed"),
     (InputError, "requests that cannot be used"),

@@ -212,7 +212,7 @@ def choose_methods(config: RunConfig) -> list[Method]:
     own, names = config.merge, config.compared
     methods = [own.build() if name == own.name else read_method(name) for name in names]
     if config.privacy.secure_sum:
-        check_secure_sums(methods, config.parties.count)
+        check_secure_sums(methods, config.parties.remaining)
     called = [method.name for method in methods]
     for number, name in enumerate(called):
         if name in called[:number]:

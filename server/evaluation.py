@@ -196,6 +196,7 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
             for each in outcome.refusals
         ),
         "weights": tuple(find_weights(outcome)),
+        "gate": outcome.gate,
         "requests": outcome.requests,
         "known": outcome.known,
         "left_out": outcome.left_out,

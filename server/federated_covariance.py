@@ -157,7 +157,7 @@ def bound_means(
     layers = plan.parameters.layers
     typical = measure_norms(model, plan.templates, layers)
     return {
-        layer: MomentBounds(each.median / ratio**2, each.mean * ratio**2)
+        layer: MomentBounds(each.median / ratio / ratio, each.mean * ratio * ratio)
         for layer, each in typical.keys.items()
     }
 

@@ -226,6 +226,9 @@ class Ledger(StreamCallbacks):
                 "sent": sent,
             }
         )
+        if metrics.gate:
+            accepted = "Gate: %s, round %d accepted; %s"
+            log(logging.INFO, accepted, self.merge, state.number, metrics.gate)
         # First, so that no round is kept as completed without its line.
         self.stream.end_round(self.merge, state.number, metrics)
         if state.number > 0:

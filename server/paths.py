@@ -4,6 +4,7 @@ from pathlib import Path
 
 from editing.base.errors import InputError
 from editing.base.foreign_text import show_foreign
+from editing.files.home import expand_home
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF, looks_local
 from strategies.scenario import COMPUTE, FEDERATED
@@ -35,10 +36,11 @@ def resolve_paths(tables: Table, folder: Path) -> Table:
         value = within.get(key) if isinstance(within, dict) else None
         if key == "hyperparameters" and isinstance(value, str) and is_preset(value):
             continue
+        named = f"{table}.{key.replace('_', '-')}"
         if isinstance(value, str):
-            absolute: object = resolve_path(value, folder, hub=key == "path")
+            absolute: object = resolve_path(value, folder, named, hub=key == "path")
         elif isinstance(value, list) and key == "covariance":
-            absolute = [resolve_path(each, folder) for each in value]
+            absolute = [resolve_path(each, folder, named) for each in value]
         else:
             continue
         resolved = overlay(resolved, {table: {key: absolute}})
@@ -61,11 +63,16 @@ def refuse_nul(tables: Table) -> None:
                 )
 
 
-def resolve_path(value: object, folder: Path, *, hub: bool = False) -> object:
-    """Make one path absolute; what is no path stays as it is."""
+def resolve_path(
+    value: object, folder: Path, named: str, *, hub: bool = False
+) -> object:
+    """Make one path absolute; what is no path stays as it is.
+
+    A home folder that is not known is an `InputError` that names the setting.
+    """
     if not isinstance(value, str) or not is_path(value, folder, hub=hub):
         return value
-    return str((folder / Path(value).expanduser()).resolve())
+    return str((folder / expand_home(Path(value), named)).resolve())
 
 
 def is_path(value: str, folder: Path, *, hub: bool) -> bool:

@@ -26,6 +26,7 @@ from server.monitoring.events import (
     EventReader,
     NodeExchange,
     PhaseProgress,
+    RoundEnded,
     RunEnded,
     RunEvent,
 )
@@ -85,6 +86,9 @@ def message_of(shown: Shown) -> str:
     if isinstance(shown, NodeExchange) and shown.outcome != OK:
         where = f"{shown.merge}, round {shown.round}"
         return f"{where} continues without {shown.label}: {shown.outcome}"
+    if isinstance(shown, RoundEnded) and shown.metrics.gate:
+        where = f"{shown.merge}, round {shown.round}"
+        return f"Gate: {where} accepted; {shown.metrics.gate}"
     return shown if isinstance(shown, str) else ""
 
 

@@ -50,7 +50,7 @@ def check_secure_sums(methods: Sequence[Method], parties: int) -> None:
 
     Args:
         methods: What the run merges by; `global` has one party, and nothing to sum.
-        parties: How many there are.
+        parties: How many there are, those aside that are left out.
 
     Raises:
         InputError: Saying why, and what to set.
@@ -66,7 +66,8 @@ def check_secure_sums(methods: Sequence[Method], parties: int) -> None:
     if parties < LEAST_SUMMED and not all(method.pooled for method in methods):
         raise InputError(
             f"`privacy.secure-sum`: a sum of {parties} parties tells each of them the "
-            f"other's share. Set `parties.count` to {LEAST_SUMMED} or more, {instead}"
+            f"other's share. Set `parties.count` to {LEAST_SUMMED} or more, apart from "
+            f"those in `parties.without`, {instead}"
         )
 
 

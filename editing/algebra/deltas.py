@@ -74,12 +74,18 @@ def add_deltas(first: Delta, second: Delta) -> dict[str, Tensor]:
 
 
 def relative_difference(delta: Delta, reference: Delta) -> float:
-    """Largest over weights of ``‖delta − reference‖ / ‖reference‖`` (Frobenius)."""
-    gaps = [
-        ((delta[name].double() - update.double()).norm() / update.double().norm())
-        for name, update in reference.items()
-    ]
-    return max(float(gap) for gap in gaps)
+    """Largest over weights of ``‖delta − reference‖ / ‖reference‖`` (Frobenius).
+
+    Equal updates differ by 0, also where both are zero.
+    """
+    gaps = [_gap(delta[name], update) for name, update in reference.items()]
+    return float(torch.tensor(gaps, dtype=torch.float64).max())  # NaN if one is
+
+
+def _gap(update: Tensor, reference: Tensor) -> float:
+    whole = reference.double()
+    distance = (update.double() - whole).norm()
+    return float(distance / whole.norm()) if distance != 0 else 0.0
 
 
 def save_delta(delta: Delta, path: Path, metadata: Mapping[str, object]) -> None:

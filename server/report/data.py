@@ -77,6 +77,8 @@ class RoundMetrics(Settings):
         residual_left: Mean of ``‖z − h'‖ / ‖z − h‖``, ``h'`` on the edited model.
         weights: What each party weighs, if the release gate is closed and the server
             sees each party's statistics.
+        gate: What the release gate measured before it accepted the round; empty if it
+            is open.
     """
 
     score: float | None = None
@@ -108,6 +110,7 @@ class RoundMetrics(Settings):
     target_clamped: float | None = None
     residual_left: float | None = None
     weights: tuple[PartyWeight, ...] = ()
+    gate: str = ""
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(

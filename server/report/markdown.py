@@ -7,9 +7,11 @@ from server.report.tables import (
     headline,
     lay_out,
     lay_out_weights,
+    list_accepted,
     list_refusals,
     list_warnings,
     markdown_table,
+    state_masks,
     summarise,
 )
 
@@ -19,6 +21,7 @@ def render_markdown(report: Report) -> str:
     parts = [
         "# Collaborative editing: report",
         summarise(report),
+        f"{masks.capitalize()}." if (masks := state_masks(report)) else "",
         markdown_table(lay_out(report, "overview")),
         explain_numbers(report),
     ]
@@ -37,6 +40,8 @@ def render_markdown(report: Report) -> str:
     warnings, refusals = list_warnings(report), list_refusals(report)
     if warnings:
         parts += ["## Warnings", "\n".join(f"- {line}" for line in warnings)]
+    if accepted := list_accepted(report):
+        parts += ["## Release gate", "\n".join(f"- {line}" for line in accepted)]
     if refusals:
         parts += ["## Left out", "\n".join(f"- {line}" for line in refusals)]
     return "\n\n".join(part for part in parts if part) + "\n"

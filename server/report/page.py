@@ -19,8 +19,10 @@ from server.report.tables import (
     has_rounds,
     lay_out,
     lay_out_weights,
+    list_accepted,
     list_refusals,
     list_warnings,
+    state_masks,
     summarise,
 )
 
@@ -94,6 +96,12 @@ class="unedited"{% endif %}>
 <section>
 <h2>What each party weighs</h2>
 {{- figures("Parties of each round, in the layer with the largest leverage", weights) }}
+</section>
+{%- endif %}
+{%- if accepted %}
+<section>
+<h2>Release gate</h2>
+<ul>{% for line in accepted %}<li>{{ line }}</li>{% endfor %}</ul>
 </section>
 {%- endif %}
 {%- if refusals %}
@@ -189,8 +197,8 @@ WEIGHT_WORDS = (
         "tr(A⁻¹S); at most the number of its edits.",
     ),
     (
-        "Share of the update",
-        "The norm of the party's share of the update, ‖BA⁻¹‖. One that is far larger "
+        "Norm of its part of the update",
+        "The norm of what the party adds to the update, ‖BA⁻¹‖. One that is far larger "
         "than others' asks for larger changes than they do.",
     ),
 )
@@ -218,6 +226,7 @@ def render_page(report: Report) -> str:
         requests=lay_out(report, "requests"),
         details=lay_out(report, "details"),
         weights=lay_out_weights(report),
+        accepted=list_accepted(report),
         refusals=list_refusals(report),
         words=choose_words(report),
         settings=[
@@ -249,4 +258,4 @@ def state_facts(report: Report) -> str:
     if count is not None:
         facts.insert(0, "1 party" if count == 1 else f"{count} parties")
     facts.insert(-1, "1 round" if run.rounds == 1 else f"{run.rounds} rounds")
-    return ", ".join(facts)
+    return ", ".join([*facts, *filter(None, [state_masks(report)])])

@@ -83,7 +83,7 @@ SUCCESS_LEGEND = (
     "ES, PS, NS: success on rewrites (efficacy), paraphrases (generalization) and "
     "neighbourhood prompts (specificity)"
 )
-NESTED = ("groups", "refusals", "retained", "by_round", "weights")
+NESTED = ("groups", "refusals", "retained", "by_round", "weights", "gate")
 """Fields of a round that are no number."""
 
 UNEDITED = "(unedited)"
@@ -292,7 +292,8 @@ def lay_out_weights(report: Report) -> TableText:
         for number, metrics in enumerate(run.metrics, start=1)
         for each in sorted(metrics.weights, key=lambda weight: -weight.leverage)
     ]
-    heads = ["Merge", "Round", "Party", "Layer", "Leverage", "Share of the update"]
+    part = "Norm of its part of the update"
+    heads = ["Merge", "Round", "Party", "Layer", "Leverage", part]
     return TableText(heads, rows, 3)
 
 
@@ -304,6 +305,25 @@ def list_refusals(report: Report) -> list[str]:
         for number, metrics in enumerate(run.metrics, start=1)
         for refusal in metrics.refusals
     ]
+
+
+def list_accepted(report: Report) -> list[str]:
+    """Return what the release gate measured of each round that it accepted."""
+    return [
+        f"{run.merge}, round {number} accepted: {metrics.gate}"
+        for run in report.runs
+        for number, metrics in enumerate(run.metrics, start=1)
+        if metrics.gate
+    ]
+
+
+def state_masks(report: Report) -> str:
+    """Say whether sums were masked; nothing if the settings do not."""
+    privacy = report.runs[0].settings.get("privacy")
+    masked = privacy.get("secure_sum") if isinstance(privacy, dict) else None
+    if masked is None:
+        return ""
+    return f"sums {'' if masked else 'not '}masked (privacy.secure-sum)"
 
 
 def list_warnings(report: Report) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 
 from editing.base.errors import InputError
+from editing.files.home import expand_home
 from sims.nodes.proxy import CONTROL
 from sims.processes.certificates import Ending
 from sims.processes.credentials import find_endings
@@ -154,7 +155,7 @@ def check_certificates(
 
 def check_writable(name: str, folder: Path) -> Finding:
     """Alarm if nothing can be written to a folder, or it cannot be made."""
-    place = folder.expanduser().absolute()
+    place = expand_home(folder, name).absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
     try:
@@ -170,7 +171,7 @@ def check_writable(name: str, folder: Path) -> Finding:
 
 def check_private(name: str, path: Path) -> Finding:
     """Alarm if other users of the machine can read a file or a folder."""
-    place = path.expanduser().absolute()
+    place = expand_home(path, name).absolute()
     try:
         open_to = who_reads(place.resolve(strict=True))
     except OSError as error:

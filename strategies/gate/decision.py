@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from editing.base.settings import Settings
 
 MENDS = 0.5
 """Without the party at fault, at most this share is left: of what was left of another's
 residuals, or of how far an update moves plain text."""
+
+NOTHING = 1e-6
+"""An evil up to this is rounding, and has no cause."""
 
 
 class GateConfig(Settings):
@@ -35,6 +38,23 @@ class GateConfig(Settings):
     max_perplexity_ratio: float = Field(1.5, ge=1, allow_inf_nan=False)
     max_update_ratio: float = Field(100.0, gt=0, allow_inf_nan=False)
     min_success: float = Field(50.0, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def check_closed(self) -> "GateConfig":
+        """Refuse limits of an open gate, which nobody would ask about.
+
+        Raises:
+            ValueError: Naming the first that is set.
+        """
+        for name, field in type(self).model_fields.items():
+            if self.requests == 0 and getattr(self, name) != field.default:
+                key = f"gate.{name.replace('_', '-')}"
+                raise ValueError(
+                    f"`{key}` needs `gate.requests`, the number of held-out facts that "
+                    "each update is measured on; set that to 1 or more, or leave "
+                    f"`{key}` out"
+                )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +102,24 @@ def find_faults(before: Measures, after: Measures, config: GateConfig) -> list[s
     return faults
 
 
+def describe_measures(before: Measures, after: Measures, facts: int) -> str:
+    """Say what an accepted round cost.
+
+    Args:
+        before: Of the updates before the round.
+        after: Of those with the round's.
+        facts: How many are held out.
+    """
+    words = [
+        f"held-out facts {before.held_out:.1f} -> {after.held_out:.1f} per cent of "
+        f"{facts}"
+    ]
+    if before.perplexity is not None and after.perplexity is not None:
+        words.append(f"perplexity {before.perplexity:.4g} -> {after.perplexity:.4g}")
+    words.append(f"‖Δ‖/‖W‖ {before.update_ratio:.3g} -> {after.update_ratio:.3g}")
+    return ", ".join(words)
+
+
 def find_culprit(
     before: Measures, without: Mapping[int, Measures], config: GateConfig
 ) -> int | None:
@@ -107,12 +145,14 @@ def _goodness(found: Measures) -> tuple[float, float, float]:
 def find_cause(left: float, without: Mapping[int, float]) -> int | None:
     """Return the party whose absence leaves least of an evil; None if it leaves much.
 
+    Where there is nothing to mend, nobody is the cause.
+
     Args:
         left: The evil: the share of another party's residuals that is left after the
             update, or how far the update moves plain text.
         without: The same by party, after the update without that one.
     """
     party = min(without, key=lambda each: without[each], default=None)
-    if party is None or not without[party] <= MENDS * left:
+    if party is None or not left > NOTHING or not without[party] <= MENDS * left:
         return None
     return party

@@ -17,6 +17,7 @@ from editing.algebra.statistics import LayerStatistics
 from strategies.gate.decision import (
     GateConfig,
     Measures,
+    describe_measures,
     find_cause,
     find_culprit,
     find_faults,
@@ -73,6 +74,7 @@ class Gate(RoundCallbacks):
 
     def _forget(self) -> None:
         self._before: Measures | None = None
+        self._after: Measures | None = None
         self._merged: list[MergedLayers] = []
         self._parts: dict[int, dict[int, LayerStatistics]] = {}
         self._claims: dict[int, EvaluationSums] = {}
@@ -121,7 +123,8 @@ class Gate(RoundCallbacks):
                 merged.outcome.influences[layer] = named
         if self._before is None:
             self._before = self.measure(merged.before)
-        faults = find_faults(self._before, self.measure(merged.after), self.config)
+        self._after = self.measure(merged.after)
+        faults = find_faults(self._before, self._after, self.config)
         if faults:
             layers = ", ".join(map(str, merged.layers))
             what = f"with the update of layer {layers}, {'; '.join(faults)}"
@@ -148,9 +151,17 @@ class Gate(RoundCallbacks):
         self.inner.on_metrics(party, evaluation)
 
     def on_round_end(self, completed: CompletedRound) -> None:
-        """Ask whether the parties' own requests took effect, and pass the end on."""
+        """Ask whether the parties' own requests took effect, and pass the end on.
+
+        The round's outcome then says what it cost.
+        """
         if completed.state.number > 0 and self._merged:
             self._check_success(self._merged[-1], completed.evaluation)
+            assert self._before is not None
+            assert self._after is not None
+            completed.outcome.gate = describe_measures(
+                self._before, self._after, self.config.requests
+            )
         self._forget()
         self.inner.on_round_end(completed)
 
@@ -207,11 +218,11 @@ class Gate(RoundCallbacks):
         """
 
         def move(updates: Mapping[str, Tensor]) -> float:
-            squares = [
-                move_text(updates[e.weight] - merged.before.get(e.weight, 0.0), e) ** 2
+            distances = [
+                move_text(updates[e.weight] - merged.before.get(e.weight, 0.0), e)
                 for e in merged.layers.values()
             ]
-            return math.sqrt(sum(squares))
+            return math.hypot(*distances)
 
         first = next(iter(self._parts_of(merged).values()))
         edits = sum(part.count for part in first.values())

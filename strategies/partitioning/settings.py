@@ -122,6 +122,11 @@ class PartiesConfig(Settings):
         return nested or (plain,)
 
     @property
+    def remaining(self) -> int:
+        """How many parties are not left out."""
+        return self.count - len(set(self.without))
+
+    @property
     def compares_tokens(self) -> bool:
         """Whether blind tokens of the requests are exchanged."""
         return self.deduplicate or self.conflicts != "ignore"
@@ -194,6 +199,24 @@ class PartiesConfig(Settings):
             raise ValueError(
                 '`conflicts = "priority"` wants `priority`, a list of party numbers, '
                 "the first among them first"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def check_without(self) -> "PartiesConfig":
+        """Validate who is left out against the parties.
+
+        Raises:
+            ValueError: If it is no party, or nobody is left.
+        """
+        if any(each >= self.count for each in self.without):
+            raise ValueError(
+                f"`without` lists parties by number, 0 to {self.count - 1}; got "
+                f"{list(self.without)}"
+            )
+        if self.remaining == 0:
+            raise ValueError(
+                f"`without` leaves out all {self.count} parties; keep one or more"
             )
         return self
 

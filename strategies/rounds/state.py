@@ -74,6 +74,7 @@ class RoundOutcome:
         duplicates: Requests that were made more than once.
         conflicts: Facts with more than one object.
         influences: What each party weighs, by layer and party's name, if it is known.
+        gate: What the release gate measured of an accepted round; empty if it is open.
     """
 
     refusals: list[Refusal] = field(default_factory=list)
@@ -84,6 +85,7 @@ class RoundOutcome:
     duplicates: int = 0
     conflicts: int = 0
     influences: dict[int, dict[str, Influence]] = field(default_factory=dict)
+    gate: str = ""
 
     @property
     def requests(self) -> int:

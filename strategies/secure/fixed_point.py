@@ -25,6 +25,10 @@ COARSE_BITS = 10
 """Fraction bits of the first of two places; a sum has to stay below ``2⁵²``."""
 
 
+class BeyondBoundError(InputError):
+    """A number that is longer than the run's bounds let a secure sum hold."""
+
+
 def choose_bits(bound: float) -> int | None:
     """Return the fraction bits of sums within a bound; None if they take two places.
 
@@ -47,7 +51,7 @@ def encode(name: str, values: Reals, bits: int | None, parties: int) -> Words:
         parties: How many parties' numbers are added.
 
     A number that is not finite, or so large that a sum could wrap around, is an
-    `InputError`.
+    `BeyondBoundError`.
     """
     if bits is not None:
         return _to_words(name, values, bits, parties)
@@ -78,10 +82,11 @@ def _to_words(name: str, values: Reals, bits: int, parties: int) -> Words:
     most = 2.0 ** (RANGE_BITS - bits) / max(parties, 1)
     largest = float(np.abs(values).max(initial=0.0))
     if not largest <= most:
-        raise InputError(
+        raise BeyondBoundError(
             f"A secure sum of {parties} parties holds `{name}` up to {most:.3g} at "
             f"each, got {largest:.3g}. Are the requests and the model right? If they "
-            "are, raise the bound (`run.max-key-ratio`, `run.max-residual-ratio`)."
+            "are, raise the bound (`run.max-key-ratio`, `run.max-residual-ratio`, "
+            "`run.max-residual-norm`)."
         )
     return np.rint(values * 2.0**bits).astype(np.int64).view(np.uint64)
 

@@ -90,7 +90,7 @@ class LayerShape:
         if form == "rows":
             norms = {"keys": edits**0.5 * key, "residuals": edits**0.5 * residual}
         else:
-            norms = {"gram": edits * key**2, "cross": edits * key * residual}
+            norms = {"gram": edits * key * key, "cross": edits * key * residual}
         chosen = {f"{self.layer}.{k}": choose_bits(norm) for k, norm in norms.items()}
         return {name: bits for name, bits in chosen.items() if bits is not None}
 

@@ -22,6 +22,7 @@ Failure = Literal[
     "a model that cannot be loaded",
     "keys that are not genuine",
     "a sum that it refuses",
+    "numbers beyond run.max-key-ratio, run.max-residual-ratio or run.max-residual-norm",
     "not enough memory",
     "no room on its disk",
     "files that it cannot use",
@@ -35,6 +36,11 @@ MISSING_UPDATES: Failure = "updates that are missing"
 
 FORGED: Failure = "keys that are not genuine"
 """Reported of keys that another party did not make."""
+
+BEYOND_BOUND: Failure = (
+    "numbers beyond run.max-key-ratio, run.max-residual-ratio or run.max-residual-norm"
+)
+"""Reported of numbers that a secure sum cannot hold within the run's bounds."""
 
 MOST_PARTIES = 1_000_000
 """Numbers of parties are lower."""

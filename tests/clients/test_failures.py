@@ -24,8 +24,15 @@ from editing.covariance.texts import TextError
 from editing.memit.targets import DivergedTargetError
 from editing.models.loading import ModelError
 from editing.requests.edit_request import RequestError, to_counterfact
+from strategies.secure.fixed_point import BeyondBoundError
 from strategies.secure.keys import ForgedKeyError
-from strategies.wire.failures import FORGED, MISSING_UPDATES, Failure, read_failure
+from strategies.wire.failures import (
+    BEYOND_BOUND,
+    FORGED,
+    MISSING_UPDATES,
+    Failure,
+    read_failure,
+)
 from strategies.wire.messages import Phase, ProtocolError
 from tests.clients.nodes import HANDS, own_files
 from tests.disks import fill, small_disk
@@ -41,6 +48,7 @@ FAILURES: list[tuple[Exception, Failure]] = [
     (ModelError("x"), "a model that cannot be loaded"),
     (ForgedKeyError("x"), FORGED),
     (RefusedSumError("x"), "a sum that it refuses"),
+    (BeyondBoundError("x"), BEYOND_BOUND),
     (TextError("x"), "texts that cannot be used"),
     (NodeSettingsError("x"), "settings that cannot be used"),
     (MissingSourceError("x"), "requests that are missing"),

@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from editing.base.errors import InputError
 from editing.base.validation import inner_model
 from server.config import (
     ConfigurationError,
@@ -316,3 +317,35 @@ def test_a_data_set_of_the_hub_is_no_path(tmp_path: Path, source: str) -> None:
         read_run_config(flatten(read_scenario(path))),
     ):
         assert config.requests.source == source
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('requests.source = "~nobody-of-this-name/x"', "requests.source"),
+        ('model.path = "~nobody-of-this-name/x"', "model.path"),
+        ('prior.covariance = ["~nobody-of-this-name/x"]', "prior.covariance"),
+    ],
+)
+def test_a_home_that_nobody_has_is_refused_by_its_key(
+    tmp_path: Path, line: str, key: str
+) -> None:
+    """As one line, not as an error of the program."""
+    with pytest.raises(InputError, match=f"`{key}`: .*home folder that is not known"):
+        read_scenario(scenario(tmp_path, line))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("count = 4\nwithout = [4]", r"`without` lists parties by number, 0 to 3"),
+        ("count = 2\nwithout = [1, 0]", "`without` leaves out all 2 parties"),
+    ],
+)
+def test_only_parties_are_left_out_and_not_all_of_them(
+    tmp_path: Path, lines: str, said: str
+) -> None:
+    """Before the run, or its last round would be waited for in vain."""
+    with pytest.raises(ConfigurationError, match=said):
+        read_scenario(scenario(tmp_path, f"[parties]\n{lines}"))
+    read_scenario(scenario(tmp_path, "[parties]\ncount = 4\nwithout = [3, 3, 0]"))

@@ -9,8 +9,14 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from server.monitoring.events import Event, PhaseProgress, RunEnded, write_event
-from server.report.data import Report
+from server.monitoring.events import (
+    Event,
+    PhaseProgress,
+    RoundEnded,
+    RunEnded,
+    write_event,
+)
+from server.report.data import Report, RoundMetrics
 from sims.console import (
     PIPE_WIDTH,
     SHOWN_BARS,
@@ -60,6 +66,18 @@ def test_lines_are_few_and_the_last_is_among_them() -> None:
         "round 2 · targets  100/100",
         "round 2 · exchange  100/100",
     ]
+
+
+def test_an_accepted_round_leaves_a_line() -> None:
+    """Of a gate that is open there is nothing to say."""
+    console = piped()
+    for gate in ("", "held-out facts 100.0 -> 98.0 per cent of 50"):
+        metrics = RoundMetrics(gate=gate)
+        event = RoundEnded(merge="collabedit", round=1, metrics=metrics)
+        LinePrinter(console).show(event)
+    (line,) = text_of(console).splitlines()
+    said = "Gate: collabedit, round 1 accepted; held-out facts 100.0 -> 98.0 per cent"
+    assert said in line
 
 
 def test_work_that_cannot_be_divided_is_announced_when_it_begins() -> None:

@@ -1,5 +1,6 @@
 """Laws of deltas: a model is edited for a while, and restored bit for bit."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,16 @@ def test_the_relative_difference_is_that_of_the_worst_weight() -> None:
     delta = {"a": torch.tensor([3.0, 3.0]), "b": torch.tensor([11.0])}
     assert relative_difference(delta, reference) == pytest.approx(0.2)
     assert relative_difference(reference, reference) == 0
+
+
+def test_the_relative_difference_of_two_zero_updates_is_zero() -> None:
+    """And what is no number remains none."""
+    zero, other = {"a": torch.zeros(2, 2)}, {"a": torch.ones(2, 2)}
+    assert relative_difference(zero, zero) == 0
+    assert relative_difference(other, zero) == math.inf
+    whole = {"first": other["a"], "second": other["a"]}
+    spoiled = {**whole, "second": other["a"] * math.nan}
+    assert math.isnan(relative_difference(spoiled, whole))
 
 
 def test_a_saved_delta_loads_with_what_made_it(tmp_path: Path) -> None:

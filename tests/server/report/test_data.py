@@ -147,6 +147,7 @@ def test_what_each_party_weighs_is_shown_if_it_is_known() -> None:
     assert "What each party weighs" in page
     assert "&lt;b&gt;large&lt;/b&gt;" in page
     assert "<dt>Leverage</dt>" in page
+    assert page.count("Norm of its part of the update") == 2
     assert text.index("| 7.25 |") < text.index("| 0.5 |")
     unknown = Report(runs=(run,))
     assert "weighs" not in render_page(unknown) + render_markdown(unknown)
@@ -333,3 +334,22 @@ def test_bytes_are_written_to_three_digits(count: int) -> None:
 def test_small_differences_keep_their_size(value: float | None, text: str) -> None:
     """They are the point of the table."""
     assert write_number("relative_difference_to_global", value) == text
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_report_says_what_the_gate_measured_and_whether_sums_were_masked(
+    *, masked: bool
+) -> None:
+    """Nothing of the gate if it is open, or of masks if the settings lack them."""
+    run = make_report(collabedit=90.0).runs[0]
+    plain = Report(runs=(run,))
+    metrics = run.metrics[0].model_copy(update={"gate": "held-out facts fell"})
+    settings = {**run.settings, "privacy": {"secure_sum": masked}}
+    run = run.model_copy(update={"metrics": (metrics,), "settings": settings})
+    gated = Report(runs=(run,))
+    said = "sums masked (" if masked else "sums not masked ("
+    for render in (render_page, render_markdown):
+        assert "collabedit, round 1 accepted: held-out facts fell" in render(gated)
+        assert said in render(gated).replace("Sums", "sums")
+        assert "Release gate" not in render(plain)
+        assert "masked (" not in render(plain)

@@ -150,6 +150,7 @@ def test_real_parties_sum_under_masks_unless_they_say_otherwise(
     [
         ({"merge": {"name": "ties"}}, "ties solves for each party alone"),
         ({"parties": {"count": 2}}, "Set `parties.count` to 3 or more"),
+        ({"parties": {"count": 4, "without": (0, 3)}}, "a sum of 2 parties"),
     ],
 )
 def test_masks_that_cannot_be_are_refused_before_the_run(

@@ -4,10 +4,12 @@ import math
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from strategies.gate.decision import (
     GateConfig,
     Measures,
+    describe_measures,
     find_cause,
     find_culprit,
     find_faults,
@@ -45,6 +47,23 @@ def test_each_limit_holds_up_to_itself(
     assert [fault.rpartition("`")[0].rpartition("`")[2] for fault in faults] == named
 
 
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ({"max_drop": 5.0}, "max-drop"),
+        ({"text": "embedded"}, "text"),
+        ({"max_perplexity_ratio": 2.0}, "max-perplexity-ratio"),
+        ({"max_update_ratio": 1.0}, "max-update-ratio"),
+        ({"min_success": 0.0}, "min-success"),
+    ],
+)
+def test_an_open_gate_has_no_limits(setting: dict[str, object], key: str) -> None:
+    """Or they would be set, and nobody would ask about them."""
+    with pytest.raises(ValidationError, match=rf"`gate\.{key}` needs `gate\.requests`"):
+        GateConfig.model_validate(setting)
+    GateConfig.model_validate({**setting, "requests": 1})
+
+
 def test_without_a_text_there_is_no_perplexity() -> None:
     """Nor a limit of it."""
     silent = replace(BEFORE, perplexity=None)
@@ -65,3 +84,18 @@ def test_a_cause_is_what_at_least_halves_the_evil() -> None:
     assert find_cause(1.0, {0: 0.9, 1: 0.5, 2: 0.6}) == 1
     assert find_cause(1.0, {0: 0.9, 1: 0.51}) is None
     assert find_cause(1.0, {}) is None
+
+
+@pytest.mark.parametrize("left", [0.0, 1e-17, math.nan])
+def test_where_nothing_is_left_to_mend_nobody_is_the_cause(left: float) -> None:
+    """Or half of nothing would be a reason to blame the first party."""
+    assert find_cause(left, {0: 0.0, 1: 0.0}) is None
+
+
+def test_what_an_accepted_round_cost_is_said_in_one_line() -> None:
+    """Of a text only if there is one."""
+    before, after = Measures(100.0, None, 0.0), Measures(98.0, None, 0.01)
+    said = "held-out facts 100.0 -> 98.0 per cent of 50, ‖Δ‖/‖W‖ 0 -> 0.01"
+    assert describe_measures(before, after, 50) == said
+    read = describe_measures(BEFORE, replace(after, perplexity=12.0), 50)
+    assert "perplexity 10 -> 12" in read

@@ -110,6 +110,9 @@ def test_what_passes_the_gate_is_what_an_open_one_lets_through(
     opened, _ = federate().run(merge)
     assert_same_bits(closed.delta, opened.delta)
     (ended,) = recorder.rounds
+    kept = 100 - sum(each.norm().item() for each in closed.delta.values())
+    said = f"held-out facts 100.0 -> {kept:.1f} per cent of 1"
+    assert ended.outcome.gate.startswith(said)
     names = {f"party {number}" for number in range(3)} if merge == "collabedit" else {}
     for weights in ended.outcome.influences.values():
         assert set(weights) == set(names)
@@ -213,6 +216,37 @@ def test_a_liar_stops_nothing(federate: Make, caplog: pytest.LogCaptureFixture) 
     federation.run(callbacks=gate)
     assert [each.state.number for each in recorder.rounds] == [1]
     assert "party 1 says that its requests have no effect" in caplog.text
+
+
+def silent(part: LayerStatistics) -> LayerStatistics:
+    """Ask for no change at all."""
+    return replace(part, residuals=0 * part.residuals)
+
+
+def test_a_liar_that_asks_for_no_change_has_nobody_blamed(
+    federate: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of its residuals is left, with or without the others."""
+    federation = federate(editing=AT_ONCE)
+    falsifying(silent, federation)
+    claiming(federation, 1, 0.0)
+    gate, recorder = close(config=BLIND)
+    federation.run(callbacks=gate)
+    assert [each.state.number for each in recorder.rounds] == [1]
+    assert "party 1 says that its requests have no effect" in caplog.text
+
+
+def test_updates_that_change_nothing_have_nobody_blamed(federate: Make) -> None:
+    """A limit that is exceeded all the same is nobody's doing in this round."""
+    federation = federate(editing=AT_ONCE)
+    for party in range(3):
+        falsifying(silent, federation, party=party)
+    gate, _ = close(config=GateConfig(requests=1))
+    values = iter([100.0])
+    gate.measure = lambda _: Measures(next(values, 0.0), None, 0.0)
+    with pytest.raises(StoppedRoundError) as stopped:
+        federation.run(callbacks=gate)
+    assert str(stopped.value).endswith("No single party is found at fault.")
 
 
 def test_under_masks_the_gate_cannot_tell_whose_it_is(federate: Make) -> None:

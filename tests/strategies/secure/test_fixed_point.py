@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.base.errors import InputError
 from strategies.secure.fixed_point import (
     COARSE_BITS,
     RANGE_BITS,
+    BeyondBoundError,
     choose_bits,
     count_words,
     decode,
@@ -56,7 +56,9 @@ def test_numbers_that_could_wrap_around_are_refused(
     value: float, bits: int | None
 ) -> None:
     """By the name of what they are, with what is allowed."""
-    with pytest.raises(InputError, match=r"secure sum of 9 parties holds `1\.keys`"):
+    with pytest.raises(
+        BeyondBoundError, match=r"secure sum of 9 parties holds `1\.keys`"
+    ):
         encode("1.keys", np.array([0.0, value]), bits, 9)
 
 

@@ -111,6 +111,7 @@ def test_bits_are_such_that_no_honest_sum_wraps_around(form: Form) -> None:
         assert np.abs(values).max() * 2.0 ** bits[name] <= 2.0**62
         assert bits[name] >= LEAST_BITS
     assert SHAPE.bits(form, 9.0, NormBounds()) == {}
+    assert SHAPE.bits(form, 9.0, NormBounds(1e300, 1e300)) == {}
     loose = SHAPE.bits(form, 9.0, NormBounds(1e3, 3e2))
     assert all(loose[name] < bits[name] for name in loose)
 

@@ -138,6 +138,17 @@ def test_a_resumed_run_with_fewer_parties_learns_nothing_of_the_one_left_out(
     assert replies(federation.messages, Phase.UNMASK)[-1].content.keys() == {"failure"}
 
 
+def test_a_bound_that_is_too_low_is_named_and_no_requests_are_blamed(
+    federate: Make,
+) -> None:
+    """Each party is left out of the sum, and too few are left for one."""
+    run = {"max-key-ratio": 1e-6}
+    federation = federate(privacy=SECURE, run=run)
+    with pytest.raises(TooFewPartiesError, match=r"party 0: .* run\.max-key-ratio"):
+        federation.run()
+    assert federation.strategy.delta == {}
+
+
 def replies(messages: list[Message], phase: Phase) -> list[Message]:
     """Choose the replies to one kind of message."""
     chosen = [each for each in messages if each.metadata.reply_to_message_id]
