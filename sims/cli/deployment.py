@@ -88,6 +88,8 @@ def make_credentials(
     from sims.processes.credentials import Credentials, add_nodes, renew_server
     from sims.processes.credentials import make_credentials as make
 
+    if check and renew:
+        raise InputError("--check: cannot be given with --renew; renew, then check")
     if check:
         check_credentials(output)
         return

@@ -33,6 +33,8 @@ from sims.processes.certificates import (
     NO_KEY,
     Ending,
     read_certificate,
+    read_names,
+    require_issuer,
     sign_authority,
     sign_server,
 )
@@ -150,13 +152,15 @@ def renew_server(folder: Path, days: int = 365) -> Credentials:
         days: For how long it holds, at most as long as the authority.
 
     Raises:
-        InputError: If the folder lacks the authority's key or the former certificate.
+        InputError: If the folder lacks the authority's key or the former certificate,
+            or one of them is another authority's.
     """
     made = Credentials(folder)
     former = read_certificate(made.server_certificate)
     authority = read_certificate(made.authority)
-    signer = _read_key(made.authority_key)
-    names = former.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    names = read_names(former, made.server_certificate)
+    require_issuer(former, made.server_certificate, authority)
+    signer = _read_signer(made.authority_key, authority)
     left = authority.not_valid_after_utc - datetime.now(UTC)
     if left <= timedelta(0):
         raise InputError(
@@ -165,11 +169,22 @@ def renew_server(folder: Path, days: int = 365) -> Credentials:
         )
     key = ec.generate_private_key(ec.SECP384R1())
     lifetime = min(timedelta(days=days), left)
-    signed = sign_server(key, authority, signer, list(names.value), lifetime)
+    signed = sign_server(key, authority, signer, names, lifetime)
     write_private(made.server_key, _pem_of(key))
     write_whole(made.server_certificate, signed.public_bytes(Encoding.PEM))
     made.server_certificate.chmod(PUBLIC)
     return made
+
+
+def _read_signer(file: Path, authority: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+    """Read the authority's private key, which belongs to its certificate."""
+    key = _read_key(file)
+    if key.public_key() != authority.public_key():
+        raise InputError(
+            f"{file}: is not the key of the authority in ca.crt, and no node would "
+            "trust what it signs; give back the key that was made with ca.crt"
+        )
+    return key
 
 
 def _read_key(file: Path) -> ec.EllipticCurvePrivateKey:
@@ -191,7 +206,8 @@ def find_endings(folder: Path) -> tuple[Ending, ...]:
     A node has the authority's certificate alone, which may also be named itself.
 
     Raises:
-        InputError: If there is none, or it cannot be read.
+        InputError: If there is none, or it cannot be read, or the authority did not
+            sign the server's.
     """
     made = Credentials(folder)
     named = [folder] if folder.is_file() else [made.authority, made.server_certificate]
@@ -201,9 +217,13 @@ def find_endings(folder: Path) -> tuple[Ending, ...]:
             f"{folder}: holds no certificates; wanted a folder that this command made, "
             "or a copy of its ca.crt"
         )
-    return tuple(
-        Ending(file, read_certificate(file).not_valid_after_utc) for file in found
-    )
+    read = {file: read_certificate(file) for file in found}
+    if len(read) > 1:
+        authority = read[made.authority]
+        require_issuer(
+            read[made.server_certificate], made.server_certificate, authority
+        )
+    return tuple(Ending(file, each.not_valid_after_utc) for file, each in read.items())
 
 
 def read_public_half(private: Path) -> bytes:
