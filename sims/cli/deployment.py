@@ -184,13 +184,13 @@ def show_bundle(
 @app.command("proxy-config")
 def show_proxy(
     certificates: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="DIR", help="The folder of ca.crt, server.pem and server.key."
         ),
     ],
     scratch: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="DIR", help="A folder of its own, which nginx can write to."
         ),
@@ -211,9 +211,12 @@ def show_proxy(
 
     from sims.nodes.proxy import ProxyOrder, write_proxy
 
+    for name, folder in {"certificates": certificates, "scratch": scratch}.items():
+        if not folder:  # which a path would read as this folder
+            raise InputError(f"--{name}: wanted a folder, got an empty text")
     order = ProxyOrder(
-        certificates=PurePosixPath(certificates.absolute()),
-        scratch=PurePosixPath(scratch.absolute()),
+        certificates=PurePosixPath(Path(certificates).absolute()),
+        scratch=PurePosixPath(Path(scratch).absolute()),
         superlink=superlink,
         listen=listen,
     )

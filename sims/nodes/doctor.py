@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
@@ -26,6 +25,7 @@ from sims.nodes.checks import (
     check_private,
     check_writable,
 )
+from sims.nodes.places import is_loopback, require_place
 from sims.processes.bundles import build_bundle, digest_of, find_installed
 from sims.processes.superlink import APP
 
@@ -57,7 +57,11 @@ class NodeOptions:
 
 
 def examine(options: NodeOptions) -> Iterator[Finding]:
-    """Make all checks; what cannot be checked is an alarm too."""
+    """Make all checks; what cannot be checked is an alarm too.
+
+    A server's address that is none is an `InputError`, before anything is asked.
+    """
+    require_place("superlink", options.superlink)
     yield from examine_server(options, datetime.now(UTC))
     yield from examine_start(options)
     home = get_flwr_home()
@@ -113,14 +117,6 @@ def examine_start(options: NodeOptions) -> Iterator[Finding]:
             "open to the network; start the SuperNode with `--host 127.0.0.1`",
             alarm=True,
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def read_config(given: str | None) -> NodeConfig:

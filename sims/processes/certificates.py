@@ -1,5 +1,6 @@
 """Certificates (X.509, RFC 5280): signed, read, and when they end."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,11 @@ NO_CERTIFICATE = (
 )
 """What reading a file that is no certificate raises, or what is in it."""
 
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HOST_NAME = re.compile(rf"({LABEL}\.)*{LABEL}")
+NUMERIC = re.compile(r"(.*\.)?[0-9]+")
+LONGEST_NAME = 253
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -60,6 +66,16 @@ class Ending:
             f"{self.file} {when}: `python -m sims credentials --renew` signs a new one "
             "for the server; an authority that ends needs new credentials"
         )
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a text is the name of a host (RFC 1123, section 2.1).
+
+    One whose last label is a number is none, for it would be read as an address.
+    """
+    plain = text.lower() if text.isascii() else ""
+    named = HOST_NAME.fullmatch(plain) and not NUMERIC.fullmatch(plain)
+    return bool(named) and len(plain) <= LONGEST_NAME
 
 
 def read_certificate(file: Path) -> x509.Certificate:

@@ -7,7 +7,6 @@ P-384 (FIPS 186-5), as Flower's node authentication wants them.
 
 import ipaddress
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +31,7 @@ from sims.processes.certificates import (
     AUTHORITY_DAYS,
     NO_KEY,
     Ending,
+    is_host_name,
     read_certificate,
     read_names,
     require_issuer,
@@ -43,9 +43,6 @@ ALWAYS = ("localhost", "127.0.0.1")
 """Names by which the machine itself reaches the server; every certificate has them."""
 
 PRIVATE, PUBLIC, OWN_FOLDER = 0o600, 0o644, 0o700
-LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
-HOST_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
-LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +249,7 @@ def read_host(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         plain = text.lower()
-    # What looks like an address and is none would be a name that nobody can have.
-    numeric = re.fullmatch(r"[\d.]+", plain)
-    if numeric or len(plain) > LONGEST_NAME or not HOST_NAME.fullmatch(plain):
+    if not is_host_name(plain.removeprefix("*.")):
         raise InputError(
             f"--host {text}: wanted a host name or an address without scheme or port, "
             "such as superlink.example.org or 10.0.0.5"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sims.cli.main import main
-from sims.nodes.doctor import NodeOptions, examine_start, is_loopback, read_config
+from sims.nodes.doctor import NodeOptions, examine_start, read_config
+from sims.nodes.places import is_loopback
 from sims.processes.bundles import build_bundle, digest_of
 from sims.processes.credentials import Credentials, make_credentials
 from sims.processes.superlink import free_port
@@ -104,6 +105,19 @@ def test_a_digest_that_is_none_is_bad_input(
 
 
 @pytest.mark.parametrize(
+    "place", ["127.0.0.1:99999", "127.0.0.1", "127.0.0.1:\u0669", "a:0", "..:80"]
+)
+def test_a_server_s_address_that_is_none_is_bad_input(
+    node: list[str], place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No other port is asked in its place."""
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", *node, "--superlink", place])
+    assert ended.value.code == 2
+    assert f"--superlink {place!r}: wanted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("host", "expected"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)],
 )
@@ -143,3 +157,15 @@ def test_the_proxy_of_the_containers_is_what_the_command_prints(
     with pytest.raises(SystemExit):
         main(["proxy-config", *words, "--superlink", "superlink:8000", "--listen=8000"])
     assert capsys.readouterr().out == (ROOT / "deploy" / "proxy.conf").read_text()
+
+
+@pytest.mark.parametrize("option", ["--certificates", "--scratch"])
+def test_an_empty_folder_of_the_proxy_is_not_this_one(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shell's variable may be unset."""
+    words = ["--certificates", "/a", "--scratch", "/b"]
+    with pytest.raises(SystemExit) as ended:
+        main(["proxy-config", *words, option, ""])
+    assert ended.value.code == 2
+    assert f"{option}: wanted a folder" in capsys.readouterr().err
