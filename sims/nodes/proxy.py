@@ -120,8 +120,8 @@ def _require_folders(order: ProxyOrder) -> None:
     for name, path in folders.items():
         if ODD.search(str(path)) or not path.is_absolute():
             raise InputError(
-                f"--{name} {show_foreign(str(path))}: wanted the whole path of a folder, without "
-                "blanks, quotes and any of $ ; { } # \\"
+                f"--{name} {show_foreign(str(path))}: wanted the whole path of a "
+                "folder, without blanks, quotes and any of $ ; { } # \\"
             )
     if len({normpath(path) for path in folders.values()}) == 1:
         raise InputError(

@@ -5,7 +5,6 @@ import pytest
 from editing.base.errors import InputError
 from sims.nodes.places import collide, require_place
 
-
 TAKEN = """
 127.0.0.1:8000 [::1]:443 [::]:1 a:65535 a-b.example.org:80 superlink:8000 3com.com:80
 """
