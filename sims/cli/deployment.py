@@ -169,10 +169,7 @@ def show_bundle(
     from sims.processes.superlink import APP
 
     place = folder or APP
-    try:
-        bundle = build_bundle(place)
-    except ValueError as error:
-        raise InputError(f"{place}: is no clone of an app; {error}") from None
+    bundle = build_bundle(place)
     listed = list_files(bundle)
     for name in find_changed(place, listed):
         echo(f"Warning: {name} is not as the last commit has it", err=True)

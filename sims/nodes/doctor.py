@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from click import ClickException
 from flwr.app import Context, RecordDict
 from flwr.common.config import parse_config_args
 from flwr.supercore.utils import get_flwr_home
@@ -22,11 +23,14 @@ from sims.nodes.checks import (
     check_certificates,
     check_clock,
     check_control,
+    check_covariance,
+    check_model,
+    check_parties_key,
     check_private,
     check_writable,
 )
 from sims.nodes.places import is_loopback, require_place
-from sims.processes.bundles import build_bundle, digest_of, find_installed
+from sims.processes.bundles import MISREAD, build_bundle, digest_of, find_installed
 from sims.processes.superlink import APP
 
 Scalar = str | int | float | bool
@@ -67,11 +71,13 @@ def examine(options: NodeOptions) -> Iterator[Finding]:
     home = get_flwr_home()
     own = digest_of(build_bundle(APP))
     yield from check_bundles(options.approved, own, find_installed(home))
+    config = NodeConfig()
     try:
         config = read_config(options.node_config)
-    except (InputError, OSError, ValueError) as error:
+    except InputError as error:
         yield Finding(f"--node-config: {error}", alarm=True)
-        return
+    else:
+        yield from examine_settings(config)
     yield from examine_files(options, config, home)
 
 
@@ -122,10 +128,35 @@ def examine_start(options: NodeOptions) -> Iterator[Finding]:
 def read_config(given: str | None) -> NodeConfig:
     """Read a node's settings as Flower and the app do.
 
-    An `InputError` names what is wrong in them.
+    A setting that the app refuses is an `InputError` too.
+
+    Raises:
+        InputError: If they cannot be read, or are neither a file nor settings.
     """
-    parsed: Mapping[str, Scalar] = parse_config_args([given] if given else None)
-    return read_node_config(Context(0, 0, {**parsed}, RecordDict(), {}))
+    try:
+        parsed: Mapping[str, Scalar] = parse_config_args([given] if given else None)
+        config = read_node_config(Context(0, 0, {**parsed}, RecordDict(), {}))
+    except InputError:
+        raise
+    # Flower reads files with no limits, and refuses texts as its own commands do.
+    except (*MISREAD, ClickException) as error:
+        reason = error.format_message() if isinstance(error, ClickException) else error
+        raise InputError(f"{given}: cannot be read ({reason})") from None
+    if given is not None and not parsed and not given.endswith(".toml"):
+        raise InputError(
+            f"{given!r}: has no settings; wanted a file whose name ends in .toml, or "
+            "settings such as partition-id=0"
+        )
+    return config
+
+
+def examine_settings(config: NodeConfig) -> Iterator[Finding]:
+    """Check what the settings name, and what they lack."""
+    if config.model_path is not None:
+        yield check_model(config.model_path)
+    if config.covariance_path is not None:
+        yield check_covariance(config.covariance_path)
+    yield check_parties_key(config.key_path, required=config.require_secure_sum)
 
 
 def examine_files(

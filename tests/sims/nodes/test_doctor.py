@@ -104,6 +104,56 @@ def test_a_digest_that_is_none_is_bad_input(
     assert "64 hexadecimal digits" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["node.txt", "node.toml", "", "a=[[", "a=1 b=~"])
+def test_settings_that_cannot_be_read_are_one_alarm(
+    node: list[str], given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing, a folder, or no settings; all that needs none of them is checked."""
+    words = ["doctor", *node, "--node-config", given]
+    with pytest.raises(SystemExit):
+        main(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("ALARM: --node-config: ") for line in lines) == 1
+    assert any(line.startswith("ok: FLWR_HOME") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "alarm"),
+    [
+        ('model-path = "/no/such/model"', "model-path"),
+        (f'model-path = "/{"a" * 999}"', "too long"),
+        ('model-path = "{here}"', "has no config.json"),
+        ('covariance-path = "/no/such.npz"', "covariance-path"),
+        ('text-path = "~nobody-of-this-name/x"', "no such user"),
+        ('private-folder = "~nobody-of-this-name/x"', "no such user"),
+        ('target-cache = "/proc/\\u0000"', "target-cache"),
+        ("require-secure-sum = true", "without `key-path`"),
+    ],
+)
+def test_what_stops_a_node_is_an_alarm(
+    node: list[str],
+    line: str,
+    alarm: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One for each setting, besides the server that is not there."""
+    with (tmp_path / "node.toml").open("a") as file:
+        file.write(line.replace("{here}", str(tmp_path)) + "\n")
+    _, found = examined(node, capsys)
+    assert alarm in found
+
+
+def test_without_the_parties_key_a_line_says_what_fails(
+    node: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not an alarm: a federation may do without secure sums."""
+    with pytest.raises(SystemExit):
+        main(["doctor", *node])
+    out = capsys.readouterr().out
+    assert "ok: without `key-path` secure sums and comparisons fail at this node" in out
+
+
 @pytest.mark.parametrize(
     "place", ["127.0.0.1:99999", "127.0.0.1", "127.0.0.1:\u0669", "a:0", "..:80"]
 )
