@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from click import ClickException
 from flwr.app import Context, RecordDict
 from flwr.common.config import parse_config_args
 from flwr.supercore.utils import get_flwr_home
@@ -30,7 +29,7 @@ from sims.nodes.checks import (
     check_writable,
 )
 from sims.nodes.places import is_loopback, require_place
-from sims.processes.bundles import MISREAD, build_bundle, digest_of, find_installed
+from sims.processes.bundles import build_bundle, digest_of, find_installed
 from sims.processes.superlink import APP
 
 Scalar = str | int | float | bool
@@ -138,10 +137,8 @@ def read_config(given: str | None) -> NodeConfig:
         config = read_node_config(Context(0, 0, {**parsed}, RecordDict(), {}))
     except InputError:
         raise
-    # Flower reads files with no limits, and refuses texts as its own commands do.
-    except (*MISREAD, ClickException) as error:
-        reason = error.format_message() if isinstance(error, ClickException) else error
-        raise InputError(f"{given}: cannot be read ({reason})") from None
+    except Exception as error:  # Flower refuses texts by errors of its command line
+        raise InputError(f"{given}: cannot be read ({error})") from None
     if given is not None and not parsed and not given.endswith(".toml"):
         raise InputError(
             f"{given!r}: has no settings; wanted a file whose name ends in .toml, or "
