@@ -195,8 +195,8 @@ def test_a_folder_that_is_no_clone_is_refused_in_one_line(
 def test_odd_types_in_a_project_are_refused(tmp_path: Path) -> None:
     """Each table in turn is a number, a text, a list or a date."""
     values = ("1", '"a"', "[1]", "[{a = 1}]", "1979-05-27")
-    names = ("project", "tool", "tool.flwr", "tool.flwr.app")
-    names += ("tool.flwr.app.components", "tool.flwr.app.config")
+    names = ["project", "tool", "tool.flwr", "tool.flwr.app"]
+    names += ["tool.flwr.app.components", "tool.flwr.app.config"]
     (tmp_path / "code.py").touch()
     for name in names:
         kept = [each for each in PROJECT.split("\n\n") if f"[{name}" not in each]
