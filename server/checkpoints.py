@@ -27,6 +27,7 @@ from editing.algebra.second_moments import (
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.files.atomic import PRIVATE_FILE, make_private, partial_file
+from server.output import file_name
 from server.report.data import RoundMetrics
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
@@ -152,11 +153,6 @@ class Checkpoints:
     @staticmethod
     def _file(folder: Path, merge: str) -> Path:
         return folder / f"{file_name(merge)}.safetensors"
-
-
-def file_name(merge: str) -> str:
-    """Return the name of a merge as a file may have it."""
-    return "".join(c if c.isalnum() or c in "-_." else "." for c in merge)
 
 
 def read_file(file: Path) -> tuple[Record, dict[str, Tensor]]:

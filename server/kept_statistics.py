@@ -21,7 +21,7 @@ from editing.algebra.statistics_files import (
 )
 from editing.base.errors import InputError
 from editing.files.atomic import make_private
-from server.checkpoints import file_name
+from server.output import file_name
 from strategies.wire.messages import Phase
 
 STATISTICS = "statistics"

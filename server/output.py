@@ -80,3 +80,8 @@ def refuse_existing(path: Path) -> None:
             f"The output folder {path} exists and is never overwritten; name another "
             "with --output, or move it away"
         )
+
+
+def file_name(merge: str) -> str:
+    """Return the name of a merge as a file may have it."""
+    return "".join(c if c.isalnum() or c in "-_." else "." for c in merge)

@@ -43,6 +43,7 @@ class Line(Settings):
         recall: See `sims.audit.scores.Success`.
         false_alarms: Likewise.
         auc: Likewise.
+        named: The accepted guesses, each once: the words before it, and the subject.
     """
 
     observer: str
@@ -53,6 +54,7 @@ class Line(Settings):
     recall: float | None = None
     false_alarms: float | None = None
     auc: float | None = None
+    named: tuple[str, ...] = ()
 
 
 class Audit(Settings):
@@ -152,7 +154,7 @@ def audit_run(results: Path, guesses: str, output: Path | None = None) -> Audit:
         layer=observed.layer,
         widths=observed.prepared.model.widths(observed.layer),
         edits=edits,
-        lines=tuple(_lines(seen, truth)),
+        lines=tuple(_lines(seen, truth, [*requests])),
         notes=tuple(notes),
         **_objects(observed, [each for own in asked.values() for each in own]),
     )
@@ -172,7 +174,9 @@ def _truth(
     return {**found, None: are_among(guesses, everybody)}
 
 
-def _lines(seen: Sequence[Seen], truth: Truth | None) -> list[Line]:
+def _lines(
+    seen: Sequence[Seen], truth: Truth | None, guesses: Sequence[Guess]
+) -> list[Line]:
     """Put an observer's tests of single parties into one line."""
     kinds = dict.fromkeys((each.observer, each.verdict.test) for each in seen)
     return [
@@ -180,12 +184,15 @@ def _lines(seen: Sequence[Seen], truth: Truth | None) -> list[Line]:
             observer,
             [e for e in seen if (e.observer, e.verdict.test) == (observer, test)],
             truth,
+            guesses,
         )
         for observer, test in kinds
     ]
 
 
-def _line(observer: str, seen: Sequence[Seen], truth: Truth | None) -> Line:
+def _line(
+    observer: str, seen: Sequence[Seen], truth: Truth | None, guesses: Sequence[Guess]
+) -> Line:
     scores = torch.cat([each.verdict.scores for each in seen])
     first = seen[0].verdict
     verdict = Verdict(first.test, scores, first.limit)
@@ -195,6 +202,7 @@ def _line(observer: str, seen: Sequence[Seen], truth: Truth | None) -> Line:
         test=first.test,
         accepted=None if accepted is None else int(accepted.sum()),
         guesses=len(scores),
+        named=_name_accepted(seen, guesses),
     )
     if truth is None:
         return line
@@ -208,6 +216,21 @@ def _line(observer: str, seen: Sequence[Seen], truth: Truth | None) -> Line:
             "false_alarms": found.false_alarms,
             "auc": found.auc,
         }
+    )
+
+
+def _name_accepted(seen: Sequence[Seen], guesses: Sequence[Guess]) -> tuple[str, ...]:
+    """Name the guesses that a test accepts, of any party's."""
+    found = [
+        each.verdict.accepted for each in seen if each.verdict.accepted is not None
+    ]
+    if not found:
+        return ()
+    accepted = torch.stack(found).any(dim=0)
+    return tuple(
+        f"{guess.beginning}{guess.subject}"
+        for guess, right in zip(guesses, accepted.tolist(), strict=True)
+        if right
     )
 
 

@@ -1,5 +1,6 @@
 """An audit as tables for a terminal or a page."""
 
+from editing.base.foreign_text import show_foreign
 from server.report.tables import TableText
 from sims.audit.audit import Audit, Line
 from sims.console import open_console
@@ -15,6 +16,9 @@ HEADS = [
     "False alarms",
     "AUC",
 ]
+
+SHOWN = 20
+"""How many accepted guesses are named a test; a file has all of them."""
 
 
 def lay_out(found: Audit) -> TableText:
@@ -45,14 +49,26 @@ def show_audit(found: Audit) -> None:
     )
     for table in fit_tables(lay_out(found), console.width):
         console.print(table)
-    for line in (*describe_objects(found), *found.notes):
+    for line in (*name_accepted(found), *describe_objects(found), *found.notes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def describe_objects(found: Audit) -> list[str]:
-    """Say how often objects were named rightly."""
+def name_accepted(found: Audit) -> list[str]:
+    """Name the guesses that each test accepts, the first 20 of them."""
     return [
-        f"Objects named rightly by what became likelier after {prompt}: "
+        f"{line.observer}, {line.test}, accepted: "
+        + "; ".join(show_foreign(each) for each in line.named[:SHOWN])
+        + (f"; and {more} more" if (more := len(line.named) - SHOWN) > 0 else "")
+        for line in found.lines
+        if line.named
+    ]
+
+
+def describe_objects(found: Audit) -> list[str]:
+    """Say how often objects of the run's own requests were named rightly."""
+    return [
+        "Objects of the run's own requests named rightly by what became likelier after "
+        f"{prompt}: "
         f"{_percent(share)} (chance {_percent(found.chance)})"
         for prompt, share in found.objects.items()
     ]

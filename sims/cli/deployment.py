@@ -88,6 +88,8 @@ def make_credentials(
     from sims.processes.credentials import Credentials, add_nodes, renew_server
     from sims.processes.credentials import make_credentials as make
 
+    if check and renew:
+        raise InputError("--check: cannot be given with --renew; renew, then check")
     if check:
         check_credentials(output)
         return
@@ -167,10 +169,7 @@ def show_bundle(
     from sims.processes.superlink import APP
 
     place = folder or APP
-    try:
-        bundle = build_bundle(place)
-    except ValueError as error:
-        raise InputError(f"{place}: is no clone of an app; {error}") from None
+    bundle = build_bundle(place)
     listed = list_files(bundle)
     for name in find_changed(place, listed):
         echo(f"Warning: {name} is not as the last commit has it", err=True)
@@ -182,13 +181,13 @@ def show_bundle(
 @app.command("proxy-config")
 def show_proxy(
     certificates: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="DIR", help="The folder of ca.crt, server.pem and server.key."
         ),
     ],
     scratch: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="DIR", help="A folder of its own, which nginx can write to."
         ),
@@ -209,9 +208,12 @@ def show_proxy(
 
     from sims.nodes.proxy import ProxyOrder, write_proxy
 
+    for name, folder in {"certificates": certificates, "scratch": scratch}.items():
+        if not folder:  # which a path would read as this folder
+            raise InputError(f"--{name}: wanted a folder, got an empty text")
     order = ProxyOrder(
-        certificates=PurePosixPath(certificates.absolute()),
-        scratch=PurePosixPath(scratch.absolute()),
+        certificates=PurePosixPath(Path(certificates).absolute()),
+        scratch=PurePosixPath(Path(scratch).absolute()),
         superlink=superlink,
         listen=listen,
     )

@@ -1,6 +1,6 @@
 """Options of several commands, and how they are read."""
 
-import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from enum import StrEnum
@@ -159,8 +159,12 @@ def check_place(path: Path, option: str) -> None:
         InputError: If it is a file, or may not be written to.
     """
     place = next(each for each in path.absolute().parents if each.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+    try:
+        # Rights do not tell: /proc admits no files, not even its owner's.
+        with tempfile.TemporaryFile(dir=place):
+            return
+    except OSError:
         reason = "may not be written to" if place.is_dir() else "is a file"
-        raise InputError(
-            f"{option} {path}: cannot be made, for {place} {reason}; name another place"
-        )
+    raise InputError(
+        f"{option} {path}: cannot be made, for {place} {reason}; name another place"
+    )

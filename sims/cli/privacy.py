@@ -45,8 +45,10 @@ def remove_from_run(
     the party.
     """
     from sims.console import announce_loading
+    from sims.results.choice import choose_run
 
     check_new_folder(output)
+    choose_run(results)  # before anything takes long
     announce_loading()
     logging.getLogger("flwr").setLevel(logging.WARNING)
     from sims.results.removal import remove_party, show_removal
@@ -77,9 +79,11 @@ def audit_results(
     where the parties' requests are known, in simulations.
     """
     from sims.console import announce_loading
+    from sims.results.choice import choose_run
 
     if output is not None:
         check_new_file(output)
+    choose_run(results)  # before anything takes long
     announce_loading()
     logging.getLogger("flwr").setLevel(logging.WARNING)
     from sims.audit.audit import audit_run

@@ -1,5 +1,6 @@
 """What the operator of a node can see from where the node runs, one check each."""
 
+import errno
 import http.client
 import ssl
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 
 from editing.base.errors import InputError
-from editing.files.home import expand_home
+from editing.sources.embedded import looks_local, resolve_model
 from sims.nodes.proxy import CONTROL
 from sims.processes.certificates import Ending
 from sims.processes.credentials import find_endings
@@ -93,7 +94,7 @@ def seconds_ahead(here: float, there: str | None) -> float | None:
     """Compare our clock with a server's `Date`, which has whole seconds."""
     try:
         time_there = parsedate_to_datetime(there or "").timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return here - (time_there + 0.5)
 
@@ -155,27 +156,27 @@ def check_certificates(
 
 def check_writable(name: str, folder: Path) -> Finding:
     """Alarm if nothing can be written to a folder, or it cannot be made."""
-    place = expand_home(folder, name).absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
     try:
+        place = find_place(folder)
+        while not place.exists() and place != place.parent:
+            place = place.parent
         with tempfile.TemporaryFile(dir=place):
             return Finding(f"{name} {folder} can be written")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return Finding(
-            f"{name} {folder} cannot be written ({error.strerror}): the node's client "
-            "would fail; change who owns it, or name another folder",
+            f"{name} {folder} cannot be written ({reason_of(error)}): the node's "
+            "client would fail; change who owns it, or name another folder",
             alarm=True,
         )
 
 
 def check_private(name: str, path: Path) -> Finding:
     """Alarm if other users of the machine can read a file or a folder."""
-    place = expand_home(path, name).absolute()
     try:
+        place = find_place(path)
         open_to = who_reads(place.resolve(strict=True))
-    except OSError as error:
-        return Finding(f"{name} {path} cannot be read ({error.strerror})", alarm=True)
+    except (OSError, ValueError, RuntimeError) as error:  # the last: a loop of links
+        return Finding(f"{name} {path} cannot be read ({reason_of(error)})", alarm=True)
     if not open_to:
         return Finding(f"{name} {path} is readable by its owner alone")
     mode = "go-rwx" if place.is_file() else "700"
@@ -183,6 +184,67 @@ def check_private(name: str, path: Path) -> Finding:
         f"{name} {path} can be read by {' and '.join(open_to)} of this machine: "
         f"`chmod {mode} {path}`",
         alarm=True,
+    )
+
+
+def find_place(path: Path) -> Path:
+    """Make a path absolute, ``~`` and ``~user`` resolved.
+
+    Raises:
+        FileNotFoundError: If there is no such user.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "no such user") from None
+
+
+def reason_of(error: Exception) -> str:
+    """Say why, in few words."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def check_model(path: str) -> Finding:
+    """Alarm if there is no model in a folder; hub names are taken as they are."""
+    try:
+        place = Path(resolve_model(path))
+        if not place.exists():
+            return Finding(
+                f"model-path {path} is a name of the hub, which is not asked"
+            )
+        if (place / "config.json").is_file():
+            return Finding(f"model-path {path} has a config.json")
+    except (InputError, OSError) as error:
+        return Finding(f"model-path {path}: {reason_of(error)}", alarm=True)
+    return Finding(
+        f"model-path {path} has no config.json: the node's client would fail; name a "
+        "folder as `save_pretrained` writes it",
+        alarm=True,
+    )
+
+
+def check_covariance(path: str) -> Finding:
+    """Alarm if a covariance is named by a path that leads nowhere."""
+    try:
+        if not looks_local(path) or Path(path).exists():
+            return Finding(f"covariance-path {path}")
+        reason = "it is not there"
+    except OSError as error:
+        reason = reason_of(error)
+    return Finding(
+        f"covariance-path {path}: {reason}, and the node's client would fail",
+        alarm=True,
+    )
+
+
+def check_parties_key(key: Path | None, *, required: bool) -> Finding:
+    """Alarm if a node answers under masks alone and has no key for them."""
+    if key is not None:
+        return Finding("with `key-path` this node takes part in secure sums")
+    return Finding(
+        "without `key-path` secure sums and comparisons fail at this node: get the "
+        "file of the key that all parties share",
+        alarm=required,
     )
 
 

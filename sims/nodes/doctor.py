@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
@@ -23,9 +22,13 @@ from sims.nodes.checks import (
     check_certificates,
     check_clock,
     check_control,
+    check_covariance,
+    check_model,
+    check_parties_key,
     check_private,
     check_writable,
 )
+from sims.nodes.places import is_loopback, require_place
 from sims.processes.bundles import build_bundle, digest_of, find_installed
 from sims.processes.superlink import APP
 
@@ -57,17 +60,23 @@ class NodeOptions:
 
 
 def examine(options: NodeOptions) -> Iterator[Finding]:
-    """Make all checks; what cannot be checked is an alarm too."""
+    """Make all checks; what cannot be checked is an alarm too.
+
+    A server's address that is none is an `InputError`, before anything is asked.
+    """
+    require_place("superlink", options.superlink)
     yield from examine_server(options, datetime.now(UTC))
     yield from examine_start(options)
     home = get_flwr_home()
     own = digest_of(build_bundle(APP))
     yield from check_bundles(options.approved, own, find_installed(home))
+    config = NodeConfig()
     try:
         config = read_config(options.node_config)
-    except (InputError, OSError, ValueError) as error:
+    except InputError as error:
         yield Finding(f"--node-config: {error}", alarm=True)
-        return
+    else:
+        yield from examine_settings(config)
     yield from examine_files(options, config, home)
 
 
@@ -115,21 +124,36 @@ def examine_start(options: NodeOptions) -> Iterator[Finding]:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def read_config(given: str | None) -> NodeConfig:
     """Read a node's settings as Flower and the app do.
 
-    An `InputError` names what is wrong in them.
+    A setting that the app refuses is an `InputError` too.
+
+    Raises:
+        InputError: If they cannot be read, or are neither a file nor settings.
     """
-    parsed: Mapping[str, Scalar] = parse_config_args([given] if given else None)
-    return read_node_config(Context(0, 0, {**parsed}, RecordDict(), {}))
+    try:
+        parsed: Mapping[str, Scalar] = parse_config_args([given] if given else None)
+        config = read_node_config(Context(0, 0, {**parsed}, RecordDict(), {}))
+    except InputError:
+        raise
+    except Exception as error:  # Flower refuses texts by errors of its command line
+        raise InputError(f"{given}: cannot be read ({error})") from None
+    if given is not None and not parsed and not given.endswith(".toml"):
+        raise InputError(
+            f"{given!r}: has no settings; wanted a file whose name ends in .toml, or "
+            "settings such as partition-id=0"
+        )
+    return config
+
+
+def examine_settings(config: NodeConfig) -> Iterator[Finding]:
+    """Check what the settings name, and what they lack."""
+    if config.model_path is not None:
+        yield check_model(config.model_path)
+    if config.covariance_path is not None:
+        yield check_covariance(config.covariance_path)
+    yield check_parties_key(config.key_path, required=config.require_secure_sum)
 
 
 def examine_files(

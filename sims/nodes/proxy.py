@@ -7,9 +7,12 @@ gets the nodes' paths alone. `deploy/proxy.conf` is what `docker-compose.yml` us
 
 import re
 from dataclasses import dataclass
+from os.path import normpath
 from pathlib import PurePosixPath
 
 from editing.base.errors import InputError
+from editing.base.foreign_text import show_foreign
+from sims.nodes.places import collide, is_port, require_place
 
 FLEET = "/v1/fleet/"
 """Flower 1.41 has all that nodes use below this path."""
@@ -17,7 +20,6 @@ FLEET = "/v1/fleet/"
 CONTROL = "/v1/control/"
 """Flower 1.41 has all that operators use below this path, open to everybody."""
 
-PLACE = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 ODD = re.compile(r"[\s\x00-\x1f\x7f\"'$;{}\\#]")
 """What no path may have here: nginx would read it as something else."""
 
@@ -95,20 +97,15 @@ def write_proxy(order: ProxyOrder) -> str:
     Raises:
         InputError: If a place is none, or a path has what nginx would not read.
     """
-    for name, path in (
-        ("certificates", order.certificates),
-        ("scratch", order.scratch),
-    ):
-        if ODD.search(str(path)) or not path.is_absolute():
-            raise InputError(
-                f"--{name} {path}: wanted the whole path of a folder, without "
-                "blanks, quotes and any of $ ; { } # \\"
-            )
+    _require_folders(order)
     require_place("superlink", order.superlink)
-    if not order.listen.isdecimal():
+    if not is_port(order.listen):
         require_place("listen", order.listen)
-    elif not 0 < int(order.listen) <= 65535:
-        raise InputError(f"--listen {order.listen}: wanted a port, such as 8443")
+    if collide(order.listen, order.superlink):
+        raise InputError(
+            f"--listen {order.listen}: the SuperLink is at {order.superlink}; wanted "
+            "another port, such as 8443"
+        )
     return TEMPLATE.format(
         certificates=order.certificates,
         scratch=order.scratch,
@@ -118,14 +115,16 @@ def write_proxy(order: ProxyOrder) -> str:
     )
 
 
-def require_place(option: str, text: str) -> None:
-    """Require a host and a port.
-
-    Raises:
-        InputError: If it is anything else.
-    """
-    found = PLACE.fullmatch(text)
-    if not found or not 0 < int(found[2]) <= 65535:
+def _require_folders(order: ProxyOrder) -> None:
+    folders = {"certificates": order.certificates, "scratch": order.scratch}
+    for name, path in folders.items():
+        if ODD.search(str(path)) or not path.is_absolute():
+            raise InputError(
+                f"--{name} {show_foreign(str(path))}: wanted the whole path of a "
+                "folder, without blanks, quotes and any of $ ; { } # \\"
+            )
+    if len({normpath(path) for path in folders.values()}) == 1:
         raise InputError(
-            f"--{option} {text}: wanted a host and a port, such as 127.0.0.1:8000"
+            f"--scratch {order.scratch}: has the certificates; wanted a folder of its "
+            "own, for nginx writes there"
         )

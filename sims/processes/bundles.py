@@ -17,10 +17,15 @@ from pathlib import Path
 from flwr.clientapp.client_app import ClientApp, LoadClientAppError
 from flwr.supercore import log
 
+from editing.base.errors import InputError
+
 APPROVED = "approved"
 """The folder of Flower's home with the approved bundles' files, apart from others."""
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+
+MISREAD = (OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError)
+"""What Flower raises where it reads a file of TOML that is odd."""
 
 
 class NotApprovedError(LoadClientAppError):
@@ -28,10 +33,20 @@ class NotApprovedError(LoadClientAppError):
 
 
 def build_bundle(app: Path) -> bytes:
-    """Build the bundle of a clone, exactly as nodes receive it."""
+    """Build the bundle of a clone, exactly as nodes receive it.
+
+    Raises:
+        InputError: If the folder is no clone, or its pyproject.toml is odd.
+    """
     from flwr.cli.build import build_fab_from_disk
 
-    return build_fab_from_disk(app)
+    try:
+        return build_fab_from_disk(app)
+    except MISREAD as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{app}: is no clone of an app ({type(error).__name__}: {reason})"
+        ) from None
 
 
 def digest_of(bundle: bytes) -> str:

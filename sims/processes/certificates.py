@@ -1,12 +1,13 @@
 """Certificates (X.509, RFC 5280): signed, read, and when they end."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -24,6 +25,19 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 NO_KEY = (OSError, ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm)
 """What reading a file that is no private key raises."""
+
+NO_CERTIFICATE = (
+    *NO_KEY,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a file that is no certificate raises, or what is in it."""
+
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HOST_NAME = re.compile(rf"({LABEL}\.)*{LABEL}")
+NUMERIC = re.compile(r"(.*\.)?[0-9]+")
+LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,16 @@ class Ending:
         )
 
 
+def is_host_name(text: str) -> bool:
+    """Whether a text is the name of a host (RFC 1123, section 2.1).
+
+    One whose last label is a number is none, for it would be read as an address.
+    """
+    plain = text.lower() if text.isascii() else ""
+    named = HOST_NAME.fullmatch(plain) and not NUMERIC.fullmatch(plain)
+    return bool(named) and len(plain) <= LONGEST_NAME
+
+
 def read_certificate(file: Path) -> x509.Certificate:
     """Read a certificate in PEM.
 
@@ -61,11 +85,48 @@ def read_certificate(file: Path) -> x509.Certificate:
         InputError: If it is none.
     """
     try:
-        return x509.load_pem_x509_certificate(file.read_bytes())
-    except NO_KEY as error:
+        found = x509.load_pem_x509_certificate(file.read_bytes())
+        # These are parsed when they are asked for.
+        _ = found.extensions, found.not_valid_after_utc, found.public_key()
+    except NO_CERTIFICATE as error:
         raise InputError(
             f"{file}: is no certificate ({type(error).__name__}); wanted one in PEM, "
             "as this command writes it"
+        ) from None
+    return found
+
+
+def read_names(certificate: x509.Certificate, file: Path) -> list[x509.GeneralName]:
+    """List the names by which a server is reached.
+
+    Raises:
+        InputError: If its certificate has none.
+    """
+    kind = x509.SubjectAlternativeName
+    try:
+        return list(certificate.extensions.get_extension_for_class(kind).value)
+    except x509.ExtensionNotFound:
+        raise InputError(
+            f"{file}: is no certificate of a server, for it has no names; wanted "
+            "server.pem as this command writes it"
+        ) from None
+
+
+def require_issuer(
+    certificate: x509.Certificate, file: Path, authority: x509.Certificate
+) -> None:
+    """Require that the authority signed a server's certificate.
+
+    Raises:
+        InputError: If it did not, so that no node trusts the server.
+    """
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (*NO_KEY, InvalidSignature):
+        raise InputError(
+            f"{file}: is not signed by the ca.crt next to it, so that nodes with that "
+            "trust no such server; wanted both as this command made them. Give back "
+            "the files of one authority"
         ) from None
 
 

@@ -7,7 +7,6 @@ P-384 (FIPS 186-5), as Flower's node authentication wants them.
 
 import ipaddress
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,7 +31,10 @@ from sims.processes.certificates import (
     AUTHORITY_DAYS,
     NO_KEY,
     Ending,
+    is_host_name,
     read_certificate,
+    read_names,
+    require_issuer,
     sign_authority,
     sign_server,
 )
@@ -41,9 +43,6 @@ ALWAYS = ("localhost", "127.0.0.1")
 """Names by which the machine itself reaches the server; every certificate has them."""
 
 PRIVATE, PUBLIC, OWN_FOLDER = 0o600, 0o644, 0o700
-LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
-HOST_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
-LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +149,15 @@ def renew_server(folder: Path, days: int = 365) -> Credentials:
         days: For how long it holds, at most as long as the authority.
 
     Raises:
-        InputError: If the folder lacks the authority's key or the former certificate.
+        InputError: If the folder lacks the authority's key or the former certificate,
+            or one of them is another authority's.
     """
     made = Credentials(folder)
     former = read_certificate(made.server_certificate)
     authority = read_certificate(made.authority)
-    signer = _read_key(made.authority_key)
-    names = former.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    names = read_names(former, made.server_certificate)
+    require_issuer(former, made.server_certificate, authority)
+    signer = _read_signer(made.authority_key, authority)
     left = authority.not_valid_after_utc - datetime.now(UTC)
     if left <= timedelta(0):
         raise InputError(
@@ -165,11 +166,22 @@ def renew_server(folder: Path, days: int = 365) -> Credentials:
         )
     key = ec.generate_private_key(ec.SECP384R1())
     lifetime = min(timedelta(days=days), left)
-    signed = sign_server(key, authority, signer, list(names.value), lifetime)
+    signed = sign_server(key, authority, signer, names, lifetime)
     write_private(made.server_key, _pem_of(key))
     write_whole(made.server_certificate, signed.public_bytes(Encoding.PEM))
     made.server_certificate.chmod(PUBLIC)
     return made
+
+
+def _read_signer(file: Path, authority: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+    """Read the authority's private key, which belongs to its certificate."""
+    key = _read_key(file)
+    if key.public_key() != authority.public_key():
+        raise InputError(
+            f"{file}: is not the key of the authority in ca.crt, and no node would "
+            "trust what it signs; give back the key that was made with ca.crt"
+        )
+    return key
 
 
 def _read_key(file: Path) -> ec.EllipticCurvePrivateKey:
@@ -191,7 +203,8 @@ def find_endings(folder: Path) -> tuple[Ending, ...]:
     A node has the authority's certificate alone, which may also be named itself.
 
     Raises:
-        InputError: If there is none, or it cannot be read.
+        InputError: If there is none, or it cannot be read, or the authority did not
+            sign the server's.
     """
     made = Credentials(folder)
     named = [folder] if folder.is_file() else [made.authority, made.server_certificate]
@@ -201,9 +214,13 @@ def find_endings(folder: Path) -> tuple[Ending, ...]:
             f"{folder}: holds no certificates; wanted a folder that this command made, "
             "or a copy of its ca.crt"
         )
-    return tuple(
-        Ending(file, read_certificate(file).not_valid_after_utc) for file in found
-    )
+    read = {file: read_certificate(file) for file in found}
+    if len(read) > 1:
+        authority = read[made.authority]
+        require_issuer(
+            read[made.server_certificate], made.server_certificate, authority
+        )
+    return tuple(Ending(file, each.not_valid_after_utc) for file, each in read.items())
 
 
 def read_public_half(private: Path) -> bytes:
@@ -232,9 +249,7 @@ def read_host(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         plain = text.lower()
-    # What looks like an address and is none would be a name that nobody can have.
-    numeric = re.fullmatch(r"[\d.]+", plain)
-    if numeric or len(plain) > LONGEST_NAME or not HOST_NAME.fullmatch(plain):
+    if not is_host_name(plain.removeprefix("*.")):
         raise InputError(
             f"--host {text}: wanted a host name or an address without scheme or port, "
             "such as superlink.example.org or 10.0.0.5"

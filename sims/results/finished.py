@@ -10,16 +10,14 @@ from pydantic import ValidationError
 from clients.own_requests import find_shares
 from editing.base.errors import InputError
 from editing.requests.edit_request import EditRequest
-from server.checkpoints import file_name
 from server.config import RunConfig
 from server.kept_statistics import COVARIANCE
 from server.preparation import Preparation, prepare
-from server.report.data import Report, RunReport, read_report
+from server.report.data import RunReport
 from sims.console import hush_libraries
-from sims.deltas.files import FILE
+from sims.results.choice import choose_run
 from strategies.scenario import FEDERATED
 
-REPORT = "report.json"
 CASES = "case_*.json"
 
 
@@ -100,32 +98,9 @@ class FinishedRun:
 def find_run(path: Path) -> FinishedRun:
     """Find a merge's results by its own folder, or by that of a run with one merge.
 
-    Raises:
-        InputError: If there are none, or several.
+    An `InputError` says that there are none, or several.
     """
-    above = path if (path / REPORT).is_file() else path.parent
-    try:
-        report = read_report(above / REPORT)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: wanted the folder of a finished run, or of one merge of a "
-            f"comparison ({type(error).__name__}: no {REPORT} can be read)"
-        ) from None
-    return _read(path, above, _choose(path, above, report))
-
-
-def _choose(path: Path, above: Path, report: Report) -> RunReport:
-    if path == above:
-        if len(report.runs) > 1 or not (path / FILE).is_file():
-            names = ", ".join(file_name(each.merge) for each in report.runs)
-            raise InputError(
-                f"{path}: is a comparison; name the folder of one merge in it: {names}"
-            )
-        return report.runs[0]
-    for each in report.runs:
-        if file_name(each.merge) == path.name:
-            return each
-    raise InputError(f"{path}: the report in {above} knows no merge {path.name!r}")
+    return _read(path, *choose_run(path))
 
 
 def _read(path: Path, above: Path, report: RunReport) -> FinishedRun:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sims.audit.audit import Audit, audit_run
+from sims.audit.audit import Audit, Line, audit_run
 from sims.audit.observers import PARTY, SUM, UPDATE
-from sims.audit.tables import lay_out
+from sims.audit.tables import lay_out, name_accepted
 from strategies.scenario import FlatValue
 from tests.federation import write_json
 from tests.server.runs import Runs
@@ -47,6 +47,9 @@ def test_server_and_holder_of_the_update_tell_every_guess(runs: Runs) -> None:
     assert found.edits == 6
     assert found.objects.keys() == {"the subject alone", "the whole prompt"}
     assert found.chance is not None
+    edited = [each for each in found.lines if each.test == "span"]
+    assert {len(each.named) for each in edited} == {6}
+    assert len({each.named for each in edited}) == 1
     row = [PARTY, "span", "36", "6", "6", "100.0 %", "0.0 %", "1.000"]
     assert row in lay_out(found).rows
 
@@ -84,5 +87,23 @@ def test_the_command_writes_for_its_owner_alone(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     found = json.loads(file.read_text())
     assert [line["guesses"] for line in found["lines"][:1]] == [15]
-    assert "holder of the update" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "holder of the update" in out
+    for guess in (each for line in found["lines"] for each in line["named"]):
+        assert repr(guess) in out
+    assert "Objects of the run's own requests" in out
     assert exit_code(*typed, "--output", str(file)) == 2
+
+
+def test_twenty_accepted_guesses_are_named_and_the_others_counted() -> None:
+    """In the tests that accept any; controls are escaped."""
+    names = [f"guess \x1b {number}" for number in range(23)]
+    span = Line(
+        observer=UPDATE, test="span", accepted=23, guesses=23, named=tuple(names)
+    )
+    ranked = Line(observer=UPDATE, test="movement", accepted=None, guesses=23)
+    found = Audit(run="run", layer=0, widths=(1, 1), edits=23, lines=(span, ranked))
+    (line,) = name_accepted(found)
+    for number, name in enumerate(names):
+        assert (repr(name) in line) == (number < 20)
+    assert line.endswith("; and 3 more")

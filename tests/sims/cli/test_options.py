@@ -57,6 +57,8 @@ def test_a_place_for_results_is_validated_and_nothing_is_made(
         check(tmp_path / "file")
     with pytest.raises(InputError, match="file is a file"):
         check(tmp_path / "file" / "below" / "it")
+    with pytest.raises(InputError, match=r"/proc/x\.json: cannot be made"):
+        check(Path("/proc/x.json"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sims.cli.main import main
-from sims.nodes.doctor import NodeOptions, examine_start, is_loopback, read_config
+from sims.nodes.doctor import NodeOptions, examine_start, read_config
+from sims.nodes.places import is_loopback
 from sims.processes.bundles import build_bundle, digest_of
 from sims.processes.credentials import Credentials, make_credentials
 from sims.processes.superlink import free_port
@@ -103,6 +104,69 @@ def test_a_digest_that_is_none_is_bad_input(
     assert "64 hexadecimal digits" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["node.txt", "node.toml", "", "a=[[", "a=1 b=~"])
+def test_settings_that_cannot_be_read_are_one_alarm(
+    node: list[str], given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing, a folder, or no settings; all that needs none of them is checked."""
+    words = ["doctor", *node, "--node-config", given]
+    with pytest.raises(SystemExit):
+        main(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("ALARM: --node-config: ") for line in lines) == 1
+    assert any(line.startswith("ok: FLWR_HOME") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "alarm"),
+    [
+        ('model-path = "/no/such/model"', "model-path"),
+        (f'model-path = "/{"a" * 999}"', "too long"),
+        ('model-path = "{here}"', "has no config.json"),
+        ('covariance-path = "/no/such.npz"', "covariance-path"),
+        ('text-path = "~nobody-of-this-name/x"', "no such user"),
+        ('private-folder = "~nobody-of-this-name/x"', "no such user"),
+        ('target-cache = "/proc/\\u0000"', "target-cache"),
+        ("require-secure-sum = true", "without `key-path`"),
+    ],
+)
+def test_what_stops_a_node_is_an_alarm(
+    node: list[str],
+    line: str,
+    alarm: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One for each setting, besides the server that is not there."""
+    with (tmp_path / "node.toml").open("a") as file:
+        file.write(line.replace("{here}", str(tmp_path)) + "\n")
+    _, found = examined(node, capsys)
+    assert alarm in found
+
+
+def test_without_the_parties_key_a_line_says_what_fails(
+    node: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not an alarm: a federation may do without secure sums."""
+    with pytest.raises(SystemExit):
+        main(["doctor", *node])
+    out = capsys.readouterr().out
+    assert "ok: without `key-path` secure sums and comparisons fail at this node" in out
+
+
+@pytest.mark.parametrize(
+    "place", ["127.0.0.1:99999", "127.0.0.1", "127.0.0.1:\u0669", "a:0", "..:80"]
+)
+def test_a_server_s_address_that_is_none_is_bad_input(
+    node: list[str], place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No other port is asked in its place."""
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", *node, "--superlink", place])
+    assert ended.value.code == 2
+    assert f"--superlink {place!r}: wanted" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)],
@@ -143,3 +207,15 @@ def test_the_proxy_of_the_containers_is_what_the_command_prints(
     with pytest.raises(SystemExit):
         main(["proxy-config", *words, "--superlink", "superlink:8000", "--listen=8000"])
     assert capsys.readouterr().out == (ROOT / "deploy" / "proxy.conf").read_text()
+
+
+@pytest.mark.parametrize("option", ["--certificates", "--scratch"])
+def test_an_empty_folder_of_the_proxy_is_not_this_one(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shell's variable may be unset."""
+    words = ["--certificates", "/a", "--scratch", "/b"]
+    with pytest.raises(SystemExit) as ended:
+        main(["proxy-config", *words, option, ""])
+    assert ended.value.code == 2
+    assert f"{option}: wanted a folder" in capsys.readouterr().err

@@ -53,6 +53,10 @@ def test_one_place_alone_leads_to_the_superlink() -> None:
         ("listen", replace(ORDER, listen="0")),
         ("listen", replace(ORDER, listen="65536")),
         ("listen", replace(ORDER, listen="8443 default")),
+        ("listen", replace(ORDER, listen="\u0668\u0664")),
+        ("listen", replace(ORDER, listen="127.0.0.1:8000")),
+        ("listen", replace(ORDER, listen="8000")),
+        ("scratch", replace(ORDER, scratch=PurePosixPath("/x/../credentials"))),
     ],
 )
 def test_what_nginx_would_read_otherwise_is_refused(

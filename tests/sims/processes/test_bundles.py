@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import zipfile
 from argparse import ArgumentTypeError
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import pytest
 from flwr.clientapp.client_app import LoadClientAppError
 from flwr.supernode.runtime import run_clientapp as flower
 
+from editing.base.errors import InputError
 from sims.processes.bundles import (
     build_bundle,
     digest_of,
@@ -175,3 +177,31 @@ def test_the_bytes_of_a_bundle_count() -> None:
     assert refuse_others(bundle, {digest_of(bundle)}) == digest_of(bundle)
     with pytest.raises(LoadClientAppError):
         refuse_others(bundle + b"\0", {digest_of(bundle)})
+
+
+@pytest.mark.parametrize(
+    "text", ["tool = 1", "project = 1", f"a = {'[' * 9999}", "a = 1\na = 2", "a = {b.c"]
+)
+def test_a_folder_that_is_no_clone_is_refused_in_one_line(
+    tmp_path: Path, text: str
+) -> None:
+    """Whatever its pyproject.toml says, and where there is no folder."""
+    (tmp_path / "pyproject.toml").write_text(text)
+    for folder in (tmp_path, tmp_path / "none", Path("~nobody-of-this-name/x")):
+        with pytest.raises(InputError, match=r"^[^\n]+: is no clone of an app [^\n]+$"):
+            build_bundle(folder)
+
+
+def test_odd_types_in_a_project_are_refused(tmp_path: Path) -> None:
+    """Each table in turn is a number, a text, a list or a date."""
+    values = ("1", '"a"', "[1]", "[{a = 1}]", "1979-05-27")
+    names = ["project", "tool", "tool.flwr", "tool.flwr.app"]
+    names += ["tool.flwr.app.components", "tool.flwr.app.config"]
+    (tmp_path / "code.py").touch()
+    for name in names:
+        kept = [each for each in PROJECT.split("\n\n") if f"[{name}" not in each]
+        for value in values:
+            text = "\n\n".join([f"{name} = {value}", *kept])
+            (tmp_path / "pyproject.toml").write_text(text)
+            with suppress(InputError):
+                build_bundle(tmp_path)

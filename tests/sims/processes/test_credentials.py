@@ -4,6 +4,7 @@ import ipaddress
 import os
 import ssl
 import stat
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
+    Encoding,
     load_pem_private_key,
     load_ssh_private_key,
     load_ssh_public_key,
@@ -277,3 +279,66 @@ def test_only_who_has_the_authoritys_key_renews(tmp_path: Path) -> None:
     made.authority_key.unlink()
     with pytest.raises(InputError, match="no private key of an authority"):
         renew_server(made.folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("ca.key", "other/ca.key"),
+        ("ca.crt", "other/ca.crt"),
+        ("ca.key", "made/server.key"),
+        ("ca.*", "other/ca.*"),
+        ("server.pem", "other/server.pem"),
+    ],
+)
+def test_what_another_authority_signs_is_never_written(
+    tmp_path: Path, file: str, source: str
+) -> None:
+    """Nodes trust their own alone, so the working certificate stays."""
+    made = make_credentials(tmp_path / "made", 0)
+    other = make_credentials(tmp_path / "other", 0)
+    folders = {"made": made.authority.parent, "other": other.authority.parent}
+    owner, _, pattern = source.partition("/")
+    for each in folders[owner].glob(pattern):
+        name = each.name if "*" in file else file
+        (folders["made"] / name).write_bytes(each.read_bytes())
+    before = contents_of(made.folder)
+    with pytest.raises(InputError, match=r"(ca\.key|server\.pem): is not"):
+        renew_server(made.folder)
+    assert contents_of(made.folder) == before
+    if file != "ca.key":
+        with pytest.raises(InputError, match="not signed by"):
+            find_endings(made.folder)
+
+
+def test_a_damaged_certificate_is_refused_in_words(tmp_path: Path) -> None:
+    """Whatever byte of it was changed, by `--renew` and by `--check` alike."""
+    made = make_credentials(tmp_path / "made", 0)
+    whole = certificate(made.server_certificate).public_bytes(Encoding.DER)
+    key = made.server_key.read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        text = b64encode(damaged).decode()
+        made.server_certificate.write_text(
+            f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
+        )
+        for read in (find_endings, renew_server):
+            with pytest.raises(InputError, match=r"server\.pem"):
+                read(made.folder)
+    assert made.server_key.read_bytes() == key
+
+
+def test_a_certificate_without_names_is_none_of_a_server(tmp_path: Path) -> None:
+    """Such as the authority's own."""
+    made = make_credentials(tmp_path / "made", 0)
+    made.server_certificate.write_bytes(made.authority.read_bytes())
+    with pytest.raises(InputError, match="has no names"):
+        renew_server(made.folder)
+
+
+def test_checking_and_renewing_at_once_is_refused(tmp_path: Path) -> None:
+    """Neither is silently left out."""
+    words = ["credentials", "--check", "--renew", "--output", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, InputError)
