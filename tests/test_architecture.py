@@ -54,7 +54,6 @@ TESTED_ELSEWHERE = {
     "strategies/rounds/tokens.py": "tests/strategies/test_over_rounds.py",
     "clients/secure/state.py": "tests/clients/secure/test_party.py",
     "strategies/secure/opening.py": "tests/clients/secure/test_party.py",
-    "clients/secure/answers.py": "tests/strategies/summing/test_pooled.py",
     "strategies/summing/plain.py": "tests/strategies/test_collaborative.py",
     "strategies/wire/names.py": "tests/strategies/wire/test_handshakes.py",
     "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",

@@ -20,7 +20,7 @@ class GateConfig(Settings):
 
     Attributes:
         requests: How many held-out facts, of those next to the model, each merged
-            update is evaluated on before it is accepted; 0 opens the gate. The server
+            update is evaluated on before it is accepted; 0 measures nothing. The server
             then holds each party's statistics of a round, and parties evaluate their
             requests after every round.
         max_drop: How many per cent points of the held-out facts a round may cost.
