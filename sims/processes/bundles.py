@@ -17,8 +17,6 @@ from pathlib import Path
 from flwr.clientapp.client_app import ClientApp, LoadClientAppError
 from flwr.supercore import log
 
-from editing.base.errors import InputError
-
 APPROVED = "approved"
 """The folder of Flower's home with the approved bundles' files, apart from others."""
 
@@ -39,6 +37,9 @@ def build_bundle(app: Path) -> bytes:
         InputError: If the folder is no clone, or its pyproject.toml is odd.
     """
     from flwr.cli.build import build_fab_from_disk
+
+    # A keeper loads this module, and nothing of the app, which each run brings along.
+    from editing.base.errors import InputError
 
     try:
         return build_fab_from_disk(app)
