@@ -13,9 +13,16 @@ from sims.processes.superlink import free_port
 from tests.trees import ROOT
 
 
+@pytest.fixture(scope="module")
+def bundle() -> bytes:
+    """Build the bundle of this tree once: that takes seconds."""
+    return build_bundle(ROOT)
+
+
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: bytes) -> list[str]:
     """Write the files of a node, and give the options that it is started with."""
+    monkeypatch.setattr("sims.nodes.doctor.build_bundle", lambda _: bundle)
     tmp_path.chmod(0o700)
     for name in ("FLWR_HOME", "COLLABEDIT_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
@@ -39,7 +46,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "--host",
         "127.0.0.1",
         "--only-bundle",
-        digest_of(build_bundle(ROOT)),
+        digest_of(bundle),
     ]
 
 
