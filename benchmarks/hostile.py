@@ -255,11 +255,11 @@ class Parties:
         """Report no metric, or an efficacy of the party's own choice."""
         if self.attack.success is None:
             return EvaluationSums()
-        told = read_evaluation(content)
+        found = read_evaluation(content)
         return EvaluationSums(
             {
                 number: replace(sums, sums=dict.fromkeys(sums.sums, 0.0))
-                for number, sums in told.by_round.items()
+                for number, sums in found.by_round.items()
             }
         )
 
