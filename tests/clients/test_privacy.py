@@ -58,6 +58,10 @@ RUNS: dict[str, tuple[dict[str, Table], set[Phase]]] = {
         {"parties": {"conflicts": "last"}, "editing": {"schedule": "alone"}},
         {Phase.TOKENS},
     ),
+    "masked": (
+        {"privacy": {"secure_sum": True}},
+        {Phase.KEYS, Phase.SHARES, Phase.STATISTICS, Phase.UNMASK},
+    ),
 }
 """Settings, and what such a run asks besides what every run asks."""
 
