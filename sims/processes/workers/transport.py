@@ -5,6 +5,7 @@ would copy them.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from multiprocessing.connection import Connection
 
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
@@ -30,7 +31,8 @@ def pack(message: Message, context: Context) -> list[bytes]:
                 shell[name] = _without_values(record)
             else:
                 shell[name] = record
-        message = make_message(message.metadata, shell)
+        # Flower marks the metadata of a message that it makes as not yet delivered.
+        message = make_message(copy(message.metadata), shell)
     head = message_to_proto(message), context_to_proto(context)
     return [*(each.SerializeToString() for each in head), *values]
 

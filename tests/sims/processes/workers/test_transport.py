@@ -58,3 +58,11 @@ def test_values_are_not_copied_to_be_sent() -> None:
         for array in record.values()
     ]
     assert all(ours is each for ours, each in zip(values, own, strict=True))
+
+
+def test_a_message_that_is_sent_stays_delivered() -> None:
+    """Flower hands out again, ten times a second, what is not."""
+    message = next(messages())
+    message.metadata.delivered_at = "2026-11-29T12:00:00+00:00"
+    pack(message, context())
+    assert message.metadata.delivered_at == "2026-11-29T12:00:00+00:00"
