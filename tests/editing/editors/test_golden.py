@@ -54,8 +54,8 @@ def numbers() -> dict[str, Tensor]:
 
 def statistics_of(numbers: dict[str, Tensor], run: str) -> LayerStatistics:
     """Take a batch's keys and residuals; columns are edits there."""
-    names = (f"{run}.{kind}.{LAYER}" for kind in ("keys", "residuals"))
-    return LayerStatistics.of_pairs(*(numbers[name].mT for name in names))
+    keys, residuals = (numbers[f"{run}.{k}.{LAYER}"].mT for k in ("keys", "residuals"))
+    return LayerStatistics.of_pairs(keys, residuals)
 
 
 def update_of(numbers: dict[str, Tensor], run: str) -> Tensor:
