@@ -309,7 +309,7 @@ class CollaborativeEditing(Strategy):
         for layer in layers:
             edited = self.layers[layer]
             parts, before = aggregation.statistics(layer), self.updates.delta
-            if edited.remembers and self.job.round != self._last:
+            if edited.remembers(last=self.job.round == self._last):
                 self._grams[layer] = aggregation.pooled(layer).gram
             solved[edited.weight] = edited.merge(
                 self.settings.merge, parts, before.get(edited.weight), self.job.round
@@ -355,6 +355,9 @@ class CollaborativeEditing(Strategy):
             total, after = before.get(edited.weight), self.delta[edited.weight]
             self.layers[layer] = edited.remember(gram, count, total, after)
         self._grams = {}
+        used = [each.editor.budget_in_use(each.kept) for each in self.layers.values()]
+        outcome = self.registry.outcomes[self.job.round]
+        outcome.budget = max((each for each in used if each is not None), default=None)
 
     def _evaluate_round(
         self,

@@ -46,7 +46,9 @@ PRESETS = sorted((ROOT / "editing" / "hyperparameters" / "presets").glob("*.toml
 
 TESTED_ELSEWHERE = {
     "editing/base/errors.py": "tests/sims/cli/test_main.py",
+    "editing/base/plugins.py": "tests/strategies/merges/test_choice.py",
     "editing/base/settings.py": "tests/editing/hyperparameters/test_config.py",
+    "editing/editors/base.py": "tests/editing/editors/test_choice.py",
     "server/paths.py": "tests/server/test_config.py",
     "strategies/partitioning/settings.py": "tests/strategies/test_scenario.py",
     "strategies/rounds/callbacks.py": "tests/strategies/test_collaborative.py",

@@ -28,6 +28,10 @@ class Editor(Settings):
     summary: ClassVar[str]
     remembers: ClassVar[bool] = False
 
+    def budget_in_use(self, kept: Mapping[str, Tensor]) -> float | None:  # noqa: ARG002
+        """Return what a report shows of what is kept, in per cent; None for nothing."""
+        return None
+
     @abstractmethod
     def system(self, state: LayerState) -> System:
         """Lay out what is solved for a layer in a round, in float64."""
