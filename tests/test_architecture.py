@@ -47,6 +47,8 @@ PRESETS = sorted((ROOT / "editing" / "hyperparameters" / "presets").glob("*.toml
 TESTED_ELSEWHERE = {
     "editing/base/errors.py": "tests/sims/cli/test_main.py",
     "editing/base/settings.py": "tests/editing/hyperparameters/test_config.py",
+    "editing/memit/search/descent.py": "tests/editing/memit/test_targets.py",
+    "editing/memit/search/parts.py": "tests/editing/memit/test_targets.py",
     "server/paths.py": "tests/server/test_config.py",
     "strategies/partitioning/settings.py": "tests/strategies/test_scenario.py",
     "strategies/rounds/callbacks.py": "tests/strategies/test_collaborative.py",

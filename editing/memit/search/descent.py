@@ -1,0 +1,135 @@
+"""Steps of a search for targets: losses, gradients, Adam and the clamp."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from editing.base.errors import InputError
+from editing.hyperparameters.config import Hyperparameters
+from editing.memit.search.full_rows import FullRows
+from editing.memit.search.loss_positions import pack_windows
+from editing.memit.search.parts import SearchPart, join_parts
+from editing.models.loading import EditableModel
+
+
+class DivergedTargetError(InputError, ArithmeticError):
+    """The search for a target left the range of the model's precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The loss of each request that is still being optimised.
+
+    Attributes:
+        loss: All three terms.
+        answer: The first term alone.
+        gradient: Of the loss, by the shift.
+    """
+
+    loss: Float[Tensor, " n"]
+    answer: Float[Tensor, " n"]
+    gradient: Float[Tensor, "n d"]
+
+
+@dataclass(slots=True)
+class Search:
+    """The requests of a batch that are still being optimised.
+
+    Attributes:
+        parts: Their rows.
+        active: Their numbers in the batch.
+        case_ids: Of all requests of the batch.
+        sizes: See `pack_windows`.
+    """
+
+    parts: list[SearchPart]
+    active: Tensor
+    case_ids: tuple[int, ...]
+    sizes: tuple[int, int]
+
+    def keep(self, unfinished: Tensor) -> None:
+        """Drop finished requests with their rows, and join parts that are small."""
+        if bool(unfinished.all()):
+            return
+        owners = unfinished.nonzero().squeeze(1)
+        kept = [(part, unfinished[part.owners].nonzero()[:, 0]) for part in self.parts]
+        parts = [part.among(rows, owners) for part, rows in kept if len(rows)]
+        self.active, self.parts = self.active[unfinished], self._repacked(parts)
+
+    def _repacked(self, parts: list[SearchPart]) -> list[SearchPart]:
+        widths: list[int] = []
+        for part in parts:
+            if isinstance(part.prefix, FullRows):
+                return parts
+            widths += part.prefix.widths.tolist()
+        groups = pack_windows(widths, *self.sizes)
+        if len(groups) >= len(parts):
+            return parts
+        whole, place = join_parts(parts), self.active.device
+        owners = torch.arange(int(whole.owners.max()) + 1, device=place)
+        return [whole.among(torch.tensor(g, device=place), owners) for g in groups]
+
+    def check(self, loss: Tensor) -> None:
+        """Refuse a loss that is not a number; it would never be above the stop's.
+
+        Raises:
+            DivergedTargetError: If there is one; names its request.
+        """
+        lost = self.active[~loss.isfinite()].tolist()
+        if lost:
+            raise DivergedTargetError(
+                f"Request {self.case_ids[lost[0]]}: the loss of its target is not "
+                f"finite ({len(lost)} of {len(loss)} are not). Try a smaller `v_lr`, "
+                "or load the model in float32 (`model.dtype`)."
+            )
+
+    def evaluate(
+        self,
+        model: EditableModel,
+        shift: Float[Tensor, "n d"],
+        scale: Float[Tensor, " n"],
+        parameters: Hyperparameters,
+        last: bool,
+    ) -> Evaluation:
+        """Compute losses and, unless this is the last step, gradients.
+
+        A part's pass is over, forward and back, before the next one begins, so that
+        memory holds one.
+        """
+        weight = parameters.v_weight_decay / scale**2
+        loss = weight * torch.linalg.vector_norm(shift, dim=1)
+        answer = torch.zeros_like(loss)
+        gradient = weight.unsqueeze(1) * normalize(shift, dim=1)
+        for part in self.parts:
+            at_rows = shift[part.owners].requires_grad_(not last)
+            with torch.set_grad_enabled(not last):
+                said, drift = part.costs(model, at_rows, parameters.v_loss_layer)
+                drift = parameters.kl_factor * drift
+                total = said.sum() + drift.sum()
+            if not last:
+                (change,) = torch.autograd.grad(total, at_rows)
+                gradient.index_add_(0, part.owners, change)
+            for positions, costs in (
+                (part.positions.rewriting, said),
+                (part.positions.essence, drift),
+            ):
+                loss.index_add_(0, positions.owners, costs.detach())
+            answer.index_add_(0, part.positions.rewriting.owners, said.detach())
+        return Evaluation(loss, answer, gradient)
+
+
+def adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:
+    """Adam's step (arXiv 1412.6980, algorithm 1) with β = (0.9, 0.999), ε = 1e-8."""
+    spread: Tensor = (square / (1 - 0.999**step)).sqrt() + 1e-8
+    return rate / (1 - 0.9**step) * mean / spread
+
+
+def clamp(
+    shift: Float[Tensor, "n d"], largest: Float[Tensor, " n"]
+) -> tuple[Tensor, Tensor]:
+    """Shorten rows to the largest norm; return also which rows were longer."""
+    length: Tensor = torch.linalg.vector_norm(shift, dim=1)
+    return shift * (largest / length).clamp(max=1).unsqueeze(1), length > largest

@@ -1,0 +1,93 @@
+"""Rows of a search for targets that are run together, and what they cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import kl_div
+
+from editing.memit.search.full_rows import FullRows
+from editing.memit.search.loss_positions import (
+    LossPositions,
+    TargetRows,
+    find_positions,
+    renumber,
+)
+from editing.memit.search.prefix_cache import FrozenPrefix
+from editing.models.loading import EditableModel
+
+
+@dataclass(slots=True)
+class SearchPart:
+    """Rows of a batch that are run together.
+
+    Attributes:
+        prefix: Of these rows.
+        positions: Where the loss reads these rows.
+        owners: Which of the requests still being optimised a row belongs to.
+        before: Log-probabilities at the KL positions before any shift, once known.
+    """
+
+    prefix: FrozenPrefix | FullRows
+    positions: LossPositions
+    owners: Tensor
+    before: Tensor | None = None
+
+    def among(self, rows: Tensor, owners: Tensor) -> "SearchPart":
+        """Keep some rows, in order; `owners` gives the new numbering of requests."""
+        read = renumber(rows, self.positions.essence.rows) >= 0
+        return SearchPart(
+            self.prefix if len(rows) == len(self.owners) else self.prefix.among(rows),
+            self.positions.among(rows, owners),
+            renumber(owners, self.owners[rows]),
+            None if self.before is None else self.before[read],
+        )
+
+    def costs(
+        self, model: EditableModel, shift: Float[Tensor, "rows d"], layer: int | None
+    ) -> tuple[Float[Tensor, " answers"], Float[Tensor, " essences"]]:
+        """Compute the weighted loss of each answer's token, and each KL row's drift."""
+        answers, essence = self.positions.rewriting, self.positions.essence
+        window = self.prefix.shifted(shift)
+        places = [each.places(window.shape[1]) for each in (answers, essence)]
+        final, early = self.prefix.run(model, window, layer, torch.cat(places))
+        read = torch.cat([answers.pick(early), essence.pick(final)])
+        logits = wide(model.logits(read)).log_softmax(dim=-1)
+        said, now = logits.split([len(answers.rows), len(essence.rows)])
+        if self.before is None:
+            self.before = now.detach().clone()
+        drift = kl_div(self.before, now, reduction="none", log_target=True)
+        chosen = said.gather(1, answers.tokens.unsqueeze(1)).squeeze(1)
+        return -chosen * answers.weights, drift.sum(dim=1)
+
+
+def join_parts(parts: Sequence[SearchPart]) -> SearchPart:
+    """Put the rows of several below one another; all are cut to windows."""
+    prefixes = [each.prefix for each in parts if isinstance(each.prefix, FrozenPrefix)]
+    before = [each.before for each in parts if each.before is not None]
+    return SearchPart(
+        FrozenPrefix.joined(prefixes),
+        LossPositions.joined(
+            [each.positions for each in parts], [len(each.owners) for each in parts]
+        ),
+        torch.cat([each.owners for each in parts]),
+        torch.cat(before),
+    )
+
+
+def make_part(
+    model: EditableModel,
+    built: TargetRows,
+    prefix: FrozenPrefix | FullRows,
+    dtype: torch.dtype,
+) -> SearchPart:
+    """Find where the loss reads some rows, whose prefix was run."""
+    owners = torch.tensor(built.owners, device=model.device)
+    return SearchPart(prefix, find_positions(built, model.device, dtype), owners)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Values in single precision at least; at half precision, Adam would not move."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
