@@ -11,7 +11,7 @@ from editing.files.text import read_json
 from editing.models.module_names import ModuleNames
 
 Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
-
+Stop = Literal["loss", "top-1"]
 
 MODULE_FIELDS = (
     "rewrite_module_tmp",
@@ -39,6 +39,12 @@ class Hyperparameters(Settings):
         v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
         clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
         kl_factor: Weight of the KL term.
+        stop: When the search for a target ends before its last step: once the ``loss``
+            is below 0.05, or also once every target token is the most likely one after
+            every rewriting prompt (``top-1``; MPES, arXiv 2502.01636).
+        top_1_steps: Further evaluations that ``top-1`` waits for.
+        norm_anchor: The length ``c`` that the value a target asks for is brought to
+            (norm-anchor scaling, arXiv 2602.02543); None leaves targets as found.
         mom2_update_weight: The prior weight λ of ``λ·C₀``.
         fact_token: Where in a prompt the edit is written; only the subject's last token
             is supported.
@@ -62,6 +68,9 @@ class Hyperparameters(Settings):
     v_weight_decay: float = Field(default=0.5, ge=0)
     clamp_norm_factor: PositiveFloat = 0.75
     kl_factor: float = Field(default=0.0625, ge=0)
+    stop: Stop = "loss"
+    top_1_steps: int = Field(default=1, ge=0)
+    norm_anchor: PositiveFloat | None = None
     mom2_update_weight: PositiveFloat = 15000.0
     fact_token: Literal["subject_last"] = "subject_last"
     layer_selection: Literal["all"] = "all"
@@ -165,6 +174,12 @@ class EditingConfig(Settings):
         v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
         clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
         kl_factor: Weight of the KL term.
+        stop: When the search for a target ends before its last step: once the ``loss``
+            is below 0.05, or also once every target token is the most likely one after
+            every rewriting prompt (``top-1``).
+        top_1_steps: Further evaluations that ``top-1`` waits for.
+        norm_anchor: The length that the value a target asks for is brought to; `python
+            -m sims norm-anchor` measures it.
         fact_token: Where in a prompt the edit is written.
     """
 
@@ -180,6 +195,9 @@ class EditingConfig(Settings):
     v_weight_decay: float | None = None
     clamp_norm_factor: PositiveFloat | None = None
     kl_factor: float | None = None
+    stop: Stop | None = None
+    top_1_steps: int | None = None
+    norm_anchor: PositiveFloat | None = None
     fact_token: Literal["subject_last"] | None = None
 
 

@@ -7,13 +7,14 @@ loss reads it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from editing.hyperparameters.config import BATCH_SIZE, Hyperparameters
+from editing.memit.norm_anchor import anchored_shift, read_values
 from editing.memit.search.descent import DivergedTargetError as DivergedTargetError
 from editing.memit.search.descent import Search, adam_step, clamp
 from editing.memit.search.faster_modules import fast_gelu
@@ -48,8 +49,9 @@ class Targets:
     Attributes:
         hidden: ``h`` at the last edited layer, on the model before the round's edit.
         shift: ``δ``; exactly 0 if the request asks for nothing.
-        loss: ``−log p(target_new) / |target_new|`` at ``z``, mean over the prompts.
-        stopped: Whether the whole loss came below `EARLY_STOP_LOSS`.
+        loss: ``−log p(target_new) / |target_new|`` where the search ended, mean over
+            the prompts.
+        stopped: Whether it ended before its last step.
         clamped: Whether the last step was shortened to the clamp.
     """
 
@@ -104,7 +106,9 @@ def compute_targets(
     ``−log p(target_new | prompt) / |target_new|`` plus ``kl_factor · KL(p ‖ p₀)`` after
     "{subject} is a" plus ``v_weight_decay · ‖δ‖ / ‖h‖²``, projected after each step
     onto ``‖δ‖ ≤ clamp_norm_factor · ‖h‖``; a request stops when its loss is below 0.05
-    (arXiv 2202.05262, equation 4; arXiv 2210.07229, §4.2, and the published code). A
+    (arXiv 2202.05262, equation 4; arXiv 2210.07229, §4.2, and the published code), or
+    as `Hyperparameters.stop` says. `Hyperparameters.norm_anchor` then rescales what it
+    found (`editing.memit.norm_anchor.anchored_shift`). A
     prompt that does not fit the model's context is an `InputError`, and a loss that is
     not finite is a `DivergedTargetError`. Passes are in the model's precision; scores,
     loss, ``h`` and ``δ`` in single precision if that is the finer one.
@@ -128,7 +132,43 @@ def compute_targets(
         found.append(targets)
         if on_batch is not None:
             on_batch(sum(map(len, found)))
-    return concatenate_targets(found)
+    return anchor(model, requests, concatenate_targets(found), parameters)
+
+
+def anchor(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Targets,
+    parameters: Hyperparameters,
+) -> Targets:
+    """Bring the values of targets to the length that is set, if one is.
+
+    A target that did not move stays: its request asks for nothing.
+    """
+    if parameters.norm_anchor is None:
+        return targets
+    values = read_values(model, requests, parameters.layers[-1])
+    shift = anchored_shift(targets.shift, values, parameters.norm_anchor)
+    still = (targets.shift == 0).all(dim=1, keepdim=True)
+    return replace(targets, shift=shift.where(~still, targets.shift))
+
+
+def measure_value_norms(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    templates: Sequence[str],
+    parameters: Hyperparameters,
+    batch_size: int = BATCH_SIZE,
+) -> Float[Tensor, " n"]:
+    """Compute ``‖v*‖`` of each request's target, before any rescaling.
+
+    On the original model, `editing.memit.norm_anchor.reference_norm` of some facts is
+    the ``c`` of `Hyperparameters.norm_anchor`. For arguments see `compute_targets`.
+    """
+    free = parameters.model_copy(update={"norm_anchor": None})
+    targets = compute_targets(model, requests, templates, free, batch_size)
+    values = read_values(model, requests, parameters.layers[-1])
+    return (values.double() + targets.shift.double()).norm(dim=1)
 
 
 def _optimise(
@@ -162,14 +202,17 @@ def _descend(
     scale = torch.linalg.vector_norm(start, dim=1)
     shift, likelihood = torch.zeros_like(start), torch.zeros_like(scale)
     mean, square = torch.zeros_like(shift), torch.zeros_like(shift)
-    stopped = torch.zeros_like(scale, dtype=torch.bool)
-    clamped = torch.zeros_like(stopped)
+    stopped, clamped = torch.zeros(2, *scale.shape, device=scale.device).bool().unbind()
+    right = torch.zeros_like(scale)  # evaluations with every token the likeliest
     for step in range(1, parameters.v_num_grad_steps + 1):
         last, rows = step == parameters.v_num_grad_steps, search.active
         found = search.evaluate(model, shift[rows], scale[rows], parameters, last)
         search.check(found.loss)
         likelihood[rows] = found.answer
+        right[rows] += found.wrong == 0
         unfinished = found.loss >= EARLY_STOP_LOSS
+        if parameters.stop == "top-1":
+            unfinished &= right[rows] <= parameters.top_1_steps
         stopped[rows] = ~unfinished
         if last or not bool(unfinished.any()):
             break

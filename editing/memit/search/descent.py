@@ -27,11 +27,13 @@ class Evaluation:
         loss: All three terms.
         answer: The first term alone.
         gradient: Of the loss, by the shift.
+        wrong: Answer's tokens, in all contexts, that another one is likelier than.
     """
 
     loss: Float[Tensor, " n"]
     answer: Float[Tensor, " n"]
     gradient: Float[Tensor, "n d"]
+    wrong: Float[Tensor, " n"]
 
 
 @dataclass(slots=True)
@@ -101,24 +103,23 @@ class Search:
         """
         weight = parameters.v_weight_decay / scale**2
         loss = weight * torch.linalg.vector_norm(shift, dim=1)
-        answer = torch.zeros_like(loss)
+        answer, wrong = torch.zeros(2, *loss.shape).to(loss).unbind()
         gradient = weight.unsqueeze(1) * normalize(shift, dim=1)
         for part in self.parts:
             at_rows = shift[part.owners].requires_grad_(not last)
             with torch.set_grad_enabled(not last):
-                said, drift = part.costs(model, at_rows, parameters.v_loss_layer)
-                drift = parameters.kl_factor * drift
-                total = said.sum() + drift.sum()
+                costs = part.costs(model, at_rows, parameters.v_loss_layer)
+                drift = parameters.kl_factor * costs.drift
+                total = costs.answer.sum() + drift.sum()
             if not last:
                 (change,) = torch.autograd.grad(total, at_rows)
                 gradient.index_add_(0, part.owners, change)
-            for positions, costs in (
-                (part.positions.rewriting, said),
-                (part.positions.essence, drift),
-            ):
-                loss.index_add_(0, positions.owners, costs.detach())
-            answer.index_add_(0, part.positions.rewriting.owners, said.detach())
-        return Evaluation(loss, answer, gradient)
+            owners = part.positions.rewriting.owners
+            loss.index_add_(0, owners, costs.answer.detach())
+            loss.index_add_(0, part.positions.essence.owners, drift.detach())
+            answer.index_add_(0, owners, costs.answer.detach())
+            wrong.index_add_(0, owners, costs.wrong.to(wrong))
+        return Evaluation(loss, answer, gradient, wrong)
 
 
 def adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import kl_div
 
@@ -17,6 +17,21 @@ from editing.memit.search.loss_positions import (
 )
 from editing.memit.search.prefix_cache import FrozenPrefix
 from editing.models.loading import EditableModel
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the rows of a part cost.
+
+    Attributes:
+        answer: The weighted loss of each answer's token.
+        drift: Of each KL row.
+        wrong: Whether another token is likelier than the answer's.
+    """
+
+    answer: Float[Tensor, " answers"]
+    drift: Float[Tensor, " essences"]
+    wrong: Bool[Tensor, " answers"]
 
 
 @dataclass(slots=True)
@@ -47,8 +62,8 @@ class SearchPart:
 
     def costs(
         self, model: EditableModel, shift: Float[Tensor, "rows d"], layer: int | None
-    ) -> tuple[Float[Tensor, " answers"], Float[Tensor, " essences"]]:
-        """Compute the weighted loss of each answer's token, and each KL row's drift."""
+    ) -> Costs:
+        """Compute what the rows cost at a shift."""
         answers, essence = self.positions.rewriting, self.positions.essence
         window = self.prefix.shifted(shift)
         places = [each.places(window.shape[1]) for each in (answers, essence)]
@@ -60,7 +75,8 @@ class SearchPart:
             self.before = now.detach().clone()
         drift = kl_div(self.before, now, reduction="none", log_target=True)
         chosen = said.gather(1, answers.tokens.unsqueeze(1)).squeeze(1)
-        return -chosen * answers.weights, drift.sum(dim=1)
+        likeliest = said.detach().max(dim=1).values
+        return Costs(-chosen * answers.weights, drift.sum(dim=1), chosen < likeliest)
 
 
 def join_parts(parts: Sequence[SearchPart]) -> SearchPart:
