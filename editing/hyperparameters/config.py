@@ -1,5 +1,6 @@
 """What an editor may set: MEMIT's hyperparameters and how a run chooses them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,9 @@ from editing.base.settings import Settings
 from editing.files.text import read_json
 from editing.models.module_names import ModuleNames
 
-Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
+Schedule = Literal[
+    "layerwise", "frozen-harmonic", "frozen-uniform", "alone", "boundary"
+]
 Stop = Literal["loss", "top-1"]
 
 MODULE_FIELDS = (
@@ -99,12 +102,20 @@ class Hyperparameters(Settings):
         )
         return names if names.given else None
 
+    @property
+    def boundary(self) -> tuple[int, ...]:
+        """Return the first and the last edited layer (BLUE, arXiv 2502.03748)."""
+        return tuple(dict.fromkeys((self.layers[0], self.layers[-1])))
+
     def share(self, index: int, schedule: Schedule) -> float:
         """Fraction of ``z − h`` that the ``index``-th edited layer writes.
 
-        ``1 / L`` for `frozen-uniform`, and ``1 / (L − i)`` for the others.
+        All of it for `boundary`, where each layer has a target of its own, ``1 / L``
+        for `frozen-uniform`, and ``1 / (L − i)`` for the others.
         """
         total = len(self.layers)
+        if schedule == "boundary":
+            return 1.0
         return 1 / total if schedule == "frozen-uniform" else 1 / (total - index)
 
     def steps(self, schedule: Schedule) -> list[tuple[int, ...]]:
@@ -112,6 +123,8 @@ class Hyperparameters(Settings):
 
         Where a layer must see the updates of those before it, each is a step.
         """
+        if schedule == "boundary":
+            return [(layer,) for layer in self.boundary]
         if schedule in {"layerwise", "alone"}:
             return [(layer,) for layer in self.layers]
         return [self.layers]
@@ -149,6 +162,16 @@ class Plan(Settings):
         """Layers whose statistics travel together."""
         return self.parameters.exchanges(self.schedule)
 
+    def at(self, layers: Sequence[int]) -> "Plan":
+        """Return the plan for the targets and residuals of some layers.
+
+        Under `boundary` a layer has targets of its own, as if no other were edited.
+        """
+        if self.schedule != "boundary":
+            return self
+        own = self.parameters.model_copy(update={"layers": tuple(layers)})
+        return self.model_copy(update={"parameters": own})
+
 
 BATCH_SIZE = 128
 """Requests whose targets are computed together, unless a setting says otherwise."""
@@ -161,7 +184,8 @@ class EditingConfig(Settings):
         hyperparameters: A file (JSON, YAML or TOML) or the name of a preset; None takes
             the model's own file if it has one, else the preset of its name.
         schedule: Which layers are read on which model; see docs/method.md. Under
-            ``alone`` each party edits by itself, and the results are merged.
+            ``alone`` each party edits by itself, and the results are merged; under
+            ``boundary`` only the first and the last of the layers are edited.
         context_templates: A JSON list of strings with one ``{}`` each, the bare one
             included; None takes the model's own or generates them from `context_seed`.
         context_seed: Draws the generated context templates.

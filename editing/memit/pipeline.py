@@ -65,6 +65,7 @@ def read_pairs(
             the model that the targets were computed on they are `Targets.hidden`.
         relay: As in `editing.models.activations.read_activations`.
     """
+    plan = plan.at(layers)
     edited = plan.parameters.layers
     keys = extract_keys(model, requests, plan.templates, layers, relay)
     if hidden is None:
@@ -91,13 +92,17 @@ def walk_layers(
     """Edit step by step, each on the model with the updates of earlier steps.
 
     The model is the one that the targets were computed on, and so it is between steps.
+    Under `boundary` these are the targets of the first step; later ones are computed.
     """
     delta: dict[str, Tensor] = {}
     kept: BlockInputs | None = None
-    for layers in plan.steps:
+    for number, layers in enumerate(plan.steps):
         with applied(delta, model.model):
+            own = plan.schedule == "boundary"
+            if own and number > 0:
+                targets = find_own_targets(model, requests, plan, layers)
             edited = any(bool(each.any()) for each in delta.values())
-            hidden = None if edited else targets.hidden
+            hidden = None if edited and not own else targets.hidden
             relay = Relay(start=kept, kept=inputs_to_keep(plan, layers))
             pairs = read_pairs(model, requests, targets, plan, layers, hidden, relay)
         kept = relay.kept
@@ -109,6 +114,17 @@ def walk_layers(
         }
         delta = add_deltas(delta, solved)
         yield Step(pairs, delta)
+
+
+def find_own_targets(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    plan: Plan,
+    layers: Sequence[int],
+) -> Targets:
+    """Compute the targets that the residuals of some layers are read from."""
+    own = plan.at(layers).parameters
+    return compute_targets(model, requests, plan.templates, own)
 
 
 def inputs_to_keep(plan: Plan, layers: Sequence[int]) -> BlockInputs | None:
@@ -147,6 +163,6 @@ def edit_alone(
     """
     model.check_layers(plan.parameters.layers)
     if targets is None:
-        targets = compute_targets(model, requests, plan.templates, plan.parameters)
+        targets = find_own_targets(model, requests, plan, plan.steps[0])
     *_, last = walk_layers(model, requests, targets, plan, priors)
     return dict(last.delta)

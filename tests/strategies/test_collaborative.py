@@ -36,7 +36,7 @@ from tests.tiny import LAYERS
 
 Make = Callable[..., Federation]
 
-SCHEDULES = ("layerwise", "frozen-harmonic", "frozen-uniform")
+SCHEDULES = ("layerwise", "frozen-harmonic", "frozen-uniform", "boundary")
 UNEQUAL = {"requests-per-round": "[1, 4, 2]"}
 SHUFFLED = {"split": "shuffled", "count": 2, "requests-per-round": "[2, 3]"}
 
@@ -62,6 +62,7 @@ def test_editing_together_equals_editing_on_one_machine(
         ("layerwise", 2, 0.0),
         ("frozen-harmonic", 3, 0.5),
         ("frozen-uniform", 2, 1.0),
+        ("boundary", 2, 1.0),
     ],
 )
 def test_several_rounds_equal_several_rounds_on_one_machine(
