@@ -50,7 +50,8 @@ def anchored_shift(
     wanted = values + shift
     length = torch.linalg.vector_norm(wanted, dim=1, keepdim=True)
     scaled = anchor * wanted / length - values
-    return scaled.where(length <= LONGEST * anchor, torch.zeros_like(scaled))
+    written: Tensor = length <= LONGEST * anchor
+    return scaled.where(written, torch.zeros_like(scaled))
 
 
 def reference_norm(norms: Float[Tensor, " n"]) -> float:

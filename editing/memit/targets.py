@@ -168,7 +168,7 @@ def measure_value_norms(
     free = parameters.model_copy(update={"norm_anchor": None})
     targets = compute_targets(model, requests, templates, free, batch_size)
     values = read_values(model, requests, parameters.layers[-1])
-    return (values.double() + targets.shift.double()).norm(dim=1)
+    return torch.linalg.vector_norm(values.double() + targets.shift.double(), dim=1)
 
 
 def _optimise(

@@ -146,8 +146,9 @@ def test_updates_of_published_pairs_are_the_published_ones(
     case: Golden, layer: int
 ) -> None:
     """MEMIT's solve, with residuals that are not divided."""
-    pairs = (rows(f"{name}.{layer}").double() for name in ("keys", "residuals"))
-    statistics = LayerStatistics.of_pairs(*pairs)
+    statistics = LayerStatistics.of_pairs(
+        rows(f"keys.{layer}").double(), rows(f"residuals.{layer}").double()
+    )
     ours = solve_delta(statistics, Prior(case.priors[layer]))
     assert_same(ours, delta_of(layer), GOLDEN_DELTA)
 
