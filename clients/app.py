@@ -285,7 +285,7 @@ def evaluate(message: Message, context: Context) -> Message:
     requests = [each.request for each in asked if known is None]
     before = predict_locality(model, requests)
     found = find_edited(message, config, model, job, folder)
-    layer = first_of(job).plan.parameters.layers[-1]
+    parameters = first_of(job).plan.parameters
     skip_known = config.parties.skip_known
     with applied(updates, model.model):
         cases = evaluate_own_requests(
@@ -297,7 +297,7 @@ def evaluate(message: Message, context: Context) -> Message:
             before=before,
             known=known,
         )
-        diagnosis = diagnose_edits(model, found, skip_known, layer)
+        diagnosis = diagnose_edits(model, found, skip_known, parameters)
     folder.keep_cases(job, config.party, cases, name)
     evaluation = sum_by_round(cases) + EvaluationSums({job.round: diagnosis})
     masked = read_masked_request(message.content)

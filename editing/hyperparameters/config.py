@@ -1,5 +1,6 @@
 """What an editor may set: MEMIT's hyperparameters and how a run chooses them."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ Schedule = Literal[
     "layerwise", "frozen-harmonic", "frozen-uniform", "alone", "boundary"
 ]
 Stop = Literal["loss", "top-1"]
+TargetOf = Literal["block", "streams"]
 
 MODULE_FIELDS = (
     "rewrite_module_tmp",
@@ -42,6 +44,9 @@ class Hyperparameters(Settings):
         v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
         clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
         kl_factor: Weight of the KL term.
+        target_of: What a target is of: the hidden state after the last edited
+            ``block``, or what the edited module adds to it, shifted together with what
+            attention adds (``streams``; PMET, arXiv 2308.08742).
         stop: When the search for a target ends before its last step: once the ``loss``
             is below 0.05, or also once every target token is the most likely one after
             every rewriting prompt (``top-1``; MPES, arXiv 2502.01636).
@@ -71,6 +76,7 @@ class Hyperparameters(Settings):
     v_weight_decay: float = Field(default=0.5, ge=0)
     clamp_norm_factor: PositiveFloat = 0.75
     kl_factor: float = Field(default=0.0625, ge=0)
+    target_of: TargetOf = "block"
     stop: Stop = "loss"
     top_1_steps: int = Field(default=1, ge=0)
     norm_anchor: PositiveFloat | None = None
@@ -111,12 +117,14 @@ class Hyperparameters(Settings):
         """Fraction of ``z − h`` that the ``index``-th edited layer writes.
 
         All of it for `boundary`, where each layer has a target of its own, ``1 / L``
-        for `frozen-uniform`, and ``1 / (L − i)`` for the others.
+        for `frozen-uniform`, and ``1 / (L − i)`` for the others; with targets of the
+        streams the root of that, as in PMET.
         """
         total = len(self.layers)
         if schedule == "boundary":
             return 1.0
-        return 1 / total if schedule == "frozen-uniform" else 1 / (total - index)
+        share = 1 / total if schedule == "frozen-uniform" else 1 / (total - index)
+        return share if self.target_of == "block" else math.sqrt(share)
 
     def steps(self, schedule: Schedule) -> list[tuple[int, ...]]:
         """Layers that are read on one state of the model, in order.
@@ -198,6 +206,8 @@ class EditingConfig(Settings):
         v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
         clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
         kl_factor: Weight of the KL term.
+        target_of: What a target is of: the hidden state after the last edited
+            ``block``, or the ``streams`` of its MLP and its attention (PMET).
         stop: When the search for a target ends before its last step: once the ``loss``
             is below 0.05, or also once every target token is the most likely one after
             every rewriting prompt (``top-1``).
@@ -219,6 +229,7 @@ class EditingConfig(Settings):
     v_weight_decay: float | None = None
     clamp_norm_factor: PositiveFloat | None = None
     kl_factor: float | None = None
+    target_of: TargetOf | None = None
     stop: Stop | None = None
     top_1_steps: int | None = None
     norm_anchor: PositiveFloat | None = None

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.models.activations import read_activations
+from editing.models.activations import Relay, read_activations
 from editing.models.loading import EditableModel
 from editing.models.token_rows import BARE, tokenize_prompts
 from editing.requests.edit_request import EditRequest
@@ -24,14 +24,18 @@ OUTLIERS = 0.05
 
 @torch.no_grad()
 def read_values(
-    model: EditableModel, requests: Sequence[EditRequest], layer: int
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    layer: int,
+    relay: Relay | None = None,
 ) -> Float[Tensor, "n d_out"]:
     """Read outputs of a down-projection at the subject's last token of bare prompts.
 
     In single precision or, if that is finer, the model's.
     """
     rows = tokenize_prompts(model.tokenizer, [BARE], requests)
-    keys = read_activations(model, rows, key_layers=[layer]).keys[layer]
+    found = read_activations(model, rows, key_layers=[layer], relay=relay)
+    keys = found.keys[layer]
     projection = model.down_projection(layer)
     values: Tensor = projection(keys.to(projection.get_parameter("weight").device))
     return values.to(model.device, torch.promote_types(values.dtype, torch.float32))

@@ -11,7 +11,7 @@ from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.hyperparameters.config import Plan
 from editing.memit.keys import extract_keys
-from editing.memit.residuals import compute_residuals, read_hidden
+from editing.memit.residuals import compute_residuals, read_states
 from editing.memit.targets import Targets, compute_targets
 from editing.models.activations import BlockInputs, Relay
 from editing.models.loading import EditableModel
@@ -61,15 +61,15 @@ def read_pairs(
         targets: Theirs, in the same order.
         plan: Hyperparameters, schedule and context templates.
         layers: Blocks whose keys are read.
-        hidden: Hidden states at the last edited layer on this model; read if None. On
-            the model that the targets were computed on they are `Targets.hidden`.
+        hidden: What targets are compared with on this model; read if None. On the
+            model that the targets were computed on it is `Targets.hidden`.
         relay: As in `editing.models.activations.read_activations`.
     """
     plan = plan.at(layers)
     edited = plan.parameters.layers
     keys = extract_keys(model, requests, plan.templates, layers, relay)
     if hidden is None:
-        hidden = read_hidden(model, requests, edited[-1], relay)
+        hidden = read_states(model, requests, plan.parameters, relay)
     device = keys[layers[0]].device
     states, hidden = targets.states.to(device), hidden.to(device)
     shares = {

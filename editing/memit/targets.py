@@ -16,11 +16,12 @@ from torch import Tensor
 from editing.hyperparameters.config import BATCH_SIZE, Hyperparameters
 from editing.memit.norm_anchor import anchored_shift, read_values
 from editing.memit.search.descent import DivergedTargetError as DivergedTargetError
-from editing.memit.search.descent import Search, adam_step, clamp
+from editing.memit.search.descent import Search, StoppingRule, adam_step, clamp
 from editing.memit.search.faster_modules import fast_gelu
 from editing.memit.search.loss_positions import build_rows, pack_windows
 from editing.memit.search.parts import make_part, wide
 from editing.memit.search.shared_prefixes import run_parts
+from editing.memit.search.streams import find_streams
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
 from editing.models.token_rows import BARE
@@ -47,7 +48,8 @@ class Targets:
     All but the flags are in single precision or, if that is finer, the model's.
 
     Attributes:
-        hidden: ``h`` at the last edited layer, on the model before the round's edit.
+        hidden: ``h`` at the last edited layer, on the model before the round's edit;
+            with targets of the streams, the edited module's output there.
         shift: ``δ``; exactly 0 if the request asks for nothing.
         loss: ``−log p(target_new) / |target_new|`` where the search ended, mean over
             the prompts.
@@ -126,7 +128,7 @@ def compute_targets(
     found: list[Targets] = []
 
     def run(batch: Sequence[EditRequest]) -> Targets:
-        return _optimise(model, batch, ordered, parameters)
+        return search_targets(model, batch, ordered, parameters).targets
 
     for _, targets in run_batches(requests, batch_size, run):
         found.append(targets)
@@ -147,7 +149,7 @@ def anchor(
     """
     if parameters.norm_anchor is None:
         return targets
-    values = read_values(model, requests, parameters.layers[-1])
+    values = _values_before(model, requests, targets, parameters)
     shift = anchored_shift(targets.shift, values, parameters.norm_anchor)
     still = (targets.shift == 0).all(dim=1, keepdim=True)
     return replace(targets, shift=shift.where(~still, targets.shift))
@@ -167,29 +169,80 @@ def measure_value_norms(
     """
     free = parameters.model_copy(update={"norm_anchor": None})
     targets = compute_targets(model, requests, templates, free, batch_size)
-    values = read_values(model, requests, parameters.layers[-1])
+    values = _values_before(model, requests, targets, parameters)
     return torch.linalg.vector_norm(values.double() + targets.shift.double(), dim=1)
 
 
-def _optimise(
+def _values_before(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Targets,
+    parameters: Hyperparameters,
+) -> Float[Tensor, "n d_model"]:
+    if parameters.target_of == "streams":
+        return targets.hidden
+    return read_values(model, requests, parameters.layers[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found, in all streams that it shifted.
+
+    Attributes:
+        start: What was shifted, one row a request; two if there are two streams.
+        shift: ``δ``.
+        loss: As in `Targets`.
+        stopped: As in `Targets`.
+        clamped: Whether the last step was shortened, for each stream.
+    """
+
+    start: Float[Tensor, "n ..."]
+    shift: Float[Tensor, "n ..."]
+    loss: Float[Tensor, " n"]
+    stopped: Bool[Tensor, " n"]
+    clamped: Bool[Tensor, "n ..."]
+
+    @property
+    def targets(self) -> Targets:
+        """Return the targets of what is written: of the MLP, if there are two."""
+        if self.start.dim() == 2:
+            return Targets(
+                self.start, self.shift, self.loss, self.stopped, self.clamped
+            )
+        start, shift, clamped = (
+            each[:, 0] for each in (self.start, self.shift, self.clamped)
+        )
+        return Targets(start, shift, self.loss, self.stopped, clamped)
+
+
+def search_targets(
     model: EditableModel,
     requests: Sequence[EditRequest],
     templates: Sequence[str],
     parameters: Hyperparameters,
-) -> Targets:
+) -> Found:
+    """Optimise the shifts of one batch; for arguments see `compute_targets`.
+
+    The bare template must be the first.
+    """
     built = build_rows(model, requests, templates)
     sizes = CPU_PART if model.device.type == "cpu" else OTHER_PART
     groups = pack_windows(built.widths, *sizes)
+    streams, layer = None, parameters.layers[-1]
+    if parameters.target_of == "streams":
+        # The block itself runs in every step: what enters it is not shifted.
+        streams, layer = find_streams(model, parameters), layer - 1
     with fast_gelu(model):
-        prefixes = run_parts(model, built, groups, parameters.layers[-1])
+        prefixes = run_parts(model, built, groups, layer)
         numbers = torch.tensor([index for group in groups for index in group])
-        hidden = torch.cat([prefix.hidden[:, 0] for prefix in prefixes])
-        start = wide(hidden[torch.argsort(numbers)[:: len(templates) + 1]])
+        dtype = wide(prefixes[0].hidden).dtype
         parts = [
-            make_part(model, built.among(group), prefix, start.dtype)
+            make_part(model, built.among(group), prefix, dtype, streams)
             for group, prefix in zip(groups, prefixes, strict=True)
         ]
         del prefixes
+        states = torch.cat([each.states(model) for each in parts])
+        start = wide(states[torch.argsort(numbers)[:: len(templates) + 1]])
         case_ids = tuple(request.case_id for request in requests)
         active = torch.arange(len(requests), device=model.device)
         search = Search(parts, active, case_ids, sizes)
@@ -198,21 +251,20 @@ def _optimise(
 
 def _descend(
     model: EditableModel, search: Search, start: Tensor, parameters: Hyperparameters
-) -> Targets:
-    scale = torch.linalg.vector_norm(start, dim=1)
-    shift, likelihood = torch.zeros_like(start), torch.zeros_like(scale)
+) -> Found:
+    scale = torch.linalg.vector_norm(start, dim=-1)
+    likelihood = torch.zeros(len(start)).to(start)
+    stopped = torch.zeros_like(likelihood, dtype=torch.bool)
+    shift, clamped = torch.zeros_like(start), torch.zeros_like(scale, dtype=torch.bool)
     mean, square = torch.zeros_like(shift), torch.zeros_like(shift)
-    stopped, clamped = torch.zeros(2, *scale.shape, device=scale.device).bool().unbind()
-    right = torch.zeros_like(scale)  # evaluations with every token the likeliest
+    rule = StoppingRule.begin(parameters, likelihood)
     for step in range(1, parameters.v_num_grad_steps + 1):
         last, rows = step == parameters.v_num_grad_steps, search.active
-        found = search.evaluate(model, shift[rows], scale[rows], parameters, last)
+        given = (shift[rows], scale[rows], rule.emphasis[rows])
+        found = search.evaluate(model, *given, parameters, last)
         search.check(found.loss)
         likelihood[rows] = found.answer
-        right[rows] += found.wrong == 0
-        unfinished = found.loss >= EARLY_STOP_LOSS
-        if parameters.stop == "top-1":
-            unfinished &= right[rows] <= parameters.top_1_steps
+        unfinished = rule.unfinished(rows, found, EARLY_STOP_LOSS)
         stopped[rows] = ~unfinished
         if last or not bool(unfinished.any()):
             break
@@ -223,7 +275,7 @@ def _descend(
         update = adam_step(mean[rows], square[rows], step, parameters.v_lr)
         largest = parameters.clamp_norm_factor * scale[rows]
         shift[rows], clamped[rows] = clamp(shift[rows] - update, largest)
-    return Targets(start, shift, likelihood, stopped, clamped)
+    return Found(start, shift, likelihood, stopped, clamped)
 
 
 def _fields_of(targets: Targets) -> list[Tensor]:

@@ -57,6 +57,24 @@ def test_editing_together_equals_editing_on_one_machine(
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"target-of": "streams"},
+        {"target-of": "streams", "schedule": "boundary"},
+        {"norm-anchor": 4.0, "stop": "top-1"},
+    ],
+    ids=str,
+)
+def test_options_of_targets_are_each_party_s_own(
+    federate: Make, options: dict[str, object]
+) -> None:
+    """What they change, they change for the union as for its parts."""
+    sizes = {"requests-per-round": "[1, 2, 1]"}
+    federation = federate(editing=options, run={"rounds": 2}, parties=sizes)
+    assert_same_delta(federation.delta(), federation.edit_alone(), ALGEBRA)
+
+
+@pytest.mark.parametrize(
     ("schedule", "rounds", "gamma"),
     [
         ("layerwise", 2, 1.0),

@@ -14,6 +14,12 @@ from editing.memit.search.loss_positions import pack_windows
 from editing.memit.search.parts import SearchPart, join_parts
 from editing.models.loading import EditableModel
 
+RELAXED = 0.1
+"""Weight of an answer that is the likeliest already, with two streams."""
+
+SETTLED_DRIFT = 0.01
+"""Weighted KL divergence at which such an answer is enough."""
+
 
 class DivergedTargetError(InputError, ArithmeticError):
     """The search for a target left the range of the model's precision."""
@@ -26,13 +32,15 @@ class Evaluation:
     Attributes:
         loss: All three terms.
         answer: The first term alone.
+        drift: The KL term alone.
         gradient: Of the loss, by the shift.
         wrong: Answer's tokens, in all contexts, that another one is likelier than.
     """
 
     loss: Float[Tensor, " n"]
     answer: Float[Tensor, " n"]
-    gradient: Float[Tensor, "n d"]
+    drift: Float[Tensor, " n"]
+    gradient: Float[Tensor, "n ..."]
     wrong: Float[Tensor, " n"]
 
 
@@ -91,8 +99,9 @@ class Search:
     def evaluate(
         self,
         model: EditableModel,
-        shift: Float[Tensor, "n d"],
-        scale: Float[Tensor, " n"],
+        shift: Float[Tensor, "n ..."],
+        scale: Float[Tensor, "n ..."],
+        emphasis: Float[Tensor, " n"],
         parameters: Hyperparameters,
         last: bool,
     ) -> Evaluation:
@@ -100,26 +109,37 @@ class Search:
 
         A part's pass is over, forward and back, before the next one begins, so that
         memory holds one.
+
+        Args:
+            model: The model.
+            shift: Of each request; of each stream, if there are two.
+            scale: ``‖h‖`` of what is shifted.
+            emphasis: Weight of the first term.
+            parameters: MEMIT's hyperparameters.
+            last: Whether no step follows.
         """
         weight = parameters.v_weight_decay / scale**2
-        loss = weight * torch.linalg.vector_norm(shift, dim=1)
-        answer, wrong = torch.zeros(2, *loss.shape).to(loss).unbind()
-        gradient = weight.unsqueeze(1) * normalize(shift, dim=1)
+        decay = weight * torch.linalg.vector_norm(shift, dim=-1)
+        loss = decay.view(len(decay), -1).sum(dim=1)
+        answer, drifted, wrong = torch.zeros(3, *loss.shape).to(loss).unbind()
+        gradient = weight.unsqueeze(-1) * normalize(shift, dim=-1)
         for part in self.parts:
             at_rows = shift[part.owners].requires_grad_(not last)
             with torch.set_grad_enabled(not last):
                 costs = part.costs(model, at_rows, parameters.v_loss_layer)
+                owners = part.positions.rewriting.owners
+                said = emphasis[owners] * costs.answer
                 drift = parameters.kl_factor * costs.drift
-                total = costs.answer.sum() + drift.sum()
+                total = said.sum() + drift.sum()
             if not last:
                 (change,) = torch.autograd.grad(total, at_rows)
                 gradient.index_add_(0, part.owners, change)
-            owners = part.positions.rewriting.owners
-            loss.index_add_(0, owners, costs.answer.detach())
+            loss.index_add_(0, owners, said.detach())
             loss.index_add_(0, part.positions.essence.owners, drift.detach())
+            drifted.index_add_(0, part.positions.essence.owners, drift.detach())
             answer.index_add_(0, owners, costs.answer.detach())
             wrong.index_add_(0, owners, costs.wrong.to(wrong))
-        return Evaluation(loss, answer, gradient, wrong)
+        return Evaluation(loss, answer, drifted, gradient, wrong)
 
 
 def adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:
@@ -129,8 +149,49 @@ def adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:
 
 
 def clamp(
-    shift: Float[Tensor, "n d"], largest: Float[Tensor, " n"]
+    shift: Float[Tensor, "n ..."], largest: Float[Tensor, "n ..."]
 ) -> tuple[Tensor, Tensor]:
     """Shorten rows to the largest norm; return also which rows were longer."""
-    length: Tensor = torch.linalg.vector_norm(shift, dim=1)
-    return shift * (largest / length).clamp(max=1).unsqueeze(1), length > largest
+    length: Tensor = torch.linalg.vector_norm(shift, dim=-1)
+    return shift * (largest / length).clamp(max=1).unsqueeze(-1), length > largest
+
+
+@dataclass(slots=True)
+class StoppingRule:
+    """When each request's search ends, and how much its answer weighs until then.
+
+    Attributes:
+        parameters: MEMIT's hyperparameters.
+        right: Evaluations so far with every token of the answer the likeliest.
+        emphasis: Weight of the first term of the loss.
+    """
+
+    parameters: Hyperparameters
+    right: Float[Tensor, " n"]
+    emphasis: Float[Tensor, " n"]
+
+    @classmethod
+    def begin(cls, parameters: Hyperparameters, like: Tensor) -> "StoppingRule":
+        """Begin a search, with one entry a request."""
+        return cls(parameters, torch.zeros_like(like), torch.ones_like(like))
+
+    def unfinished(self, rows: Tensor, found: Evaluation, least: float) -> Tensor:
+        """Return which of some requests go on.
+
+        With two streams, an answer that is the likeliest weighs a tenth in the next
+        step, and its search ends where the KL term is small, too (PMET's program).
+
+        Args:
+            rows: Their numbers.
+            found: Their evaluation.
+            least: The loss below which a search ends.
+        """
+        likeliest = found.wrong == 0
+        self.right[rows] += likeliest
+        going: Tensor = found.loss >= least
+        if self.parameters.stop == "top-1":
+            going &= self.right[rows] <= self.parameters.top_1_steps
+        if self.parameters.target_of == "streams":
+            going &= ~(likeliest & (found.drift <= SETTLED_DRIFT))
+            self.emphasis[rows] = torch.where(likeliest, RELAXED, 1.0).to(found.loss)
+        return going

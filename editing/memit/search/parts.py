@@ -16,6 +16,7 @@ from editing.memit.search.loss_positions import (
     renumber,
 )
 from editing.memit.search.prefix_cache import FrozenPrefix
+from editing.memit.search.streams import Streams
 from editing.models.loading import EditableModel
 
 
@@ -43,12 +44,14 @@ class SearchPart:
         positions: Where the loss reads these rows.
         owners: Which of the requests still being optimised a row belongs to.
         before: Log-probabilities at the KL positions before any shift, once known.
+        streams: What is shifted; None is the output of the block of the prefix.
     """
 
     prefix: FrozenPrefix | FullRows
     positions: LossPositions
     owners: Tensor
     before: Tensor | None = None
+    streams: Streams | None = None
 
     def among(self, rows: Tensor, owners: Tensor) -> "SearchPart":
         """Keep some rows, in order; `owners` gives the new numbering of requests."""
@@ -58,16 +61,15 @@ class SearchPart:
             self.positions.among(rows, owners),
             renumber(owners, self.owners[rows]),
             None if self.before is None else self.before[read],
+            self.streams,
         )
 
     def costs(
-        self, model: EditableModel, shift: Float[Tensor, "rows d"], layer: int | None
+        self, model: EditableModel, shift: Float[Tensor, "rows ..."], layer: int | None
     ) -> Costs:
         """Compute what the rows cost at a shift."""
         answers, essence = self.positions.rewriting, self.positions.essence
-        window = self.prefix.shifted(shift)
-        places = [each.places(window.shape[1]) for each in (answers, essence)]
-        final, early = self.prefix.run(model, window, layer, torch.cat(places))
+        final, early = self._run(model, shift, layer)
         read = torch.cat([answers.pick(early), essence.pick(final)])
         logits = wide(model.logits(read)).log_softmax(dim=-1)
         said, now = logits.split([len(answers.rows), len(essence.rows)])
@@ -77,6 +79,38 @@ class SearchPart:
         chosen = said.gather(1, answers.tokens.unsqueeze(1)).squeeze(1)
         likeliest = said.detach().max(dim=1).values
         return Costs(-chosen * answers.weights, drift.sum(dim=1), chosen < likeliest)
+
+    def _run(
+        self, model: EditableModel, shift: Float[Tensor, "rows ..."], layer: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the later blocks; return the last output, and that of block `layer`."""
+        if self.streams is None:
+            window = self.prefix.shifted(shift)
+            each = (self.positions.rewriting, self.positions.essence)
+            read = torch.cat([places.places(window.shape[1]) for places in each])
+            return self.prefix.run(model, window, layer, read)
+        window = self.prefix.shifted(torch.zeros_like(shift[:, 0]))
+        early = None if layer is None else max(layer, self.streams.layer)
+        with self.streams.shifted(places_of(self.prefix), shift):
+            return self.prefix.run(model, window, early)
+
+    @torch.no_grad()
+    def states(self, model: EditableModel) -> Float[Tensor, "rows ..."]:
+        """Return what is shifted, as it is at each row's subject's last token."""
+        if self.streams is None:
+            return self.prefix.hidden[:, 0]
+        window = self.prefix.shifted(torch.zeros_like(self.prefix.hidden[:, 0]))
+        with self.streams.shifted(places_of(self.prefix)) as seen:
+            self.prefix.run(model, window)
+        return torch.stack(seen, dim=1)
+
+
+def places_of(prefix: FrozenPrefix | FullRows) -> tuple[Tensor, Tensor]:
+    """Return the row and the column of each subject's last token in the states run."""
+    if isinstance(prefix, FullRows):
+        return prefix.kept, prefix.subjects[prefix.kept]
+    rows = torch.arange(len(prefix.pasts), device=prefix.pasts.device)
+    return rows, torch.zeros_like(rows)
 
 
 def join_parts(parts: Sequence[SearchPart]) -> SearchPart:
@@ -90,6 +124,7 @@ def join_parts(parts: Sequence[SearchPart]) -> SearchPart:
         ),
         torch.cat([each.owners for each in parts]),
         torch.cat(before),
+        parts[0].streams,
     )
 
 
@@ -98,10 +133,12 @@ def make_part(
     built: TargetRows,
     prefix: FrozenPrefix | FullRows,
     dtype: torch.dtype,
+    streams: Streams | None = None,
 ) -> SearchPart:
     """Find where the loss reads some rows, whose prefix was run."""
     owners = torch.tensor(built.owners, device=model.device)
-    return SearchPart(prefix, find_positions(built, model.device, dtype), owners)
+    positions = find_positions(built, model.device, dtype)
+    return SearchPart(prefix, positions, owners, streams=streams)
 
 
 def wide(values: Tensor) -> Tensor:

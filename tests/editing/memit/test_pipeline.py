@@ -13,7 +13,7 @@ from editing.base.errors import InputError
 from editing.hyperparameters.config import Hyperparameters, Plan, Schedule
 from editing.memit.keys import extract_keys
 from editing.memit.pipeline import LayerPairs, edit_alone, read_pairs, walk_layers
-from editing.memit.residuals import read_hidden
+from editing.memit.residuals import read_hidden, read_states
 from editing.memit.targets import compute_targets
 from editing.models.loading import EditableModel
 from tests.laws import (
@@ -159,9 +159,9 @@ def test_hidden_states_of_the_targets_are_not_read_again(
 
     def count(*arguments: object) -> Tensor:
         read.append(1)
-        return read_hidden(*arguments)  # type: ignore[arg-type]
+        return read_states(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("editing.memit.pipeline.read_hidden", count)
+    monkeypatch.setattr("editing.memit.pipeline.read_states", count)
     cases: tuple[tuple[Schedule, int], ...] = (
         ("frozen-harmonic", 0),
         ("layerwise", len(LAYERS) - 1),
