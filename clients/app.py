@@ -31,7 +31,9 @@ from clients.round_targets import (
     batching_of_round,
     choose_edits,
     distances_of,
+    find_later,
     find_targets,
+    first_of,
     kept_targets,
     summarise_targets,
 )
@@ -226,6 +228,9 @@ def answer_statistics(
     relayed = folder.relay(job, config.party, carried, model)
     masked = read_masked_request(message.content)
     with applied(updates, model.model), relayed as relay:
+        if job.plan.schedule == "boundary":
+            now, unedited = job.model_copy(update={"before": digest_all(carried)}), True
+            found = find_later(model, found, now, folder.targets(cache), batching)
         given = (model, config, job, found, priors, relay)
         if masked is not None:
             pairs = read_round_pairs(*given, unedited=unedited)
@@ -280,7 +285,8 @@ def evaluate(message: Message, context: Context) -> Message:
     requests = [each.request for each in asked if known is None]
     before = predict_locality(model, requests)
     found = find_edited(message, config, model, job, folder)
-    layer, skip_known = job.plan.parameters.layers[-1], config.parties.skip_known
+    parameters = first_of(job).plan.parameters
+    skip_known = config.parties.skip_known
     with applied(updates, model.model):
         cases = evaluate_own_requests(
             model,
@@ -291,7 +297,7 @@ def evaluate(message: Message, context: Context) -> Message:
             before=before,
             known=known,
         )
-        diagnosis = diagnose_edits(model, found, skip_known, layer)
+        diagnosis = diagnose_edits(model, found, skip_known, parameters)
     folder.keep_cases(job, config.party, cases, name)
     evaluation = sum_by_round(cases) + EvaluationSums({job.round: diagnosis})
     masked = read_masked_request(message.content)

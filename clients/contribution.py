@@ -30,8 +30,9 @@ from editing.evaluation.cases import CaseRecord, evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
+from editing.hyperparameters.config import Hyperparameters
 from editing.memit.pipeline import LayerPairs, read_pairs, walk_layers
-from editing.memit.residuals import read_hidden
+from editing.memit.residuals import read_states
 from editing.memit.targets import Targets
 from editing.models.activations import Relay
 from editing.models.loading import EditableModel
@@ -230,7 +231,7 @@ def diagnose_edits(
     model: EditableModel,
     found: Sequence[RoundTargets],
     skip_known: float | None,
-    layer: int,
+    parameters: Hyperparameters,
 ) -> MetricSums:
     """Sum the diagnostics of a round's edited requests, on the edited model.
 
@@ -238,7 +239,7 @@ def diagnose_edits(
         model: The model with the round's merged update.
         found: The round's targets, with the hidden states from before it.
         skip_known: The residual ratio up to which a request is not edited.
-        layer: The last edited layer, at which targets are hidden states.
+        parameters: Say what the targets are of.
     """
     total = MetricSums()
     for each in found:
@@ -246,7 +247,7 @@ def diagnose_edits(
         rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
         if rows:
             edited = [requests[row] for row in rows]
-            after = read_hidden(model, edited, layer).cpu()
+            after = read_states(model, edited, parameters).cpu()
             total += sum_diagnostics(each.targets, rows, after)
     return total
 

@@ -326,8 +326,8 @@ class CollaborativeEditing(Strategy):
     def _read_memory_keys(self, grid: Grid, number: int) -> None:
         """Read keys on the edited model, if the memory holds those.
 
-        Under `layerwise` they were read on a model whose earlier layers are edited, and
-        a key does not depend on later ones: reading again gives the same.
+        Layer by layer they were read on a model whose earlier layers are edited, and a
+        key does not depend on later ones: reading again gives the same.
         """
         if not (self._reads_memory_keys and self._grams):
             return
@@ -340,7 +340,7 @@ class CollaborativeEditing(Strategy):
 
     @property
     def _reads_memory_keys(self) -> bool:
-        frozen = self.job.plan.schedule != "layerwise"
+        frozen = self.job.plan.schedule not in {"layerwise", "boundary"}
         return self.settings.memory_keys == "edited" and frozen
 
     def _remember(self, before: Mapping[str, Tensor], count: int) -> None:

@@ -49,6 +49,8 @@ TESTED_ELSEWHERE = {
     "editing/base/plugins.py": "tests/strategies/merges/test_choice.py",
     "editing/base/settings.py": "tests/editing/hyperparameters/test_config.py",
     "editing/editors/base.py": "tests/editing/editors/test_choice.py",
+    "editing/memit/search/descent.py": "tests/editing/memit/test_targets.py",
+    "editing/memit/search/parts.py": "tests/editing/memit/test_targets.py",
     "server/paths.py": "tests/server/test_config.py",
     "strategies/partitioning/settings.py": "tests/strategies/test_scenario.py",
     "strategies/rounds/callbacks.py": "tests/strategies/test_collaborative.py",
