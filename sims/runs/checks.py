@@ -14,7 +14,7 @@ from editing.evaluation.cases import evaluation_prompts
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
-from editing.models.token_rows import BARE, ContinuationTokenizer, tokenize_rewrite
+from editing.models.token_rows import ContinuationTokenizer, tokenize_request
 from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import resolve_model
 from server.app import choose_methods
@@ -121,7 +121,7 @@ def check_fit(
         evaluation or EvaluationConfig(),
     )
     for request in requests:
-        row, target = tokenize_rewrite(tokenizer, BARE, request)
+        row, target = tokenize_request(tokenizer, request)
         length = len(row.ids) + len(target)
         if length > longest:
             raise InputError(
