@@ -14,20 +14,21 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.algebra.threads import threads_for
-from editing.answers.moments import ByShape, Moments
+from editing.answers.moments import ByShape, Moments, Shape
 from editing.answers.pairs import AnswerPairs
+from editing.base.settings import Settings
 
 EPSILON = torch.finfo(torch.float32).eps
 """Added to standard deviations, so that an entry that never varies is 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerRule:
+class AnswerRule(Settings):
     """How values are made of keys and gradients.
 
     Attributes:
@@ -36,9 +37,9 @@ class AnswerRule:
         floor: The least eigenvalue of ``Σ``; None does not whiten.
     """
 
-    learning_rate: float
-    ridge: float
-    floor: float | None = None
+    learning_rate: PositiveFloat
+    ridge: PositiveFloat
+    floor: PositiveFloat | None = None
 
     @property
     def whitens(self) -> bool:
@@ -74,6 +75,19 @@ class AnswerRule:
             )
             for layer, own in pairs.items()
         }
+
+    def longest(self, shape: Shape, count: int) -> float:
+        """Return what no row's ``‖v‖`` exceeds, whatever the rows are.
+
+        Of ``n`` rows none has an entry further than ``√n`` standard deviations from the
+        mean, nor a whitened gradient longer than ``√n``: ``‖v‖ ≤ η n d_in √(n d_out)``.
+
+        Args:
+            shape: Of the layer.
+            count: Number of rows that the moments are sums over.
+        """
+        d_out, d_in = shape
+        return float(self.learning_rate * count * d_in * (count * d_out) ** 0.5)
 
     def prior(self, d_in: int) -> Prior:
         """Return ``α I``."""

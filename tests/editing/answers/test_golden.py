@@ -31,8 +31,8 @@ SUB_BATCH = 6
 """Requests of a backward pass and an update of the moments."""
 
 RULES = {
-    "ultraedit": AnswerRule(3e-4, 1.0),
-    "stableedit": AnswerRule(3e-4, 1.0, floor=1e-6),
+    "ultraedit": AnswerRule(learning_rate=3e-4, ridge=1.0),
+    "stableedit": AnswerRule(learning_rate=3e-4, ridge=1.0, floor=1e-6),
 }
 
 READ, MOMENTS = 1e-5, 1e-5

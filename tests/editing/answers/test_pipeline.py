@@ -18,8 +18,8 @@ from tests.laws import assert_same
 from tests.tiny import LAYERS, tiny_model, tiny_requests
 
 RULES = {
-    "ultraedit": AnswerRule(0.02, 1.0),
-    "stableedit": AnswerRule(0.02, 1.0, floor=1e-6),
+    "ultraedit": AnswerRule(learning_rate=0.02, ridge=1.0),
+    "stableedit": AnswerRule(learning_rate=0.02, ridge=1.0, floor=1e-6),
 }
 BARE = EditRequest(case_id=1, prompt="who lives in Rome ?", target_new="Ada of Lima .")
 ROUNDS = (

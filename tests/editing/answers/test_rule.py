@@ -13,8 +13,8 @@ from editing.answers.rule import EPSILON, AnswerRule
 from tests.laws import D_IN, D_OUT, assert_same, draw_pairs
 
 RULES = {
-    "ultraedit": AnswerRule(0.3, 1.5),
-    "stableedit": AnswerRule(0.3, 1.5, floor=1e-6),
+    "ultraedit": AnswerRule(learning_rate=0.3, ridge=1.5),
+    "stableedit": AnswerRule(learning_rate=0.3, ridge=1.5, floor=1e-6),
 }
 
 
@@ -105,3 +105,15 @@ def test_a_scale_of_the_loss_changes_nothing() -> None:
             rule.values(each, sum_moments(each))[layer] for each in (pairs, scaled)
         )
         assert_same(first, second, 1e-5)
+
+
+@given(rows=st.integers(1, 9), seed=st.integers(0, 2**12))
+def test_no_value_is_longer_than_any_can_be(rows: int, seed: int) -> None:
+    """A server that knows the number of rows alone refuses no honest party."""
+    pairs = draw(rows, seed)
+    pairs[0].gradients[0] *= 1e6
+    for rule in RULES.values():
+        moments = sum_moments(pairs, products=rule.whitens)
+        longest = rule.longest((D_OUT, D_IN), moments[D_OUT, D_IN].count)
+        for values in rule.values(pairs, moments).values():
+            assert float(values.norm(dim=1).max()) <= longest
