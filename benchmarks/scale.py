@@ -31,6 +31,7 @@ from flwr.app import Context, Message, RecordDict
 from benchmarks import say
 from clients.app import app as client_app
 from editing.algebra.encodings import Encoding, encode
+from editing.editors.system import System
 from server.config import read_scenario
 from sims.runs.in_process import InProcessGrid, run_in_process
 from sims.world.people import REQUESTS_PER_PERSON, Population, build_requests
@@ -205,7 +206,7 @@ class Synthetic:
                 aggregation.add(aggregation.decode(reply))
         with clock.runs(SERVER):
             merge = read_merge("collabedit")
-            delta = merge(aggregation.statistics(LAYER), memory.prior())
+            delta = merge(aggregation.statistics(LAYER), System(memory.prior()))
         assert aggregation.pooled(LAYER).count == self.parties * self.edits
         assert bool(delta.isfinite().all())
         return {**clock.spent, PEAK: peak(), UP: sent / MB}

@@ -32,7 +32,7 @@ from server.report.data import RoundMetrics
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
 
-DELTA, GRAM, LEFT, RIGHT = "delta.", "gram.", "left.", "right."
+DELTA, GRAM, LEFT, RIGHT, KEPT = "delta.", "gram.", "left.", "right.", "kept."
 RECORD = "record"
 
 UNREADABLE = (OSError, SafetensorError, KeyError, ValueError)
@@ -93,6 +93,8 @@ class Checkpoints:
         tensors = {f"{DELTA}{name}": each for name, each in state.delta.items()}
         for layer, gram in state.grams.items():
             tensors[f"{GRAM}{layer}"] = write_triangle(gram)
+        for layer, kept in state.kept.items():
+            tensors |= {f"{KEPT}{layer}.{name}": each for name, each in kept.items()}
         for name, factors in state.factors.items():
             tensors[LEFT + name], tensors[RIGHT + name] = factors.left, factors.right
         record = json.dumps(
@@ -170,7 +172,8 @@ def rebuild(record: Record, tensors: Mapping[str, Tensor]) -> RoundState:
     for name, each in tensors.items():
         if each.dtype not in {torch.float64, torch.float32}:
             raise ValueError(f"`{name}` holds {each.dtype}")
-        if each.dim() != (1 if name.startswith(GRAM) else 2):
+        wanted = (1,) if name.startswith(GRAM) else (2,)
+        if each.dim() not in ((1, 2) if name.startswith(KEPT) else wanted):
             raise ValueError(f"`{name}` is {tuple(each.shape)}")
     delta = _of_kind(DELTA, tensors)
     grams = {
@@ -180,7 +183,11 @@ def rebuild(record: Record, tensors: Mapping[str, Tensor]) -> RoundState:
     left, right = _of_kind(LEFT, tensors), _of_kind(RIGHT, tensors)
     factors = {name: Factors(left[name], right[name]) for name in left}
     history = tuple(Entry(*each) for each in record.history)
-    return RoundState(record.number, delta, grams, history, factors)
+    kept: dict[int, dict[str, Tensor]] = {}
+    for place, each in _of_kind(KEPT, tensors).items():
+        layer, _, name = place.partition(".")
+        kept.setdefault(int(layer), {})[name] = each
+    return RoundState(record.number, delta, grams, history, factors, kept)
 
 
 def may_change(name: str) -> bool:

@@ -1,7 +1,7 @@
 """Collaborative editing as a Flower strategy: the rounds, several exchanges each."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +10,6 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
-from editing.algebra.threads import threads_for
 from strategies.conflicts.arbiter import Arbiter
 from strategies.conflicts.records import write_resolutions
 from strategies.rounds.aggregation import Aggregation, add_metrics
@@ -132,8 +131,10 @@ class CollaborativeEditing(Strategy):
         """Continue after a completed round, as if it had just ended."""
         self.completed = state.number
         self.updates = replace(self.updates, delta=state.delta, factors=state.factors)
-        self._grams = dict(state.grams)
-        self._remember()
+        for layer, edited in self.layers.items():
+            self.layers[layer] = edited.resumed(
+                state.grams.get(layer), state.kept.get(layer)
+            )
         if self.arbiter is not None:
             self.arbiter.history = list(state.history)
 
@@ -158,7 +159,7 @@ class CollaborativeEditing(Strategy):
         outcome.merged = True
         if self.arbiter is not None:
             self.arbiter.settle(self.registry.present)
-        self._remember()
+        self._remember(start.delta, sum(outcome.edits.values()))
         self.completed = number
         return self.to_arrays(), MetricRecord({"requests": outcome.requests})
 
@@ -287,7 +288,12 @@ class CollaborativeEditing(Strategy):
         history = self.arbiter.history if self.arbiter else ()
         grams, updates = remembered(self.layers), self.updates
         return RoundState(
-            self.completed, updates.delta, grams, tuple(history), updates.factors
+            self.completed,
+            updates.delta,
+            grams,
+            tuple(history),
+            updates.factors,
+            {layer: edited.kept for layer, edited in self.layers.items()},
         )
 
     def _aggregation(
@@ -302,11 +308,12 @@ class CollaborativeEditing(Strategy):
         solved: dict[str, Tensor] = {}
         for layer in layers:
             edited = self.layers[layer]
-            if edited.memory.remembers and self.job.round != self._last:
+            parts, before = aggregation.statistics(layer), self.updates.delta
+            if edited.remembers and self.job.round != self._last:
                 self._grams[layer] = aggregation.pooled(layer).gram
-            parts, prior = aggregation.statistics(layer), edited.memory.prior()
-            with threads_for(edited.d_in):
-                solved[edited.weight] = self.settings.merge(parts, prior)
+            solved[edited.weight] = edited.merge(
+                self.settings.merge, parts, before.get(edited.weight), self.job.round
+            )
         outcome, before = self.registry.outcomes[self.job.round], self.updates.delta
         self.updates = self.updates.add(solved, sum(outcome.edits.values()))
         require_finite(self.delta, self.settings.dtype, self.registry.contributors)
@@ -336,9 +343,17 @@ class CollaborativeEditing(Strategy):
         frozen = self.job.plan.schedule != "layerwise"
         return self.settings.memory_keys == "edited" and frozen
 
-    def _remember(self) -> None:
-        """Add the round's grams to the memory of each layer."""
-        self.layers |= {k: self.layers[k].remember(g) for k, g in self._grams.items()}
+    def _remember(self, before: Mapping[str, Tensor], count: int) -> None:
+        """Have each layer remember the round.
+
+        Args:
+            before: All updates before the round.
+            count: Its number of edits.
+        """
+        for layer, gram in self._grams.items():
+            edited = self.layers[layer]
+            total, after = before.get(edited.weight), self.delta[edited.weight]
+            self.layers[layer] = edited.remember(gram, count, total, after)
         self._grams = {}
 
     def _evaluate_round(

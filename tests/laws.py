@@ -8,6 +8,7 @@ from torch import Tensor
 
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
+from editing.editors.system import System
 from editing.memit.targets import Targets
 from editing.models.token_rows import PromptBatch, TokenRow
 from strategies.merges.base import Merge
@@ -80,21 +81,21 @@ def assert_same_statistics(ours: LayerStatistics, theirs: LayerStatistics) -> No
 def assert_order_of_parties_never_matters(merge: Merge, seed: int) -> None:
     """Merge three unequal parties in all orders."""
     parties, prior = draw_parties([1, 2, 4], seed), Prior(draw_prior(seed))
-    expected = merge(parties, prior)
+    expected = merge(parties, System(prior))
     for order in permutations(parties):
-        assert_same(merge(order, prior), expected)
+        assert_same(merge(order, System(prior)), expected)
 
 
 def assert_one_party_gets_its_own_delta(merge: Merge, seed: int) -> None:
     """Hold a merge that neither scales nor trims to what one party writes alone."""
     party, prior = draw_statistics(4, seed), Prior(draw_prior(seed))
-    assert_same(merge([party], prior), solve_delta(party, prior))
+    assert_same(merge([party], System(prior)), solve_delta(party, prior))
 
 
 def assert_equal_parties_get_their_delta(merge: Merge, seed: int) -> None:
     """Hold a merge that averages to what equal parties write alone."""
     party, prior = draw_statistics(4, seed), Prior(draw_prior(seed))
-    assert_same(merge([party] * 3, prior), solve_delta(party, prior))
+    assert_same(merge([party] * 3, System(prior)), solve_delta(party, prior))
 
 
 def holding(

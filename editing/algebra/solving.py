@@ -9,7 +9,7 @@ factor of the prior: with ``A = L Lᵀ`` and ``V = K L⁻ᵀ``, ``T = (I + V V�
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -41,19 +41,50 @@ class Prior:
         weight: ``λ``.
         grams: ``M``, the sum of remembered grams; None if nothing is remembered.
         memory_weight: ``γ``.
+        scale: What makes the covariance a mean, if it is a sum.
+        ridge: What is added to the diagonal.
     """
 
     covariance: Float[Tensor, "d_in d_in"]
     weight: float = 1.0
     grams: Float[Tensor, "d_in d_in"] | None = None
     memory_weight: float = 0.0
+    scale: float = 1.0
+    ridge: float = 0.0
+    _kept: dict[tuple[float, float], "Prior"] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def matrix(self) -> Float[Tensor, "d_in d_in"]:
         """Compute the matrix, anew at each call, in float64."""
-        total = self.covariance.to(torch.float64, copy=True).mul_(self.weight)
+        weight = self.weight * self.scale
+        total = self.covariance.to(torch.float64, copy=True).mul_(weight)
         if self.grams is not None:
             total += self.memory_weight * self.grams
+        if self.ridge:
+            total.diagonal().add_(self.ridge)
         return total
+
+    def text(self) -> Float[Tensor, "d_in d_in"]:
+        """Compute ``C₀`` as a mean over tokens, anew at each call, in float64."""
+        return self.covariance.to(torch.float64, copy=True).mul_(self.scale)
+
+    def past(self) -> Float[Tensor, "d_in d_in"] | None:
+        """Compute ``γM``, anew at each call; None if nothing is remembered."""
+        return None if self.grams is None else self.memory_weight * self.grams
+
+    def changed(self, factor: float = 1.0, ridge: float = 0.0) -> "Prior":
+        """Return ``factor`` times this prior plus ``ridge``, kept with this one."""
+        if (factor, ridge) == (1.0, 0.0):
+            return self
+        if (factor, ridge) not in self._kept:
+            self._kept[factor, ridge] = replace(
+                self,
+                weight=factor * self.weight,
+                memory_weight=factor * self.memory_weight,
+                ridge=factor * self.ridge + ridge,
+            )
+        return self._kept[factor, ridge]
 
     @cached_property
     def factor(self) -> Float[Tensor, "d_in d_in"] | None:

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, Sums, pool
-from editing.algebra.threads import threads_for
 from server.kept_statistics import ByParty, KeptRound
 from strategies.merges.base import Merge
 from strategies.rounds.state import EditedLayer
@@ -38,6 +37,7 @@ class Replay:
         solved: Mapping[int, ByParty],
         remembered: Mapping[int, ByParty],
         merge: Merge,
+        number: int,
     ) -> "Replay":
         """Solve one more round; without a party nothing changes.
 
@@ -45,8 +45,9 @@ class Replay:
             solved: The parties' statistics by layer, relative to these updates.
             remembered: Keys that are remembered instead of those.
             merge: Turns statistics into an update.
+            number: The round.
         """
-        layers, found, edits = dict(self.layers), {}, 0
+        layers, found, grams, edits = dict(self.layers), {}, {}, 0
         for layer, by_party in solved.items():
             parts = list(by_party.values())
             if not parts:
@@ -54,12 +55,17 @@ class Replay:
             edited = self.layers[layer]
             edits = sum(part.count for part in parts)
             given = [pool(parts)] if merge.needs == "sum" else parts
-            with threads_for(edited.d_in):
-                found[edited.weight] = merge(given, edited.memory.prior())
-            if edited.memory.remembers:
+            total = self.updates.delta.get(edited.weight)
+            found[edited.weight] = edited.merge(merge, given, total, number)
+            if edited.remembers:
                 kept = [*remembered[layer].values()] if layer in remembered else parts
-                layers[layer] = edited.remember(pool(kept).gram)
-        return replace(self, layers=layers, updates=self.updates.add(found, edits))
+                grams[layer] = pool(kept).gram
+        updates = self.updates.add(found, edits)
+        for layer, gram in grams.items():
+            name = (edited := self.layers[layer]).weight
+            total, after = self.updates.delta.get(name), updates.delta[name]
+            layers[layer] = edited.remember(gram, edits, total, after)
+        return replace(self, layers=layers, updates=updates)
 
 
 def leave_out(rounds: Sequence[KeptRound], parties: Collection[int]) -> list[KeptRound]:
@@ -100,13 +106,13 @@ def replay(
         The run as it was, and as it would have been.
     """
     whole = rest = start
-    for kept, other in zip(rounds, left, strict=True):
+    for number, (kept, other) in enumerate(zip(rounds, left, strict=True), start=1):
         solved = {}
         for layer, parts in other.solved.items():
             gap = _gap(whole.updates, rest.updates, start.layers[layer].weight)
             solved[layer] = {k: shifted(part, gap) for k, part in parts.items()}
-        whole = whole.round(kept.solved, kept.remembered, merge)
-        rest = rest.round(solved, other.remembered, merge)
+        whole = whole.round(kept.solved, kept.remembered, merge, number)
+        rest = rest.round(solved, other.remembered, merge, number)
     return whole, rest
 
 

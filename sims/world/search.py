@@ -16,6 +16,7 @@ from editing.algebra.deltas import add_deltas, applied
 from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from editing.covariance.covariance import compute_covariance
+from editing.editors.system import System
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.files.json_text import dump_json
 from editing.hyperparameters.config import Hyperparameters, Plan, read_context_templates
@@ -140,7 +141,8 @@ def score_merge(
             )
         ]
         prior = Prior(moments[layer], plan.parameters.mom2_update_weight)
-        delta = add_deltas(delta, {model.weight_name(layer): merge(parts, prior)})
+        solved = merge(parts, System(prior))
+        delta = add_deltas(delta, {model.weight_name(layer): solved})
     with applied(delta, model.model):
         return sum_cases(evaluate_requests(model, requests)).means()
 

@@ -118,7 +118,9 @@ class Gate(RoundCallbacks):
         """
         self._merged.append(merged)
         if isinstance(self.merge, CollabEditMerge) and self._knows(merged):
-            for layer, found in weigh(self._parts_of(merged), merged.layers).items():
+            for layer, found in weigh(
+                self._parts_of(merged), merged.layers, merged.before
+            ).items():
                 named = {merged.label(party): each for party, each in found.items()}
                 merged.outcome.influences[layer] = named
         if self._before is None:
@@ -239,7 +241,9 @@ class Gate(RoundCallbacks):
         parts = self._parts_of(merged)
         if any(len(by_party) < 2 for by_party in parts.values()):
             return
-        for party, solved in without_each(parts, merged.layers, self.merge):
+        for party, solved in without_each(
+            parts, merged.layers, self.merge, merged.number, merged.before
+        ):
             yield (
                 party,
                 {

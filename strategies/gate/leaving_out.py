@@ -1,12 +1,12 @@
 """The updates of a round without each of its parties in turn, and what each weighs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.influence import Influence, solve_pooled
-from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics, pool
 from editing.algebra.threads import threads_for
 from strategies.merges.base import Merge
@@ -17,7 +17,11 @@ ByParty = Mapping[int, LayerStatistics]
 
 
 def without_each(
-    parts: Mapping[int, ByParty], edited: Mapping[int, EditedLayer], merge: Merge
+    parts: Mapping[int, ByParty],
+    edited: Mapping[int, EditedLayer],
+    merge: Merge,
+    number: int = 1,
+    before: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Merge layers without each party in turn; one party's updates are in memory.
 
@@ -25,12 +29,20 @@ def without_each(
         parts: The parties' statistics by layer, of two parties or more.
         edited: The layers.
         merge: The run's.
+        number: The round.
+        before: All updates of earlier rounds.
 
     Yields:
         The party that is left out, and the layers' updates by parameter name.
     """
     solved = {
-        layer: _solve_without(list(by_party.values()), edited[layer], merge)
+        layer: _solve_without(
+            list(by_party.values()),
+            edited[layer],
+            merge,
+            number,
+            (before or {}).get(edited[layer].weight),
+        )
         for layer, by_party in parts.items()
     }
     for party in next(iter(parts.values())):
@@ -38,22 +50,23 @@ def without_each(
 
 
 def _solve_without(
-    parts: Sequence[LayerStatistics], edited: EditedLayer, merge: Merge
+    parts: Sequence[LayerStatistics],
+    edited: EditedLayer,
+    merge: Merge,
+    number: int,
+    total: Tensor | None,
 ) -> Iterator[Float[Tensor, "d_out d_in"]]:
-    prior = edited.memory.prior()
-    with threads_for(edited.d_in):
-        if isinstance(merge, CollabEditMerge):
-            yield from solve_pooled(parts, prior).without_each()
-            return
-        for place in range(len(parts)):
-            yield _merge_all(merge, [*parts[:place], *parts[place + 1 :]], prior)
-
-
-def _merge_all(
-    merge: Merge, parts: Sequence[LayerStatistics], prior: Prior
-) -> Float[Tensor, "d_out d_in"]:
-    given = [pool(parts)] if merge.needs == "sum" else parts
-    return merge(given, prior)
+    system = edited.editor.system(edited.state(total))
+    if isinstance(merge, CollabEditMerge) and system.cross is None:
+        with threads_for(edited.d_in):
+            inner = [system.enter(part) for part in parts]
+            for delta in solve_pooled(inner, system.prior).without_each():
+                yield system.leave(delta)
+        return
+    for place in range(len(parts)):
+        others = [*parts[:place], *parts[place + 1 :]]
+        given = [pool(others)] if merge.needs == "sum" else others
+        yield edited.merge(merge, given, total, number)
 
 
 def move_text(delta: Float[Tensor, "d_out d_in"], edited: EditedLayer) -> float:
@@ -65,13 +78,24 @@ def move_text(delta: Float[Tensor, "d_out d_in"], edited: EditedLayer) -> float:
 
 
 def weigh(
-    parts: Mapping[int, ByParty], edited: Mapping[int, EditedLayer]
+    parts: Mapping[int, ByParty],
+    edited: Mapping[int, EditedLayer],
+    before: Mapping[str, Tensor] | None = None,
 ) -> dict[int, dict[int, Influence]]:
-    """Weigh the parties of a pooled merge: by layer and party."""
+    """Weigh the parties of a pooled merge: by layer and party.
+
+    Args:
+        parts: The parties' statistics by layer.
+        edited: The layers.
+        before: All updates of earlier rounds.
+    """
     found = {}
     for layer, by_party in parts.items():
-        with threads_for(edited[layer].d_in):
-            prior = edited[layer].memory.prior()
-            weights = solve_pooled(list(by_party.values()), prior).influences()
+        one = edited[layer]
+        with threads_for(one.d_in):
+            system = one.editor.system(one.state((before or {}).get(one.weight)))
+            inner = replace(system, cross=None)
+            given = [inner.enter(part) for part in by_party.values()]
+            weights = solve_pooled(given, system.prior).influences()
         found[layer] = dict(zip(by_party, weights, strict=True))
     return found

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.algebra.solving import Prior, solve_sum
 from editing.algebra.statistics import LayerStatistics
-from strategies.merges.base import Merge
+from editing.editors.system import System
+from strategies.merges.base import NOWHERE, Merge, MergeContext
 
 
 class SimpleAverageMerge(Merge):
@@ -28,11 +28,12 @@ class SimpleAverageMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Prior,
+        system: System,
+        context: MergeContext = NOWHERE,  # noqa: ARG002 - draws nothing
     ) -> Float[Tensor, "d_out d_in"]:
         """Average over the parties there are."""
         votes = [
             1 if self.weighting == "parties" else part.count for part in statistics
         ]
         shares = [vote / sum(votes) for vote in votes]
-        return solve_sum(statistics, prior, shares)
+        return system.solve_sum(statistics, shares)

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics, pool
-from strategies.merges.base import Merge
+from editing.editors.system import System
+from strategies.merges.base import NOWHERE, Merge, MergeContext
 
 
 class CollabEditMerge(Merge):
@@ -24,7 +24,8 @@ class CollabEditMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Prior,
+        system: System,
+        context: MergeContext = NOWHERE,  # noqa: ARG002 - draws nothing
     ) -> Float[Tensor, "d_out d_in"]:
         """Solve the pooled normal equations."""
-        return solve_delta(pool(statistics), prior)
+        return system.solve(pool(statistics))

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from editing.algebra.solving import Prior, solve_sum
 from editing.algebra.statistics import LayerStatistics
-from strategies.merges.base import Merge
+from editing.editors.system import System
+from strategies.merges.base import NOWHERE, Merge, MergeContext
 
 
 class TaskArithmeticMerge(Merge):
@@ -27,7 +27,8 @@ class TaskArithmeticMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Prior,
+        system: System,
+        context: MergeContext = NOWHERE,  # noqa: ARG002 - draws nothing
     ) -> Float[Tensor, "d_out d_in"]:
         """Scale the sum of the parties' deltas."""
-        return solve_sum(statistics, prior, [self.scale] * len(statistics))
+        return system.solve_sum(statistics, [self.scale] * len(statistics))

@@ -10,9 +10,9 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from editing.algebra.solving import Prior, solve_each
 from editing.algebra.statistics import LayerStatistics
-from strategies.merges.base import Merge
+from editing.editors.system import System
+from strategies.merges.base import NOWHERE, Merge, MergeContext
 
 
 class TiesMerge(Merge):
@@ -32,10 +32,11 @@ class TiesMerge(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Prior,
+        system: System,
+        context: MergeContext = NOWHERE,  # noqa: ARG002 - draws nothing
     ) -> Float[Tensor, "d_out d_in"]:
         """Trim, elect and average the parties' deltas, one at a time."""
-        deltas = solve_each(statistics, prior)
+        deltas = system.solve_each(statistics)
         first = statistics[0]
         shape = 5, first.residuals.shape[1], first.keys.shape[1]
         total, size, balance, voters, sign = torch.zeros(shape, dtype=torch.float64)

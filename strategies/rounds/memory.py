@@ -60,8 +60,9 @@ class Memory:
         """Return what the next round solves against; the same one if it is kept."""
         if self._kept:
             return self._kept[0]
-        weight = self.weight * self.scale
-        prior = Prior(self.covariance, weight, self.grams, self.memory_weight)
+        prior = Prior(
+            self.covariance, self.weight, self.grams, self.memory_weight, self.scale
+        )
         if self.keeps:
             self._kept.append(prior)
         return prior

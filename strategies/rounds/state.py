@@ -1,15 +1,21 @@
 """The server's record of a layer, of a round, and of what carries over."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord
+from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.factors import Factors
 from editing.algebra.influence import Influence
-from editing.algebra.statistics import NormBounds
+from editing.algebra.statistics import LayerStatistics, NormBounds
+from editing.algebra.threads import threads_for
+from editing.editors.base import Editor
+from editing.editors.memit import MemitEditor
+from editing.editors.system import LayerState
 from strategies.conflicts.policies import Entry
+from strategies.merges.base import NOWHERE, Merge, MergeContext
 from strategies.rounds.exchange import Refusal
 from strategies.rounds.memory import Memory
 from strategies.wire.messages import OwnPrior, TargetsReply
@@ -26,6 +32,9 @@ class EditedLayer:
         d_in: Width of the keys.
         memory: The layer's prior, with the grams of the rounds so far.
         bounds: Largest norms of a party's keys and residuals.
+        editor: Lays out what is solved.
+        kept: What the editor keeps from round to round.
+        context: The layer and the run's seed, for merges that draw.
     """
 
     weight: str
@@ -33,10 +42,64 @@ class EditedLayer:
     d_in: int
     memory: Memory
     bounds: NormBounds = field(default_factory=NormBounds)
+    editor: Editor = field(default_factory=MemitEditor)
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
+    context: MergeContext = NOWHERE
 
-    def remember(self, gram: Tensor) -> "EditedLayer":
-        """Add the gram of a round that is over to the memory."""
-        return replace(self, memory=self.memory.remember(gram))
+    @property
+    def remembers(self) -> bool:
+        """Whether a round that is over counts at all."""
+        return self.memory.remembers or self.editor.remembers
+
+    def state(self, total: Tensor | None = None) -> LayerState:
+        """Return all that the editor knows, given the updates of earlier rounds."""
+        return LayerState(self.memory.prior(), total, self.kept)
+
+    def merge(
+        self,
+        merge: Merge,
+        parts: Sequence[LayerStatistics],
+        total: Tensor | None,
+        number: int,
+    ) -> Float[Tensor, "d_out d_in"]:
+        """Merge statistics by what the editor solves.
+
+        Args:
+            merge: The run's.
+            parts: The parties' statistics, or their sum.
+            total: Updates of earlier rounds; None if there are none.
+            number: The round.
+        """
+        with threads_for(self.d_in):
+            system = self.editor.system(self.state(total))
+            return merge(parts, system, replace(self.context, round=number))
+
+    def resumed(
+        self, gram: Tensor | None, kept: Mapping[str, Tensor] | None
+    ) -> "EditedLayer":
+        """Return the layer with what a checkpoint holds of it."""
+        memory = self.memory if gram is None else self.memory.remember(gram)
+        return replace(self, memory=memory, kept=kept or self.kept)
+
+    def remember(
+        self,
+        gram: Float[Tensor, "d_in d_in"],
+        count: int,
+        before: Tensor | None,
+        after: Float[Tensor, "d_out d_in"],
+    ) -> "EditedLayer":
+        """Remember a round that is over.
+
+        Args:
+            gram: Of the round, the sum over its parties.
+            count: Its number of edits.
+            before: Updates of earlier rounds; None if there were none.
+            after: With this round's.
+        """
+        written = after if before is None else after - before
+        with threads_for(self.d_in):
+            kept = self.editor.remember(self.state(before), gram, count, written)
+        return replace(self, memory=self.memory.remember(gram), kept=kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +111,7 @@ class RoundState:
         delta: All updates so far by parameter name, in float64.
         grams: The memory of each layer, in float64 and symmetric to the last bit; of
             a layer of which nothing is remembered, none.
+        kept: By layer and name, what the editor keeps.
         history: Tokens of the requests edited so far, if tokens are compared.
         factors: Of the updates that travel as two factors.
     """
@@ -57,6 +121,7 @@ class RoundState:
     grams: Mapping[int, Tensor]
     history: tuple[Entry, ...] = ()
     factors: Mapping[str, Factors] = field(default_factory=dict)
+    kept: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from flwr.app import ConfigRecord
 from editing.algebra.deltas import applied
 from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
+from editing.editors.system import System
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.evaluation.metrics import DIAGNOSIS
 from editing.memit.residuals import read_hidden
@@ -189,7 +190,7 @@ def test_naive_merges_merge_what_each_party_would_write_alone(federate: Make) ->
         assert all(isinstance(part, LayerStatistics) for part in parts)
         prior = prepared.prior_weight * prepared.covariance.moments[layer]
         name = prepared.model.weight_name(layer)
-        assert_same(found[name], read_merge("ties")(parts, Prior(prior)))
+        assert_same(found[name], read_merge("ties")(parts, System(Prior(prior))))
 
 
 def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) -> None:

@@ -64,7 +64,7 @@ def run(
                 if party != without
             }
         kept.append(KeptRound(solved))
-        state = state.round(solved, {}, merge)
+        state = state.round(solved, {}, merge, 1)
     return kept, state.updates.delta
 
 

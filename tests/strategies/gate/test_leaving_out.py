@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics, pool
+from editing.editors.system import System
 from strategies.gate.leaving_out import move_text, weigh, without_each
-from strategies.merges.base import Merge
+from strategies.merges.base import NOWHERE, Merge, MergeContext
 from strategies.merges.choice import read_merge
 from strategies.rounds.memory import Memory
 from strategies.rounds.state import EditedLayer
@@ -29,7 +29,8 @@ class ScaledSum(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Prior,  # noqa: ARG002 - a merge need not read it
+        system: System,  # noqa: ARG002 - a merge need not read it
+        context: MergeContext = NOWHERE,  # noqa: ARG002
     ) -> Float[Tensor, "d_out d_in"]:
         """Return a share of the cross term."""
         (total,) = statistics
@@ -59,7 +60,7 @@ def test_an_update_without_a_party_is_that_of_all_others(merge: str) -> None:
         for by_party, of_layer in drawn.values():
             others = [part for each, part in by_party.items() if each != party]
             given = [pool(others)] if chosen.needs == "sum" else others
-            expected = chosen(given, of_layer.memory.prior())
+            expected = chosen(given, System(of_layer.memory.prior()))
             assert_same(updates[of_layer.weight], expected, ALGEBRA)
     assert tuple(left_out) == PARTIES
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import StatisticsError
+from editing.editors.system import System
 from strategies.merges.average import SimpleAverageMerge
 from tests.laws import (
     assert_equal_parties_get_their_delta,
@@ -29,7 +30,7 @@ def test_average_by_parties_is_its_definition(seed: int) -> None:
     prior = Prior(draw_prior(seed))
     total = solve_delta(first, prior) + solve_delta(second, prior)
     total = total + solve_delta(third, prior)
-    assert_same(BY_PARTIES(parties, prior), total / 3)
+    assert_same(BY_PARTIES(parties, System(prior)), total / 3)
 
 
 @given(seed=SEEDS)
@@ -39,7 +40,7 @@ def test_average_by_edits_is_its_definition(seed: int) -> None:
     prior = Prior(draw_prior(seed))
     total = 1 * solve_delta(first, prior) + 2 * solve_delta(second, prior)
     total = total + 4 * solve_delta(third, prior)
-    assert_same(BY_EDITS(parties, prior), total / 7)
+    assert_same(BY_EDITS(parties, System(prior)), total / 7)
 
 
 @given(seed=SEEDS)
@@ -47,8 +48,9 @@ def test_weightings_agree_on_parties_of_one_size(seed: int) -> None:
     """And only there."""
     prior = Prior(draw_prior(seed))
     even, uneven = draw_parties([3, 3], seed), draw_parties([1, 5], seed)
-    assert_same(BY_EDITS(even, prior), BY_PARTIES(even, prior))
-    assert not torch.allclose(BY_EDITS(uneven, prior), BY_PARTIES(uneven, prior))
+    assert_same(BY_EDITS(even, System(prior)), BY_PARTIES(even, System(prior)))
+    found = [each(uneven, System(prior)) for each in (BY_EDITS, BY_PARTIES)]
+    assert not torch.allclose(*found)
 
 
 @pytest.mark.parametrize("merge", [BY_PARTIES, BY_EDITS])
@@ -63,4 +65,4 @@ def test_laws_of_a_merge_that_averages(merge: SimpleAverageMerge, seed: int) -> 
 def test_no_party_is_an_error() -> None:
     """Say what was needed."""
     with pytest.raises(StatisticsError, match="at least one party"):
-        BY_PARTIES([], Prior(draw_prior()))
+        BY_PARTIES([], System(Prior(draw_prior())))

@@ -11,7 +11,8 @@ from torch import Tensor
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.base.errors import InputError
-from strategies.merges.base import Merge
+from editing.editors.system import System
+from strategies.merges.base import NOWHERE, Merge, MergeContext
 from strategies.merges.choice import MERGES, find_merge, known_names, read_merge
 from strategies.merges.ties import TiesMerge
 from tests.laws import assert_same, draw_parties, draw_prior
@@ -27,10 +28,11 @@ class FirstParty(Merge):
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],
-        prior: Prior,
+        system: System,
+        context: MergeContext = NOWHERE,  # noqa: ARG002 - draws nothing
     ) -> Float[Tensor, "d_out d_in"]:
         """Solve for the first party."""
-        return self.strength * solve_delta(statistics[0], prior)
+        return self.strength * system.solve(statistics[0])
 
 
 class NamedFirstParty(FirstParty):
@@ -122,7 +124,7 @@ def test_a_merge_from_outside_is_found_by_its_import_path() -> None:
     assert merge.name == path
     assert read_merge(merge.model_dump()) == merge
     parties, prior = draw_parties([2, 3]), Prior(draw_prior())
-    assert_same(merge(parties, prior), 2 * solve_delta(parties[0], prior))
+    assert_same(merge(parties, System(prior)), 2 * solve_delta(parties[0], prior))
 
 
 def test_a_merge_from_outside_keeps_the_name_it_brings() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
+from editing.editors.system import System
 from strategies.merges.choice import read_merge
 from strategies.methods import read_method
 from tests.golden import FOLDER, clients_of, read_tensors
@@ -54,7 +55,7 @@ def test_merge_of_the_clients_is_the_published_one(
     """With default settings, from the clients' keys and residuals."""
     parties = [read_party(tensors, client, layer) for client in CLIENTS]
     prior = Prior(tensors[f"covariance.{layer}"], weight)
-    ours = read_merge(merge)(parties, prior)
+    ours = read_merge(merge)(parties, System(prior))
     assert_same(ours, tensors[f"frozen.merged.{theirs}.{layer}"], GOLDEN_DELTA)
 
 
@@ -66,5 +67,5 @@ def test_global_delta_is_the_published_one(
     """MEMIT's own, and CollabEdit's with all requests on one machine."""
     everything = read_party(tensors, run, layer)
     prior = Prior(tensors[f"covariance.{layer}"], weight)
-    ours = read_method("global").merge([everything], prior)
+    ours = read_method("global").merge([everything], System(prior))
     assert_same(ours, tensors[f"{run}.delta.{layer}"], GOLDEN_DELTA)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from editing.algebra.encodings import decode, encode
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
+from editing.editors.system import System
 from strategies.merges.average import SimpleAverageMerge
 from strategies.merges.pooled import CollabEditMerge
 from tests.laws import (
@@ -35,7 +36,7 @@ def test_collabedit_is_its_definition(seed: int) -> None:
     left, right = torch.zeros(D_OUT, D_IN), prior.matrix()
     for party in parties:
         left, right = left + party.cross, right + party.gram
-    assert_same(CollabEditMerge()(parties, prior), left @ right.inverse())
+    assert_same(CollabEditMerge()(parties, System(prior)), left @ right.inverse())
 
 
 @given(cuts=st.sets(st.integers(1, 9)), seed=SEEDS)
@@ -49,8 +50,8 @@ def test_collabedit_equals_editing_at_one_party_on_any_split(
     parties = [
         LayerStatistics.of_pairs(keys[a:b], residuals[a:b]) for a, b in pairwise(bounds)
     ]
-    ours = CollabEditMerge()(parties, prior)
-    assert_same(ours, CollabEditMerge()(everything, prior))
+    ours = CollabEditMerge()(parties, System(prior))
+    assert_same(ours, CollabEditMerge()(everything, System(prior)))
     assert_same(ours, solve_delta(everything[0], prior))
 
 
@@ -69,15 +70,15 @@ def test_collabedit_equals_global_over_the_wire(sizes: list[int], seed: int) -> 
     ]
     received = [decode(party, D_IN, D_OUT) for party in parties]
     prior = Prior(draw_prior(seed))
-    expected = CollabEditMerge()([everything], prior)
-    assert_same(CollabEditMerge()(received, prior), expected)
+    expected = CollabEditMerge()([everything], System(prior))
+    assert_same(CollabEditMerge()(received, System(prior)), expected)
 
 
 def test_only_the_sum_is_needed() -> None:
     """So the server may add replies as they arrive."""
     parties, prior = draw_parties([3, 1, 2]), Prior(draw_prior())
     assert MERGE.needs == "sum"
-    assert_same(MERGE([pool(parties)], prior), MERGE(parties, prior))
+    assert_same(MERGE([pool(parties)], System(prior)), MERGE(parties, System(prior)))
 
 
 @given(seed=SEEDS)
@@ -91,11 +92,12 @@ def test_laws_of_every_merge(seed: int) -> None:
 def test_averaging_is_another_merge(seed: int) -> None:
     """The baseline that pooling exists to beat is far away."""
     parties, prior = draw_parties([2, 2, 2], seed), Prior(draw_prior(seed))
-    pooled = CollabEditMerge()(parties, prior)
-    assert relative_difference(SimpleAverageMerge()(parties, prior), pooled) > 0.1
+    pooled = CollabEditMerge()(parties, System(prior))
+    average = SimpleAverageMerge()(parties, System(prior))
+    assert relative_difference(average, pooled) > 0.1
 
 
 def test_no_party_is_an_error() -> None:
     """Say what was needed."""
     with pytest.raises(StatisticsError, match="at least one party"):
-        MERGE([], Prior(draw_prior()))
+        MERGE([], System(Prior(draw_prior())))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from editing.algebra.solving import Prior, solve_delta
+from editing.editors.system import System
 from strategies.merges.task_arithmetic import TaskArithmeticMerge
 from tests.laws import (
     assert_one_party_gets_its_own_delta,
@@ -24,7 +25,7 @@ def test_task_arithmetic_is_its_definition(scale: float, seed: int) -> None:
     first, second = parties = draw_parties([2, 3], seed)
     prior = Prior(draw_prior(seed))
     total = solve_delta(first, prior) + solve_delta(second, prior)
-    assert_same(TaskArithmeticMerge(scale=scale)(parties, prior), scale * total)
+    assert_same(TaskArithmeticMerge(scale=scale)(parties, System(prior)), scale * total)
 
 
 @given(seed=SEEDS)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from editing.algebra.solving import Prior, solve_delta
+from editing.editors.system import System
 from strategies.merges.ties import TiesMerge, trim
 from tests.laws import (
     assert_equal_parties_get_their_delta,
@@ -56,7 +57,7 @@ def merge_by_loops(deltas: list[Tensor], density: float, scale: float) -> Tensor
 def test_ties_is_its_definition(density: float, scale: float, seed: int) -> None:
     """Four parties of different sizes, so that signs disagree."""
     parties, prior = draw_parties([1, 2, 4, 3], seed), Prior(draw_prior(seed))
-    merged = TiesMerge(density=density, scale=scale)(parties, prior)
+    merged = TiesMerge(density=density, scale=scale)(parties, System(prior))
     alone = [solve_delta(party, prior) for party in parties]
     assert_same(merged, merge_by_loops(alone, density, scale))
 
@@ -94,9 +95,9 @@ def test_laws_of_every_merge(density: float, seed: int) -> None:
 
 def test_defaults_are_those_of_the_published_comparison() -> None:
     """Keep a fifth, scale by two fifths."""
-    parties, prior = draw_parties([2, 3]), Prior(draw_prior())
+    parties, system = draw_parties([2, 3]), System(Prior(draw_prior()))
     explicit = TiesMerge(density=0.2, scale=0.4)
-    assert torch.equal(TiesMerge()(parties, prior), explicit(parties, prior))
+    assert torch.equal(TiesMerge()(parties, system), explicit(parties, system))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Editors: how requests become statistics, and statistics a delta. One file each."""

@@ -1,0 +1,54 @@
+"""What an editor is: settings that lay out what is solved for a layer."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.base.settings import Settings
+from editing.editors.system import LayerState, System
+
+
+class Editor(Settings):
+    """Turn statistics and the state of a layer into a delta.
+
+    An editor of MEMIT's family solves from sums over keys and residuals alone.
+
+    Attributes:
+        name: The word that chooses the editor in a scenario and in a report.
+        paper: Where the method comes from.
+        summary: What it does, in one line.
+        remembers: Whether it reads earlier rounds even if ``γ`` is 0.
+    """
+
+    name: str
+    paper: ClassVar[str]
+    summary: ClassVar[str]
+    remembers: ClassVar[bool] = False
+
+    @abstractmethod
+    def system(self, state: LayerState) -> System:
+        """Lay out what is solved for a layer in a round, in float64."""
+
+    def begin(self, state: LayerState) -> dict[str, Tensor]:  # noqa: ARG002
+        """Compute what is kept before the first round; nothing as a rule."""
+        return {}
+
+    def remember(
+        self,
+        state: LayerState,
+        gram: Float[Tensor, "d_in d_in"],  # noqa: ARG002
+        count: int,  # noqa: ARG002
+        written: Float[Tensor, "d_out d_in"],  # noqa: ARG002
+    ) -> Mapping[str, Tensor]:
+        """Compute what is kept after a round; nothing changes as a rule.
+
+        Args:
+            state: Of the layer when the round began.
+            gram: ``S`` of the round, the sum over its parties.
+            count: The number of its edits.
+            written: The round's delta.
+        """
+        return state.kept
