@@ -77,7 +77,7 @@ class AnswerReplies:
         return [*dict.fromkeys(self.model.widths(layer) for layer in self.job.layers)]
 
     def moments(self) -> Message:
-        """Send the moments of the round's requests, under a mask if that is asked for."""
+        """Send the moments of the round's requests, under a mask if asked to."""
         return Message(self._sum(), reply_to=self.message)
 
     def statistics(self) -> Message:

@@ -11,6 +11,7 @@ once there are more rows than entries of a gradient and one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -90,12 +91,17 @@ class AnswerRule(Settings):
         return float(self.learning_rate * count * d_in * (count * d_out) ** 0.5)
 
     def prior(self, d_in: int) -> Prior:
-        """Return ``α I``."""
-        return Prior(torch.eye(d_in, dtype=torch.float64), self.ridge)
+        """Return ``α I``; layers of a width share it, with its factor."""
+        return _ridge(d_in, self.ridge)
 
     def solve(self, statistics: LayerStatistics) -> Float[Tensor, "d_out d_in"]:
         """Solve for a layer's delta, in float64."""
         return solve_delta(statistics, self.prior(statistics.keys.shape[1]))
+
+
+@lru_cache(maxsize=1)
+def _ridge(width: int, weight: float) -> Prior:
+    return Prior(torch.eye(width, dtype=torch.float64), weight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,8 @@ def read_vectors(
 ) -> dict[Shape, Moments]:
     """Read moments of known shapes.
 
-    Raises:
-        StatisticsError: If a vector is missing, of another length or not of finite
-            numbers, or a count is not whole.
+    A vector that is missing, of another length or not of finite numbers is a
+    `StatisticsError`, and so is a count that is not whole.
     """
     found = {}
     for shape in shapes:
@@ -95,7 +94,7 @@ def check_moments(
     squares = moments.count * moments.squares * (1 + ROUNDING)
     if bool((moments.total.square() > squares + ROUNDING).any()):
         raise StatisticsError(
-            "A square of a mean exceeds the mean of squares, as that of no numbers does."
+            "A square of a mean exceeds the mean of squares, as none can."
         )
     longest = float(moments.squares[: shape[1]].sum())
     if longest > max(moments.count, 1) * longest_key**2:

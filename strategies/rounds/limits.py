@@ -40,20 +40,20 @@ class Limits:
     Attributes:
         parties: How many requests each party takes in a round.
         phrasings: How many further phrasings are edited with a request.
-        tokens: How many rows an edit has at most: one, or the tokens of an answer.
         pooled: Whether one party represents all.
         residual_norm: Largest mean of ``‖z − h‖``.
         residual_ratio: Largest mean of ``‖z − h‖ / ‖h‖``.
         widths: ``d_out`` and ``d_in`` of each edited layer.
+        tokens: How many rows an edit has at most: one, or the tokens of an answer.
     """
 
     parties: PartiesConfig | None = None
     phrasings: int = 0
-    tokens: int = 1
     pooled: bool = False
     residual_norm: float = math.inf
     residual_ratio: float = math.inf
     widths: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    tokens: int = 1
 
     @property
     def rows(self) -> int:

@@ -49,8 +49,7 @@ class PlainRounds:
 
         A party whose moments are invalid is left out of the round.
         """
-        registry, number = self.registry, job.round
-        total: dict[Shape, Moments] = {}
+        registry, number, total = self.registry, job.round, asked.none
         for reply in registry.exchange(grid, number, messages):
             node = reply.metadata.src_node_id
             party = registry.parties.number_of(node)

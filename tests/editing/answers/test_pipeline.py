@@ -22,7 +22,7 @@ RULES = {
     "stableedit": AnswerRule(learning_rate=0.02, ridge=1.0, floor=1e-6),
 }
 BARE = EditRequest(case_id=1, prompt="who lives in Rome ?", target_new="Ada of Lima .")
-ROUNDS = (
+ROUNDS: tuple[tuple[list[EditRequest], ...], ...] = (
     ([*tiny_requests(3)], [BARE], []),
     ([], [tiny_requests()[5], tiny_requests()[3]], [tiny_requests()[4]]),
 )

@@ -40,7 +40,8 @@ def naive_delta(
         g = g / (gradients.std(dim=0) + EPSILON)
     values = -rule.learning_rate * k.norm(dim=1, keepdim=True) ** 2 * g
     gram = own.keys.mT @ own.keys + rule.ridge * torch.eye(D_IN, dtype=torch.float64)
-    return values.mT @ own.keys @ torch.linalg.inv(gram)
+    delta: Tensor = values.mT @ own.keys @ torch.linalg.inv(gram)
+    return delta
 
 
 @pytest.mark.parametrize("editor", RULES)

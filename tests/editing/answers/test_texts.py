@@ -15,7 +15,7 @@ def test_the_last_positions_predict_the_answer() -> None:
     requests = [*tiny_requests(), bare]
     for request, text in zip(requests, tokenize_answers(model, requests), strict=True):
         words = f"{request.rewrite_prompt} {request.target_new}".split()
-        ids = model.tokenizer.convert_tokens_to_ids(words)
+        ids = model.tokenizer(" ".join(words))["input_ids"]
         assert list(text.row.ids) == ids[:-1]
         assert [ids[place + 1] for place in text.positions] == list(text.answer)
         assert list(text.answer) == ids[len(request.rewrite_prompt.split()) :]

@@ -60,15 +60,16 @@ def test_prompt_and_answer_are_tokenized_without_a_subject() -> None:
     """One word, one token; the answer follows with a space."""
     tokenizer, request = tiny_tokenizer(), parse_request(WITHOUT["flat"], "here")
     row, answer = tokenize_request(tokenizer, request)
-    assert tokenizer.convert_ids_to_tokens(row.ids) == QUESTION.split()
-    assert tokenizer.convert_ids_to_tokens(answer) == ["Ada", "Stone"]
+    assert tokenizer.convert_ids_to_tokens([*row.ids]) == QUESTION.split()
+    assert tokenizer.convert_ids_to_tokens([*answer]) == ["Ada", "Stone"]
 
 
 def test_paraphrases_without_a_subject_are_phrasings() -> None:
     """They are finished texts already."""
-    record = {**WITHOUT["flat"], "paraphrase_prompts": ["the one in Oslo is", QUESTION]}
-    request = parse_request(record, "here")
-    listed = {"*": ["{} lives in"]}
+    known = parse_request(WITHOUT["flat"], "here")
+    texts = ("the one in Oslo is", QUESTION)
+    request = known.model_copy(update={"paraphrase_prompts": texts})
+    listed: dict[str, tuple[str, ...]] = {"*": ("{} lives in",)}
     for templates in (None, listed):
         found = [each.prompt for each in phrase(request, 2, templates)]
         assert found == [QUESTION, "the one in Oslo is"]
