@@ -18,8 +18,9 @@ from clients.settings import ClientConfig
 from clients.storage import PrivateFolder
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
+from editing.algebra.statistics import StatisticsError
 from editing.answers.gradients import read_answers
-from editing.answers.moments import Moments, Shape, pool_moments, sum_moments
+from editing.answers.moments import ByShape, Moments, Shape, pool_moments, sum_moments
 from editing.answers.pairs import AnswerPairs
 from editing.answers.rule import AnswerRule
 from editing.memit.pipeline import LayerPairs
@@ -31,7 +32,6 @@ from strategies.wire.messages import (
     Job,
     ProtocolError,
     TargetsReply,
-    reading,
     write_contribution,
     write_targets_reply,
 )
@@ -131,11 +131,23 @@ class AnswerReplies:
                 for group in groups
             ]
 
+    def _pooled(self) -> ByShape:
+        """Return the moments of all parties and rounds.
+
+        Raises:
+            ProtocolError: If the server's message does not hold them.
+        """
+        content, products = self.message.content, self.rule.whitens
+        try:
+            return read_moments(content, self.shapes, products=products)
+        except StatisticsError as error:
+            raise ProtocolError(
+                f"{error} Do server and clients run the same version?"
+            ) from None
+
     def _values(self, edited: Sequence[Asked]) -> dict[int, LayerPairs]:
         """Put values next to the keys, standardised by the moments of all parties."""
-        rule, content = self.rule, self.message.content
-        with reading("moments"):
-            moments = read_moments(content, self.shapes, products=rule.whitens)
+        rule, moments = self.rule, self._pooled()
         read = self._read(edited)
         if not read:
             return {}
