@@ -153,9 +153,12 @@ class Preparation:
         An editor that needs no covariance has none: then it is over the templates.
         """
         if editor.answers is not None:
-            return float(self.norms.keys[layer].mean) ** 0.5
-        moment, scale = self.covariance.scaled(layer)
-        return (scale * float(moment.diagonal().double().sum())) ** 0.5
+            square = self.norms.keys[layer].mean
+        else:
+            moment, scale = self.covariance.scaled(layer)
+            square = scale * float(moment.diagonal().double().sum())
+        typical: float = square**0.5
+        return typical
 
     def _begin(
         self, layer: int, editor: Editor, memory: Memory

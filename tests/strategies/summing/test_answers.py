@@ -58,12 +58,13 @@ def source(tmp_path: Path) -> str:
 
 def tables(editor: str, source: str, **more: dict[str, FlatValue]) -> Tables:
     """Choose an editor, and parties that come and go."""
-    return {
+    chosen: Tables = {
         "editor": {"name": editor, "settings": json.dumps(EDITORS[editor])},
         "requests": {"source": source},
         "run": {"rounds": 3},
         "parties": {"requests-per-round": JOINING, "allow-empty": True},
-    } | more
+    }
+    return chosen | more
 
 
 def on_one_machine(federation: Federation) -> dict[str, Tensor]:
