@@ -19,6 +19,8 @@ SETTINGS: dict[str, dict[str, float]] = {
     "betaedit": {"threshold": 0.1, "text_weight": 2.0, "ridge": 0.5, "renew_after": 3},
     "lyaplock": {"budget": 0.5},
     "emmet": {"slack": 0.3},
+    "ultraedit": {"learning_rate": 0.02},
+    "stableedit": {"learning_rate": 0.02},
 }
 """Settings that matter on the tiny model; an editor without any has its own."""
 
