@@ -6,10 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flwr.common.logger import log
+from torch import Tensor
 
 from editing.algebra.statistics import NormBounds
+from editing.algebra.threads import threads_for
 from editing.covariance.cache import digest_covariance, find_covariance
 from editing.covariance.covariance import Covariance
+from editing.editors.base import Editor
+from editing.editors.memit import MemitEditor
+from editing.editors.system import LayerState
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.hyperparameters.config import Plan
 from editing.memit.context_templates import choose_templates
@@ -20,6 +25,7 @@ from server.config import RunConfig, ScheduleConfig
 from server.evaluation import HeldOutFact, read_held_out
 from server.federated_covariance import TextPool, TextShares, pool_texts
 from server.inputs import digest_inputs
+from strategies.merges.base import MergeContext
 from strategies.rounds.limits import Limits
 from strategies.rounds.memory import Memory
 from strategies.rounds.state import EditedLayer
@@ -55,6 +61,9 @@ class Preparation:
     shares: TextShares | None = None
     hyperparameters_from: Mapping[str, object] = field(default_factory=dict)
     norms: TypicalNorms = field(kw_only=True)
+    _begun: dict[tuple[int, str], dict[str, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _memories: dict[tuple[int, float, bool], Memory] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -100,6 +109,7 @@ class Preparation:
         run: ScheduleConfig | None = None,
         *,
         sums: bool = True,
+        editor: Editor | None = None,
     ) -> dict[int, EditedLayer]:
         """The edited layers, with nothing remembered.
 
@@ -107,8 +117,9 @@ class Preparation:
             memory_weight: ``γ``.
             run: Bounds what a party may send.
             sums: Whether the merge needs the parties' sum alone.
+            editor: What is solved; MEMIT's system if None.
         """
-        run = run or ScheduleConfig()
+        run, editor = run or ScheduleConfig(), editor or MemitEditor()
         longest = run.residual_ratio(sums=sums) * self.reach
         residual = run.max_residual_norm or longest
         found = {}
@@ -119,8 +130,27 @@ class Preparation:
             name = self.model.weight_name(layer)
             typical = (scale * float(moment.diagonal().double().sum())) ** 0.5
             bounds = NormBounds(run.key_ratio * typical, residual)
-            found[layer] = EditedLayer(name, d_out, d_in, memory, bounds)
+            found[layer] = EditedLayer(
+                name,
+                d_out,
+                d_in,
+                memory,
+                bounds,
+                editor,
+                self._begin(layer, editor, memory),
+                MergeContext(layer, seed=run.seed),
+            )
         return found
+
+    def _begin(
+        self, layer: int, editor: Editor, memory: Memory
+    ) -> Mapping[str, Tensor]:
+        """Return what an editor keeps before the first round, whatever the merge."""
+        place = layer, editor.model_dump_json()
+        if place not in self._begun:
+            with threads_for(len(memory.covariance)):
+                self._begun[place] = editor.begin(LayerState(memory.prior()))
+        return self._begun[place]
 
     def _memory(self, layer: int, memory_weight: float, run: ScheduleConfig) -> Memory:
         """Return a layer's memory with nothing remembered, the same for all merges.

@@ -115,7 +115,8 @@ def remove_party(
     method = run.config.merge.build()
     check_method(run, method)
     prepared = run.prepare()
-    layers = prepared.layers(prepared.memory_weight(run.config.prior), run.config.run)
+    gamma, editor = prepared.memory_weight(run.config.prior), run.config.editor.build()
+    layers = prepared.layers(gamma, run.config.run, editor=editor)
     widths = {layer: (each.d_out, each.d_in) for layer, each in layers.items()}
     rounds = read_rounds(run.folder / STATISTICS, widths)
     check_party(run, party, rounds)
