@@ -1,7 +1,7 @@
 """Collaborative editing as a Flower strategy: the rounds, several exchanges each."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +23,13 @@ from strategies.rounds.callbacks import (
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
-from strategies.rounds.state import RoundState, remembered, write_own_prior
+from strategies.rounds.state import (
+    RoundState,
+    budget_in_use,
+    remember_round,
+    remembered,
+    write_own_prior,
+)
 from strategies.rounds.tokens import resolve_conflicts
 from strategies.summing.answers import AnswerMoments
 from strategies.summing.plain import MEMORY, PlainRounds
@@ -159,7 +165,10 @@ class CollaborativeEditing(Strategy):
         outcome.merged = True
         if self.arbiter is not None:
             self.arbiter.settle(self.registry.present)
-        self._remember(start.delta, sum(outcome.edits.values()))
+        edits, before = sum(outcome.edits.values()), start.delta
+        grams, self._grams = self._grams, {}
+        self.layers |= remember_round(self.layers, grams, edits, before, self.delta)
+        outcome.budget = budget_in_use(self.layers)
         self.answers.keep()
         self.completed = number
         return self.to_arrays(), MetricRecord({"requests": outcome.requests})
@@ -345,22 +354,6 @@ class CollaborativeEditing(Strategy):
     def _reads_memory_keys(self) -> bool:
         frozen = self.job.plan.schedule not in {"layerwise", "boundary"}
         return self.settings.memory_keys == "edited" and frozen
-
-    def _remember(self, before: Mapping[str, Tensor], count: int) -> None:
-        """Have each layer remember the round.
-
-        Args:
-            before: All updates before the round.
-            count: Its number of edits.
-        """
-        for layer, gram in self._grams.items():
-            edited = self.layers[layer]
-            total, after = before.get(edited.weight), self.delta[edited.weight]
-            self.layers[layer] = edited.remember(gram, count, total, after)
-        self._grams = {}
-        used = [each.editor.budget_in_use(each.kept) for each in self.layers.values()]
-        outcome = self.registry.outcomes[self.job.round]
-        outcome.budget = max((each for each in used if each is not None), default=None)
 
     def _evaluate_round(
         self,

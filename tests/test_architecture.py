@@ -61,7 +61,6 @@ TESTED_ELSEWHERE = {
     "strategies/secure/opening.py": "tests/clients/secure/test_party.py",
     "strategies/summing/plain.py": "tests/strategies/test_collaborative.py",
     "strategies/wire/names.py": "tests/strategies/wire/test_handshakes.py",
-    "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
     "server/report/markdown.py": "tests/server/report/test_data.py",
     "server/report/frame.py": "tests/server/report/test_data.py",
     "server/report/page.py": "tests/server/report/test_data.py",

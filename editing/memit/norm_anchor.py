@@ -55,7 +55,8 @@ def anchored_shift(
     length = torch.linalg.vector_norm(wanted, dim=1, keepdim=True)
     scaled = anchor * wanted / length - values
     written: Tensor = length <= LONGEST * anchor
-    return scaled.where(written, torch.zeros_like(scaled))
+    found: Tensor = scaled.where(written, torch.zeros_like(scaled))
+    return found
 
 
 def reference_norm(norms: Float[Tensor, " n"]) -> float:

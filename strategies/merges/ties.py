@@ -85,7 +85,8 @@ def _fuse_agreeing(
     # The side that wins moves by (size ± total) / 2 with (voters ± balance) / 2.
     elected = total.sign()
     if fusion == "agreeing-sum":
-        return scale * (total + elected * size) / 2
+        summed: Tensor = scale * (total + elected * size) / 2
+        return summed
     agreeing = (voters + elected * balance).clamp_(min=1)
     merged: Tensor = scale * (total + elected * size) / agreeing
     return merged
