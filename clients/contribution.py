@@ -69,7 +69,21 @@ def contribute(
         relay: Likewise.
     """
     pairs = read_edits(model, requests, targets, job, priors, hidden, relay)
-    encoding = encoding_for(job.encoding, model.dtype)
+    return encode_pairs(pairs, job, seed, model.dtype)
+
+
+def encode_pairs(
+    pairs: Mapping[int, LayerPairs], job: Job, seed: str | None, dtype: torch.dtype
+) -> dict[int, EncodedStatistics]:
+    """Encode keys and residuals of the layers that the job asks for.
+
+    Args:
+        pairs: By layer.
+        job: As in `contribute`.
+        seed: Likewise.
+        dtype: The precision of the model.
+    """
+    encoding = encoding_for(job.encoding, dtype)
     return {
         layer: encode(
             pairs[layer].keys,
@@ -252,6 +266,14 @@ def diagnose_edits(
     return total
 
 
+def seed_of(config: ClientConfig) -> str | None:
+    """Return what draws a party's rotations in a simulation, which repeats.
+
+    Requests of its own mean that statistics leave the machine.
+    """
+    return f"{config.seed}/{config.party}" if config.own_requests is None else None
+
+
 def sum_diagnostics(
     targets: Targets, rows: Sequence[int], after: Float[Tensor, "n d_out"]
 ) -> MetricSums:
@@ -317,8 +339,11 @@ def find_edited(
     job: Job,
     folder: PrivateFolder,
 ) -> list[RoundTargets]:
-    """Return the targets of the round's edits; none before any edit, or if lost."""
-    if job.round == 0:
+    """Return the targets of the round's edits; none before any edit, or if lost.
+
+    Editors that read at the answers have none.
+    """
+    if job.round == 0 or job.answers is not None:
         return []
     _, edited = choose(message, config, job, folder)
     groups, cache = group_by_party(edited, config.requests), config.target_cache

@@ -272,6 +272,7 @@ def describe_delta(
         "dtype": str(model.dtype).removeprefix("torch."),
         "layers": list(preparation.plan.parameters.layers),
         "merge": outcome.method.name,
+        "editor": config.editor.name,
         "schedule": preparation.plan.schedule,
         "rounds": config.run.rounds,
         "parties": config.parties.count,

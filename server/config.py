@@ -20,6 +20,7 @@ from pydantic import (
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
+from editing.editors.choice import EDITORS, EditorChoice, check_name, find_editor
 from editing.evaluation.config import EvaluationConfig
 from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.config import EditingConfig
@@ -149,6 +150,7 @@ class RunConfig(Settings):
     editing: EditingConfig = EditingConfig()
     prior: PriorConfig = PriorConfig()
     merge: MergeChoice = MergeChoice()
+    editor: EditorChoice = EditorChoice()
     run: ScheduleConfig = ScheduleConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     gate: GateConfig = GateConfig()
@@ -252,21 +254,24 @@ def check_settings(
     if not external:
         refuse_external(config, origin)
     check_merges(config, origin)
+    check_editor(config, origin)
     return config
 
 
 def refuse_external(config: RunConfig, origin: Callable[[str], str]) -> None:
-    """Refuse merges whose code a scenario brings; nothing is imported.
+    """Refuse merges and editors whose code a scenario brings; nothing is imported.
 
     Raises:
         ConfigurationError: Naming the first.
     """
+    known = {*known_methods(), *EDITORS}
     named = (
         ("merge.name", config.merge.name),
+        ("editor.name", config.editor.name),
         *(("run.merges", m) for m in config.run.merges),
     )
     for key, name in named:
-        if name not in known_methods():
+        if name not in known:
             raise ConfigurationError(
                 f"{origin(key)}: `{key}`: {name!r} is code from outside this project, "
                 "which would run next to the parties' statistics; read it, then add "
@@ -300,6 +305,31 @@ def check_merges(config: RunConfig, origin: Callable[[str], str]) -> None:
         except (InputError, ValidationError) as error:
             reason = " ".join(str(error).split())
             raise ConfigurationError(f"{origin('run.merges')}: {reason}") from None
+
+
+def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
+    """Validate the chosen editor with its settings, and what it runs with.
+
+    Raises:
+        ConfigurationError: If it is unknown, a setting of it is wrong, or parties
+            cannot solve by it on their own.
+    """
+    chosen = config.editor
+    try:
+        check_name(chosen.name)
+        if not chosen.is_plain:
+            chosen.build()
+    except ValidationError as error:
+        faults = find_faults(error, find_editor(chosen.name), SETTINGS, within="editor")
+        raise ConfigurationError(explain_all(faults, origin)) from None
+    except InputError as error:
+        raise ConfigurationError(f"{origin('editor.name')}: {error}") from None
+    if config.editing.schedule == "alone" and chosen != EditorChoice():
+        raise ConfigurationError(
+            f"{origin('editing.schedule')}: under `alone` each party solves by itself, "
+            f"and it does so by `memit` without settings, not by {chosen.name!r}; "
+            "choose another schedule"
+        )
 
 
 def read_tables(path: Path) -> Table:

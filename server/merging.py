@@ -132,6 +132,7 @@ class MergeJob:
                 preparation.memory_weight(config.prior),
                 config.run,
                 sums=method.sums,
+                editor=config.editor.build(),
             ),
             parties=config.parties.count,
             min_parties=config.run.min_parties,

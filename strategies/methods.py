@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pydantic import Field, JsonValue, model_validator
-
 from editing.base.errors import InputError
-from editing.base.settings import Settings
+from editing.base.plugins import Choice
 from strategies.merges.choice import check_name, known_names, read_merge
 
 if TYPE_CHECKING:  # a name is read without torch
@@ -101,11 +99,8 @@ def read_method(choice: str | Mapping[str, object]) -> Method:
     return Method(merge.name, merge)
 
 
-class MergeChoice(Settings):
+class MergeChoice(Choice):
     """Which merge, by name or import path, and its own settings.
-
-    A scenario writes the merge's settings next to its name. Flower's flat form has
-    them as one JSON object, because Flower admits only keys that it knows.
 
     Attributes:
         name: The name of a merge, the import path of one from outside the tree
@@ -115,17 +110,6 @@ class MergeChoice(Settings):
     """
 
     name: str = "collabedit"
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def gather_settings(cls, table: object) -> object:
-        """Move the keys next to the name into `settings`."""
-        if not isinstance(table, dict) or "settings" in table:
-            return table
-        own = {key: value for key, value in table.items() if key != "name"}
-        named = {key: value for key, value in table.items() if key == "name"}
-        return {**named, "settings": own}
 
     @property
     def is_plain(self) -> bool:

@@ -191,7 +191,9 @@ class Federation:
         settings = EditingSettings(
             job=preparation.job(config, merge, pooled=method.pooled),
             merge=method.merge,
-            layers=preparation.layers(gamma, run, sums=method.sums),
+            layers=preparation.layers(
+                gamma, run, sums=method.sums, editor=config.editor.build()
+            ),
             parties=self.awaited or config.parties.count,
             min_parties=run.min_parties,
             dtype=preparation.model.dtype,

@@ -37,7 +37,7 @@ class AlphaEditEditor(Editor):
 
     def begin(self, state: LayerState) -> dict[str, Tensor]:
         """Compute ``U``; it depends on the plain text alone."""
-        return {BASIS: find_null_space(state.prior.text(), self.threshold)}
+        return {BASIS: find_free_of_text(state.prior.text(), self.threshold)}
 
     def system(self, state: LayerState) -> System:
         """Lay out the system in the basis."""
@@ -53,17 +53,33 @@ def find_null_space(
     """Return the eigenvectors whose eigenvalues are below a threshold, in float64.
 
     Raises:
-        InputError: If there are none, or nothing else.
+        InputError: If there are none.
     """
     values, vectors = torch.linalg.eigh(moment.double())
     rank = int((values < threshold).sum())
-    if rank in (0, len(values)):
-        side = "none" if rank == 0 else "each"
+    if rank == 0:
         raise InputError(
-            f"`editor.threshold`: {side} of the {len(values)} eigenvalues of the "
-            f"covariance is below {threshold:g}; they are between {values[0]:.3g} and "
-            f"{values[-1]:.3g}. Choose a threshold between, so that the largest few "
-            "hundredths of them are above it."
+            f"`editor.threshold`: none of the {len(values)} eigenvalues, between "
+            f"{values[0]:.3g} and {values[-1]:.3g}, is below {threshold:g}, so no "
+            "direction is free for edits; raise the threshold"
         )
     free: Tensor = vectors[:, :rank].contiguous()
     return free
+
+
+def find_free_of_text(
+    text: Float[Tensor, "d_in d_in"], threshold: float
+) -> Float[Tensor, "d_in rank"]:
+    """Find the null space of plain text.
+
+    Raises:
+        InputError: If it is nothing, or all: then the text holds nothing in place.
+    """
+    basis = find_null_space(text, threshold)
+    if basis.shape[1] == len(text):
+        raise InputError(
+            f"`editor.threshold`: each of the {len(text)} eigenvalues of the "
+            f"covariance is below {threshold:g}, so plain text would hold nothing in "
+            "place; lower the threshold"
+        )
+    return basis

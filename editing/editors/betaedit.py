@@ -9,7 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from editing.algebra.solving import Prior
-from editing.editors.alphaedit import BASIS, find_null_space
+from editing.editors.alphaedit import BASIS, find_free_of_text, find_null_space
 from editing.editors.base import Editor
 from editing.editors.system import LayerState, System
 
@@ -41,7 +41,7 @@ class BetaEditEditor(Editor):
     def begin(self, state: LayerState) -> dict[str, Tensor]:
         """Compute ``U`` of the plain text, and count no edit."""
         none = torch.zeros(1, dtype=torch.float64)
-        basis = find_null_space(state.prior.text(), self.threshold)
+        basis = find_free_of_text(state.prior.text(), self.threshold)
         return {BASIS: basis, EDITS: none, SINCE: none}
 
     def system(self, state: LayerState) -> System:

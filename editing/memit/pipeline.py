@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.deltas import add_deltas, applied
-from editing.algebra.solving import Prior, solve_delta
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
+from editing.editors.system import System
 from editing.hyperparameters.config import Plan
 from editing.memit.keys import extract_keys
 from editing.memit.residuals import compute_residuals, read_states
@@ -87,12 +88,13 @@ def walk_layers(
     requests: Sequence[EditRequest],
     targets: Targets,
     plan: Plan,
-    priors: Mapping[int, Float[Tensor, "d_in d_in"]],
+    priors: Mapping[int, Float[Tensor, "d_in d_in"] | System],
 ) -> Iterator[Step]:
     """Edit step by step, each on the model with the updates of earlier steps.
 
     The model is the one that the targets were computed on, and so it is between steps.
-    Under `boundary` these are the targets of the first step; later ones are computed.
+    See `edit_alone` for arguments. Under `boundary` `targets` are those of the first
+    step; later ones are computed.
     """
     delta: dict[str, Tensor] = {}
     kept: BlockInputs | None = None
@@ -107,13 +109,18 @@ def walk_layers(
             pairs = read_pairs(model, requests, targets, plan, layers, hidden, relay)
         kept = relay.kept
         solved = {
-            model.weight_name(layer): solve_delta(
-                pairs[layer].statistics, Prior(priors[layer])
+            model.weight_name(layer): as_system(priors[layer]).solve(
+                pairs[layer].statistics
             )
             for layer in layers
         }
         delta = add_deltas(delta, solved)
         yield Step(pairs, delta)
+
+
+def as_system(prior: Float[Tensor, "d_in d_in"] | System) -> System:
+    """Return what is solved against a prior, which is MEMIT's as a rule."""
+    return prior if isinstance(prior, System) else System(Prior(prior))
 
 
 def find_own_targets(
@@ -142,7 +149,7 @@ def edit_alone(
     model: EditableModel,
     requests: Sequence[EditRequest],
     plan: Plan,
-    priors: Mapping[int, Float[Tensor, "d_in d_in"]],
+    priors: Mapping[int, Float[Tensor, "d_in d_in"] | System],
     targets: Targets | None = None,
 ) -> dict[str, Float[Tensor, "d_out d_in"]]:
     """Edit with all requests on one machine (arXiv 2210.07229, algorithm 1).
@@ -155,7 +162,8 @@ def edit_alone(
         model: The model to edit.
         requests: The edits.
         plan: Hyperparameters, schedule and context templates.
-        priors: By layer, ``λ·C₀`` plus the memory of earlier rounds.
+        priors: By layer, ``λ·C₀`` plus the memory of earlier rounds, or the system of
+            another editor (`editing.editors`).
         targets: Computed here if None.
 
     Returns:

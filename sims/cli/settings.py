@@ -24,7 +24,7 @@ compares it with them.
 
 A scenario is a TOML file with the tables below. Set a key on the command line with
 `--set TABLE.KEY=VALUE`, or with Flower's `--run-config 'TABLE.KEY=VALUE'`. Flower takes
-lists as JSON texts, and the settings of a merge as one JSON object:
+lists as JSON texts, and the settings of a merge or an editor as one JSON object:
 `merge.settings='{"density": 0.3}'`. A default of – means unset.
 """
 
@@ -98,6 +98,7 @@ def render_markdown() -> str:
 def tables() -> Iterator[Table]:
     """Yield the tables of a scenario, then what merges, nodes and editors take."""
     from clients.settings import NodeConfig
+    from editing.editors.choice import EDITORS, find_editor
     from editing.hyperparameters.config import Hyperparameters
     from server.config import RunConfig
     from strategies.merges.choice import known_names, read_merge
@@ -110,6 +111,11 @@ def tables() -> Iterator[Table]:
         merge = type(read_merge(name))
         if set(merge.model_fields) - {"name"}:
             yield table_of(f"The merge `{name}`", merge, "merge.", leave_out={"name"})
+    for name in EDITORS:
+        editor = find_editor(name)
+        if set(editor.model_fields) - {"name"}:
+            title = f"The editor `{name}`"
+            yield table_of(title, editor, "editor.", leave_out={"name"})
     yield table_of("A node's configuration", NodeConfig, "")
     yield table_of("Hyperparameter files", Hyperparameters, "", kebab=False)
 

@@ -115,7 +115,8 @@ def remove_party(
     method = run.config.merge.build()
     check_method(run, method)
     prepared = run.prepare()
-    layers = prepared.layers(prepared.memory_weight(run.config.prior), run.config.run)
+    gamma, editor = prepared.memory_weight(run.config.prior), run.config.editor.build()
+    layers = prepared.layers(gamma, run.config.run, editor=editor)
     widths = {layer: (each.d_out, each.d_in) for layer, each in layers.items()}
     rounds = read_rounds(run.folder / STATISTICS, widths)
     check_party(run, party, rounds)
@@ -142,12 +143,18 @@ def check_method(run: FinishedRun, method: Method) -> None:
     """Refuse a run whose parties are not apart.
 
     Raises:
-        InputError: If it is `global`.
+        InputError: If it is `global`, or its editor reads at the answers' tokens.
     """
     if method.pooled:
         raise InputError(
             f"{run.folder}: `global` lays all requests at one party, so none can be "
             "removed; choose a merge of the parties' statistics"
+        )
+    if run.config.editor.build().answers is not None:
+        raise InputError(
+            f"{run.folder}: the editor {run.config.editor.name!r} standardises all "
+            "parties' values by the moments of all, so those of the others would be "
+            "others without one of them; run again with `parties.without`"
         )
 
 

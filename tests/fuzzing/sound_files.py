@@ -170,6 +170,7 @@ def make_checkpoint(folder: Path) -> Path:
         {"a.weight": torch.ones(3, 4, dtype=torch.float64)},
         {1: torch.eye(WIDTH, dtype=torch.float64)},
         (Entry(1, 0, 0, "ab", "cd"),),
+        kept={1: {"basis": torch.eye(2, dtype=torch.float64)}},
     )
     kept = Checkpoints(folder, {"run": {"seed": 0}})
     kept.keep("ties", MergeProgress(state))

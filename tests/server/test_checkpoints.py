@@ -42,7 +42,13 @@ def progress(number: int = 2) -> MergeProgress:
         residual_norm=0.7,
     )
     history = (Entry(1, 0, 3, "f", "t"), Entry(2, 1, 0, "g", "u"))
-    state = RoundState(number, {"h.w": delta.mT}, {1: gram, 12: 2 * gram}, history)
+    state = RoundState(
+        number,
+        {"h.w": delta.mT},
+        {1: gram, 12: 2 * gram},
+        history,
+        kept={12: {"basis": delta.mT, "queue": delta[0, :1]}},
+    )
     before = RoundMetrics(held_out_acc=99.5)
     return MergeProgress(
         state,
@@ -58,7 +64,13 @@ def assert_same_progress(ours: MergeProgress, theirs: MergeProgress) -> None:
     mine, other = ours.state, theirs.state
     assert (mine.number, mine.history) == (other.number, other.history)
     assert [astuple(each) for each in mine.history]
-    for kept, given in ((mine.delta, other.delta), (mine.grams, other.grams)):
+    (layer,), (same,) = mine.kept, other.kept
+    assert layer == same
+    for kept, given in (
+        (mine.delta, other.delta),
+        (mine.grams, other.grams),
+        (mine.kept[layer], other.kept[same]),
+    ):
         assert kept.keys() == given.keys()
         for name in kept:
             assert kept[name].dtype == torch.float64  # type: ignore[index]

@@ -128,6 +128,18 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
             "[merge]\nname = 'ties'\ndensity = '1'",
             r"`merge\.density`.*a number, got '1'",
         ),
+        ("[editor]\nname = 'alfaedit'", r"`editor\.name`|'alfaedit'.*alphaedit"),
+        ("[editor]\nname = 'no.where:It'", "Cannot load editor `no.where:It`"),
+        ("[editor]\nname = 'emmet'\nslak = 1", r"`editor\.slak`.*`editor\.slack`"),
+        ("[editor]\nname = 'emmet'\nslack = 0", r"`editor\.slack`.*0, got 0"),
+        (
+            "[editor]\nname = 'emmet'\n[editing]\nschedule = 'alone'",
+            r"under `alone` each party solves by itself.*'emmet'",
+        ),
+        (
+            "[editor]\nridge = 1.0\n[editing]\nschedule = 'alone'",
+            "`memit` without settings",
+        ),
         ("[run]\nmerges = ['tise']", r"`run\.merges`.*'tise'.*collabedit, simple"),
         ("[run]\nmerges = ['ties', 'ties']", r"'ties' is named twice"),
         ("[run]\nmerges = ['no.where:It']", r"Cannot load merge `no\.where:It`"),
