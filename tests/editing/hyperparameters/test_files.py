@@ -44,12 +44,8 @@ PUBLISHED: dict[str, object] = {
 }
 """What a file of MEMIT's looks like."""
 
-OPTIONS: dict[str, object] = {
-    "target_of": "streams",
-    "stop": "top-1",
-    "top_1_steps": 2,
-    "norm_anchor": 3.5,
-}
+OPTIONS: dict[str, object] = {"target_of": "streams", "stop": "top-1"}
+OPTIONS |= {"top_1_steps": 2, "norm_anchor": 3.5}
 """What no published file for MEMIT has, and any file may."""
 
 EVERY = PUBLISHED | OPTIONS
