@@ -350,9 +350,8 @@ def _grams(
     """``KᵀK`` of each layer, on the model that its keys were read on."""
     grams = {}
     for layers in plan.steps:
-        before = [k for k in plan.parameters.layers if k < layers[0]]
-        earlier = {model.weight_name(k): update[model.weight_name(k)] for k in before}
-        with applied(earlier, model.model):
+        names = [model.weight_name(k) for k in plan.parameters.layers if k < layers[0]]
+        with applied({name: update[name] for name in names}, model.model):
             pairs = read_pairs(model, requests, targets, plan, layers)
         for layer in layers:
             keys = pairs[layer].keys.double()

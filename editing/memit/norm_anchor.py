@@ -54,7 +54,7 @@ def anchored_shift(
     wanted = values + shift
     length = torch.linalg.vector_norm(wanted, dim=1, keepdim=True)
     scaled = anchor * wanted / length - values
-    written: Tensor = length <= LONGEST * anchor
+    written = length <= LONGEST * anchor
     found: Tensor = scaled.where(written, torch.zeros_like(scaled))
     return found
 

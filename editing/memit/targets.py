@@ -171,8 +171,8 @@ def measure_value_norms(
     targets = compute_targets(model, requests, templates, free, batch_size)
     values = _values_before(model, requests, targets, parameters)
     wanted = values.double() + targets.shift.double()
-    lengths: Tensor = torch.linalg.vector_norm(wanted, dim=1)
-    return lengths
+    norms: Tensor = torch.linalg.vector_norm(wanted, dim=1)
+    return norms
 
 
 def _values_before(
