@@ -30,8 +30,9 @@ from editing.evaluation.cases import CaseRecord, evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
+from editing.hyperparameters.config import Hyperparameters
 from editing.memit.pipeline import LayerPairs, read_pairs, walk_layers
-from editing.memit.residuals import read_hidden
+from editing.memit.residuals import read_states
 from editing.memit.targets import Targets
 from editing.models.activations import Relay
 from editing.models.loading import EditableModel
@@ -92,6 +93,26 @@ def encode_pairs(
         )
         for layer in job.layers
     }
+
+
+def sum_statistics(
+    model: EditableModel,
+    config: ClientConfig,
+    job: Job,
+    found: Sequence[RoundTargets],
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None,
+    relay: Relay,
+    *,
+    unedited: bool,
+) -> dict[int, EncodedStatistics]:
+    """Sum the statistics of the layers asked for, on the model as it is.
+
+    If the round has not edited the model yet, its hidden states are those of the
+    targets and are not read again.
+    """
+    requests, targets = choose_edits(found, config.parties.skip_known)
+    seed, hidden = seed_of(config), targets.hidden if unedited else None
+    return contribute(model, requests, targets, job, seed, priors, hidden, relay)
 
 
 def read_edits(
@@ -244,7 +265,7 @@ def diagnose_edits(
     model: EditableModel,
     found: Sequence[RoundTargets],
     skip_known: float | None,
-    layer: int,
+    parameters: Hyperparameters,
 ) -> MetricSums:
     """Sum the diagnostics of a round's edited requests, on the edited model.
 
@@ -252,7 +273,7 @@ def diagnose_edits(
         model: The model with the round's merged update.
         found: The round's targets, with the hidden states from before it.
         skip_known: The residual ratio up to which a request is not edited.
-        layer: The last edited layer, at which targets are hidden states.
+        parameters: Say what the targets are of.
     """
     total = MetricSums()
     for each in found:
@@ -260,7 +281,7 @@ def diagnose_edits(
         rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
         if rows:
             edited = [requests[row] for row in rows]
-            after = read_hidden(model, edited, layer).cpu()
+            after = read_states(model, edited, parameters).cpu()
             total += sum_diagnostics(each.targets, rows, after)
     return total
 

@@ -77,13 +77,15 @@ class Preparation:
 
     @property
     def reach(self) -> float:
-        """How far a target may be from any hidden state: ``(1 + clamp) · ‖h‖``.
+        """How far a target may be from any hidden state: ``(1 + clamp) · ‖h‖ + c``.
 
         It is within ``clamp_norm_factor · ‖h‖`` of the state that it began at. What
         earlier layers and rounds have made of that state is no longer than the target,
-        once they have done what they were asked for.
+        once they have done what they were asked for. ``c`` is the norm anchor, if any.
         """
-        return (1 + self.plan.parameters.clamp_norm_factor) * self.norms.hidden
+        parameters = self.plan.parameters
+        clamp, anchor = parameters.clamp_norm_factor, parameters.norm_anchor or 0.0
+        return (1 + clamp) * self.norms.hidden + anchor
 
     def limits(self, config: RunConfig, *, pooled: bool, sums: bool = True) -> Limits:
         """Return upper bounds on what an honest party sends.

@@ -132,9 +132,8 @@ class CollaborativeEditing(Strategy):
         self.completed = state.number
         self.updates = replace(self.updates, delta=state.delta, factors=state.factors)
         for layer, edited in self.layers.items():
-            self.layers[layer] = edited.resumed(
-                state.grams.get(layer), state.kept.get(layer)
-            )
+            gram, kept = state.grams.get(layer), state.kept.get(layer)
+            self.layers[layer] = edited.resumed(gram, kept)
         if self.arbiter is not None:
             self.arbiter.history = list(state.history)
 
@@ -273,8 +272,7 @@ class CollaborativeEditing(Strategy):
 
         Invalid metrics are left out; their party's edits are in the round by then.
         """
-        limits = self.settings.limits
-        total = add_metrics(server_round, replies, self.registry, limits)
+        total = add_metrics(server_round, replies, self.registry, self.settings.limits)
         return encode_metrics(total) if total.by_round else None
 
     @property
@@ -312,7 +310,7 @@ class CollaborativeEditing(Strategy):
         for layer in layers:
             edited = self.layers[layer]
             parts, before = aggregation.statistics(layer), self.updates.delta
-            if edited.remembers and self.job.round != self._last:
+            if edited.remembers(last=self.job.round == self._last):
                 self._grams[layer] = aggregation.pooled(layer).gram
             solved[edited.weight] = edited.merge(
                 self.settings.merge, parts, before.get(edited.weight), self.job.round
@@ -329,8 +327,8 @@ class CollaborativeEditing(Strategy):
     def _read_memory_keys(self, grid: Grid, number: int) -> None:
         """Read keys on the edited model, if the memory holds those.
 
-        Under `layerwise` they were read on a model whose earlier layers are edited, and
-        a key does not depend on later ones: reading again gives the same.
+        Layer by layer they were read on a model whose earlier layers are edited, and a
+        key does not depend on later ones: reading again gives the same.
         """
         if not (self._reads_memory_keys and self._grams):
             return
@@ -343,7 +341,7 @@ class CollaborativeEditing(Strategy):
 
     @property
     def _reads_memory_keys(self) -> bool:
-        frozen = self.job.plan.schedule != "layerwise"
+        frozen = self.job.plan.schedule not in {"layerwise", "boundary"}
         return self.settings.memory_keys == "edited" and frozen
 
     def _remember(self, before: Mapping[str, Tensor], count: int) -> None:
@@ -358,6 +356,9 @@ class CollaborativeEditing(Strategy):
             total, after = before.get(edited.weight), self.delta[edited.weight]
             self.layers[layer] = edited.remember(gram, count, total, after)
         self._grams = {}
+        used = [each.editor.budget_in_use(each.kept) for each in self.layers.values()]
+        outcome = self.registry.outcomes[self.job.round]
+        outcome.budget = max((each for each in used if each is not None), default=None)
 
     def _evaluate_round(
         self,
@@ -371,8 +372,7 @@ class CollaborativeEditing(Strategy):
         messages = self.configure_evaluate(number, result.arrays, config, grid)
         self._evaluation = self.sums.sum_metrics(grid, number, messages)
         own = evaluate_fn(number, result.arrays) if evaluate_fn else None
-        record_metrics(result, number, self._evaluation, own)
-        return own
+        return record_metrics(result, number, self._evaluation, own)
 
     def _report_round(self, number: int, own: MetricRecord | None) -> None:
         state, outcome = self.state(), self.registry.outcomes[number]

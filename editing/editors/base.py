@@ -37,6 +37,10 @@ class Editor(Settings):
         """
         return None
 
+    def budget_in_use(self, kept: Mapping[str, Tensor]) -> float | None:  # noqa: ARG002
+        """Return what a report shows of what is kept, in per cent; None for nothing."""
+        return None
+
     @abstractmethod
     def system(self, state: LayerState) -> System:
         """Lay out what is solved for a layer in a round, in float64."""

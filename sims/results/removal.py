@@ -257,7 +257,7 @@ def list_limits(
             f"Keys, hidden states and targets of rounds after {taken[0]} were read on "
             "a model that had the party's edits."
         )
-    if config.editing.schedule == "layerwise" and layers > 1:
+    if config.editing.schedule in {"layerwise", "boundary"} and layers > 1:
         found.append(
             "Keys and residuals of later layers were read on a model that had the "
             "round's update of the earlier ones, the party's edits included."
