@@ -1,6 +1,7 @@
 """Tolerances with names, random edits to try laws on, and the laws of every merge."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import torch
@@ -11,7 +12,7 @@ from editing.algebra.statistics import LayerStatistics
 from editing.editors.system import System
 from editing.memit.targets import Targets
 from editing.models.token_rows import PromptBatch, TokenRow
-from strategies.merges.base import Merge
+from strategies.merges.base import NOWHERE, Merge, MergeContext
 
 ALGEBRA = 1e-9
 """Relative difference that float64 algebra in another order may leave."""
@@ -78,24 +79,32 @@ def assert_same_statistics(ours: LayerStatistics, theirs: LayerStatistics) -> No
     assert ours.count == theirs.count
 
 
-def assert_order_of_parties_never_matters(merge: Merge, seed: int) -> None:
+def assert_order_of_parties_never_matters(
+    merge: Merge, seed: int, context: MergeContext = NOWHERE
+) -> None:
     """Merge three unequal parties in all orders."""
     parties, prior = draw_parties([1, 2, 4], seed), Prior(draw_prior(seed))
-    expected = merge(parties, System(prior))
-    for order in permutations(parties):
-        assert_same(merge(order, System(prior)), expected)
+    expected = merge(parties, System(prior), context)
+    for order in permutations(enumerate(parties)):
+        numbers, parts = zip(*order, strict=True)
+        numbered = replace(context, parties=numbers)
+        assert_same(merge(parts, System(prior), numbered), expected)
 
 
-def assert_one_party_gets_its_own_delta(merge: Merge, seed: int) -> None:
+def assert_one_party_gets_its_own_delta(
+    merge: Merge, seed: int, context: MergeContext = NOWHERE
+) -> None:
     """Hold a merge that neither scales nor trims to what one party writes alone."""
     party, prior = draw_statistics(4, seed), Prior(draw_prior(seed))
-    assert_same(merge([party], System(prior)), solve_delta(party, prior))
+    assert_same(merge([party], System(prior), context), solve_delta(party, prior))
 
 
-def assert_equal_parties_get_their_delta(merge: Merge, seed: int) -> None:
+def assert_equal_parties_get_their_delta(
+    merge: Merge, seed: int, context: MergeContext = NOWHERE
+) -> None:
     """Hold a merge that averages to what equal parties write alone."""
     party, prior = draw_statistics(4, seed), Prior(draw_prior(seed))
-    assert_same(merge([party] * 3, System(prior)), solve_delta(party, prior))
+    assert_same(merge([party] * 3, System(prior), context), solve_delta(party, prior))
 
 
 def holding(

@@ -93,7 +93,8 @@ def walk_layers(
     """Edit step by step, each on the model with the updates of earlier steps.
 
     The model is the one that the targets were computed on, and so it is between steps.
-    See `edit_alone` for arguments. Under `boundary` these are the targets of the first step; later ones are computed.
+    See `edit_alone` for arguments. Under `boundary` `targets` are those of the first
+    step; later ones are computed.
     """
     delta: dict[str, Tensor] = {}
     kept: BlockInputs | None = None

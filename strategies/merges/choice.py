@@ -13,6 +13,13 @@ MERGES: dict[str, str] = {
     "simple-average": "strategies.merges.average:SimpleAverageMerge",
     "task-arithmetic": "strategies.merges.task_arithmetic:TaskArithmeticMerge",
     "ties": "strategies.merges.ties:TiesMerge",
+    "dare": "strategies.merges.dropping:DareMerge",
+    "della": "strategies.merges.dropping:DellaMerge",
+    "breadcrumbs": "strategies.merges.breadcrumbs:BreadcrumbsMerge",
+    "sce": "strategies.merges.sce:SceMerge",
+    "model-stock": "strategies.merges.geometric:ModelStockMerge",
+    "karcher": "strategies.merges.geometric:KarcherMerge",
+    "regmean": "strategies.merges.regmean:RegmeanMerge",
 }
 """The classes of this tree's merges by name, in the order a report shows them."""
 

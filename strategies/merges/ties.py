@@ -1,6 +1,7 @@
 """Solve, trim, elect signs, and average those that agree."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from math import ceil, nextafter
 from typing import Annotated, ClassVar, Literal
 
@@ -14,6 +15,13 @@ from editing.algebra.statistics import LayerStatistics
 from editing.editors.system import System
 from strategies.merges.base import NOWHERE, Merge, MergeContext
 
+Share = Annotated[float, Field(gt=0, le=1)]
+"""A share of the entries."""
+
+Fusion = Literal["sum", "agreeing-sum", "agreeing-mean"]
+"""How updates become one, entry by entry: the sum of all, or the sum or the mean of
+those whose sign is that sum's."""
+
 
 class TiesMerge(Merge):
     """Keep each party's largest entries, and average those whose sign wins.
@@ -21,11 +29,13 @@ class TiesMerge(Merge):
     Attributes:
         density: Share of each party's entries that is kept, by magnitude.
         scale: Factor of the merged delta.
+        fusion: The mean or the sum of the entries whose sign wins, or the sum of all.
     """
 
     name: Literal["ties"] = "ties"
-    density: Annotated[float, Field(gt=0, le=1)] = 0.2
+    density: Share = 0.2
     scale: PositiveFloat = 0.4
+    fusion: Fusion = "agreeing-mean"
     paper: ClassVar[str] = "arXiv:2306.01708"
     needs: ClassVar[Literal["sum", "each"]] = "each"
 
@@ -37,21 +47,48 @@ class TiesMerge(Merge):
     ) -> Float[Tensor, "d_out d_in"]:
         """Trim, elect and average the parties' deltas, one at a time."""
         deltas = system.solve_each(statistics)
-        first = statistics[0]
-        shape = 5, first.residuals.shape[1], first.keys.shape[1]
-        total, size, balance, voters, sign = torch.zeros(shape, dtype=torch.float64)
-        for delta in deltas:
-            kept = trim(delta, self.density)
-            torch.sign(kept, out=sign)
-            total += kept
-            size += kept.abs_()
-            balance += sign
-            voters += sign.abs_()
-        # The side that wins moves by (size ± total) / 2 with (voters ± balance) / 2.
-        elected = total.sign()
-        agreeing = (voters + elected * balance).clamp_(min=1)
-        merged: Tensor = self.scale * (total + elected * size) / agreeing
-        return merged
+        kept = (trim(delta, self.density) for delta in deltas)
+        return fuse(kept, self.fusion, self.scale)
+
+
+def fuse(
+    tasks: Iterable[Float[Tensor, "d_out d_in"]], fusion: Fusion, scale: float
+) -> Float[Tensor, "d_out d_in"]:
+    """Make one update of those of at least one party, which it overwrites.
+
+    One at a time is in memory; a sum is ``scale · Σ tⱼ``.
+    """
+    remaining = iter(tasks)
+    first = next(remaining)
+    everyone = chain([first], remaining)
+    if fusion != "sum":
+        return _fuse_agreeing(everyone, first.shape, fusion, scale)
+    total = torch.zeros_like(first)
+    for task in everyone:
+        total += task
+    return scale * total
+
+
+def _fuse_agreeing(
+    tasks: Iterator[Float[Tensor, "d_out d_in"]],
+    shape: torch.Size,
+    fusion: Fusion,
+    scale: float,
+) -> Float[Tensor, "d_out d_in"]:
+    total, size, balance, voters, sign = torch.zeros(5, *shape, dtype=torch.float64)
+    for kept in tasks:
+        torch.sign(kept, out=sign)
+        total += kept
+        size += kept.abs_()
+        balance += sign
+        voters += sign.abs_()
+    # The side that wins moves by (size ± total) / 2 with (voters ± balance) / 2.
+    elected = total.sign()
+    if fusion == "agreeing-sum":
+        return scale * (total + elected * size) / 2
+    agreeing = (voters + elected * balance).clamp_(min=1)
+    merged: Tensor = scale * (total + elected * size) / agreeing
+    return merged
 
 
 def trim(

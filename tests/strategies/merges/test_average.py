@@ -2,13 +2,16 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import StatisticsError
+from editing.base.errors import InputError
 from editing.editors.system import System
 from strategies.merges.average import SimpleAverageMerge
+from strategies.merges.base import MergeContext
 from tests.laws import (
     assert_equal_parties_get_their_delta,
     assert_one_party_gets_its_own_delta,
@@ -66,3 +69,51 @@ def test_no_party_is_an_error() -> None:
     """Say what was needed."""
     with pytest.raises(StatisticsError, match="at least one party"):
         BY_PARTIES([], System(Prior(draw_prior())))
+
+
+@settings(max_examples=12)
+@given(seed=SEEDS)
+def test_weights_multiply_the_votes_of_the_parties_they_belong_to(seed: int) -> None:
+    """By number, so that a party that is not there changes nobody else's."""
+    parties, prior = draw_parties([1, 2, 4], seed), Prior(draw_prior(seed))
+    first, second, third = [solve_delta(each, prior) for each in parties]
+    weights = (0.5, 3.0, 1.0)
+    by_parties = SimpleAverageMerge(weights=weights)
+    by_edits = SimpleAverageMerge(weights=weights, weighting="edits")
+    expected = (0.5 * first + 3 * second + third) / 4.5
+    assert_same(by_parties(parties, System(prior)), expected)
+    expected = (0.5 * first + 3 * 2 * second + 4 * third) / 10.5
+    assert_same(by_edits(parties, System(prior)), expected)
+    without = by_parties(parties[1:], System(prior), MergeContext(parties=(1, 2)))
+    assert_same(without, (3 * second + third) / 4)
+    assert_order_of_parties_never_matters(by_edits, seed)
+    assert_one_party_gets_its_own_delta(by_edits, seed)
+    assert_equal_parties_get_their_delta(by_parties, seed)
+
+
+def test_equal_weights_are_as_good_as_none() -> None:
+    """To the last bit."""
+    parties, system = draw_parties([1, 2, 4]), System(Prior(draw_prior()))
+    weighed = SimpleAverageMerge(weights=(1.0, 1.0, 1.0))(parties, system)
+    assert torch.equal(weighed, BY_PARTIES(parties, system))
+
+
+@pytest.mark.parametrize(
+    "weights", [(0.0, 0.0), (-1.0, 2.0), (float("nan"),), (float("inf"), 1.0)]
+)
+def test_weights_without_sense_are_refused(weights: tuple[float, ...]) -> None:
+    """When the settings are read."""
+    with pytest.raises(ValidationError, match="weights"):
+        SimpleAverageMerge(weights=weights)
+
+
+def test_a_party_without_a_weight_is_an_error_and_so_are_parties_without_votes() -> (
+    None
+):
+    """The message counts from 0, as parties do."""
+    parties, system = draw_parties([1, 2]), System(Prior(draw_prior()))
+    merge = SimpleAverageMerge(weights=(0.0, 0.0, 1.0))
+    with pytest.raises(InputError, match="is 0 for each party that is there: 0, 1"):
+        merge(parties, system)
+    with pytest.raises(InputError, match="3 entries and none for party 3"):
+        merge(parties, system, MergeContext(parties=(2, 3)))

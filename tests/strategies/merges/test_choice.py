@@ -59,6 +59,13 @@ def test_names_are_those_of_the_design() -> None:
         "simple-average",
         "task-arithmetic",
         "ties",
+        "dare",
+        "della",
+        "breadcrumbs",
+        "sce",
+        "model-stock",
+        "karcher",
+        "regmean",
     ]
 
 

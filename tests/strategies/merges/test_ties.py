@@ -4,7 +4,7 @@ from math import ceil
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
@@ -108,3 +108,15 @@ def test_settings_without_sense_are_refused(field: str, value: float) -> None:
     """When the settings are read, not in round three."""
     with pytest.raises(ValidationError, match=field):
         TiesMerge.model_validate({field: value})
+
+
+@settings(max_examples=12)
+@given(density=DENSITIES, seed=SEEDS)
+def test_entries_can_be_added_instead_of_averaged(density: float, seed: int) -> None:
+    """All of them, or those whose sign wins."""
+    parties, prior = draw_parties([1, 2, 4, 3], seed), Prior(draw_prior(seed))
+    kept = torch.stack([trim(solve_delta(each, prior), density) for each in parties])
+    wins = kept * (kept.sign() == kept.sum(dim=0).sign())
+    for fusion, added in (("sum", kept), ("agreeing-sum", wins)):
+        merge = TiesMerge(density=density, scale=0.6, fusion=fusion)
+        assert_same(merge(parties, System(prior)), 0.6 * added.sum(dim=0))
