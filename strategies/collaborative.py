@@ -197,7 +197,7 @@ class CollaborativeEditing(Strategy):
         whole = None if self.arbiter is None else asked
         job = self.job.asking(number, self.job.plan.exchanges[0])
         asking = partial(self._address, Phase.ANSWERS, job, arrays)
-        self.answers.pool(self.sums.sum_answers, grid, job, asking)
+        whole = self.answers.pool(self.sums.sum_answers, grid, job, asking, whole)
         messages = self.configure_train(number, arrays, config, grid)
         aggregation = self.sums.sum_targets(grid, job, messages, whole)
         if aggregation is not None:
