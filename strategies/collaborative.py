@@ -138,9 +138,8 @@ class CollaborativeEditing(Strategy):
         self.completed = state.number
         self.updates = replace(self.updates, delta=state.delta, factors=state.factors)
         for layer, edited in self.layers.items():
-            self.layers[layer] = edited.resumed(
-                state.grams.get(layer), state.kept.get(layer)
-            )
+            gram, kept = state.grams.get(layer), state.kept.get(layer)
+            self.layers[layer] = edited.resumed(gram, kept)
         if self.arbiter is not None:
             self.arbiter.history = list(state.history)
 
@@ -207,7 +206,7 @@ class CollaborativeEditing(Strategy):
         whole = None if self.arbiter is None else asked
         job = self.job.asking(number, self.job.plan.exchanges[0])
         asking = partial(self._address, Phase.ANSWERS, job, arrays)
-        self.answers.pool(self.sums.sum_answers, grid, job, asking)
+        whole = self.answers.pool(self.sums.sum_answers, grid, job, asking, whole)
         messages = self.configure_train(number, arrays, config, grid)
         aggregation = self.sums.sum_targets(grid, job, messages, whole)
         if aggregation is not None:
@@ -282,8 +281,7 @@ class CollaborativeEditing(Strategy):
 
         Invalid metrics are left out; their party's edits are in the round by then.
         """
-        limits = self.settings.limits
-        total = add_metrics(server_round, replies, self.registry, limits)
+        total = add_metrics(server_round, replies, self.registry, self.settings.limits)
         return encode_metrics(total) if total.by_round else None
 
     @property
@@ -367,8 +365,7 @@ class CollaborativeEditing(Strategy):
         messages = self.configure_evaluate(number, result.arrays, config, grid)
         self._evaluation = self.sums.sum_metrics(grid, number, messages)
         own = evaluate_fn(number, result.arrays) if evaluate_fn else None
-        record_metrics(result, number, self._evaluation, own)
-        return own
+        return record_metrics(result, number, self._evaluation, own)
 
     def _report_round(self, number: int, own: MetricRecord | None) -> None:
         state, outcome = self.state(), self.registry.outcomes[number]

@@ -309,7 +309,7 @@ def test_templates_and_hyperparameters_that_are_named_go_before_the_model_s_own(
 def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
     preparing: Prepare,
 ) -> None:
-    """No text is read, and all layers are one exchange; known facts stay."""
+    """No text is read, all layers are one exchange, and known facts are edited."""
     made = preparing(editor={"name": "ultraedit"}, prior={"text": "/no/text"})
     assert made.plan.exchanges == [LAYERS]
     for layer, edited in made.layers(1.0).items():
