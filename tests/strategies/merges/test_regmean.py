@@ -37,7 +37,9 @@ def merge_by_definition(
     deltas = [solve_delta(party, Prior(prior)) for party in parties]
     wanted = sum(delta @ gram for delta, gram in zip(deltas, grams, strict=True))
     assert isinstance(wanted, Tensor)
-    return torch.linalg.solve(torch.stack(grams).sum(dim=0), wanted, left=False)
+    total = torch.stack(grams).sum(dim=0)
+    merged: Tensor = torch.linalg.solve(total, wanted, left=False)
+    return merged
 
 
 @pytest.mark.parametrize("factor", FACTORS)
