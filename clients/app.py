@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from jaxtyping import Float
 from torch import Tensor
 
+from clients.answers.replies import AnswerReplies
 from clients.contribution import (
     choose,
     contribute,
@@ -19,6 +20,7 @@ from clients.contribution import (
     leave_unedited,
     name_evaluation,
     read_round_pairs,
+    seed_of,
     sum_by_round,
 )
 from clients.covariance.moments import find_own_texts, sum_moments
@@ -31,7 +33,9 @@ from clients.round_targets import (
     batching_of_round,
     choose_edits,
     distances_of,
+    find_later,
     find_targets,
+    first_of,
     kept_targets,
     summarise_targets,
 )
@@ -153,6 +157,13 @@ def send_tokens(message: Message, context: Context) -> Message:
     return Message(write_tokens(blind_requests(asked, key)), reply_to=message)
 
 
+@app.train("answers")
+def send_answer_moments(message: Message, context: Context) -> Message:
+    """Send moments of keys and gradients at the answers of the round's requests."""
+    given = (*prepare(message, context), PrivateFolder.of_run(context))
+    return AnswerReplies(message, *given).moments()
+
+
 @app.train("targets")
 def find_round_targets(message: Message, context: Context) -> Message:
     """Compute the targets of the round's requests and keep them here.
@@ -161,6 +172,8 @@ def find_round_targets(message: Message, context: Context) -> Message:
     """
     config, model, job = prepare(message, context)
     folder = PrivateFolder.of_run(context)
+    if job.answers is not None:
+        return AnswerReplies(message, config, model, job, folder).statistics()
     updates = find_updates(message, folder.updates)
     asked, edited = choose(message, config, job, folder)
     so_far = asked_until(config, job.round, pooled=job.pooled)
@@ -226,6 +239,9 @@ def answer_statistics(
     relayed = folder.relay(job, config.party, carried, model)
     masked = read_masked_request(message.content)
     with applied(updates, model.model), relayed as relay:
+        if job.plan.schedule == "boundary":
+            now, unedited = job.model_copy(update={"before": digest_all(carried)}), True
+            found = find_later(model, found, now, folder.targets(cache), batching)
         given = (model, config, job, found, priors, relay)
         if masked is not None:
             pairs = read_round_pairs(*given, unedited=unedited)
@@ -253,9 +269,7 @@ def sum_statistics(
     targets and are not read again.
     """
     requests, targets = choose_edits(found, config.parties.skip_known)
-    # Requests from a common source mean a simulation: it repeats, rotations included.
-    seed = f"{config.seed}/{config.party}" if config.own_requests is None else None
-    hidden = targets.hidden if unedited else None
+    seed, hidden = seed_of(config), targets.hidden if unedited else None
     return contribute(model, requests, targets, job, seed, priors, hidden, relay)
 
 
@@ -280,7 +294,8 @@ def evaluate(message: Message, context: Context) -> Message:
     requests = [each.request for each in asked if known is None]
     before = predict_locality(model, requests)
     found = find_edited(message, config, model, job, folder)
-    layer, skip_known = job.plan.parameters.layers[-1], config.parties.skip_known
+    parameters = first_of(job).plan.parameters
+    skip_known = config.parties.skip_known
     with applied(updates, model.model):
         cases = evaluate_own_requests(
             model,
@@ -291,7 +306,7 @@ def evaluate(message: Message, context: Context) -> Message:
             before=before,
             known=known,
         )
-        diagnosis = diagnose_edits(model, found, skip_known, layer)
+        diagnosis = diagnose_edits(model, found, skip_known, parameters)
     folder.keep_cases(job, config.party, cases, name)
     evaluation = sum_by_round(cases) + EvaluationSums({job.round: diagnosis})
     masked = read_masked_request(message.content)

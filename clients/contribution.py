@@ -30,8 +30,9 @@ from editing.evaluation.cases import CaseRecord, evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
+from editing.hyperparameters.config import Hyperparameters
 from editing.memit.pipeline import LayerPairs, read_pairs, walk_layers
-from editing.memit.residuals import read_hidden
+from editing.memit.residuals import read_states
 from editing.memit.targets import Targets
 from editing.models.activations import Relay
 from editing.models.loading import EditableModel
@@ -68,7 +69,21 @@ def contribute(
         relay: Likewise.
     """
     pairs = read_edits(model, requests, targets, job, priors, hidden, relay)
-    encoding = encoding_for(job.encoding, model.dtype)
+    return encode_pairs(pairs, job, seed, model.dtype)
+
+
+def encode_pairs(
+    pairs: Mapping[int, LayerPairs], job: Job, seed: str | None, dtype: torch.dtype
+) -> dict[int, EncodedStatistics]:
+    """Encode keys and residuals of the layers that the job asks for.
+
+    Args:
+        pairs: By layer.
+        job: As in `contribute`.
+        seed: Likewise.
+        dtype: The precision of the model.
+    """
+    encoding = encoding_for(job.encoding, dtype)
     return {
         layer: encode(
             pairs[layer].keys,
@@ -230,7 +245,7 @@ def diagnose_edits(
     model: EditableModel,
     found: Sequence[RoundTargets],
     skip_known: float | None,
-    layer: int,
+    parameters: Hyperparameters,
 ) -> MetricSums:
     """Sum the diagnostics of a round's edited requests, on the edited model.
 
@@ -238,7 +253,7 @@ def diagnose_edits(
         model: The model with the round's merged update.
         found: The round's targets, with the hidden states from before it.
         skip_known: The residual ratio up to which a request is not edited.
-        layer: The last edited layer, at which targets are hidden states.
+        parameters: Say what the targets are of.
     """
     total = MetricSums()
     for each in found:
@@ -246,9 +261,17 @@ def diagnose_edits(
         rows = [each.group.rows[place][0] for place in each.unknown(skip_known)]
         if rows:
             edited = [requests[row] for row in rows]
-            after = read_hidden(model, edited, layer).cpu()
+            after = read_states(model, edited, parameters).cpu()
             total += sum_diagnostics(each.targets, rows, after)
     return total
+
+
+def seed_of(config: ClientConfig) -> str | None:
+    """Return what draws a party's rotations in a simulation, which repeats.
+
+    Requests of its own mean that statistics leave the machine.
+    """
+    return f"{config.seed}/{config.party}" if config.own_requests is None else None
 
 
 def sum_diagnostics(
@@ -316,8 +339,11 @@ def find_edited(
     job: Job,
     folder: PrivateFolder,
 ) -> list[RoundTargets]:
-    """Return the targets of the round's edits; none before any edit, or if lost."""
-    if job.round == 0:
+    """Return the targets of the round's edits; none before any edit, or if lost.
+
+    Editors that read at the answers have none.
+    """
+    if job.round == 0 or job.answers is not None:
         return []
     _, edited = choose(message, config, job, folder)
     groups, cache = group_by_party(edited, config.requests), config.target_cache

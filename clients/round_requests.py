@@ -26,7 +26,8 @@ def validate_unchanged(
     """Keep a digest of a round's requests, or validate them against the kept one.
 
     A round may be run again with a corrected file, so its first exchange keeps a new
-    digest: that of tokens if they are compared, of targets otherwise.
+    digest: that of tokens if they are compared, otherwise that of moments if the editor
+    has such an exchange, and of targets if not.
 
     Args:
         folder: The run's private folder.
@@ -39,9 +40,10 @@ def validate_unchanged(
         ChangedRequestsError: If they are not those that the round began with.
     """
     found = digest_requests(asked)
-    first = Phase.TOKENS if config.parties.compares_tokens else Phase.TARGETS
+    begun = Phase.TARGETS if job.answers is None else Phase.ANSWERS
+    first = Phase.TOKENS if config.parties.compares_tokens else begun
     kept = folder.find_digest(job, config.party)
-    if phase == first.value or (kept is None and phase == Phase.TARGETS.value):
+    if phase == first.value or (kept is None and phase == begun.value):
         folder.keep_digest(job, config.party, found)
     elif kept not in {None, found}:
         source = config.own_requests or config.requests.source

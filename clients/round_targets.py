@@ -1,7 +1,7 @@
 """Targets of a round's requests, and which requests the model already knows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -39,10 +39,17 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class RoundTargets:
-    """A party's requests of a round with their targets."""
+    """A party's requests of a round with their targets.
+
+    Attributes:
+        group: The requests.
+        targets: Those of the round's first exchange, which say what the model knows.
+        later: Those of a later exchange that has targets of its own.
+    """
 
     group: Group
     targets: Targets
+    later: Targets | None = None
 
     @property
     def distances(self) -> list[tuple[Asked, Distance]]:
@@ -174,7 +181,7 @@ def find_targets(
         cache: Where targets are kept.
         batching: Which of them are computed together.
     """
-    search = _Search(model, job, cache, batching or Batching())
+    search = _Search(model, first_of(job), cache, batching or Batching())
     return [RoundTargets(each, search.find(each)) for each in groups]
 
 
@@ -190,7 +197,8 @@ def kept_targets(
     Raises:
         LookupError: If they are not all there.
     """
-    search, found = _Search(model, job, cache, batching or Batching()), []
+    search = _Search(model, first_of(job), cache, batching or Batching())
+    found = []
     for group in groups:
         targets = search.look_up(group)
         if targets is None:
@@ -200,6 +208,32 @@ def kept_targets(
             )
         found.append(RoundTargets(group, targets))
     return found
+
+
+def find_later(
+    model: EditableModel,
+    found: Sequence[RoundTargets],
+    job: Job,
+    cache: TargetCache,
+    batching: Batching,
+) -> list[RoundTargets]:
+    """Add the targets that an exchange has of its own, on the model as it is.
+
+    Args:
+        model: The model with the updates of the round so far.
+        found: The targets of the round's first exchange.
+        job: Says which layers; `before` names the updates that the model carries.
+        cache: Where targets are kept.
+        batching: Which of them are computed together.
+    """
+    own = job.model_copy(update={"plan": job.plan.at(job.layers)})
+    search = _Search(model, own, cache, batching)
+    return [replace(each, later=search.find(each.group)) for each in found]
+
+
+def first_of(job: Job) -> Job:
+    """Return the job with the plan of its round's first exchange."""
+    return job.model_copy(update={"plan": job.plan.at(job.plan.exchanges[0])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +322,8 @@ def choose_edits(
         all_rows, all_requests = each.group.rows, each.group.requests
         rows = [row for i in each.unknown(skip_known) for row in all_rows[i]]
         requests += [all_requests[row] for row in rows]
-        targets.append(each.targets.map(itemgetter(rows)))
+        own = each.targets if each.later is None else each.later
+        targets.append(own.map(itemgetter(rows)))
     if not requests:
         raise LookupError("Statistics were asked for, and no request is left to edit.")
     return requests, concatenate_targets(targets)

@@ -197,6 +197,7 @@ def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:
         ),
         "weights": tuple(find_weights(outcome)),
         "gate": outcome.gate,
+        "budget": outcome.budget,
         "requests": outcome.requests,
         "known": outcome.known,
         "left_out": outcome.left_out,

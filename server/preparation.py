@@ -1,17 +1,19 @@
 """What a run needs before its first round: model, plan, prior, held-out facts."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from flwr.common.logger import log
 from torch import Tensor
 
 from editing.algebra.statistics import NormBounds
 from editing.algebra.threads import threads_for
+from editing.base.errors import InputError
 from editing.covariance.cache import digest_covariance, find_covariance
-from editing.covariance.covariance import Covariance
+from editing.covariance.covariance import Covariance, Provenance
 from editing.editors.base import Editor
 from editing.editors.memit import MemitEditor
 from editing.editors.system import LayerState
@@ -75,13 +77,15 @@ class Preparation:
 
     @property
     def reach(self) -> float:
-        """How far a target may be from any hidden state: ``(1 + clamp) · ‖h‖``.
+        """How far a target may be from any hidden state: ``(1 + clamp) · ‖h‖ + c``.
 
         It is within ``clamp_norm_factor · ‖h‖`` of the state that it began at. What
         earlier layers and rounds have made of that state is no longer than the target,
-        once they have done what they were asked for.
+        once they have done what they were asked for. ``c`` is the norm anchor, if any.
         """
-        return (1 + self.plan.parameters.clamp_norm_factor) * self.norms.hidden
+        parameters = self.plan.parameters
+        clamp, anchor = parameters.clamp_norm_factor, parameters.norm_anchor or 0.0
+        return (1 + clamp) * self.norms.hidden + anchor
 
     def limits(self, config: RunConfig, *, pooled: bool, sums: bool = True) -> Limits:
         """Return upper bounds on what an honest party sends.
@@ -92,6 +96,7 @@ class Preparation:
             sums: Whether the merge needs the parties' sum alone.
         """
         run, parameters = config.run, self.plan.parameters
+        answers = config.editor.build().answers is not None
         ratio = run.residual_ratio(sums=sums)
         longest = max(ratio * self.reach, run.max_residual_norm or 0.0)
         return Limits(
@@ -101,6 +106,7 @@ class Preparation:
             len(parameters.layers) * longest,
             ratio * (1 + parameters.clamp_norm_factor),
             {layer: self.model.widths(layer) for layer in parameters.layers},
+            self.model.longest_input if answers else 1,
         )
 
     def layers(
@@ -122,13 +128,14 @@ class Preparation:
         run, editor = run or ScheduleConfig(), editor or MemitEditor()
         longest = run.residual_ratio(sums=sums) * self.reach
         residual = run.max_residual_norm or longest
+        # Editors that read at the answers remember moments instead of grams.
+        memory_weight = memory_weight if editor.answers is None else 0.0
         found = {}
         for layer in self.plan.parameters.layers:
             d_out, d_in = self.model.widths(layer)
-            moment, scale = self.covariance.scaled(layer)
             memory = self._memory(layer, memory_weight, run)
             name = self.model.weight_name(layer)
-            typical = (scale * float(moment.diagonal().double().sum())) ** 0.5
+            typical = self._typical_key(layer, editor)
             bounds = NormBounds(run.key_ratio * typical, residual)
             found[layer] = EditedLayer(
                 name,
@@ -142,6 +149,19 @@ class Preparation:
                 original=self.model.weight(layer),
             )
         return found
+
+    def _typical_key(self, layer: int, editor: Editor) -> float:
+        """Return the root mean square of ``‖k‖`` over plain text.
+
+        An editor that needs no covariance has none: then it is over the templates.
+        """
+        if editor.answers is not None:
+            square = self.norms.keys[layer].mean
+        else:
+            moment, scale = self.covariance.scaled(layer)
+            square = scale * float(moment.diagonal().double().sum())
+        typical: float = square**0.5
+        return typical
 
     def _begin(
         self, layer: int, editor: Editor, memory: Memory
@@ -181,6 +201,7 @@ class Preparation:
             label=label,
             pooled=pooled,
             prior=self._own_prior(config),
+            answers=config.editor.build().answers,
         )
 
     def _own_prior(self, config: RunConfig) -> OwnPrior | None:
@@ -217,15 +238,18 @@ def prepare(
     model = chosen.load(path, config.model.dtype, config.model.device)
     on_model()
     folder = Path(path) if Path(path).is_dir() else None
-    parameters = chosen.fit(model)
+    parameters, answers = chosen.fit(model), reads_answers(config)
     plan = Plan(
         parameters=parameters,
-        schedule=config.editing.schedule,
+        # All layers are read on the model as the round begins, in one exchange.
+        schedule="frozen-uniform" if answers else config.editing.schedule,
         templates=choose_templates(model, config.editing, folder),
     )
     facts = file_in_model(path, "held_out.json")
     held_out = read_held_out(facts) if facts else ()
-    if config.prior.covariance == FEDERATED:
+    if answers:
+        covariance, shares = no_covariance(model, parameters.layers), None
+    elif config.prior.covariance == FEDERATED:
         pooled = pool_texts(texts, model, plan)
         covariance, shares = pooled.covariance, pooled.shares
     else:
@@ -243,6 +267,30 @@ def prepare(
         chosen.describe(),
         norms=measure_norms(model, plan.templates, parameters.layers),
     )
+
+
+def reads_answers(config: RunConfig) -> bool:
+    """Whether the editor reads at the answers' tokens, so that it needs no targets.
+
+    Raises:
+        InputError: If a setting counts on targets.
+    """
+    if config.editor.build().answers is None:
+        return False
+    if config.parties.skip_known is not None:
+        raise InputError(
+            "`parties.skip-known` compares targets with hidden states, and the editor "
+            f"{config.editor.name!r} has no targets. Leave it out."
+        )
+    return True
+
+
+def no_covariance(model: EditableModel, layers: Sequence[int]) -> Covariance:
+    """Return the identity for each layer: layers of a width share it."""
+    widths = {layer: model.widths(layer)[1] for layer in layers}
+    shared = {width: torch.eye(width, dtype=torch.float64) for width in widths.values()}
+    moments = {layer: shared[width] for layer, width in widths.items()}
+    return Covariance(moments, Provenance(model.fingerprint, "none", 0))
 
 
 def _find_covariance(

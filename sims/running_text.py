@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from editing.base.foreign_text import show_foreign
 from editing.models.loading import load_tokenizer
-from editing.models.token_rows import BARE, tokenize_rewrite
+from editing.models.token_rows import tokenize_request
 from editing.requests.edit_request import EditRequest
 from editing.sources.embedded import resolve_model
 from sims.console import hush_libraries
@@ -40,7 +40,7 @@ def show_tokens(
     for head in ("Case", "Prompt ends with", "Target"):
         table.add_column(head, overflow="fold")
     for request in requests[:REQUESTS_SHOWN]:
-        row, target = tokenize_rewrite(tokenizer, BARE, request)
+        row, target = tokenize_request(tokenizer, request)
         shown = row.ids[-PROMPT_TOKENS_SHOWN:]
         more = "... " if len(row.ids) > len(shown) else ""
         table.add_row(

@@ -18,12 +18,14 @@ from strategies.rounds.callbacks import (
     MergedLayers,
     RoundCallbacks,
     ServerEvaluation,
+    record_metrics,
 )
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
 from strategies.rounds.state import RoundState, remembered, write_own_prior
 from strategies.rounds.tokens import resolve_conflicts
+from strategies.summing.answers import AnswerMoments
 from strategies.summing.plain import MEMORY, PlainRounds
 from strategies.summing.pooled import PooledRounds, name_layers
 from strategies.summing.sessions import LostPartyError, SecureSessions
@@ -62,16 +64,14 @@ class CollaborativeEditing(Strategy):
         self.arbiter = Arbiter(settings.conflicts) if settings.conflicts else None
         # Under `global` one party represents all.
         least = 1 if settings.job.pooled else settings.min_parties
-        self.registry = PartyRegistry(least, self.callbacks, settings.limits)
-        self.plain = PlainRounds(self.registry, settings.limits, self._aggregation)
+        limits = settings.limits
+        self.registry = PartyRegistry(least, self.callbacks, limits)
+        self.plain = PlainRounds(self.registry, limits, self._aggregation)
         self.sums: PlainRounds | PooledRounds = self.plain
         if settings.secure:
-            self.sums = PooledRounds(
-                self.registry,
-                self.layers,
-                settings.limits,
-                SecureSessions(self.registry),
-            )
+            sessions = SecureSessions(self.registry)
+            self.sums = PooledRounds(self.registry, self.layers, limits, sessions)
+        self.answers = AnswerMoments(settings.job.answers, self.layers)
         self.updates = Updates({}, {}, settings.encoding_down, settings.dtype)
         self.completed, self._last = 0, 0
         self._grams: dict[int, Tensor] = {}
@@ -160,6 +160,7 @@ class CollaborativeEditing(Strategy):
         if self.arbiter is not None:
             self.arbiter.settle(self.registry.present)
         self._remember(start.delta, sum(outcome.edits.values()))
+        self.answers.keep()
         self.completed = number
         return self.to_arrays(), MetricRecord({"requests": outcome.requests})
 
@@ -196,6 +197,8 @@ class CollaborativeEditing(Strategy):
         self.sums.begin(grid, self.job, memory=self._reads_memory_keys)
         whole = None if self.arbiter is None else asked
         job = self.job.asking(number, self.job.plan.exchanges[0])
+        asking = partial(self._address, Phase.ANSWERS, job, arrays)
+        self.answers.pool(self.sums.sum_answers, grid, job, asking)
         messages = self.configure_train(number, arrays, config, grid)
         aggregation = self.sums.sum_targets(grid, job, messages, whole)
         if aggregation is not None:
@@ -223,7 +226,7 @@ class CollaborativeEditing(Strategy):
     ) -> list[Message]:
         """Write messages that ask for targets and for the first layers' statistics."""
         job = self.job.asking(server_round, self.job.plan.exchanges[0])
-        return self._address(Phase.TARGETS, job, arrays, config)
+        return self.answers.attach(self._address(Phase.TARGETS, job, arrays, config))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -309,7 +312,7 @@ class CollaborativeEditing(Strategy):
         for layer in layers:
             edited = self.layers[layer]
             parts, total = aggregation.statistics(layer), before.get(edited.weight)
-            if edited.remembers and self.job.round != self._last:
+            if edited.remembers(last=self.job.round == self._last):
                 self._grams[layer] = aggregation.pooled(layer).gram
             solved[edited.weight] = edited.merge(
                 self.settings.merge, parts, total, self.job.round, aggregation.parties
@@ -326,8 +329,8 @@ class CollaborativeEditing(Strategy):
     def _read_memory_keys(self, grid: Grid, number: int) -> None:
         """Read keys on the edited model, if the memory holds those.
 
-        Under `layerwise` they were read on a model whose earlier layers are edited, and
-        a key does not depend on later ones: reading again gives the same.
+        Layer by layer they were read on a model whose earlier layers are edited, and a
+        key does not depend on later ones: reading again gives the same.
         """
         if not (self._reads_memory_keys and self._grams):
             return
@@ -340,7 +343,7 @@ class CollaborativeEditing(Strategy):
 
     @property
     def _reads_memory_keys(self) -> bool:
-        frozen = self.job.plan.schedule != "layerwise"
+        frozen = self.job.plan.schedule not in {"layerwise", "boundary"}
         return self.settings.memory_keys == "edited" and frozen
 
     def _remember(self, before: Mapping[str, Tensor], count: int) -> None:
@@ -355,6 +358,9 @@ class CollaborativeEditing(Strategy):
             total, after = before.get(edited.weight), self.delta[edited.weight]
             self.layers[layer] = edited.remember(gram, count, total, after)
         self._grams = {}
+        used = [each.editor.budget_in_use(each.kept) for each in self.layers.values()]
+        outcome = self.registry.outcomes[self.job.round]
+        outcome.budget = max((each for each in used if each is not None), default=None)
 
     def _evaluate_round(
         self,
@@ -368,23 +374,14 @@ class CollaborativeEditing(Strategy):
         messages = self.configure_evaluate(number, result.arrays, config, grid)
         self._evaluation = self.sums.sum_metrics(grid, number, messages)
         own = evaluate_fn(number, result.arrays) if evaluate_fn else None
-        if self._evaluation.by_round:
-            found = encode_metrics(self._evaluation)
-            result.evaluate_metrics_clientapp[number] = found
-        if own is not None:
-            result.evaluate_metrics_serverapp[number] = own
+        record_metrics(result, number, self._evaluation, own)
         return own
 
     def _report_round(self, number: int, own: MetricRecord | None) -> None:
-        self.callbacks.on_round_end(
-            CompletedRound(
-                self.state(),
-                self.registry.outcomes[number],
-                self._evaluation,
-                own,
-                self.registry.bytes_sent(number),
-            )
-        )
+        state, outcome = self.state(), self.registry.outcomes[number]
+        sent = self.registry.bytes_sent(number)
+        over = CompletedRound(state, outcome, self._evaluation, own, sent)
+        self.callbacks.on_round_end(over)
 
     def _address(
         self,

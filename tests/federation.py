@@ -18,7 +18,7 @@ from clients.app import app as client_app
 from editing.algebra.deltas import add_deltas, applied
 from editing.algebra.statistics import LayerStatistics
 from editing.hyperparameters.config import Plan
-from editing.memit.pipeline import edit_alone, read_pairs
+from editing.memit.pipeline import edit_alone, find_own_targets, read_pairs
 from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, read_requests, to_counterfact
@@ -333,7 +333,7 @@ def _edit_in_rounds(
     total: dict[str, Tensor] = {}
     for requests in rounds:
         with applied(total, model.model):
-            targets = compute_targets(model, requests, plan.templates, plan.parameters)
+            targets = find_own_targets(model, requests, plan, plan.steps[0])
             update = edit_alone(model, requests, plan, priors, targets)
             grams = _grams(model, requests, targets, plan, update)
         priors = {k: prior + memory_weight * grams[k] for k, prior in priors.items()}

@@ -50,8 +50,13 @@ def naive_target(
     templates: Sequence[str],
     parameters: Hyperparameters,
     rest: float = 0.05,
+    top_1: int | None = None,
 ) -> NaiveTarget:
-    """Find one request's target by running the whole model at every step."""
+    """Find one request's target by running the whole model at every step.
+
+    It ends once the loss is below `rest`, and with `top_1` also at the evaluation after
+    so many at which every token of the answer was the likeliest in all prompts.
+    """
     prompts = _prompts_of(model, request, templates)
     with torch.no_grad():
         start = _run(model, prompts, None, parameters)[2][0, prompts.subjects[0]]
@@ -59,7 +64,7 @@ def naive_target(
     adam = torch.optim.Adam([shift], lr=parameters.v_lr)
     largest = parameters.clamp_norm_factor * start.norm()
     before: Tensor | None = None
-    losses, clamps = [], 0
+    losses, clamps, right = [], 0, 0
     for step in range(parameters.v_num_grad_steps):
         adam.zero_grad()
         read, final, _ = _run(model, prompts, shift, parameters)
@@ -72,7 +77,9 @@ def naive_target(
             + parameters.v_weight_decay * shift.norm() / start.norm() ** 2
         )
         losses.append(loss.item())
-        if loss.item() < rest or step == parameters.v_num_grad_steps - 1:
+        right += _is_likeliest(read[:-1], prompts.labels[:-1])
+        done = loss.item() < rest or (top_1 is not None and right > top_1)
+        if done or step == parameters.v_num_grad_steps - 1:
             break
         loss.backward()
         adam.step()
@@ -101,6 +108,12 @@ def _answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
     each = cross_entropy(logits[:, :-1].mT, labels[:, 1:], reduction="none")
     counted = labels[:, 1:] != -100
     return ((each * counted).sum(dim=1) / counted.sum(dim=1)).mean()
+
+
+def _is_likeliest(logits: Tensor, labels: Tensor) -> bool:
+    """Whether the answer's tokens are the likeliest wherever one is to be said."""
+    said, wanted = logits[:, :-1].argmax(dim=-1), labels[:, 1:]
+    return bool((said == wanted)[wanted != -100].all())
 
 
 def _prompts_of(

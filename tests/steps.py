@@ -1,4 +1,4 @@
-"""The five steps of CONTRIBUTING.md, carried out as they are written.
+"""The steps of CONTRIBUTING.md that add a merge and an editor, carried out as written.
 
 ``python -m tests.steps FOLDER`` copies the tree to a folder and follows them there.
 """
@@ -10,7 +10,12 @@ from pathlib import Path
 
 from tests.trees import ROOT
 
-HEADING = "## How to add a merge, in five steps"
+HEADINGS = {
+    "## How to add a merge, in five steps": "12345",
+    "## How to add an editor, in four steps": "1234",
+}
+"""The sections that are followed, and the numbers of their steps."""
+
 STEP = re.compile(r"^### (\d)\. ", re.MULTILINE)
 BLOCK = re.compile(
     r"(Create|Edit)\s`([^`\n]+)`:\n\n```(python|diff)\n(.*?)^```$",
@@ -31,12 +36,14 @@ def left_out(folder: str, names: list[str]) -> set[str]:
 def steps() -> list[str]:
     """Read the numbered steps."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = re.split(r"^## ", text.partition(f"{HEADING}\n")[2], flags=re.MULTILINE)[
-        0
-    ]
-    numbered = STEP.split(section)[1:]
-    assert numbered[::2] == list("12345")
-    return numbered[1::2]
+    found: list[str] = []
+    for heading, numbers in HEADINGS.items():
+        rest = text.partition(f"{heading}\n")[2]
+        section, *_ = re.split(r"^## ", rest, flags=re.MULTILINE)
+        numbered = STEP.split(section)[1:]
+        assert numbered[::2] == list(numbers)
+        found += numbered[1::2]
+    return found
 
 
 def pattern_of(line: str) -> str:

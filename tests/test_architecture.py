@@ -45,8 +45,13 @@ PRESETS = sorted((ROOT / "editing" / "hyperparameters" / "presets").glob("*.toml
 """The data that travels with the code."""
 
 TESTED_ELSEWHERE = {
+    "editing/answers/pairs.py": "tests/editing/answers/test_gradients.py",
     "editing/base/errors.py": "tests/sims/cli/test_main.py",
+    "editing/base/plugins.py": "tests/strategies/merges/test_choice.py",
     "editing/base/settings.py": "tests/editing/hyperparameters/test_config.py",
+    "editing/editors/base.py": "tests/editing/editors/test_choice.py",
+    "editing/memit/search/descent.py": "tests/editing/memit/test_targets.py",
+    "editing/memit/search/parts.py": "tests/editing/memit/test_targets.py",
     "server/paths.py": "tests/server/test_config.py",
     "strategies/partitioning/settings.py": "tests/strategies/test_scenario.py",
     "strategies/rounds/callbacks.py": "tests/strategies/test_collaborative.py",
@@ -56,7 +61,6 @@ TESTED_ELSEWHERE = {
     "strategies/secure/opening.py": "tests/clients/secure/test_party.py",
     "strategies/summing/plain.py": "tests/strategies/test_collaborative.py",
     "strategies/wire/names.py": "tests/strategies/wire/test_handshakes.py",
-    "strategies/merges/base.py": "tests/strategies/merges/test_choice.py",
     "server/report/markdown.py": "tests/server/report/test_data.py",
     "server/report/frame.py": "tests/server/report/test_data.py",
     "server/report/page.py": "tests/server/report/test_data.py",

@@ -1,4 +1,4 @@
-"""The five steps that add a merge, carried out as they are written."""
+"""The steps that add a merge and an editor, carried out as written."""
 
 import os
 import subprocess
@@ -51,9 +51,10 @@ def test_a_diff_must_fit_in_one_place() -> None:
 
 
 def test_the_tests_that_the_steps_write_pass(tree: Path) -> None:
-    """Those of the merge and of the names; `.ci/run` runs the others in such a copy."""
+    """Those of the new classes and of their names; `.ci/run` runs others in a copy."""
     tests = touched("tests/")
     assert "tests/strategies/merges/test_median.py" in tests
+    assert "tests/editing/editors/test_rlsedit.py" in tests
     run(tree, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
 

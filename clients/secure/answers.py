@@ -12,6 +12,8 @@ from clients.secure.state import SecretFiles
 from clients.settings import ClientConfig, NodeSettingsError
 from clients.storage import PrivateFolder
 from editing.algebra.second_moments import TextMoment
+from editing.answers.moments import ByShape
+from editing.answers.vectors import write_vectors
 from editing.memit.pipeline import LayerPairs
 from editing.models.loading import EditableModel
 from strategies.secure.fixed_point import Reals
@@ -125,6 +127,11 @@ class Seat:
     ) -> RecordDict:
         """Mask the moments of a party's own texts, by layer."""
         return write_masked(self.party.mask(request, pack_moments(moments, widths)))
+
+    def mask_answers(self, request: MaskedRequest, moments: ByShape) -> RecordDict:
+        """Mask the moments of keys and gradients at the answers' tokens."""
+        vectors = {name: each.numpy() for name, each in write_vectors(moments).items()}
+        return write_masked(self.party.mask(request, vectors))
 
     def _rotation_secret(self, session: Session) -> bytes:
         """Derive the secret of the rotations of a session; a simulation's repeat."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.answers.rule import AnswerRule
 from editing.base.settings import Settings
 from editing.editors.system import LayerState, System
 
@@ -27,6 +28,18 @@ class Editor(Settings):
     paper: ClassVar[str]
     summary: ClassVar[str]
     remembers: ClassVar[bool] = False
+
+    @property
+    def answers(self) -> AnswerRule | None:
+        """How values are made of keys and gradients at the answers' tokens.
+
+        None for MEMIT's family, which reads keys and residuals at the subject's.
+        """
+        return None
+
+    def budget_in_use(self, kept: Mapping[str, Tensor]) -> float | None:  # noqa: ARG002
+        """Return what a report shows of what is kept, in per cent; None for nothing."""
+        return None
 
     @abstractmethod
     def system(self, state: LayerState) -> System:

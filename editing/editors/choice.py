@@ -16,6 +16,8 @@ EDITORS: dict[str, str] = {
     "betaedit": "editing.editors.betaedit:BetaEditEditor",
     "lyaplock": "editing.editors.lyaplock:LyapLockEditor",
     "emmet": "editing.editors.emmet:EmmetEditor",
+    "ultraedit": "editing.editors.ultraedit:UltraEditEditor",
+    "stableedit": "editing.editors.stableedit:StableEditEditor",
 }
 """The classes of this tree's editors by name."""
 

@@ -36,6 +36,12 @@ class LyapLockEditor(Editor):
     summary: ClassVar[str] = "hold the loss on plain text within a budget, by a queue"
     remembers: ClassVar[bool] = True
 
+    def budget_in_use(self, kept: Mapping[str, Tensor]) -> float | None:
+        """Return the queue, in per cent of where it begins."""
+        if QUEUE not in kept:
+            return None
+        return 100 * (kept[QUEUE] / kept[ALLOWED].sqrt()).item()
+
     def system(self, state: LayerState) -> System:
         """Lay out MEMIT's system in the first round, and the queue's later."""
         if QUEUE not in state.kept or state.total is None:

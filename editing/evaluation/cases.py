@@ -173,7 +173,7 @@ def _case_of(
             post |= _fields_of(request, kind, prompts)
     post["paraphrase_prompts_same_direction"] = [
         prompt.startswith(request.subject) == request.prompt.startswith("{}")
-        for prompt in request.paraphrase_prompts
+        for prompt in (request.paraphrase_prompts if request.subject else ())
     ]
     if before is not None and "locality" in by_kind:
         now = [first.predicted for first, *_ in by_kind["locality"]]

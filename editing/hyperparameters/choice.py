@@ -128,10 +128,22 @@ def choose_hyperparameters(
     values, origin, bookkeeping = found or ({}, SETTINGS, {})
     # A fault of the settings is theirs, whatever they are put over.
     parse_hyperparameters({"layers": (0,), **given})
-    parameters = parse_hyperparameters({**values, **given}, origin)
+    parameters = _narrow(parse_hyperparameters({**values, **given}, origin), config)
     if unused := _list_unused(bookkeeping):
         logger.info("recorded and not used: %s", unused)
     return HyperparameterChoice(parameters, origin, bookkeeping, frozenset(given))
+
+
+def _narrow(parameters: Hyperparameters, config: EditingConfig) -> Hyperparameters:
+    """Leave the layers out that the schedule does not edit."""
+    if config.schedule != "boundary":
+        return parameters
+    if parameters.norm_anchor is not None and len(parameters.boundary) > 1:
+        raise InputError(
+            "`editing.norm-anchor` is the length of one layer's values, and the "
+            "schedule `boundary` has targets at two layers. Leave one of them out."
+        )
+    return parameters.model_copy(update={"layers": parameters.boundary})
 
 
 def load_named(

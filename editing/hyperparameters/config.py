@@ -1,5 +1,7 @@
 """What an editor may set: MEMIT's hyperparameters and how a run chooses them."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +12,11 @@ from editing.base.settings import Settings
 from editing.files.text import read_json
 from editing.models.module_names import ModuleNames
 
-Schedule = Literal["layerwise", "frozen-harmonic", "frozen-uniform", "alone"]
-
+Schedule = Literal[
+    "layerwise", "frozen-harmonic", "frozen-uniform", "alone", "boundary"
+]
+Stop = Literal["loss", "top-1"]
+TargetOf = Literal["block", "streams"]
 
 MODULE_FIELDS = (
     "rewrite_module_tmp",
@@ -39,6 +44,15 @@ class Hyperparameters(Settings):
         v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
         clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
         kl_factor: Weight of the KL term.
+        target_of: What a target is of: the hidden state after the last edited
+            ``block``, or what the edited module adds to it, shifted together with what
+            attention adds (``streams``; PMET, arXiv 2308.08742).
+        stop: When the search for a target ends before its last step: once the ``loss``
+            is below 0.05, or also once every target token is the most likely one after
+            every rewriting prompt (``top-1``; MPES, arXiv 2502.01636).
+        top_1_steps: Further evaluations that ``top-1`` waits for.
+        norm_anchor: The length ``c`` that the value a target asks for is brought to
+            (norm-anchor scaling, arXiv 2602.02543); None leaves targets as found.
         mom2_update_weight: The prior weight λ of ``λ·C₀``.
         fact_token: Where in a prompt the edit is written; only the subject's last token
             is supported.
@@ -62,6 +76,10 @@ class Hyperparameters(Settings):
     v_weight_decay: float = Field(default=0.5, ge=0)
     clamp_norm_factor: PositiveFloat = 0.75
     kl_factor: float = Field(default=0.0625, ge=0)
+    target_of: TargetOf = "block"
+    stop: Stop = "loss"
+    top_1_steps: int = Field(default=1, ge=0)
+    norm_anchor: PositiveFloat | None = None
     mom2_update_weight: PositiveFloat = 15000.0
     fact_token: Literal["subject_last"] = "subject_last"
     layer_selection: Literal["all"] = "all"
@@ -90,19 +108,31 @@ class Hyperparameters(Settings):
         )
         return names if names.given else None
 
+    @property
+    def boundary(self) -> tuple[int, ...]:
+        """Return the first and the last edited layer (BLUE, arXiv 2502.03748)."""
+        return tuple(dict.fromkeys((self.layers[0], self.layers[-1])))
+
     def share(self, index: int, schedule: Schedule) -> float:
         """Fraction of ``z − h`` that the ``index``-th edited layer writes.
 
-        ``1 / L`` for `frozen-uniform`, and ``1 / (L − i)`` for the others.
+        All of it for `boundary`, where each layer has a target of its own, ``1 / L``
+        for `frozen-uniform`, and ``1 / (L − i)`` for the others; with targets of the
+        streams the root of that, as in PMET.
         """
         total = len(self.layers)
-        return 1 / total if schedule == "frozen-uniform" else 1 / (total - index)
+        if schedule == "boundary":
+            return 1.0
+        share = 1 / total if schedule == "frozen-uniform" else 1 / (total - index)
+        return share if self.target_of == "block" else math.sqrt(share)
 
     def steps(self, schedule: Schedule) -> list[tuple[int, ...]]:
         """Layers that are read on one state of the model, in order.
 
         Where a layer must see the updates of those before it, each is a step.
         """
+        if schedule == "boundary":
+            return [(layer,) for layer in self.boundary]
         if schedule in {"layerwise", "alone"}:
             return [(layer,) for layer in self.layers]
         return [self.layers]
@@ -140,6 +170,16 @@ class Plan(Settings):
         """Layers whose statistics travel together."""
         return self.parameters.exchanges(self.schedule)
 
+    def at(self, layers: Sequence[int]) -> "Plan":
+        """Return the plan for the targets and residuals of some layers.
+
+        Under `boundary` a layer has targets of its own, as if no other were edited.
+        """
+        if self.schedule != "boundary":
+            return self
+        own = self.parameters.model_copy(update={"layers": tuple(layers)})
+        return self.model_copy(update={"parameters": own})
+
 
 BATCH_SIZE = 128
 """Requests whose targets are computed together, unless a setting says otherwise."""
@@ -152,7 +192,8 @@ class EditingConfig(Settings):
         hyperparameters: A file (JSON, YAML or TOML) or the name of a preset; None takes
             the model's own file if it has one, else the preset of its name.
         schedule: Which layers are read on which model; see docs/method.md. Under
-            ``alone`` each party edits by itself, and the results are merged.
+            ``alone`` each party edits by itself, and the results are merged; under
+            ``boundary`` only the first and the last of the layers are edited.
         context_templates: A JSON list of strings with one ``{}`` each, the bare one
             included; None takes the model's own or generates them from `context_seed`.
         context_seed: Draws the generated context templates.
@@ -165,6 +206,14 @@ class EditingConfig(Settings):
         v_weight_decay: Weight of ``‖δ‖ / ‖h‖²``.
         clamp_norm_factor: Largest ``‖δ‖`` in units of ``‖h‖``.
         kl_factor: Weight of the KL term.
+        target_of: What a target is of: the hidden state after the last edited
+            ``block``, or the ``streams`` of its MLP and its attention (PMET).
+        stop: When the search for a target ends before its last step: once the ``loss``
+            is below 0.05, or also once every target token is the most likely one after
+            every rewriting prompt (``top-1``).
+        top_1_steps: Further evaluations that ``top-1`` waits for.
+        norm_anchor: The length that the value a target asks for is brought to; `python
+            -m sims norm-anchor` measures it.
         fact_token: Where in a prompt the edit is written.
     """
 
@@ -180,6 +229,10 @@ class EditingConfig(Settings):
     v_weight_decay: float | None = None
     clamp_norm_factor: PositiveFloat | None = None
     kl_factor: float | None = None
+    target_of: TargetOf | None = None
+    stop: Stop | None = None
+    top_1_steps: int | None = None
+    norm_anchor: PositiveFloat | None = None
     fact_token: Literal["subject_last"] | None = None
 
 

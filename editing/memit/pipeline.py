@@ -12,7 +12,7 @@ from editing.algebra.statistics import LayerStatistics
 from editing.editors.system import System
 from editing.hyperparameters.config import Plan
 from editing.memit.keys import extract_keys
-from editing.memit.residuals import compute_residuals, read_hidden
+from editing.memit.residuals import compute_residuals, read_states
 from editing.memit.targets import Targets, compute_targets
 from editing.models.activations import BlockInputs, Relay
 from editing.models.loading import EditableModel
@@ -62,14 +62,15 @@ def read_pairs(
         targets: Theirs, in the same order.
         plan: Hyperparameters, schedule and context templates.
         layers: Blocks whose keys are read.
-        hidden: Hidden states at the last edited layer on this model; read if None. On
-            the model that the targets were computed on they are `Targets.hidden`.
+        hidden: What targets are compared with on this model; read if None. On the
+            model that the targets were computed on it is `Targets.hidden`.
         relay: As in `editing.models.activations.read_activations`.
     """
+    plan = plan.at(layers)
     edited = plan.parameters.layers
     keys = extract_keys(model, requests, plan.templates, layers, relay)
     if hidden is None:
-        hidden = read_hidden(model, requests, edited[-1], relay)
+        hidden = read_states(model, requests, plan.parameters, relay)
     device = keys[layers[0]].device
     states, hidden = targets.states.to(device), hidden.to(device)
     shares = {
@@ -92,14 +93,18 @@ def walk_layers(
     """Edit step by step, each on the model with the updates of earlier steps.
 
     The model is the one that the targets were computed on, and so it is between steps.
-    See `edit_alone` for arguments.
+    See `edit_alone` for arguments. Under `boundary` `targets` are those of the first
+    step; later ones are computed.
     """
     delta: dict[str, Tensor] = {}
     kept: BlockInputs | None = None
-    for layers in plan.steps:
+    for number, layers in enumerate(plan.steps):
         with applied(delta, model.model):
+            own = plan.schedule == "boundary"
+            if own and number > 0:
+                targets = find_own_targets(model, requests, plan, layers)
             edited = any(bool(each.any()) for each in delta.values())
-            hidden = None if edited else targets.hidden
+            hidden = None if edited and not own else targets.hidden
             relay = Relay(start=kept, kept=inputs_to_keep(plan, layers))
             pairs = read_pairs(model, requests, targets, plan, layers, hidden, relay)
         kept = relay.kept
@@ -116,6 +121,17 @@ def walk_layers(
 def as_system(prior: Float[Tensor, "d_in d_in"] | System) -> System:
     """Return what is solved against a prior, which is MEMIT's as a rule."""
     return prior if isinstance(prior, System) else System(Prior(prior))
+
+
+def find_own_targets(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    plan: Plan,
+    layers: Sequence[int],
+) -> Targets:
+    """Compute the targets that the residuals of some layers are read from."""
+    own = plan.at(layers).parameters
+    return compute_targets(model, requests, plan.templates, own)
 
 
 def inputs_to_keep(plan: Plan, layers: Sequence[int]) -> BlockInputs | None:
@@ -155,6 +171,6 @@ def edit_alone(
     """
     model.check_layers(plan.parameters.layers)
     if targets is None:
-        targets = compute_targets(model, requests, plan.templates, plan.parameters)
+        targets = find_own_targets(model, requests, plan, plan.steps[0])
     *_, last = walk_layers(model, requests, targets, plan, priors)
     return dict(last.delta)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.hyperparameters.config import Hyperparameters
+from editing.memit.norm_anchor import read_values
 from editing.models.activations import Relay, read_activations
 from editing.models.loading import EditableModel
 from editing.models.token_rows import BARE, tokenize_prompts
@@ -21,6 +23,23 @@ def read_hidden(
     rows = tokenize_prompts(model.tokenizer, [BARE], requests)
     found = read_activations(model, rows, hidden_layers=[layer], relay=relay)
     return found.hidden[layer].double()
+
+
+def read_states(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    parameters: Hyperparameters,
+    relay: Relay | None = None,
+) -> Float[Tensor, "n d_out"]:
+    """Read what targets are compared with, on the model as it is, in float64.
+
+    It is the hidden state after the last edited block or, with targets of the streams,
+    the edited module's output there.
+    """
+    layer = parameters.layers[-1]
+    if parameters.target_of == "streams":
+        return read_values(model, requests, layer, relay).double()
+    return read_hidden(model, requests, layer, relay)
 
 
 def compute_residuals(

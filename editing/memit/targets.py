@@ -1,33 +1,27 @@
 """Targets: hidden states that make the model give the requested answer.
 
 Requests are optimised together. What a step cannot change is computed once for a batch
-(`editing.memit.prefix_cache`), so that a step runs the blocks after the last edited
-one, from the subject's last token on, and the vocabulary head only where the loss reads
-it.
+(`editing.memit.search.prefix_cache`), so that a step runs the blocks after the last
+edited one, from the subject's last token on, and the vocabulary head only where the
+loss reads it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import kl_div, normalize
 
-from editing.base.errors import InputError
 from editing.hyperparameters.config import BATCH_SIZE, Hyperparameters
-from editing.memit.faster_modules import fast_gelu
-from editing.memit.full_rows import FullRows
-from editing.memit.loss_positions import (
-    LossPositions,
-    TargetRows,
-    build_rows,
-    find_positions,
-    pack_windows,
-    renumber,
-)
-from editing.memit.prefix_cache import FrozenPrefix
-from editing.memit.shared_prefixes import run_parts
+from editing.memit.norm_anchor import anchored_shift, read_values
+from editing.memit.search.descent import DivergedTargetError as DivergedTargetError
+from editing.memit.search.descent import Search, StoppingRule, adam_step, clamp
+from editing.memit.search.faster_modules import fast_gelu
+from editing.memit.search.loss_positions import build_rows, pack_windows
+from editing.memit.search.parts import make_part, wide
+from editing.memit.search.shared_prefixes import run_parts
+from editing.memit.search.streams import find_streams
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
 from editing.models.token_rows import BARE
@@ -41,13 +35,10 @@ More at once fill it better, and take more memory.
 """
 
 EARLY_STOP_LOSS = 0.05
-MIN_RELATIVE_SHIFT = 1e-3
-"""A target whose ``‖δ‖/‖h‖`` is smaller has not moved: rounding alone does as much."""
 """The search for a request's target stops once its loss is below this."""
 
-
-class DivergedTargetError(InputError, ArithmeticError):
-    """The search for a target left the range of the model's precision."""
+MIN_RELATIVE_SHIFT = 1e-3
+"""A target whose ``‖δ‖/‖h‖`` is smaller has not moved: rounding alone does as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +48,12 @@ class Targets:
     All but the flags are in single precision or, if that is finer, the model's.
 
     Attributes:
-        hidden: ``h`` at the last edited layer, on the model before the round's edit.
+        hidden: ``h`` at the last edited layer, on the model before the round's edit;
+            with targets of the streams, the edited module's output there.
         shift: ``δ``; exactly 0 if the request asks for nothing.
-        loss: ``−log p(target_new) / |target_new|`` at ``z``, mean over the prompts.
-        stopped: Whether the whole loss came below `EARLY_STOP_LOSS`.
+        loss: ``−log p(target_new) / |target_new|`` where the search ended, mean over
+            the prompts.
+        stopped: Whether it ended before its last step.
         clamped: Whether the last step was shortened to the clamp.
     """
 
@@ -115,7 +108,9 @@ def compute_targets(
     ``−log p(target_new | prompt) / |target_new|`` plus ``kl_factor · KL(p ‖ p₀)`` after
     "{subject} is a" plus ``v_weight_decay · ‖δ‖ / ‖h‖²``, projected after each step
     onto ``‖δ‖ ≤ clamp_norm_factor · ‖h‖``; a request stops when its loss is below 0.05
-    (arXiv 2202.05262, equation 4; arXiv 2210.07229, §4.2, and the published code). A
+    (arXiv 2202.05262, equation 4; arXiv 2210.07229, §4.2, and the published code), or
+    as `Hyperparameters.stop` says. `Hyperparameters.norm_anchor` then rescales what it
+    found (`editing.memit.norm_anchor.anchored_shift`). A
     prompt that does not fit the model's context is an `InputError`, and a loss that is
     not finite is a `DivergedTargetError`. Passes are in the model's precision; scores,
     loss, ``h`` and ``δ`` in single precision if that is the finer one.
@@ -133,64 +128,143 @@ def compute_targets(
     found: list[Targets] = []
 
     def run(batch: Sequence[EditRequest]) -> Targets:
-        return _optimise(model, batch, ordered, parameters)
+        return search_targets(model, batch, ordered, parameters).targets
 
     for _, targets in run_batches(requests, batch_size, run):
         found.append(targets)
         if on_batch is not None:
             on_batch(sum(map(len, found)))
-    return concatenate_targets(found)
+    return anchor(model, requests, concatenate_targets(found), parameters)
 
 
-def _optimise(
+def anchor(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Targets,
+    parameters: Hyperparameters,
+) -> Targets:
+    """Bring the values of targets to the length that is set, if one is.
+
+    A target that did not move stays: its request asks for nothing.
+    """
+    if parameters.norm_anchor is None:
+        return targets
+    values = _values_before(model, requests, targets, parameters)
+    shift = anchored_shift(targets.shift, values, parameters.norm_anchor)
+    still = (targets.shift == 0).all(dim=1, keepdim=True)
+    return replace(targets, shift=shift.where(~still, targets.shift))
+
+
+def measure_value_norms(
     model: EditableModel,
     requests: Sequence[EditRequest],
     templates: Sequence[str],
     parameters: Hyperparameters,
-) -> Targets:
+    batch_size: int = BATCH_SIZE,
+) -> Float[Tensor, " n"]:
+    """Compute ``‖v*‖`` of each request's target, before any rescaling.
+
+    On the original model, `editing.memit.norm_anchor.reference_norm` of some facts is
+    the ``c`` of `Hyperparameters.norm_anchor`. For arguments see `compute_targets`.
+    """
+    free = parameters.model_copy(update={"norm_anchor": None})
+    targets = compute_targets(model, requests, templates, free, batch_size)
+    values = _values_before(model, requests, targets, parameters)
+    return torch.linalg.vector_norm(values.double() + targets.shift.double(), dim=1)
+
+
+def _values_before(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    targets: Targets,
+    parameters: Hyperparameters,
+) -> Float[Tensor, "n d_model"]:
+    if parameters.target_of == "streams":
+        return targets.hidden
+    return read_values(model, requests, parameters.layers[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found, in all streams that it shifted.
+
+    Attributes:
+        start: What was shifted, one row a request; two if there are two streams.
+        shift: ``δ``.
+        loss: As in `Targets`.
+        stopped: As in `Targets`.
+        clamped: Whether the last step was shortened, for each stream.
+    """
+
+    start: Float[Tensor, "n ..."]
+    shift: Float[Tensor, "n ..."]
+    loss: Float[Tensor, " n"]
+    stopped: Bool[Tensor, " n"]
+    clamped: Bool[Tensor, "n ..."]
+
+    @property
+    def targets(self) -> Targets:
+        """Return the targets of what is written: of the MLP, if there are two."""
+        if self.start.dim() == 2:
+            return Targets(
+                self.start, self.shift, self.loss, self.stopped, self.clamped
+            )
+        start, shift, clamped = (
+            each[:, 0] for each in (self.start, self.shift, self.clamped)
+        )
+        return Targets(start, shift, self.loss, self.stopped, clamped)
+
+
+def search_targets(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    templates: Sequence[str],
+    parameters: Hyperparameters,
+) -> Found:
+    """Optimise the shifts of one batch; for arguments see `compute_targets`.
+
+    The bare template must be the first.
+    """
     built = build_rows(model, requests, templates)
     sizes = CPU_PART if model.device.type == "cpu" else OTHER_PART
     groups = pack_windows(built.widths, *sizes)
+    streams, layer = None, parameters.layers[-1]
+    if parameters.target_of == "streams":
+        # The block itself runs in every step: what enters it is not shifted.
+        streams, layer = find_streams(model, parameters), layer - 1
     with fast_gelu(model):
-        prefixes = run_parts(model, built, groups, parameters.layers[-1])
+        prefixes = run_parts(model, built, groups, layer)
         numbers = torch.tensor([index for group in groups for index in group])
-        hidden = torch.cat([prefix.hidden[:, 0] for prefix in prefixes])
-        start = _wide(hidden[torch.argsort(numbers)[:: len(templates) + 1]])
+        dtype = wide(prefixes[0].hidden).dtype
         parts = [
-            _make_part(model, built.among(group), prefix, start.dtype)
+            make_part(model, built.among(group), prefix, dtype, streams)
             for group, prefix in zip(groups, prefixes, strict=True)
         ]
         del prefixes
+        states = torch.cat([each.states(model) for each in parts])
+        start = wide(states[torch.argsort(numbers)[:: len(templates) + 1]])
         case_ids = tuple(request.case_id for request in requests)
         active = torch.arange(len(requests), device=model.device)
-        search = _Search(parts, active, case_ids, sizes)
+        search = Search(parts, active, case_ids, sizes)
         return _descend(model, search, start, parameters)
 
 
-def _make_part(
-    model: EditableModel,
-    built: TargetRows,
-    prefix: FrozenPrefix | FullRows,
-    dtype: torch.dtype,
-) -> "_Part":
-    owners = torch.tensor(built.owners, device=model.device)
-    return _Part(prefix, find_positions(built, model.device, dtype), owners)
-
-
 def _descend(
-    model: EditableModel, search: "_Search", start: Tensor, parameters: Hyperparameters
-) -> Targets:
-    scale = torch.linalg.vector_norm(start, dim=1)
-    shift, likelihood = torch.zeros_like(start), torch.zeros_like(scale)
+    model: EditableModel, search: Search, start: Tensor, parameters: Hyperparameters
+) -> Found:
+    scale = torch.linalg.vector_norm(start, dim=-1)
+    likelihood = torch.zeros(len(start)).to(start)
+    stopped = torch.zeros_like(likelihood, dtype=torch.bool)
+    shift, clamped = torch.zeros_like(start), torch.zeros_like(scale, dtype=torch.bool)
     mean, square = torch.zeros_like(shift), torch.zeros_like(shift)
-    stopped = torch.zeros_like(scale, dtype=torch.bool)
-    clamped = torch.zeros_like(stopped)
+    rule = StoppingRule.begin(parameters, likelihood)
     for step in range(1, parameters.v_num_grad_steps + 1):
         last, rows = step == parameters.v_num_grad_steps, search.active
-        found = search.evaluate(model, shift[rows], scale[rows], parameters, last)
+        given = (shift[rows], scale[rows], rule.emphasis[rows])
+        found = search.evaluate(model, *given, parameters, last)
         search.check(found.loss)
         likelihood[rows] = found.answer
-        unfinished = found.loss >= EARLY_STOP_LOSS
+        unfinished = rule.unfinished(rows, found, EARLY_STOP_LOSS)
         stopped[rows] = ~unfinished
         if last or not bool(unfinished.any()):
             break
@@ -198,188 +272,10 @@ def _descend(
         rows, gradient = search.active, found.gradient[unfinished]
         mean[rows] = 0.9 * mean[rows] + 0.1 * gradient
         square[rows] = 0.999 * square[rows] + 0.001 * gradient**2
-        update = _adam_step(mean[rows], square[rows], step, parameters.v_lr)
+        update = adam_step(mean[rows], square[rows], step, parameters.v_lr)
         largest = parameters.clamp_norm_factor * scale[rows]
-        shift[rows], clamped[rows] = _clamp(shift[rows] - update, largest)
-    return Targets(start, shift, likelihood, stopped, clamped)
-
-
-@dataclass(slots=True)
-class _Part:
-    """Rows of a batch that are run together.
-
-    Attributes:
-        prefix: Of these rows.
-        positions: Where the loss reads these rows.
-        owners: Which of the requests still being optimised a row belongs to.
-        before: Log-probabilities at the KL positions before any shift, once known.
-    """
-
-    prefix: FrozenPrefix | FullRows
-    positions: LossPositions
-    owners: Tensor
-    before: Tensor | None = None
-
-    def among(self, rows: Tensor, owners: Tensor) -> "_Part":
-        """Keep some rows, in order; `owners` gives the new numbering of requests."""
-        read = renumber(rows, self.positions.essence.rows) >= 0
-        return _Part(
-            self.prefix if len(rows) == len(self.owners) else self.prefix.among(rows),
-            self.positions.among(rows, owners),
-            renumber(owners, self.owners[rows]),
-            None if self.before is None else self.before[read],
-        )
-
-    def costs(
-        self, model: EditableModel, shift: Float[Tensor, "rows d"], layer: int | None
-    ) -> tuple[Float[Tensor, " answers"], Float[Tensor, " essences"]]:
-        """Compute the weighted loss of each answer's token, and each KL row's drift."""
-        answers, essence = self.positions.rewriting, self.positions.essence
-        window = self.prefix.shifted(shift)
-        places = [each.places(window.shape[1]) for each in (answers, essence)]
-        final, early = self.prefix.run(model, window, layer, torch.cat(places))
-        read = torch.cat([answers.pick(early), essence.pick(final)])
-        logits = _wide(model.logits(read)).log_softmax(dim=-1)
-        said, now = logits.split([len(answers.rows), len(essence.rows)])
-        if self.before is None:
-            self.before = now.detach().clone()
-        drift = kl_div(self.before, now, reduction="none", log_target=True)
-        chosen = said.gather(1, answers.tokens.unsqueeze(1)).squeeze(1)
-        return -chosen * answers.weights, drift.sum(dim=1)
-
-
-def _joined(parts: Sequence[_Part]) -> _Part:
-    prefixes = [each.prefix for each in parts if isinstance(each.prefix, FrozenPrefix)]
-    before = [each.before for each in parts if each.before is not None]
-    return _Part(
-        FrozenPrefix.joined(prefixes),
-        LossPositions.joined(
-            [each.positions for each in parts], [len(each.owners) for each in parts]
-        ),
-        torch.cat([each.owners for each in parts]),
-        torch.cat(before),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Evaluation:
-    """The loss of each request that is still being optimised.
-
-    Attributes:
-        loss: All three terms.
-        answer: The first term alone.
-        gradient: Of the loss, by the shift.
-    """
-
-    loss: Float[Tensor, " n"]
-    answer: Float[Tensor, " n"]
-    gradient: Float[Tensor, "n d"]
-
-
-@dataclass(slots=True)
-class _Search:
-    """The requests of a batch that are still being optimised.
-
-    Attributes:
-        parts: Their rows.
-        active: Their numbers in the batch.
-        case_ids: Of all requests of the batch.
-        sizes: See `pack_windows`.
-    """
-
-    parts: list[_Part]
-    active: Tensor
-    case_ids: tuple[int, ...]
-    sizes: tuple[int, int]
-
-    def keep(self, unfinished: Tensor) -> None:
-        """Drop finished requests with their rows, and join parts that are small."""
-        if bool(unfinished.all()):
-            return
-        owners = unfinished.nonzero().squeeze(1)
-        kept = [(part, unfinished[part.owners].nonzero()[:, 0]) for part in self.parts]
-        parts = [part.among(rows, owners) for part, rows in kept if len(rows)]
-        self.active, self.parts = self.active[unfinished], self._repacked(parts)
-
-    def _repacked(self, parts: list[_Part]) -> list[_Part]:
-        widths: list[int] = []
-        for part in parts:
-            if isinstance(part.prefix, FullRows):
-                return parts
-            widths += part.prefix.widths.tolist()
-        groups = pack_windows(widths, *self.sizes)
-        if len(groups) >= len(parts):
-            return parts
-        whole, place = _joined(parts), self.active.device
-        owners = torch.arange(int(whole.owners.max()) + 1, device=place)
-        return [whole.among(torch.tensor(g, device=place), owners) for g in groups]
-
-    def check(self, loss: Tensor) -> None:
-        """Refuse a loss that is not a number; it would never be above the stop's.
-
-        Raises:
-            DivergedTargetError: If there is one; names its request.
-        """
-        lost = self.active[~loss.isfinite()].tolist()
-        if lost:
-            raise DivergedTargetError(
-                f"Request {self.case_ids[lost[0]]}: the loss of its target is not "
-                f"finite ({len(lost)} of {len(loss)} are not). Try a smaller `v_lr`, "
-                "or load the model in float32 (`model.dtype`)."
-            )
-
-    def evaluate(
-        self,
-        model: EditableModel,
-        shift: Float[Tensor, "n d"],
-        scale: Float[Tensor, " n"],
-        parameters: Hyperparameters,
-        last: bool,
-    ) -> _Evaluation:
-        """Compute losses and, unless this is the last step, gradients.
-
-        A part's pass is over, forward and back, before the next one begins, so that
-        memory holds one.
-        """
-        weight = parameters.v_weight_decay / scale**2
-        loss = weight * torch.linalg.vector_norm(shift, dim=1)
-        answer = torch.zeros_like(loss)
-        gradient = weight.unsqueeze(1) * normalize(shift, dim=1)
-        for part in self.parts:
-            at_rows = shift[part.owners].requires_grad_(not last)
-            with torch.set_grad_enabled(not last):
-                said, drift = part.costs(model, at_rows, parameters.v_loss_layer)
-                drift = parameters.kl_factor * drift
-                total = said.sum() + drift.sum()
-            if not last:
-                (change,) = torch.autograd.grad(total, at_rows)
-                gradient.index_add_(0, part.owners, change)
-            for positions, costs in (
-                (part.positions.rewriting, said),
-                (part.positions.essence, drift),
-            ):
-                loss.index_add_(0, positions.owners, costs.detach())
-            answer.index_add_(0, part.positions.rewriting.owners, said.detach())
-        return _Evaluation(loss, answer, gradient)
-
-
-def _wide(values: Tensor) -> Tensor:
-    """Values in single precision at least; at half precision, Adam would not move."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _adam_step(mean: Tensor, square: Tensor, step: int, rate: float) -> Tensor:
-    """Adam's step (arXiv 1412.6980, algorithm 1) with β = (0.9, 0.999), ε = 1e-8."""
-    spread: Tensor = (square / (1 - 0.999**step)).sqrt() + 1e-8
-    return rate / (1 - 0.9**step) * mean / spread
-
-
-def _clamp(
-    shift: Float[Tensor, "n d"], largest: Float[Tensor, " n"]
-) -> tuple[Tensor, Tensor]:
-    """Shorten rows to the largest norm; return also which rows were longer."""
-    length: Tensor = torch.linalg.vector_norm(shift, dim=1)
-    return shift * (largest / length).clamp(max=1).unsqueeze(1), length > largest
+        shift[rows], clamped[rows] = clamp(shift[rows] - update, largest)
+    return Found(start, shift, likelihood, stopped, clamped)
 
 
 def _fields_of(targets: Targets) -> list[Tensor]:

@@ -14,6 +14,7 @@ from editing.models.chat_prompts import has_chat_header
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 from editing.requests.joining import TargetSpace, split_running_text
+from editing.requests.subjects import require_subject
 
 BARE = "{}"
 """The template that adds nothing to a prompt."""
@@ -86,6 +87,8 @@ def tokenize_prompts(
 
     See `tokenize_prompt`. The last rows are kept: every layer is read with the same.
     """
+    for each in requests:
+        require_subject(each)
     asked = tuple((each.prompt, each.subject) for each in requests)
     return list(_tokenize_prompts(tokenizer, tuple(templates), asked))
 
@@ -142,6 +145,17 @@ def tokenize_rewrite(
     return RewriteTokenizer(tokenizer)(template, request)
 
 
+def tokenize_request(
+    tokenizer: PreTrainedTokenizerBase, request: EditRequest
+) -> tuple[TokenRow, tuple[int, ...]]:
+    """A request's bare prompt and its target, with a subject or without one."""
+    if request.subject:
+        return tokenize_rewrite(tokenizer, BARE, request)
+    return tokenize_continuation(
+        tokenizer, request.prompt, request.target_new, request.target_space
+    )
+
+
 class RewriteTokenizer:
     """Tokenizes requests in templates, each target once; see `tokenize_rewrite`."""
 
@@ -154,6 +168,7 @@ class RewriteTokenizer:
         self, template: str, request: EditRequest
     ) -> tuple[TokenRow, tuple[int, ...]]:
         """Return the prompt's row and the target's tokens."""
+        require_subject(request)
         headed = has_chat_header(self._tokenizer, request.prompt)
         prefix, _, suffix = (BARE if headed else template).partition(BARE)
         prompt, target = split_running_text(

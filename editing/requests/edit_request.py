@@ -22,6 +22,7 @@ from editing.requests.forms.fields import (
     want_list,
 )
 from editing.requests.forms.recognise import read_form
+from editing.requests.forms.subjects import check_subject
 from editing.requests.forms.zsre import ZsreTarget
 from editing.requests.joining import TargetSpace
 from editing.requests.normalise import normalise
@@ -55,7 +56,11 @@ class EditRequest(Settings):
         case_id: The request's number in its source.
         case_name: The source's own name for the case: a case number that is a text, or
             the case that several requests of MQuAKE share.
-        prompt: Text with exactly one ``{}``, where the subject goes.
+        prompt: Text with exactly one ``{}``, where the subject goes; a finished text if
+            there is no subject.
+        subject: What the edit is about; empty for a request without one, which editors
+            that read at the subject refuse
+            (`editing.requests.subjects.require_subject`).
         target_new: The continuation of the prompt that the edited model shall give.
         target_true: The unedited model's continuation; needed to measure success.
         locality: Questions about something else, whose answers shall stay (zsRE's
@@ -67,7 +72,7 @@ class EditRequest(Settings):
 
     case_id: int = Field(strict=True, ge=-(2**63), lt=2**63)
     prompt: str
-    subject: str
+    subject: str = ""
     target_new: str
     target_true: str | None = None
     relation_id: str | None = None
@@ -82,12 +87,8 @@ class EditRequest(Settings):
 
     @model_validator(mode="after")
     def _check_texts(self) -> "EditRequest":
-        if self.prompt.count("{}") != 1:
-            raise ValueError(
-                "`prompt` must hold exactly one {} for the subject, got "
-                f"{self.prompt.count('{}')} in {self.prompt!r}"
-            )
-        for field in ("subject", "target_new"):
+        check_subject(self.prompt, self.subject, "subject" in self.model_fields_set)
+        for field in ("prompt", "target_new"):
             if not getattr(self, field).strip():
                 raise ValueError(f"`{field}` is empty")
         if self.target_true is not None and not self.target_true.strip():
@@ -100,7 +101,7 @@ class EditRequest(Settings):
     @property
     def rewrite_prompt(self) -> str:
         """The prompt with the subject put in."""
-        return self.prompt.replace("{}", self.subject)
+        return self.prompt.replace("{}", self.subject) if self.subject else self.prompt
 
     @property
     def objects_agree(self) -> bool:
@@ -330,7 +331,8 @@ def sample_requests(
     """Draw requests with distinct subjects, in an order fixed by the seed.
 
     Two requests on one subject can share a key and ask for two residuals; a draw has
-    each subject once, as CounterFact does.
+    each subject once, as CounterFact does. Of requests without one it has each prompt
+    once.
 
     Raises:
         RequestError: If there are fewer subjects than requests wanted.
@@ -341,7 +343,7 @@ def sample_requests(
     for index in order:
         if len(drawn) == count:
             break
-        drawn.setdefault(requests[index].subject, requests[index])
+        drawn.setdefault(_about(requests[index]), requests[index])
     if len(drawn) < count:
         raise RequestError(
             f"{count} requests with distinct subjects were asked for, and the source "
@@ -349,6 +351,10 @@ def sample_requests(
             "parties, rounds or requests per round."
         )
     return list(drawn.values())
+
+
+def _about(request: EditRequest) -> str:
+    return request.subject or request.prompt
 
 
 def to_counterfact(request: EditRequest) -> dict[str, object]:

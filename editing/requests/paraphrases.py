@@ -33,7 +33,8 @@ def phrase(
     """
     if count < 0:
         raise InputError(f"At least 0 extra phrasings were wanted, got {count}.")
-    found = _own(request) if templates is None else _listed(request, templates)
+    own = templates is None or not request.subject
+    found = _own(request) if own else _listed(request, templates or {})
     prompts = [each for each in dict.fromkeys(found) if each != request.prompt]
     return [request, *(_reword(request, prompt) for prompt in prompts[:count])]
 
@@ -84,6 +85,9 @@ def _check_templates(values: object, place: str) -> Iterator[str]:
 
 def _own(request: EditRequest) -> Iterator[str]:
     for text in request.paraphrase_prompts:
+        if not request.subject:
+            yield text
+            continue
         prompt = text.replace(request.subject, "{}")
         # Braces other than the subject's would make it a prompt of two subjects.
         if text.count(request.subject) == 1 and prompt.count("{}") == 1:

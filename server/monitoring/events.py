@@ -36,6 +36,7 @@ PHASE_NAMES = {
     "query.keys": "keys",
     "query.shares": "shares",
     "query.unmask": "unmasking",
+    "train.answers": "moments",
     "train.targets": "targets",
     "train.statistics": "exchange",
     "train.memory": "memory",

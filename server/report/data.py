@@ -79,6 +79,8 @@ class RoundMetrics(Settings):
             sees each party's statistics.
         gate: What the release gate measured before it accepted the round; empty if it
             is open.
+        budget: The budget that the editor has in use, in per cent; None for editors
+            without one.
     """
 
     score: float | None = None
@@ -111,6 +113,7 @@ class RoundMetrics(Settings):
     residual_left: float | None = None
     weights: tuple[PartyWeight, ...] = ()
     gate: str = ""
+    budget: float | None = None
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(

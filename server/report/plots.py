@@ -10,6 +10,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
 
 from server.report.data import Report, RoundMetrics
 from server.report.tables import comparison, headings, headline
@@ -56,6 +57,7 @@ PANELS = {
     "score": "Score of the round's own requests",
     "retention": "Retention of earlier rounds",
     "held_out_acc": "Held-out accuracy",
+    "budget": "The editor's budget in use",
 }
 
 
@@ -114,7 +116,12 @@ def draw_rounds(report: Report) -> str:
 
     def draw(figure: Figure) -> None:
         for place, name in enumerate(names, start=1):
-            draw_panel(add_axes(figure, (1, len(names), place)), report, name)
+            axes = add_axes(figure, (1, len(names), place))
+            draw_panel(axes, report, name)
+            if name == "budget":  # it may be exceeded
+                axes.yaxis.set_major_locator(AutoLocator())
+                axes.set_ylim(0, None)
+                axes.autoscale(axis="y")
         first = figure.axes[0]
         first.set_ylabel("per cent")
         figure.legend(
@@ -148,7 +155,7 @@ def choose_panels(report: Report) -> list[str]:
         first = headline(report)[:MAX_ACCURACY_PANELS]
     measured = [
         name
-        for name in ("retention", "held_out_acc")
+        for name in ("retention", "held_out_acc", "budget")
         if any(reading(each, name) is not None for each in metrics)
     ]
     return [*first, *measured]

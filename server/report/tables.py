@@ -51,6 +51,7 @@ TITLES = {
     "reference_score": "Reference score",
     "essence_score": "Essence perplexity",
     "held_out_acc": "Held-out accuracy",
+    "budget": "Budget in use",
     "retention": "Retention",
     "requests": "Requests edited",
     "evaluated": "Evaluated",
@@ -183,7 +184,7 @@ def columns_of(report: Report, part: Part) -> list[str]:
         retention = known(comparison(report), ["retention"])
         return [*headline(report), *retention, *COSTS]
     if part == "rounds":
-        more = known(rounds_table(report), [*EARLIER, "held_out_acc"])
+        more = known(rounds_table(report), [*EARLIER, "held_out_acc", "budget"])
         return [*headline(report), *more] if has_rounds(report) else []
     if part == "requests":
         return request_columns(report)

@@ -167,3 +167,48 @@ def search_hyperparameters(
     outcome = run_search(order, output)
     echo(render_table(outcome))
     echo(f"Hyperparameters: {output / CHOSEN}")
+
+
+@app.command("norm-anchor")
+def measure_norm_anchor(
+    model: Annotated[
+        str, typer.Option(help="A model folder, a hub name, or `embedded`.")
+    ] = "embedded",
+    requests: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Facts in any known form; `embedded` takes the model's own.",
+        ),
+    ] = "embedded",
+    hyperparameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file or a preset, as `editing.hyperparameters`.",
+            show_default="the model's own",
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Facts that are drawn.")] = 1000,
+    seed: Annotated[
+        int, typer.Option(help="Draws the facts and context templates.")
+    ] = 0,
+    dtype: Annotated[
+        Precision, typer.Option(help="The model's precision.")
+    ] = Precision.FLOAT32,
+    device: Annotated[str, typer.Option(help="Where the model computes.")] = "cpu",
+) -> None:
+    """Measure the length that `editing.norm-anchor` brings values to.
+
+    It is the mean length of what targets of facts ask the edited module for, on the
+    unedited model, without the longest twentieth. Public facts serve: take none that
+    a party edits.
+    """
+    echo("Norm anchor: loading the libraries …", err=True)
+    from sims.search.anchor import AnchorOrder, measure_reference
+
+    found = measure_reference(
+        AnchorOrder(model, requests, hyperparameters, count, seed, dtype.value, device)
+    )
+    echo(f"Layer {found.layer}, {found.facts} facts: --set", err=True)
+    echo(f"editing.norm-anchor={found.norm:.6g}")

@@ -95,8 +95,9 @@ ScheduleOption = Annotated[
     str | None,
     typer.Option(
         metavar="SCHEDULE",
-        help="layerwise, frozen-harmonic, frozen-uniform, or alone: each party edits a "
-        "copy of its own through all layers, and then they merge.",
+        help="layerwise, frozen-harmonic, frozen-uniform, boundary (the first and the "
+        "last layer), or alone: each party edits a copy of its own through all layers, "
+        "and then they merge.",
         show_default="the scenario's",
     ),
 ]

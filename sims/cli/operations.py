@@ -66,6 +66,7 @@ class Together(StrEnum):
     LAYERWISE = "layerwise"
     FROZEN_UNIFORM = "frozen-uniform"
     FROZEN_HARMONIC = "frozen-harmonic"
+    BOUNDARY = "boundary"
 
 
 class Down(StrEnum):

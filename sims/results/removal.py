@@ -143,12 +143,18 @@ def check_method(run: FinishedRun, method: Method) -> None:
     """Refuse a run whose parties are not apart.
 
     Raises:
-        InputError: If it is `global`.
+        InputError: If it is `global`, or its editor reads at the answers' tokens.
     """
     if method.pooled:
         raise InputError(
             f"{run.folder}: `global` lays all requests at one party, so none can be "
             "removed; choose a merge of the parties' statistics"
+        )
+    if run.config.editor.build().answers is not None:
+        raise InputError(
+            f"{run.folder}: the editor {run.config.editor.name!r} standardises all "
+            "parties' values by the moments of all, so those of the others would be "
+            "others without one of them; run again with `parties.without`"
         )
 
 
@@ -251,7 +257,7 @@ def list_limits(
             f"Keys, hidden states and targets of rounds after {taken[0]} were read on "
             "a model that had the party's edits."
         )
-    if config.editing.schedule == "layerwise" and layers > 1:
+    if config.editing.schedule in {"layerwise", "boundary"} and layers > 1:
         found.append(
             "Keys and residuals of later layers were read on a model that had the "
             "round's update of the earlier ones, the party's edits included."

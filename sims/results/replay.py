@@ -57,7 +57,7 @@ class Replay:
             given = [pool(parts)] if merge.needs == "sum" else parts
             total = self.updates.delta.get(edited.weight)
             found[edited.weight] = edited.merge(merge, given, total, number)
-            if edited.remembers:
+            if edited.remembers(last=False):
                 kept = [*remembered[layer].values()] if layer in remembered else parts
                 grams[layer] = pool(kept).gram
         updates = self.updates.add(found, edits)

@@ -14,8 +14,9 @@ from editing.evaluation.cases import evaluation_prompts
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
-from editing.models.token_rows import BARE, ContinuationTokenizer, tokenize_rewrite
+from editing.models.token_rows import ContinuationTokenizer, tokenize_request
 from editing.requests.edit_request import EditRequest
+from editing.requests.subjects import require_subject
 from editing.sources.embedded import resolve_model
 from server.app import choose_methods
 from server.config import RunConfig
@@ -77,6 +78,9 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
         for own in shares.in_round(number)
         for request in own.contradictions
     ]
+    if config.editor.build().answers is None:
+        for request in shares.pool:
+            require_subject(request)
     check_fit(path, [*shares.pool, *planted], config.evaluation)
 
 
@@ -121,7 +125,7 @@ def check_fit(
         evaluation or EvaluationConfig(),
     )
     for request in requests:
-        row, target = tokenize_rewrite(tokenizer, BARE, request)
+        row, target = tokenize_request(tokenizer, request)
         length = len(row.ids) + len(target)
         if length > longest:
             raise InputError(

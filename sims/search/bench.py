@@ -17,7 +17,7 @@ from editing.covariance.cache import find_covariance
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.hyperparameters.config import Hyperparameters, Plan
 from editing.memit.pipeline import edit_alone
-from editing.memit.residuals import read_hidden
+from editing.memit.residuals import read_states
 from editing.memit.targets import DivergedTargetError, Targets, compute_targets
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
@@ -120,7 +120,7 @@ class Bench:
         delta = edit_alone(self.model, requests, plan, priors, targets)
         with applied(delta, self.model.model):
             metrics = sum_cases(evaluate_requests(self.model, requests)).means()
-            reached = read_hidden(self.model, requests, plan.parameters.layers[-1])
+            reached = read_states(self.model, requests, plan.parameters)
         diagnosis = diagnose(targets, reached)
         ratios = relative_norms(delta, self.model.model.get_parameter)
         diagnosis["update_ratio"] = max(ratios.values(), default=0.0)

@@ -63,7 +63,9 @@ class EstimateOrder(Settings):
     encoding: Literal["factors", "factors-float32", "dense"] = "factors"
     encoding_down: Literal["whole", "factors"] = "whole"
     covariance: Literal["float32", "float64"] = "float32"
-    schedule: Literal["layerwise", "frozen-uniform", "frozen-harmonic"] = "layerwise"
+    schedule: Literal["layerwise", "frozen-uniform", "frozen-harmonic", "boundary"] = (
+        "layerwise"
+    )
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     bandwidth: PositiveFloat = 1000.0
     evaluate_every: PositiveInt = 1
@@ -78,13 +80,15 @@ class Estimate:
 
     @property
     def layer_count(self) -> int:
-        """``L``."""
-        return len(self.shape.layers)
+        """``L``; under `boundary` two of the layers are edited."""
+        layers = len(self.shape.layers)
+        return min(layers, 2) if self.order.schedule == "boundary" else layers
 
     @property
     def exchanges(self) -> int:
         """Exchanges of statistics in a round: ``L``, or 1 if layers travel together."""
-        return self.layer_count if self.order.schedule == "layerwise" else 1
+        one_by_one = self.order.schedule in {"layerwise", "boundary"}
+        return self.layer_count if one_by_one else 1
 
     @property
     def square(self) -> int:

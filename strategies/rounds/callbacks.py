@@ -4,13 +4,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, MetricRecord
+from flwr.serverapp.strategy import Result
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics
 from strategies.rounds.exchange import ExchangeRecord
 from strategies.rounds.state import EditedLayer, RoundOutcome, RoundState
 from strategies.wire.messages import Phase
-from strategies.wire.metrics import EvaluationSums
+from strategies.wire.metrics import EvaluationSums, encode_metrics
 
 ServerEvaluation = Callable[[int, ArrayRecord], MetricRecord | None]
 """Evaluates the model at the server: round and updates in, metrics out."""
@@ -122,3 +123,20 @@ class RoundCallbacks:
 
     def on_round_end(self, completed: CompletedRound) -> None:
         """Receive a completed round, and round 0 if it is evaluated."""
+
+
+def record_metrics(
+    result: Result, number: int, found: EvaluationSums, own: MetricRecord | None
+) -> None:
+    """Write a round's metrics into the result, where there are some.
+
+    Args:
+        result: Of the run.
+        number: The round.
+        found: The sums of the parties' metrics.
+        own: The server's metrics.
+    """
+    if found.by_round:
+        result.evaluate_metrics_clientapp[number] = encode_metrics(found)
+    if own is not None:
+        result.evaluate_metrics_serverapp[number] = own

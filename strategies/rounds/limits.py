@@ -23,6 +23,7 @@ from strategies.wire.metrics import EvaluationSums, read_evaluation
 from strategies.wire.replies import (
     SMALL_BYTES,
     TOKEN_BYTES,
+    answer_bytes,
     moment_bytes,
     statistics_bytes,
 )
@@ -43,6 +44,7 @@ class Limits:
         residual_norm: Largest mean of ``‖z − h‖``.
         residual_ratio: Largest mean of ``‖z − h‖ / ‖h‖``.
         widths: ``d_out`` and ``d_in`` of each edited layer.
+        tokens: How many rows an edit has at most: one, or the tokens of an answer.
     """
 
     parties: PartiesConfig | None = None
@@ -51,6 +53,12 @@ class Limits:
     residual_norm: float = math.inf
     residual_ratio: float = math.inf
     widths: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    tokens: int = 1
+
+    @property
+    def rows(self) -> int:
+        """The most rows of statistics that a request makes."""
+        return (1 + self.phrasings) * self.tokens
 
     def reply_bytes(self, phase: Phase, job: Job, party: int) -> float:
         """Return the most bytes that a party's reply to a message can have.
@@ -70,8 +78,10 @@ class Limits:
             d_out, d_in = self.widths[layer]
             if phase == Phase.MOMENTS:
                 most += moment_bytes(d_in)
+            elif phase == Phase.ANSWERS:
+                most += answer_bytes(d_out, d_in)
             else:
-                edits = asked * (1 + self.phrasings)
+                edits = asked * self.rows
                 most += statistics_bytes(job.encoding, d_out, d_in, edits)
         return most
 
@@ -164,7 +174,7 @@ class Limits:
         Raises:
             StatisticsError: If the requests with their phrasings cannot make as many.
         """
-        most = targets.requests * (1 + self.phrasings)
+        most = targets.requests * self.rows
         for layer, each in statistics.items():
             if not targets.requests <= each.count <= most:
                 raise StatisticsError(

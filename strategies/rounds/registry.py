@@ -38,7 +38,7 @@ from strategies.wire.updates import read_carried, without_held
 
 logger = logging.getLogger(__name__)
 
-KEEPING = {Phase.TARGETS, Phase.STATISTICS, Phase.MEMORY, Phase.EVALUATE}
+KEEPING = {each for each in Phase if not each.value.startswith("query.")}
 """Messages whose updates a node keeps."""
 
 MOST_RESTARTS = 3

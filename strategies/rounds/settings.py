@@ -31,8 +31,8 @@ class EditingSettings:
         evaluate_every: After every how many rounds requests are evaluated; they are
             after the last one, too.
         memory_keys: Which keys are remembered: those the round was ``solved`` with, or
-            those of the ``edited`` model. Under `layerwise` they are the same;
-            otherwise the latter cost one more exchange.
+            those of the ``edited`` model. Where each layer is an exchange they
+            are the same; otherwise the latter cost one more exchange.
         conflicts: How duplicate and conflicting requests are resolved; None if tokens
             are not compared.
         limits: Upper bounds on what an honest party sends.

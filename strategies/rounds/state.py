@@ -53,10 +53,9 @@ class EditedLayer:
     original: Float[Tensor, "d_out d_in"] | None = None
     post: tuple[PostStep, ...] = ()
 
-    @property
-    def remembers(self) -> bool:
-        """Whether a round that is over counts at all."""
-        return self.memory.remembers or self.editor.remembers
+    def remembers(self, *, last: bool) -> bool:
+        """Whether a round that is over is remembered; the last one only to report."""
+        return self.editor.remembers or (self.memory.remembers and not last)
 
     def state(self, total: Tensor | None = None) -> LayerState:
         """Return all that the editor knows, given the updates of earlier rounds."""
@@ -178,6 +177,8 @@ class RoundOutcome:
         conflicts: Facts with more than one object.
         influences: What each party weighs, by layer and party's name, if it is known.
         gate: What the release gate measured of an accepted round; empty if it is open.
+        budget: Of an editor that has one, the budget in use in per cent, in the layer
+            where it is largest.
     """
 
     refusals: list[Refusal] = field(default_factory=list)
@@ -189,6 +190,7 @@ class RoundOutcome:
     conflicts: int = 0
     influences: dict[int, dict[str, Influence]] = field(default_factory=dict)
     gate: str = ""
+    budget: float | None = None
 
     @property
     def requests(self) -> int:

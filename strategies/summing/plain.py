@@ -7,9 +7,13 @@ from typing import ClassVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from editing.algebra.statistics import StatisticsError
+from editing.answers.moments import Moments, Shape, pool_moments
 from strategies.rounds.aggregation import Aggregation, add_metrics, add_targets
 from strategies.rounds.limits import Limits
 from strategies.rounds.registry import PartyRegistry
+from strategies.summing.answers import AnswerSum
+from strategies.wire.answers import read_answer_vectors
 from strategies.wire.messages import Job, Phase
 from strategies.wire.metrics import EvaluationSums
 
@@ -37,6 +41,27 @@ class PlainRounds:
 
     def begin(self, grid: Grid, job: Job, *, memory: bool = False) -> None:
         """Begin a round: there is nothing to exchange first."""
+
+    def sum_answers(
+        self, grid: Grid, job: Job, messages: Sequence[Message], asked: AnswerSum
+    ) -> dict[Shape, Moments]:
+        """Take the moments of keys and gradients of each party, in their order.
+
+        A party whose moments are invalid is left out of the round.
+        """
+        registry, number, total = self.registry, job.round, asked.none
+        for reply in registry.exchange(grid, number, messages):
+            node = reply.metadata.src_node_id
+            party = registry.parties.number_of(node)
+            try:
+                vectors = read_answer_vectors(reply.content)
+                found = asked.check(vectors, self.limits, number, party)
+            except StatisticsError as error:
+                registry.refuse(number, node, str(error))
+            else:
+                total = pool_moments([total, found])
+        registry.require_enough(number)
+        return total
 
     def sum_targets(
         self,

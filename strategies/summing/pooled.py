@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from flwr.app import Message
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
@@ -20,6 +21,7 @@ from editing.algebra.statistics import (
     check_count,
     check_norms,
 )
+from editing.answers.moments import Moments, Shape
 from strategies.rounds.aggregation import Aggregation
 from strategies.rounds.limits import Limits
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
@@ -38,6 +40,7 @@ from strategies.secure.vectors import (
     unpack_metrics,
     unpack_summary,
 )
+from strategies.summing.answers import AnswerSum
 from strategies.summing.plain import MEMORY
 from strategies.summing.sessions import OpenedSum, SecureSessions
 from strategies.wire.messages import Job, Phase
@@ -48,7 +51,7 @@ logger = logging.getLogger(__name__)
 POOLED = 0
 """The number of no node, under which an outcome holds what is known of all parties."""
 
-TARGETS = "targets"
+TARGETS, ANSWERS = "targets", "answers"
 
 
 class ImpossibleSumError(AggregationError):
@@ -92,9 +95,32 @@ class PooledRounds:
             memory: Whether keys are read again after the round.
         """
         later = [name_layers(layers) for layers in job.plan.exchanges[1:]]
-        edits = [TARGETS, *later, *([MEMORY] if memory else [])]
+        first = [TARGETS] if job.answers is None else [ANSWERS, TARGETS]
+        edits = [*first, *later, *([MEMORY] if memory else [])]
         sums = [*(edits if job.round > 0 else ()), METRICS]
         self.sessions.begin(grid, job, sums)
+
+    def sum_answers(
+        self, grid: Grid, job: Job, messages: Sequence[Message], asked: AnswerSum
+    ) -> dict[Shape, Moments]:
+        """Sum the moments of keys and gradients of a round.
+
+        Args:
+            grid: Flower's connection to the nodes.
+            job: Says which round.
+            messages: The question to each party.
+            asked: What the sum is of, and what it can be.
+
+        Raises:
+            ImpossibleSumError: If no parties' edits can have it.
+        """
+        request = self.sessions.ask(ANSWERS)
+        opened = self.sessions.collect(grid, messages, request, asked.lengths)
+        found = {name: torch.from_numpy(each) for name, each in opened.vectors.items()}
+        try:
+            return asked.check(found, replace(self.limits, pooled=True), job.round, -1)
+        except StatisticsError as error:
+            raise ImpossibleSumError(job.round, str(error)) from None
 
     def sum_targets(
         self,
@@ -198,8 +224,7 @@ class PooledRounds:
         request = self.sessions.ask(name)
         limits, number = self.limits, job.round
         edits = [
-            limits.requests_of(number, party) * (1 + limits.phrasings)
-            for party in request.members
+            limits.requests_of(number, party) * limits.rows for party in request.members
         ]
         rows, forms, bits = sum(edits), {}, dict[str, int]()
         for layer in job.layers:

@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeInt, ValidationError
 
 from editing.algebra.encodings import EncodedStatistics, Encoding
 from editing.algebra.statistics import StatisticsError
+from editing.answers.rule import AnswerRule
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.hyperparameters.config import Plan
@@ -32,6 +33,7 @@ class Phase(StrEnum):
     TOKENS = "query.tokens"
     KEYS = "query.keys"
     SHARES = "query.shares"
+    ANSWERS = "train.answers"
     TARGETS = "train.targets"
     STATISTICS = "train.statistics"
     MEMORY = "train.memory"
@@ -116,6 +118,8 @@ class Job(Settings):
         layers: Layers whose statistics are asked for.
         pooled: Whether this party holds everybody's requests (`global`).
         prior: Under ``alone``, what the party solves against.
+        answers: For editors that read keys and gradients at the answers' tokens, how
+            values are made of them.
     """
 
     protocol: int = PROTOCOL_VERSION
@@ -128,6 +132,7 @@ class Job(Settings):
     layers: tuple[int, ...] = ()
     pooled: bool = False
     prior: OwnPrior | None = None
+    answers: AnswerRule | None = None
 
     def asking(self, number: int, layers: Sequence[int]) -> "Job":
         """Return the job of a round that asks for the statistics of some layers."""

@@ -15,6 +15,7 @@ RECORDS: Mapping[str, frozenset[str]] = {
     Phase.DESCRIBE: frozenset({"handshake"}),
     Phase.MOMENTS: frozenset({"moments", "facts", "statistics"}),
     Phase.TOKENS: frozenset({"tokens"}),
+    Phase.ANSWERS: frozenset({"answers", "statistics"}),
     Phase.KEYS: frozenset({"secure"}),
     Phase.SHARES: frozenset({"secure"}),
     Phase.UNMASK: frozenset({"secure"}),
@@ -48,6 +49,11 @@ def statistics_bytes(encoding: Encoding, d_out: int, d_in: int, edits: float) ->
 def moment_bytes(d_in: int) -> float:
     """Return the bytes of one layer's second moment."""
     return NUMBER_BYTES * d_in * (d_in + 1) / 2
+
+
+def answer_bytes(d_out: int, d_in: int) -> float:
+    """Return the most bytes of the moments of keys and gradients of one shape."""
+    return NUMBER_BYTES * (2 * (d_out + d_in) + d_out * (d_out + 1) / 2)
 
 
 def cut_reply(reply: Message, most: float) -> str | None:

@@ -263,7 +263,7 @@ def test_edits_are_diagnosed_on_the_edited_model(
     priors = {each: torch.eye(model.widths(each)[1]) for each in LAYERS}
     delta = edit_alone(model, REQUESTS, PLAN, priors, targets)
     with applied(delta, model.model):
-        diagnosis = diagnose_edits(model, [found], None, layer)
+        diagnosis = diagnose_edits(model, [found], None, PARAMETERS)
         after = read_hidden(model, REQUESTS, layer)
     wanted = (targets.states - before).norm(dim=1)
     left = (targets.states - after).norm(dim=1) / wanted
@@ -277,7 +277,7 @@ def test_edits_are_diagnosed_on_the_edited_model(
             "residual_left": float(left.mean()),
         }
     )
-    unedited = diagnose_edits(model, [found], None, layer)
+    unedited = diagnose_edits(model, [found], None, PARAMETERS)
     assert unedited.means()["residual_left"] == pytest.approx(1.0)
 
 
@@ -286,14 +286,13 @@ def test_only_edited_requests_are_diagnosed(
 ) -> None:
     """Not those that the model knows; a target that asks for nothing has none left."""
     found = round_targets(targets)
-    layer = LAYERS[-1]
-    assert diagnose_edits(model, [found], 1e9, layer) == MetricSums()
-    assert diagnose_edits(model, [], None, layer) == MetricSums()
+    assert diagnose_edits(model, [found], 1e9, PARAMETERS) == MetricSums()
+    assert diagnose_edits(model, [], None, PARAMETERS) == MetricSums()
     still = replace(found.targets, shift=torch.zeros_like(found.targets.shift))
-    nothing = diagnose_edits(model, [replace(found, targets=still)], None, layer)
+    nothing = diagnose_edits(model, [replace(found, targets=still)], None, PARAMETERS)
     assert nothing.counts == dict.fromkeys(set(DIAGNOSIS) - {"residual_left"}, 4)
     tiny = replace(found.targets, shift=found.targets.shift * 1e-8)
-    noise = diagnose_edits(model, [replace(found, targets=tiny)], None, layer)
+    noise = diagnose_edits(model, [replace(found, targets=tiny)], None, PARAMETERS)
     assert noise.counts == nothing.counts
 
 

@@ -20,6 +20,7 @@ from editing.covariance.covariance import (
     with_ridge,
 )
 from editing.covariance.files import save_covariance
+from editing.editors.choice import EditorChoice
 from server.config import ScheduleConfig, read_run_config
 from server.preparation import Preparation, prepare
 from strategies.scenario import PriorConfig
@@ -303,3 +304,21 @@ def test_templates_and_hyperparameters_that_are_named_go_before_the_model_s_own(
     assert found.plan.templates == ("{}", "they said that {}")
     assert found.plan.parameters.layers == (0, 2)
     assert found.plan.parameters.v_lr == 0.125
+
+
+def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
+    preparing: Prepare,
+) -> None:
+    """No text is read, and all layers are one exchange; known facts are not told."""
+    made = preparing(editor={"name": "ultraedit"}, prior={"text": "/no/text"})
+    assert made.plan.exchanges == [LAYERS]
+    for layer, edited in made.layers(1.0).items():
+        assert torch.equal(edited.memory.covariance, torch.eye(24).double())
+        bound = made.norms.keys[layer].mean ** 0.5
+        with_editor = made.layers(1.0, editor=EditorChoice(name="ultraedit").build())
+        assert with_editor[layer].bounds.key == pytest.approx(5 * bound)
+        assert not with_editor[layer].remembers
+    with pytest.raises(
+        InputError, match=r"`parties\.skip-known` .* 'ultraedit' has no"
+    ):
+        preparing(editor={"name": "ultraedit"}, parties={"skip-known": 0.1})

@@ -37,7 +37,7 @@ from tests.tiny import LAYERS
 
 Make = Callable[..., Federation]
 
-SCHEDULES = ("layerwise", "frozen-harmonic", "frozen-uniform")
+SCHEDULES = ("layerwise", "frozen-harmonic", "frozen-uniform", "boundary")
 UNEQUAL = {"requests-per-round": "[1, 4, 2]"}
 SHUFFLED = {"split": "shuffled", "count": 2, "requests-per-round": "[2, 3]"}
 
@@ -57,12 +57,31 @@ def test_editing_together_equals_editing_on_one_machine(
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"target-of": "streams"},
+        {"target-of": "streams", "schedule": "boundary"},
+        {"norm-anchor": 4.0, "stop": "top-1"},
+    ],
+    ids=str,
+)
+def test_options_of_targets_are_each_party_s_own(
+    federate: Make, options: dict[str, object]
+) -> None:
+    """What they change, they change for the union as for its parts."""
+    sizes = {"requests-per-round": "[1, 2, 1]"}
+    federation = federate(editing=options, run={"rounds": 2}, parties=sizes)
+    assert_same_delta(federation.delta(), federation.edit_alone(), ALGEBRA)
+
+
+@pytest.mark.parametrize(
     ("schedule", "rounds", "gamma"),
     [
         ("layerwise", 2, 1.0),
         ("layerwise", 2, 0.0),
         ("frozen-harmonic", 3, 0.5),
         ("frozen-uniform", 2, 1.0),
+        ("boundary", 2, 1.0),
     ],
 )
 def test_several_rounds_equal_several_rounds_on_one_machine(

@@ -19,6 +19,8 @@ SETTINGS: dict[str, dict[str, float]] = {
     "betaedit": {"threshold": 0.1, "text_weight": 2.0, "ridge": 0.5, "renew_after": 3},
     "lyaplock": {"budget": 0.5},
     "emmet": {"slack": 0.3},
+    "ultraedit": {"learning_rate": 0.02},
+    "stableedit": {"learning_rate": 0.02},
 }
 """Settings that matter on the tiny model; an editor without any has its own."""
 
@@ -80,3 +82,14 @@ def test_merges_that_solve_for_each_party_take_every_editor(
         assert_same_delta(federation.delta(merge), federation.delta(), ALGEBRA)
     else:
         assert all(bool(each.any()) for each in federation.delta(merge).values())
+
+
+def test_the_budget_in_use_is_reported_after_every_round(federate: Make) -> None:
+    """By an editor that has one, the last round included."""
+    for name in ("lyaplock", "memit"):
+        recorder = Recorder()
+        federate(**tables(name, "frozen-uniform", 3)).run(callbacks=recorder)
+        budgets = [each.outcome.budget for each in recorder.rounds]
+        assert len(budgets) == 3
+        assert all((each is not None) == (name == "lyaplock") for each in budgets)
+        assert all(each is None or each >= 100 for each in budgets)

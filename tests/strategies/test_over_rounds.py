@@ -152,14 +152,14 @@ def test_rounds_remembered_at_weight_one_equal_one_round_on_the_union(
     assert_same(strategy.delta[WEIGHT], solve_delta(union, memory.prior()), ALGEBRA)
 
 
-@pytest.mark.parametrize("schedule", ["layerwise", "frozen-uniform"])
+@pytest.mark.parametrize("schedule", ["layerwise", "frozen-uniform", "boundary"])
 def test_keys_can_be_read_again_after_the_edit_for_the_memory(
     federate: Make, schedule: str
 ) -> None:
     """The memory then holds the grams of the edited model's keys.
 
-    It takes one exchange more, but for `layerwise`, which has read those keys already;
-    the delta of the round itself is the same.
+    It takes one exchange more, but where each layer is an exchange, which has read
+    those keys already; the delta of the round itself is the same.
     """
     tables = {"editing": {"schedule": schedule}, "run": {"rounds": 2}}
     federation = federate(**tables, prior={"memory-keys": "edited"})
@@ -180,7 +180,7 @@ def test_keys_can_be_read_again_after_the_edit_for_the_memory(
     assert_same_bits(found.delta, solved.delta)
     last = LAYERS[-1]
     ours, theirs = found.grams[last], solved.grams[last]
-    frozen = schedule != "layerwise"
+    frozen = schedule == "frozen-uniform"
     assert len(federation.nodes_asked(Phase.MEMORY)) == (3 if frozen else 0)
     assert (relative_difference(ours, theirs) > 1e-4) == frozen
     assert other.nodes_asked(Phase.MEMORY) == []

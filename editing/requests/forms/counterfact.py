@@ -4,21 +4,23 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
+from editing.base.errors import RequestError
 from editing.base.settings import Settings
 from editing.requests.forms.easyedit import ask, read_new_question
 from editing.requests.forms.fields import (
     Fields,
+    OptionalText,
     StrObject,
-    Template,
     Text,
     check_fields,
+    check_template,
     number,
 )
 
 
 class _Rewrite(Settings):
-    prompt: Template
-    subject: Text
+    subject: OptionalText
+    prompt: Text
     target_new: StrObject
     target_true: StrObject | None = None
     relation_id: str | None = None
@@ -54,10 +56,13 @@ def from_counterfact(record: Mapping[str, object]) -> Fields:
     the objects' ``id`` are read by no editor, and neither are AKEW's texts next to
     a rewrite (arXiv 2402.18909). Our own files in this form may have ``locality`` and
     ``portability`` as well. EasyEdit's have a ``New Question``, or an
-    ``alternative_subject``, which makes of the prompt a question of portability.
+    ``alternative_subject``, which makes of the prompt a question of portability. If
+    ``subject`` is ``""``, the request has none and the prompt is a finished text.
     """
     read = check_fields(_CounterFact, record)
     rewrite = read.requested_rewrite
+    if rewrite.subject is not None or "{}" in rewrite.prompt:
+        _check_place(rewrite.prompt)
     given = read.model_dump(
         include={*_CounterFact.model_fields}
         - {"requested_rewrite", "pararel_idx", "case_id", "alternative_subject"}
@@ -71,9 +76,17 @@ def from_counterfact(record: Mapping[str, object]) -> Fields:
         fields["portability"] = _joined(fields["portability"], asked)
     return {
         **fields,
-        **rewrite.model_dump(include={*_Rewrite.model_fields}),
+        **rewrite.model_dump(include={*_Rewrite.model_fields}, exclude_none=True),
         **number(read.case_id),
     }
+
+
+def _check_place(prompt: str) -> None:
+    """Refuse a prompt without one place for the subject, as a `RequestError`."""
+    try:
+        check_template(prompt)
+    except ValueError as error:
+        raise RequestError(f"`requested_rewrite.prompt`: {error}") from None
 
 
 def _joined(questions: object, more: tuple[Fields, ...]) -> object:

@@ -34,7 +34,12 @@ def _check_text(text: str) -> str:
     return text
 
 
-def _check_template(text: str) -> str:
+def check_template(text: str) -> str:
+    """Refuse a text without exactly one place for a subject.
+
+    Raises:
+        ValueError: Saying how many it has.
+    """
     if text.count("{}") != 1:
         raise ValueError(
             f"must hold exactly one {{}} for the subject, got {text.count('{}')} in "
@@ -150,7 +155,7 @@ def _read_optional(value: object) -> object:
 Text = Annotated[str, AfterValidator(_check_text)]
 OptionalText = Annotated[Text | None, BeforeValidator(_read_optional)]
 Single = Annotated[Text, BeforeValidator(_read_single)]
-Template = Annotated[Text, AfterValidator(_check_template)]
+Template = Annotated[Text, AfterValidator(check_template)]
 StrObject = Annotated[Text, BeforeValidator(_read_object)]
 Label = Annotated[str, BeforeValidator(_read_label)]
 CaseName = Annotated[Text, BeforeValidator(_read_case_name)]

@@ -14,7 +14,7 @@ from editing.requests.forms.fields import (
     number,
     want_list,
 )
-from editing.requests.forms.subjects import take_subject_out
+from editing.requests.forms.subjects import place_subject
 
 
 class _Probe(Settings):
@@ -30,7 +30,7 @@ _Probes = Annotated[
 
 class _QaEdit(Settings):
     prompt: Text
-    subject: Text
+    subject: OptionalText
     target: Text
     rephrase: OptionalText = None
     locality: _Probes = ()
@@ -44,14 +44,13 @@ def from_qaedit(record: Mapping[str, object]) -> Fields:
 
     The subject's first occurrence is taken out of ``prompt`` and ``target`` is edited
     in, as it is spelled; ``rephrase`` is a paraphrase, and ``locality`` lists questions
-    ``loc`` with answers ``loc_ans``. The record has no earlier answer.
+    ``loc`` with answers ``loc_ans``. The record has no earlier answer. If
+    ``subject`` is ``""``, the request has none.
     """
     read = check_fields(_QaEdit, record)
-    prompt, subject = take_subject_out(read.prompt, read.subject, "prompt")
     return {
         **number(read.case_id),
-        "prompt": prompt,
-        "subject": subject,
+        **place_subject(read.prompt, read.subject, "prompt"),
         "target_new": read.target,
         "paraphrase_prompts": (read.rephrase,) if read.rephrase else (),
         "locality": tuple(

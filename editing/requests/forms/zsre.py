@@ -15,7 +15,7 @@ from editing.requests.forms.fields import (
     check_fields,
     number,
 )
-from editing.requests.forms.subjects import take_subject_out
+from editing.requests.forms.subjects import place_subject, take_subject_out
 
 ZsreTarget: TypeAlias = Literal["answers", "alt"]
 """What zsRE's records ask for: the true answer (MEMIT) or the made-up one (MEND)."""
@@ -90,7 +90,7 @@ def _ask(text: str | None) -> str | None:
 
 
 class _WikiBigEdit(Settings):
-    subject: Text
+    subject: OptionalText
     update: Text
     ans: Text
     rephrase: OptionalText = None
@@ -109,14 +109,13 @@ def from_wikibigedit(record: Mapping[str, object]) -> Fields:
     The prompt is the question ``update`` with the subject taken out, and the answer
     ``ans`` is edited in. ``rephrase`` and ``personas`` are paraphrases, ``loc`` is a
     question of locality and the question of two steps, ``mhop``, one of portability.
-    The record has no earlier answer, so there is no true target.
+    The record has no earlier answer, so there is no true target. If ``subject`` is
+    ``""``, the request has none.
     """
     read = check_fields(_WikiBigEdit, record)
-    prompt, subject = take_subject_out(read.update, read.subject, "update")
     return {
         **number(read.case_id),
-        "prompt": prompt,
-        "subject": subject,
+        **place_subject(read.update, read.subject, "update"),
         "target_new": read.ans,
         "paraphrase_prompts": tuple(filter(None, (read.rephrase, read.personas))),
         "locality": ask_pair("loc", read.loc, "loc_ans", read.loc_ans),

@@ -13,7 +13,7 @@ from editing.base.errors import InputError
 from editing.hyperparameters.config import Hyperparameters, Plan, Schedule
 from editing.memit.keys import extract_keys
 from editing.memit.pipeline import LayerPairs, edit_alone, read_pairs, walk_layers
-from editing.memit.residuals import read_hidden
+from editing.memit.residuals import read_hidden, read_states
 from editing.memit.targets import compute_targets
 from editing.models.loading import EditableModel
 from tests.laws import (
@@ -35,7 +35,6 @@ from tests.tiny import (
 
 LAYERS = (0, 1, 2)
 REQUESTS = tiny_requests(4)
-SCHEDULES = get_args(Schedule)
 THREE = Hyperparameters.model_validate(PARAMETERS.model_dump() | {"layers": LAYERS})
 PRIORS = {layer: 20 * draw_prior(layer, 24) for layer in LAYERS}
 MODEL = tiny_model()
@@ -47,7 +46,8 @@ SHARES: dict[Schedule, list[float]] = {
     "frozen-uniform": [1 / 3, 1 / 3, 1 / 3],
     "alone": [1 / 3, 1 / 2, 1],
 }
-
+SCHEDULES = tuple(SHARES)
+"""Those with one target a request; the other one has tests of its own."""
 
 FROZEN: tuple[Schedule, ...] = ("frozen-harmonic", "frozen-uniform")
 
@@ -138,7 +138,7 @@ def test_residuals_are_shares_of_what_is_left_at_the_last_layer() -> None:
             assert_same(pairs[layer].residuals, share * (TARGETS.states - hidden))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", get_args(Schedule))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_a_request_that_asks_for_nothing_has_no_delta(
     schedule: Schedule, dtype: torch.dtype
@@ -159,9 +159,9 @@ def test_hidden_states_of_the_targets_are_not_read_again(
 
     def count(*arguments: object) -> Tensor:
         read.append(1)
-        return read_hidden(*arguments)  # type: ignore[arg-type]
+        return read_states(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("editing.memit.pipeline.read_hidden", count)
+    monkeypatch.setattr("editing.memit.pipeline.read_states", count)
     cases: tuple[tuple[Schedule, int], ...] = (
         ("frozen-harmonic", 0),
         ("layerwise", len(LAYERS) - 1),
@@ -264,7 +264,7 @@ def test_an_edit_moves_the_hidden_state_towards_the_target() -> None:
         assert left < most * missing
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", get_args(Schedule))
 def test_the_model_is_given_back_bit_for_bit(schedule: Schedule) -> None:
     """After an edit, and after one that fails at its last layer."""
     model = tiny_model(dtype=torch.float32)

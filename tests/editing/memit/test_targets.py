@@ -315,7 +315,7 @@ def test_a_batch_that_memory_cannot_hold_is_halved(
     whole = compute_targets(MODEL, requests, TEMPLATES, PARAMETERS)
     rows = len(TEMPLATES) + 1
     hold = holding(pad_rows, 2 * rows)
-    monkeypatch.setattr("editing.memit.shared_prefixes.pad_rows", hold)
+    monkeypatch.setattr("editing.memit.search.shared_prefixes.pad_rows", hold)
     halved = compute_targets(
         MODEL, requests, TEMPLATES, PARAMETERS, on_batch=done.append
     )
@@ -345,8 +345,8 @@ def test_templates_that_are_run_once_change_no_target(
     """Nor does a single token that is shared, nor a pass of few tokens."""
     model = tiny_model(family)
     alone = compute_targets(model, REQUESTS[:3], TEMPLATES, PARAMETERS)
-    monkeypatch.setattr("editing.memit.shared_prefixes.WORTH", 1)
-    monkeypatch.setattr("editing.memit.shared_prefixes.PASS_TOKENS", 12)
+    monkeypatch.setattr("editing.memit.search.shared_prefixes.WORTH", 1)
+    monkeypatch.setattr("editing.memit.search.shared_prefixes.PASS_TOKENS", 12)
     shared = compute_targets(model, REQUESTS[:3], TEMPLATES, PARAMETERS)
     tolerance = SINGLE if family == "gptj" else DEFINITION
     assert_same(shared.states, alone.states, tolerance)

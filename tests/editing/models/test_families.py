@@ -130,7 +130,7 @@ def test_a_family_keeps_the_laws(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores, keys, targets, edits, and the edited model after a journey to disk."""
-    monkeypatch.setattr("editing.memit.shared_prefixes.WORTH", 1)
+    monkeypatch.setattr("editing.memit.search.shared_prefixes.WORTH", 1)
     dtype = torch.float32 if variant in SINGLE_ONLY else torch.float64
     single = SINGLE if dtype == torch.float64 else 50 * SINGLE
     model = tiny_model(variant, dtype)

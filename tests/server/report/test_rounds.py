@@ -14,7 +14,12 @@ from server.report.data import Report, RoundMetrics
 from server.report.diagnosis import diagnose
 from server.report.markdown import render_markdown
 from server.report.page import render_page
-from server.report.plots import choose_panels, draw_panel
+from server.report.plots import (
+    choose_panels,
+    describe_rounds,
+    draw_panel,
+    draw_rounds,
+)
 from server.report.tables import summarise
 from tests.server.report.test_data import MERGES, make_report, measured, rows_of
 
@@ -181,6 +186,10 @@ def test_each_panel_is_drawn_if_it_was_measured() -> None:
     assert choose_panels(make_rounds(2)) == ["score", "retention"]
     held_out = make_rounds(2, held_out_acc=98.0)
     assert choose_panels(held_out) == ["score", "retention", "held_out_acc"]
+    used = make_rounds(2, budget=130.0)
+    assert choose_panels(used) == ["score", "retention", "budget"]
+    assert "budget in use" in describe_rounds(used)
+    assert draw_rounds(used) != draw_rounds(make_rounds(2, budget=90.0))
     (words,) = re.findall(r'alt="(Lines[^"]*)"', render_page(make_rounds(2)))
     assert "score of the round&#39;s own requests; retention" in words
     assert "held-out" not in words

@@ -123,6 +123,17 @@ def test_a_run_that_cannot_be_solved_again_is_refused(
     assert not new.exists()
 
 
+def test_values_that_all_parties_standardise_are_not_taken_back(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """The others' would be others without the party."""
+    runs.run(output=KEPT, editor={"name": "ultraedit"})
+    with pytest.raises(
+        InputError, match=r"'ultraedit' standardises .*parties\.without"
+    ):
+        remove_party(0, runs.output, tmp_path / "new")
+
+
 def test_of_a_comparison_one_merge_is_named(runs: Runs, tmp_path: Path) -> None:
     """Of `global`, no party can be removed."""
     runs.run(output=KEPT, run={"compare": True, "merges": '["ties", "global"]'})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from editing.base.errors import InputError
+from editing.editors.choice import EditorChoice
 from editing.evaluation.config import EvaluationConfig
 from editing.models.loading import ModelError, load_tokenizer
 from editing.requests.edit_request import EditRequest, Question
@@ -15,7 +16,7 @@ from editing.sources.embedded import locate_embedded
 from server.config import RunConfig
 from sims.runs.checks import answer, check_early, check_fit, settle_privacy
 from sims.runs.engines import CONNECTION, DEPLOYMENT, IN_PROCESS
-from strategies.partitioning.settings import RequestsConfig
+from strategies.partitioning.settings import PartiesConfig, RequestsConfig
 from strategies.scenario import PriorConfig, PrivacyConfig
 
 
@@ -100,6 +101,21 @@ def test_a_text_that_can_be_shared_out_is_not_refused(tmp_path: Path) -> None:
     for text in ("embedded", str(tmp_path / "a.txt")):
         prior = PriorConfig(covariance="federated", text=text)
         check_early(RunConfig(prior=prior), tmp_path / "results")
+
+
+def test_a_request_without_a_subject_is_refused_by_its_number(tmp_path: Path) -> None:
+    """Before the run, unless the editor reads at the answer."""
+    file = tmp_path / "questions.json"
+    asked = {"case_id": 8, "prompt": "Who is the mayor?", "target_new": "Ada Stone"}
+    file.write_text(json.dumps([asked]))
+    config = RunConfig(
+        requests=RequestsConfig(source=str(file)),
+        parties=PartiesConfig(count=1, requests_per_round=1),
+    )
+    with pytest.raises(InputError, match="Request 8 has no subject"):
+        check_early(config, tmp_path / "results")
+    chosen = config.model_copy(update={"editor": EditorChoice(name="stableedit")})
+    check_early(chosen, tmp_path / "results")
 
 
 def test_an_answer_to_another_process_is_what_the_check_finds_here(

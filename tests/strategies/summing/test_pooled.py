@@ -41,6 +41,7 @@ RUNS: dict[str, Tables] = {
     "layerwise": {"run": {"rounds": 2}, "parties": {"requests-per-round": "[1, 3, 2]"}},
     "at once": {"editing": AT_ONCE, "run": {"rounds": 3}, "parties": FOUR},
     "triangles": {"editing": AT_ONCE, "run": {"encoding": "dense"}},
+    "boundary": {"editing": {"schedule": "boundary"}, "run": {"rounds": 2}},
     "solved alone": {"editing": {"schedule": "alone"}, "run": {"rounds": 2}},
     "memory": {
         "editing": AT_ONCE,

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from editing.memit import prefix_cache, shared_prefixes
-from editing.memit.full_rows import FullRows
-from editing.memit.loss_positions import build_rows
-from editing.memit.prefix_cache import FrozenPrefix, run_prefix
-from editing.memit.shared_prefixes import run_parts
+from editing.memit.search import prefix_cache, shared_prefixes
+from editing.memit.search.full_rows import FullRows
+from editing.memit.search.loss_positions import build_rows
+from editing.memit.search.prefix_cache import FrozenPrefix, run_prefix
+from editing.memit.search.shared_prefixes import run_parts
 from editing.models.loading import EditableModel
 from editing.models.token_rows import pad_rows
-from tests.editing.memit.test_prefix_cache import MODELS
+from tests.editing.memit.search.test_prefix_cache import MODELS
 from tests.laws import assert_same
 from tests.tiny import TEMPLATES, tiny_model, tiny_requests
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editing.base.errors import InputError
-from editing.memit.loss_positions import (
+from editing.memit.search.loss_positions import (
     LossPositions,
     build_rows,
     find_positions,

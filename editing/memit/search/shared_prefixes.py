@@ -5,9 +5,9 @@ from itertools import takewhile
 
 import torch
 
-from editing.memit.full_rows import FullRows
-from editing.memit.loss_positions import TargetRows
-from editing.memit.prefix_cache import (
+from editing.memit.search.full_rows import FullRows
+from editing.memit.search.loss_positions import TargetRows
+from editing.memit.search.prefix_cache import (
     FrozenPrefix,
     SharedPrefix,
     run_prefix,

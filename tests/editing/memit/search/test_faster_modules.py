@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
 
-from editing.memit.faster_modules import (
+from editing.memit.search.faster_modules import (
     PIECE,
     fast_gelu,
     feed_forward_at,

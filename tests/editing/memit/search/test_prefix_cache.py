@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from editing.memit.prefix_cache import FrozenPrefix, run_prefix
+from editing.memit.search.prefix_cache import FrozenPrefix, run_prefix
 from editing.models.loading import EditableModel
 from editing.models.token_rows import PromptBatch, pad_rows, tokenize_prompt
 from tests.editing.models.test_activations import ROUNDING

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import Cache, DynamicCache
 
-from editing.memit.block_calls import recording
-from editing.memit.faster_modules import feed_forward_at
-from editing.memit.full_rows import FullRows, run_full_rows
+from editing.memit.search.block_calls import recording
+from editing.memit.search.faster_modules import feed_forward_at
+from editing.memit.search.full_rows import FullRows, run_full_rows
 from editing.models.activations import hidden_state
 from editing.models.families import ModelError
 from editing.models.loading import EditableModel

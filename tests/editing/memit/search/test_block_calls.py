@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editing.memit.block_calls import recording
+from editing.memit.search.block_calls import recording
 from editing.models.activations import hidden_state
 from editing.models.token_rows import PromptBatch, pad_rows, tokenize_prompt
 from tests.tiny import TEMPLATES, tiny_model, tiny_requests

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from editing.memit.full_rows import FullRows
-from editing.memit.prefix_cache import FrozenPrefix, run_prefix
+from editing.memit.search.full_rows import FullRows
+from editing.memit.search.prefix_cache import FrozenPrefix, run_prefix
 from editing.models.loading import EditableModel
-from tests.editing.memit.test_prefix_cache import (
+from tests.editing.memit.search.test_prefix_cache import (
     SINGLE,
     assert_windows_same,
     batch_of,

@@ -1,7 +1,7 @@
 """Run later blocks on full rows, with the arguments the model called them with.
 
-Slower than windows (`editing.memit.prefix_cache`) and right for any causal model:
-no argument of a block is read or changed.
+Slower than windows (`editing.memit.search.prefix_cache`) and right for any causal
+model: no argument of a block is read or changed.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from editing.memit.block_calls import recording
+from editing.memit.search.block_calls import recording
 from editing.models.activations import hidden_state
 from editing.models.loading import EditableModel
 from editing.models.token_rows import PromptBatch

@@ -1,0 +1,1 @@
+"""Rounds of editors that read keys and gradients at the answers' tokens."""

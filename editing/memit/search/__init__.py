@@ -1,0 +1,1 @@
+"""Passes of a search for targets: what no step changes runs once."""

@@ -1,0 +1,158 @@
+"""Editors that read at the answers: parties together are one machine."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import RecordDict
+from torch import Tensor
+
+from editing.answers.pipeline import AnswerState, edit_answers
+from editing.requests.edit_request import EditRequest, to_counterfact
+from strategies.scenario import FlatValue
+from strategies.wire.arrays import to_array
+from strategies.wire.messages import Phase
+from tests.federation import (
+    FLOAT32_PIPELINE,
+    Federation,
+    Recorder,
+    assert_same_bits,
+    assert_same_delta,
+    on_phase,
+    world_requests,
+    write_json,
+)
+from tests.laws import ALGEBRA
+
+Make = Callable[..., Federation]
+Tables = dict[str, dict[str, FlatValue]]
+
+EDITORS = {
+    "ultraedit": {"learning_rate": 0.02},
+    "stableedit": {"learning_rate": 0.02, "ridge": 2.0},
+}
+
+JOINING = "[[1, 0, 2], [1, 1, 0], [0, 2, 1]]"
+"""Requests of three parties in three rounds; who has none is not there."""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """Write requests half of which have no subject, and long answers."""
+    requests = [
+        to_counterfact(
+            each
+            if number % 2
+            else EditRequest(
+                case_id=each.case_id,
+                prompt=f"they said that {each.rewrite_prompt}",
+                target_new=f"{each.target_new} and then every day",
+            )
+        )
+        for number, each in enumerate(world_requests())
+    ]
+    return str(write_json(tmp_path / "mixed.json", requests))
+
+
+def tables(editor: str, source: str, **more: dict[str, FlatValue]) -> Tables:
+    """Choose an editor, and parties that come and go."""
+    chosen: Tables = {
+        "editor": {"name": editor, "settings": json.dumps(EDITORS[editor])},
+        "requests": {"source": source},
+        "run": {"rounds": 3},
+        "parties": {"requests-per-round": JOINING, "allow-empty": True},
+    }
+    return chosen | more
+
+
+def on_one_machine(federation: Federation) -> dict[str, Tensor]:
+    """Edit with all requests of each round in one place."""
+    prepared, state = federation.preparation, AnswerState()
+    rule = federation.config.editor.build().answers
+    assert rule is not None
+    layers = prepared.plan.parameters.layers
+    for number in range(1, 1 + federation.config.run.rounds):
+        requests = federation.requests(number)
+        state = edit_answers(prepared.model, requests, layers, rule, state)
+    return dict(state.delta)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("editor", EDITORS)
+def test_parties_together_are_one_machine(
+    federate: Make, source: str, editor: str, dtype: str
+) -> None:
+    """Through the whole protocol, over rounds, with requests without a subject."""
+    federation = federate(**tables(editor, source, model={"dtype": dtype}))
+    tolerance = ALGEBRA if dtype == "float64" else FLOAT32_PIPELINE
+    found = federation.delta()
+    assert_same_delta(found, on_one_machine(federation), tolerance)
+    assert_same_delta(found, federation.delta("global"), tolerance)
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_moments_travel_before_statistics_and_are_kept(
+    federate: Make, source: str, editor: str
+) -> None:
+    """Two exchanges a round; a resumed run has the bits of one that went on."""
+    federation, recorder = federate(**tables(editor, source)), Recorder()
+    strategy, _ = federation.run(callbacks=recorder)
+    phases = [each.phase for each in recorder.exchanges if each.round == 2]
+    wanted = [Phase.ANSWERS, Phase.TARGETS, Phase.EVALUATE]
+    assert list(dict.fromkeys(phases)) == [each.value for each in wanted]
+    counts = [
+        next(iter(state.kept.values()))["16x24.count"].item()
+        for state in recorder.states
+    ]
+    assert counts == sorted({*counts})
+    for state in recorder.states[:-1]:
+        again, _ = federate(**tables(editor, source)).run(resume=state)
+        assert_same_bits(again.delta, strategy.delta)
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_secure_sums_carry_moments(federate: Make, source: str, editor: str) -> None:
+    """The server learns the sums alone, and solves the same."""
+    sizes: dict[str, FlatValue] = {"requests-per-round": "[[1, 0, 2], [2, 1, 1]]"}
+    chosen = tables(editor, source, run={"rounds": 2}) | {
+        "parties": sizes | {"allow-empty": True}
+    }
+    plain = federate(**chosen)
+    masked = federate(**chosen, privacy={"secure-sum": True})
+    assert_same_delta(masked.delta(), plain.delta(), 1e-6)
+    for reply in masked.replies(Phase.ANSWERS):
+        assert "answers" not in reply.content
+
+
+def test_a_party_with_impossible_moments_is_left_out(
+    federate: Make, source: str
+) -> None:
+    """The others go on without it, in moments and statistics."""
+
+    def stretch(content: RecordDict) -> None:
+        record = content.array_records["answers"]
+        record["16x24.total"] = to_array(torch.full((40,), 1e9, dtype=torch.float64))
+
+    parties: dict[str, FlatValue] = {"requests-per-round": "[[1, 1, 2]]"}
+    chosen = tables("ultraedit", source, run={"rounds": 1}) | {"parties": parties}
+    hostile, recorder = federate(**chosen), Recorder()
+    hostile.tampers[1] = on_phase(Phase.ANSWERS, stretch)
+    found = hostile.run(callbacks=recorder)[0].delta
+    (refusal,) = recorder.rounds[-1].outcome.refusals
+    assert "square of a mean" in refusal.reason
+    without = federate(**chosen | {"parties": parties | {"without": "[1]"}})
+    assert_same_delta(found, without.delta(), ALGEBRA)
+    assert hostile.nodes_asked(Phase.TARGETS) == [hostile.node(0), hostile.node(2)]
+
+
+def test_an_edit_raises_the_answers(federate: Make, source: str) -> None:
+    """In the parties' own metrics, which need no subject either."""
+    recorder = Recorder()
+    parties: dict[str, FlatValue] = {"requests-per-round": "[[1, 2, 3]]"}
+    chosen = tables("ultraedit", source, run={"rounds": 1}, parties=parties)
+    federate(**chosen).run(evaluate_unedited=True, callbacks=recorder)
+    before, after = (each.evaluation.of_round(1) for each in recorder.rounds)
+    assert after.counts["rewrite_acc"] == 6
+    assert after.means()["rewrite_diff"] > before.means()["rewrite_diff"]
