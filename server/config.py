@@ -27,6 +27,7 @@ from editing.hyperparameters.config import EditingConfig
 from server.paths import Table, overlay, refuse_nul, resolve_paths
 from strategies.gate.decision import GateConfig
 from strategies.methods import (
+    COMPARED,
     GLOBAL,
     MergeChoice,
     check_method,
@@ -75,8 +76,9 @@ class ScheduleConfig(Settings):
             product, by up to 1e-6 of its norm, and all nodes have the same bits.
         timeout: Seconds to wait for the replies of one exchange.
         compare: Whether to run several merges on the same requests and targets.
-        merges: Which merges `compare` runs, by name or import path. If empty, every
-            merge of the tree, the one of the table ``merge``, and ``global``.
+        merges: Which merges `compare` runs, by name or import path. If empty, those of
+            CollabEdit's paper (collabedit, simple-average, task-arithmetic, ties), the
+            one of the table ``merge``, and ``global``.
         name: The name of the parties' folders of the run, so that a resumed run finds
             them; Flower's number of the run if unset.
         max_key_ratio: The largest root mean square norm of a party's keys, as a
@@ -162,13 +164,13 @@ class RunConfig(Settings):
         """The names of the merges that the run compares, or of its only one.
 
         `merge` counts as well where no list is given: a merge from outside the tree
-        can be named nowhere else.
+        can be named nowhere else with its settings.
         """
         if not self.run.compare:
             return (self.merge.name,)
-        known = dict.fromkeys([*known_methods(), self.merge.name])
+        named = dict.fromkeys([*COMPARED, self.merge.name, GLOBAL])
         # `global` comes last: the targets are computed by then, at all parties at once.
-        return self.run.merges or tuple(sorted(known, key=lambda name: name == GLOBAL))
+        return self.run.merges or tuple(sorted(named, key=lambda name: name == GLOBAL))
 
 
 def default_run_config() -> dict[str, FlatValue]:

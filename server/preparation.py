@@ -146,6 +146,7 @@ class Preparation:
                 editor,
                 self._begin(layer, editor, memory),
                 MergeContext(layer, seed=run.seed),
+                original=self.model.weight(layer),
             )
         return found
 

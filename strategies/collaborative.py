@@ -315,16 +315,16 @@ class CollaborativeEditing(Strategy):
 
     def _merge(self, layers: Sequence[int], aggregation: Aggregation) -> None:
         """Solve the layers of an exchange, and keep their grams for the memory."""
-        solved: dict[str, Tensor] = {}
+        solved, before = dict[str, Tensor](), self.updates.delta
         for layer in layers:
             edited = self.layers[layer]
-            parts, before = aggregation.statistics(layer), self.updates.delta
+            parts, total = aggregation.statistics(layer), before.get(edited.weight)
             if edited.remembers(last=self.job.round == self._last):
                 self._grams[layer] = aggregation.pooled(layer).gram
             solved[edited.weight] = edited.merge(
-                self.settings.merge, parts, before.get(edited.weight), self.job.round
+                self.settings.merge, parts, total, self.job.round, aggregation.parties
             )
-        outcome, before = self.registry.outcomes[self.job.round], self.updates.delta
+        outcome = self.registry.outcomes[self.job.round]
         self.updates = self.updates.add(solved, sum(outcome.edits.values()))
         require_finite(self.delta, self.settings.dtype, self.registry.contributors)
         merged = {layer: self.layers[layer] for layer in layers}

@@ -19,6 +19,11 @@ GLOBAL = "global"
 """The upper bound: one party holds all requests, and its statistics are solved."""
 
 
+COMPARED = ("collabedit", "simple-average", "task-arithmetic", "ties")
+"""The merges that a comparison runs, with the run's own and `global`, unless it names
+others: those of CollabEdit's paper."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """How a run turns all requests into one update.

@@ -69,6 +69,12 @@ class EditableModel:
         """Return the name of the parameter that an edit of `layer` changes."""
         return f"{self.architecture.down_projection.format(layer)}.weight"
 
+    def weight(self, layer: int) -> Tensor:
+        """Return a view of the weight of an edited layer, ``d_out × d_in``."""
+        projection = self.down_projection(layer)
+        weight = projection.get_parameter("weight").detach()
+        return weight.mT if stores_transposed(projection) else weight
+
     def widths(self, layer: int) -> tuple[int, int]:
         """Return ``(d_out, d_in)`` of an edited layer."""
         projection = self.down_projection(layer)

@@ -105,8 +105,9 @@ MergesOption = Annotated[
     str | None,
     typer.Option(
         metavar="MERGE,…",
-        help="Compare these alone: names, or package.module:Class.",
-        show_default="all known ones, and the scenario's",
+        help="Compare these alone: names, as `python -m sims merges` lists them, or "
+        "package.module:Class.",
+        show_default="those of CollabEdit's paper, the scenario's, and global",
     ),
 ]
 ResumeOption = Annotated[
@@ -167,7 +168,7 @@ def compare_merges(
     allow_external_merge: ExternalOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run all merges on the same requests and compare them in one report.
+    """Run several merges on the same requests and compare them in one report.
 
     SCENARIO.toml describes the run; sims/scenarios has examples.
     """

@@ -1,4 +1,4 @@
-"""The command that lists every setting, read from the settings classes."""
+"""The commands that list every setting and every merge, read from their classes."""
 
 import re
 from collections.abc import Iterator
@@ -77,6 +77,51 @@ def list_settings(
     ]
     text = "\n".join(lines) or f"No setting's key contains {word!r}."
     open_console().print(text, highlight=False, markup=False)
+
+
+@app.command("merges")
+def list_merges() -> None:
+    """List every merge: its paper, what it needs of the parties, its settings."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as Shown
+
+    from sims.console import open_console
+    from strategies.merges.choice import MERGES, find_merge
+
+    table = Shown(box=SIMPLE_HEAD)
+    for head in ("Merge", "What it does", "Paper", "Needs", "Settings"):
+        table.add_column(head, no_wrap=head in {"Merge", "Paper", "Needs"})
+    for name in MERGES:
+        merge = find_merge(name)
+        needs = {"sum": "the sum of all", "each": "each party's"}[merge.needs]
+        also = {"a seed": merge.draws, "the weight": merge.reads_weight}
+        wanted = [needs, *(word for word, needed in also.items() if needed)]
+        table.add_row(
+            name,
+            purpose_of(merge),
+            merge.paper.removeprefix("arXiv:"),
+            ", ".join(wanted),
+            say_defaults(merge),
+        )
+    console = open_console()
+    console.print(table)
+    console.print(
+        "Papers are arXiv numbers. A merge that needs the sum alone can run under "
+        "secure sums. `global` is no merge: it lays all requests at one party. "
+        "docs/settings.md explains the settings, docs/method.md the equations.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def say_defaults(config: "type[Settings]") -> str:
+    """Write the settings of a class with their defaults, all but its name."""
+    values = {
+        name.replace("_", "-"): field.get_default(call_default_factory=True)
+        for name, field in config.model_fields.items()
+        if name != "name"
+    }
+    return ", ".join(f"{key} = {say_value(value)}" for key, value in values.items())
 
 
 def render_markdown() -> str:
@@ -158,8 +203,12 @@ def table_of(
             else say_value(field.get_default(call_default_factory=True))
         )
         rows.append(Row(key, say_type(properties[name]), default, meanings[name]))
-    purpose = cleandoc(config.__doc__ or "").split("\n\n")[0].replace("\n", " ")
-    return Table(title, purpose, tuple(rows))
+    return Table(title, purpose_of(config), tuple(rows))
+
+
+def purpose_of(config: type) -> str:
+    """Return the first sentence of a class's docstring."""
+    return cleandoc(config.__doc__ or "").split("\n\n")[0].replace("\n", " ")
 
 
 def meanings_of(config: type) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The updates of a round without each of its parties in turn, and what each weighs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from jaxtyping import Float
@@ -37,7 +37,7 @@ def without_each(
     """
     solved = {
         layer: _solve_without(
-            list(by_party.values()),
+            by_party,
             edited[layer],
             merge,
             number,
@@ -50,23 +50,25 @@ def without_each(
 
 
 def _solve_without(
-    parts: Sequence[LayerStatistics],
+    by_party: ByParty,
     edited: EditedLayer,
     merge: Merge,
     number: int,
     total: Tensor | None,
 ) -> Iterator[Float[Tensor, "d_out d_in"]]:
-    system = edited.editor.system(edited.state(total))
-    if isinstance(merge, CollabEditMerge) and system.cross is None:
+    system, parts = edited.editor.system(edited.state(total)), list(by_party.values())
+    pools = isinstance(merge, CollabEditMerge) and system.cross is None
+    if pools and not edited.post:
         with threads_for(edited.d_in):
             inner = [system.enter(part) for part in parts]
             for delta in solve_pooled(inner, system.prior).without_each():
                 yield system.leave(delta)
         return
-    for place in range(len(parts)):
-        others = [*parts[:place], *parts[place + 1 :]]
-        given = [pool(others)] if merge.needs == "sum" else others
-        yield edited.merge(merge, given, total, number)
+    for party in by_party:
+        others = {each: part for each, part in by_party.items() if each != party}
+        rest = list(others.values())
+        given = [pool(rest)] if merge.needs == "sum" else rest
+        yield edited.merge(merge, given, total, number, list(others))
 
 
 def move_text(delta: Float[Tensor, "d_out d_in"], edited: EditedLayer) -> float:

@@ -84,10 +84,9 @@ def _fuse_agreeing(
         voters += sign.abs_()
     # The side that wins moves by (size ± total) / 2 with (voters ± balance) / 2.
     elected = total.sign()
-    if fusion == "agreeing-sum":
-        summed: Tensor = scale * (total + elected * size) / 2
-        return summed
-    agreeing = (voters + elected * balance).clamp_(min=1)
+    agreeing: Tensor | int = 2
+    if fusion == "agreeing-mean":
+        agreeing = (voters + elected * balance).clamp_(min=1)
     merged: Tensor = scale * (total + elected * size) / agreeing
     return merged
 

@@ -66,6 +66,7 @@ class Aggregation:
         self._encoding = encoding
         self._layers = {layer: edited[layer] for layer in layers}
         self._parts: dict[int, list[LayerStatistics]] = {each: [] for each in layers}
+        self._parties: list[int] = []
         self._totals = {each: Total() for each in layers}
 
     def decode(self, reply: Message) -> dict[int, LayerStatistics]:
@@ -80,6 +81,7 @@ class Aggregation:
 
         So a caller that still has it when the next reply comes holds nothing.
         """
+        self._parties.append(party)
         for layer, edited in self._layers.items():
             part = statistics.pop(layer)
             self._observe(layer, party, part)
@@ -123,6 +125,11 @@ class Aggregation:
             raise SpoiledModelError(self._number, why)
         for node, reason in long.items():
             registry.refuse(self._number, node, reason)
+
+    @property
+    def parties(self) -> Sequence[int]:
+        """Return the parties' ids, in the order of the replies."""
+        return self._parties
 
     def statistics(self, layer: int) -> Sequence[LayerStatistics]:
         """Return a layer's statistics: the sum, or each in the order of the replies."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from flwr.app import ArrayRecord
 from jaxtyping import Float
 from torch import Tensor
@@ -11,8 +12,10 @@ from editing.algebra.factors import Factors
 from editing.algebra.influence import Influence
 from editing.algebra.statistics import LayerStatistics, NormBounds
 from editing.algebra.threads import threads_for
+from editing.base.errors import InputError
 from editing.editors.base import Editor
 from editing.editors.memit import MemitEditor
+from editing.editors.post_steps import PostStep
 from editing.editors.system import LayerState
 from strategies.conflicts.policies import Entry
 from strategies.merges.base import NOWHERE, Merge, MergeContext
@@ -35,6 +38,8 @@ class EditedLayer:
         editor: Lays out what is solved.
         kept: What the editor keeps from round to round.
         context: The layer and the run's seed, for merges that draw.
+        original: The unedited weight, in any precision; None if it is not known.
+        post: What is done to a merged update, in this order.
     """
 
     weight: str
@@ -45,6 +50,8 @@ class EditedLayer:
     editor: Editor = field(default_factory=MemitEditor)
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     context: MergeContext = NOWHERE
+    original: Float[Tensor, "d_out d_in"] | None = None
+    post: tuple[PostStep, ...] = ()
 
     def remembers(self, *, last: bool) -> bool:
         """Whether a round that is over is remembered; the last one only to report."""
@@ -60,18 +67,49 @@ class EditedLayer:
         parts: Sequence[LayerStatistics],
         total: Tensor | None,
         number: int,
+        parties: Sequence[int] = (),
     ) -> Float[Tensor, "d_out d_in"]:
-        """Merge statistics by what the editor solves.
+        """Merge statistics by what the editor solves, and take the steps after it.
 
         Args:
             merge: The run's.
             parts: The parties' statistics, or their sum.
             total: Updates of earlier rounds; None if there are none.
             number: The round.
+            parties: The parties' numbers, in the order of their statistics.
         """
         with threads_for(self.d_in):
             system = self.editor.system(self.state(total))
-            return merge(parts, system, replace(self.context, round=number))
+            weight = self._weight(total) if merge.reads_weight or self.post else None
+            place = replace(
+                self.context, round=number, parties=tuple(parties), weight=weight
+            )
+            delta = merge(parts, system, place)
+            return self._finish(delta, weight) if self.post else delta
+
+    def _weight(self, total: Tensor | None) -> Tensor | None:
+        """Return the weight as the round begins, in float64, if it is known."""
+        if self.original is None:
+            return None
+        weight = self.original.to("cpu", torch.float64)
+        return weight if total is None else weight + total
+
+    def _finish(self, delta: Tensor, weight: Tensor | None) -> Tensor:
+        """Take the steps after the merge.
+
+        Raises:
+            InputError: If the weight is not known.
+        """
+        original = self._weight(None)
+        if weight is None or original is None:
+            steps = ", ".join(f"`{step.name}`" for step in self.post)
+            raise InputError(
+                f"{steps} read the weight of {self.weight}, which is not known here. "
+                "Give `EditedLayer` the unedited weight as `original`."
+            )
+        for step in self.post:
+            delta = step(delta, weight, original)
+        return delta
 
     def resumed(
         self, gram: Tensor | None, kept: Mapping[str, Tensor] | None

@@ -15,7 +15,7 @@ from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
 from server.evaluation import summarise
 from strategies.merges.choice import read_merge
-from strategies.methods import known_methods
+from strategies.methods import COMPARED, GLOBAL
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.deltas import Updates
 from strategies.wire.messages import Phase, read_job
@@ -179,7 +179,7 @@ def test_targets_are_computed_once_when_merges_are_compared(
     """Every merge reads what the first one left in the parties' folders."""
     computed = count_targets(monkeypatch)
     federation = federate(editing=AT_ONCE)
-    deltas = {name: federation.delta(name) for name in known_methods()}
+    deltas = {name: federation.delta(name) for name in (*COMPARED, GLOBAL)}
     assert sorted(computed) == sorted(r.subject for r in federation.requests(1))
     assert_same_delta(deltas["collabedit"], deltas["global"], ALGEBRA)
     with pytest.raises(AssertionError, match="differ"):

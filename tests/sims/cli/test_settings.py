@@ -9,6 +9,7 @@ from editing.base.settings import Settings
 from server.config import default_run_config
 from sims.cli.main import main
 from sims.cli.settings import Row, render_markdown, table_of, tables
+from strategies.merges.choice import MERGES, find_merge
 from tests.trees import ROOT
 
 
@@ -88,3 +89,24 @@ def test_the_command_shows_the_keys_that_hold_a_word(
     with pytest.raises(SystemExit):
         main(["settings", "no-such-key"])
     assert "No setting's key contains 'no-such-key'" in capsys.readouterr().out
+
+
+def test_the_command_lists_every_merge_with_what_it_needs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One row a merge, in the order of reports."""
+    with pytest.raises(SystemExit):
+        main(["merges"])
+    shown = capsys.readouterr().out
+    rows: dict[str, str] = {}
+    for line in shown.partition("Papers are")[0].splitlines():
+        first = next(iter(line.split()), "")
+        name = first if first in MERGES else next(reversed(rows), "")
+        rows[name] = f"{rows.get(name, '')} {line}"
+    assert [name for name in rows if name] == list(MERGES)
+    assert all(find_merge(name).paper[6:] in rows[name] for name in MERGES)
+    assert "the sum of all" in rows["collabedit"]
+    assert [name for name in MERGES if "a seed" in rows[name]] == ["dare", "della"]
+    assert [name for name in MERGES if "the weight" in rows[name]] == ["karcher"]
+    for word in ("density", "scale", "fusion", '"agreeing-mean"', "0.4"):
+        assert word in rows["ties"]

@@ -1,6 +1,7 @@
 """Laws of leaving one party out: the definition is to merge without it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, pool
+from editing.editors.post_steps import RectStep
 from editing.editors.system import System
 from strategies.gate.leaving_out import move_text, weigh, without_each
 from strategies.merges.base import NOWHERE, Merge, MergeContext
@@ -45,6 +47,31 @@ def draw(layer: int) -> tuple[dict[int, LayerStatistics], EditedLayer]:
     }
     memory = Memory(draw_prior(layer, WIDTH), 3.0, 1.0, scale=0.5)
     return parts, EditedLayer(f"weight.{layer}", OUT, WIDTH, memory)
+
+
+def test_who_is_left_out_changes_nobody_elses_draws_and_no_step_after_the_merge() -> (
+    None
+):
+    """Masks go by the party's number, and steps are taken without each party too."""
+    parts, edited = draw(1)
+    original = draw_pairs(OUT, 3, WIDTH)[0]
+    masked = replace(edited, context=MergeContext(layer=1, seed=4))
+    dare = read_merge("dare")
+    alone = {
+        party: masked.merge(dare, [part], None, 2, [party])
+        for party, part in parts.items()
+    }
+    for party, updates in without_each({1: parts}, {1: masked}, dare, 2):
+        others = sum(each for other, each in alone.items() if other != party)
+        assert isinstance(others, Tensor)
+        assert_same(updates[edited.weight], others, ALGEBRA)
+    finished = replace(edited, post=(RectStep(density=0.2),), original=original)
+    pooled = read_merge("collabedit")
+    for party, updates in without_each({1: parts}, {1: finished}, pooled):
+        rest = pool(part for each, part in parts.items() if each != party)
+        delta = System(edited.memory.prior()).solve(rest)
+        expected = RectStep(density=0.2)(delta, original.double(), original.double())
+        assert_same(updates[edited.weight], expected, ALGEBRA)
 
 
 @pytest.mark.parametrize("merge", ["collabedit", "simple-average", "ties", "scaled"])

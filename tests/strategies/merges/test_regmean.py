@@ -38,8 +38,8 @@ def merge_by_definition(
     wanted = sum(delta @ gram for delta, gram in zip(deltas, grams, strict=True))
     assert isinstance(wanted, Tensor)
     total = torch.stack(grams).sum(dim=0)
-    fitted: Tensor = torch.linalg.solve(total, wanted, left=False)
-    return fitted
+    merged: Tensor = torch.linalg.solve(total, wanted, left=False)
+    return merged
 
 
 @pytest.mark.parametrize("factor", FACTORS)

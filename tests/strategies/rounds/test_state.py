@@ -1,15 +1,26 @@
 """The outcome of a round adds up what the parties send."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
 import pytest
 import torch
 from flwr.app import ArrayRecord, Message
+from torch import Tensor
 
+from editing.algebra.statistics import LayerStatistics
+from editing.base.errors import InputError
+from editing.editors.post_steps import PostStep
+from editing.editors.system import System
+from strategies.merges.base import NOWHERE, Merge, MergeContext
+from strategies.merges.pooled import CollabEditMerge
 from strategies.rounds.exchange import Refusal
 from strategies.rounds.memory import Memory
 from strategies.rounds.state import EditedLayer, RoundOutcome, write_own_prior
 from strategies.wire.messages import OwnPrior, TargetsReply, write_job
 from strategies.wire.priors import read_grams, read_pooled_covariance
-from tests.laws import D_IN, D_OUT, draw_prior, draw_statistics
+from tests.laws import D_IN, D_OUT, draw_pairs, draw_prior, draw_statistics
 from tests.strategies.transport import JOB, over_the_wire
 
 LAYERS = (1, 11)
@@ -54,6 +65,76 @@ def test_a_refused_party_s_requests_count_only_once_the_round_is_merged() -> Non
     outcome.refuse(Refusal(6, "it did not evaluate"))
     assert outcome.requests == 6
     assert [each.node for each in outcome.refusals] == [5, 6]
+
+
+class Recorded(PostStep):
+    """A step that scales, shifts, and notes what it was given."""
+
+    name: Literal["recorded"] = "recorded"
+    factor: float = 1.0
+    shift: float = 0.0
+    paper: ClassVar[str] = "none"
+    summary: ClassVar[str] = "none"
+    seen: ClassVar[list[tuple[Tensor, Tensor]]] = []
+
+    def __call__(self, delta: Tensor, weight: Tensor, original: Tensor) -> Tensor:
+        """Scale and shift."""
+        self.seen.append((weight, original))
+        return self.factor * delta + self.shift
+
+
+class WeightMerge(Merge):
+    """A merge that gives back the weight, and the parties' numbers as its first row."""
+
+    name: str = "weight"
+    paper: ClassVar[str] = "none"
+    needs: ClassVar[Literal["sum", "each"]] = "each"
+    reads_weight: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        statistics: Sequence[LayerStatistics],  # noqa: ARG002
+        system: System,  # noqa: ARG002
+        context: MergeContext = NOWHERE,
+    ) -> Tensor:
+        """Return the weight, with the numbers in it."""
+        found = context.require_weight(self.name).clone()
+        found[0, : len(context.parties)] = torch.tensor(context.parties).double()
+        return found
+
+
+def test_a_merge_reads_the_weight_as_the_round_begins_and_who_is_there() -> None:
+    """In float64, whatever the model's precision; unknown, it is an error."""
+    original = draw_pairs(D_OUT)[0].half()
+    total = draw_pairs(D_OUT, 1)[0]
+    layer = EditedLayer("w", D_OUT, D_IN, Memory(draw_prior(), 1.0, 0.0))
+    known = replace(layer, original=original)
+    parts = [draw_statistics(2), draw_statistics(1)]
+    for before in (None, total):
+        expected = original.double() if before is None else original.double() + before
+        expected[0, :2] = torch.tensor([3.0, 7.0])
+        found = known.merge(WeightMerge(), parts, before, 1, [3, 7])
+        assert torch.equal(found, expected)
+    with pytest.raises(InputError, match="`weight` merges whole weights"):
+        layer.merge(WeightMerge(), parts, None, 1)
+
+
+def test_steps_after_the_merge_are_taken_in_order_with_both_weights() -> None:
+    """As the round begins, and before any edit; without steps nothing changes."""
+    original, total = draw_pairs(D_OUT)[0], draw_pairs(D_OUT, 1)[0]
+    plain = EditedLayer("w", D_OUT, D_IN, Memory(draw_prior(), 1.0, 0.0))
+    parts, merge = [draw_statistics(3)], CollabEditMerge()
+    delta = plain.merge(merge, parts, total, 2)
+    assert torch.equal(delta, System(plain.memory.prior()).solve(parts[0]))
+    steps = (Recorded(shift=1.0), Recorded(factor=2.0))
+    Recorded.seen.clear()
+    finished = replace(plain, post=steps, original=original)
+    assert torch.equal(finished.merge(merge, parts, total, 2), 2 * (delta + 1))
+    for weight, before in Recorded.seen:
+        assert torch.equal(weight, original + total)
+        assert torch.equal(before, original)
+    with pytest.raises(InputError, match="`recorded`, `recorded` read the weight of w"):
+        replace(plain, post=steps).merge(merge, parts, total, 2)
 
 
 def edited_layers() -> dict[int, EditedLayer]:
