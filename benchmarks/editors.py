@@ -11,6 +11,7 @@ mean over the seeds, which draw the requests. Settings of editors are those of
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,11 +77,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--editors", nargs="+", default=list(EDITORS))
     given = parser.parse_args()
-    print("| editor | requests | score | ES | PS | NS |\n|---|---|--:|--:|--:|--:|")
+    sys.stdout.write(
+        "| editor | requests | score | ES | PS | NS |\n|---|---|--:|--:|--:|--:|" + "\n"
+    )
     for name in given.editors:
         for shape, settings in SHAPES.items():
             found = [run_once(name, settings, seed) for seed in given.seeds]
-            print(f"| `{name}` | {shape} | {describe(found)} |", flush=True)
+            sys.stdout.write(f"| `{name}` | {shape} | {describe(found)} |" + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

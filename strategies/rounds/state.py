@@ -81,7 +81,11 @@ class EditedLayer:
                 self._weight(total) if merge.reads_weight or self.editor.post else None
             )
             place = replace(
-                self.context, round=number, parties=tuple(parties), weight=weight
+                self.context,
+                round=number,
+                parties=tuple(parties),
+                weight=weight,
+                prior=self.memory.prior(),
             )
             delta = merge(parts, system, place)
             return self._finish(delta, weight) if self.editor.post else delta

@@ -140,7 +140,10 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
             "[editor]\nridge = 1.0\n[editing]\nschedule = 'alone'",
             "`memit` without settings",
         ),
-        ("[run]\nmerges = ['tise']", r"`run\.merges`.*'tise'.*collabedit, simple"),
+        (
+            "[run]\nmerges = ['tise']",
+            r"`run\.merges`.*'tise'.*collabedit-deltas, simple",
+        ),
         ("[run]\nmerges = ['ties', 'ties']", r"'ties' is named twice"),
         ("[run]\nmerges = ['no.where:It']", r"Cannot load merge `no\.where:It`"),
         ("[run]\nseed = 2020-01-01", "dates and times"),
