@@ -110,7 +110,7 @@ def test_nothing_is_computed_for_a_server_of_another_kind(
 
     for name in (
         "find_targets",
-        "contribute",
+        "sum_statistics",
         "evaluate_own_requests",
         "blind_requests",
     ):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Context, RecordDict
 
-import clients.app
+import clients.contribution
 from clients.contribution import contribute
 from clients.selection import Asked
 from clients.storage import PrivateFolder
@@ -349,7 +349,7 @@ def test_the_next_exchange_begins_where_the_last_one_stopped(
         started.append(None if relay.start is None else relay.start.layer)
         return contribute(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(clients.app, "contribute", note)
+    monkeypatch.setattr(clients.contribution, "contribute", note)
     found = []
     for lost in (False, True):
         ask(federation, Phase.TARGETS, write_job(job, ArrayRecord()))
