@@ -1,27 +1,23 @@
 """The client app next to private requests; it answers with statistics of them."""
 
 import logging
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from jaxtyping import Float
-from torch import Tensor
 
 from clients.answers.replies import AnswerReplies
 from clients.contribution import (
     choose,
-    contribute,
     diagnose_edits,
     evaluate_own_requests,
     find_edited,
     leave_unedited,
     name_evaluation,
     read_round_pairs,
-    seed_of,
     sum_by_round,
+    sum_statistics,
 )
 from clients.covariance.moments import find_own_texts, sum_moments
 from clients.covariance.own_prior import own_priors
@@ -29,9 +25,7 @@ from clients.failures import OtherModelError, keep_private
 from clients.resolutions import blind_requests, find_key
 from clients.round_requests import validate_unchanged
 from clients.round_targets import (
-    RoundTargets,
     batching_of_round,
-    choose_edits,
     distances_of,
     find_later,
     find_targets,
@@ -45,10 +39,8 @@ from clients.settings import ClientConfig, read_client_config
 from clients.storage import PrivateFolder
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
-from editing.algebra.encodings import EncodedStatistics
 from editing.evaluation.cases import predict_locality
 from editing.files.caches import user_cache
-from editing.models.activations import Relay
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
 from editing.models.loading import EditableModel
 from editing.models.module_names import ModuleNames
@@ -80,10 +72,6 @@ from strategies.wire.moments import write_moments
 from strategies.wire.updates import read_carried
 
 logger = logging.getLogger(__name__)
-
-Priors = Mapping[int, Float[Tensor, "d_in d_in"]]
-"""The matrix that a party solves with, by layer."""
-
 
 app = ClientApp(mods=[keep_private])
 
@@ -251,26 +239,6 @@ def answer_statistics(
             parts = sum_statistics(*given, unedited=unedited)
             content = write_statistics(parts, job.round)
     return Message(content, reply_to=message)
-
-
-def sum_statistics(
-    model: EditableModel,
-    config: ClientConfig,
-    job: Job,
-    found: Sequence[RoundTargets],
-    priors: Priors | None,
-    relay: Relay,
-    *,
-    unedited: bool,
-) -> dict[int, EncodedStatistics]:
-    """Sum the statistics of the layers asked for, on the model as it is.
-
-    If the round has not edited the model yet, its hidden states are those of the
-    targets and are not read again.
-    """
-    requests, targets = choose_edits(found, config.parties.skip_known)
-    seed, hidden = seed_of(config), targets.hidden if unedited else None
-    return contribute(model, requests, targets, job, seed, priors, hidden, relay)
 
 
 @app.evaluate("requests")

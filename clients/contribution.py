@@ -44,6 +44,9 @@ from strategies.wire.metrics import EvaluationSums
 
 logger = logging.getLogger(__name__)
 
+Priors = Mapping[int, Float[Tensor, "d_in d_in"]]
+"""The matrix that a party solves with, by layer."""
+
 
 def contribute(
     model: EditableModel,
@@ -51,7 +54,7 @@ def contribute(
     targets: Targets,
     job: Job,
     seed: str | None,
-    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
+    priors: Priors | None = None,
     hidden: Float[Tensor, "n d_out"] | None = None,
     relay: Relay | None = None,
 ) -> dict[int, EncodedStatistics]:
@@ -95,12 +98,32 @@ def encode_pairs(
     }
 
 
+def sum_statistics(
+    model: EditableModel,
+    config: ClientConfig,
+    job: Job,
+    found: Sequence[RoundTargets],
+    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None,
+    relay: Relay,
+    *,
+    unedited: bool,
+) -> dict[int, EncodedStatistics]:
+    """Sum the statistics of the layers asked for, on the model as it is.
+
+    If the round has not edited the model yet, its hidden states are those of the
+    targets and are not read again.
+    """
+    requests, targets = choose_edits(found, config.parties.skip_known)
+    seed, hidden = seed_of(config), targets.hidden if unedited else None
+    return contribute(model, requests, targets, job, seed, priors, hidden, relay)
+
+
 def read_edits(
     model: EditableModel,
     requests: Sequence[EditRequest],
     targets: Targets,
     job: Job,
-    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None = None,
+    priors: Priors | None = None,
     hidden: Float[Tensor, "n d_out"] | None = None,
     relay: Relay | None = None,
 ) -> Mapping[int, LayerPairs]:
@@ -116,7 +139,7 @@ def read_round_pairs(
     config: ClientConfig,
     job: Job,
     found: Sequence[RoundTargets],
-    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None,
+    priors: Priors | None,
     relay: Relay,
     *,
     unedited: bool,
@@ -128,6 +151,26 @@ def read_round_pairs(
     requests, targets = choose_edits(found, skip_known)
     hidden = targets.hidden if unedited else None
     return read_edits(model, requests, targets, job, priors, hidden, relay)
+
+
+def sum_statistics(
+    model: EditableModel,
+    config: ClientConfig,
+    job: Job,
+    found: Sequence[RoundTargets],
+    priors: Priors | None,
+    relay: Relay,
+    *,
+    unedited: bool,
+) -> dict[int, EncodedStatistics]:
+    """Sum the statistics of the layers asked for, on the model as it is.
+
+    If the round has not edited the model yet, its hidden states are those of the
+    targets and are not read again.
+    """
+    requests, targets = choose_edits(found, config.parties.skip_known)
+    seed, hidden = seed_of(config), targets.hidden if unedited else None
+    return contribute(model, requests, targets, job, seed, priors, hidden, relay)
 
 
 def leave_unedited(groups: Sequence[Group]) -> list[Asked]:

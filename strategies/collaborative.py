@@ -1,7 +1,7 @@
 """Collaborative editing as a Flower strategy: the rounds, several exchanges each."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +23,13 @@ from strategies.rounds.callbacks import (
 from strategies.rounds.limits import require_finite
 from strategies.rounds.registry import PartyRegistry, TooFewPartiesError
 from strategies.rounds.settings import EditingSettings
-from strategies.rounds.state import RoundState, remembered, write_own_prior
+from strategies.rounds.state import (
+    RoundState,
+    budget_in_use,
+    remember_round,
+    remembered,
+    write_own_prior,
+)
 from strategies.rounds.tokens import resolve_conflicts
 from strategies.summing.answers import AnswerMoments
 from strategies.summing.plain import MEMORY, PlainRounds
@@ -132,9 +138,8 @@ class CollaborativeEditing(Strategy):
         self.completed = state.number
         self.updates = replace(self.updates, delta=state.delta, factors=state.factors)
         for layer, edited in self.layers.items():
-            self.layers[layer] = edited.resumed(
-                state.grams.get(layer), state.kept.get(layer)
-            )
+            gram, kept = state.grams.get(layer), state.kept.get(layer)
+            self.layers[layer] = edited.resumed(gram, kept)
         if self.arbiter is not None:
             self.arbiter.history = list(state.history)
 
@@ -159,7 +164,10 @@ class CollaborativeEditing(Strategy):
         outcome.merged = True
         if self.arbiter is not None:
             self.arbiter.settle(self.registry.present)
-        self._remember(start.delta, sum(outcome.edits.values()))
+        edits, before = sum(outcome.edits.values()), start.delta
+        grams, self._grams = self._grams, {}
+        self.layers |= remember_round(self.layers, grams, edits, before, self.delta)
+        outcome.budget = budget_in_use(self.layers)
         self.answers.keep()
         self.completed = number
         return self.to_arrays(), MetricRecord({"requests": outcome.requests})
@@ -198,7 +206,7 @@ class CollaborativeEditing(Strategy):
         whole = None if self.arbiter is None else asked
         job = self.job.asking(number, self.job.plan.exchanges[0])
         asking = partial(self._address, Phase.ANSWERS, job, arrays)
-        self.answers.pool(self.sums.sum_answers, grid, job, asking)
+        whole = self.answers.pool(self.sums.sum_answers, grid, job, asking, whole)
         messages = self.configure_train(number, arrays, config, grid)
         aggregation = self.sums.sum_targets(grid, job, messages, whole)
         if aggregation is not None:
@@ -273,8 +281,7 @@ class CollaborativeEditing(Strategy):
 
         Invalid metrics are left out; their party's edits are in the round by then.
         """
-        limits = self.settings.limits
-        total = add_metrics(server_round, replies, self.registry, limits)
+        total = add_metrics(server_round, replies, self.registry, self.settings.limits)
         return encode_metrics(total) if total.by_round else None
 
     @property
@@ -346,22 +353,6 @@ class CollaborativeEditing(Strategy):
         frozen = self.job.plan.schedule not in {"layerwise", "boundary"}
         return self.settings.memory_keys == "edited" and frozen
 
-    def _remember(self, before: Mapping[str, Tensor], count: int) -> None:
-        """Have each layer remember the round.
-
-        Args:
-            before: All updates before the round.
-            count: Its number of edits.
-        """
-        for layer, gram in self._grams.items():
-            edited = self.layers[layer]
-            total, after = before.get(edited.weight), self.delta[edited.weight]
-            self.layers[layer] = edited.remember(gram, count, total, after)
-        self._grams = {}
-        used = [each.editor.budget_in_use(each.kept) for each in self.layers.values()]
-        outcome = self.registry.outcomes[self.job.round]
-        outcome.budget = max((each for each in used if each is not None), default=None)
-
     def _evaluate_round(
         self,
         grid: Grid,
@@ -374,8 +365,7 @@ class CollaborativeEditing(Strategy):
         messages = self.configure_evaluate(number, result.arrays, config, grid)
         self._evaluation = self.sums.sum_metrics(grid, number, messages)
         own = evaluate_fn(number, result.arrays) if evaluate_fn else None
-        record_metrics(result, number, self._evaluation, own)
-        return own
+        return record_metrics(result, number, self._evaluation, own)
 
     def _report_round(self, number: int, own: MetricRecord | None) -> None:
         state, outcome = self.state(), self.registry.outcomes[number]

@@ -215,7 +215,7 @@ class Federation:
         return self.strategy, result
 
     def delta(self, merge: str = "collabedit") -> dict[str, Tensor]:
-        """Run, and give the updates after the last round."""
+        """Run, and give all updates."""
         return self.run(merge)[0].delta
 
     def requests_of_parties(self, number: int) -> list[list[EditRequest]]:
@@ -224,9 +224,8 @@ class Federation:
         ordered = order_requests(
             pool, self.config.requests, self.config.parties.split, draw=False
         )
-        sizes_of = self.config.parties.sizes_of
+        sizes_of, found = self.config.parties.sizes_of, []
         before = sum(sum(sizes_of(earlier)) for earlier in range(1, number))
-        found = []
         for size in sizes_of(number):
             found.append(ordered[before : before + size])
             before += size
@@ -253,8 +252,8 @@ class Federation:
 
     def grid_of(self, *parties: int) -> InProcessGrid:
         """Make a grid of some of the parties."""
-        nodes = [self.node(party) for party in parties]
-        return InProcessGrid({n: self.contexts[n] for n in nodes}, self.answer)
+        nodes = {n: self.contexts[n] for n in map(self.node, parties)}
+        return InProcessGrid(nodes, self.answer)
 
     def replies(self, phase: Phase) -> list[Message]:
         """All replies to one kind of message."""
@@ -351,9 +350,8 @@ def _grams(
     """``KᵀK`` of each layer, on the model that its keys were read on."""
     grams = {}
     for layers in plan.steps:
-        before = [k for k in plan.parameters.layers if k < layers[0]]
-        earlier = {model.weight_name(k): update[model.weight_name(k)] for k in before}
-        with applied(earlier, model.model):
+        names = [model.weight_name(k) for k in plan.parameters.layers if k < layers[0]]
+        with applied({name: update[name] for name in names}, model.model):
             pairs = read_pairs(model, requests, targets, plan, layers)
         for layer in layers:
             keys = pairs[layer].keys.double()

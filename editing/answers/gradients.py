@@ -123,7 +123,7 @@ def _run(model: EditableModel, batch: PromptBatch) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Tape:
-    """What a forward pass leaves behind: inputs, outputs, the last hidden state."""
+    """What a forward pass leaves: inputs, outputs, the last hidden state."""
 
     keys: dict[int, Tensor] = field(default_factory=dict)
     outputs: dict[int, Tensor] = field(default_factory=dict)

@@ -79,7 +79,7 @@ class Hyperparameters(Settings):
     target_of: TargetOf = "block"
     stop: Stop = "loss"
     top_1_steps: int = Field(default=1, ge=0)
-    norm_anchor: PositiveFloat | None = None
+    norm_anchor: float | None = Field(default=None, gt=0)
     mom2_update_weight: PositiveFloat = 15000.0
     fact_token: Literal["subject_last"] = "subject_last"
     layer_selection: Literal["all"] = "all"

@@ -54,8 +54,9 @@ def anchored_shift(
     wanted = values + shift
     length = torch.linalg.vector_norm(wanted, dim=1, keepdim=True)
     scaled = anchor * wanted / length - values
-    written: Tensor = length <= LONGEST * anchor
-    return scaled.where(written, torch.zeros_like(scaled))
+    written = length <= LONGEST * anchor
+    found: Tensor = scaled.where(written, torch.zeros_like(scaled))
+    return found
 
 
 def reference_norm(norms: Float[Tensor, " n"]) -> float:

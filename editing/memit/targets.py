@@ -170,7 +170,9 @@ def measure_value_norms(
     free = parameters.model_copy(update={"norm_anchor": None})
     targets = compute_targets(model, requests, templates, free, batch_size)
     values = _values_before(model, requests, targets, parameters)
-    return torch.linalg.vector_norm(values.double() + targets.shift.double(), dim=1)
+    wanted = values.double() + targets.shift.double()
+    norms: Tensor = torch.linalg.vector_norm(wanted, dim=1)
+    return norms
 
 
 def _values_before(

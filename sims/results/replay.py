@@ -16,7 +16,7 @@ from torch import Tensor
 from editing.algebra.statistics import LayerStatistics, Sums, pool
 from server.kept_statistics import ByParty, KeptRound
 from strategies.merges.base import Merge
-from strategies.rounds.state import EditedLayer
+from strategies.rounds.state import EditedLayer, remember_round
 from strategies.wire.deltas import Updates
 
 
@@ -47,7 +47,7 @@ class Replay:
             merge: Turns statistics into an update.
             number: The round.
         """
-        layers, found, grams, edits = dict(self.layers), {}, {}, 0
+        found, grams, edits = {}, {}, 0
         for layer, by_party in solved.items():
             parts = list(by_party.values())
             if not parts:
@@ -61,10 +61,8 @@ class Replay:
                 kept = [*remembered[layer].values()] if layer in remembered else parts
                 grams[layer] = pool(kept).gram
         updates = self.updates.add(found, edits)
-        for layer, gram in grams.items():
-            name = (edited := self.layers[layer]).weight
-            total, after = self.updates.delta.get(name), updates.delta[name]
-            layers[layer] = edited.remember(gram, edits, total, after)
+        before, after = self.updates.delta, updates.delta
+        layers = remember_round(self.layers, grams, edits, before, after)
         return replace(self, layers=layers, updates=updates)
 
 

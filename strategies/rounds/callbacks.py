@@ -127,16 +127,17 @@ class RoundCallbacks:
 
 def record_metrics(
     result: Result, number: int, found: EvaluationSums, own: MetricRecord | None
-) -> None:
+) -> MetricRecord | None:
     """Write a round's metrics into the result, where there are some.
 
     Args:
         result: Of the run.
         number: The round.
         found: The sums of the parties' metrics.
-        own: The server's metrics.
+        own: The server's metrics, which are returned.
     """
     if found.by_round:
         result.evaluate_metrics_clientapp[number] = encode_metrics(found)
     if own is not None:
         result.evaluate_metrics_serverapp[number] = own
+    return own

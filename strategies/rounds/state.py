@@ -139,6 +139,36 @@ class EditedLayer:
         return replace(self, memory=self.memory.remember(gram), kept=kept)
 
 
+def remember_round(
+    layers: Mapping[int, EditedLayer],
+    grams: Mapping[int, Tensor],
+    count: int,
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+) -> dict[int, EditedLayer]:
+    """Have layers remember a round that is over.
+
+    Args:
+        layers: All edited layers.
+        grams: Of the round, by layer; a layer without one remembers nothing of it.
+        count: Its number of edits.
+        before: All updates by parameter name, before the round.
+        after: With it.
+    """
+    found = dict(layers)
+    for layer, gram in grams.items():
+        edited = layers[layer]
+        total = before.get(edited.weight)
+        found[layer] = edited.remember(gram, count, total, after[edited.weight])
+    return found
+
+
+def budget_in_use(layers: Mapping[int, EditedLayer]) -> float | None:
+    """Return the largest budget in use, in per cent; None if the editor has none."""
+    used = [each.editor.budget_in_use(each.kept) for each in layers.values()]
+    return max((each for each in used if each is not None), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class RoundState:
     """All that the next round depends on, after a completed round.

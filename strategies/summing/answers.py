@@ -79,8 +79,13 @@ class AnswerSum:
         return moments
 
 
-SumAnswers = Callable[[Grid, Job, Sequence[Message], AnswerSum], dict[Shape, Moments]]
-"""Sums the moments of a round, party by party or under masks."""
+Whole = Sequence[int] | None
+"""Nodes all of which must still be present for a sum; None asks for nobody."""
+
+SumAnswers = Callable[
+    [Grid, Job, Sequence[Message], AnswerSum, Whole], tuple[dict[Shape, Moments], Whole]
+]
+"""Sums the moments of a round; gives also who has to be there for its statistics."""
 
 
 @dataclass(slots=True)
@@ -104,8 +109,13 @@ class AnswerMoments:
         return AnswerSum(self.rule, self.layers)
 
     def pool(
-        self, total: SumAnswers, grid: Grid, job: Job, ask: Callable[[], list[Message]]
-    ) -> None:
+        self,
+        total: SumAnswers,
+        grid: Grid,
+        job: Job,
+        ask: Callable[[], list[Message]],
+        whole: Whole,
+    ) -> Whole:
         """Sum the round's moments, and add them to those of earlier rounds.
 
         Values are bounded by what no row can exceed, whatever the others are.
@@ -115,10 +125,14 @@ class AnswerMoments:
             grid: Flower's connection to the nodes.
             job: Says which round.
             ask: Writes the question to each party.
+            whole: Nodes all of which must be in the round.
+
+        Returns:
+            The nodes all of which must be in the statistics.
         """
         if self.rule is None:
-            return
-        found = total(grid, job, ask(), self.sum)
+            return whole
+        found, whole = total(grid, job, ask(), self.sum, whole)
         self.pooled = pool_moments([self._earlier(), found])
         for shape, layers in self.sum.shapes.items():
             longest = self.rule.longest(shape, self.pooled[shape].count)
@@ -126,6 +140,7 @@ class AnswerMoments:
                 edited = self.layers[layer]
                 bounds = replace(edited.bounds, residual=longest)
                 self.layers[layer] = replace(edited, bounds=bounds)
+        return whole
 
     def attach(self, messages: list[Message]) -> list[Message]:
         """Send the pooled moments with the question for statistics."""

@@ -12,7 +12,7 @@ from editing.answers.moments import Moments, Shape, pool_moments
 from strategies.rounds.aggregation import Aggregation, add_metrics, add_targets
 from strategies.rounds.limits import Limits
 from strategies.rounds.registry import PartyRegistry
-from strategies.summing.answers import AnswerSum
+from strategies.summing.answers import AnswerSum, Whole
 from strategies.wire.answers import read_answer_vectors
 from strategies.wire.messages import Job, Phase
 from strategies.wire.metrics import EvaluationSums
@@ -43,11 +43,17 @@ class PlainRounds:
         """Begin a round: there is nothing to exchange first."""
 
     def sum_answers(
-        self, grid: Grid, job: Job, messages: Sequence[Message], asked: AnswerSum
-    ) -> dict[Shape, Moments]:
+        self,
+        grid: Grid,
+        job: Job,
+        messages: Sequence[Message],
+        asked: AnswerSum,
+        whole: Whole = None,
+    ) -> tuple[dict[Shape, Moments], Whole]:
         """Take the moments of keys and gradients of each party, in their order.
 
-        A party whose moments are invalid is left out of the round.
+        A party whose moments are invalid is left out of the round. One that is lost
+        afterwards is in the moments, so that the round starts again without it.
         """
         registry, number, total = self.registry, job.round, asked.none
         for reply in registry.exchange(grid, number, messages):
@@ -61,7 +67,7 @@ class PlainRounds:
             else:
                 total = pool_moments([total, found])
         registry.require_enough(number)
-        return total
+        return total, list(registry.present) if whole is None else whole
 
     def sum_targets(
         self,

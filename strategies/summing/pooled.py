@@ -40,7 +40,7 @@ from strategies.secure.vectors import (
     unpack_metrics,
     unpack_summary,
 )
-from strategies.summing.answers import AnswerSum
+from strategies.summing.answers import AnswerSum, Whole
 from strategies.summing.plain import MEMORY
 from strategies.summing.sessions import OpenedSum, SecureSessions
 from strategies.wire.messages import Job, Phase
@@ -101,24 +101,34 @@ class PooledRounds:
         self.sessions.begin(grid, job, sums)
 
     def sum_answers(
-        self, grid: Grid, job: Job, messages: Sequence[Message], asked: AnswerSum
-    ) -> dict[Shape, Moments]:
+        self,
+        grid: Grid,
+        job: Job,
+        messages: Sequence[Message],
+        asked: AnswerSum,
+        whole: Whole = None,
+    ) -> tuple[dict[Shape, Moments], Whole]:
         """Sum the moments of keys and gradients of a round.
+
+        A party that is lost afterwards stays in the moments: a second sum without it
+        would show its own.
 
         Args:
             grid: Flower's connection to the nodes.
             job: Says which round.
             messages: The question to each party.
             asked: What the sum is of, and what it can be.
+            whole: As `SecureSessions.collect` has it.
 
         Raises:
             ImpossibleSumError: If no parties' edits can have it.
         """
         request = self.sessions.ask(ANSWERS)
-        opened = self.sessions.collect(grid, messages, request, asked.lengths)
+        opened = self.sessions.collect(grid, messages, request, asked.lengths, whole)
         found = {name: torch.from_numpy(each) for name, each in opened.vectors.items()}
         try:
-            return asked.check(found, replace(self.limits, pooled=True), job.round, -1)
+            pooled = replace(self.limits, pooled=True)
+            return asked.check(found, pooled, job.round, -1), None
         except StatisticsError as error:
             raise ImpossibleSumError(job.round, str(error)) from None
 

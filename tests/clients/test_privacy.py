@@ -62,6 +62,7 @@ RUNS: dict[str, tuple[dict[str, Table], set[Phase]]] = {
         {"privacy": {"secure_sum": True}},
         {Phase.KEYS, Phase.SHARES, Phase.STATISTICS, Phase.UNMASK},
     ),
+    "answers": ({"editor": {"name": "stableedit"}}, {Phase.ANSWERS}),
 }
 """Settings, and what such a run asks besides what every run asks."""
 

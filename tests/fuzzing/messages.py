@@ -15,6 +15,9 @@ from flwr.common.serde import message_from_proto, message_to_proto
 from clients.updates import find_updates
 from editing.algebra.encodings import Encoding, decode, encode
 from editing.algebra.second_moments import TextMoment
+from editing.answers.moments import Moments
+from editing.answers.pairs import AnswerPairs
+from editing.answers.vectors import check_moments
 from editing.evaluation.metrics import MetricSums
 from strategies.conflicts.records import (
     Resolution,
@@ -24,6 +27,7 @@ from strategies.conflicts.records import (
     write_resolutions,
     write_tokens,
 )
+from strategies.wire import answers
 from strategies.wire.arrays import digests_of, write_delta
 from strategies.wire.failures import read_failed_name, read_failure, write_failure
 from strategies.wire.handshakes import (
@@ -47,6 +51,7 @@ from strategies.wire.moments import read_moments, write_moments
 from strategies.wire.priors import read_grams, read_pooled_covariance, write_prior
 from strategies.wire.updates import CARRIED, DELTA
 from tests.fuzzing.mutations import SHAPES, damage_bytes, damage_tree, write_tree
+from tests.laws import draw_pairs
 from tests.strategies.transport import JOB, OURS, over_the_wire
 
 D_IN, D_OUT, EDITS = 4, 3, 2
@@ -86,6 +91,21 @@ def moments() -> RecordDict:
     """Pack second moments of a text."""
     total = torch.eye(D_IN, dtype=torch.float64)
     return write_moments({LAYER: TextMoment(total, 7)})
+
+
+def answer_moments() -> RecordDict:
+    """Pack moments of keys and gradients."""
+    pairs = AnswerPairs(*draw_pairs(4, d_in=D_IN, d_out=D_OUT))
+    own = Moments.of_pairs(pairs, products=True)
+    return answers.write_moments({(D_OUT, D_IN): own})
+
+
+def read_answer_moments(message: Message, _: Path) -> object:
+    """Read them, and check them as the server does."""
+    shape = (D_OUT, D_IN)
+    found = answers.read_moments(message.content, [shape], products=True)[shape]
+    check_moments(found, shape, 100.0, 100.0)
+    return found.std.sum() + found.scatter.sum()
 
 
 def updates() -> RecordDict:
@@ -145,6 +165,7 @@ PLAIN_KINDS: Mapping[str, Kind] = {
     "moments": Kind(
         moments, lambda message, _: read_moments(message.content, {LAYER: D_IN})
     ),
+    "answer moments": Kind(answer_moments, read_answer_moments),
     "metrics": Kind(
         metrics, lambda message, _: read_evaluation(message.content, {1: 3.0})
     ),

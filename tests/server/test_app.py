@@ -268,7 +268,7 @@ def test_targets_are_forgotten_when_a_run_is_stopped(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They say as much about the requests as anything."""
-    monkeypatch.setattr("clients.app.contribute", fail_with(MemoryError()))
+    monkeypatch.setattr("clients.contribution.contribute", fail_with(MemoryError()))
     with pytest.raises(RunFailedError):
         runs.run()
     assert "not enough memory" in str(runs.end().error)

@@ -309,7 +309,7 @@ def test_templates_and_hyperparameters_that_are_named_go_before_the_model_s_own(
 def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
     preparing: Prepare,
 ) -> None:
-    """No text is read, and all layers are one exchange; known facts are not told."""
+    """No text is read, all layers are one exchange, and known facts are edited."""
     made = preparing(editor={"name": "ultraedit"}, prior={"text": "/no/text"})
     assert made.plan.exchanges == [LAYERS]
     for layer, edited in made.layers(1.0).items():
@@ -317,7 +317,7 @@ def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
         bound = made.norms.keys[layer].mean ** 0.5
         with_editor = made.layers(1.0, editor=EditorChoice(name="ultraedit").build())
         assert with_editor[layer].bounds.key == pytest.approx(5 * bound)
-        assert not with_editor[layer].remembers
+        assert not with_editor[layer].remembers(last=False)
     with pytest.raises(
         InputError, match=r"`parties\.skip-known` .* 'ultraedit' has no"
     ):

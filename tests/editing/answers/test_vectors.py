@@ -79,6 +79,7 @@ def test_moments_that_no_rows_can_have_are_refused() -> None:
         (own, 5.0, 100.0, "Moments of 6 answer tokens .* 5 are the most"),
         (own, 6.0, 0.1, "Keys are longer"),
         (replace(own, total=own.total + 100), 6.0, 100.0, "square of a mean"),
+        (replace(own, squares=own.squares + 1e308), 6.0, 100.0, "square of a mean"),
         (replace(own, squares=-own.squares), 6.0, 100.0, "square of a mean"),
         (replace(own, products=skew), 6.0, 100.0, "no negative eigenvalue"),
         (replace(own, products=other), 6.0, 100.0, "do not go with their squares"),

@@ -81,7 +81,8 @@ def test_every_field_that_the_table_shares_with_the_file_overrides_it(
     field: str,
 ) -> None:
     """None is taken from the file in silence."""
-    given = {"layers": (5,), "fact_token": "subject_last"}.get(field, 7)
+    words = {"fact_token": "subject_last", "stop": "top-1", "target_of": "streams"}
+    given = {"layers": (5,), **words}.get(field, 7)
     config = EditingConfig.model_validate({field: given})
     found = choose_hyperparameters(config, "gpt2-xl").parameters
     assert getattr(found, field) == given

@@ -60,9 +60,12 @@ def test_frozen_uniform_asks_for_what_is_missing(count: int) -> None:
 
 @given(count=COUNTS)
 def test_layerwise_exchanges_once_a_layer_and_the_others_once(count: int) -> None:
-    """Every layer once, in order, whatever the schedule; `alone` walks unseen."""
+    """Every layer once, in order; `alone` walks unseen, `boundary` has two layers."""
     parameters = layers_of(count)
-    for schedule in get_args(Schedule):
+    ends = Plan(parameters=parameters, schedule="boundary", templates=("{}",))
+    both = (parameters.layers[0], parameters.layers[-1])
+    assert ends.exchanges == ends.steps == [(each,) for each in dict.fromkeys(both)]
+    for schedule in set(get_args(Schedule)) - {"boundary"}:
         plan = Plan(parameters=parameters, schedule=schedule, templates=("{}",))
         exchanges = plan.exchanges
         assert sum(exchanges, ()) == parameters.layers

@@ -16,6 +16,7 @@ from editing.hyperparameters.presets import (
     read_preset,
 )
 from editing.models.loading import make_editable
+from tests.editing.hyperparameters.test_files import OPTIONS
 from tests.tiny import WORDS, tiny_tokenizer
 
 BLOCKS = {
@@ -74,7 +75,7 @@ def test_every_preset_parses_and_says_where_its_values_are_from(name: str) -> No
     assert preset.source.startswith("https://github.com/")
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", preset.model)
     assert preset.sources.keys() <= preset.values.keys()
-    missing = Hyperparameters.model_fields.keys() - preset.values.keys()
+    missing = Hyperparameters.model_fields.keys() - preset.values.keys() - set(OPTIONS)
     assert missing == UNPUBLISHED.get(name, set())
     assert {found.model_dump()[field] for field in MODULE_FIELDS}.isdisjoint({None})
     assert bool(preset.note) or not missing

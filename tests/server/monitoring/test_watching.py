@@ -157,7 +157,7 @@ def test_a_run_with_too_few_parties_names_them(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As its report would, had it one."""
-    monkeypatch.setattr("clients.app.contribute", fail_with(MemoryError()))
+    monkeypatch.setattr("clients.contribution.contribute", fail_with(MemoryError()))
     with pytest.raises(RunFailedError):
         run(world, tmp_path, output={"watch": str(tmp_path / "watch")})
     status = read_status(tmp_path / "watch" / EVENTS)

@@ -162,7 +162,7 @@ BAD_REQUESTS = '[{"prompt": "no place", "subject": "A", "target_new": "B"}]'
         (["flower", "--stop", "run"], "wanted a command of `flwr`"),
         (["run", "--resume", "nowhere"], "no unfinished run is in"),
         (["run", "--resume", "x", "--set", "run.rounds=2"], "leave the scenario"),
-        (["compare", "--schedule", "then"], "'alone', got"),
+        (["compare", "--schedule", "then"], "'boundary', got"),
         (["compare", "--merges", "ties,tise"], "Unknown merge 'tise'"),
         (["compare", "--merges", "ties,ties"], "named twice"),
         (["compare", "--merges", "ties,,global"], "names between the commas"),

@@ -19,7 +19,7 @@ from tests.federation import assert_same_bits
 from tests.forks import call_forked
 from tests.trees import ROOT
 
-CONTRIBUTE = "clients.app.contribute"
+CONTRIBUTE = "clients.contribution.contribute"
 """Two parties do in each exchange, and `frozen-uniform` has one a round."""
 
 GATHER = "sims.runs.jobs.gather_cases"

@@ -147,6 +147,19 @@ def test_a_party_with_impossible_moments_is_left_out(
     assert hostile.nodes_asked(Phase.TARGETS) == [hostile.node(0), hostile.node(2)]
 
 
+def test_a_round_starts_again_without_a_party_that_is_lost_after_its_moments(
+    federate: Make, source: str
+) -> None:
+    """Or it would be in the moments, and not in the statistics."""
+    parties: dict[str, FlatValue] = {"requests-per-round": "[[1, 1, 2]]"}
+    chosen = tables("ultraedit", source, run={"rounds": 1}) | {"parties": parties}
+    lossy = federate(**chosen)
+    lossy.tampers[1] = on_phase(Phase.TARGETS, lambda content: content.clear())
+    without = federate(**chosen | {"parties": parties | {"without": "[1]"}})
+    assert_same_bits(lossy.delta(), without.delta())
+    assert lossy.nodes_asked(Phase.ANSWERS) == [*map(lossy.node, (0, 1, 2, 0, 2))]
+
+
 def test_an_edit_raises_the_answers(federate: Make, source: str) -> None:
     """In the parties' own metrics, which need no subject either."""
     recorder = Recorder()
