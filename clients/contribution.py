@@ -98,26 +98,6 @@ def encode_pairs(
     }
 
 
-def sum_statistics(
-    model: EditableModel,
-    config: ClientConfig,
-    job: Job,
-    found: Sequence[RoundTargets],
-    priors: Mapping[int, Float[Tensor, "d_in d_in"]] | None,
-    relay: Relay,
-    *,
-    unedited: bool,
-) -> dict[int, EncodedStatistics]:
-    """Sum the statistics of the layers asked for, on the model as it is.
-
-    If the round has not edited the model yet, its hidden states are those of the
-    targets and are not read again.
-    """
-    requests, targets = choose_edits(found, config.parties.skip_known)
-    seed, hidden = seed_of(config), targets.hidden if unedited else None
-    return contribute(model, requests, targets, job, seed, priors, hidden, relay)
-
-
 def read_edits(
     model: EditableModel,
     requests: Sequence[EditRequest],
