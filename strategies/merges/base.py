@@ -95,6 +95,9 @@ class Merge(Settings):
     draws: ClassVar[bool] = False
     reads_weight: ClassVar[bool] = False
 
+    def check_parties(self, count: int) -> None:
+        """Refuse settings that do not fit so many parties, as an `InputError`."""
+
     @abstractmethod
     def __call__(
         self,

@@ -128,6 +128,14 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
             "[merge]\nname = 'ties'\ndensity = '1'",
             r"`merge\.density`.*a number, got '1'",
         ),
+        (
+            "[merge]\nname = 'simple-average'\nweights = [1.0, 2.0]",
+            r"`merge\.weights` has 2 entries for 10 parties",
+        ),
+        (
+            "[merge]\nname = 'della'\nspread = 0.9\ndensity = 0.9",
+            r"density ± spread/2 is 0\.45 to 1\.35",
+        ),
         ("[editor]\nname = 'alfaedit'", r"`editor\.name`|'alfaedit'.*alphaedit"),
         ("[editor]\nname = 'no.where:It'", "Cannot load editor `no.where:It`"),
         ("[editor]\nname = 'emmet'\nslak = 1", r"`editor\.slak`.*`editor\.slack`"),
