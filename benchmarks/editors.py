@@ -33,8 +33,8 @@ SETTINGS: Mapping[str, Mapping[str, float]] = {
     },
     "lyaplock": {"budget": 5.0},
     "emmet": {"slack": 0.3},
-    "ultraedit": {"learning_rate": 1e-3},
-    "stableedit": {"learning_rate": 1e-3},
+    "ultraedit": {"learning_rate": 4e-4},
+    "stableedit": {"learning_rate": 3e-3},
 }
 SHAPES: Mapping[str, Mapping[str, FlatValue]] = {
     "1 round of 100": {"run.rounds": 1, "parties.requests-per-round": 10},
