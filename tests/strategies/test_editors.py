@@ -8,7 +8,13 @@ from torch import Tensor
 
 from editing.editors.choice import EDITORS, MEMIT
 from strategies.scenario import FlatValue
-from tests.federation import Federation, Recorder, assert_same_bits, assert_same_delta
+from tests.federation import (
+    FLOAT32_PIPELINE,
+    Federation,
+    Recorder,
+    assert_same_bits,
+    assert_same_delta,
+)
 from tests.laws import ALGEBRA
 
 Make = Callable[..., Federation]
@@ -24,8 +30,11 @@ SETTINGS: dict[str, dict[str, float]] = {
 }
 """Settings that matter on the tiny model; an editor without any has its own."""
 
-JOINING = "[[1, 0, 2], [1, 1, 0], [0, 2, 1]]"
-"""Requests of three parties in three rounds; who has none is not there."""
+JOINING = "[[1, 0, 2], [1, 1, 0], [0, 2, 1], [1, 0, 0]]"
+"""Requests of three parties in four rounds; who has none is not there."""
+
+SCHEDULES = {"layerwise": 2, "frozen-harmonic": 1, "frozen-uniform": 4, "boundary": 2}
+"""After how many rounds the law is tested."""
 
 
 def tables(name: str, schedule: str, rounds: int) -> dict[str, dict[str, FlatValue]]:
@@ -38,14 +47,24 @@ def tables(name: str, schedule: str, rounds: int) -> dict[str, dict[str, FlatVal
     }
 
 
-@pytest.mark.parametrize("schedule", ["layerwise", "frozen-uniform"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", EDITORS)
 def test_parties_together_are_one_machine(
     federate: Make, name: str, schedule: str
 ) -> None:
     """Through the whole protocol, with parties that join and leave."""
-    federation = federate(**tables(name, schedule, 3))
+    federation = federate(**tables(name, schedule, SCHEDULES[schedule]))
     assert_same_delta(federation.delta(), federation.delta("global"), ALGEBRA)
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_parties_together_are_one_machine_in_single_precision(
+    federate: Make, name: str
+) -> None:
+    """To what float32 passes in other batches leave."""
+    chosen = tables(name, "frozen-uniform", 2) | {"model": {"dtype": "float32"}}
+    federation = federate(**chosen)
+    assert_same_delta(federation.delta(), federation.delta("global"), FLOAT32_PIPELINE)
 
 
 @pytest.mark.parametrize("name", EDITORS)
