@@ -292,7 +292,7 @@ def check_merges(config: RunConfig, origin: Callable[[str], str]) -> None:
     try:
         check_method(config.merge.name)
         if not config.merge.is_plain:
-            config.merge.build()
+            config.merge.build().merge.check_parties(config.parties.count)
     except ValidationError as error:
         chosen = type(read_method(config.merge.name).merge)
         faults = find_faults(error, chosen, SETTINGS, within="merge")

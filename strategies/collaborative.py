@@ -203,7 +203,7 @@ class CollaborativeEditing(Strategy):
             )
         asked = list(registry.present)
         self.sums.begin(grid, self.job, memory=self._reads_memory_keys)
-        whole = None if self.arbiter is None else asked
+        whole: Sequence[int] | None = None if self.arbiter is None else asked
         job = self.job.asking(number, self.job.plan.exchanges[0])
         asking = partial(self._address, Phase.ANSWERS, job, arrays)
         whole = self.answers.pool(self.sums.sum_answers, grid, job, asking, whole)

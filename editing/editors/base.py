@@ -9,6 +9,7 @@ from torch import Tensor
 
 from editing.answers.rule import AnswerRule
 from editing.base.settings import Settings
+from editing.editors.post_steps import AnyPostStep
 from editing.editors.system import LayerState, System
 
 
@@ -19,12 +20,15 @@ class Editor(Settings):
 
     Attributes:
         name: The word that chooses the editor in a scenario and in a report.
+        post: What is done to each merged update, in this order: tables with the name
+            and the settings of ``sphere``, ``rect`` or ``prune``.
         paper: Where the method comes from.
         summary: What it does, in one line.
         remembers: Whether it reads earlier rounds even if ``γ`` is 0.
     """
 
     name: str
+    post: tuple[AnyPostStep, ...] = ()
     paper: ClassVar[str]
     summary: ClassVar[str]
     remembers: ClassVar[bool] = False

@@ -36,7 +36,9 @@ class EditorChoice(Choice):
     Attributes:
         name: The name of an editor, or the import path of one from outside the tree
             (``package.module:ClassName``).
-        settings: The editor's own settings.
+        settings: The editor's own settings, and ``post``: what is done to each merged
+            update, a list of tables with the name (``sphere``, ``rect`` or ``prune``)
+            and the settings of each step.
     """
 
     name: str = MEMIT

@@ -62,7 +62,7 @@ class SphereStep(PostStep):
     """
 
     name: Literal["sphere"] = "sphere"
-    energy: Share = 0.5
+    energy: Annotated[float, Field(gt=0, lt=1)] = 0.5
     strength: Share = 0.5
     paper: ClassVar[str] = "arXiv:2510.01172"
     summary: ClassVar[str] = "weaken the directions that the rows of the weight share"
@@ -89,10 +89,11 @@ def find_shared_directions(
     """
     lengths = weight.norm(dim=1, keepdim=True)
     unit = weight / torch.where(lengths > 0, lengths, 1.0)
-    _, values, vectors = torch.linalg.svd(unit, full_matrices=False)
-    held = values.square().cumsum(dim=0)
+    # The gram of the rows has the same eigenvalues as ŴᵀŴ, and is smaller.
+    squares, left = (each.flip(-1) for each in torch.linalg.eigh(unit @ unit.mT))
+    held = squares.cumsum(dim=0)
     count = int((held <= energy * held[-1]).sum()) + 1
-    shared: Tensor = vectors[:count]
+    shared: Tensor = left[:, :count].mT @ unit / squares[:count, None].sqrt()
     return shared
 
 
@@ -146,11 +147,14 @@ class PruneStep(PostStep):
         original: Float[Tensor, "d_out d_in"],
     ) -> Float[Tensor, "d_out d_in"]:
         """Reduce the total, and take away what is there already."""
-        bound = torch.linalg.svdvals(original)[0]
-        past = weight - original
-        left, values, right = torch.linalg.svd(past + delta, full_matrices=False)
-        reduced = torch.where(values > bound, (values / bound).log() + bound, values)
-        written: Tensor = (left * reduced) @ right - past
+        bound = torch.linalg.eigvalsh(original @ original.mT)[-1].sqrt()
+        total = weight - original + delta
+        squares, left = torch.linalg.eigh(total @ total.mT)
+        values = squares.clamp(min=0).sqrt()
+        large = values > bound
+        values, left = values[large], left[:, large]
+        lost = 1 - ((values / bound).log() + bound) / values
+        written: Tensor = delta - (left * lost) @ (left.mT @ total)
         return written
 
 

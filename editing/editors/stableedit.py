@@ -19,7 +19,8 @@ class StableEditEditor(Editor):
     Attributes:
         learning_rate: ``η``.
         ridge: ``α``.
-        floor: The least eigenvalue of ``Σ``; smaller ones are raised to it.
+        floor: The least eigenvalue of ``Σ``; smaller ones are raised to it. Gradients
+            are of the sum over answer tokens, not of a mean.
     """
 
     name: Literal["stableedit"] = "stableedit"

@@ -114,6 +114,55 @@ def list_merges() -> None:
     )
 
 
+@app.command("editors")
+def list_editors(
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="The model whose widths count: gpt2-xl, gpt-j-6b, llama-3-8b, a "
+            "folder with a config.json, or embedded.",
+        ),
+    ] = "gpt-j-6b",
+    requests: Annotated[
+        int, typer.Option(min=1, help="Requests of a party in a round.")
+    ] = 10,
+) -> None:
+    """List every editor: its paper, what it reads, what a party sends in a round."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as Shown
+
+    from sims.console import open_console
+    from sims.sizes.editors import ANSWER_TOKENS
+    from sims.sizes.editors import list_editors as sizes_of
+    from sims.sizes.shapes import read_shape
+    from sims.sizes.tables import write_size
+
+    shape = read_shape(model)
+    table = Shown(box=SIMPLE_HEAD)
+    for head in ("Editor", "What it does", "Paper", "Reads", "Exchanges", "Sent up"):
+        table.add_column(head, no_wrap=head != "What it does")
+    for each in sizes_of(shape, requests):
+        table.add_row(
+            each.name,
+            each.editor.summary,
+            each.editor.paper.removeprefix("arXiv:"),
+            each.reads,
+            str(each.exchanges),
+            write_size(each.bytes_up),
+        )
+    console = open_console()
+    console.print(table)
+    console.print(
+        f"Exchanges and bytes of a party in a round of {requests} requests at the "
+        f"widths of {model}, layer by layer, {ANSWER_TOKENS} tokens an answer. Papers "
+        "are arXiv numbers. docs/editors.md has the equations and says when to choose "
+        "which.",
+        highlight=False,
+        markup=False,
+    )
+
+
 def say_defaults(config: "type[Settings]") -> str:
     """Write the settings of a class with their defaults, all but its name."""
     values = {
@@ -156,11 +205,12 @@ def tables() -> Iterator[Table]:
         merge = type(read_merge(name))
         if set(merge.model_fields) - {"name"}:
             yield table_of(f"The merge `{name}`", merge, "merge.", leave_out={"name"})
+    common = {"name", "post"}
     for name in EDITORS:
         editor = find_editor(name)
-        if set(editor.model_fields) - {"name"}:
+        if set(editor.model_fields) - common:
             title = f"The editor `{name}`"
-            yield table_of(title, editor, "editor.", leave_out={"name"})
+            yield table_of(title, editor, "editor.", leave_out=common)
     yield table_of("A node's configuration", NodeConfig, "")
     yield table_of("Hyperparameter files", Hyperparameters, "", kebab=False)
 

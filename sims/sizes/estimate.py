@@ -267,7 +267,8 @@ class Estimate:
         """The same for merges that need each party: all their statistics at once.
 
         One party is solved after the other; `ties` holds a dozen matrices of an
-        update's size meanwhile, and the factor of the prior.
+        update's size meanwhile, and the factor of the prior. `karcher` holds each
+        party's update besides, and `regmean` four more grams.
         """
         parts = self.order.parties * self.together * self.decoded(1)
         voting = DOUBLE * (self.square + 12 * self.matrix)

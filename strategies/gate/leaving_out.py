@@ -58,7 +58,7 @@ def _solve_without(
 ) -> Iterator[Float[Tensor, "d_out d_in"]]:
     system, parts = edited.editor.system(edited.state(total)), list(by_party.values())
     pools = isinstance(merge, CollabEditMerge) and system.cross is None
-    if pools and not edited.post:
+    if pools and not edited.editor.post:
         with threads_for(edited.d_in):
             inner = [system.enter(part) for part in parts]
             for delta in solve_pooled(inner, system.prior).without_each():

@@ -44,6 +44,18 @@ class SimpleAverageMerge(Merge):
             raise ValueError("all weights are 0; give one party a positive one")
         return weights
 
+    def check_parties(self, count: int) -> None:
+        """Refuse more or fewer weights than parties.
+
+        Raises:
+            InputError: If there are weights, and not one for each party.
+        """
+        if self.weights and len(self.weights) != count:
+            raise InputError(
+                f"`merge.weights` has {len(self.weights)} entries for {count} parties; "
+                "give each party one, in the order of their numbers"
+            )
+
     def __call__(
         self,
         statistics: Sequence[LayerStatistics],

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from editing.base.errors import InputError
 from editing.base.settings import Settings
@@ -28,6 +29,8 @@ class MergeContext:
             outside a run, where their places count as their numbers.
         weight: The layer's weight as the round begins, in float64; only for merges
             that read it, and None if it is not known.
+        prior: MEMIT's prior ``λC₀ + γM``, whatever the editor solves; None outside a
+            run, where it is the system's own.
     """
 
     layer: int = 0
@@ -37,6 +40,7 @@ class MergeContext:
     weight: Float[Tensor, "d_out d_in"] | None = field(
         default=None, compare=False, repr=False
     )
+    prior: Prior | None = field(default=None, compare=False, repr=False)
 
     def generator(self, party: int | None = None) -> torch.Generator:
         """Start a generator that draws alike in this layer and round, in no other.
@@ -90,6 +94,9 @@ class Merge(Settings):
     needs: ClassVar[Literal["sum", "each"]]
     draws: ClassVar[bool] = False
     reads_weight: ClassVar[bool] = False
+
+    def check_parties(self, count: int) -> None:
+        """Refuse settings that do not fit so many parties, as an `InputError`."""
 
     @abstractmethod
     def __call__(

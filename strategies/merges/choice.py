@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 MERGES: dict[str, str] = {
     "collabedit": "strategies.merges.pooled:CollabEditMerge",
+    "collabedit-deltas": "strategies.merges.pooled:CollabEditDeltasMerge",
     "simple-average": "strategies.merges.average:SimpleAverageMerge",
     "task-arithmetic": "strategies.merges.task_arithmetic:TaskArithmeticMerge",
     "ties": "strategies.merges.ties:TiesMerge",

@@ -102,7 +102,9 @@ class KarcherMerge(Merge):
     ) -> Float[Tensor, "d_out d_in"]:
         """Find the mean in the parties' coordinates, then add up."""
         weight = context.require_weight(self.name).double()
-        deltas = torch.stack([*system.solve_each(statistics)])
+        deltas = torch.empty(len(statistics), *weight.shape, dtype=torch.float64)
+        for place, delta in enumerate(system.solve_each(statistics)):
+            deltas[place] = delta
         flat, base = deltas.flatten(1), weight.flatten()
         along = flat @ base
         products = flat @ flat.mT + along + along[:, None] + base @ base

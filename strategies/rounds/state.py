@@ -15,7 +15,6 @@ from editing.algebra.threads import threads_for
 from editing.base.errors import InputError
 from editing.editors.base import Editor
 from editing.editors.memit import MemitEditor
-from editing.editors.post_steps import PostStep
 from editing.editors.system import LayerState
 from strategies.conflicts.policies import Entry
 from strategies.merges.base import NOWHERE, Merge, MergeContext
@@ -39,7 +38,6 @@ class EditedLayer:
         kept: What the editor keeps from round to round.
         context: The layer and the run's seed, for merges that draw.
         original: The unedited weight, in any precision; None if it is not known.
-        post: What is done to a merged update, in this order.
     """
 
     weight: str
@@ -51,7 +49,6 @@ class EditedLayer:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     context: MergeContext = NOWHERE
     original: Float[Tensor, "d_out d_in"] | None = None
-    post: tuple[PostStep, ...] = ()
 
     def remembers(self, *, last: bool) -> bool:
         """Whether a round that is over is remembered; the last one only to report."""
@@ -80,12 +77,18 @@ class EditedLayer:
         """
         with threads_for(self.d_in):
             system = self.editor.system(self.state(total))
-            weight = self._weight(total) if merge.reads_weight or self.post else None
+            weight = (
+                self._weight(total) if merge.reads_weight or self.editor.post else None
+            )
             place = replace(
-                self.context, round=number, parties=tuple(parties), weight=weight
+                self.context,
+                round=number,
+                parties=tuple(parties),
+                weight=weight,
+                prior=self.memory.prior(),
             )
             delta = merge(parts, system, place)
-            return self._finish(delta, weight) if self.post else delta
+            return self._finish(delta, weight) if self.editor.post else delta
 
     def _weight(self, total: Tensor | None) -> Tensor | None:
         """Return the weight as the round begins, in float64, if it is known."""
@@ -102,12 +105,12 @@ class EditedLayer:
         """
         original = self._weight(None)
         if weight is None or original is None:
-            steps = ", ".join(f"`{step.name}`" for step in self.post)
+            steps = ", ".join(f"`{step.name}`" for step in self.editor.post)
             raise InputError(
                 f"{steps} read the weight of {self.weight}, which is not known here. "
                 "Give `EditedLayer` the unedited weight as `original`."
             )
-        for step in self.post:
+        for step in self.editor.post:
             delta = step(delta, weight, original)
         return delta
 

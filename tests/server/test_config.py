@@ -128,6 +128,14 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
             "[merge]\nname = 'ties'\ndensity = '1'",
             r"`merge\.density`.*a number, got '1'",
         ),
+        (
+            "[merge]\nname = 'simple-average'\nweights = [1.0, 2.0]",
+            r"`merge\.weights` has 2 entries for 10 parties",
+        ),
+        (
+            "[merge]\nname = 'della'\nspread = 0.9\ndensity = 0.9",
+            r"density ± spread/2 is 0\.45 to 1\.35",
+        ),
         ("[editor]\nname = 'alfaedit'", r"`editor\.name`|'alfaedit'.*alphaedit"),
         ("[editor]\nname = 'no.where:It'", "Cannot load editor `no.where:It`"),
         ("[editor]\nname = 'emmet'\nslak = 1", r"`editor\.slak`.*`editor\.slack`"),
@@ -140,7 +148,10 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
             "[editor]\nridge = 1.0\n[editing]\nschedule = 'alone'",
             "`memit` without settings",
         ),
-        ("[run]\nmerges = ['tise']", r"`run\.merges`.*'tise'.*collabedit, simple"),
+        (
+            "[run]\nmerges = ['tise']",
+            r"`run\.merges`.*'tise'.*collabedit-deltas, simple",
+        ),
         ("[run]\nmerges = ['ties', 'ties']", r"'ties' is named twice"),
         ("[run]\nmerges = ['no.where:It']", r"Cannot load merge `no\.where:It`"),
         ("[run]\nseed = 2020-01-01", "dates and times"),

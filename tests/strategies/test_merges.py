@@ -1,15 +1,12 @@
 """The law of every merge through the protocol: it is the merge of what parties send."""
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 
-from editing.editors.post_steps import RectStep, SphereStep
 from editing.editors.system import System
-from server.preparation import Preparation
 from strategies.merges.base import MergeContext
 from strategies.merges.choice import MERGES, read_merge
 from strategies.scenario import FlatValue
@@ -79,20 +76,12 @@ def test_other_seeds_rounds_and_layers_have_other_masks(
         assert all(not torch.equal(mask, other) for other in masks[:place])
 
 
-def test_steps_after_the_merge_are_those_of_one_machine(
-    federate: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_after_the_merge_are_those_of_one_machine(federate: Make) -> None:
     """Parties together write what one machine writes after the same steps."""
     plain = federate(**JOINING).delta()
-    make_layers = Preparation.layers
-
-    def with_steps(prepared: Preparation, gamma: float, *more: Any, **rest: Any) -> Any:  # noqa: ANN401
-        made = make_layers(prepared, gamma, *more, **rest)
-        steps = (SphereStep(strength=1.0), RectStep(density=0.5))
-        return {layer: replace(edited, post=steps) for layer, edited in made.items()}
-
-    monkeypatch.setattr(Preparation, "layers", with_steps)
-    together, alone = (federate(**JOINING).delta(n) for n in ("collabedit", "global"))
+    steps = [{"name": "sphere", "strength": 1.0}, {"name": "rect", "density": 0.5}]
+    chosen = {**JOINING, "editor": {"settings": json.dumps({"post": steps})}}
+    together, alone = (federate(**chosen).delta(n) for n in ("collabedit", "global"))
     assert_same_delta(together, alone, ALGEBRA)
     for name, update in together.items():
         assert relative_difference(update, plain[name]) > 0.1

@@ -6,6 +6,7 @@ import pytest
 from pydantic import Field, PositiveInt
 
 from editing.base.settings import Settings
+from editing.editors.choice import EDITORS
 from server.config import default_run_config
 from sims.cli.main import main
 from sims.cli.settings import Row, render_markdown, table_of, tables
@@ -110,3 +111,16 @@ def test_the_command_lists_every_merge_with_what_it_needs(
     assert [name for name in MERGES if "the weight" in rows[name]] == ["karcher"]
     for word in ("density", "scale", "fusion", '"agreeing-mean"', "0.4"):
         assert word in rows["ties"]
+
+
+def test_the_editors_are_listed_with_what_they_send(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each by its name, at the widths of a model."""
+    with pytest.raises(SystemExit) as ended:
+        main(["editors", "--model", "gpt2-xl", "--requests", "3"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    for name in EDITORS:
+        assert name in said
+    assert "gpt2-xl" in said

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, pool
+from editing.editors.memit import MemitEditor
 from editing.editors.post_steps import RectStep
 from editing.editors.system import System
 from strategies.gate.leaving_out import move_text, weigh, without_each
@@ -65,7 +66,8 @@ def test_who_is_left_out_changes_nobody_elses_draws_and_no_step_after_the_merge(
         others = sum(each for other, each in alone.items() if other != party)
         assert isinstance(others, Tensor)
         assert_same(updates[edited.weight], others, ALGEBRA)
-    finished = replace(edited, post=(RectStep(density=0.2),), original=original)
+    editor = MemitEditor(post=(RectStep(density=0.2),))
+    finished = replace(edited, editor=editor, original=original)
     pooled = read_merge("collabedit")
     for party, updates in without_each({1: parts}, {1: finished}, pooled):
         rest = pool(part for each, part in parts.items() if each != party)

@@ -107,6 +107,15 @@ def test_weights_without_sense_are_refused(weights: tuple[float, ...]) -> None:
         SimpleAverageMerge(weights=weights)
 
 
+def test_weights_are_as_many_as_parties() -> None:
+    """Which is known before anybody computes; no weights fit any number."""
+    SimpleAverageMerge().check_parties(7)
+    SimpleAverageMerge(weights=(1.0, 2.0)).check_parties(2)
+    for count in (1, 3):
+        with pytest.raises(InputError, match=f"2 entries for {count} parties"):
+            SimpleAverageMerge(weights=(1.0, 2.0)).check_parties(count)
+
+
 def test_a_party_without_a_weight_is_an_error_and_so_are_parties_without_votes() -> (
     None
 ):

@@ -56,6 +56,7 @@ def test_names_are_those_of_the_design() -> None:
     """Scenarios and reports depend on them."""
     assert known_names() == [
         "collabedit",
+        "collabedit-deltas",
         "simple-average",
         "task-arithmetic",
         "ties",

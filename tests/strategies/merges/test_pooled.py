@@ -12,7 +12,8 @@ from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics, StatisticsError, pool
 from editing.editors.system import System
 from strategies.merges.average import SimpleAverageMerge
-from strategies.merges.pooled import CollabEditMerge
+from strategies.merges.base import MergeContext
+from strategies.merges.pooled import CollabEditDeltasMerge, CollabEditMerge
 from tests.laws import (
     D_IN,
     D_OUT,
@@ -101,3 +102,25 @@ def test_no_party_is_an_error() -> None:
     """Say what was needed."""
     with pytest.raises(StatisticsError, match="at least one party"):
         MERGE([], System(Prior(draw_prior())))
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=SEEDS)
+def test_reading_deltas_back_is_pooling_for_memit(sizes: list[int], seed: int) -> None:
+    """Whether a party has few edits or many."""
+    parties, system = draw_parties(sizes, seed), System(Prior(draw_prior(seed), 2.0))
+    assert_same(CollabEditDeltasMerge()(parties, system), MERGE(parties, system))
+
+
+@given(seed=SEEDS)
+def test_reading_deltas_of_another_editor_back_is_its_definition(seed: int) -> None:
+    """``(Σ Δⱼ (A + Sⱼ)) (A + Σ Sⱼ)⁻¹``, which is not pooling."""
+    parties, prior = draw_parties([2, 3], seed), Prior(draw_prior(seed), 2.0)
+    basis = torch.linalg.qr(draw_prior(seed)).Q[:, :3]
+    system = System(Prior(draw_prior(seed, 3)), basis)
+    left, right = torch.zeros(D_OUT, D_IN, dtype=torch.float64), prior.matrix()
+    for party in parties:
+        left += system.solve(party) @ (prior.matrix() + party.gram)
+        right += party.gram
+    found = CollabEditDeltasMerge()(parties, system, MergeContext(prior=prior))
+    assert_same(found, left @ right.inverse())
+    assert relative_difference(found, MERGE(parties, system)) > 1e-3

@@ -128,13 +128,14 @@ def test_steps_after_the_merge_are_taken_in_order_with_both_weights() -> None:
     assert torch.equal(delta, System(plain.memory.prior()).solve(parts[0]))
     steps = (Recorded(shift=1.0), Recorded(factor=2.0))
     Recorded.seen.clear()
-    finished = replace(plain, post=steps, original=original)
+    editor = plain.editor.model_copy(update={"post": steps})
+    finished = replace(plain, editor=editor, original=original)
     assert torch.equal(finished.merge(merge, parts, total, 2), 2 * (delta + 1))
     for weight, before in Recorded.seen:
         assert torch.equal(weight, original + total)
         assert torch.equal(before, original)
     with pytest.raises(InputError, match="`recorded`, `recorded` read the weight of w"):
-        replace(plain, post=steps).merge(merge, parts, total, 2)
+        replace(plain, editor=editor).merge(merge, parts, total, 2)
 
 
 def edited_layers() -> dict[int, EditedLayer]:

@@ -92,13 +92,12 @@ def test_parties_together_are_one_machine(
     assert_same_delta(found, federation.delta("global"), tolerance)
 
 
-@pytest.mark.parametrize("editor", EDITORS)
 def test_moments_travel_before_statistics_and_are_kept(
-    federate: Make, source: str, editor: str
+    federate: Make, source: str
 ) -> None:
-    """Two exchanges a round; a resumed run has the bits of one that went on."""
-    federation, recorder = federate(**tables(editor, source)), Recorder()
-    strategy, _ = federation.run(callbacks=recorder)
+    """Two exchanges a round, and moments of all rounds so far in the state."""
+    federation, recorder = federate(**tables("stableedit", source)), Recorder()
+    federation.run(callbacks=recorder)
     phases = [each.phase for each in recorder.exchanges if each.round == 2]
     wanted = [Phase.ANSWERS, Phase.TARGETS, Phase.EVALUATE]
     assert list(dict.fromkeys(phases)) == [each.value for each in wanted]
@@ -107,16 +106,12 @@ def test_moments_travel_before_statistics_and_are_kept(
         for state in recorder.states
     ]
     assert counts == sorted({*counts})
-    for state in recorder.states[:-1]:
-        again, _ = federate(**tables(editor, source)).run(resume=state)
-        assert_same_bits(again.delta, strategy.delta)
 
 
-@pytest.mark.parametrize("editor", EDITORS)
-def test_secure_sums_carry_moments(federate: Make, source: str, editor: str) -> None:
+def test_secure_sums_carry_moments(federate: Make, source: str) -> None:
     """The server learns the sums alone, and solves the same."""
     sizes: dict[str, FlatValue] = {"requests-per-round": "[[1, 0, 2], [2, 1, 1]]"}
-    chosen = tables(editor, source, run={"rounds": 2}) | {
+    chosen = tables("stableedit", source, run={"rounds": 2}) | {
         "parties": sizes | {"allow-empty": True}
     }
     plain = federate(**chosen)
@@ -158,6 +153,33 @@ def test_a_round_starts_again_without_a_party_that_is_lost_after_its_moments(
     without = federate(**chosen | {"parties": parties | {"without": "[1]"}})
     assert_same_bits(lossy.delta(), without.delta())
     assert lossy.nodes_asked(Phase.ANSWERS) == [*map(lossy.node, (0, 1, 2, 0, 2))]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_duplicate_counts_once_in_moments_and_statistics(
+    federate: Make, tmp_path: Path, secure: bool
+) -> None:
+    """Resolutions go with the question for moments, too; prompts need no subject."""
+    first, second = (
+        EditRequest(case_id=n, prompt=text, target_new="Acme Inc then Oslo")
+        for n, text in enumerate(("who works at Group ?", "they found"))
+    )
+    third = first.model_copy(update={"case_id": 2})
+    texts = [to_counterfact(each) for each in (first, second, third)]
+    parties: dict[str, FlatValue] = {"requests-per-round": 1, "deduplicate": True}
+    chosen = tables("ultraedit", str(write_json(tmp_path / "twice.json", texts)))
+    federation = federate(
+        **chosen
+        | {"parties": parties, "run": {"rounds": 1}, "privacy": {"secure-sum": secure}}
+    )
+    rule = federation.config.editor.build().answers
+    assert rule is not None
+    prepared = federation.preparation
+    layers = prepared.plan.parameters.layers
+    alone = edit_answers(prepared.model, [first, second], layers, rule)
+    found = federation.delta()
+    assert_same_delta(found, alone.delta, 1e-6 if secure else ALGEBRA)
+    assert federation.strategy.registry.outcomes[1].duplicates == 1
 
 
 def test_an_edit_raises_the_answers(federate: Make, source: str) -> None:
