@@ -329,10 +329,12 @@ class Estimate:
     def targets(self) -> int:
         """A party's targets of a round, and the states they start from.
 
-        ``n · d_out`` numbers each, in single precision at least and in the model's.
+        ``n · d_out`` numbers each, in single precision at least and in the model's;
+        under `boundary` of each layer.
         """
         wide = max(4, BYTES[self.order.dtype])
-        numbers = self.order.requests * self.shape.d_out
+        sets = self.exchanges if self.order.schedule == "boundary" else 1
+        numbers = sets * self.order.requests * self.shape.d_out
         return numbers * (wide + BYTES[self.order.dtype])
 
     @property

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,9 @@ def test_limits_are_those_of_the_settings(preparing: Prepare, world: Path) -> No
     assert limits.parties == config.parties
     assert (limits.phrasings, limits.pooled) == (3, True)
     assert limits.residual_norm == pytest.approx(len(LAYERS) * 5 * found.reach)
+    parameters = found.plan.parameters.model_copy(update={"norm_anchor": 3.0})
+    plan = found.plan.model_copy(update={"parameters": parameters})
+    assert replace(found, plan=plan).reach == pytest.approx(found.reach + 3.0)
     assert limits.residual_ratio == 5 * (1 + PARAMETERS.clamp_norm_factor)
 
 

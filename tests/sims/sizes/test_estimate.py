@@ -1,6 +1,7 @@
 """Sizes that are estimated from shapes are those of real runs."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -258,3 +259,17 @@ def test_layers_that_travel_together_are_one_exchange() -> None:
     assert together.largest_up - REPLY_BYTES == 2 * (alone.largest_up - REPLY_BYTES)
     assert together.round_up + REPLY_BYTES == alone.round_up
     assert together.server_memory > alone.server_memory
+
+
+def test_a_boundary_is_two_layers_in_two_exchanges() -> None:
+    """Whatever lies between them, with targets at each."""
+    deep = replace(SHAPE, layers=(1, 2, 3, 4, 5))
+    ends = replace(SHAPE, layers=(1, 5))
+    boundary = Estimate(deep, EstimateOrder(schedule="boundary"))
+    layerwise = Estimate(ends, EstimateOrder())
+    assert boundary.exchanges == 2
+    assert boundary.round_up == layerwise.round_up
+    assert boundary.server_memory == layerwise.server_memory
+    assert boundary.targets == 2 * layerwise.targets
+    one = Estimate(replace(SHAPE, layers=(1,)), EstimateOrder(schedule="boundary"))
+    assert one.exchanges == 1
