@@ -86,6 +86,7 @@ def test_a_whole_run_writes_delta_settings_and_report(
         "dtype": "float64",
         "layers": list(federation.preparation.plan.parameters.layers),
         "merge": "collabedit",
+        "editor": "memit",
         "schedule": "frozen-uniform",
         "rounds": 2,
         "parties": runs.flat()["parties.count"],
