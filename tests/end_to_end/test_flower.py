@@ -22,8 +22,11 @@ from tests.processes import listening
 
 Tables = dict[str, dict[str, FlatValue]]
 
-SINGLE: Tables = {"gate": {"requests": 1, "max_drop": 100.0}}
-"""One round, measured before its update is accepted."""
+SINGLE: Tables = {
+    "gate": {"requests": 1, "max_drop": 100.0},
+    "editor": {"name": "emmet", "settings": '{"slack": 0.3}'},
+}
+"""One round of another editor, measured before its update is accepted."""
 
 EVERYTHING: Tables = {
     "run": {"rounds": 2},
