@@ -210,5 +210,5 @@ def measure_norm_anchor(
     found = measure_reference(
         AnchorOrder(model, requests, hyperparameters, count, seed, dtype.value, device)
     )
-    echo(f"Layer {found.layer}, {found.facts} facts: --set", err=True)
+    echo(f"Layer {found.layer}, {found.facts} facts. Set:", err=True)
     echo(f"editing.norm-anchor={found.norm:.6g}")
