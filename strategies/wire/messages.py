@@ -21,7 +21,7 @@ from editing.hyperparameters.config import Plan
 from strategies.wire.arrays import to_array, to_tensors
 from strategies.wire.updates import write_updates
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 """Changes with the meaning of any message."""
 
 

@@ -149,7 +149,7 @@ LINE = '{"prompt": "{} works for", "subject": "Ada", "target_new": "Acme"}\n'
         (None, "requests that are missing", "cannot be read (No such file"),
         ("", "a file of requests that holds none", "holds no requests"),
         (f"{LINE}{{", "requests that are malformed", "jsonl:2: not JSON"),
-        (f'{LINE}{{"prompt": "x"}}', "requests that are malformed", "jsonl:2: `subj"),
+        (f'{LINE}{{"prompt": "x"}}', "requests that are malformed", "jsonl:2: `targ"),
     ],
     ids=["missing", "empty", "half", "malformed"],
 )
