@@ -1,4 +1,8 @@
-"""Federations of real processes that the tests of this folder share."""
+"""Federations of real processes that the tests of this folder share.
+
+They end with the last of these tests on a worker: idle nodes ask for messages all the
+time, and take a quarter of two cores.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +12,7 @@ import pytest
 from tests.hosts import Hosts, hosted
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def two_hosts(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Lend a SuperLink and two parties; server apps end with their SuperLink."""
     assert world.is_dir()  # it keeps caches away from the user's
@@ -16,7 +20,7 @@ def two_hosts(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield hosts
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lasting_hosts(
     world: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hosts]:
