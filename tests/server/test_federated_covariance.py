@@ -10,9 +10,9 @@ import torch
 from datasets import Dataset, DatasetDict  # type: ignore[import-untyped]
 
 from editing.algebra.deltas import load_delta
-from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.base.errors import InputError
+from editing.editors.system import System
 from server.config import ConfigurationError, read_run_config
 from server.federated_covariance import (
     PooledCovariance,
@@ -320,15 +320,17 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(
     output: dict[str, FlatValue] = {"checkpoint": str(tmp_path / "b" / "checkpoint")}
     calls = 0
 
-    def solve(statistics: LayerStatistics, prior: Prior) -> torch.Tensor:
+    solve = System.solve
+
+    def solve_twice(system: System, statistics: LayerStatistics) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls == 2 * len(LAYERS) + 1:
             raise RuntimeError("killed in the third round")
-        return solve_delta(statistics, prior)
+        return solve(system, statistics)
 
     with monkeypatch.context() as patch:
-        patch.setattr("strategies.merges.pooled.solve_delta", solve)
+        patch.setattr(System, "solve", solve_twice)
         with pytest.raises(RuntimeError, match="killed"):
             run_into(tmp_path / "b" / "cut", world, run=rounds, output=output)
     again = run_into(tmp_path / "b" / "cut", world, run=rounds, output=output)
