@@ -3,7 +3,8 @@
 Ten parties edit together with the merge `collabedit`: ten requests each in one round,
 and two each in eight rounds. Scores are of all requests so far after the last round,
 mean over the seeds, which draw the requests. Settings of editors are those of
-`SETTINGS`: found by hand with seed 0, for this model alone. Run it with
+`SETTINGS`: chosen by hand after a few runs with seed 0, for this model alone. Run it
+with
 
     python -m benchmarks.editors [--seeds 0 1 2] [--editors NAME ...]
 """

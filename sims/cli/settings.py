@@ -98,7 +98,7 @@ def list_merges() -> None:
         wanted = [needs, *(word for word, needed in also.items() if needed)]
         table.add_row(
             name,
-            purpose_of(merge),
+            purpose_of(merge).replace("``", ""),
             merge.paper.removeprefix("arXiv:"),
             ", ".join(wanted),
             say_defaults(merge),
@@ -140,7 +140,7 @@ def list_editors(
 
     shape = read_shape(model)
     table = Shown(box=SIMPLE_HEAD)
-    for head in ("Editor", "What it does", "Paper", "Reads", "Exchanges", "Sent up"):
+    for head in ("Editor", "What it does", "Paper", "Needs", "Exchanges", "Sent up"):
         table.add_column(head, no_wrap=head != "What it does")
     for each in sizes_of(shape, requests):
         table.add_row(

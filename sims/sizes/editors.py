@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from editing.answers.vectors import vector_lengths
 from editing.editors.base import Editor
 from editing.editors.choice import EDITORS, EditorChoice, find_editor
-from sims.sizes.estimate import Estimate, EstimateOrder
+from sims.sizes.estimate import DOUBLE, Estimate, EstimateOrder
 from sims.sizes.shapes import ModelShape
 
 ANSWER_TOKENS = 5
 """Tokens of an answer, for editors that read at each of them."""
-
-DOUBLE = 8
-"""Bytes of a number in statistics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +20,7 @@ class EditorSize:
     Attributes:
         name: The word that chooses it.
         editor: Its class.
-        reads: What its client reads of a request.
+        reads: What it needs: of a request, and of plain text.
         exchanges: Of statistics in a round, layer by layer where that matters.
         bytes_up: What a party sends in a round.
     """
@@ -49,7 +46,7 @@ def list_editors(shape: ModelShape, requests: int) -> Iterator[EditorSize]:
             order = EstimateOrder(requests=requests)
             usual = Estimate(shape, order)
             up = usual.layer_count * usual.statistics
-            yield EditorSize(name, editor, "subject", usual.exchanges, up)
+            yield EditorSize(name, editor, "subject, C₀", usual.exchanges, up)
             continue
         rows = EstimateOrder(requests=requests * ANSWER_TOKENS)
         statistics = len(shape.layers) * Estimate(shape, rows).statistics
