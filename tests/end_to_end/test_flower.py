@@ -64,7 +64,11 @@ def look(
         above |= dict.fromkeys(below, process)
         found += below
     for process in found[1:]:
-        doors |= {(at, command_line(process)) for at in listening(process)}
+        program = command_line(process)
+        found_at = listening(process)
+        # What ended or became another program meanwhile is looked at again.
+        if program and program == command_line(process):
+            doors |= {(at, program) for at in found_at}
         with suppress(OSError):  # gone meanwhile
             name = Path(f"/proc/{process}/comm").read_text().strip()
             names.add(name)
