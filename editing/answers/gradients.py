@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -90,15 +91,10 @@ def _read_batch(
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """Run some texts forward and back; rows are their answers' tokens, in order."""
     chosen = [texts[number] for number in numbers]
-    batch = pad_rows([text.row for text in chosen], model.device)
-    rows = [row for row, text in enumerate(chosen) for _ in text.positions]
-    columns = [place for text in chosen for place in text.positions]
+    batch, rows, columns = _lay_out(model, chosen)
     tokens = [token for text in chosen for token in text.answer]
     with torch.enable_grad(), _recording(model, layers) as tape:
-        _run(model, batch)
-        last = by_rows(tape.hidden[0], batch)[rows, columns]
-        scores = model.logits(last.to(model.device))
-        wide = scores if scores.dtype == torch.float64 else scores.float()
+        wide = _score(model, batch, tape, rows, columns)
         wanted = torch.tensor(tokens, device=wide.device)
         loss = cross_entropy(wide, wanted, reduction="sum")
         found = torch.autograd.grad(loss, [tape.outputs[layer] for layer in layers])
@@ -110,6 +106,37 @@ def _read_batch(
         )
         for layer, gradient in zip(layers, found, strict=True)
     }
+
+
+def run_to_scores(
+    model: EditableModel, texts: Sequence[AnswerText]
+) -> Float[Tensor, "tokens vocab"]:
+    """Compute scores at the answers' tokens, text after text, in float32 or wider."""
+    batch, rows, columns = _lay_out(model, texts)
+    with _recording(model, ()) as tape:
+        return _score(model, batch, tape, rows, columns)
+
+
+def _lay_out(
+    model: EditableModel, texts: Sequence[AnswerText]
+) -> tuple[PromptBatch, list[int], list[int]]:
+    """Pad texts, and list where their answers' tokens are predicted."""
+    batch = pad_rows([text.row for text in texts], model.device)
+    rows = [row for row, text in enumerate(texts) for _ in text.positions]
+    return batch, rows, [place for text in texts for place in text.positions]
+
+
+def _score(
+    model: EditableModel,
+    batch: PromptBatch,
+    tape: "_Tape",
+    rows: Sequence[int],
+    columns: Sequence[int],
+) -> Tensor:
+    _run(model, batch)
+    last = by_rows(tape.hidden[0], batch)[rows, columns]
+    scores = model.logits(last.to(model.device))
+    return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def _run(model: EditableModel, batch: PromptBatch) -> None:
@@ -137,7 +164,7 @@ def _recording(model: EditableModel, layers: Sequence[int]) -> Iterator[_Tape]:
     Gradients are taken from the first edited projection on: no weight needs one, and
     nothing before it.
     """
-    tape, first = _Tape(), min(layers)
+    tape, first = _Tape(), min(layers, default=0)
     with ExitStack() as hooks:
         for layer in layers:
 

@@ -1,0 +1,1 @@
+"""MALMEN: values made by a hypernetwork, and its training by sums over parties."""
