@@ -77,7 +77,7 @@ class LossSums:
 
     general: float
     local: float
-    gradients: Mapping[int, Float[Tensor, "d_out d_in"]]
+    gradients: Mapping[int, Float[Tensor, "_ _"]]
 
     def __add__(self, other: "LossSums") -> "LossSums":
         """Add both up, layer by layer."""
@@ -92,7 +92,7 @@ class LossSums:
 
 def read_scores(
     model: EditableModel, texts: Sequence[AnswerText], batch_size: int = BATCH_SIZE
-) -> list[Float[Tensor, "tokens vocab"]]:
+) -> list[Float[Tensor, "_ vocab"]]:
     """Read log-probabilities at the answers' tokens, on the model as it is."""
     found: dict[int, Tensor] = {}
 
@@ -111,7 +111,7 @@ def sum_losses(
     model: EditableModel,
     texts: Texts,
     layers: Sequence[int],
-    before: Sequence[Float[Tensor, "tokens vocab"]],
+    before: Sequence[Float[Tensor, "_ vocab"]],
     local_weight: float = 1.0,
     batch_size: int = BATCH_SIZE,
 ) -> LossSums:
@@ -187,7 +187,7 @@ def _shares(texts: Sequence[AnswerText], like: Tensor) -> Tensor:
 
 def _differentiate(
     loss: Tensor, modules: Mapping[int, nn.Module]
-) -> dict[int, Float[Tensor, "d_out d_in"]]:
+) -> dict[int, Float[Tensor, "_ _"]]:
     weights = [module.get_parameter("weight") for module in modules.values()]
     found = torch.autograd.grad(loss, weights)
     pairs = zip(modules.items(), found, strict=True)
