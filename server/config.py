@@ -6,7 +6,7 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -197,20 +197,30 @@ def read_scenario(
 ) -> RunConfig:
     """Read a scenario file, then put ``key=value`` settings over it.
 
-    Relative paths in the file start at the file's folder, relative paths in an override
-    at the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
+    See `change_scenario`; an override that cannot be read is a `ConfigurationError`.
+    """
+    changes = [parse_override(override) for override in overrides]
+    return change_scenario(path, changes, external=external)
+
+
+def change_scenario(
+    path: Path, changes: Iterable[tuple[list[str], object]], *, external: bool = True
+) -> RunConfig:
+    """Read a scenario file, then put settings over it.
+
+    Relative paths in the file start at the file's folder, relative paths in a change at
+    the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
     `check_settings`.
 
     Args:
         path: The file.
-        overrides: Settings that win over the file's.
+        changes: Settings that win over the file's: the parts of each key, and a value.
         external: Whether merges from outside the tree are accepted; they are imported,
             and whatever code they name runs.
     """
     tables = resolve_paths(read_tables(path), path.resolve().parent)
     overridden: set[str] = set()
-    for override in overrides:
-        keys, value = parse_override(override)
+    for keys, value in changes:
         changed: Table = {keys[-1]: value}
         for key in reversed(keys[:-1]):
             changed = {key: changed}

@@ -19,7 +19,6 @@ from strategies.methods import COMPARED, GLOBAL
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.deltas import Updates
 from strategies.wire.messages import Phase, read_job
-from strategies.wire.metrics import decode_metrics
 from strategies.wire.updates import DELTA, read_carried
 from tests.federation import (
     AT_ONCE,
@@ -31,6 +30,7 @@ from tests.federation import (
     count_targets,
     edit_in_rounds,
     priors_after,
+    sums_in,
 )
 from tests.laws import ALGEBRA, assert_same
 from tests.tiny import LAYERS
@@ -221,7 +221,7 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
     for number, delta in ((0, {}), (1, strategy.delta)):
         with applied(delta, model.model):
             total = sum_cases(evaluate_requests(model, requests))
-        found = decode_metrics(result.evaluate_metrics_clientapp[number]).of_round(1)
+        found = sums_in(result.evaluate_metrics_clientapp[number]).of_round(1)
         assert total.counts["rewrite_acc"] == len(requests) == 7
         assert found.sums.keys() - total.sums.keys() == (
             DIAGNOSIS.keys() if number else set()
@@ -231,6 +231,8 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
             assert (counts.pop(name), sums.pop(name) >= 0) == (7, True)
         assert counts == total.counts
         assert sums == pytest.approx(total.sums, rel=1e-6)
+        averages = result.evaluate_metrics_clientapp[number]
+        assert averages["score"] == pytest.approx(total.means()["score"], rel=1e-6)
 
 
 def test_under_global_one_party_is_asked_to_evaluate(federate: Make) -> None:
