@@ -9,14 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    Context,
-    Message,
-    MetricRecord,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.common.serde import message_to_proto
 from flwr.serverapp.strategy import Result
 from torch import Tensor
@@ -42,7 +35,6 @@ from strategies.rounds.settings import EditingSettings
 from strategies.rounds.state import RoundState
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase
-from strategies.wire.metrics import EvaluationSums, decode_metrics
 from tests.laws import assert_same
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES, tiny_model
 
@@ -365,13 +357,6 @@ def _grams(
             keys = pairs[layer].keys.double()
             grams[layer] = keys.mT @ keys
     return grams
-
-
-def sums_in(record: MetricRecord) -> EvaluationSums:
-    """Read the sums among the metrics of a result."""
-    return decode_metrics(
-        MetricRecord({k: v for k, v in record.items() if k.startswith("round.")})
-    )
 
 
 def count_targets(patch: pytest.MonkeyPatch) -> list[str]:

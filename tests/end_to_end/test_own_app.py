@@ -24,6 +24,7 @@ def test_an_app_of_ones_own_edits_as_this_one_does(
         "requests.source": str(world / "requests.json"),
         "parties.count": 2,
         "parties.requests-per-round": 2,
+        "editing.v-num-grad-steps": 6,
     }
     given = " ".join(f"{key}={json.dumps(value)}" for key, value in changes.items())
     home, found = tmp_path / "home", tmp_path / "found"

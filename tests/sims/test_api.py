@@ -73,8 +73,8 @@ def test_parties_edit_what_one_machine_edits(
         assert_same_delta(results.update(merge), update, FLOAT32_PIPELINE)
     found = machine.evaluate(requests, update)
     for name, value in found.items():
-        told = results.merges[str(name)]["collabedit"]
-        assert told == pytest.approx(value, rel=1e-4)
+        printed = results.merges[str(name)]["collabedit"]
+        assert printed == pytest.approx(value, rel=1e-4)
     with pytest.raises(InputError, match="no merge 'ties'"):
         results.update("ties")
 
@@ -117,12 +117,12 @@ def test_the_twenty_lines_run(tmp_path: Path) -> None:
     script = ROOT / "docs" / "examples" / "twenty_lines.py"
     lines = [line for line in script.read_text().splitlines() if line.strip()]
     assert len([line for line in lines if not line.startswith(("#", '"'))]) <= 20
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "out")],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ).stdout
-    assert "simple-average" in told
+    assert "simple-average" in printed
     assert (tmp_path / "out" / "results" / "report.html").is_file()

@@ -30,9 +30,9 @@ from tests.federation import (
     count_targets,
     edit_in_rounds,
     priors_after,
-    sums_in,
 )
 from tests.laws import ALGEBRA, assert_same
+from tests.strategies.transport import sums_in
 from tests.tiny import LAYERS
 
 Make = Callable[..., Federation]

@@ -15,9 +15,9 @@ from tests.federation import (
     Federation,
     assert_same_delta,
     edit_in_rounds,
-    sums_in,
 )
 from tests.laws import ALGEBRA
+from tests.strategies.transport import sums_in
 from tests.strategies.wrongs import claimed, disturb, measured, said, sent
 
 Make = Callable[..., Federation]
