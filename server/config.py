@@ -24,6 +24,7 @@ from editing.editors.choice import EDITORS, EditorChoice, check_name, find_edito
 from editing.evaluation.config import EvaluationConfig
 from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.config import EditingConfig
+from editing.malmen.settings import TrainingSettings
 from server.paths import Table, overlay, refuse_nul, resolve_paths
 from strategies.gate.decision import GateConfig
 from strategies.methods import (
@@ -156,6 +157,7 @@ class RunConfig(Settings):
     run: ScheduleConfig = ScheduleConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     gate: GateConfig = GateConfig()
+    training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
 

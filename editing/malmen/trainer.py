@@ -93,17 +93,7 @@ class Holder(Parties):
     settings: TrainingSettings
 
     def moments(self) -> Moments:
-        """Sum the moments of keys and gradients of all its requests.
-
-        Raises:
-            InputError: If the layers differ in shape.
-        """
-        shapes = {self.model.widths(layer) for layer in self.layers}
-        if len(shapes) > 1:
-            raise InputError(
-                f"A hypernetwork serves layers of one shape, got {sorted(shapes)} "
-                f"at layers {list(self.layers)}. Choose others with `editing.layers`."
-            )
+        """Sum the moments of keys and gradients of all its requests."""
         (moments,) = sum_moments(self._read(self.requests)).values()
         return moments
 
@@ -182,8 +172,7 @@ class StepRecord:
 
 def start(
     parties: Parties,
-    layers: Sequence[int],
-    shape: tuple[int, int],
+    shape: HypernetworkShape,
     settings: TrainingSettings,
     dtype: torch.dtype = torch.float32,
 ) -> Hypernetwork:
@@ -191,8 +180,7 @@ def start(
 
     Args:
         parties: Who holds the requests.
-        layers: Edited blocks, in ascending order.
-        shape: ``d_out`` and ``d_in`` of each of them.
+        shape: The hypernetwork's.
         settings: Of the training.
         dtype: The hypernetwork's precision.
 
@@ -202,17 +190,37 @@ def start(
     moments = parties.moments()
     if moments.count == 0:
         raise InputError("There is no request to train a hypernetwork on.")
-    sizes = HypernetworkShape(
-        layers=tuple(layers),
-        d_in=shape[1],
-        d_out=shape[0],
+    generator = torch.Generator().manual_seed(settings.seed)
+    net = Hypernetwork.fresh(shape, moments, generator, settings.value_rate, dtype)
+    ridges = torch.full_like(net.tensors[RIDGES], settings.ridge).log()
+    return net.with_tensors({RIDGES: ridges})
+
+
+def shape_for(
+    widths: Mapping[int, tuple[int, int]], settings: TrainingSettings
+) -> HypernetworkShape:
+    """Choose the sizes of a hypernetwork.
+
+    Args:
+        widths: ``d_out`` and ``d_in`` of each edited layer, in ascending order.
+        settings: Of the training.
+
+    Raises:
+        InputError: If the layers differ in shape.
+    """
+    if len({*widths.values()}) != 1:
+        raise InputError(
+            "A hypernetwork serves layers of one shape, and these are "
+            f"{dict(widths)}. Choose others with `editing.layers`."
+        )
+    ((d_out, d_in),) = {*widths.values()}
+    return HypernetworkShape(
+        layers=tuple(widths),
+        d_in=d_in,
+        d_out=d_out,
         rank=settings.rank,
         blocks=settings.blocks,
     )
-    generator = torch.Generator().manual_seed(settings.seed)
-    net = Hypernetwork.fresh(sizes, moments, generator, settings.value_rate, dtype)
-    ridges = torch.full_like(net.tensors[RIDGES], settings.ridge).log()
-    return net.with_tensors({RIDGES: ridges})
 
 
 @dataclass(slots=True)
@@ -297,7 +305,8 @@ def train(
     model.check_layers(layers)
     own = [Holder(model, requests, layers, settings) for requests in parties]
     together = Together(own)
-    net = start(together, layers, model.widths(layers[0]), settings, dtype)
+    shape = shape_for({layer: model.widths(layer) for layer in layers}, settings)
+    net = start(together, shape, settings, dtype)
     trainer = Trainer(together, settings, net)
     for record in trainer.run():
         on_step(record)

@@ -143,6 +143,8 @@ class Adam:
         rate: The learning rate.
         clip: The norm of all gradients together is brought down to it.
         steps: Steps so far.
+        first: Running means of the gradients, by name.
+        second: Running means of their squares.
     """
 
     rate: float
@@ -150,8 +152,8 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     steps: int = 0
-    _first: dict[str, Tensor] = field(default_factory=dict)
-    _second: dict[str, Tensor] = field(default_factory=dict)
+    first: dict[str, Tensor] = field(default_factory=dict)
+    second: dict[str, Tensor] = field(default_factory=dict)
 
     def step(
         self, tensors: Mapping[str, Tensor], gradients: Gradients
@@ -168,9 +170,9 @@ class Adam:
     def _move(self, name: str, gradient: Tensor) -> Tensor:
         first, second = self.betas
         zero = torch.zeros_like(gradient)
-        mean = first * self._first.get(name, zero) + (1 - first) * gradient
-        square = second * self._second.get(name, zero) + (1 - second) * gradient**2
-        self._first[name], self._second[name] = mean, square
+        mean = first * self.first.get(name, zero) + (1 - first) * gradient
+        square = second * self.second.get(name, zero) + (1 - second) * gradient**2
+        self.first[name], self.second[name] = mean, square
         corrected = mean / (1 - first**self.steps)
         spread = (square / (1 - second**self.steps)).sqrt() + self.epsilon
         return self.rate * corrected / spread

@@ -14,7 +14,14 @@ from editing.base.errors import InputError
 from editing.malmen.hypernetwork import RIDGES, Hypernetwork
 from editing.malmen.losses import Texts, read_scores
 from editing.malmen.settings import TrainingSettings
-from editing.malmen.trainer import Holder, Trainer, choose_batch, start, train
+from editing.malmen.trainer import (
+    Holder,
+    Trainer,
+    choose_batch,
+    shape_for,
+    start,
+    train,
+)
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 from tests.federation import world_requests
@@ -89,10 +96,8 @@ def test_a_step_s_gradients_are_those_of_the_whole_computation() -> None:
     """Through edit, solve and model, for every tensor and the ridges."""
     model, requests = tiny_model(), world_requests()
     holder = Holder(model, requests, LAYERS, SETTINGS)
-    shape = model.widths(LAYERS[0])
-    trainer = Trainer(
-        holder, SETTINGS, start(holder, LAYERS, shape, SETTINGS, torch.float64)
-    )
+    shape = shape_for({layer: model.widths(layer) for layer in LAYERS}, SETTINGS)
+    trainer = Trainer(holder, SETTINGS, start(holder, shape, SETTINGS, torch.float64))
     trainer.step()  # so that no tensor is 0
     found, made = trainer.differentiate(1)
     batch = choose_batch(requests, SETTINGS.seed, 1, SETTINGS.share)
@@ -151,3 +156,9 @@ def test_training_without_a_request_is_refused() -> None:
     """There is nothing to standardise by."""
     with pytest.raises(InputError, match="no request to train"):
         train(tiny_model(), [[], []], LAYERS, SETTINGS)
+
+
+def test_layers_of_other_shapes_are_refused() -> None:
+    """One hypernetwork serves them all."""
+    with pytest.raises(InputError, match="one shape"):
+        shape_for({1: (16, 24), 2: (16, 32)}, SETTINGS)
