@@ -49,6 +49,7 @@ from strategies.scenario import (
     nest,
     whole_numbers,
 )
+from strategies.unread_settings import find_unread
 
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
 """Keys may be so many times as long as those of plain text. Of honest parties the
@@ -325,8 +326,8 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
     """Validate the chosen editor with its settings, and what it runs with.
 
     Raises:
-        ConfigurationError: If it is unknown, a setting of it is wrong, or parties
-            cannot solve by it on their own.
+        ConfigurationError: If it is unknown, a setting of it is wrong, parties cannot
+            solve by it on their own, or a setting of the run is one it does not read.
     """
     chosen = config.editor
     try:
@@ -343,6 +344,12 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
             f"{origin('editing.schedule')}: under `alone` each party solves by itself, "
             f"and it does so by `memit` without settings, not by {chosen.name!r}; "
             "choose another schedule"
+        )
+    unread = find_unread(chosen, config.editing, config.prior, config.compared)
+    for key, reason in unread:
+        raise ConfigurationError(
+            f"{origin(key)}: `{key}`: {reason}, so this would change nothing; leave it "
+            "out"
         )
 
 
