@@ -231,6 +231,5 @@ def check_fit(
         raise HypernetworkError(
             f"{what}: is for layers {list(shape.layers)} with keys {shape.d_in} and "
             f"hidden states {shape.d_out} wide, and the run edits {widths}. Set "
-            "`editing.layers`, leave the schedule `boundary`, which edits two layers, "
-            "or train one for this model."
+            "`editing.layers`, or train one for this model."
         )

@@ -72,11 +72,13 @@ class LossSums:
     Attributes:
         general: Of ``−log p`` by token, over the texts in other words.
         local: Of the divergence by token, over the texts about something else.
+        texts: The number of all texts.
         gradients: ``∂L/∂W`` by layer, in float64.
     """
 
     general: float
     local: float
+    texts: int
     gradients: Mapping[int, Float[Tensor, "_ _"]]
 
     def __add__(self, other: "LossSums") -> "LossSums":
@@ -86,7 +88,10 @@ class LossSums:
             for layer, each in self.gradients.items()
         }
         return LossSums(
-            self.general + other.general, self.local + other.local, gradients
+            self.general + other.general,
+            self.local + other.local,
+            self.texts + other.texts,
+            gradients,
         )
 
 
@@ -127,17 +132,19 @@ def sum_losses(
     """
     modules = {layer: model.down_projection(layer) for layer in layers}
     zeros = {k: torch.zeros(model.widths(k), dtype=torch.float64) for k in layers}
-    total = LossSums(0.0, 0.0, zeros)
+    total = LossSums(0.0, 0.0, 0, zeros)
 
     def general(numbers: Sequence[int]) -> LossSums:
         chosen = [texts.general[number] for number in numbers]
         loss = _general_loss(model, chosen)
-        return LossSums(float(loss), 0.0, _differentiate(loss, modules))
+        found = _differentiate(loss, modules)
+        return LossSums(float(loss.detach()), 0.0, len(numbers), found)
 
     def local(numbers: Sequence[int]) -> LossSums:
         chosen = [texts.local[number] for number in numbers]
         loss = _local_loss(model, chosen, [before[number] for number in numbers])
-        return LossSums(0.0, float(loss), _differentiate(local_weight * loss, modules))
+        found = _differentiate(local_weight * loss, modules)
+        return LossSums(0.0, float(loss.detach()), len(numbers), found)
 
     with _differentiable(modules.values()):
         for own, compute in ((texts.general, general), (texts.local, local)):

@@ -37,6 +37,10 @@ class Phase(StrEnum):
     TARGETS = "train.targets"
     STATISTICS = "train.statistics"
     MEMORY = "train.memory"
+    BEGIN = "train.begin"
+    VALUES = "train.values"
+    LOSSES = "train.losses"
+    GRADIENTS = "train.gradients"
     UNMASK = "query.unmask"
     EVALUATE = "evaluate.requests"
     FORGET = "query.forget"
@@ -114,6 +118,7 @@ class Job(Settings):
         encoding: How statistics shall be written.
         label: Names the part of the run, for files that stay with the party.
         round: Counted from 1; 0 is before any edit.
+        last: Whether it is the run's last one; said when requests are evaluated.
         before: Digest of the updates that the model carried when the round began.
         layers: Layers whose statistics are asked for.
         pooled: Whether this party holds everybody's requests (`global`).
@@ -128,6 +133,7 @@ class Job(Settings):
     encoding: Encoding = "factors"
     label: str = "run"
     round: int = 0
+    last: bool = False
     before: str = ""
     layers: tuple[int, ...] = ()
     pooled: bool = False

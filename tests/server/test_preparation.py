@@ -22,6 +22,7 @@ from editing.covariance.covariance import (
 )
 from editing.covariance.files import save_covariance
 from editing.editors.choice import EditorChoice
+from editing.malmen.files import FILE, read_hypernetwork
 from server.config import ScheduleConfig, read_run_config
 from server.preparation import Preparation, prepare
 from strategies.scenario import PriorConfig
@@ -311,10 +312,11 @@ def test_templates_and_hyperparameters_that_are_named_go_before_the_model_s_own(
 
 
 def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
-    preparing: Prepare,
+    preparing: Prepare, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No text is read, all layers are one exchange, and known facts are edited."""
     made = preparing(editor={"name": "ultraedit"}, prior={"text": "/no/text"})
+    assert "ultraedit reads no text: prior.text" in caplog.text
     assert made.plan.exchanges == [LAYERS]
     for layer, edited in made.layers(1.0).items():
         assert torch.equal(edited.memory.covariance, torch.eye(24).double())
@@ -326,3 +328,22 @@ def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
         InputError, match=r"`parties\.skip-known` .* 'ultraedit' has no"
     ):
         preparing(editor={"name": "ultraedit"}, parties={"skip-known": 0.1})
+    for key in ("max-residual-ratio", "max-residual-norm"):
+        with pytest.raises(InputError, match=rf"`run\.{key}` bounds residuals"):
+            preparing(editor={"name": "ultraedit"}, run={key: 3.0})
+
+
+def test_a_hypernetwork_gives_each_layer_its_prior(
+    preparing: Prepare, world: Path
+) -> None:
+    """Its digest is among the run's inputs, and values are bounded as residuals are."""
+    made = preparing(editor={"name": "malmen"}, run={"max-residual-norm": 3.0})
+    run = ScheduleConfig(max_residual_norm=3.0)
+    net = read_hypernetwork(world / FILE)
+    assert made.inputs["hypernetwork"] == net.digest()
+    editor = EditorChoice(name="malmen").build()
+    for layer, edited in made.layers(1.0, run, editor=editor).items():
+        wanted = net.prior(layer).matrix()
+        assert torch.equal(edited.memory.prior().matrix(), wanted)
+        assert edited.bounds.residual == 3.0
+        assert not edited.remembers(last=False)
