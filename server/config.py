@@ -49,6 +49,7 @@ from strategies.scenario import (
     nest,
     whole_numbers,
 )
+from strategies.training.settings import refuse_unheeded
 
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
 """Keys may be so many times as long as those of plain text. Of honest parties the
@@ -259,6 +260,8 @@ def check_settings(
         refuse_external(config, origin)
     check_merges(config, origin)
     check_editor(config, origin)
+    training, run = config.training, config.run
+    refuse_unheeded(training, config.parties, config.privacy, run.compare, origin)
     return config
 
 

@@ -1,8 +1,9 @@
 """Training a hypernetwork: steps of three sums, wherever the requests are.
 
 A step's batch is chosen by a public rule: a request is in it if a SHA-256 of seed, step
-and the request itself, as a share of all hashes, is below `share`. So the batch of
-parties is that of their union, whoever holds what, and the server learns no request.
+and the request itself, as a share of all hashes, is below the step's share. So the
+batch of parties is that of their union, whoever holds what, and the server learns no
+request.
 
 `Holder` computes what one party sends; `Together` sums it on one machine, and a server
 sums it over messages. `Trainer` makes the steps of either.
@@ -63,15 +64,24 @@ class Parties(ABC):
 
 
 def choose_batch(
-    requests: Sequence[EditRequest], seed: int, step: int, share: float
+    requests: Sequence[EditRequest], settings: TrainingSettings, step: int
 ) -> list[EditRequest]:
-    """Choose those of the requests that a step edits, each by itself."""
-    return [each for each in requests if _draw(each, seed, step) < share]
+    """Choose those of the requests that a step edits, each by itself.
+
+    The step's share is drawn evenly from a tenth of `TrainingSettings.share` to all of
+    it, so that the hypernetwork learns small and large batches.
+    """
+    seed = settings.seed
+    share = settings.share * (0.1 + 0.9 * _draw(seed, step))
+    return [
+        each
+        for each in requests
+        if _draw(seed, step, each.rewrite_prompt, each.target_new) < share
+    ]
 
 
-def _draw(request: EditRequest, seed: int, step: int) -> float:
-    """Draw a number from 0 to 1, the same wherever the request is."""
-    said = [seed, step, request.rewrite_prompt, request.target_new]
+def _draw(*said: int | str) -> float:
+    """Draw a number from 0 to 1, the same wherever it is drawn."""
     digest = hashlib.sha256(json.dumps(said).encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
@@ -116,8 +126,7 @@ class Holder(Parties):
         return differentiate(net, self._read(self._batch(step)), weights)
 
     def _batch(self, step: int) -> list[EditRequest]:
-        settings = self.settings
-        return choose_batch(self.requests, settings.seed, step, settings.share)
+        return choose_batch(self.requests, self.settings, step)
 
     def _read(self, requests: Sequence[EditRequest]) -> dict[int, AnswerPairs]:
         return read_answers(self.model, requests, self.layers)

@@ -187,7 +187,11 @@ class Nodes(Parties):
         encoding = self.job.encoding
         found = {
             layer: decode(
-                read_statistics(reply.content, layer, ROUND), d_in, d_out, None, encoding
+                read_statistics(reply.content, layer, ROUND),
+                d_in,
+                d_out,
+                None,
+                encoding,
             )
             for layer in self.widths
         }
@@ -198,4 +202,6 @@ class Nodes(Parties):
     def _none(self, layer: int) -> LayerStatistics:
         d_out, d_in = self.widths[layer]
         zero = Moments.zero((d_out, d_in)).total
-        return LayerStatistics.of_pairs(zero.new_zeros(0, d_in), zero.new_zeros(0, d_out))
+        return LayerStatistics.of_pairs(
+            zero.new_zeros(0, d_in), zero.new_zeros(0, d_out)
+        )

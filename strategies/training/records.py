@@ -92,9 +92,7 @@ def write_losses(losses: LossSums) -> RecordDict:
     return RecordDict({LOSSES: ConfigRecord(facts), GRADIENTS: ArrayRecord(arrays)})
 
 
-def read_losses(
-    content: RecordDict, widths: Mapping[int, tuple[int, int]]
-) -> LossSums:
+def read_losses(content: RecordDict, widths: Mapping[int, tuple[int, int]]) -> LossSums:
     """Unpack and check a party's losses, and their gradients by the edited weights.
 
     Args:
