@@ -267,7 +267,8 @@ def evaluate(message: Message, context: Context) -> Message:
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
     carried = digest_all(read_carried(message.content))
-    name = name_evaluation(model, asked, config.evaluation, job, carried, config.seed)
+    measured = config.evaluation.of_round(last=job.last)
+    name = name_evaluation(model, asked, measured, job, carried, config.seed)
     known = folder.find_cases(name)
     requests = [each.request for each in asked if known is None]
     before = predict_locality(model, requests)
@@ -279,7 +280,7 @@ def evaluate(message: Message, context: Context) -> Message:
             model,
             asked,
             distances,
-            config.evaluation,
+            measured,
             seed=config.seed,
             before=before,
             known=known,

@@ -256,8 +256,11 @@ def write_outcomes(
                 outcome.delta, preparation.model.model.get_parameter
             ),
         )
-        warnings = tuple(diagnose(result))
-        runs.append(result.model_copy(update={"warnings": warnings}))
+        found = {
+            "warnings": tuple(diagnose(result)),
+            "definitions": result.define_metrics(config.evaluation),
+        }
+        runs.append(result.model_copy(update=found))
     (draft / "params.json").write_text(dump_json(settings, 2) + "\n")
     report = Report(runs=tuple(runs), unedited=outcomes[0].measured.before)
     for warning in list_warnings(report):

@@ -6,7 +6,7 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +50,7 @@ from strategies.scenario import (
     whole_numbers,
 )
 from strategies.training.settings import refuse_unheeded
+from strategies.unread_settings import find_unread
 
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
 """Keys may be so many times as long as those of plain text. Of honest parties the
@@ -200,20 +201,30 @@ def read_scenario(
 ) -> RunConfig:
     """Read a scenario file, then put ``key=value`` settings over it.
 
-    Relative paths in the file start at the file's folder, relative paths in an override
-    at the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
+    See `change_scenario`; an override that cannot be read is a `ConfigurationError`.
+    """
+    changes = [parse_override(override) for override in overrides]
+    return change_scenario(path, changes, external=external)
+
+
+def change_scenario(
+    path: Path, changes: Iterable[tuple[list[str], object]], *, external: bool = True
+) -> RunConfig:
+    """Read a scenario file, then put settings over it.
+
+    Relative paths in the file start at the file's folder, relative paths in a change at
+    the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
     `check_settings`.
 
     Args:
         path: The file.
-        overrides: Settings that win over the file's.
+        changes: Settings that win over the file's: the parts of each key, and a value.
         external: Whether merges from outside the tree are accepted; they are imported,
             and whatever code they name runs.
     """
     tables = resolve_paths(read_tables(path), path.resolve().parent)
     overridden: set[str] = set()
-    for override in overrides:
-        keys, value = parse_override(override)
+    for keys, value in changes:
         changed: Table = {keys[-1]: value}
         for key in reversed(keys[:-1]):
             changed = {key: changed}
@@ -318,8 +329,8 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
     """Validate the chosen editor with its settings, and what it runs with.
 
     Raises:
-        ConfigurationError: If it is unknown, a setting of it is wrong, or parties
-            cannot solve by it on their own.
+        ConfigurationError: If it is unknown, a setting of it is wrong, parties cannot
+            solve by it on their own, or a setting of the run is one it does not read.
     """
     chosen = config.editor
     try:
@@ -336,6 +347,12 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
             f"{origin('editing.schedule')}: under `alone` each party solves by itself, "
             f"and it does so by `memit` without settings, not by {chosen.name!r}; "
             "choose another schedule"
+        )
+    unread = find_unread(chosen, config.editing, config.prior, config.compared)
+    for key, reason in unread:
+        raise ConfigurationError(
+            f"{origin(key)}: `{key}`: {reason}, so this would change nothing; leave it "
+            "out"
         )
 
 

@@ -21,7 +21,7 @@ from editing.hyperparameters.config import Plan
 from strategies.wire.arrays import to_array, to_tensors
 from strategies.wire.updates import write_updates
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 """Changes with the meaning of any message."""
 
 
@@ -118,6 +118,7 @@ class Job(Settings):
         encoding: How statistics shall be written.
         label: Names the part of the run, for files that stay with the party.
         round: Counted from 1; 0 is before any edit.
+        last: Whether it is the run's last one; said when requests are evaluated.
         before: Digest of the updates that the model carried when the round began.
         layers: Layers whose statistics are asked for.
         pooled: Whether this party holds everybody's requests (`global`).
@@ -132,6 +133,7 @@ class Job(Settings):
     encoding: Encoding = "factors"
     label: str = "run"
     round: int = 0
+    last: bool = False
     before: str = ""
     layers: tuple[int, ...] = ()
     pooled: bool = False

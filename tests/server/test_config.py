@@ -149,6 +149,14 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
             "`memit` without settings",
         ),
         (
+            "[editor]\nname = 'ultraedit'\n[editing]\nnorm_anchor = 3.0",
+            r"`editing\.norm-anchor`: the editor 'ultraedit' searches for no targets",
+        ),
+        (
+            "[editor]\nname = 'alphaedit'\n[prior]\nweight = 3.0",
+            r"`prior\.weight`: the editor 'alphaedit' has weights of its own, so this",
+        ),
+        (
             "[run]\nmerges = ['tise']",
             r"`run\.merges`.*'tise'.*collabedit-deltas, simple",
         ),
