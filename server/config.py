@@ -6,7 +6,7 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,10 +22,17 @@ from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.editors.choice import EDITORS, EditorChoice, check_name, find_editor
 from editing.evaluation.config import EvaluationConfig
-from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.config import EditingConfig
 from editing.malmen.settings import TrainingSettings
-from server.paths import Table, overlay, refuse_nul, resolve_paths
+from server.tables import (
+    ConfigurationError,
+    Table,
+    overlay,
+    parse_override,
+    read_tables,
+    refuse_nul,
+    resolve_paths,
+)
 from strategies.gate.decision import GateConfig
 from strategies.methods import (
     COMPARED,
@@ -59,10 +66,6 @@ longest edits' keys measured are 1.7 times as long, of scenarios and tests toget
 RESIDUAL_RATIO, OVERSHOOTING_RATIO = 2.0, 20.0
 """Residuals may be so many times as long as a target may be far; the latter for merges
 that solve for each party alone. The longest measured are 0.45 times as long."""
-
-
-class ConfigurationError(InputError):
-    """A setting is unknown, mistyped or out of range."""
 
 
 class ScheduleConfig(Settings):
@@ -354,58 +357,3 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
             f"{origin(key)}: `{key}`: {reason}, so this would change nothing; leave it "
             "out"
         )
-
-
-def read_tables(path: Path) -> Table:
-    """Read a TOML file, underscored names.
-
-    Raises:
-        ConfigurationError: If there is no such file or it is no TOML.
-    """
-    try:
-        return underscored(parse_toml(read_text(path)), str(path))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "
-            "such as those in sims/scenarios"
-        ) from None
-    except ConfigurationError:
-        raise
-    except ValueError as error:
-        reason = explain_text_error(error)
-        raise ConfigurationError(f"{path}: is no TOML: {reason}") from None
-
-
-def underscored(table: Mapping[str, object], origin: str) -> Table:
-    """Write every key with underscores, so that both spellings are one.
-
-    Raises:
-        ConfigurationError: If a table gives one key in both spellings.
-    """
-    plain: Table = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name in plain:
-            raise ConfigurationError(f"{origin}: `{key}` is given in both spellings")
-        plain[name] = underscored(value, origin) if isinstance(value, dict) else value
-    return plain
-
-
-def parse_override(text: str) -> tuple[list[str], object]:
-    """Split ``table.key=value``; the value is TOML, and a bare word is a text.
-
-    Raises:
-        ConfigurationError: If there is no table, key or value.
-    """
-    key, equals, value = text.partition("=")
-    keys = key.strip().replace("-", "_").split(".")
-    if not equals or len(keys) < 2 or not all(keys):
-        raise ConfigurationError(
-            f"--set {text}: wanted `table.key=value`, such as `parties.count=3`"
-        )
-    try:
-        parsed: object = parse_toml(f"value = {value.strip()}")["value"]
-        json.dumps(parsed)
-    except (ValueError, TypeError):  # a bare word, or a date
-        return keys, value.strip()
-    return keys, parsed
