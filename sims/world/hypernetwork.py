@@ -15,9 +15,10 @@ from editing.answers.gradients import read_answers
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.files.json_text import dump_json
 from editing.malmen.files import FILE, save_hypernetwork
+from editing.malmen.holders import train
 from editing.malmen.hypernetwork import Hypernetwork
 from editing.malmen.settings import TrainingSettings
-from editing.malmen.trainer import StepRecord, train
+from editing.malmen.trainer import StepRecord
 from editing.malmen.training import solve
 from editing.models.loading import EditableModel, load_editable_model
 from editing.requests.edit_request import EditRequest, read_requests, sample_requests

@@ -11,17 +11,11 @@ from torch.nn.functional import log_softmax
 from editing.answers.gradients import read_answers
 from editing.answers.texts import AnswerText
 from editing.base.errors import InputError
+from editing.malmen.holders import Holder, choose_batch, train
 from editing.malmen.hypernetwork import RIDGES, Hypernetwork
 from editing.malmen.losses import Texts, read_scores
 from editing.malmen.settings import TrainingSettings
-from editing.malmen.trainer import (
-    Holder,
-    Trainer,
-    choose_batch,
-    shape_for,
-    start,
-    train,
-)
+from editing.malmen.trainer import Trainer, shape_for, start
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 from tests.federation import world_requests

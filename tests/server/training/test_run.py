@@ -10,9 +10,9 @@ from flwr.app import Message, RecordDict
 
 from editing.base.errors import InputError
 from editing.malmen.files import FILE, read_hypernetwork
+from editing.malmen.holders import train
 from editing.malmen.hypernetwork import Hypernetwork
 from editing.malmen.settings import TrainingSettings
-from editing.malmen.trainer import train
 from editing.models.loading import load_editable_model
 from editing.requests.edit_request import read_requests
 from server.config import read_run_config

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from editing.sources.embedded import locate_embedded
-from sims.world.pairs import PublicPeople, public_pairs
+from sims.world.pairs import PublicFacts, public_pairs
 from sims.world.people import World, build_requests, build_world
 from sims.world.vocabulary import RELATIONS
 
@@ -31,23 +31,28 @@ def test_nobody_who_is_edited_in_a_run_is_named(made_up: World) -> None:
         assert not any(f"{name} " in said for name in edited if " " in name)
 
 
-def test_prompts_about_others_are_about_people_who_are_never_edited(
+def test_prompts_about_others_ask_for_facts_that_are_never_edited(
     made_up: World,
 ) -> None:
-    """And who share the true object, which stays the answer."""
-    people = PublicPeople.of_world(made_up)
-    assert not {*people.edited} & {*people.asked}
-    asked = {made_up.names[person]: person for person in people.asked}
-    for pair in public_pairs(made_up):
-        assert 1 <= len(pair.neighborhood_prompts) <= 2
+    """They are true of neighbours, and the true object of the edit is the answer."""
+    asked = {
+        phrasing.prompt.format(made_up.names[person]): (person, relation)
+        for person in made_up.neighbors
+        for relation in RELATIONS
+        for phrasing in relation.phrasings
+    }
+    pairs, facts = public_pairs(made_up), PublicFacts(made_up)
+    edited = {
+        (pair.subject, asked.get(pair.rewrite_prompt, ("", ""))[1]) for pair in pairs
+    }
+    for pair in pairs:
+        assert len(pair.neighborhood_prompts) <= 2
         for prompt in pair.neighborhood_prompts:
-            named = [n for n in asked if f"{n} " in f"{prompt} " or f"{n}:" in prompt]
-            answers = {
-                made_up.answer(asked[name], relation)
-                for name in named
-                for relation in RELATIONS
-            }
-            assert pair.target_true in answers
+            person, relation = asked[prompt]
+            assert (made_up.names[person], relation) not in edited
+            assert not facts.edits(person, relation)
+            assert made_up.answer(person, relation) == pair.target_true
+    assert sum(len(pair.neighborhood_prompts) for pair in pairs) > len(pairs)
 
 
 def test_pairs_change_facts_and_follow_the_fashions(made_up: World) -> None:
