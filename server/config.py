@@ -56,6 +56,7 @@ from strategies.scenario import (
     nest,
     whole_numbers,
 )
+from strategies.training.settings import refuse_unheeded
 from strategies.unread_settings import find_unread
 
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
@@ -273,6 +274,8 @@ def check_settings(
         refuse_external(config, origin)
     check_merges(config, origin)
     check_editor(config, origin)
+    training, run = config.training, config.run
+    refuse_unheeded(training, config.parties, config.privacy, run.compare, origin)
     return config
 
 
