@@ -116,7 +116,7 @@ def write_columns(
         prompts: The beginnings, in tokens; none is longer than `length`.
         length: Of all rows.
         choose: Chooses a row's token from its scores, given the column.
-        ends: Told each column and its tokens, those of prompts among them; whether the
+        ends: Called with each column and its tokens, those of prompts among them; whether the
             rest is not needed.
 
     Returns:
