@@ -37,6 +37,7 @@ from clients.secure.answers import Seat, refuse_plain
 from clients.selection import asked_in, asked_until, group_by_party
 from clients.settings import ClientConfig, read_client_config
 from clients.storage import PrivateFolder
+from clients.training.replies import TrainingReplies
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.evaluation.cases import predict_locality
@@ -239,6 +240,15 @@ def answer_statistics(
             parts = sum_statistics(*given, unedited=unedited)
             content = write_statistics(parts, job.round)
     return Message(content, reply_to=message)
+
+
+@app.train("begin")
+@app.train("values")
+@app.train("losses")
+@app.train("gradients")
+def train_hypernetwork(message: Message, context: Context) -> Message:
+    """Send what a step of training asks for, of the first round's requests."""
+    return TrainingReplies(message, *prepare(message, context)).answer()
 
 
 @app.evaluate("requests")

@@ -35,6 +35,7 @@ from server.report.diagnosis import diagnose, relative_norms
 from server.report.tables import list_warnings
 from server.report.writing import write_report
 from server.shared_nodes import seat_parties
+from server.training.run import train_together
 from strategies.methods import GLOBAL, Method, check_secure_sums, read_method
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
@@ -83,6 +84,8 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     """Run the merge that the settings name, or all of them, and write the report."""
     # The parties are idle while the server computes, so it uses all CPU cores.
     torch.set_num_threads(os.cpu_count() or 1)
+    if config.training.steps > 0:
+        return train_together(grid, config, stream)
     methods, folder = choose_methods(config), choose_folder(config)
     with create_output_folder(folder) as draft:
         watch_run(stream, config, folder)

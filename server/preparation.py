@@ -32,6 +32,7 @@ from strategies.rounds.limits import Limits
 from strategies.rounds.memory import Memory
 from strategies.rounds.state import EditedLayer
 from strategies.scenario import COMPUTE, FEDERATED, PriorConfig
+from strategies.unread_settings import name_unread_text
 from strategies.wire.messages import Job, ModelIdentity, OwnPrior
 
 FACTOR_BYTES = 4_000_000_000
@@ -248,6 +249,9 @@ def prepare(
     facts = file_in_model(path, "held_out.json")
     held_out = read_held_out(facts) if facts else ()
     if answers:
+        if unread := name_unread_text(config.prior):
+            name = config.editor.name
+            log(logging.WARNING, "%s reads no text: %s", name, ", ".join(unread))
         covariance, shares = no_covariance(model, parameters.layers), None
     elif config.prior.covariance == FEDERATED:
         pooled = pool_texts(texts, model, plan)
@@ -273,7 +277,7 @@ def reads_answers(config: RunConfig) -> bool:
     """Whether the editor reads at the answers' tokens, so that it needs no targets.
 
     Raises:
-        InputError: If a setting counts on targets.
+        InputError: If a setting counts on targets or residuals.
     """
     if config.editor.build().answers is None:
         return False
@@ -282,6 +286,13 @@ def reads_answers(config: RunConfig) -> bool:
             "`parties.skip-known` compares targets with hidden states, and the editor "
             f"{config.editor.name!r} has no targets. Leave it out."
         )
+    for key in ("max_residual_ratio", "max_residual_norm"):
+        if getattr(config.run, key) is not None:
+            raise InputError(
+                f"`run.{key.replace('_', '-')}` bounds residuals, and the editor "
+                f"{config.editor.name!r} has none: its values are bounded by its "
+                "learning rate. Leave it out."
+            )
     return True
 
 

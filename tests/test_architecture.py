@@ -52,7 +52,7 @@ TESTED_ELSEWHERE = {
     "editing/editors/base.py": "tests/editing/editors/test_choice.py",
     "editing/memit/search/descent.py": "tests/editing/memit/test_targets.py",
     "editing/memit/search/parts.py": "tests/editing/memit/test_targets.py",
-    "server/paths.py": "tests/server/test_config.py",
+    "server/tables.py": "tests/server/test_config.py",
     "strategies/partitioning/settings.py": "tests/strategies/test_scenario.py",
     "strategies/rounds/callbacks.py": "tests/strategies/test_collaborative.py",
     "strategies/rounds/settings.py": "tests/strategies/test_collaborative.py",

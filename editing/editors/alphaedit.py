@@ -34,6 +34,7 @@ class AlphaEditEditor(Editor):
     ridge: PositiveFloat = 10.0
     paper: ClassVar[str] = "arXiv:2410.02355"
     summary: ClassVar[str] = "write only in directions that plain text does not use"
+    weighs_text: ClassVar[bool] = False
 
     def begin(self, state: LayerState) -> dict[str, Tensor]:
         """Compute ``U``; it depends on the plain text alone."""

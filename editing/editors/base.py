@@ -25,6 +25,7 @@ class Editor(Settings):
         paper: Where the method comes from.
         summary: What it does, in one line.
         remembers: Whether it reads earlier rounds even if ``γ`` is 0.
+        weighs_text: Whether it weighs the covariance by ``λ``.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Editor(Settings):
     paper: ClassVar[str]
     summary: ClassVar[str]
     remembers: ClassVar[bool] = False
+    weighs_text: ClassVar[bool] = True
 
     @property
     def answers(self) -> AnswerRule | None:

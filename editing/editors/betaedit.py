@@ -37,6 +37,7 @@ class BetaEditEditor(Editor):
     paper: ClassVar[str] = "arXiv:2605.09285"
     summary: ClassVar[str] = "alphaedit with a null space renewed by earlier edits"
     remembers: ClassVar[bool] = True
+    weighs_text: ClassVar[bool] = False
 
     def begin(self, state: LayerState) -> dict[str, Tensor]:
         """Compute ``U`` of the plain text, and count no edit."""

@@ -129,6 +129,11 @@ def choose_hyperparameters(
     # A fault of the settings is theirs, whatever they are put over.
     parse_hyperparameters({"layers": (0,), **given})
     parameters = _narrow(parse_hyperparameters({**values, **given}, origin), config)
+    if config.top_1_steps is not None and parameters.stop != "top-1":
+        raise InputError(
+            "`editing.top-1-steps` is how long the stop `top-1` waits, and the stop is "
+            f"{parameters.stop!r}. Set `editing.stop` to \"top-1\", or leave it out."
+        )
     if unused := _list_unused(bookkeeping):
         logger.info("recorded and not used: %s", unused)
     return HyperparameterChoice(parameters, origin, bookkeeping, frozenset(given))

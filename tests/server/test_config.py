@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from editing.base.errors import InputError
 from editing.base.validation import inner_model
 from server.config import (
-    ConfigurationError,
     RunConfig,
     default_run_config,
     read_run_config,
     read_scenario,
 )
+from server.tables import ConfigurationError
 from strategies.merges.choice import known_names
 from strategies.merges.ties import TiesMerge
 from strategies.scenario import flatten
@@ -147,6 +147,14 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
         (
             "[editor]\nridge = 1.0\n[editing]\nschedule = 'alone'",
             "`memit` without settings",
+        ),
+        (
+            "[editor]\nname = 'ultraedit'\n[editing]\nnorm_anchor = 3.0",
+            r"`editing\.norm-anchor`: the editor 'ultraedit' searches for no targets",
+        ),
+        (
+            "[editor]\nname = 'alphaedit'\n[prior]\nweight = 3.0",
+            r"`prior\.weight`: the editor 'alphaedit' has weights of its own, so this",
         ),
         (
             "[run]\nmerges = ['tise']",

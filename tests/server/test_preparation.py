@@ -311,10 +311,11 @@ def test_templates_and_hyperparameters_that_are_named_go_before_the_model_s_own(
 
 
 def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
-    preparing: Prepare,
+    preparing: Prepare, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No text is read, all layers are one exchange, and known facts are edited."""
     made = preparing(editor={"name": "ultraedit"}, prior={"text": "/no/text"})
+    assert "ultraedit reads no text: prior.text" in caplog.text
     assert made.plan.exchanges == [LAYERS]
     for layer, edited in made.layers(1.0).items():
         assert torch.equal(edited.memory.covariance, torch.eye(24).double())
@@ -326,3 +327,6 @@ def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
         InputError, match=r"`parties\.skip-known` .* 'ultraedit' has no"
     ):
         preparing(editor={"name": "ultraedit"}, parties={"skip-known": 0.1})
+    for key in ("max-residual-ratio", "max-residual-norm"):
+        with pytest.raises(InputError, match=rf"`run\.{key}` bounds residuals"):
+            preparing(editor={"name": "ultraedit"}, run={key: 3.0})

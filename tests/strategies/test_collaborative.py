@@ -22,7 +22,6 @@ from strategies.methods import COMPARED, GLOBAL
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.deltas import Updates
 from strategies.wire.messages import Phase, read_job
-from strategies.wire.metrics import decode_metrics
 from strategies.wire.updates import DELTA, read_carried
 from tests.federation import (
     AT_ONCE,
@@ -36,6 +35,7 @@ from tests.federation import (
     priors_after,
 )
 from tests.laws import ALGEBRA, assert_same
+from tests.strategies.transport import sums_in
 from tests.tiny import LAYERS
 
 Make = Callable[..., Federation]
@@ -228,7 +228,7 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
                 found = measure_answers(model, requests, EvaluationConfig())
                 cases = add_texts(cases, found)
             total = sum_cases(cases)
-        said = decode_metrics(result.evaluate_metrics_clientapp[number]).of_round(1)
+        said = sums_in(result.evaluate_metrics_clientapp[number]).of_round(1)
         assert total.counts["rewrite_acc"] == len(requests) == 7
         assert said.sums.keys() - total.sums.keys() == (
             DIAGNOSIS.keys() if number else set()
@@ -238,6 +238,8 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
             assert (counts.pop(name), sums.pop(name) >= 0) == (7, True)
         assert counts == total.counts
         assert sums == pytest.approx(total.sums, rel=1e-6)
+        averages = result.evaluate_metrics_clientapp[number]
+        assert averages["score"] == pytest.approx(total.means()["score"], rel=1e-6)
 
 
 def test_under_global_one_party_is_asked_to_evaluate(federate: Make) -> None:

@@ -83,9 +83,19 @@ def test_every_field_that_the_table_shares_with_the_file_overrides_it(
     """None is taken from the file in silence."""
     words = {"fact_token": "subject_last", "stop": "top-1", "target_of": "streams"}
     given = {"layers": (5,), **words}.get(field, 7)
-    config = EditingConfig.model_validate({field: given})
+    needed = {"stop": "top-1"} if field == "top_1_steps" else {}
+    config = EditingConfig.model_validate({**needed, field: given})
     found = choose_hyperparameters(config, "gpt2-xl").parameters
     assert getattr(found, field) == given
+
+
+def test_steps_of_another_stop_are_refused(tmp_path: Path) -> None:
+    """Unless the file has the stop that waits them."""
+    config = EditingConfig(top_1_steps=2)
+    with pytest.raises(InputError, match=r"`editing\.top-1-steps` is how.* is 'loss'"):
+        choose_hyperparameters(config, "gpt2-xl")
+    model = own_file(tmp_path / "own", {"layers": [0], "stop": "top-1"})
+    assert choose_hyperparameters(config, model).parameters.top_1_steps == 2
 
 
 def test_the_table_overrides_nothing_by_default() -> None:
