@@ -227,6 +227,27 @@ def study_conflict(
     carry_out("conflict", given, load, {"--pairs": pairs})
 
 
+@app.command("alphaedit-naive")
+def study_alphaedit_naive(
+    seeds: SeedsOption = None,
+    scenario: ScenarioOption = None,
+    settings: SetOption = None,
+    engine: EngineOption = None,
+    jobs: JobsOption = None,
+    output: OutputOption = None,
+    resume: ResumeOption = None,
+) -> None:
+    """What AlphaEdit loses if its deltas are merged as MEMIT's are."""
+
+    def load(_: Order) -> "Study":
+        from sims.studies.alphaedit_naive import AlphaEditNaive
+
+        return AlphaEditNaive()
+
+    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
+    carry_out("alphaedit-naive", given, load)
+
+
 def carry_out(
     name: str,
     given: Given,
