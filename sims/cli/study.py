@@ -90,8 +90,12 @@ class Given:
 
 PLAIN = {
     "forgetting": (
-        "sims.studies.forgetting:Forgetting",
+        "sims.studies.rounds.forgetting:Forgetting",
         "Whether later rounds undo what the first one edited.",
+    ),
+    "alphaedit-naive": (
+        "sims.studies.alphaedit_naive:AlphaEditNaive",
+        "What AlphaEdit loses if its deltas are merged as MEMIT's are.",
     ),
     "scale": (
         "sims.studies.curves.scale:Scale",
@@ -102,7 +106,7 @@ PLAIN = {
         "Whether an edit depends on how many parties hold the requests.",
     ),
     "order": (
-        "sims.studies.curves.order:Order",
+        "sims.studies.rounds.order:Order",
         "Whether it matters that parties edit their topics in turn.",
     ),
 }
@@ -225,27 +229,6 @@ def study_conflict(
 
     given = Given(seeds, scenario, settings, engine, jobs, output, resume)
     carry_out("conflict", given, load, {"--pairs": pairs})
-
-
-@app.command("alphaedit-naive")
-def study_alphaedit_naive(
-    seeds: SeedsOption = None,
-    scenario: ScenarioOption = None,
-    settings: SetOption = None,
-    engine: EngineOption = None,
-    jobs: JobsOption = None,
-    output: OutputOption = None,
-    resume: ResumeOption = None,
-) -> None:
-    """What AlphaEdit loses if its deltas are merged as MEMIT's are."""
-
-    def load(_: Order) -> "Study":
-        from sims.studies.alphaedit_naive import AlphaEditNaive
-
-        return AlphaEditNaive()
-
-    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
-    carry_out("alphaedit-naive", given, load)
 
 
 def carry_out(
