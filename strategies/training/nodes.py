@@ -23,8 +23,8 @@ from editing.algebra.statistics import LayerStatistics, StatisticsError, Total
 from editing.answers.moments import Moments, Shape
 from editing.answers.vectors import check_moments
 from editing.malmen.hypernetwork import Hypernetwork
-from editing.malmen.losses import LossSums
 from editing.malmen.settings import TrainingSettings
+from editing.malmen.sums import LossSums
 from editing.malmen.trainer import ByLayer, Parties
 from editing.malmen.training import Gradients, add_gradients
 from strategies.rounds.limits import Limits
