@@ -35,7 +35,7 @@ from server.report.diagnosis import diagnose, relative_norms
 from server.report.tables import list_warnings
 from server.report.writing import write_report
 from server.shared_nodes import seat_parties
-from server.training.run import train_together
+from server.training.run import is_training, train_together
 from strategies.methods import GLOBAL, Method, check_secure_sums, read_method
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
@@ -63,7 +63,8 @@ def main(grid: Grid, context: Context) -> None:
         stream.fail(*explain(error))
         raise
     seconds = time.monotonic() - started
-    log(logging.INFO, "Report after %.0f s: %s", seconds, folder / "report.html")
+    page = "report.md" if is_training(folder) else "report.html"
+    log(logging.INFO, "Report after %.0f s: %s", seconds, folder / page)
     stream.finish(folder)
 
 

@@ -56,6 +56,7 @@ from strategies.scenario import (
     nest,
     whole_numbers,
 )
+from strategies.training.settings import refuse_unheeded
 from strategies.unread_settings import find_unread
 
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
@@ -273,6 +274,8 @@ def check_settings(
         refuse_external(config, origin)
     check_merges(config, origin)
     check_editor(config, origin)
+    training, run = config.training, config.run
+    refuse_unheeded(training, config.parties, config.privacy, run.compare, origin)
     return config
 
 
@@ -350,7 +353,4 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
         )
     unread = find_unread(chosen, config.editing, config.prior, config.compared)
     for key, reason in unread:
-        raise ConfigurationError(
-            f"{origin(key)}: `{key}`: {reason}, so this would change nothing; leave it "
-            "out"
-        )
+        raise ConfigurationError(f"{origin(key)}: `{key}`: {reason}; leave it out")

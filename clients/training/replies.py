@@ -1,7 +1,7 @@
 """A party's part of a training step, of the requests of its first round.
 
 Every message is answered from the requests alone: the step's batch follows from the
-question (`editing.malmen.trainer.choose_batch`), and nothing is kept between messages.
+question (`editing.malmen.holders.choose_batch`), and nothing is kept between messages.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from flwr.app import Message, RecordDict
 from clients.contribution import encode_pairs, seed_of
 from clients.selection import asked_in, group_by_party
 from clients.settings import ClientConfig
-from editing.malmen.trainer import Holder
+from editing.malmen.holders import Holder
 from editing.memit.pipeline import LayerPairs
 from editing.models.loading import EditableModel
 from strategies.training.records import (

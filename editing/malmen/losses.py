@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from editing.algebra.deltas import stores_transposed
 from editing.answers.gradients import run_to_scores
 from editing.answers.texts import AnswerText, tokenize_answers
+from editing.malmen.sums import LossSums
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
 from editing.models.token_rows import order_by_length
@@ -63,36 +64,6 @@ def reworded(request: EditRequest, prompt: str, answer: str) -> EditRequest:
     """Return a finished text in the place of a request."""
     change = {"prompt": prompt, "subject": "", "target_new": answer}
     return request.model_copy(update=change)
-
-
-@dataclass(frozen=True, slots=True)
-class LossSums:
-    """Sums over texts; those of two parties add up.
-
-    Attributes:
-        general: Of ``−log p`` by token, over the texts in other words.
-        local: Of the divergence by token, over the texts about something else.
-        texts: The number of all texts.
-        gradients: ``∂L/∂W`` by layer, in float64.
-    """
-
-    general: float
-    local: float
-    texts: int
-    gradients: Mapping[int, Float[Tensor, "_ _"]]
-
-    def __add__(self, other: "LossSums") -> "LossSums":
-        """Add both up, layer by layer."""
-        gradients = {
-            layer: each + other.gradients[layer]
-            for layer, each in self.gradients.items()
-        }
-        return LossSums(
-            self.general + other.general,
-            self.local + other.local,
-            self.texts + other.texts,
-            gradients,
-        )
 
 
 def read_scores(

@@ -6,11 +6,14 @@ from editing.base.settings import Settings
 
 
 class TrainingSettings(Settings):
-    """How a hypernetwork is trained.
+    """How a hypernetwork is trained with all parties, in the place of editing.
 
     Attributes:
-        steps: Steps of the optimizer; 0 for no training.
-        share: The share of the requests that a step edits, on average.
+        steps: Steps of the optimizer; 0 edits as always. The requests of the parties'
+            first round are trained on, with their paraphrases and neighbourhood
+            prompts, and nothing is edited.
+        share: The largest share of the requests that a step edits; each step has
+            another, from a tenth of it on.
         rate: The learning rate of Adam at the first step; it falls linearly to 0.
         value_rate: ``η`` before training.
         ridge: ``e^λ`` before training.

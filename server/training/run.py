@@ -71,6 +71,11 @@ def train_together(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     return folder
 
 
+def is_training(folder: Path) -> bool:
+    """Return whether a folder of results is that of a training."""
+    return (folder / RECORD).is_file()
+
+
 def find_nodes(
     grid: Grid,
     config: RunConfig,
@@ -105,7 +110,7 @@ def find_nodes(
 def begin(
     nodes: Nodes, config: RunConfig, model: EditableModel, progress: Progress
 ) -> tuple[Trainer, list[StepRecord]]:
-    """Begin with moments of all requests, or go on after the last step that was kept."""
+    """Begin with moments of all requests, or after the last step that was kept."""
     settings, shape = config.training, shape_for(nodes.widths, config.training)
     found = progress.find()
     if found is None:

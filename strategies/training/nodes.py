@@ -23,8 +23,8 @@ from editing.algebra.statistics import LayerStatistics, StatisticsError, Total
 from editing.answers.moments import Moments, Shape
 from editing.answers.vectors import check_moments
 from editing.malmen.hypernetwork import Hypernetwork
-from editing.malmen.losses import LossSums
 from editing.malmen.settings import TrainingSettings
+from editing.malmen.sums import LossSums
 from editing.malmen.trainer import ByLayer, Parties
 from editing.malmen.training import Gradients, add_gradients
 from strategies.rounds.limits import Limits
@@ -187,7 +187,11 @@ class Nodes(Parties):
         encoding = self.job.encoding
         found = {
             layer: decode(
-                read_statistics(reply.content, layer, ROUND), d_in, d_out, None, encoding
+                read_statistics(reply.content, layer, ROUND),
+                d_in,
+                d_out,
+                None,
+                encoding,
             )
             for layer in self.widths
         }
@@ -198,4 +202,6 @@ class Nodes(Parties):
     def _none(self, layer: int) -> LayerStatistics:
         d_out, d_in = self.widths[layer]
         zero = Moments.zero((d_out, d_in)).total
-        return LayerStatistics.of_pairs(zero.new_zeros(0, d_in), zero.new_zeros(0, d_out))
+        return LayerStatistics.of_pairs(
+            zero.new_zeros(0, d_in), zero.new_zeros(0, d_out)
+        )

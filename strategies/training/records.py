@@ -15,8 +15,8 @@ from torch import Tensor
 from editing.algebra.statistics import StatisticsError, check_matrix
 from editing.base.settings import Settings
 from editing.malmen.hypernetwork import Hypernetwork, HypernetworkShape
-from editing.malmen.losses import LossSums
 from editing.malmen.settings import TrainingSettings
+from editing.malmen.sums import LossSums
 from strategies.wire.arrays import to_array, to_tensors
 from strategies.wire.messages import reading
 
@@ -92,9 +92,7 @@ def write_losses(losses: LossSums) -> RecordDict:
     return RecordDict({LOSSES: ConfigRecord(facts), GRADIENTS: ArrayRecord(arrays)})
 
 
-def read_losses(
-    content: RecordDict, widths: Mapping[int, tuple[int, int]]
-) -> LossSums:
+def read_losses(content: RecordDict, widths: Mapping[int, tuple[int, int]]) -> LossSums:
     """Unpack and check a party's losses, and their gradients by the edited weights.
 
     Args:

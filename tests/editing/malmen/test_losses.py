@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from editing.algebra.deltas import applied
-from editing.malmen.losses import LossSums, Texts, read_scores, sum_losses
+from editing.malmen.losses import Texts, read_scores, sum_losses
+from editing.malmen.sums import LossSums
 from editing.models.loading import EditableModel
 from tests.laws import ALGEBRA, assert_same
 from tests.tiny import LAYERS, tiny_model, tiny_requests
