@@ -27,15 +27,9 @@ RESIDUALS = ("residual_norm", "residual_ratio")
 ANSWERS = tuple(
     f"{kind}_{measure}"
     for kind in ("rewrite", "paraphrase")
-    for measure in (
-        "success",
-        "token_acc",
-        "acc",
-        "generated_exact",
-        "generated_contains",
-    )
+    for measure in ("token_acc", "acc", "generated_exact", "generated_contains")
 )
-"""What a model does with an edit, from the likelihoods to its own words."""
+"""What a model answers when it is helped, and when it is not."""
 
 SHARES = ("target_probability", "target_stopped", "target_clamped")
 """Metrics between 0 and 1 that are shown in per cent."""
