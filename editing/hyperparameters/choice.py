@@ -132,7 +132,7 @@ def choose_hyperparameters(
     if config.top_1_steps is not None and parameters.stop != "top-1":
         raise InputError(
             "`editing.top-1-steps` is how long the stop `top-1` waits, and the stop is "
-            f"{parameters.stop!r}. Set `editing.stop` to \"top-1\", or leave it out."
+            f'{parameters.stop!r}. Set `editing.stop` to "top-1", or leave it out.'
         )
     if unused := _list_unused(bookkeeping):
         logger.info("recorded and not used: %s", unused)

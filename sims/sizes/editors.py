@@ -3,14 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from editing.answers.vectors import vector_lengths
 from editing.editors.base import Editor
-from editing.editors.choice import EDITORS, EditorChoice, find_editor
-from sims.sizes.estimate import DOUBLE, Estimate, EstimateOrder
+from editing.editors.choice import EDITORS
+from sims.sizes.estimate import Estimate, EstimateOrder
 from sims.sizes.shapes import ModelShape
-
-ANSWER_TOKENS = 5
-"""Tokens of an answer, for editors that read at each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +36,13 @@ def list_editors(shape: ModelShape, requests: int) -> Iterator[EditorSize]:
         requests: Requests of a party in a round.
     """
     for name in EDITORS:
-        editor = find_editor(name)
-        rule = EditorChoice(name=name).build().answers
-        if rule is None:
-            order = EstimateOrder(requests=requests)
-            usual = Estimate(shape, order)
-            up = usual.layer_count * usual.statistics
-            yield EditorSize(name, editor, "subject, C₀", usual.exchanges, up)
-            continue
-        rows = EstimateOrder(requests=requests * ANSWER_TOKENS)
-        statistics = len(shape.layers) * Estimate(shape, rows).statistics
-        place = (shape.d_out, shape.d_in)
-        moments = sum(vector_lengths([place], products=rule.whitens).values())
-        up = statistics + DOUBLE * moments
-        yield EditorSize(name, editor, "answer, gradients", 2, up)
+        found = Estimate(shape, EstimateOrder(requests=requests, editor=name))
+        own = found.own
+        targets = own.rule is None
+        yield EditorSize(
+            name,
+            type(own.editor),
+            "subject, C₀" if targets else "answer, gradients",
+            found.exchanges if targets else found.exchanges + 1,
+            found.layer_count * found.statistics + own.moments,
+        )
