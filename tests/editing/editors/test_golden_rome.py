@@ -10,12 +10,11 @@ from editing.algebra.statistics import LayerStatistics
 from editing.editors.emmet import EmmetEditor
 from editing.editors.system import LayerState
 from editing.memit.keys import extract_keys
-from tests.golden import FOLDER, Golden, load_golden
+from tests.golden import EDITORS, FOLDER, Golden, load_golden
 from tests.laws import assert_same
-from tests.trees import ROOT
 
 LAYER = 2
-TENSORS = load_file(ROOT / "tests" / "data" / "golden_editors" / "rome.safetensors")
+TENSORS = load_file(EDITORS / "rome.safetensors")
 LEFT = TENSORS["rome.left"].double().mT
 TOLERANCE = 1e-5
 NO_SLACK = 1e-9
