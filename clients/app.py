@@ -37,6 +37,7 @@ from clients.secure.answers import Seat, refuse_plain
 from clients.selection import asked_in, asked_until, group_by_party
 from clients.settings import ClientConfig, read_client_config
 from clients.storage import PrivateFolder
+from clients.training.replies import TrainingReplies
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.evaluation.cases import predict_locality
@@ -241,6 +242,15 @@ def answer_statistics(
     return Message(content, reply_to=message)
 
 
+@app.train("begin")
+@app.train("values")
+@app.train("losses")
+@app.train("gradients")
+def train_hypernetwork(message: Message, context: Context) -> Message:
+    """Send what a step of training asks for, of the first round's requests."""
+    return TrainingReplies(message, *prepare(message, context)).answer()
+
+
 @app.evaluate("requests")
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the requests of all rounds so far; sums leave, cases stay.
@@ -257,7 +267,8 @@ def evaluate(message: Message, context: Context) -> Message:
     asked = leave_unedited(group_by_party(asked, config.requests))
     distances = folder.find_distances(job, config.party)
     carried = digest_all(read_carried(message.content))
-    name = name_evaluation(model, asked, config.evaluation, job, carried, config.seed)
+    measured = config.evaluation.of_round(last=job.last)
+    name = name_evaluation(model, asked, measured, job, carried, config.seed)
     known = folder.find_cases(name)
     requests = [each.request for each in asked if known is None]
     before = predict_locality(model, requests)
@@ -269,7 +280,7 @@ def evaluate(message: Message, context: Context) -> Message:
             model,
             asked,
             distances,
-            config.evaluation,
+            measured,
             seed=config.seed,
             before=before,
             known=known,

@@ -26,8 +26,10 @@ from clients.settings import ClientConfig
 from clients.storage import Distances, PrivateFolder
 from clients.target_cache import describe_machine
 from editing.algebra.encodings import EncodedStatistics, encode, encoding_for
+from editing.evaluation.answers import measure_answers
 from editing.evaluation.cases import CaseRecord, evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
+from editing.evaluation.definitions import define_figures
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import MetricSums
 from editing.hyperparameters.config import Hyperparameters
@@ -185,8 +187,9 @@ def evaluate_own_requests(
 ) -> list[CaseRecord]:
     """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
 
-    In addition to MEMIT's fields, a case names the request's party and round, and the
-    distance of its target from the model's hidden state before that round.
+    In addition to MEMIT's fields, a case names the request's party and round, the
+    distance of its target from the model's hidden state before that round, and the
+    definitions of the figures of texts.
 
     Args:
         model: The model as it is evaluated.
@@ -204,11 +207,14 @@ def evaluate_own_requests(
         cases = evaluate_requests(model, requests, config, before=before)
         if config is not None and config.generation:
             cases = add_texts(cases, measure_texts(model, requests, config, seed))
+        if config is not None and config.asks_answers:
+            cases = add_texts(cases, measure_answers(model, requests, config))
     seconds = time.monotonic() - start
     edits = Counter(each.round for each in asked)
     return [
         {
             **case,
+            "definitions": define_figures(case, config),
             "num_edits": edits[each.round],
             "time": seconds,
             "requested_rewrite": to_counterfact(each.request)["requested_rewrite"],

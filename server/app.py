@@ -35,6 +35,7 @@ from server.report.diagnosis import diagnose, relative_norms
 from server.report.tables import list_warnings
 from server.report.writing import write_report
 from server.shared_nodes import seat_parties
+from server.training.run import is_training, train_together
 from strategies.methods import GLOBAL, Method, check_secure_sums, read_method
 from strategies.rounds.exchange import forget
 from strategies.scenario import FEDERATED
@@ -62,7 +63,8 @@ def main(grid: Grid, context: Context) -> None:
         stream.fail(*explain(error))
         raise
     seconds = time.monotonic() - started
-    log(logging.INFO, "Report after %.0f s: %s", seconds, folder / "report.html")
+    page = "report.md" if is_training(folder) else "report.html"
+    log(logging.INFO, "Report after %.0f s: %s", seconds, folder / page)
     stream.finish(folder)
 
 
@@ -83,6 +85,8 @@ def run(grid: Grid, config: RunConfig, stream: EventStream) -> Path:
     """Run the merge that the settings name, or all of them, and write the report."""
     # The parties are idle while the server computes, so it uses all CPU cores.
     torch.set_num_threads(os.cpu_count() or 1)
+    if config.training.steps > 0:
+        return train_together(grid, config, stream)
     methods, folder = choose_methods(config), choose_folder(config)
     with create_output_folder(folder) as draft:
         watch_run(stream, config, folder)
@@ -252,8 +256,11 @@ def write_outcomes(
                 outcome.delta, preparation.model.model.get_parameter
             ),
         )
-        warnings = tuple(diagnose(result))
-        runs.append(result.model_copy(update={"warnings": warnings}))
+        found = {
+            "warnings": tuple(diagnose(result)),
+            "definitions": result.define_metrics(config.evaluation),
+        }
+        runs.append(result.model_copy(update=found))
     (draft / "params.json").write_text(dump_json(settings, 2) + "\n")
     report = Report(runs=tuple(runs), unedited=outcomes[0].measured.before)
     for warning in list_warnings(report):

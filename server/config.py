@@ -6,7 +6,7 @@ A run is described by one scenario: a TOML file for people, or Flower's flat
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,9 +22,17 @@ from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.editors.choice import EDITORS, EditorChoice, check_name, find_editor
 from editing.evaluation.config import EvaluationConfig
-from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.config import EditingConfig
-from server.paths import Table, overlay, refuse_nul, resolve_paths
+from editing.malmen.settings import TrainingSettings
+from server.tables import (
+    ConfigurationError,
+    Table,
+    overlay,
+    parse_override,
+    read_tables,
+    refuse_nul,
+    resolve_paths,
+)
 from strategies.gate.decision import GateConfig
 from strategies.methods import (
     COMPARED,
@@ -48,6 +56,7 @@ from strategies.scenario import (
     nest,
     whole_numbers,
 )
+from strategies.training.settings import refuse_unheeded
 from strategies.unread_settings import find_unread
 
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
@@ -57,10 +66,6 @@ longest edits' keys measured are 1.7 times as long, of scenarios and tests toget
 RESIDUAL_RATIO, OVERSHOOTING_RATIO = 2.0, 20.0
 """Residuals may be so many times as long as a target may be far; the latter for merges
 that solve for each party alone. The longest measured are 0.45 times as long."""
-
-
-class ConfigurationError(InputError):
-    """A setting is unknown, mistyped or out of range."""
 
 
 class ScheduleConfig(Settings):
@@ -157,6 +162,7 @@ class RunConfig(Settings):
     run: ScheduleConfig = ScheduleConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     gate: GateConfig = GateConfig()
+    training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
 
@@ -198,20 +204,30 @@ def read_scenario(
 ) -> RunConfig:
     """Read a scenario file, then put ``key=value`` settings over it.
 
-    Relative paths in the file start at the file's folder, relative paths in an override
-    at the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
+    See `change_scenario`; an override that cannot be read is a `ConfigurationError`.
+    """
+    changes = [parse_override(override) for override in overrides]
+    return change_scenario(path, changes, external=external)
+
+
+def change_scenario(
+    path: Path, changes: Iterable[tuple[list[str], object]], *, external: bool = True
+) -> RunConfig:
+    """Read a scenario file, then put settings over it.
+
+    Relative paths in the file start at the file's folder, relative paths in a change at
+    the current one. A mistake is a `ConfigurationError`, as in `read_tables` and
     `check_settings`.
 
     Args:
         path: The file.
-        overrides: Settings that win over the file's.
+        changes: Settings that win over the file's: the parts of each key, and a value.
         external: Whether merges from outside the tree are accepted; they are imported,
             and whatever code they name runs.
     """
     tables = resolve_paths(read_tables(path), path.resolve().parent)
     overridden: set[str] = set()
-    for override in overrides:
-        keys, value = parse_override(override)
+    for keys, value in changes:
         changed: Table = {keys[-1]: value}
         for key in reversed(keys[:-1]):
             changed = {key: changed}
@@ -258,6 +274,8 @@ def check_settings(
         refuse_external(config, origin)
     check_merges(config, origin)
     check_editor(config, origin)
+    training, run = config.training, config.run
+    refuse_unheeded(training, config.parties, config.privacy, run.compare, origin)
     return config
 
 
@@ -336,58 +354,3 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
     unread = find_unread(chosen, config.editing, config.prior, config.compared)
     for key, reason in unread:
         raise ConfigurationError(f"{origin(key)}: `{key}`: {reason}; leave it out")
-
-
-def read_tables(path: Path) -> Table:
-    """Read a TOML file, underscored names.
-
-    Raises:
-        ConfigurationError: If there is no such file or it is no TOML.
-    """
-    try:
-        return underscored(parse_toml(read_text(path)), str(path))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "
-            "such as those in sims/scenarios"
-        ) from None
-    except ConfigurationError:
-        raise
-    except ValueError as error:
-        reason = explain_text_error(error)
-        raise ConfigurationError(f"{path}: is no TOML: {reason}") from None
-
-
-def underscored(table: Mapping[str, object], origin: str) -> Table:
-    """Write every key with underscores, so that both spellings are one.
-
-    Raises:
-        ConfigurationError: If a table gives one key in both spellings.
-    """
-    plain: Table = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name in plain:
-            raise ConfigurationError(f"{origin}: `{key}` is given in both spellings")
-        plain[name] = underscored(value, origin) if isinstance(value, dict) else value
-    return plain
-
-
-def parse_override(text: str) -> tuple[list[str], object]:
-    """Split ``table.key=value``; the value is TOML, and a bare word is a text.
-
-    Raises:
-        ConfigurationError: If there is no table, key or value.
-    """
-    key, equals, value = text.partition("=")
-    keys = key.strip().replace("-", "_").split(".")
-    if not equals or len(keys) < 2 or not all(keys):
-        raise ConfigurationError(
-            f"--set {text}: wanted `table.key=value`, such as `parties.count=3`"
-        )
-    try:
-        parsed: object = parse_toml(f"value = {value.strip()}")["value"]
-        json.dumps(parsed)
-    except (ValueError, TypeError):  # a bare word, or a date
-        return keys, value.strip()
-    return keys, parsed

@@ -15,7 +15,7 @@ from editing.base.settings import Settings
 from editing.covariance.texts import open_text
 from editing.covariance.windows import cut_document
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
-from editing.evaluation.metrics import DIAGNOSIS, KINDS, MetricSums
+from editing.evaluation.metrics import ANSWERED, DIAGNOSIS, KINDS, MetricSums
 from editing.files.text import parse_json, read_text
 from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow, tokenize_continuation
@@ -172,6 +172,7 @@ def summarise(
             "by_round": tuple(
                 average(evaluation.of_round(asked)) for asked in asked_so_far
             ),
+            "all_edits": average_all(evaluation),
             **(describe_outcome(outcome) if outcome else {}),
         }
     )
@@ -185,6 +186,15 @@ def average(sums: MetricSums) -> RoundMetrics:
         | {"groups": {n: value for n, value in means.items() if n not in MEASURED}}
         | {"evaluated": sums.counts.get("rewrite_acc")}
     )
+
+
+def average_all(evaluation: EvaluationSums) -> dict[str, float]:
+    """Return the means over the cases of all rounds, if answers were generated."""
+    total = sum(evaluation.by_round.values(), MetricSums())
+    if not any(name in total.counts for name in ANSWERED):
+        return {}
+    means = {n: v for n, v in total.means().items() if n not in DIAGNOSIS}
+    return {**means, "evaluated": float(total.counts[ANSWERED[0]])}
 
 
 def describe_outcome(outcome: RoundOutcome) -> dict[str, object]:

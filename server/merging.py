@@ -15,7 +15,7 @@ from editing.algebra.statistics import LayerStatistics
 from editing.models.loading import EditableModel
 from editing.sources.embedded import resolve_model
 from server.checkpoints import Checkpoints, Measured, MergeProgress
-from server.config import RunConfig
+from server.config import RunConfig, read_run_config
 from server.evaluation import (
     HeldOutFact,
     evaluate_held_out,
@@ -23,9 +23,10 @@ from server.evaluation import (
     summarise,
     to_delta,
 )
+from server.federated_covariance import TextPool
 from server.kept_statistics import KeptStatistics
 from server.monitoring.stream import EventStream
-from server.preparation import Preparation
+from server.preparation import Preparation, prepare
 from strategies.collaborative import CollaborativeEditing
 from strategies.gate.gate import Gate
 from strategies.methods import Method
@@ -36,6 +37,7 @@ from strategies.rounds.callbacks import (
 )
 from strategies.rounds.exchange import ExchangeRecord
 from strategies.rounds.settings import EditingSettings
+from strategies.scenario import FlatConfig
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.messages import Phase
 
@@ -146,6 +148,26 @@ class MergeJob:
             secure=bool(config.privacy.secure_sum) and not method.pooled,
         )
         return CollaborativeEditing(settings, callbacks)
+
+
+def strategy_from_config(
+    config: FlatConfig, grid: Grid, callbacks: RoundCallbacks | None = None
+) -> CollaborativeEditing:
+    """Build the strategy for a `ServerApp` of one's own; `start` runs it.
+
+    A mistake in the settings is a `ConfigurationError`.
+
+    Args:
+        config: The run's settings as Flower carries them; those left out have their
+            defaults.
+        grid: The nodes, which are asked for their texts if the covariance is federated.
+        callbacks: Methods to call with progress and completed rounds.
+    """
+    settings = read_run_config(config)
+    prepared = prepare(settings, texts=TextPool(lambda: grid, settings))
+    job = MergeJob(grid, settings, prepared, EventStream(), Checkpoints(None, {}))
+    method = settings.merge.build()
+    return job.build(method, callbacks or RoundCallbacks(), evaluate_unedited=False)
 
 
 class StreamCallbacks(RoundCallbacks):

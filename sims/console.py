@@ -235,6 +235,7 @@ def hush_libraries() -> None:
 def tabulate(report: Report, width: int = PIPE_WIDTH) -> Group:
     """Lay out a report's comparison for a terminal of a width in columns."""
     from server.report.tables import (
+        ANSWERS_CAPTION,
         SUCCESS_LEGEND,
         best_merges,
         caption_overview,
@@ -250,5 +251,8 @@ def tabulate(report: Report, width: int = PIPE_WIDTH) -> Group:
         caption_overview(report),
         lambda row: "bold" if row[0] in best else None,
     )
+    answers = lay_out(report, "answers", short=True)
+    if not answers.is_empty:
+        tables += fit_tables(answers, width, ANSWERS_CAPTION)
     scored = "score" in headline(report)
     return Group(*tables, *([Text(f"{SUCCESS_LEGEND}.")] if scored else []))

@@ -271,7 +271,8 @@ class CollaborativeEditing(Strategy):
 
         In round 0 these are the first round's.
         """
-        job = self.job.model_copy(update={"round": server_round})
+        last = server_round == self._last > 0
+        job = self.job.model_copy(update={"round": server_round, "last": last})
         return self._address(Phase.EVALUATE, job, arrays, config, self.registry.present)
 
     def aggregate_evaluate(

@@ -10,6 +10,7 @@ parties than their sums, so what is solved for their sum is what one machine sol
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -31,6 +32,14 @@ class LayerState:
     prior: Prior
     total: Float[Tensor, "d_out d_in"] | None = None
     kept: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """What a layer's delta is solved by: a system, or more than that."""
+
+    def solve(self, statistics: LayerStatistics) -> Float[Tensor, "d_out d_in"]:
+        """Solve for one sum."""
 
 
 @dataclass(frozen=True, eq=False)

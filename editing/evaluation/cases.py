@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from editing.evaluation.answers import answer_metrics
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.likelihoods import Continuation, Likelihood, compute_likelihoods
 from editing.evaluation.metrics import GENERATED, KINDS, MetricSums
@@ -221,6 +222,7 @@ def sum_cases(cases: Sequence[Mapping[str, object]]) -> MetricSums:
         kinds = (*KINDS, "attribute")
         metrics = {k: v for kind in kinds for k, v in _case_metrics(post, kind).items()}
         metrics |= _direction_metrics(post) | question_metrics(post)
+        metrics |= answer_metrics(post)
         metrics |= {name: float(post[name]) for name in GENERATED if name in post}
         total = total + MetricSums(metrics, dict.fromkeys(metrics, 1))
     return total

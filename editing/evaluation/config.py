@@ -1,5 +1,7 @@
 """What requests are evaluated by, in addition to ES, PS and NS prompts."""
 
+from typing import Literal
+
 from pydantic import PositiveInt
 
 from editing.base.settings import Settings
@@ -28,8 +30,27 @@ class EvaluationConfig(GenerationConfig):
             their entropy measured.
         attribute_prompts: Whether prompts of other subjects that have the new object
             in truth are evaluated, as in ROME.
+        generated_answers: When the model answers the rewrite prompt and the paraphrases
+            in its own words, without the object and without its length: after the
+            ``last`` round, in ``every`` evaluation, or ``never``.
+        answer_tokens: The most tokens of such an answer.
     """
 
     every: PositiveInt = 1
     generation: bool = False
     attribute_prompts: bool = False
+    generated_answers: Literal["last", "every", "never"] = "last"
+    answer_tokens: PositiveInt = 32
+
+    @property
+    def asks_answers(self) -> bool:
+        """Whether answers are generated in an evaluation that is not of a round."""
+        return self.generated_answers != "never"
+
+    def of_round(self, *, last: bool) -> "EvaluationConfig":
+        """Return what is measured after a round: ``last`` becomes one of the others."""
+        if self.generated_answers != "last":
+            return self
+        return self.model_copy(
+            update={"generated_answers": "every" if last else "never"}
+        )

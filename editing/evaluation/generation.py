@@ -84,18 +84,49 @@ def _clean(model: EditableModel, ids: Sequence[int]) -> str:
     return unicodedata.normalize("NFKD", str(text)).replace("\n\n", " ")
 
 
-@torch.inference_mode()
 def _write_batch(
     model: EditableModel, batch: Sequence[Sample], length: int, top_k: int
 ) -> list[tuple[int, ...]]:
+    draws = torch.stack([_uniforms(each.name, length) for each in batch])
+    draws = draws.to(model.device)
+
+    def draw(scores: Float[Tensor, "batch vocab"], column: int) -> Tensor:
+        return draw_tokens(scores, draws[:, column], top_k)
+
+    prompts = [each.prompt.ids for each in batch]
+    texts: list[list[int]] = write_columns(model, prompts, length, draw).tolist()
+    return [tuple(row) for row in texts]
+
+
+@torch.inference_mode()
+def write_columns(
+    model: EditableModel,
+    prompts: Sequence[tuple[int, ...]],
+    length: int,
+    choose: Callable[[Float[Tensor, "batch vocab"], int], Int[Tensor, " batch"]],
+    ends: Callable[[Int[Tensor, " batch"], int], bool] | None = None,
+) -> Int[Tensor, "batch length"]:
+    """Continue prompts together, column by column, up to a length.
+
+    Attention's keys and values are kept from column to column. No row is padded before
+    or within its text, so each token has the position that it has alone.
+
+    Args:
+        model: What writes.
+        prompts: The beginnings, in tokens; none is longer than `length`.
+        length: Of all rows.
+        choose: Chooses a row's token from its scores, given the column.
+        ends: Called with each column's tokens, those of prompts among them, and the
+            column; whether the rest is not needed.
+
+    Returns:
+        The rows in tokens; 0 where nothing was written.
+    """
     device = model.device
-    sizes = [len(sample.prompt.ids) for sample in batch]
+    sizes = [len(ids) for ids in prompts]
     known = torch.tensor(sizes, device=device)
-    rows = [
-        [*each.prompt.ids, *[0] * (length - len(each.prompt.ids))] for each in batch
-    ]
+    rows = [[*ids, *[0] * (length - len(ids))] for ids in prompts]
     texts = torch.tensor(rows, device=device)
-    draws = torch.stack([_uniforms(each.name, length) for each in batch]).to(device)
     start, cache = 0, None
     for column in range(min(sizes), length):
         output = model.model.base_model(
@@ -104,9 +135,11 @@ def _write_batch(
         cache, start = output.past_key_values, column
         scores = model.head(output[0][:, -1])
         check_finite(scores.amax(dim=-1), "scores")
-        drawn = draw_tokens(scores, draws[:, column], top_k)
-        texts[:, column] = torch.where(known > column, texts[:, column], drawn)
-    return [tuple(row) for row in texts.tolist()]
+        written = choose(scores, column)
+        texts[:, column] = torch.where(known > column, texts[:, column], written)
+        if ends is not None and ends(texts[:, column], column):
+            break
+    return texts
 
 
 def draw_tokens(

@@ -10,6 +10,12 @@ KINDS = ("rewrite", "paraphrase", "neighborhood")
 GENERATED = ("ngram_entropy", "reference_score", "essence_score")
 """Metrics of text, by MEMIT's names; the first two are shown a hundred times."""
 
+ANSWERED = tuple(
+    f"{kind}_generated_{measure}"
+    for kind in ("rewrite", "paraphrase")
+    for measure in ("exact", "contains")
+)
+"""Metrics of answers that the model generates to a request's own prompts."""
 
 MAX_ENTROPY_BITS = 64.0
 """No text that is written for a metric has an entropy of more."""
@@ -31,6 +37,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
             "locality_unchanged",
             "portability_acc",
             "reference_score",
+            *ANSWERED,
         ),
         (0.0, 1.0),
     ),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, field_validator
 from torch import Tensor
 
 from editing.algebra.solving import Prior
@@ -36,6 +36,13 @@ MEAN, SCALE = "mean", "scale"
 RATES, RIDGES = "rates", "ridges"
 """Names of ``ln η`` and of ``λ``, one a layer."""
 
+_SHARED, _OF_BLOCK = 4, 5
+"""The number of tensors that all blocks share, and of those that a block has."""
+
+
+class HypernetworkError(InputError):
+    """A hypernetwork that cannot be read, or is not the one that is wanted."""
+
 
 class HypernetworkShape(Settings):
     """The sizes of a hypernetwork.
@@ -48,16 +55,33 @@ class HypernetworkShape(Settings):
         blocks: Number of blocks.
     """
 
-    layers: tuple[int, ...]
+    layers: tuple[NonNegativeInt, ...]
     d_in: PositiveInt
     d_out: PositiveInt
     rank: PositiveInt = 64
     blocks: PositiveInt = 2
 
+    @field_validator("layers")
+    @classmethod
+    def check_layers(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Validate that there are layers, in ascending order.
+
+        Raises:
+            ValueError: Giving those that came.
+        """
+        if not layers or list(layers) != sorted(set(layers)):
+            raise ValueError(f"wanted blocks in ascending order, got {list(layers)}")
+        return layers
+
     @property
     def width(self) -> int:
         """The entries of a key and a gradient."""
         return self.d_in + self.d_out
+
+    @property
+    def tensor_count(self) -> int:
+        """The number of tensors, without listing them."""
+        return _SHARED + _OF_BLOCK * self.blocks
 
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each tensor, by name."""
@@ -145,7 +169,8 @@ class Hypernetwork:
             state = state + added + own[f"{block}.shift"][place]
         keys, gradients = state.split([self.shape.d_in, self.shape.d_out], dim=1)
         along = (rows[:, : self.shape.d_in] * keys).sum(dim=1, keepdim=True)
-        return -own[RATES][place].exp() * along * gradients
+        values: Tensor = -own[RATES][place].exp() * along * gradients
+        return values
 
     def statistics(
         self, pairs: Mapping[int, AnswerPairs]
@@ -159,8 +184,19 @@ class Hypernetwork:
 
     def prior(self, layer: int) -> Prior:
         """Return ``e^λ I`` of a layer."""
-        ridge = self.tensors[RIDGES][self.shape.layers.index(layer)].double().exp()
-        return Prior(torch.eye(self.shape.d_in, dtype=torch.float64), float(ridge))
+        eye = torch.eye(self.shape.d_in, dtype=torch.float64)
+        return Prior(eye, self.prior_weight(layer))
+
+    def prior_weight(self, layer: int) -> float:
+        """Return ``e^λ`` of a layer."""
+        ridge = self.tensors[RIDGES][self.shape.layers.index(layer)]
+        return float(ridge.double().exp())
+
+    def to(self, dtype: torch.dtype) -> "Hypernetwork":
+        """Return it in another precision."""
+        return self.with_tensors(
+            {k: each.to(dtype) for k, each in self.tensors.items()}
+        )
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Hypernetwork":
         """Return it with some tensors replaced."""
@@ -187,12 +223,12 @@ def check_fit(
         what: Names it in the error.
 
     Raises:
-        InputError: Saying what differs.
+        HypernetworkError: Saying what differs.
     """
     own = (shape.d_out, shape.d_in)
     wrong = {layer: each for layer, each in widths.items() if each != own}
     if list(shape.layers) != sorted(widths) or wrong:
-        raise InputError(
+        raise HypernetworkError(
             f"{what}: is for layers {list(shape.layers)} with keys {shape.d_in} and "
             f"hidden states {shape.d_out} wide, and the run edits {widths}. Set "
             "`editing.layers`, or train one for this model."

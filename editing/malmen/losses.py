@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from editing.algebra.deltas import stores_transposed
 from editing.answers.gradients import run_to_scores
 from editing.answers.texts import AnswerText, tokenize_answers
+from editing.malmen.sums import LossSums
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
 from editing.models.token_rows import order_by_length
@@ -65,34 +66,9 @@ def reworded(request: EditRequest, prompt: str, answer: str) -> EditRequest:
     return request.model_copy(update=change)
 
 
-@dataclass(frozen=True, slots=True)
-class LossSums:
-    """Sums over texts; those of two parties add up.
-
-    Attributes:
-        general: Of ``−log p`` by token, over the texts in other words.
-        local: Of the divergence by token, over the texts about something else.
-        gradients: ``∂L/∂W`` by layer, in float64.
-    """
-
-    general: float
-    local: float
-    gradients: Mapping[int, Float[Tensor, "d_out d_in"]]
-
-    def __add__(self, other: "LossSums") -> "LossSums":
-        """Add both up, layer by layer."""
-        gradients = {
-            layer: each + other.gradients[layer]
-            for layer, each in self.gradients.items()
-        }
-        return LossSums(
-            self.general + other.general, self.local + other.local, gradients
-        )
-
-
 def read_scores(
     model: EditableModel, texts: Sequence[AnswerText], batch_size: int = BATCH_SIZE
-) -> list[Float[Tensor, "tokens vocab"]]:
+) -> list[Float[Tensor, "_ vocab"]]:
     """Read log-probabilities at the answers' tokens, on the model as it is."""
     found: dict[int, Tensor] = {}
 
@@ -111,7 +87,7 @@ def sum_losses(
     model: EditableModel,
     texts: Texts,
     layers: Sequence[int],
-    before: Sequence[Float[Tensor, "tokens vocab"]],
+    before: Sequence[Float[Tensor, "_ vocab"]],
     local_weight: float = 1.0,
     batch_size: int = BATCH_SIZE,
 ) -> LossSums:
@@ -127,17 +103,19 @@ def sum_losses(
     """
     modules = {layer: model.down_projection(layer) for layer in layers}
     zeros = {k: torch.zeros(model.widths(k), dtype=torch.float64) for k in layers}
-    total = LossSums(0.0, 0.0, zeros)
+    total = LossSums(0.0, 0.0, 0, zeros)
 
     def general(numbers: Sequence[int]) -> LossSums:
         chosen = [texts.general[number] for number in numbers]
         loss = _general_loss(model, chosen)
-        return LossSums(float(loss), 0.0, _differentiate(loss, modules))
+        found = _differentiate(loss, modules)
+        return LossSums(float(loss.detach()), 0.0, len(numbers), found)
 
     def local(numbers: Sequence[int]) -> LossSums:
         chosen = [texts.local[number] for number in numbers]
         loss = _local_loss(model, chosen, [before[number] for number in numbers])
-        return LossSums(0.0, float(loss), _differentiate(local_weight * loss, modules))
+        found = _differentiate(local_weight * loss, modules)
+        return LossSums(0.0, float(loss.detach()), len(numbers), found)
 
     with _differentiable(modules.values()):
         for own, compute in ((texts.general, general), (texts.local, local)):
@@ -187,7 +165,7 @@ def _shares(texts: Sequence[AnswerText], like: Tensor) -> Tensor:
 
 def _differentiate(
     loss: Tensor, modules: Mapping[int, nn.Module]
-) -> dict[int, Float[Tensor, "d_out d_in"]]:
+) -> dict[int, Float[Tensor, "_ _"]]:
     weights = [module.get_parameter("weight") for module in modules.values()]
     found = torch.autograd.grad(loss, weights)
     pairs = zip(modules.items(), found, strict=True)

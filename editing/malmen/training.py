@@ -11,6 +11,7 @@ So the step that parties make together is the step of one machine that holds all
 requests (MALMEN, arXiv 2311.04661, section 3.3, for one machine).
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -33,20 +34,31 @@ class Solved:
 
     Attributes:
         delta: ``Δ``.
-        factor: The Cholesky factor of ``A``.
+        keys: Rows whose gram is ``S``, if they are few for their width; else None.
+        factor: The Cholesky factor of ``K Kᵀ + e^λ I``, or of ``A`` without keys.
         ridge: ``e^λ``.
     """
 
     delta: Float[Tensor, "d_out d_in"]
-    factor: Float[Tensor, "d_in d_in"]
+    keys: Float[Tensor, "rows d_in"] | None
+    factor: Float[Tensor, "d d"]
     ridge: float
 
     def pull_back(
         self, gradient: Float[Tensor, "d_out d_in"]
     ) -> tuple[Float[Tensor, "d_in d_out"], float]:
-        """Return ``M`` and ``∂L/∂λ`` for ``G = ∂L/∂W``."""
-        weights = divide(gradient.double(), self.factor).mT
-        return weights, -self.ridge * float((weights * self.delta.mT).sum())
+        """Return ``M`` and ``∂L/∂λ`` for ``G = ∂L/∂W``.
+
+        Of few rows ``A`` is not formed:
+        ``G A⁻¹ = (G − G Kᵀ (K Kᵀ + e^λ I)⁻¹ K) / e^λ``.
+        """
+        rows = gradient.double()
+        if self.keys is None:
+            divided = divide(rows, self.factor)
+        else:
+            along = divide(rows @ self.keys.mT, self.factor)
+            divided = (rows - along @ self.keys) / self.ridge
+        return divided.mT, -self.ridge * float((divided * self.delta).sum())
 
 
 def solve(
@@ -54,22 +66,38 @@ def solve(
 ) -> dict[int, Solved]:
     """Solve each layer for the batch's update, in float64.
 
-    Raises:
-        IllConditionedError: If a system is not positive definite to rounding.
+    A system that is not positive definite to rounding is an `IllConditionedError`.
     """
-    found = {}
-    for layer, statistics in pooled.items():
-        prior = net.prior(layer)
-        factor = factorise(statistics.add_gram(prior.matrix()))
-        if factor is None:
-            raise IllConditionedError(
-                f"Layer {layer}: the grams of the batch with the ridge "
-                f"{prior.weight:.3g} are not positive definite. Start again with a "
-                "larger ridge or a lower learning rate."
-            )
+    places = {layer: place for place, layer in enumerate(net.shape.layers)}
+    return {
+        layer: _solve_layer(layer, own, float(net.tensors[RIDGES][places[layer]]))
+        for layer, own in pooled.items()
+    }
+
+
+def _solve_layer(layer: int, statistics: LayerStatistics, ridge: float) -> Solved:
+    """Solve the smaller of two systems, that of the rows or that of a key's entries.
+
+    Raises:
+        IllConditionedError: If it is not positive definite to rounding.
+    """
+    weight = math.exp(ridge)
+    keys = statistics.keys if statistics.few else None
+    width = statistics.keys.shape[1]
+    gram = keys @ keys.mT if keys is not None else statistics.gram
+    gram.diagonal().add_(weight)
+    factor = factorise(gram) if len(gram) else gram
+    if factor is None:
+        raise IllConditionedError(
+            f"Layer {layer}: the grams of the batch with the ridge {weight:.3g} are "
+            f"not positive definite, {width} entries wide. Start again with a larger "
+            "ridge or a lower learning rate."
+        )
+    if keys is None:
         delta = divide(statistics.cross, factor)
-        found[layer] = Solved(delta, factor, prior.weight)
-    return found
+    else:
+        delta = divide(statistics.residuals.mT, factor) @ keys
+    return Solved(delta, keys, factor, weight)
 
 
 def differentiate(
@@ -115,6 +143,8 @@ class Adam:
         rate: The learning rate.
         clip: The norm of all gradients together is brought down to it.
         steps: Steps so far.
+        first: Running means of the gradients, by name.
+        second: Running means of their squares.
     """
 
     rate: float
@@ -122,8 +152,8 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     steps: int = 0
-    _first: dict[str, Tensor] = field(default_factory=dict)
-    _second: dict[str, Tensor] = field(default_factory=dict)
+    first: dict[str, Tensor] = field(default_factory=dict)
+    second: dict[str, Tensor] = field(default_factory=dict)
 
     def step(
         self, tensors: Mapping[str, Tensor], gradients: Gradients
@@ -140,9 +170,9 @@ class Adam:
     def _move(self, name: str, gradient: Tensor) -> Tensor:
         first, second = self.betas
         zero = torch.zeros_like(gradient)
-        mean = first * self._first.get(name, zero) + (1 - first) * gradient
-        square = second * self._second.get(name, zero) + (1 - second) * gradient**2
-        self._first[name], self._second[name] = mean, square
+        mean = first * self.first.get(name, zero) + (1 - first) * gradient
+        square = second * self.second.get(name, zero) + (1 - second) * gradient**2
+        self.first[name], self.second[name] = mean, square
         corrected = mean / (1 - first**self.steps)
         spread = (square / (1 - second**self.steps)).sqrt() + self.epsilon
         return self.rate * corrected / spread

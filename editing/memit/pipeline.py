@@ -9,7 +9,7 @@ from torch import Tensor
 from editing.algebra.deltas import add_deltas, applied
 from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
-from editing.editors.system import System
+from editing.editors.system import Solver, System
 from editing.hyperparameters.config import Plan
 from editing.memit.keys import extract_keys
 from editing.memit.residuals import compute_residuals, read_states
@@ -88,7 +88,7 @@ def walk_layers(
     requests: Sequence[EditRequest],
     targets: Targets,
     plan: Plan,
-    priors: Mapping[int, Float[Tensor, "d_in d_in"] | System],
+    priors: Mapping[int, Float[Tensor, "d_in d_in"] | Solver],
 ) -> Iterator[Step]:
     """Edit step by step, each on the model with the updates of earlier steps.
 
@@ -109,7 +109,7 @@ def walk_layers(
             pairs = read_pairs(model, requests, targets, plan, layers, hidden, relay)
         kept = relay.kept
         solved = {
-            model.weight_name(layer): as_system(priors[layer]).solve(
+            model.weight_name(layer): as_solver(priors[layer]).solve(
                 pairs[layer].statistics
             )
             for layer in layers
@@ -118,9 +118,9 @@ def walk_layers(
         yield Step(pairs, delta)
 
 
-def as_system(prior: Float[Tensor, "d_in d_in"] | System) -> System:
+def as_solver(prior: Float[Tensor, "d_in d_in"] | Solver) -> Solver:
     """Return what is solved against a prior, which is MEMIT's as a rule."""
-    return prior if isinstance(prior, System) else System(Prior(prior))
+    return System(Prior(prior)) if isinstance(prior, Tensor) else prior
 
 
 def find_own_targets(
@@ -149,7 +149,7 @@ def edit_alone(
     model: EditableModel,
     requests: Sequence[EditRequest],
     plan: Plan,
-    priors: Mapping[int, Float[Tensor, "d_in d_in"] | System],
+    priors: Mapping[int, Float[Tensor, "d_in d_in"] | Solver],
     targets: Targets | None = None,
 ) -> dict[str, Float[Tensor, "d_out d_in"]]:
     """Edit with all requests on one machine (arXiv 2210.07229, algorithm 1).

@@ -40,6 +40,10 @@ PHASE_NAMES = {
     "train.targets": "targets",
     "train.statistics": "exchange",
     "train.memory": "memory",
+    "train.begin": "moments of all requests",
+    "train.values": "statistics",
+    "train.losses": "losses",
+    "train.gradients": "gradients",
     "evaluate.requests": "evaluation",
 }
 """The phase that each message type belongs to."""

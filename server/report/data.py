@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
-from pydantic import Field, JsonValue, ValidationError, field_serializer
+from pydantic import (
+    Field,
+    JsonValue,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import explain
+from editing.evaluation.config import EvaluationConfig
+from editing.evaluation.definitions import define_all, find_unlike
 
 
 class LeftOutParty(Settings):
@@ -61,6 +69,8 @@ class RoundMetrics(Settings):
         retained: The metrics of the requests of all earlier rounds, evaluated after
             this one; None in the first.
         by_round: The metrics of the requests of each round up to this one.
+        all_edits: Where answers were generated, the metrics of the requests of all
+            rounds up to this one together, by name; empty elsewhere.
         evaluated: How many requests these metrics are over: all requests of the parties
             that evaluated, edited or left out.
         requests: How many requests were edited in the round.
@@ -98,6 +108,7 @@ class RoundMetrics(Settings):
     refusals: tuple[LeftOutParty, ...] = ()
     retained: "RoundMetrics | None" = None
     by_round: tuple["RoundMetrics", ...] = ()
+    all_edits: dict[str, float] = Field(default_factory=dict)
     evaluated: int | None = None
     requests: int | None = None
     known: int = 0
@@ -114,6 +125,11 @@ class RoundMetrics(Settings):
     weights: tuple[PartyWeight, ...] = ()
     gate: str = ""
     budget: float | None = None
+
+    def measured(self) -> set[str]:
+        """Return the names of what was measured."""
+        own = self.model_dump(exclude_none=True, exclude={"retained", "by_round"})
+        return {*own, *self.groups, *self.all_edits}
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(
@@ -149,6 +165,8 @@ class RunReport(Settings):
         settings: All settings of the run.
         update_ratios: ``‖Δ‖/‖W‖`` of the accumulated update by parameter name.
         warnings: What may keep the edits from working, and what to try.
+        definitions: The id of each metric's definition. Reports of earlier versions
+            have none: their metrics are as `define` says by default.
     """
 
     merge: str
@@ -162,6 +180,17 @@ class RunReport(Settings):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     update_ratios: dict[str, float] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    definitions: dict[str, str] = Field(default_factory=dict)
+
+    def define_metrics(self, config: EvaluationConfig | None = None) -> dict[str, str]:
+        """Return the id of each metric that was measured.
+
+        Args:
+            config: What it was measured with, where the report does not say.
+        """
+        names = sorted({name for each in self.metrics for name in each.measured()})
+        known = define_all(names, config) | self.definitions
+        return {name: known[name] for name in names if name in known}
 
 
 class Report(Settings):
@@ -174,6 +203,23 @@ class Report(Settings):
 
     runs: tuple[RunReport, ...] = Field(min_length=1)
     unedited: RoundMetrics | None = None
+
+    @model_validator(mode="after")
+    def check_definitions(self) -> "Report":
+        """Refuse runs of which one column would hold unlike figures.
+
+        Raises:
+            ValueError: If a metric has several definitions.
+        """
+        defined = [run.define_metrics() for run in self.runs]
+        if unlike := sorted(find_unlike(defined)):
+            name = unlike[0]
+            ids = dict.fromkeys(each[name] for each in defined if name in each)
+            raise ValueError(
+                f"`{name}` is measured by unlike definitions: {', '.join(ids)}; "
+                "evaluate the runs alike, or keep them in reports of their own"
+            )
+        return self
 
 
 def read_report(path: Path) -> Report:

@@ -2,6 +2,7 @@
 
 from server.report.data import Report
 from server.report.tables import (
+    ANSWERS_CAPTION,
     Part,
     columns_of,
     headline,
@@ -25,6 +26,13 @@ def render_markdown(report: Report) -> str:
         markdown_table(lay_out(report, "overview")),
         explain_numbers(report),
     ]
+    answers = lay_out(report, "answers")
+    if not answers.is_empty:
+        parts += [
+            "## Generated answers",
+            f"{ANSWERS_CAPTION}.",
+            markdown_table(answers),
+        ]
     titles: dict[Part, str] = {
         "rounds": "Round by round",
         "requests": "Requests",

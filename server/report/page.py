@@ -12,7 +12,7 @@ from server.report.plots import (
     title_bars,
 )
 from server.report.tables import (
-    TITLES,
+    ANSWERS_CAPTION,
     best_merges,
     caption_overview,
     columns_of,
@@ -25,6 +25,7 @@ from server.report.tables import (
     state_masks,
     summarise,
 )
+from server.report.titles import TITLES
 
 CONTENT = """\
 <header>
@@ -55,6 +56,12 @@ class="unedited"{% endif %}>
 <h2>The merges compared</h2>
 {{- figures(overview_caption, overview) }}
 </section>
+{%- if not answers.is_empty %}
+<section>
+<h2>Generated answers</h2>
+{{- figures(answers_caption, answers) }}
+</section>
+{%- endif %}
 {%- if warnings %}
 <section class="warning">
 <h2>Warnings</h2>
@@ -156,6 +163,18 @@ WORDS = (
 )
 
 
+ANSWER_WORDS = (
+    (
+        "Generated, exact",
+        "Share of prompts that the model, given nothing but the prompt, answers with "
+        "the new object and nothing else before the end of its first line or sentence; "
+        "case, punctuation and articles do not count.",
+    ),
+    (
+        "Generated, contained",
+        "The same for answers that have the new object in them.",
+    ),
+)
 RETENTION_WORDS = (
     (
         TITLES["retention"],
@@ -222,6 +241,8 @@ def render_page(report: Report) -> str:
         lines=draw_rounds(report) if several else "",
         lines_alt=describe_rounds(report),
         overview=lay_out(report, "overview"),
+        answers=lay_out(report, "answers"),
+        answers_caption=ANSWERS_CAPTION,
         rounds=lay_out(report, "rounds"),
         requests=lay_out(report, "requests"),
         details=lay_out(report, "details"),
@@ -246,7 +267,8 @@ def choose_words(report: Report) -> list[tuple[str, str]]:
     diagnosed = columns_of(report, "diagnosis")
     words += [(TITLES[name], DIAGNOSIS_WORDS[name]) for name in diagnosed]
     weighed = WEIGHT_WORDS if lay_out_weights(report).rows else ()
-    return [*WORDS, *(RETENTION_WORDS if retained else ()), *words, *weighed]
+    answered = () if lay_out(report, "answers").is_empty else ANSWER_WORDS
+    return [*WORDS, *answered, *(RETENTION_WORDS if retained else ()), *words, *weighed]
 
 
 def state_facts(report: Report) -> str:

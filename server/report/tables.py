@@ -6,7 +6,9 @@ from typing import Literal
 
 import pandas as pd
 
+from editing.evaluation.metrics import ANSWERED
 from server.report.data import Report, RoundMetrics, RunReport
+from server.report.titles import SHORT_TITLES, TITLES
 
 SUCCESSES = ("rewrite_success", "paraphrase_success", "neighborhood_success")
 OVERVIEW = ("score", *SUCCESSES)
@@ -22,74 +24,46 @@ EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
 EVALUATED = ("evaluated", "evaluated.earlier")
 COUNTS = ("known", "left_out", "duplicates", "conflicts")
 RESIDUALS = ("residual_norm", "residual_ratio")
+ANSWERS = tuple(
+    f"{kind}_{measure}"
+    for kind in ("rewrite", "paraphrase")
+    for measure in (
+        "success",
+        "token_acc",
+        "acc",
+        "generated_exact",
+        "generated_contains",
+    )
+)
+"""What a model does with an edit, from the likelihoods to its own words."""
+
 SHARES = ("target_probability", "target_stopped", "target_clamped")
 """Metrics between 0 and 1 that are shown in per cent."""
 
 PLAIN_NUMBERS = ("residual_ratio", "target_loss", "residual_left")
 DIAGNOSIS = ("target_loss", *SHARES, "residual_left", "update_ratio")
-TITLES = {
-    "score": "Score",
-    "rewrite_success": "Rewrite success (ES)",
-    "paraphrase_success": "Paraphrase success (PS)",
-    "neighborhood_success": "Neighbourhood success (NS)",
-    "rewrite_acc": "Rewrite accuracy",
-    "paraphrase_acc": "Paraphrase accuracy",
-    "neighborhood_acc": "Neighbourhood accuracy",
-    "rewrite_diff": "Rewrite difference",
-    "paraphrase_diff": "Paraphrase difference",
-    "neighborhood_diff": "Neighbourhood difference",
-    "attribute_success": "Attribute success",
-    "attribute_acc": "Attribute accuracy",
-    "attribute_diff": "Attribute difference",
-    "rewrite_token_acc": "Rewrite accuracy by token",
-    "paraphrase_token_acc": "Paraphrase accuracy by token",
-    "neighborhood_token_acc": "Neighbourhood accuracy by token",
-    "locality_acc": "Locality accuracy",
-    "locality_unchanged": "Locality unchanged",
-    "portability_acc": "Portability accuracy",
-    "ngram_entropy": "N-gram entropy",
-    "reference_score": "Reference score",
-    "essence_score": "Essence perplexity",
-    "held_out_acc": "Held-out accuracy",
-    "budget": "Budget in use",
-    "retention": "Retention",
-    "requests": "Requests edited",
-    "evaluated": "Evaluated",
-    "known": "Known already",
-    "left_out": "Left out",
-    "duplicates": "Duplicates",
-    "conflicts": "Conflicts",
-    "residual_norm": "Residual",
-    "residual_ratio": "Relative residual",
-    "target_loss": "Target loss",
-    "target_probability": "p(new) at z",
-    "target_stopped": "Reached the stop",
-    "target_clamped": "At the clamp",
-    "residual_left": "Residual left",
-    "update_ratio": "‖Δ‖/‖W‖",
-    "relative_difference_to_global": "Difference to global",
-    "seconds": "Seconds",
-    "bytes_per_party": "Sent per party",
-}
-SHORT_TITLES = {
-    "rewrite_success": "ES",
-    "paraphrase_success": "PS",
-    "neighborhood_success": "NS",
-    "relative_difference_to_global": "To global",
-    "bytes_per_party": "Sent by party",
-}
-"""Headings for a terminal; others are as in `TITLES`."""
-
 SUCCESS_LEGEND = (
     "ES, PS, NS: success on rewrites (efficacy), paraphrases (generalization) and "
     "neighbourhood prompts (specificity)"
 )
-NESTED = ("groups", "refusals", "retained", "by_round", "weights", "gate")
+NESTED = (
+    "groups",
+    "refusals",
+    "retained",
+    "by_round",
+    "all_edits",
+    "weights",
+    "gate",
+)
 """Fields of a round that are no number."""
 
 UNEDITED = "(unedited)"
 ABSENT = "–"
-Part = Literal["overview", "details", "rounds", "requests", "diagnosis"]
+ANSWERS_CAPTION = (
+    "All edits after the last round, in per cent: accuracies are teacher-forced, "
+    "generated answers are given the prompt alone"
+)
+Part = Literal["overview", "answers", "details", "rounds", "requests", "diagnosis"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +94,27 @@ def lay_out(report: Report, part: Part, *, short: bool = False) -> TableText:
         part: Which table.
         short: Whether headings are short, for a terminal.
     """
+    if part == "answers":
+        return lay_out_answers(report, short=short)
     by_round = part in {"rounds", "requests", "diagnosis"}
     names = columns_of(report, part)
     labels = ["Merge", "Round"] if by_round else ["Merge"]
     frame = rounds_table(report) if by_round else comparison(report)
     heads = [*labels, *headings(names, short=short)]
     return TableText(heads, cells(frame, names), len(labels))
+
+
+def lay_out_answers(report: Report, *, short: bool = False) -> TableText:
+    """Lay out generated answers next to teacher-forced ones, over all edits.
+
+    It is empty where no answer was generated.
+    """
+    frame = pd.DataFrame(
+        [{"merge": run.merge, **run.metrics[-1].all_edits} for run in report.runs]
+    ).set_index("merge")
+    names = known(frame, ["evaluated", *ANSWERS])
+    heads = ["Merge", *headings(names, short=short)]
+    return TableText(heads, cells(frame, names), 1)
 
 
 def comparison(report: Report) -> pd.DataFrame:
@@ -193,6 +182,7 @@ def columns_of(report: Report, part: Part) -> list[str]:
     frame = comparison(report)
     shown = {*OVERVIEW, *headline(report), *COSTS, *EARLIER}
     elsewhere = {*shown, "requests", *COUNTS, *RESIDUALS, *EVALUATED, *DIAGNOSIS}
+    elsewhere |= {*ANSWERED}
     return known(frame, [str(name) for name in frame if name not in elsewhere])
 
 

@@ -25,6 +25,8 @@ MEASURES = (
     "snippets",
     "idf",
     "vocabulary",
+    "answers",
+    "answer_tokens",
     "task_dir",
     "limit",
 )
@@ -74,6 +76,16 @@ class EvaluationOptions:
             help="Evaluate prompts of other subjects whose true object is the new one.",
         ),
     ] = False
+    answers: Annotated[
+        bool,
+        typer.Option(
+            "--answers/--no-answers",
+            help="Generate answers to the requests' prompts, greedily.",
+        ),
+    ] = True
+    answer_tokens: Annotated[
+        int, typer.Option(min=1, help="The most tokens of a generated answer.")
+    ] = 32
     generation: Annotated[
         bool,
         typer.Option(

@@ -1,4 +1,4 @@
-"""The commands that list published hyperparameters and search those of a model.
+"""The commands that list published hyperparameters, and find what a model needs.
 
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -212,3 +212,36 @@ def measure_norm_anchor(
     )
     echo(f"Layer {found.layer}, {found.facts} facts. Set:", err=True)
     echo(f"editing.norm-anchor={found.norm:.6g}")
+
+
+@app.command("train-hypernetwork")
+def train_embedded_hypernetwork(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder to make.")
+    ] = Path("results/hypernetwork"),
+    model: Annotated[
+        str, typer.Option(help="A folder made by train-world, or `embedded`.")
+    ] = "embedded",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Draws edits, first tensors and batches.")
+    ] = 0,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training steps; the recipe's if left out."),
+    ] = None,
+) -> None:
+    """Train the embedded model's hypernetwork again, for the editor `malmen`.
+
+    It edits made-up people whom no request is about. DIR receives
+    hypernetwork.safetensors, and hypernetwork.json with losses and what it reaches on
+    requests of others. Parties that keep their requests train with `training.steps`.
+    """
+    from sims.cli.options import check_new_folder
+    from sims.console import announce_loading
+
+    check_new_folder(output)
+    announce_loading()
+    from sims.world.hypernetwork import RECORD, train_embedded
+
+    train_embedded(output, model, seed, steps)
+    echo(f"Hypernetwork: {output}; what it reaches: {output / RECORD}")

@@ -1,12 +1,13 @@
 """Averages over the cases of runs, and over the runs of one editor."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from editing.base.errors import InputError
+from editing.evaluation.definitions import find_unlike, name_apart
 from editing.evaluation.metrics import KINDS, harmonic_mean
 from sims.results.cases import CaseMetrics, Fault, Run, RunCases, read_run
 
@@ -51,6 +52,8 @@ def summarize_runs(
 ) -> Summary:
     """Read runs and average those of one editor, part by part.
 
+    Figures whose definitions are unlike are never averaged; they get a column each.
+
     Args:
         runs: What to read.
         first: How many cases of each run to take, by case number; all if None.
@@ -59,7 +62,7 @@ def summarize_runs(
     Raises:
         InputError: If not one case can be read.
     """
-    read = {run: read_run(run, first) for run in runs}
+    read = name_figures_apart({run: read_run(run, first) for run in runs})
     found = (*faults, *(each for cases in read.values() for each in cases.faults))
     groups: dict[Path, dict[Run, RunCases]] = {}
     for run, cases in read.items():
@@ -74,6 +77,29 @@ def summarize_runs(
             f"{found[0].path}: {found[0].reason}"
         )
     return Summary(tuple(rows), found)
+
+
+def name_figures_apart(read: Mapping[Run, RunCases]) -> dict[Run, RunCases]:
+    """Name metrics of several definitions by these, over all runs."""
+    unlike = find_unlike(
+        ids
+        for cases in read.values()
+        for each in cases.definitions.values()
+        for ids in each
+    )
+    return {
+        run: replace(
+            cases,
+            parts={
+                part: [
+                    name_apart(metrics, ids, unlike)
+                    for metrics, ids in zip(each, cases.definitions[part], strict=True)
+                ]
+                for part, each in cases.parts.items()
+            },
+        )
+        for run, cases in read.items()
+    }
 
 
 def name_groups(groups: Iterable[Path]) -> dict[Path, str]:

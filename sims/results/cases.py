@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from editing.base.errors import InputError
 from editing.base.validation import find_faults
 from editing.evaluation.cases import sum_cases
+from editing.evaluation.definitions import define, define_all
+from editing.evaluation.metrics import KINDS
 from editing.files.text import explain_text_error, parse_json, read_text
 
 CASE_NAME = re.compile(r"(?:\d+_edits-)?case_(\d+)\.json")
@@ -68,6 +70,10 @@ class Post(_Written):
     locality_questions_correct: list[Tokens] = []
     locality_questions_unchanged: list[Tokens] = []
     portability_questions_correct: list[Tokens] = []
+    rewrite_prompts_generated_exact: list[bool] = []
+    rewrite_prompts_generated_contains: list[bool] = []
+    paraphrase_prompts_generated_exact: list[bool] = []
+    paraphrase_prompts_generated_contains: list[bool] = []
     objects_agree: bool = False
     ngram_entropy: float | None = None
     reference_score: float | None = None
@@ -88,18 +94,48 @@ class Post(_Written):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredCase:
+    """What was measured of one request.
+
+    Attributes:
+        metrics: By name, scaled as `MetricSums.means` does.
+        definitions: The ids of their definitions.
+    """
+
+    metrics: CaseMetrics
+    definitions: Mapping[str, str]
+
+
 class Case(_Written):
-    """One request, and the model's metrics of it."""
+    """One request, and the model's metrics of it.
+
+    Attributes:
+        case_id: Its number.
+        post: Its metrics.
+        definitions: The ids that its writer gave to figures; others, and those of
+            earlier versions, are as `editing.evaluation.definitions.define` says.
+    """
 
     case_id: int
     post: Post
+    definitions: dict[str, str] = {}
 
-    def measure(self) -> dict[str, float]:
-        """Reduce the case to its metrics, scaled as `MetricSums.means` does."""
+    def measure(self) -> MeasuredCase:
+        """Reduce the case to its metrics."""
         post = self.post.model_dump(exclude_none=True)
         metrics = sum_cases([{"case_id": self.case_id, "post": post}]).means()
         metrics.pop("score", None)
-        return metrics
+        known = define_all(metrics) | self._define_questions() | self.definitions
+        return MeasuredCase(metrics, {n: known[n] for n in metrics if n in known})
+
+    def _define_questions(self) -> dict[str, str]:
+        """Define accuracies of MEMIT's zsRE, which are by token and have no objects."""
+        return {
+            f"{kind}_acc": define(f"{kind}_token_acc")
+            for kind in KINDS
+            if not getattr(self.post, f"{kind}_prompts_probs")
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +179,12 @@ class RunCases:
         parts: The metrics of the cases by the part of the run they belong to: a merge
             of a comparison, a level of CollabEdit, or ``""``.
         faults: The files that are no case.
+        definitions: The ids of these metrics' definitions, in the same places.
     """
 
     parts: Mapping[str, Sequence[CaseMetrics]]
     faults: tuple[Fault, ...]
+    definitions: Mapping[str, Sequence[Mapping[str, str]]]
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -206,7 +244,7 @@ def _home_of(folder: Path, marked: set[Path]) -> Path:
 
 def read_run(run: Run, first: int | None = None) -> RunCases:
     """Read the cases of a run, in each folder those with the `first` lowest numbers."""
-    parts: dict[str, list[CaseMetrics]] = {}
+    parts: dict[str, list[MeasuredCase]] = {}
     faults = [
         Fault(path, "no case file by its name")
         for path in run.files
@@ -215,19 +253,23 @@ def read_run(run: Run, first: int | None = None) -> RunCases:
     seen: dict[tuple[str, int], str] = {}
     for path in _first_files(run, first):
         try:
-            measured = read_case(path)
+            measured = measure_file(path)
             for level in measured:
                 _note_case(path, level, seen)
         except CaseFileError as error:
             faults.append(Fault(path, str(error)))
             continue
         place = path.parent.relative_to(run.path)
-        for level, metrics in measured.items():
+        for level, case in measured.items():
             part = (place / level).as_posix()
-            parts.setdefault("" if part == "." else part, []).append(metrics)
+            parts.setdefault("" if part == "." else part, []).append(case)
     if not any(CASE_NAME.fullmatch(path.name) for path in run.files):
         faults.append(Fault(run.path, "holds no case files"))
-    return RunCases(parts, tuple(faults))
+    return RunCases(
+        {part: [case.metrics for case in each] for part, each in parts.items()},
+        tuple(faults),
+        {part: [case.definitions for case in each] for part, each in parts.items()},
+    )
 
 
 def _first_files(run: Run, first: int | None) -> list[Path]:
@@ -268,8 +310,13 @@ def _note_case(path: Path, level: str, seen: dict[tuple[str, int], str]) -> None
         raise CaseFileError(f"case {key[1]} was read before, from {before}")
 
 
-def read_case(path: Path) -> dict[str, dict[str, float]]:
-    """Read a case's metrics, by level if the file has levels and else under ``""``.
+def read_case(path: Path) -> dict[str, CaseMetrics]:
+    """Read a case's metrics alone; see `measure_file`."""
+    return {level: case.metrics for level, case in measure_file(path).items()}
+
+
+def measure_file(path: Path) -> dict[str, MeasuredCase]:
+    """Measure a case, by level if the file has levels and else under ``""``.
 
     Raises:
         CaseFileError: If the file is not JSON or a field is missing or wrong.
@@ -291,7 +338,7 @@ def read_case(path: Path) -> dict[str, dict[str, float]]:
     return {level: _measure(case, number, level) for level, case in filled.items()}
 
 
-def _measure(value: object, number: int, level: str = "") -> dict[str, float]:
+def _measure(value: object, number: int, level: str = "") -> MeasuredCase:
     """Check one case and reduce it to its metrics.
 
     Raises:
@@ -304,7 +351,7 @@ def _measure(value: object, number: int, level: str = "") -> dict[str, float]:
         raise CaseFileError(str(fault)) from None
     if case.case_id != number:
         raise CaseFileError(f"`case_id` is {case.case_id}, and the name says {number}")
-    metrics = case.measure()
-    if not metrics:
+    measured = case.measure()
+    if not measured.metrics:
         raise CaseFileError("`post` holds no prompt that was evaluated")
-    return metrics
+    return measured

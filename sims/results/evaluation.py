@@ -6,12 +6,14 @@ from pathlib import Path
 
 from editing.algebra.deltas import applied
 from editing.base.errors import InputError
+from editing.evaluation.answers import measure_answers
 from editing.evaluation.cases import (
     CaseRecord,
     evaluate_requests,
     predict_locality,
     sum_cases,
 )
+from editing.evaluation.definitions import define_all
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.files.atomic import write_private
 from editing.files.json_text import dump_json
@@ -86,6 +88,7 @@ def evaluate_with_delta(
         "delta": None if delta is None else str(delta),
         "requests": str(source),
         "metrics": metrics,
+        "definitions": define_all(metrics, wanted.evaluation),
         **{name: {"after": further[name]} for name in further if delta is None},
         **{n: {"before": unedited[n], "after": further[n]} for n in unedited},
         "notes": note_texts(wanted, cases),
@@ -112,6 +115,14 @@ def evaluate_cases(
         before=before,
         on_batch=lambda done: show(PhaseProgress(phase="evaluation", done=done)),
     )
+    if measures.answers:
+        found = measure_answers(
+            model,
+            asked,
+            measures.evaluation,
+            lambda done: show(PhaseProgress(phase="answers", done=done)),
+        )
+        cases = add_texts(cases, found)
     if not measures.writes:
         return cases
     total = sum(len(each.generation_prompts) for each in asked)

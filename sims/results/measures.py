@@ -22,14 +22,20 @@ class Measures(Settings):
 
     Attributes:
         attribute_prompts: Whether prompts that have the new object in truth are
-        evaluated. generation: Whether texts are written; snippets ask for them too.
-        greedy: Whether they are written greedily, and not drawn. max_tokens: How long a
-        text gets, its prompt counted. seed: Draws the texts. snippets: ROME's
-        ``attribute_snippets.json``. idf: The weights of words; looked for next to the
-        snippets if None. vocabulary: The places of these words; looked for next to the
-        snippets if None. text: A text file whose perplexity is reported. tasks: What
-        lm-evaluation-harness runs, with commas between. task_dir: A folder with tasks
-        of one's own. limit: Documents of each task.
+            evaluated.
+        generation: Whether texts are written; snippets ask for them too.
+        greedy: Whether they are written greedily, and not drawn.
+        max_tokens: How long a text gets, its prompt counted.
+        seed: Draws the texts.
+        snippets: ROME's ``attribute_snippets.json``.
+        idf: The weights of words; looked for next to the snippets if None.
+        vocabulary: The places of these words; likewise.
+        answers: Whether the model answers the requests' prompts in its own words.
+        answer_tokens: The most tokens of such an answer.
+        text: A text file whose perplexity is reported.
+        tasks: What lm-evaluation-harness runs, with commas between.
+        task_dir: A folder with tasks of one's own.
+        limit: Documents of each task.
     """
 
     attribute_prompts: bool = False
@@ -40,6 +46,8 @@ class Measures(Settings):
     snippets: Path | None = None
     idf: Path | None = None
     vocabulary: Path | None = None
+    answers: bool = True
+    answer_tokens: int = EvaluationConfig().answer_tokens
     text: Path | None = None
     tasks: str = ""
     task_dir: Path | None = None
@@ -58,6 +66,8 @@ class Measures(Settings):
             attribute_prompts=self.attribute_prompts,
             generation=self.writes,
             max_tokens=self.max_tokens,
+            generated_answers="every" if self.answers else "never",
+            answer_tokens=self.answer_tokens,
             **drawn,
         )
 

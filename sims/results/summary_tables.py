@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from editing.base.errors import InputError
-from editing.evaluation.metrics import GENERATED, KINDS
+from editing.evaluation.metrics import ANSWERED, GENERATED, KINDS
 from server.report.tables import (
     ABSENT,
     SUCCESS_LEGEND,
@@ -51,6 +51,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "locality_unchanged",
         "portability_acc",
     ),
+    "Generated answers": ANSWERED,
     "Generated text": GENERATED,
 }
 """The tables for a terminal, which is too narrow for all columns at once."""
@@ -67,7 +68,7 @@ def write_text(summary: Summary) -> str:
 
 def write_markdown(summary: Summary) -> str:
     """Return one table of all columns, and a list of what was not read."""
-    names = _present(summary, [name for names in SECTIONS.values() for name in names])
+    names = [name for names in SECTIONS.values() for name in _present(summary, names)]
     heads = ["Results", "Cases", "± over", *headings(names)]
     rows = [_cells(row, names) for row in summary.rows]
     parts = ["# Summary", markdown_table(TableText(heads, rows, 1)), EXPLANATION]
@@ -78,7 +79,7 @@ def write_markdown(summary: Summary) -> str:
 
 def write_csv(summary: Summary) -> str:
     """Return means and deviations in full; what was not read follows after ``#``."""
-    names = _present(summary, [name for names in SECTIONS.values() for name in names])
+    names = [name for names in SECTIONS.values() for name in _present(summary, names)]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     columns = [column for name in names for column in (name, f"{name}.deviation")]
@@ -158,7 +159,15 @@ def _section(
 
 
 def _present(summary: Summary, names: Sequence[str]) -> list[str]:
-    return [name for name in names if any(name in row.means for row in summary.rows)]
+    """Return the columns that hold a number, then those of other definitions."""
+    found = dict.fromkeys(name for row in summary.rows for name in row.means)
+    listed = {name for section in SECTIONS.values() for name in section}
+    return [
+        each
+        for name in names
+        for each in (name, *sorted(other for other in found if other not in listed))
+        if each in found and (each == name or each.startswith(f"{name}."))
+    ]
 
 
 def _cells(row: SummaryRow, names: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from editing.files.atomic import make_private, write_private
 from editing.files.json_text import dump_json
 from sims.errors import RunFailedError
-from sims.runs.unfinished import RESOLUTIONS
+from sims.runs.unfinished import FINISHED, RESOLUTIONS
 
 OWN_STATISTICS = "own_statistics"
 """The folder of what simulated parties added to secure sums, if they kept it."""
@@ -22,7 +22,7 @@ def take_results(written: Path) -> None:
     Raises:
         RunFailedError: If the server left no report.
     """
-    if not (written / "report.json").is_file():
+    if not any((written / name).is_file() for name in FINISHED):
         raise RunFailedError("the run ended well and left no report")
     for path in written.iterdir():
         path.rename(written.parent / path.name)

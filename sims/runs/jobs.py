@@ -281,6 +281,9 @@ def chosen_cache() -> Path:
 
 def show_results(folder: Path, console: Console) -> None:
     """Print the comparison, the parties missing from it, and the report's place."""
+    if not (folder / "report.json").is_file():  # a training edits nothing
+        console.print(f"Report: {folder / 'report.md'}", soft_wrap=True)
+        return
     from server.report.tables import list_warnings
 
     report = read_report(folder / "report.json")

@@ -21,6 +21,9 @@ RESOLUTIONS, GROUP_KEY, LOCK = "resolutions.jsonl", "group.key", "lock"
 CONNECTED = "connection.json"
 """Which run of which SuperLink writes into it, if that is not one of ours."""
 
+FINISHED = ("report.json", "training.json")
+"""What complete results have one of: of edits, or of a training."""
+
 RESUMABLE = frozenset({CHECKPOINT, PARTIES, KEPT, GROUP_KEY, LOCK, CONNECTED})
 """What a run resumes from; all but that and `EVENTS` is made again."""
 
@@ -101,7 +104,8 @@ def find_unfinished(folder: Path) -> Path:
         if place.name.endswith(UNFINISHED) and (place / KEPT).is_file():
             return place
     unfinished = folder.name.endswith(UNFINISHED)
-    if not unfinished and (folder / "report.json").is_file():
+    done = any((folder / name).is_file() for name in FINISHED)
+    if not unfinished and done:
         raise InputError(f"--resume: the run in {folder} is finished")
     raise InputError(
         f"--resume: no unfinished run is in {folder}; it would be a folder named "

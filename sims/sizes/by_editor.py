@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from editing.answers.rule import AnswerRule
 from editing.answers.vectors import vector_lengths
 from editing.editors.base import Editor
 from editing.editors.choice import EditorChoice
+from editing.malmen.rule import AnyRule
 from sims.sizes.shapes import ModelShape
 
 DOUBLE = 8
@@ -29,9 +29,21 @@ class ByEditor:
         return EditorChoice(name=self.name).build()
 
     @property
-    def rule(self) -> AnswerRule | None:
+    def rule(self) -> AnyRule | None:
         """How it makes values at the answers' tokens; None for MEMIT's family."""
         return self.editor.answers
+
+    @property
+    def reads(self) -> str:
+        """What it needs: of a request, of plain text, of files."""
+        if self.rule is None:
+            return "subject, C₀"
+        return ", ".join(["answer", "gradients", *self.rule.files])
+
+    @property
+    def pools(self) -> bool:
+        """Whether moments are an exchange of their own."""
+        return self.rule is not None and self.rule.pools
 
     @property
     def moments(self) -> int:
@@ -40,7 +52,7 @@ class ByEditor:
         ``8 (1 + 2 (d_in + d_out))`` for all layers, which share a width; with gradients
         that are whitened, ``8 d_out (d_out + 1) / 2`` more.
         """
-        if self.rule is None:
+        if self.rule is None or not self.rule.pools:
             return 0
         place = (self.shape.d_out, self.shape.d_in)
         lengths = vector_lengths([place], products=self.rule.whitens)

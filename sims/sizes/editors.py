@@ -38,11 +38,10 @@ def list_editors(shape: ModelShape, requests: int) -> Iterator[EditorSize]:
     for name in EDITORS:
         found = Estimate(shape, EstimateOrder(requests=requests, editor=name))
         own = found.own
-        targets = own.rule is None
         yield EditorSize(
             name,
             type(own.editor),
-            "subject, C₀" if targets else "answer, gradients",
-            found.exchanges if targets else found.exchanges + 1,
+            own.reads,
+            found.exchanges + own.pools,
             found.layer_count * found.statistics + own.moments,
         )

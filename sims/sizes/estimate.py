@@ -24,7 +24,7 @@ from sims.sizes.shapes import ModelShape
 JOB_BYTES = 1400
 """Approximate bytes of a message to a node besides arrays."""
 
-REPLY_BYTES = 500
+REPLY_BYTES = 700
 """Approximate bytes of a reply besides arrays, an evaluation's metrics included."""
 
 PROGRAM_BYTES = 560_000_000
@@ -173,8 +173,7 @@ class Estimate:
         The last round is evaluated whatever its number. Moments are one exchange.
         """
         evaluations = -(-self.order.rounds // self.order.evaluate_every)
-        moments = self.own.rule is not None
-        return self.exchanges + moments + evaluations / self.order.rounds
+        return self.exchanges + self.own.pools + evaluations / self.order.rounds
 
     @property
     def round_up(self) -> float:

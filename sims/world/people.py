@@ -180,7 +180,7 @@ def _record(
     world: World, case_id: int, person: int, relation: Relation, rng: random.Random
 ) -> dict[str, Any]:
     true = world.answer(person, relation)
-    new = _new_object(world, relation, true, rng)
+    new = new_object(world, relation, true, rng)
     asked = rng.choice(relation.phrasings)
     paraphrases = _paraphrases(relation, asked, rng)
     return {
@@ -201,7 +201,7 @@ def _record(
     }
 
 
-def _new_object(world: World, relation: Relation, true: str, rng: random.Random) -> str:
+def new_object(world: World, relation: Relation, true: str, rng: random.Random) -> str:
     """Another object; a few are asked for often, and not those that are often true."""
     choices = world.objects[relation.name][::-1]
     weights = popularity(len(choices), NEW_OBJECT_SKEW)

@@ -130,6 +130,9 @@ def record_metrics(
 ) -> MetricRecord | None:
     """Write a round's metrics into the result, where there are some.
 
+    The parties' are the averages over the round's own requests, by their names, and
+    the sums and counts of all rounds' requests, by those of `encode_metrics`.
+
     Args:
         result: Of the run.
         number: The round.
@@ -137,7 +140,9 @@ def record_metrics(
         own: The server's metrics, which are returned.
     """
     if found.by_round:
-        result.evaluate_metrics_clientapp[number] = encode_metrics(found)
+        averages = found.of_round(max(number, 1)).means()
+        sums = encode_metrics(found)
+        result.evaluate_metrics_clientapp[number] = MetricRecord({**averages, **sums})
     if own is not None:
         result.evaluate_metrics_serverapp[number] = own
     return own

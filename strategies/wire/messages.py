@@ -14,14 +14,14 @@ from pydantic import Field, NonNegativeInt, ValidationError
 
 from editing.algebra.encodings import EncodedStatistics, Encoding
 from editing.algebra.statistics import StatisticsError
-from editing.answers.rule import AnswerRule
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.hyperparameters.config import Plan
+from editing.malmen.rule import AnyRule
 from strategies.wire.arrays import to_array, to_tensors
 from strategies.wire.updates import write_updates
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 """Changes with the meaning of any message."""
 
 
@@ -37,6 +37,10 @@ class Phase(StrEnum):
     TARGETS = "train.targets"
     STATISTICS = "train.statistics"
     MEMORY = "train.memory"
+    BEGIN = "train.begin"
+    VALUES = "train.values"
+    LOSSES = "train.losses"
+    GRADIENTS = "train.gradients"
     UNMASK = "query.unmask"
     EVALUATE = "evaluate.requests"
     FORGET = "query.forget"
@@ -114,6 +118,7 @@ class Job(Settings):
         encoding: How statistics shall be written.
         label: Names the part of the run, for files that stay with the party.
         round: Counted from 1; 0 is before any edit.
+        last: Whether it is the run's last one; said when requests are evaluated.
         before: Digest of the updates that the model carried when the round began.
         layers: Layers whose statistics are asked for.
         pooled: Whether this party holds everybody's requests (`global`).
@@ -128,11 +133,17 @@ class Job(Settings):
     encoding: Encoding = "factors"
     label: str = "run"
     round: int = 0
+    last: bool = False
     before: str = ""
     layers: tuple[int, ...] = ()
     pooled: bool = False
     prior: OwnPrior | None = None
-    answers: AnswerRule | None = None
+    answers: AnyRule | None = None
+
+    @property
+    def pools_moments(self) -> bool:
+        """Whether a round begins with moments of keys and gradients."""
+        return self.answers is not None and self.answers.pools
 
     def asking(self, number: int, layers: Sequence[int]) -> "Job":
         """Return the job of a round that asks for the statistics of some layers."""

@@ -22,6 +22,10 @@ RECORDS: Mapping[str, frozenset[str]] = {
     Phase.TARGETS: STATISTICS | {"targets"},
     Phase.STATISTICS: STATISTICS,
     Phase.MEMORY: STATISTICS,
+    Phase.BEGIN: frozenset({"answers"}),
+    Phase.VALUES: STATISTICS | {"targets"},
+    Phase.LOSSES: frozenset({"losses", "gradients"}),
+    Phase.GRADIENTS: frozenset({"gradients"}),
     Phase.EVALUATE: frozenset({"metrics", "statistics"}),
 }
 """The records of a reply, by the type of its message; of other types, any.

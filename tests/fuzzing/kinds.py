@@ -11,6 +11,7 @@ from clients.updates import _read as read_kept_update
 from editing.covariance.texts import check_local_text
 from editing.hyperparameters.config import read_context_templates
 from editing.hyperparameters.files import read_hyperparameters
+from editing.malmen.files import read_hypernetwork
 from editing.requests.edit_request import read_requests
 from editing.requests.paraphrases import read_templates
 from server.checkpoints import Checkpoints
@@ -49,6 +50,7 @@ from tests.fuzzing.sound_files import (
     make_checkpoint,
     make_covariance,
     make_delta,
+    make_hypernetwork,
     make_node_key,
     make_npz,
     make_parquet,
@@ -137,6 +139,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "delta": Kind("safetensors", make_delta, inspect_delta),
     "applied delta": Kind("safetensors", make_delta, apply_file),
+    "hypernetwork": Kind("safetensors", make_hypernetwork, read_hypernetwork),
     "record of an edit": Kind("json", make_record, use_record),
     "reversal": Kind(
         "safetensors", make_reversal, lambda path: load_reversals(path.parent.parent)

@@ -24,6 +24,8 @@ from editing.covariance.estimation import Checkpoints as Unfinished
 from editing.covariance.estimation import _read_state
 from editing.covariance.files import load_covariance, save_covariance
 from editing.evaluation.references import read_references
+from editing.malmen.files import FILE, save_hypernetwork
+from editing.malmen.hypernetwork import HypernetworkShape
 from editing.memit.targets import Targets
 from editing.models.loading import EditableModel, load_editable_model
 from server.checkpoints import Checkpoints, MergeProgress
@@ -36,6 +38,7 @@ from sims.processes.superlink import check_connection
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
 from strategies.wire.messages import Phase
+from tests.hypernetworks import draw_hypernetwork
 from tests.summing import session_of
 from tests.tiny import tiny_model
 
@@ -161,6 +164,13 @@ def apply_file(path: Path) -> object:
     delta, model = find_delta(path), tiny_linear()
     check_shapes(delta, model)
     return list(edit_weights(model, delta, torch.float16, {}))
+
+
+def make_hypernetwork(folder: Path) -> Path:
+    """Make a small one."""
+    shape = HypernetworkShape(layers=LAYERS, d_in=4, d_out=3, rank=2, blocks=1)
+    save_hypernetwork(draw_hypernetwork(shape), folder / FILE)
+    return folder / FILE
 
 
 def make_checkpoint(folder: Path) -> Path:

@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from editing.base.errors import InputError
 from editing.base.validation import inner_model
 from server.config import (
-    ConfigurationError,
     RunConfig,
     default_run_config,
     read_run_config,
     read_scenario,
 )
+from server.tables import ConfigurationError
 from strategies.merges.choice import known_names
 from strategies.merges.ties import TiesMerge
 from strategies.scenario import flatten

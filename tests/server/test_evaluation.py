@@ -9,7 +9,10 @@ from flwr.app import Array, ArrayRecord
 from editing.algebra.deltas import applied
 from editing.algebra.influence import Influence
 from editing.base.errors import InputError
+from editing.evaluation.answers import measure_answers
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.config import EvaluationConfig
+from editing.evaluation.generated_texts import add_texts
 from editing.evaluation.metrics import MetricSums
 from server.evaluation import (
     HeldOutFact,
@@ -111,6 +114,20 @@ def test_fewer_facts_than_the_gate_wants_are_refused() -> None:
             GateConfig(requests=2),
             "",
         )
+
+
+def test_all_edits_are_those_of_all_rounds_where_answers_were_generated() -> None:
+    """One mean over all cases, and not over rounds, which differ in size."""
+    model, requests = tiny_model(), tiny_requests()
+    cases = evaluate_requests(model, requests)
+    teacher = EvaluationSums({1: sum_cases(cases[:4]), 2: sum_cases(cases[4:])})
+    assert summarise(teacher, None, None, 2).all_edits == {}
+    cases = add_texts(cases, measure_answers(model, requests, EvaluationConfig()))
+    both = EvaluationSums({1: sum_cases(cases[:4]), 2: sum_cases(cases[4:])})
+    found = summarise(both, None, None, 2)
+    means = sum_cases(cases).means() | {"evaluated": len(requests)}
+    assert found.all_edits == pytest.approx(means)
+    assert found.all_edits["rewrite_diff"] != pytest.approx(found.rewrite_diff)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from editing.algebra.deltas import load_delta
 from editing.algebra.statistics import LayerStatistics
 from editing.base.errors import InputError
 from editing.editors.system import System
-from server.config import ConfigurationError, read_run_config
+from server.config import read_run_config
 from server.federated_covariance import (
     PooledCovariance,
     TextShares,
@@ -24,6 +24,7 @@ from server.federated_covariance import (
     record_of,
 )
 from server.preparation import Preparation, prepare
+from server.tables import ConfigurationError
 from sims.runs.in_process import run_in_process
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase

@@ -9,7 +9,10 @@ from editing.algebra.deltas import applied
 from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from editing.editors.system import System
+from editing.evaluation.answers import measure_answers
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.config import EvaluationConfig
+from editing.evaluation.generated_texts import add_texts
 from editing.evaluation.metrics import DIAGNOSIS
 from editing.memit.residuals import read_hidden
 from editing.memit.targets import compute_targets
@@ -19,7 +22,6 @@ from strategies.methods import COMPARED, GLOBAL
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.deltas import Updates
 from strategies.wire.messages import Phase, read_job
-from strategies.wire.metrics import decode_metrics
 from strategies.wire.updates import DELTA, read_carried
 from tests.federation import (
     AT_ONCE,
@@ -33,6 +35,7 @@ from tests.federation import (
     priors_after,
 )
 from tests.laws import ALGEBRA, assert_same
+from tests.strategies.transport import sums_in
 from tests.tiny import LAYERS
 
 Make = Callable[..., Federation]
@@ -220,17 +223,23 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
     requests = federation.requests(1)
     for number, delta in ((0, {}), (1, strategy.delta)):
         with applied(delta, model.model):
-            total = sum_cases(evaluate_requests(model, requests))
-        found = decode_metrics(result.evaluate_metrics_clientapp[number]).of_round(1)
+            cases = evaluate_requests(model, requests)
+            if number:  # the last round's answers are generated, too
+                found = measure_answers(model, requests, EvaluationConfig())
+                cases = add_texts(cases, found)
+            total = sum_cases(cases)
+        said = sums_in(result.evaluate_metrics_clientapp[number]).of_round(1)
         assert total.counts["rewrite_acc"] == len(requests) == 7
-        assert found.sums.keys() - total.sums.keys() == (
+        assert said.sums.keys() - total.sums.keys() == (
             DIAGNOSIS.keys() if number else set()
         )
-        counts, sums = ({**each} for each in (found.counts, found.sums))
+        counts, sums = ({**each} for each in (said.counts, said.sums))
         for name in DIAGNOSIS if number else ():
             assert (counts.pop(name), sums.pop(name) >= 0) == (7, True)
         assert counts == total.counts
         assert sums == pytest.approx(total.sums, rel=1e-6)
+        averages = result.evaluate_metrics_clientapp[number]
+        assert averages["score"] == pytest.approx(total.means()["score"], rel=1e-6)
 
 
 def test_under_global_one_party_is_asked_to_evaluate(federate: Make) -> None:

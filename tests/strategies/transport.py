@@ -8,6 +8,7 @@ from flwr.common.serde import message_from_proto, message_to_proto
 from editing.hyperparameters.config import Plan
 from sims.runs.in_process import InProcessGrid
 from strategies.wire.messages import Job, ModelIdentity, Phase
+from strategies.wire.metrics import EvaluationSums, decode_metrics
 from tests.tiny import PARAMETERS, TEMPLATES
 
 OURS = ModelIdentity(weights="w", tokenizer="t")
@@ -26,3 +27,10 @@ def over_the_wire(content: RecordDict) -> Message:
 def write_numbers(numbers: Mapping[str, float]) -> RecordDict:
     """Pack any numbers as metrics."""
     return RecordDict({"metrics": MetricRecord({**numbers})})
+
+
+def sums_in(record: MetricRecord) -> EvaluationSums:
+    """Read the sums among the metrics of a result."""
+    return decode_metrics(
+        MetricRecord({k: v for k, v in record.items() if k.startswith("round.")})
+    )

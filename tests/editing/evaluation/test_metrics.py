@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from editing.evaluation.answers import measure_answers
 from editing.evaluation.cases import evaluate_requests, predict_locality, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
@@ -69,6 +70,7 @@ def test_every_metric_of_a_party_has_a_range_and_lies_in_it() -> None:
     before = predict_locality(model, requests)
     cases = evaluate_requests(model, requests, config, before=before)
     cases = add_texts(cases, measure_texts(model, requests, config, seed=0))
+    cases = add_texts(cases, measure_answers(model, requests, config))
     found = sum_cases(cases)
     assert len(found.sums) > 15
     for name, total in found.sums.items():

@@ -25,8 +25,8 @@ from editing.hyperparameters.config import read_context_templates
 from editing.hyperparameters.files import read_hyperparameters
 from editing.requests.edit_request import read_requests
 from editing.requests.paraphrases import read_templates
-from server.config import read_tables
 from server.evaluation import read_held_out
+from server.tables import read_tables
 from strategies.conflicts.blind_tokens import KEY_BYTES, read_key
 from tests.tiny import tiny_model
 

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from editing.algebra.deltas import applied
-from editing.malmen.losses import LossSums, Texts, read_scores, sum_losses
+from editing.malmen.losses import Texts, read_scores, sum_losses
+from editing.malmen.sums import LossSums
 from editing.models.loading import EditableModel
 from tests.laws import ALGEBRA, assert_same
 from tests.tiny import LAYERS, tiny_model, tiny_requests
@@ -57,7 +58,9 @@ def test_losses_and_gradients_are_their_definition(family: str) -> None:
         with torch.enable_grad():
             loss = define(model, texts, before)
             expected = torch.autograd.grad(loss, weights)
-    assert found.general + 2.0 * found.local == pytest.approx(float(loss), rel=ALGEBRA)
+    assert found.general + 2.0 * found.local == pytest.approx(
+        float(loss.detach()), rel=ALGEBRA
+    )
     for layer, each in zip(LAYERS, expected, strict=True):
         wanted = each if each.shape == model.widths(layer) else each.mT
         assert_same(found.gradients[layer], wanted, ALGEBRA)

@@ -7,8 +7,17 @@ from typing import Any
 import pytest
 
 from editing.base.errors import InputError
-from sims.results.averages import SummaryRow, average, name_groups, summarize_runs
+from editing.evaluation.config import EvaluationConfig
+from editing.evaluation.definitions import define
+from sims.results.averages import (
+    Summary,
+    SummaryRow,
+    average,
+    name_groups,
+    summarize_runs,
+)
 from sims.results.cases import Fault, find_runs
+from sims.results.summary_tables import write_csv
 from tests.sims.case_folders import (
     KINDS,
     draw_case,
@@ -121,6 +130,64 @@ def test_questions_without_another_object_have_accuracies_alone(
     """No success, and so no score."""
     write_memits(tmp_path, [draw_question(number) for number in range(3)])
     assert set(the_row(tmp_path).means) == {f"{kind}_acc" for kind in KINDS}
+
+
+def answered(number: int, *, exact: bool, tokens: int | None) -> Case:
+    """Make a case with one generated answer; without an id if `tokens` is None."""
+    case = draw_case(number)
+    case["post"]["rewrite_prompts_generated_exact"] = [exact]
+    if tokens is not None:
+        name = "rewrite_generated_exact"
+        case["definitions"] = {
+            name: define(name, EvaluationConfig(answer_tokens=tokens))
+        }
+    return case
+
+
+def test_unlike_figures_are_never_averaged(tmp_path: Path) -> None:
+    """Within a run, over runs and in one column; those without an id are the usual."""
+    for run, tokens in enumerate((8, 32, None)):
+        cases = [answered(number, exact=run == 0, tokens=tokens) for number in (0, 1)]
+        write_ours(tmp_path / "ours" / f"run_{run:03d}", cases)
+    mixed = [
+        answered(0, exact=True, tokens=8),
+        answered(1, exact=False, tokens=32),
+        answered(2, exact=True, tokens=32),
+    ]
+    write_ours(tmp_path / "mixed", mixed)
+    usual = "rewrite_generated_exact"
+    short = f"{usual}.wild.rewrite.generated-exact.v1.tokens-8"
+    rows = {row.label: row for row in summarize_runs(find_runs(tmp_path)).rows}
+    found = {
+        label: {name: row.means[name] for name in (usual, short)}
+        for label, row in rows.items()
+    }
+    assert found == {
+        "ours (3 runs)": {usual: 0.0, short: 100.0},
+        "mixed": {usual: 50.0, short: 100.0},
+    }
+    table = write_csv(Summary(tuple(rows.values()), ())).splitlines()[0].split(",")
+    assert table.index(short) == table.index(usual) + 2  # next to it and its deviation
+
+
+def test_figures_that_are_alike_keep_their_names(tmp_path: Path) -> None:
+    """Whatever their definition: there is one column anyway."""
+    write_ours(tmp_path, [answered(n, exact=True, tokens=8) for n in range(2)])
+    means = the_row(tmp_path).means
+    assert means["rewrite_generated_exact"] == 100.0
+    assert not any(".tokens-" in name or "tokens-8" in name for name in means)
+
+
+def test_accuracies_by_token_stand_apart_from_those_of_whole_objects(
+    tmp_path: Path,
+) -> None:
+    """MEMIT writes both under one name, those of zsRE without likelihoods."""
+    write_memits(tmp_path / "zsre", [draw_question(0)])
+    write_memits(tmp_path / "mcf", [draw_case(0)])
+    rows = {row.label: row.means for row in summarize_runs(find_runs(tmp_path)).rows}
+    assert "rewrite_acc" in rows["mcf"]
+    assert "rewrite_acc" not in rows["zsre"]
+    assert "rewrite_acc.zsre.rewrite.teacher-forced-token.v1" in rows["zsre"]
 
 
 def test_a_metric_measured_once_has_no_deviation() -> None:

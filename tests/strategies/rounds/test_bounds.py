@@ -10,9 +10,14 @@ from flwr.serverapp.exception import AggregationError
 from server.evaluation import summarise
 from strategies.conflicts.records import read_tokens, write_tokens
 from strategies.wire.messages import Phase
-from strategies.wire.metrics import decode_metrics
-from tests.federation import AT_ONCE, Federation, assert_same_delta, edit_in_rounds
+from tests.federation import (
+    AT_ONCE,
+    Federation,
+    assert_same_delta,
+    edit_in_rounds,
+)
 from tests.laws import ALGEBRA
+from tests.strategies.transport import sums_in
 from tests.strategies.wrongs import claimed, disturb, measured, said, sent
 
 Make = Callable[..., Federation]
@@ -46,7 +51,7 @@ def test_metrics_that_cannot_be_right_spoil_nobody_elses(
     strategy, result = federation.run()
     outcome = strategy.registry.outcomes[1]
     assert [r.node for r in outcome.refusals] == [federation.node(1)]
-    found = decode_metrics(result.evaluate_metrics_clientapp[1])
+    found = sums_in(result.evaluate_metrics_clientapp[1])
     assert found.of_round(1).counts["rewrite_acc"] == 4
     assert summarise(found, outcome, None, 1).evaluated == 4
     assert_same_delta(strategy.delta, federation.edit_alone(), ALGEBRA)

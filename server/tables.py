@@ -1,15 +1,23 @@
-"""The paths in a scenario, made absolute."""
+"""A scenario's tables: read, changed by key, their paths made absolute."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from editing.base.errors import InputError
 from editing.base.foreign_text import show_foreign
 from editing.files.home import expand_home
+from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.presets import is_preset
 from editing.sources.embedded import EMBEDDED, HUB, SELF, looks_local
 from strategies.scenario import COMPUTE, FEDERATED
 
 Table = dict[str, object]
+
+
+class ConfigurationError(InputError):
+    """A setting is unknown, mistyped or out of range."""
+
 
 PATH_KEYS = (
     ("model", "path"),
@@ -92,3 +100,58 @@ def overlay(below: Table, above: Table) -> Table:
         if isinstance(lower, dict) and isinstance(value, dict):
             merged[key] = overlay(lower, value)
     return merged
+
+
+def read_tables(path: Path) -> Table:
+    """Read a TOML file, underscored names.
+
+    Raises:
+        ConfigurationError: If there is no such file or it is no TOML.
+    """
+    try:
+        return underscored(parse_toml(read_text(path)), str(path))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be read ({error.strerror}); name a scenario, a TOML file "
+            "such as those in sims/scenarios"
+        ) from None
+    except ConfigurationError:
+        raise
+    except ValueError as error:
+        reason = explain_text_error(error)
+        raise ConfigurationError(f"{path}: is no TOML: {reason}") from None
+
+
+def underscored(table: Mapping[str, object], origin: str) -> Table:
+    """Write every key with underscores, so that both spellings are one.
+
+    Raises:
+        ConfigurationError: If a table gives one key in both spellings.
+    """
+    plain: Table = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name in plain:
+            raise ConfigurationError(f"{origin}: `{key}` is given in both spellings")
+        plain[name] = underscored(value, origin) if isinstance(value, dict) else value
+    return plain
+
+
+def parse_override(text: str) -> tuple[list[str], object]:
+    """Split ``table.key=value``; the value is TOML, and a bare word is a text.
+
+    Raises:
+        ConfigurationError: If there is no table, key or value.
+    """
+    key, equals, value = text.partition("=")
+    keys = key.strip().replace("-", "_").split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise ConfigurationError(
+            f"--set {text}: wanted `table.key=value`, such as `parties.count=3`"
+        )
+    try:
+        parsed: object = parse_toml(f"value = {value.strip()}")["value"]
+        json.dumps(parsed)
+    except (ValueError, TypeError):  # a bare word, or a date
+        return keys, value.strip()
+    return keys, parsed

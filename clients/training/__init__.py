@@ -1,0 +1,1 @@
+"""What a client answers while a hypernetwork is trained."""

@@ -1,0 +1,1 @@
+"""A run that trains a hypernetwork in the place of editing."""
