@@ -8,8 +8,8 @@ with
 
     python -m benchmarks.editors [--seeds 0 1 2] [--editors NAME ...]
 
-With --costs it prints what each editor sends at the width of GPT-J instead, and how many
-lines of code editors and options have: no docstring, comment or blank line counts.
+With --costs it prints what each editor sends at the width of GPT-J instead, and how
+many lines of code editors and options have: no docstring, comment or blank line counts.
 """
 
 import argparse
