@@ -31,10 +31,10 @@ LAYERS = (3, 4)
 wordings of a fact are alike (a cosine of 0.95), those of two people are not (0.5 to
 0.6). In the first three blocks both are (0.91 to 0.97)."""
 
-MOST_EDITS = 60
+MOST_EDITS = 48
 """Edits of the largest batches, on average."""
 
-SETTINGS = TrainingSettings(steps=900, rate=3e-3, value_rate=3e-3, rank=32)
+SETTINGS = TrainingSettings(steps=450, rate=4e-3, value_rate=3e-3, rank=32)
 
 HELD_OUT = 100
 """Requests of each of the draws that it is measured on."""

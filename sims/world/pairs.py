@@ -1,8 +1,8 @@
 """Public edits of the generated world, to train a hypernetwork on.
 
-One in five changes a fact to any object; the others follow the fashions of the world's
-requests (`sims.world.people.build_requests`), so that a batch is as lopsided as what
-parties ask for. They are about bystanders and neighbours, whom no
+Half of them change any fact to any object; the others follow the fashions of the
+world's requests (`sims.world.people.build_requests`), so that a batch may be as
+lopsided as what parties ask for. They are about bystanders and neighbours, whom no
 request is about; nobody who may be edited in a run is named. A neighbour's facts are
 edited and asked about in turn, so no batch edits what it must not change.
 """
@@ -15,8 +15,8 @@ from editing.requests.edit_request import EditRequest
 from sims.world.people import RELATION_SKEW, World, new_object, popularity
 from sims.world.vocabulary import RELATIONS, Relation
 
-USUAL = 1360
-"""Edits that follow the fashions, four in five of all."""
+OBJECTS = 3
+"""Edits of a fact to any object; as many follow the fashions."""
 
 PARAPHRASES = 2
 """Of each edit; half of its other wordings would be more than a step needs."""
@@ -64,37 +64,41 @@ def public_pairs(world: World, seed: int = 0) -> list[EditRequest]:
 
     Args:
         world: The generated world.
-        seed: Draws facts, objects, wordings and prompts.
+        seed: Draws objects, wordings and prompts.
     """
     rng = random.Random(f"pairs-{world.seed}-{seed}")
     facts = PublicFacts(world)
     found: list[EditRequest] = []
-    for person, relation, new in (*_any(facts, rng), *_usual(facts, rng)):
-        true = world.answer(person, relation)
-        texts = _texts(facts, person, relation, rng)
-        found.append(_edit(len(found), world.names[person], true, new, texts))
+    for person in facts.people:
+        for relation, new in (*_any(facts, person, rng), *_usual(facts, person, rng)):
+            true = world.answer(person, relation)
+            texts = _texts(facts, person, relation, rng)
+            found.append(_edit(len(found), world.names[person], true, new, texts))
     return found
 
 
-def _any(facts: PublicFacts, rng: random.Random) -> Iterator[tuple[int, Relation, str]]:
-    """Change each fact to another object."""
+def _any(
+    facts: PublicFacts, person: int, rng: random.Random
+) -> Iterator[tuple[Relation, str]]:
+    """Change each fact of a person to some other objects."""
     world = facts.world
-    for person in facts.people:
-        for relation in facts.relations(person):
-            true = world.answer(person, relation)
-            others = [each for each in world.objects[relation.name] if each != true]
-            yield person, relation, rng.choice(others)
+    for relation in facts.relations(person):
+        true = world.answer(person, relation)
+        others = [each for each in world.objects[relation.name] if each != true]
+        for new in rng.sample(others, OBJECTS):
+            yield relation, new
 
 
 def _usual(
-    facts: PublicFacts, rng: random.Random
-) -> Iterator[tuple[int, Relation, str]]:
-    """Change facts as requests do: relations and objects are as popular."""
-    world, weights = facts.world, popularity(len(RELATIONS), RELATION_SKEW)
-    for relation in rng.choices(RELATIONS, weights, k=USUAL):
-        person = rng.choice([p for p in facts.people if facts.edits(p, relation)])
+    facts: PublicFacts, person: int, rng: random.Random
+) -> Iterator[tuple[Relation, str]]:
+    """Change facts of a person as requests do."""
+    own, world = facts.relations(person), facts.world
+    weights = popularity(len(RELATIONS), RELATION_SKEW)
+    chances = [weights[RELATIONS.index(each)] for each in own]
+    for relation in rng.choices(own, chances, k=OBJECTS * len(own)):
         true = world.answer(person, relation)
-        yield person, relation, new_object(world, relation, true, rng)
+        yield relation, new_object(world, relation, true, rng)
 
 
 def _texts(
