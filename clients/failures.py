@@ -21,6 +21,7 @@ from editing.base.errors import EmptySourceError, InputError, MissingSourceError
 from editing.base.foreign_text import keep_logs_harmless
 from editing.covariance.texts import TextError
 from editing.files.disk import causes, has_no_room, system_number
+from editing.malmen.hypernetwork import HypernetworkError
 from editing.models.loading import ModelError
 from strategies.secure.fixed_point import BeyondBoundError
 from strategies.secure.keys import ForgedKeyError
@@ -46,6 +47,7 @@ KINDS: tuple[tuple[type[Exception], Failure], ...] = (
     (ProtocolError, "another protocol version"),
     (OtherModelError, "another model"),
     (OtherCovarianceError, "another covariance"),
+    (HypernetworkError, "another hypernetwork"),
     (ModelError, "a model that cannot be loaded"),
     (MissingUpdatesError, MISSING_UPDATES),
     (NodeSettingsError, "settings that cannot be used"),

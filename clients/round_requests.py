@@ -40,7 +40,7 @@ def validate_unchanged(
         ChangedRequestsError: If they are not those that the round began with.
     """
     found = digest_requests(asked)
-    begun = Phase.TARGETS if job.answers is None else Phase.ANSWERS
+    begun = Phase.ANSWERS if job.pools_moments else Phase.TARGETS
     first = Phase.TOKENS if config.parties.compares_tokens else begun
     kept = folder.find_digest(job, config.party)
     if phase == first.value or (kept is None and phase == begun.value):

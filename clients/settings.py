@@ -44,6 +44,7 @@ class ClientConfig(Settings):
         own_text: A file of texts, one a line, for a covariance of all parties' texts;
             None in a simulation, where `prior.text` is shared out.
         key: The file of the key that the parties share; not needed in a simulation.
+        hypernetwork: Its file on this node; None for where the run's settings say.
         target_cache: A folder of targets that runs share; None keeps them with the run.
         keep_private: What stays of the run's private folder when it ends: the party's
             own ``results``, or ``all``, or ``nothing``.
@@ -63,6 +64,7 @@ class ClientConfig(Settings):
     own_requests: Path | None = None
     own_text: Path | None = None
     key: Path | None = None
+    hypernetwork: str | None = None
     target_cache: Path | None = None
     keep_private: Kept = "results"
     keep_statistics: bool = False
@@ -82,6 +84,8 @@ class NodeConfig(Settings):
         text_path: The party's own texts, for a covariance of all parties' texts.
         key_path: The file of the key that the parties share and the server lacks.
         covariance_path: The covariance on this node, instead of `prior.covariance`.
+        hypernetwork_path: The hypernetwork on this node, instead of
+            `editor.hypernetwork`.
         target_cache: A folder of targets that runs share; unset, the run keeps them.
         private_folder: The folder of the runs' private folders.
         keep_private: What stays of a run's private folder when it ends: the party's own
@@ -101,6 +105,7 @@ class NodeConfig(Settings):
     text_path: Path | None = None
     key_path: Path | None = None
     covariance_path: str | None = None
+    hypernetwork_path: str | None = None
     target_cache: Path | None = None
     private_folder: Path | None = None
     keep_private: Kept = "results"
@@ -133,6 +138,7 @@ def read_client_config(context: Context) -> ClientConfig:
         "own_requests": node.requests_path,
         "own_text": node.text_path,
         "key": node.key_path,
+        "hypernetwork": node.hypernetwork_path,
         "target_cache": node.target_cache or cache_folder(),
         "keep_private": node.keep_private,
         "keep_statistics": node.keep_statistics or kept,

@@ -351,10 +351,7 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
         )
     unread = find_unread(chosen, config.editing, config.prior, config.compared)
     for key, reason in unread:
-        raise ConfigurationError(
-            f"{origin(key)}: `{key}`: {reason}, so this would change nothing; leave it "
-            "out"
-        )
+        raise ConfigurationError(f"{origin(key)}: `{key}`: {reason}; leave it out")
 
 
 def check_training(config: RunConfig, origin: Callable[[str], str]) -> None:

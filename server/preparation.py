@@ -19,6 +19,7 @@ from editing.editors.memit import MemitEditor
 from editing.editors.system import LayerState
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.hyperparameters.config import Plan
+from editing.malmen.rule import AnyRule, complete
 from editing.memit.context_templates import choose_templates
 from editing.memit.typical_norms import TypicalNorms, measure_norms
 from editing.models.loading import EditableModel
@@ -53,6 +54,7 @@ class Preparation:
         shares: What each party's text added to ``C₀``, if they counted it together.
         hyperparameters_from: The file or preset, and its other fields.
         norms: How long the model's own keys and hidden states are.
+        answers: How values are made, for editors that read at the answers' tokens.
     """
 
     model: EditableModel
@@ -64,6 +66,7 @@ class Preparation:
     shares: TextShares | None = None
     hyperparameters_from: Mapping[str, object] = field(default_factory=dict)
     norms: TypicalNorms = field(kw_only=True)
+    answers: AnyRule | None = field(default=None, kw_only=True)
     _begun: dict[tuple[int, str], dict[str, Tensor]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -97,7 +100,7 @@ class Preparation:
             sums: Whether the merge needs the parties' sum alone.
         """
         run, parameters = config.run, self.plan.parameters
-        answers = config.editor.build().answers is not None
+        answers = self.answers is not None
         ratio = run.residual_ratio(sums=sums)
         longest = max(ratio * self.reach, run.max_residual_norm or 0.0)
         return Limits(
@@ -184,7 +187,8 @@ class Preparation:
         factors = 8 * moment.numel() * len(self.plan.parameters.layers)
         again = run.compare or (run.rounds > 1 and memory_weight == 0)
         keeps = again and factors <= FACTOR_BYTES
-        weight = self.prior_weight
+        own = self.answers
+        weight = self.prior_weight if own is None else own.weight(layer)
         made = Memory(moment, weight, memory_weight, scale, keeps=keeps)
         return self._memories.setdefault((layer, memory_weight, keeps), made)
 
@@ -202,7 +206,7 @@ class Preparation:
             label=label,
             pooled=pooled,
             prior=self._own_prior(config),
-            answers=config.editor.build().answers,
+            answers=self.answers,
         )
 
     def _own_prior(self, config: RunConfig) -> OwnPrior | None:
@@ -239,7 +243,8 @@ def prepare(
     model = chosen.load(path, config.model.dtype, config.model.device)
     on_model()
     folder = Path(path) if Path(path).is_dir() else None
-    parameters, answers = chosen.fit(model), reads_answers(config)
+    parameters = chosen.fit(model)
+    answers = find_rule(config, model, parameters.layers, path)
     plan = Plan(
         parameters=parameters,
         # All layers are read on the model as the round begins, in one exchange.
@@ -266,34 +271,50 @@ def prepare(
         covariance,
         config.prior.weight or parameters.mom2_update_weight,
         held_out,
-        {**digest_inputs(config.requests, path), "covariance": digest},
+        {
+            **digest_inputs(config.requests, path),
+            "covariance": digest,
+            **(answers.files if answers else {}),
+        },
         shares,
         chosen.describe(),
         norms=measure_norms(model, plan.templates, parameters.layers),
+        answers=answers,
     )
 
 
-def reads_answers(config: RunConfig) -> bool:
-    """Whether the editor reads at the answers' tokens, so that it needs no targets.
+def find_rule(
+    config: RunConfig, model: EditableModel, layers: Sequence[int], path: str
+) -> AnyRule | None:
+    """Return how values are made, if the editor reads at the answers' tokens.
+
+    A file that does not fit the model is an `InputError`.
+
+    Args:
+        config: Names the editor.
+        model: The server's copy.
+        layers: The edited blocks.
+        path: The model's folder, next to which a file may be.
 
     Raises:
-        InputError: If a setting counts on targets or residuals.
+        InputError: If a setting counts on targets, or bounds what cannot be longer.
     """
-    if config.editor.build().answers is None:
-        return False
+    rule = config.editor.build().answers
+    if rule is None:
+        return None
     if config.parties.skip_known is not None:
         raise InputError(
             "`parties.skip-known` compares targets with hidden states, and the editor "
             f"{config.editor.name!r} has no targets. Leave it out."
         )
-    for key in ("max_residual_ratio", "max_residual_norm"):
+    for key in ("max_residual_ratio", "max_residual_norm") if rule.pools else ():
         if getattr(config.run, key) is not None:
             raise InputError(
                 f"`run.{key.replace('_', '-')}` bounds residuals, and the editor "
                 f"{config.editor.name!r} has none: its values are bounded by its "
                 "learning rate. Leave it out."
             )
-    return True
+    return complete(rule, path, {layer: model.widths(layer) for layer in layers})
 
 
 def no_covariance(model: EditableModel, layers: Sequence[int]) -> Covariance:

@@ -23,6 +23,7 @@ from editing.algebra.solving import Prior
 from editing.algebra.statistics import LayerStatistics
 from editing.answers.gradients import read_answers
 from editing.answers.moments import sum_moments
+from editing.answers.rule import AnswerRule, Given
 from editing.base.errors import InputError
 from editing.editors.base import Editor
 from editing.editors.choice import EditorChoice
@@ -32,6 +33,7 @@ from editing.files.atomic import write_private
 from editing.memit.pipeline import edit_alone
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
+from editing.sources.embedded import resolve_model
 from server.config import RunConfig, change_scenario
 from server.output import choose_folder, create_output_folder
 from server.preparation import Preparation, prepare
@@ -144,21 +146,20 @@ class Machine:
         """
         prepared, editor = self.preparation, self.settings.editor.build()
         plan = prepared.plan
-        if editor.answers is not None:
-            return self._edit_answers(requests, editor)
+        if prepared.answers is not None:
+            return self._edit_answers(requests, prepared.answers)
         edited = prepared.layers(0.0, self.settings.run, editor=editor)
         solvers = {number: _Solver(each) for number, each in edited.items()}
         return edit_alone(self.model, requests, plan, solvers)
 
     def _edit_answers(
-        self, requests: Sequence[EditRequest], editor: Editor
+        self, requests: Sequence[EditRequest], rule: AnswerRule
     ) -> dict[str, Tensor]:
-        rule = editor.answers
-        assert rule is not None, "the caller looks"
-        edited = self.preparation.layers(0.0, self.settings.run, editor=editor)
+        editor, own = self.settings.editor.build(), self.settings
+        edited = self.preparation.layers(0.0, own.run, editor=editor)
         pairs = read_answers(self.model, requests, [*edited])
         moments = sum_moments(pairs, products=rule.whitens)
-        found = rule.statistics(pairs, moments)
+        found = rule.statistics(pairs, Given(moments, resolve_model(own.model.path)))
         return {
             self.model.weight_name(n): _Solver(layer).solve(found[n])
             for n, layer in edited.items()

@@ -77,7 +77,11 @@ def _given(editing: EditingConfig, prior: PriorConfig) -> Iterator[tuple[str, st
         if getattr(editing, name) is not None:
             yield f"editing.{_kebab(name)}", "searches for no targets"
     if editing.schedule not in ONE_EXCHANGE:
-        yield "editing.schedule", "reads all layers in one exchange"
+        yield (
+            "editing.schedule",
+            "reads all layers in one exchange, with no target at any; "
+            "`editing.layers` says which",
+        )
     for key in _changed(prior):
         if key not in TEXT:
             reads = "earlier keys" if key.startswith("memory") else "plain text"

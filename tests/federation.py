@@ -35,6 +35,7 @@ from strategies.rounds.settings import EditingSettings
 from strategies.rounds.state import RoundState
 from strategies.scenario import FlatValue
 from strategies.wire.messages import Phase
+from tests.hypernetworks import save_tiny_hypernetwork
 from tests.laws import assert_same
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES, tiny_model
 
@@ -81,7 +82,7 @@ def make_world(folder: Path) -> Path:
     write_json(folder / "context_templates.json", TEMPLATES)
     write_json(folder / "held_out.json", HELD_OUT)
     (folder / "text.txt").write_text("\n".join(TEXT))
-    return folder
+    return save_tiny_hypernetwork(folder).parent
 
 
 def world_requests() -> list[EditRequest]:

@@ -1,11 +1,15 @@
 """Small hypernetworks as if they had been trained: every tensor does something."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from editing.answers.moments import Moments
 from editing.answers.pairs import AnswerPairs
+from editing.malmen.files import FILE, save_hypernetwork
 from editing.malmen.hypernetwork import Hypernetwork, HypernetworkShape
+from tests.tiny import LAYERS
 
 
 def draw_hypernetwork(
@@ -34,3 +38,11 @@ def draw_hypernetwork(
         for name, each in net.tensors.items()
     }
     return Hypernetwork(shape, {name: each.to(dtype) for name, each in noisy.items()})
+
+
+def save_tiny_hypernetwork(folder: Path, seed: int = 0) -> Path:
+    """Save one for the edited layers of `tests.tiny.tiny_model` in a folder."""
+    shape = HypernetworkShape(layers=LAYERS, d_in=24, d_out=16, rank=3)
+    net = draw_hypernetwork(shape, seed, rate=0.02, dtype=torch.float32)
+    save_hypernetwork(net, folder / FILE)
+    return folder / FILE

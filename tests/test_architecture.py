@@ -46,6 +46,7 @@ PRESETS = sorted((ROOT / "editing" / "hyperparameters" / "presets").glob("*.toml
 
 TESTED_ELSEWHERE = {
     "editing/answers/pairs.py": "tests/editing/answers/test_gradients.py",
+    "editing/answers/rule.py": "tests/editing/answers/test_standardised.py",
     "editing/base/errors.py": "tests/sims/cli/test_main.py",
     "editing/base/plugins.py": "tests/strategies/merges/test_choice.py",
     "editing/base/settings.py": "tests/editing/hyperparameters/test_config.py",

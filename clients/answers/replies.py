@@ -1,12 +1,12 @@
 """What a client answers in a round of an editor that reads at the answers' tokens.
 
-First it sends the moments of its keys and gradients, then, given those of all parties,
-its statistics. Both are of the model as the round begins, which is read twice: nothing
-of it is kept on a disk.
+If values depend on the moments of all parties, it first sends those of its keys and
+gradients; then, given what all parties have alike, its statistics. Both are of the
+model as the round begins, which is read again: nothing of it is kept on a disk.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from flwr.app import Message, RecordDict
@@ -20,11 +20,12 @@ from clients.updates import find_updates
 from editing.algebra.deltas import applied
 from editing.algebra.statistics import StatisticsError
 from editing.answers.gradients import read_answers
-from editing.answers.moments import ByShape, Moments, Shape, pool_moments, sum_moments
+from editing.answers.moments import Moments, Shape, pool_moments, sum_moments
 from editing.answers.pairs import AnswerPairs
-from editing.answers.rule import AnswerRule
+from editing.answers.rule import AnswerRule, Given
 from editing.memit.pipeline import LayerPairs
 from editing.models.loading import EditableModel
+from editing.sources.embedded import resolve_model
 from strategies.conflicts.records import read_resolutions
 from strategies.secure.records import read_masked_request
 from strategies.wire.answers import read_moments, write_moments
@@ -66,8 +67,9 @@ class AnswerReplies:
         """
         if self.job.answers is None:
             raise ProtocolError(
-                "The server asks for moments of keys and gradients, and its job names "
-                "no editor that needs them. Do server and clients run the same version?"
+                "The server asks for keys and gradients at the answers' tokens, and "
+                "its job names no editor that needs them. Do server and clients run "
+                "the same version?"
             )
         return self.job.answers
 
@@ -85,7 +87,13 @@ class AnswerReplies:
         return Message(self._contribute(), reply_to=self.message)
 
     def _sum(self) -> RecordDict:
-        rule, (_, edited) = self.rule, self._choose()
+        rule = self.rule
+        if not rule.pools:
+            raise ProtocolError(
+                "The server asks for moments of keys and gradients, and its job names "
+                "an editor that needs none. Do server and clients run the same version?"
+            )
+        _, edited = self._choose()
         found = [sum_moments(p, products=rule.whitens) for p in self._read(edited)]
         none = {s: Moments.zero(s, products=rule.whitens) for s in self.shapes}
         moments = pool_moments([none, *found])
@@ -131,28 +139,33 @@ class AnswerReplies:
                 for group in groups
             ]
 
-    def _pooled(self) -> ByShape:
-        """Return the moments of all parties and rounds.
+    def _given(self) -> Given:
+        """Return what all parties have alike.
 
         Raises:
-            ProtocolError: If the server's message does not hold them.
+            ProtocolError: If the server's message does not hold the moments of all.
         """
+        path = resolve_model(self.config.model.path)
+        given = Given(model_path=path, hypernetwork=self.config.hypernetwork)
+        if not self.rule.pools:
+            return given
         content, products = self.message.content, self.rule.whitens
         try:
-            return read_moments(content, self.shapes, products=products)
+            found = read_moments(content, self.shapes, products=products)
+            return replace(given, moments=found)
         except StatisticsError as error:
             raise ProtocolError(
                 f"{error} Do server and clients run the same version?"
             ) from None
 
     def _values(self, edited: Sequence[Asked]) -> dict[int, LayerPairs]:
-        """Put values next to the keys, standardised by the moments of all parties."""
-        rule, moments = self.rule, self._pooled()
+        """Put values next to the keys."""
+        rule, given = self.rule, self._given()
         read = self._read(edited)
         if not read:
             return {}
         whole = {layer: _join([each[layer] for each in read]) for layer in read[0]}
-        values = rule.values(whole, moments)
+        values = rule.values(whole, given)
         return {k: LayerPairs(own.keys, values[k]) for k, own in whole.items()}
 
 

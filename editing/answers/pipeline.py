@@ -1,4 +1,4 @@
-"""UltraEdit and StableEdit on one machine: the reference for several parties."""
+"""Editing at the answers on one machine: the reference for several parties."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from torch import Tensor
 from editing.algebra.deltas import add_deltas, applied
 from editing.answers.gradients import BATCH_SIZE, read_answers
 from editing.answers.moments import ByShape, pool_moments, sum_moments
-from editing.answers.rule import AnswerRule
+from editing.answers.rule import AnswerRule, Given
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest
 
@@ -34,6 +34,7 @@ def edit_answers(
     rule: AnswerRule,
     state: AnswerState | None = None,
     batch_size: int = BATCH_SIZE,
+    model_path: str = "",
 ) -> AnswerState:
     """Edit with a round's requests on one machine.
 
@@ -44,9 +45,10 @@ def edit_answers(
         model: The unedited model.
         requests: The round's.
         layers: The edited blocks, in ascending order.
-        rule: How values are made.
+        rule: How values are made; `editing.malmen.rule.complete` has read its files.
         state: What earlier rounds left; None before the first.
         batch_size: Texts that are run at a time.
+        model_path: The model's files, next to which a rule may have a file.
     """
     model.check_layers(layers)
     before = state or AnswerState()
@@ -54,8 +56,9 @@ def edit_answers(
         pairs = read_answers(model, requests, layers, batch_size=batch_size)
     found = sum_moments(pairs, products=rule.whitens)
     moments = pool_moments([before.moments, found])
+    given = Given(moments, model_path)
     solved = {
-        model.weight_name(layer): rule.solve(each)
-        for layer, each in rule.statistics(pairs, moments).items()
+        model.weight_name(layer): rule.solve(layer, each)
+        for layer, each in rule.statistics(pairs, given).items()
     }
     return AnswerState(add_deltas(before.delta, solved), moments)

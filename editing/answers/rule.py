@@ -1,150 +1,119 @@
-"""From keys and gradients to values: what UltraEdit and StableEdit have in common.
+"""How values are made of keys and gradients at the answers' tokens.
 
-    k̂, ĝ = standardised key and gradient
-    v = −η ‖k̂‖² ĝ
-    delta = (Σ v kᵀ) (Σ k kᵀ + α I)⁻¹
+    delta = (Σ v kᵀ) (Σ k kᵀ + ρ I)⁻¹
 
-with the raw keys ``k``. UltraEdit (arXiv 2505.14679) standardises entry by entry.
-StableEdit (arXiv 2605.11836) whitens the gradients instead, ``ĝ = Σ^(−½) (g − ḡ)``,
-once there are more rows than entries of a gradient and one.
+A rule says what ``v`` is, row by row, and how large ``ρ`` is. The sums over rows are
+those of all parties, so a rule must make a row's value of the row itself and of what
+all parties have alike: the moments of all rows, or a file.
 """
 
+import math
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveFloat
 from torch import Tensor
 
 from editing.algebra.solving import Prior, solve_delta
 from editing.algebra.statistics import LayerStatistics
-from editing.algebra.threads import threads_for
-from editing.answers.moments import ByShape, Moments, Shape
+from editing.answers.moments import ByShape, Shape
 from editing.answers.pairs import AnswerPairs
 from editing.base.settings import Settings
 
-EPSILON = torch.finfo(torch.float32).eps
-"""Added to standard deviations, so that an entry that never varies is 0."""
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What all parties have alike, besides the rule.
+
+    Attributes:
+        moments: Of all parties' rows, of this round and those before; empty if the rule
+            does not pool them.
+        model_path: The model's files on this machine, next to which a file may be.
+        hypernetwork: Its file on this machine; None for where the rule says.
+    """
+
+    moments: ByShape = field(default_factory=dict)
+    model_path: str = ""
+    hypernetwork: str | None = None
 
 
 class AnswerRule(Settings):
     """How values are made of keys and gradients.
 
     Attributes:
-        learning_rate: ``η``.
-        ridge: ``α``.
-        floor: The least eigenvalue of ``Σ``; None does not whiten.
+        kind: The word that tells rules apart.
+        pools: Whether values depend on the moments of all parties' rows, which are then
+            summed in an exchange of their own.
     """
 
-    learning_rate: PositiveFloat
-    ridge: PositiveFloat
-    floor: PositiveFloat | None = None
+    kind: str
+    pools: ClassVar[bool] = False
 
     @property
     def whitens(self) -> bool:
         """Whether moments need the gradients' outer products."""
-        return self.floor is not None
+        return False
 
-    def statistics(
-        self, pairs: Mapping[int, AnswerPairs], moments: ByShape
-    ) -> dict[int, LayerStatistics]:
-        """Compute a layer's ``Σ k kᵀ`` and ``Σ v kᵀ``, which add up over parties.
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Digests of the files that values depend on, by what they are."""
+        return {}
+
+    def read_files(
+        self,
+        model_path: str,  # noqa: ARG002
+        widths: Mapping[int, tuple[int, int]],  # noqa: ARG002
+    ) -> dict[str, object]:
+        """Read what a run needs of files, as fields of the rule: nothing as a rule.
+
+        Args:
+            model_path: The model's files on this machine.
+            widths: ``d_out`` and ``d_in`` of each edited layer.
+        """
+        return {}
+
+    @abstractmethod
+    def values(
+        self, pairs: Mapping[int, AnswerPairs], given: Given
+    ) -> dict[int, Float[Tensor, "_ _"]]:
+        """Compute ``v`` of each row, by layer, in float64.
 
         Args:
             pairs: By layer, of one party.
-            moments: Of all parties, of this round and those before.
+            given: What all parties have alike.
         """
-        return {
-            layer: LayerStatistics.of_pairs(own.keys, values)
-            for (layer, own), values in zip(
-                pairs.items(), self.values(pairs, moments).values(), strict=True
-            )
-        }
 
-    def values(
-        self, pairs: Mapping[int, AnswerPairs], moments: ByShape
-    ) -> dict[int, Float[Tensor, "n d_out"]]:
-        """Compute ``v`` of each row, by layer, in float64."""
-        made = {
-            shape: _Normaliser.of(own, self, shape[0]) for shape, own in moments.items()
-        }
+    @abstractmethod
+    def weight(self, layer: int) -> float:
+        """Return ``ρ`` of a layer."""
+
+    def statistics(
+        self, pairs: Mapping[int, AnswerPairs], given: Given
+    ) -> dict[int, LayerStatistics]:
+        """Compute a layer's ``Σ k kᵀ`` and ``Σ v kᵀ``, which add up over parties."""
+        values = self.values(pairs, given)
         return {
-            layer: made[own.gradients.shape[1], own.keys.shape[1]].values(
-                own, self.learning_rate
-            )
+            layer: LayerStatistics.of_pairs(own.keys, values[layer])
             for layer, own in pairs.items()
         }
 
-    def longest(self, shape: Shape, count: int) -> float:
-        """Return what no row's ``‖v‖`` exceeds, whatever the rows are.
+    def longest(self, shape: Shape, count: int) -> float:  # noqa: ARG002
+        """Return what no row's ``‖v‖`` exceeds, of as many rows of a shape."""
+        return math.inf
 
-        Of ``n`` rows none has an entry further than ``√n`` standard deviations from the
-        mean, nor a whitened gradient longer than ``√n``: ``‖v‖ ≤ η n d_in √(n d_out)``.
-
-        Args:
-            shape: Of the layer.
-            count: Number of rows that the moments are sums over.
-        """
-        d_out, d_in = shape
-        return float(self.learning_rate * count * d_in * (count * d_out) ** 0.5)
-
-    def prior(self, d_in: int) -> Prior:
-        """Return ``α I``; layers of a width share it, with its factor."""
-        return _ridge(d_in, self.ridge)
-
-    def solve(self, statistics: LayerStatistics) -> Float[Tensor, "d_out d_in"]:
+    def solve(
+        self, layer: int, statistics: LayerStatistics
+    ) -> Float[Tensor, "d_out d_in"]:
         """Solve for a layer's delta, in float64."""
-        return solve_delta(statistics, self.prior(statistics.keys.shape[1]))
+        width = statistics.keys.shape[1]
+        return solve_delta(statistics, ridge_prior(width, self.weight(layer)))
 
 
 @lru_cache(maxsize=1)
-def _ridge(width: int, weight: float) -> Prior:
+def ridge_prior(width: int, weight: float) -> Prior:
+    """Return ``ρ I``; layers of a width and a weight share it, with its factor."""
     return Prior(torch.eye(width, dtype=torch.float64), weight)
-
-
-@dataclass(frozen=True, slots=True)
-class _Normaliser:
-    """Standardises rows of one shape.
-
-    Attributes:
-        mean: Of keys, then gradients.
-        scale: Standard deviations.
-        whitening: ``Σ^(−½)``; None standardises gradients entry by entry.
-    """
-
-    mean: Float[Tensor, " width"]
-    scale: Float[Tensor, " width"]
-    whitening: Float[Tensor, "d_out d_out"] | None
-
-    @classmethod
-    def of(cls, moments: Moments, rule: AnswerRule, d_out: int) -> "_Normaliser":
-        whitens = rule.floor is not None and moments.count > d_out + 1
-        whitening = whiten(moments, rule.floor or 0.0) if whitens else None
-        return cls(moments.mean, moments.std + EPSILON, whitening)
-
-    def values(self, pairs: AnswerPairs, rate: float) -> Float[Tensor, "n d_out"]:
-        d_in = pairs.keys.shape[1]
-        keys = (pairs.keys - self.mean[:d_in]) / self.scale[:d_in]
-        gradients = pairs.gradients - self.mean[d_in:]
-        if self.whitening is None:
-            gradients = gradients / self.scale[d_in:]
-        else:
-            gradients = gradients @ self.whitening
-        return -rate * keys.square().sum(dim=1, keepdim=True) * gradients
-
-
-def whiten(moments: Moments, floor: float) -> Float[Tensor, "d_out d_out"]:
-    """Compute ``Σ^(−½)`` in float64, with ``Σ = scatter / (n − d_out − 1)``.
-
-    Args:
-        moments: Of more rows than entries of a gradient and one.
-        floor: Smaller eigenvalues of ``Σ`` are raised to it.
-    """
-    scatter = moments.scatter
-    free = moments.count - len(scatter) - 1
-    with threads_for(len(scatter)):
-        scales, vectors = torch.linalg.eigh((scatter + scatter.mT) / (2 * free))
-        whitening: Tensor = vectors * scales.clamp(min=floor).rsqrt() @ vectors.mT
-    return whitening

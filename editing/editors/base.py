@@ -7,10 +7,10 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.answers.rule import AnswerRule
 from editing.base.settings import Settings
 from editing.editors.post_steps import AnyPostStep
 from editing.editors.system import LayerState, System
+from editing.malmen.rule import AnyRule
 
 
 class Editor(Settings):
@@ -36,7 +36,7 @@ class Editor(Settings):
     weighs_text: ClassVar[bool] = True
 
     @property
-    def answers(self) -> AnswerRule | None:
+    def answers(self) -> AnyRule | None:
         """How values are made of keys and gradients at the answers' tokens.
 
         None for MEMIT's family, which reads keys and residuals at the subject's.

@@ -18,6 +18,7 @@ EDITORS: dict[str, str] = {
     "emmet": "editing.editors.emmet:EmmetEditor",
     "ultraedit": "editing.editors.ultraedit:UltraEditEditor",
     "stableedit": "editing.editors.stableedit:StableEditEditor",
+    "malmen": "editing.editors.malmen:MalmenEditor",
 }
 """The classes of this tree's editors by name."""
 

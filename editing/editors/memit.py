@@ -11,8 +11,10 @@ from editing.editors.system import LayerState, System
 class MemitEditor(Editor):
     """Solve ``delta = B (λC₀ + γM + ρI + S)⁻¹``.
 
-    With ``γ = 1`` it is MEMIT's sequential form, with ``ρ`` too ENCORE's solve (arXiv
-    2502.01636) and, without a covariance that matters, RLSEdit's (arXiv 2601.15686).
+    With ``γ = 1`` it is MEMIT's sequential form, and with ``ρ`` too ENCORE's solve
+    (arXiv 2502.01636) and RLSEdit's (arXiv 2601.15686), whose ``λ²`` is ``ρ`` and whose
+    anchor ``μ² K₀ᵀK₀`` is ``λC₀``: then the updates of all rounds together minimise
+    ``Σ ‖D k − v‖² + ρ‖D‖² + λ tr(D C₀ Dᵀ)``.
 
     Attributes:
         ridge: ``ρ``.

@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat
 
-from editing.answers.rule import AnswerRule
+from editing.answers.rule import ridge_prior
+from editing.answers.standardised import StandardisedRule
 from editing.editors.base import Editor
 from editing.editors.system import LayerState, System
 
@@ -31,12 +32,12 @@ class StableEditEditor(Editor):
     summary: ClassVar[str] = "UltraEdit with whitened gradients"
 
     @property
-    def answers(self) -> AnswerRule:
+    def answers(self) -> StandardisedRule:
         """Whiten gradients."""
-        return AnswerRule(
+        return StandardisedRule(
             learning_rate=self.learning_rate, ridge=self.ridge, floor=self.floor
         )
 
     def system(self, state: LayerState) -> System:
         """Lay out the ridge regression of values on keys."""
-        return System(self.answers.prior(len(state.prior.covariance)))
+        return System(ridge_prior(len(state.prior.covariance), self.ridge))

@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat
 
-from editing.answers.rule import AnswerRule
+from editing.answers.rule import ridge_prior
+from editing.answers.standardised import StandardisedRule
 from editing.editors.base import Editor
 from editing.editors.system import LayerState, System
 
@@ -28,10 +29,10 @@ class UltraEditEditor(Editor):
     summary: ClassVar[str] = "one standardised gradient step at the answers' tokens"
 
     @property
-    def answers(self) -> AnswerRule:
+    def answers(self) -> StandardisedRule:
         """Standardise gradients entry by entry."""
-        return AnswerRule(learning_rate=self.learning_rate, ridge=self.ridge)
+        return StandardisedRule(learning_rate=self.learning_rate, ridge=self.ridge)
 
     def system(self, state: LayerState) -> System:
         """Lay out the ridge regression of values on keys."""
-        return System(self.answers.prior(len(state.prior.covariance)))
+        return System(ridge_prior(len(state.prior.covariance), self.ridge))

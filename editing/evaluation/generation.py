@@ -116,8 +116,8 @@ def write_columns(
         prompts: The beginnings, in tokens; none is longer than `length`.
         length: Of all rows.
         choose: Chooses a row's token from its scores, given the column.
-        ends: Told each column and its tokens, those of prompts among them; whether the
-            rest is not needed.
+        ends: Called with each column's tokens, those of prompts among them, and the
+            column; whether the rest is not needed.
 
     Returns:
         The rows in tokens; 0 where nothing was written.

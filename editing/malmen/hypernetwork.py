@@ -169,7 +169,8 @@ class Hypernetwork:
             state = state + added + own[f"{block}.shift"][place]
         keys, gradients = state.split([self.shape.d_in, self.shape.d_out], dim=1)
         along = (rows[:, : self.shape.d_in] * keys).sum(dim=1, keepdim=True)
-        return -own[RATES][place].exp() * along * gradients
+        values: Tensor = -own[RATES][place].exp() * along * gradients
+        return values
 
     def statistics(
         self, pairs: Mapping[int, AnswerPairs]
@@ -183,8 +184,13 @@ class Hypernetwork:
 
     def prior(self, layer: int) -> Prior:
         """Return ``e^λ I`` of a layer."""
-        ridge = self.tensors[RIDGES][self.shape.layers.index(layer)].double().exp()
-        return Prior(torch.eye(self.shape.d_in, dtype=torch.float64), float(ridge))
+        eye = torch.eye(self.shape.d_in, dtype=torch.float64)
+        return Prior(eye, self.prior_weight(layer))
+
+    def prior_weight(self, layer: int) -> float:
+        """Return ``e^λ`` of a layer."""
+        ridge = self.tensors[RIDGES][self.shape.layers.index(layer)]
+        return float(ridge.double().exp())
 
     def to(self, dtype: torch.dtype) -> "Hypernetwork":
         """Return it in another precision."""

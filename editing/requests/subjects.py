@@ -15,6 +15,6 @@ def require_subject(request: EditRequest) -> None:
             f"Request {request.case_id} has no subject (prompt "
             f"{request.prompt!r:.60}), and this editor reads the model at the "
             "subject's last token. Give it a subject, with `{}` in its place in the "
-            "prompt, or choose an editor that reads at the answer: `ultraedit` or "
-            "`stableedit`."
+            "prompt, or choose an editor that reads at the answer: `ultraedit`, "
+            "`stableedit` or `malmen`."
         )

@@ -7,6 +7,7 @@ and after the options and the scenario are validated.
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -87,25 +88,56 @@ class Given:
     resume: Path | None
 
 
-@app.command("forgetting")
-def study_forgetting(
-    seeds: SeedsOption = None,
-    scenario: ScenarioOption = None,
-    settings: SetOption = None,
-    engine: EngineOption = None,
-    jobs: JobsOption = None,
-    output: OutputOption = None,
-    resume: ResumeOption = None,
-) -> None:
-    """Whether later rounds undo what the first one edited."""
+PLAIN = {
+    "forgetting": (
+        "sims.studies.rounds.forgetting:Forgetting",
+        "Whether later rounds undo what the first one edited.",
+    ),
+    "alphaedit-naive": (
+        "sims.studies.alphaedit_naive:AlphaEditNaive",
+        "What AlphaEdit loses if its deltas are merged as MEMIT's are.",
+    ),
+    "scale": (
+        "sims.studies.curves.scale:Scale",
+        "How the score falls with the number of edits, by each merge.",
+    ),
+    "parties": (
+        "sims.studies.curves.parties:Parties",
+        "Whether an edit depends on how many parties hold the requests.",
+    ),
+    "order": (
+        "sims.studies.rounds.order:Order",
+        "Whether it matters that parties edit their topics in turn.",
+    ),
+}
+"""Studies without options of their own: their classes, and what they ask."""
+
+
+def add_plain(name: str, place: str, meaning: str) -> None:
+    """Add the command of a study without options of its own."""
 
     def load(_: Order) -> "Study":
-        from sims.studies.forgetting import Forgetting
+        module, _, found = place.partition(":")
+        study: Study = getattr(import_module(module), found)()
+        return study
 
-        return Forgetting()
+    def study(
+        seeds: SeedsOption = None,
+        scenario: ScenarioOption = None,
+        settings: SetOption = None,
+        engine: EngineOption = None,
+        jobs: JobsOption = None,
+        output: OutputOption = None,
+        resume: ResumeOption = None,
+    ) -> None:
+        given = Given(seeds, scenario, settings, engine, jobs, output, resume)
+        carry_out(name, given, load)
 
-    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
-    carry_out("forgetting", given, load)
+    app.command(name, help=meaning)(study)
+
+
+for known, (place, meaning) in PLAIN.items():
+    add_plain(known, place, meaning)
 
 
 @app.command("overlap")

@@ -223,16 +223,16 @@ def check_model(path: str) -> Finding:
     )
 
 
-def check_covariance(path: str) -> Finding:
-    """Alarm if a covariance is named by a path that leads nowhere."""
+def check_named(setting: str, path: str) -> Finding:
+    """Alarm if a setting names a file by a path that leads nowhere."""
     try:
         if not looks_local(path) or Path(path).exists():
-            return Finding(f"covariance-path {path}")
+            return Finding(f"{setting} {path}")
         reason = "it is not there"
     except OSError as error:
         reason = reason_of(error)
     return Finding(
-        f"covariance-path {path}: {reason}, and the node's client would fail",
+        f"{setting} {path}: {reason}, and the node's client would fail",
         alarm=True,
     )
 

@@ -22,8 +22,8 @@ from sims.nodes.checks import (
     check_certificates,
     check_clock,
     check_control,
-    check_covariance,
     check_model,
+    check_named,
     check_parties_key,
     check_private,
     check_writable,
@@ -151,8 +151,13 @@ def examine_settings(config: NodeConfig) -> Iterator[Finding]:
     """Check what the settings name, and what they lack."""
     if config.model_path is not None:
         yield check_model(config.model_path)
-    if config.covariance_path is not None:
-        yield check_covariance(config.covariance_path)
+    named = {
+        "covariance-path": config.covariance_path,
+        "hypernetwork-path": config.hypernetwork_path,
+    }
+    for setting, path in named.items():
+        if path is not None:
+            yield check_named(setting, path)
     yield check_parties_key(config.key_path, required=config.require_secure_sum)
 
 

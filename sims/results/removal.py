@@ -129,11 +129,11 @@ def remove_party(
         if asked := run.requests():
             metrics = evaluate(prepared, run, asked, party, solved)
             found = found.model_copy(update={"metrics": metrics})
-        said = {
-            "without": [party],
-            "requests": found.remaining // (1 + run.config.requests.phrasings),
-        }
-        metadata = {**open_delta(run.folder / FILE).metadata, **said}
+        metadata = {**open_delta(run.folder / FILE).metadata, "without": [party]}
+        requests = found.remaining // (1 + run.config.requests.phrasings)
+        metadata["requests"] = requests
+        if editor.answers is not None:  # edits are answers' tokens
+            del metadata["requests"]
         save_delta(solved.rest, draft / FILE, metadata)
         write_whole(draft / RECORD, dump_json(found.model_dump(mode="json"), 2) + "\n")
     return found
@@ -143,14 +143,15 @@ def check_method(run: FinishedRun, method: Method) -> None:
     """Refuse a run whose parties are not apart.
 
     Raises:
-        InputError: If it is `global`, or its editor reads at the answers' tokens.
+        InputError: If it is `global`, or its editor makes values of all parties' rows.
     """
     if method.pooled:
         raise InputError(
             f"{run.folder}: `global` lays all requests at one party, so none can be "
             "removed; choose a merge of the parties' statistics"
         )
-    if run.config.editor.build().answers is not None:
+    rule = run.config.editor.build().answers
+    if rule is not None and rule.pools:
         raise InputError(
             f"{run.folder}: the editor {run.config.editor.name!r} standardises all "
             "parties' values by the moments of all, so those of the others would be "

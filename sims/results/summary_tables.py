@@ -159,7 +159,7 @@ def _section(
 
 
 def _present(summary: Summary, names: Sequence[str]) -> list[str]:
-    """Return the columns that hold a number, those of other definitions beside them."""
+    """Return the columns that hold a number, then those of other definitions."""
     found = dict.fromkeys(name for row in summary.rows for name in row.means)
     listed = {name for section in SECTIONS.values() for name in section}
     return [

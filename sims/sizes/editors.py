@@ -51,6 +51,7 @@ def list_editors(shape: ModelShape, requests: int) -> Iterator[EditorSize]:
         rows = EstimateOrder(requests=requests * ANSWER_TOKENS)
         statistics = len(shape.layers) * Estimate(shape, rows).statistics
         place = (shape.d_out, shape.d_in)
-        moments = sum(vector_lengths([place], products=rule.whitens).values())
-        up = statistics + DOUBLE * moments
-        yield EditorSize(name, editor, "answer, gradients", 2, up)
+        lengths = vector_lengths([place], products=rule.whitens) if rule.pools else {}
+        up = statistics + DOUBLE * sum(lengths.values())
+        needs = ", ".join(["answer", "gradients", *rule.files])
+        yield EditorSize(name, editor, needs, 2 if rule.pools else 1, up)

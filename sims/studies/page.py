@@ -17,6 +17,7 @@ from server.report.tables import (
     markdown_table,
     write_number,
 )
+from sims.studies.answers import check_alike, draw_answers
 from sims.studies.study import Figure, Study, TrialResult
 from sims.tables import plain_cell
 
@@ -74,8 +75,10 @@ def write_page(
     study: Study, results: Sequence[TrialResult], account: Account, folder: Path
 ) -> str:
     """Write the page, the figures' numbers and a JSON record; return the finding."""
+    check_alike(results)
     frame = study.tabulate(results)
     figures, finding = study.draw(frame), study.state(frame)
+    figures += draw_answers(results)
     for place, figure in enumerate(figures, start=1):
         write_whole(folder / file_of(place), write_numbers(figure.numbers))
     record = {
@@ -85,6 +88,11 @@ def write_page(
         "command": account.command,
         "seconds": account.seconds,
         "settings": account.settings,
+        "definitions": {
+            name: own
+            for result in results
+            for name, own in result.report.define_metrics().items()
+        },
         "trials": [describe(result, folder) for result in results],
         "rows": json.loads(frame.to_json(orient="records")),
     }

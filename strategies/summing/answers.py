@@ -93,7 +93,7 @@ class AnswerMoments:
     """The moments of a run, round after round.
 
     Attributes:
-        rule: How values are made; None for editors that need no moments.
+        rule: How values are made; None for editors of targets.
         layers: All edited layers; their bounds and what is kept of them change here.
         pooled: Of all rows so far, those of the round under way included.
     """
@@ -103,10 +103,10 @@ class AnswerMoments:
     pooled: ByShape = field(default_factory=dict)
 
     @property
-    def sum(self) -> AnswerSum:
-        """What the exchange sums."""
-        assert self.rule is not None, "the editor needs no moments"
-        return AnswerSum(self.rule, self.layers)
+    def sum(self) -> AnswerSum | None:
+        """What the exchange sums; None if values need no moments."""
+        rule = self.rule
+        return AnswerSum(rule, self.layers) if rule is not None and rule.pools else None
 
     def pool(
         self,
@@ -130,12 +130,13 @@ class AnswerMoments:
         Returns:
             The nodes all of which must be in the statistics.
         """
-        if self.rule is None:
+        asked = self.sum
+        if asked is None:
             return whole
-        found, whole = total(grid, job, ask(), self.sum, whole)
-        self.pooled = pool_moments([self._earlier(), found])
-        for shape, layers in self.sum.shapes.items():
-            longest = self.rule.longest(shape, self.pooled[shape].count)
+        found, whole = total(grid, job, ask(), asked, whole)
+        self.pooled = pool_moments([self._earlier(asked), found])
+        for shape, layers in asked.shapes.items():
+            longest = asked.rule.longest(shape, self.pooled[shape].count)
             for layer in layers:
                 edited = self.layers[layer]
                 bounds = replace(edited.bounds, residual=longest)
@@ -144,23 +145,23 @@ class AnswerMoments:
 
     def attach(self, messages: list[Message]) -> list[Message]:
         """Send the pooled moments with the question for statistics."""
-        for message in messages if self.rule is not None else ():
+        for message in messages if self.sum is not None else ():
             message.content.update(write_moments(self.pooled))
         return messages
 
     def keep(self) -> None:
         """Keep the moments of a round that is over, for the rounds to come."""
-        shapes = {} if self.rule is None else self.sum.shapes
+        shapes = {} if self.sum is None else self.sum.shapes
         for shape, (first, *_) in shapes.items():
             own = write_vectors({shape: self.pooled[shape]})
             edited = self.layers[first]
             self.layers[first] = replace(edited, kept={**edited.kept, **own})
 
-    def _earlier(self) -> ByShape:
+    def _earlier(self, asked: AnswerSum) -> ByShape:
         found: dict[Shape, Moments] = {}
-        for shape, (first, *_) in self.sum.shapes.items():
+        for shape, (first, *_) in asked.shapes.items():
             kept = self.layers[first].kept
             if f"{name_shape(shape)}.count" in kept:
-                products = self.sum.rule.whitens
+                products = asked.rule.whitens
                 found |= read_vectors(kept, [shape], products=products)
         return found

@@ -95,7 +95,7 @@ class PooledRounds:
             memory: Whether keys are read again after the round.
         """
         later = [name_layers(layers) for layers in job.plan.exchanges[1:]]
-        first = [TARGETS] if job.answers is None else [ANSWERS, TARGETS]
+        first = [ANSWERS, TARGETS] if job.pools_moments else [TARGETS]
         edits = [*first, *later, *([MEMORY] if memory else [])]
         sums = [*(edits if job.round > 0 else ()), METRICS]
         self.sessions.begin(grid, job, sums)

@@ -11,6 +11,7 @@ Failure = Literal[
     "another protocol version",
     "another model",
     "another covariance",
+    "another hypernetwork",
     "updates that are missing",
     "settings that cannot be used",
     "requests that are missing",
@@ -49,6 +50,7 @@ INPUT_FAILURES: frozenset[Failure] = frozenset(
     {
         "another model",
         "another covariance",
+        "another hypernetwork",
         "settings that cannot be used",
         "requests that are missing",
         "a file of requests that holds none",

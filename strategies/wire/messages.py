@@ -14,10 +14,10 @@ from pydantic import Field, NonNegativeInt, ValidationError
 
 from editing.algebra.encodings import EncodedStatistics, Encoding
 from editing.algebra.statistics import StatisticsError
-from editing.answers.rule import AnswerRule
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.hyperparameters.config import Plan
+from editing.malmen.rule import AnyRule
 from strategies.wire.arrays import to_array, to_tensors
 from strategies.wire.updates import write_updates
 
@@ -138,7 +138,12 @@ class Job(Settings):
     layers: tuple[int, ...] = ()
     pooled: bool = False
     prior: OwnPrior | None = None
-    answers: AnswerRule | None = None
+    answers: AnyRule | None = None
+
+    @property
+    def pools_moments(self) -> bool:
+        """Whether a round begins with moments of keys and gradients."""
+        return self.answers is not None and self.answers.pools
 
     def asking(self, number: int, layers: Sequence[int]) -> "Job":
         """Return the job of a round that asks for the statistics of some layers."""

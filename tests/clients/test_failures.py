@@ -21,6 +21,7 @@ from clients.updates import MissingUpdatesError
 from editing.algebra.solving import IllConditionedError
 from editing.base.errors import EmptySourceError, InputError, MissingSourceError
 from editing.covariance.texts import TextError
+from editing.malmen.hypernetwork import HypernetworkError
 from editing.memit.targets import DivergedTargetError
 from editing.models.loading import ModelError
 from editing.requests.edit_request import RequestError, to_counterfact
@@ -44,6 +45,7 @@ FAILURES: list[tuple[Exception, Failure]] = [
     (ProtocolError("x"), "another protocol version"),
     (OtherModelError("x"), "another model"),
     (OtherCovarianceError("x"), "another covariance"),
+    (HypernetworkError("x"), "another hypernetwork"),
     (MissingUpdatesError("x"), MISSING_UPDATES),
     (ModelError("x"), "a model that cannot be loaded"),
     (ForgedKeyError("x"), FORGED),

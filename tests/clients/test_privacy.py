@@ -63,6 +63,7 @@ RUNS: dict[str, tuple[dict[str, Table], set[Phase]]] = {
         {Phase.KEYS, Phase.SHARES, Phase.STATISTICS, Phase.UNMASK},
     ),
     "answers": ({"editor": {"name": "stableedit"}}, {Phase.ANSWERS}),
+    "hypernetwork": ({"editor": {"name": "malmen"}}, set()),
 }
 """Settings, and what such a run asks besides what every run asks."""
 

@@ -43,7 +43,7 @@ def test_a_node_may_have_its_own_model_folder_device_and_requests(
     assert (config.key, config.target_cache) == (None, None)
 
 
-def test_a_node_may_have_its_own_key_covariance_and_cache(
+def test_a_node_may_have_its_own_key_files_and_cache(
     configure: Callable[..., ClientConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the node says goes before what the environment or the run says."""
@@ -51,17 +51,19 @@ def test_a_node_may_have_its_own_key_covariance_and_cache(
     monkeypatch.setenv("COLLABEDIT_CACHE", "/shared")
     plain = configure(prior=prior)
     assert plain.prior == PriorConfig(covariance="/the/server's", weight=2.0)
-    assert plain.target_cache == Path("/shared")
+    assert (plain.target_cache, plain.hypernetwork) == (Path("/shared"), None)
     config = configure(
         {
             "key-path": "/group.key",
             "covariance-path": "/c0.safetensors",
+            "hypernetwork-path": "/net.safetensors",
             "target-cache": "/targets",
         },
         prior=prior,
     )
     assert config.prior == PriorConfig(covariance="/c0.safetensors", weight=2.0)
     assert (config.key, config.target_cache) == (Path("/group.key"), Path("/targets"))
+    assert config.hypernetwork == "/net.safetensors"
 
 
 def test_only_simulated_parties_keep_statistics_because_the_server_does(

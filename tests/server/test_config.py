@@ -154,7 +154,7 @@ def test_both_spellings_are_one(tmp_path: Path) -> None:
         ),
         (
             "[editor]\nname = 'alphaedit'\n[prior]\nweight = 3.0",
-            r"`prior\.weight`: the editor 'alphaedit' has weights of its own, so this",
+            r"`prior\.weight`: the editor 'alphaedit' has weights of its own; leave",
         ),
         (
             "[run]\nmerges = ['tise']",

@@ -22,6 +22,7 @@ from editing.covariance.covariance import (
 )
 from editing.covariance.files import save_covariance
 from editing.editors.choice import EditorChoice
+from editing.malmen.files import FILE, read_hypernetwork
 from server.config import ScheduleConfig, read_run_config
 from server.preparation import Preparation, prepare
 from strategies.scenario import PriorConfig
@@ -330,3 +331,19 @@ def test_an_editor_that_reads_at_the_answers_needs_no_covariance(
     for key in ("max-residual-ratio", "max-residual-norm"):
         with pytest.raises(InputError, match=rf"`run\.{key}` bounds residuals"):
             preparing(editor={"name": "ultraedit"}, run={key: 3.0})
+
+
+def test_a_hypernetwork_gives_each_layer_its_prior(
+    preparing: Prepare, world: Path
+) -> None:
+    """Its digest is among the run's inputs, and values are bounded as residuals are."""
+    made = preparing(editor={"name": "malmen"}, run={"max-residual-norm": 3.0})
+    run = ScheduleConfig(max_residual_norm=3.0)
+    net = read_hypernetwork(world / FILE)
+    assert made.inputs["hypernetwork"] == net.digest()
+    editor = EditorChoice(name="malmen").build()
+    for layer, edited in made.layers(1.0, run, editor=editor).items():
+        wanted = net.prior(layer).matrix()
+        assert torch.equal(edited.memory.prior().matrix(), wanted)
+        assert edited.bounds.residual == 3.0
+        assert not edited.remembers(last=False)

@@ -22,6 +22,7 @@ EDITORS: list[Changes] = [
     {},
     {"editor.name": "alphaedit", "editor.settings": {"post": [{"name": "rect"}]}},
     {"editor.name": "stableedit", "editor.settings": {"post": [{"name": "rect"}]}},
+    {"editor.name": "malmen"},
 ]
 
 
@@ -53,7 +54,7 @@ def test_tensors_merge_as_defined() -> None:
     assert_same(api.merge(parties, covariance, 2.0, "simple-average"), mean, ALGEBRA)
 
 
-@pytest.mark.parametrize("editor", EDITORS, ids=["memit", "alphaedit", "stableedit"])
+@pytest.mark.parametrize("editor", EDITORS, ids=lambda each: each.get("editor.name"))
 def test_parties_edit_what_one_machine_edits(
     tmp_path: Path, changes: Changes, editor: Changes
 ) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
-from editing.editors.choice import EDITORS, MEMIT
+from editing.base.errors import InputError
+from editing.editors.choice import EDITORS, MEMIT, EditorChoice
 from strategies.scenario import FlatValue
 from tests.federation import (
     FLOAT32_PIPELINE,
@@ -52,8 +53,16 @@ def tables(name: str, schedule: str, rounds: int) -> dict[str, dict[str, FlatVal
 def test_parties_together_are_one_machine(
     federate: Make, name: str, schedule: str
 ) -> None:
-    """Through the whole protocol, with parties that join and leave."""
-    federation = federate(**tables(name, schedule, SCHEDULES[schedule]))
+    """Through the whole protocol, with parties that join and leave.
+
+    A schedule of targets at two layers is refused where an editor has no targets.
+    """
+    chosen = tables(name, schedule, SCHEDULES[schedule])
+    if schedule == "boundary" and EditorChoice(name=name).build().answers is not None:
+        with pytest.raises(InputError, match=r"`editing\.schedule`: the editor"):
+            federate(**chosen).delta()
+        return
+    federation = federate(**chosen)
     assert_same_delta(federation.delta(), federation.delta("global"), ALGEBRA)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from clients.app import app
 from editing.answers.gradients import read_answers
 from editing.answers.moments import sum_moments
+from editing.malmen.rule import HypernetworkRule
 from editing.requests.edit_request import to_counterfact
 from strategies.wire.answers import ANSWERS, read_moments
 from strategies.wire.failures import read_failure
@@ -87,6 +88,22 @@ def test_a_job_without_such_an_editor_is_refused(federation: Federation) -> None
     """Server and client are then of different versions."""
     reply = asked_again(federation, 0, Phase.ANSWERS, answers=None)
     assert read_failure(reply.content) == "another protocol version"
+
+
+def test_moments_that_an_editor_does_not_need_are_not_sent(
+    federation: Federation,
+) -> None:
+    """Whatever is asked."""
+    rule = HypernetworkRule(digest="0" * 64)
+    reply = asked_again(federation, 0, Phase.ANSWERS, answers=rule)
+    assert read_failure(reply.content) == "another protocol version"
+
+
+def test_a_job_with_another_hypernetwork_is_refused(federation: Federation) -> None:
+    """The node's own copy is compared with what the job says."""
+    rule = HypernetworkRule(digest="0" * 64)
+    reply = asked_again(federation, 0, Phase.TARGETS, answers=rule)
+    assert read_failure(reply.content) == "another hypernetwork"
 
 
 def test_a_question_without_the_pooled_moments_is_refused(

@@ -12,7 +12,8 @@ from editing.algebra.deltas import add_deltas, applied
 from editing.answers.gradients import read_answers
 from editing.answers.moments import Moments
 from editing.answers.pairs import AnswerPairs
-from editing.answers.rule import AnswerRule
+from editing.answers.rule import Given
+from editing.answers.standardised import StandardisedRule
 from editing.answers.texts import tokenize_answers
 from editing.requests.edit_request import EditRequest
 from tests.golden import FOLDER, Golden, load_golden
@@ -31,8 +32,8 @@ SUB_BATCH = 6
 """Requests of a backward pass and an update of the moments."""
 
 RULES = {
-    "ultraedit": AnswerRule(learning_rate=3e-4, ridge=1.0),
-    "stableedit": AnswerRule(learning_rate=3e-4, ridge=1.0, floor=1e-6),
+    "ultraedit": StandardisedRule(learning_rate=3e-4, ridge=1.0),
+    "stableedit": StandardisedRule(learning_rate=3e-4, ridge=1.0, floor=1e-6),
 }
 
 READ, MOMENTS = 1e-5, 1e-5
@@ -164,14 +165,14 @@ def test_values_and_updates_are_the_published_ones(
     """Given published keys and gradients; StableEdit whitens in batch 1."""
     rule, pairs = RULES[editor], case.pairs(editor, batch)
     moments = {SHAPE: case.moments(editor, batch + 1)}
-    statistics = rule.statistics(pairs, moments)
-    for layer, values in rule.values(pairs, moments).items():
+    statistics = rule.statistics(pairs, Given(moments))
+    for layer, values in rule.values(pairs, Given(moments)).items():
         assert_same(
             values, case.rows(f"{editor}.values.{layer}", batch), SOLVED[editor]
         )
         if f"{editor}.batch{batch}.adj_keys.{layer}" in case.tensors:
             theirs = case.delta(editor, batch, layer)
-            assert_same(rule.solve(statistics[layer]), theirs, SOLVED[editor])
+            assert_same(rule.solve(layer, statistics[layer]), theirs, SOLVED[editor])
 
 
 @pytest.mark.parametrize(("editor", "batches"), [("ultraedit", 2), ("stableedit", 1)])
@@ -184,8 +185,8 @@ def test_updates_from_texts_alone_are_the_published_ones(
     for batch in range(batches):
         pairs = case.read(batch, delta)
         moments = case.cumulated(editor, moments, pairs, batch)
-        statistics = rule.statistics(pairs, {SHAPE: moments})
-        solved = {k: rule.solve(each) for k, each in statistics.items()}
+        statistics = rule.statistics(pairs, Given({SHAPE: moments}))
+        solved = {k: rule.solve(k, each) for k, each in statistics.items()}
         for layer, update in solved.items():
             if f"{editor}.batch{batch}.adj_keys.{layer}" in case.tensors:
                 assert_same(update, case.delta(editor, batch, layer), END_TO_END)

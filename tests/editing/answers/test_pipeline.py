@@ -9,7 +9,8 @@ from editing.algebra.statistics import pool
 from editing.answers.gradients import read_answers
 from editing.answers.moments import ByShape, pool_moments, sum_moments
 from editing.answers.pipeline import AnswerState, edit_answers
-from editing.answers.rule import AnswerRule
+from editing.answers.rule import Given
+from editing.answers.standardised import StandardisedRule
 from editing.evaluation.likelihoods import Continuation, compute_likelihoods
 from editing.models.loading import EditableModel
 from editing.models.token_rows import tokenize_request
@@ -18,8 +19,8 @@ from tests.laws import assert_same
 from tests.tiny import LAYERS, tiny_model, tiny_requests
 
 RULES = {
-    "ultraedit": AnswerRule(learning_rate=0.02, ridge=1.0),
-    "stableedit": AnswerRule(learning_rate=0.02, ridge=1.0, floor=1e-6),
+    "ultraedit": StandardisedRule(learning_rate=0.02, ridge=1.0),
+    "stableedit": StandardisedRule(learning_rate=0.02, ridge=1.0, floor=1e-6),
 }
 BARE = EditRequest(case_id=1, prompt="who lives in Rome ?", target_new="Ada of Lima .")
 ROUNDS: tuple[tuple[list[EditRequest], ...], ...] = (
@@ -31,7 +32,7 @@ ROUNDS: tuple[tuple[list[EditRequest], ...], ...] = (
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
-def by_parties(model: EditableModel, rule: AnswerRule) -> dict[str, Tensor]:
+def by_parties(model: EditableModel, rule: StandardisedRule) -> dict[str, Tensor]:
     """Exchange moments, then statistics, party by party."""
     delta: dict[str, Tensor] = {}
     moments: ByShape = {}
@@ -40,9 +41,9 @@ def by_parties(model: EditableModel, rule: AnswerRule) -> dict[str, Tensor]:
             read = [read_answers(model, own, LAYERS) for own in parties]
         own = [sum_moments(each, products=rule.whitens) for each in read]
         moments = pool_moments([moments, *own])
-        sent = [rule.statistics(each, moments) for each in read]
+        sent = [rule.statistics(each, Given(moments)) for each in read]
         solved = {
-            model.weight_name(k): rule.solve(pool([each[k] for each in sent]))
+            model.weight_name(k): rule.solve(k, pool([each[k] for each in sent]))
             for k in LAYERS
         }
         delta = add_deltas(delta, solved)

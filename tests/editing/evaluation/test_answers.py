@@ -85,11 +85,11 @@ def test_answers_together_are_those_of_each_prompt_alone(family: str) -> None:
 def test_an_answer_does_not_depend_on_its_place(order: list[int], size: int) -> None:
     """Nor on repetitions, which are answered once."""
     asked = [ROWS[place] for place in (*order, order[0])]
-    told: list[int] = []
-    found = generate_answers(MODEL, asked, MOST, told.append, size)
+    counts: list[int] = []
+    found = generate_answers(MODEL, asked, MOST, counts.append, size)
     assert found == [ALONE[place] for place in (*order, order[0])]
-    assert told == sorted(told)
-    assert told[-1] == len(asked)
+    assert counts == sorted(counts)
+    assert counts[-1] == len(asked)
 
 
 MODEL = tiny_model()

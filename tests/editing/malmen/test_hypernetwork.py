@@ -1,4 +1,4 @@
-"""Values are their definition, and a hypernetwork is told apart by all it computes."""
+"""Values are their definition, and a digest goes with all that is computed."""
 
 from math import exp
 

@@ -131,6 +131,7 @@ def test_settings_that_cannot_be_read_are_one_alarm(
         (f'model-path = "/{"a" * 999}"', "too long"),
         ('model-path = "{here}"', "has no config.json"),
         ('covariance-path = "/no/such.npz"', "covariance-path"),
+        ('hypernetwork-path = "/no/such"', "hypernetwork-path"),
         ('text-path = "~nobody-of-this-name/x"', "no such user"),
         ('private-folder = "~nobody-of-this-name/x"', "no such user"),
         ('target-cache = "/proc/\\u0000"', "target-cache"),

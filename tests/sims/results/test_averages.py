@@ -167,7 +167,7 @@ def test_unlike_figures_are_never_averaged(tmp_path: Path) -> None:
         "mixed": {usual: 50.0, short: 100.0},
     }
     table = write_csv(Summary(tuple(rows.values()), ())).splitlines()[0].split(",")
-    assert table.index(short) == table.index(usual) + 2  # beside it, and its deviation
+    assert table.index(short) == table.index(usual) + 2  # next to it and its deviation
 
 
 def test_figures_that_are_alike_keep_their_names(tmp_path: Path) -> None:

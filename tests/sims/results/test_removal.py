@@ -9,6 +9,7 @@ import pytest
 import server.app
 from clients.own_requests import find_shares
 from editing.algebra.deltas import load_delta, save_delta
+from editing.answers.pipeline import edit_answers
 from editing.base.errors import InputError
 from editing.memit.pipeline import edit_alone
 from editing.requests.edit_request import EditRequest
@@ -132,6 +133,24 @@ def test_values_that_all_parties_standardise_are_not_taken_back(
         InputError, match=r"'ultraedit' standardises .*parties\.without"
     ):
         remove_party(0, runs.output, tmp_path / "new")
+
+
+def test_values_by_a_hypernetwork_are_taken_back(runs: Runs, tmp_path: Path) -> None:
+    """Those of the others are what they would be without the party."""
+    editor: dict[str, FlatValue] = {"name": "malmen"}
+    runs.run(output=KEPT, editor=editor)
+    found = remove_party(1, runs.output, tmp_path / "new")
+    assert found.limits[0].startswith("None: ")
+    prepared = prepare(read_run_config(runs.flat(editor=editor)))
+    rule, layers = prepared.answers, prepared.plan.parameters.layers
+    assert rule is not None
+    own = requests_of_others(runs)
+    place = str(runs.world)
+    wanted = edit_answers(prepared.model, own, layers, rule, model_path=place).delta
+    delta, metadata = load_delta(tmp_path / "new" / "delta.safetensors")
+    for name, update in wanted.items():
+        assert_same(delta[name].double(), update, FLOAT32_FILE)
+    assert (metadata["without"], "requests" in metadata) == ([1], False)
 
 
 def test_of_a_comparison_one_merge_is_named(runs: Runs, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from editing.requests.edit_request import EditRequest
 from server.config import read_scenario
 from server.report.data import RoundMetrics
-from sims.studies.forgetting import Forgetting
+from sims.studies.rounds.forgetting import Forgetting
 from sims.studies.study import Trial, partition
 from strategies.partitioning.partitions import share_requests
 from tests.sims.studies.made_up import make_pool, result_of, write_cases

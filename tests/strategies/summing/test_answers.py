@@ -10,7 +10,10 @@ from flwr.app import RecordDict
 from torch import Tensor
 
 from editing.answers.pipeline import AnswerState, edit_answers
+from editing.malmen.files import FILE, read_hypernetwork
+from editing.malmen.hypernetwork import HypernetworkError
 from editing.requests.edit_request import EditRequest, to_counterfact
+from strategies.rounds.parties import PartyInputError
 from strategies.scenario import FlatValue
 from strategies.wire.arrays import to_array
 from strategies.wire.messages import Phase
@@ -24,14 +27,16 @@ from tests.federation import (
     world_requests,
     write_json,
 )
+from tests.hypernetworks import save_tiny_hypernetwork
 from tests.laws import ALGEBRA
 
 Make = Callable[..., Federation]
 Tables = dict[str, dict[str, FlatValue]]
 
-EDITORS = {
+EDITORS: dict[str, dict[str, float]] = {
     "ultraedit": {"learning_rate": 0.02},
     "stableedit": {"learning_rate": 0.02, "ridge": 2.0},
+    "malmen": {},
 }
 
 JOINING = "[[1, 0, 2], [1, 1, 0], [0, 2, 1]]"
@@ -70,12 +75,12 @@ def tables(editor: str, source: str, **more: dict[str, FlatValue]) -> Tables:
 def on_one_machine(federation: Federation) -> dict[str, Tensor]:
     """Edit with all requests of each round in one place."""
     prepared, state = federation.preparation, AnswerState()
-    rule = federation.config.editor.build().answers
+    rule, folder = prepared.answers, federation.config.model.path
     assert rule is not None
     layers = prepared.plan.parameters.layers
     for number in range(1, 1 + federation.config.run.rounds):
-        requests = federation.requests(number)
-        state = edit_answers(prepared.model, requests, layers, rule, state)
+        requests, model = federation.requests(number), prepared.model
+        state = edit_answers(model, requests, layers, rule, state, model_path=folder)
     return dict(state.delta)
 
 
@@ -108,17 +113,67 @@ def test_moments_travel_before_statistics_and_are_kept(
     assert counts == sorted({*counts})
 
 
-def test_secure_sums_carry_moments(federate: Make, source: str) -> None:
+@pytest.mark.parametrize("editor", ["stableedit", "malmen"])
+def test_secure_sums_carry_what_is_summed(
+    federate: Make, source: str, editor: str
+) -> None:
     """The server learns the sums alone, and solves the same."""
     sizes: dict[str, FlatValue] = {"requests-per-round": "[[1, 0, 2], [2, 1, 1]]"}
-    chosen = tables("stableedit", source, run={"rounds": 2}) | {
+    chosen = tables(editor, source, run={"rounds": 2}) | {
         "parties": sizes | {"allow-empty": True}
     }
     plain = federate(**chosen)
     masked = federate(**chosen, privacy={"secure-sum": True})
     assert_same_delta(masked.delta(), plain.delta(), 1e-6)
-    for reply in masked.replies(Phase.ANSWERS):
+    pooled = masked.replies(Phase.ANSWERS)
+    assert bool(pooled) == (editor == "stableedit")
+    for reply in [*pooled, *masked.replies(Phase.TARGETS)]:
         assert "answers" not in reply.content
+        sent = reply.content.array_records["statistics"].values()
+        assert {each.dtype for each in sent} == {"uint64"}
+
+
+def test_a_hypernetwork_takes_one_exchange_and_does_not_travel(
+    federate: Make, source: str
+) -> None:
+    """What is kept of earlier rounds is the update alone."""
+    federation, recorder = federate(**tables("malmen", source)), Recorder()
+    federation.run(callbacks=recorder)
+    phases = [each.phase for each in recorder.exchanges if each.round == 2]
+    assert list(dict.fromkeys(phases)) == [Phase.TARGETS.value, Phase.EVALUATE.value]
+    assert not any(kept for state in recorder.states for kept in state.kept.values())
+    net = read_hypernetwork(Path(federation.config.model.path) / FILE)
+    assert net.digest().encode() in federation.said()
+    for each in net.tensors.values():
+        assert each.numpy().tobytes() not in federation.said()
+
+
+def test_a_party_with_another_hypernetwork_ends_the_run(
+    federate: Make, source: str, tmp_path: Path
+) -> None:
+    """As with another covariance, by name; its own file may lie anywhere."""
+    parties: dict[str, FlatValue] = {"requests-per-round": "[[1, 1, 2]]"}
+    chosen = tables("malmen", source, run={"rounds": 1}) | {"parties": parties}
+    path = save_tiny_hypernetwork(tmp_path)
+    mine = federate({1: {"hypernetwork-path": str(path)}}, **chosen)
+    assert_same_bits(mine.delta(), federate(**chosen).delta())
+    save_tiny_hypernetwork(tmp_path, seed=1)
+    with pytest.raises(PartyInputError, match=r"party 1 .* another hypernetwork"):
+        mine.run()
+
+
+def test_a_hypernetwork_for_other_layers_is_refused_before_the_run(
+    federate: Make, source: str
+) -> None:
+    """By the server, whose copy is read first."""
+    chosen = tables("malmen", source) | {"editing": {"layers": "[1, 3]"}}
+    with pytest.raises(HypernetworkError, match=r"is for layers \[1, 2\].*run edits"):
+        federate(**chosen).run()
+    named = chosen | {
+        "editor": {"name": "malmen", "settings": '{"hypernetwork": "/no/net"}'}
+    }
+    with pytest.raises(HypernetworkError, match="/no/net: no hypernetwork"):
+        federate(**named).run()
 
 
 def test_a_party_with_impossible_moments_is_left_out(

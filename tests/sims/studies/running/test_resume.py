@@ -17,7 +17,7 @@ from server.config import RunConfig
 from sims.errors import RunFailedError
 from sims.processes.guard import children
 from sims.runs.jobs import execute_trial
-from sims.studies.forgetting import Forgetting
+from sims.studies.rounds.forgetting import Forgetting
 from sims.studies.running.order import Order
 from sims.studies.running.record import RECORD, UNFINISHED
 from sims.studies.running.runner import run_study

@@ -13,7 +13,7 @@ from server.config import RunConfig
 from server.report.data import Report, RoundMetrics
 from server.report.writing import write_report
 from sims.runs.jobs import execute, execute_quietly
-from sims.studies.forgetting import Forgetting
+from sims.studies.rounds.forgetting import Forgetting
 from sims.studies.running.order import Order
 from sims.studies.running.runner import Runner, run_study
 from sims.studies.study import Trial, TrialResult

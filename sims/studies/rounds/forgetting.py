@@ -58,7 +58,7 @@ class Forgetting(Study):
         "How much of the first round's edits is left after later rounds, by the weight "
         "γ that the prior gives to the keys of earlier rounds?"
     )
-    scenario = Path(__file__).resolve().parents[1] / "scenarios" / "forgetting.toml"
+    scenario = Path(__file__).resolve().parents[2] / "scenarios" / "forgetting.toml"
 
     def trials(
         self, pool: Sequence[EditRequest], config: RunConfig, seed: int

@@ -9,12 +9,13 @@ from torch import Tensor
 from editing.algebra.statistics import pool
 from editing.answers.moments import ByShape, pool_moments, sum_moments
 from editing.answers.pairs import AnswerPairs
-from editing.answers.rule import EPSILON, AnswerRule
+from editing.answers.rule import Given
+from editing.answers.standardised import EPSILON, StandardisedRule
 from tests.laws import D_IN, D_OUT, assert_same, draw_pairs
 
 RULES = {
-    "ultraedit": AnswerRule(learning_rate=0.3, ridge=1.5),
-    "stableedit": AnswerRule(learning_rate=0.3, ridge=1.5, floor=1e-6),
+    "ultraedit": StandardisedRule(learning_rate=0.3, ridge=1.5),
+    "stableedit": StandardisedRule(learning_rate=0.3, ridge=1.5, floor=1e-6),
 }
 
 
@@ -24,7 +25,7 @@ def draw(rows: int, seed: int) -> dict[int, AnswerPairs]:
 
 
 def naive_delta(
-    rule: AnswerRule, rounds: list[dict[int, AnswerPairs]], layer: int
+    rule: StandardisedRule, rounds: list[dict[int, AnswerPairs]], layer: int
 ) -> Tensor:
     """Edit with the last of some rounds, all rows in one place."""
     keys = torch.cat([own.keys for each in rounds for own in each.values()])
@@ -74,9 +75,9 @@ def test_what_parties_pool_is_what_one_machine_solves(
         ]
         own = [sum_moments(part, products=rule.whitens) for part in parts]
         moments = pool_moments([moments, *own])
-        sent = [rule.statistics(part, moments) for part in parts]
+        sent = [rule.statistics(part, Given(moments)) for part in parts]
         for layer in whole:
-            found = rule.solve(pool([each[layer] for each in sent]))
+            found = rule.solve(layer, pool([each[layer] for each in sent]))
             assert_same(found, naive_delta(rule, rounds, layer))
 
 
@@ -94,7 +95,7 @@ def test_one_row_changes_nothing() -> None:
     for rule in RULES.values():
         pairs = {0: AnswerPairs(*draw_pairs(1))}
         moments = sum_moments(pairs, products=rule.whitens)
-        assert rule.values(pairs, moments)[0].count_nonzero() == 0
+        assert rule.values(pairs, Given(moments))[0].count_nonzero() == 0
 
 
 def test_a_scale_of_the_loss_changes_nothing() -> None:
@@ -103,7 +104,8 @@ def test_a_scale_of_the_loss_changes_nothing() -> None:
     scaled = {k: AnswerPairs(own.keys, own.gradients / 7) for k, own in pairs.items()}
     for layer in pairs:
         first, second = (
-            rule.values(each, sum_moments(each))[layer] for each in (pairs, scaled)
+            rule.values(each, Given(sum_moments(each)))[layer]
+            for each in (pairs, scaled)
         )
         assert_same(first, second, 1e-5)
 
@@ -116,5 +118,5 @@ def test_no_value_is_longer_than_any_can_be(rows: int, seed: int) -> None:
     for rule in RULES.values():
         moments = sum_moments(pairs, products=rule.whitens)
         longest = rule.longest((D_OUT, D_IN), moments[D_OUT, D_IN].count)
-        for values in rule.values(pairs, moments).values():
+        for values in rule.values(pairs, Given(moments)).values():
             assert float(values.norm(dim=1).max()) <= longest

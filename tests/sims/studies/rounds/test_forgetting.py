@@ -9,8 +9,8 @@ import pytest
 from editing.base.errors import InputError
 from server.config import read_scenario
 from server.report.data import RoundMetrics
-from sims.studies.forgetting import LAMBDA, ONE, UNEDITED, ZERO, Forgetting
 from sims.studies.noise import OTHER, SAME
+from sims.studies.rounds.forgetting import LAMBDA, ONE, UNEDITED, ZERO, Forgetting
 from sims.studies.study import Trial, TrialResult
 from tests.sims.studies.made_up import configure, make_pool, result_of
 

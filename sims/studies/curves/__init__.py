@@ -1,0 +1,1 @@
+"""Studies that draw a score against a number, a line for each merge."""

@@ -1,0 +1,1 @@
+"""Studies of what later rounds do to earlier ones."""

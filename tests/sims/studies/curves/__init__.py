@@ -1,0 +1,1 @@
+"""Tests of the studies that draw a score against a number."""
