@@ -346,8 +346,18 @@ def summarise(report: Report) -> str:
             "from that of editing all requests on one machine by "
             f"{write_number('relative_difference_to_global', gap)} of its size."
         )
+        words += [] if report.rounding is None else [explain_rounding(report.rounding)]
     words.append(summarise_retention([runs[merge] for merge in best]))
     return " ".join(word for word in words if word)
+
+
+def explain_rounding(rounding: float) -> str:
+    """Say what rounding alone explains of a difference."""
+    size = write_number("relative_difference_to_global", rounding)
+    return (
+        f"Rounding alone explains about {size}: that is how far errors of the model's "
+        "precision in keys and residuals move the update."
+    )
 
 
 def summarise_retention(runs: Sequence[RunReport]) -> str:
