@@ -28,7 +28,9 @@ from editing.base.errors import InputError
 from editing.editors.base import Editor
 from editing.editors.choice import EditorChoice
 from editing.editors.system import LayerState
+from editing.evaluation.answers import measure_answers
 from editing.evaluation.cases import evaluate_requests, sum_cases
+from editing.evaluation.generated_texts import add_texts
 from editing.files.atomic import write_private
 from editing.memit.pipeline import edit_alone
 from editing.models.loading import EditableModel
@@ -176,7 +178,11 @@ class Machine:
             Metrics by name, successes in per cent.
         """
         with applied(update or {}, self.model.model):
-            cases = evaluate_requests(self.model, requests, self.settings.evaluation)
+            chosen = self.settings.evaluation
+            cases = evaluate_requests(self.model, requests, chosen)
+            if chosen.generated_answers != "never":
+                found = measure_answers(self.model, requests, chosen)
+                cases = add_texts(cases, found)
         return pd.Series(sum_cases(cases).means(), dtype=float)
 
     def save(self, update: Mapping[str, Tensor], folder: Path) -> None:

@@ -9,6 +9,7 @@ all others,
 (Woodbury), so that leaving each of ``M`` parties out in turn costs no ``M`` solves.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -193,9 +194,9 @@ def expected_rounding(
     whole = float(delta.square().sum())
     moved = reached * (of_keys * whole + len(delta) * of_residuals)
     moved += inverse * (of_keys * left + of_system * whole)
-    return (moved / whole) ** 0.5
+    return math.sqrt(moved / whole)
 
 
 def _spread(matrix: Tensor) -> float:
     """Return the root mean square of a matrix's entries."""
-    return float(matrix.square().mean()) ** 0.5
+    return math.sqrt(float(matrix.square().mean()))

@@ -117,7 +117,7 @@ def add_plain(name: str, place: str, meaning: str) -> None:
     """Add the command of a study without options of its own."""
 
     def load(_: Order) -> "Study":
-        module, _, found = place.partition(":")
+        module, found = place.split(":")
         study: Study = getattr(import_module(module), found)()
         return study
 
@@ -136,8 +136,8 @@ def add_plain(name: str, place: str, meaning: str) -> None:
     app.command(name, help=meaning)(study)
 
 
-for known, (place, meaning) in PLAIN.items():
-    add_plain(known, place, meaning)
+for word, (found, asked) in PLAIN.items():
+    add_plain(word, found, asked)
 
 
 @app.command("overlap")

@@ -56,7 +56,7 @@ from tests.laws import (
     draw_prior,
     relative_difference,
 )
-from tests.strategies.transport import write_numbers
+from tests.strategies.transport import sums_in, write_numbers
 from tests.tiny import LAYERS, PARAMETERS, TEMPLATES
 
 Make = Callable[..., Federation]
@@ -250,7 +250,7 @@ def test_every_round_is_evaluated_by_its_own_requests_and_all_earlier_ones(
     )
     _, result = federation.run(evaluate_unedited=True)
     evaluated = {
-        number: sorted({int(name.split(".")[1]) for name in found})
+        number: sorted(sums_in(found).by_round)
         for number, found in result.evaluate_metrics_clientapp.items()
     }
     assert evaluated == {0: [1], 1: [1], 2: [1, 2], 3: [1, 2, 3]}

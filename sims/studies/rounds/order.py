@@ -126,5 +126,5 @@ def rows_of(result: TrialResult) -> Iterator[dict[str, object]]:
     for number, sizes in enumerate(result.trial.sizes, start=1):
         edits += sum(sizes)
         means = sum_cases(result.cases(number)).means()
-        measured = {name: means.get(name) for name in METRICS}
-        yield {"seed": result.seed, **result.trial.labels, "edits": edits} | measured
+        row = {"seed": result.seed, **result.trial.labels, "edits": edits}
+        yield {**row, **{name: means.get(name) for name in METRICS}}

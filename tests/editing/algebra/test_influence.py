@@ -122,14 +122,14 @@ def test_rounding_moves_a_delta_as_far_as_random_errors_do(
     generator = torch.Generator().manual_seed(1)
     moved = []
     for _ in range(200):
-        wrong = [
+        wrong, far = (
             each
             + epsilon
             * each.square().mean().sqrt()
             * torch.randn(each.shape, generator=generator, dtype=each.dtype)
             for each in (keys, residuals)
-        ]
-        other = solve_delta(LayerStatistics.of_pairs(*wrong), prior)
+        )
+        other = solve_delta(LayerStatistics.of_pairs(wrong, far), prior)
         moved.append(float((other - delta).norm() / delta.norm()) ** 2)
     expected = (sum(moved) / len(moved)) ** 0.5
     found = expected_rounding(own, prior, delta, epsilon, probes=500)

@@ -45,4 +45,4 @@ def test_the_finding_names_the_scores_at_both_ends(tmp_path: Path) -> None:
     assert said.startswith("With 2 edits and with 8 the scores are, by merge: ")
     assert "collabedit 97.5 and 91.5" in said
     (figure,) = STUDY.draw(frame)
-    assert figure.table.loc["collabedit"].tolist() == [97.5, 95.5, 91.5]
+    assert list(figure.table.loc["collabedit"]) == [97.5, 95.5, 91.5]
