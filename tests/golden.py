@@ -5,7 +5,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -53,6 +55,9 @@ SCHEDULES = {"memit": "layerwise", "frozen.global": "frozen-harmonic"}
 
 FOLDER = ROOT / "tests" / "data" / "golden"
 """Where the golden values are."""
+
+EDITORS = ROOT / "tests" / "data" / "golden_editors"
+"""Where those of other editors are."""
 
 FILE = "golden.safetensors"
 CLIENT = re.compile(r"frozen\.client(\d+)\.")
@@ -119,6 +124,25 @@ class Golden:
     def requests_of(self, run: str) -> list[EditRequest]:
         """The requests that a run edited with."""
         return self.requests[self.places_of(run)]
+
+
+@cache
+def read_methods() -> dict[str, Any]:
+    """Read what each method of other editors was run with."""
+    methods: dict[str, Any] = _read_editors()["methods"]
+    return methods
+
+
+@cache
+def read_batches() -> list[list[int]]:
+    """Read which requests the batches of a sequence are."""
+    batches: list[list[int]] = _read_editors()["batches"]
+    return batches
+
+
+def _read_editors() -> dict[str, Any]:
+    case: dict[str, Any] = json.loads((EDITORS / "case.json").read_text())
+    return case
 
 
 def clients_among(names: Iterable[str]) -> tuple[str, ...]:

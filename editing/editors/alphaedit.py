@@ -36,6 +36,11 @@ class AlphaEditEditor(Editor):
     summary: ClassVar[str] = "write only in directions that plain text does not use"
     weighs_text: ClassVar[bool] = False
 
+    @classmethod
+    def most_kept(cls, d_out: int, d_in: int) -> int:  # noqa: ARG003
+        """Return the numbers of a basis of all directions, which ``U`` is less than."""
+        return d_in * d_in
+
     def begin(self, state: LayerState) -> dict[str, Tensor]:
         """Compute ``U``; it depends on the plain text alone."""
         return {BASIS: find_free_of_text(state.prior.text(), self.threshold)}

@@ -47,6 +47,11 @@ class Editor(Settings):
         """Return what a report shows of what is kept, in per cent; None for nothing."""
         return None
 
+    @classmethod
+    def most_kept(cls, d_out: int, d_in: int) -> int:  # noqa: ARG003
+        """Return how many numbers of a layer are kept at most; none as a rule."""
+        return 0
+
     @abstractmethod
     def system(self, state: LayerState) -> System:
         """Lay out what is solved for a layer in a round, in float64."""

@@ -39,6 +39,11 @@ class BetaEditEditor(Editor):
     remembers: ClassVar[bool] = True
     weighs_text: ClassVar[bool] = False
 
+    @classmethod
+    def most_kept(cls, d_out: int, d_in: int) -> int:  # noqa: ARG003
+        """Return the numbers of a basis of all directions, and two counts."""
+        return d_in * d_in + 2
+
     def begin(self, state: LayerState) -> dict[str, Tensor]:
         """Compute ``U`` of the plain text, and count no edit."""
         none = torch.zeros(1, dtype=torch.float64)

@@ -36,6 +36,11 @@ class LyapLockEditor(Editor):
     summary: ClassVar[str] = "hold the loss on plain text within a budget, by a queue"
     remembers: ClassVar[bool] = True
 
+    @classmethod
+    def most_kept(cls, d_out: int, d_in: int) -> int:
+        """Return the numbers of ``M_v``, the queue and the loss that is allowed."""
+        return d_out * d_in + 2
+
     def budget_in_use(self, kept: Mapping[str, Tensor]) -> float | None:
         """Return the queue, in per cent of where it begins."""
         if QUEUE not in kept:

@@ -137,6 +137,9 @@ def estimate_sizes(
     evaluate_every: Annotated[
         int, typer.Option(min=1, help="Rounds from one evaluation to the next.")
     ] = 1,
+    editor: Annotated[
+        str, typer.Option(metavar="NAME", help="The editor, by its name.")
+    ] = "memit",
     layout: Annotated[
         Layout, typer.Option("--format", help="The output format.")
     ] = Layout.TABLE,
@@ -167,6 +170,7 @@ def estimate_sizes(
                 dtype=dtype.value,
                 bandwidth=bandwidth,
                 evaluate_every=evaluate_every,
+                editor=editor,
             ),
         )
         for count in parties or [10]

@@ -133,7 +133,7 @@ def list_editors(
     from rich.table import Table as Shown
 
     from sims.console import open_console
-    from sims.sizes.editors import ANSWER_TOKENS
+    from sims.sizes.by_editor import ANSWER_TOKENS
     from sims.sizes.editors import list_editors as sizes_of
     from sims.sizes.shapes import read_shape
     from sims.sizes.tables import write_size

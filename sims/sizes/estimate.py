@@ -6,6 +6,7 @@ are in float64, so 8 bytes a number, unless they travel in float32. A party's ro
 ``min(n, d_in)``. While rows are few (`SHARE`) they are kept and solved as they are, and
 otherwise as the ``d_in²`` numbers of their gram. Messages also hold the job, 1 to 2 kB
 of JSON, included as `JOB_BYTES`. What a run really sends is in its ``events.jsonl``.
+Editors that read at the answers have a row a token, and an exchange of moments more.
 """
 
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from pydantic import PositiveFloat, PositiveInt
 
 from editing.algebra.statistics import SHARE
 from editing.base.settings import Settings
+from editing.editors.choice import MEMIT
+from sims.sizes.by_editor import ANSWER_TOKENS, DOUBLE, ByEditor
 from sims.sizes.shapes import ModelShape
 
-DOUBLE = 8
 JOB_BYTES = 1400
 """Approximate bytes of a message to a node besides arrays."""
 
-REPLY_BYTES = 500
+REPLY_BYTES = 700
 """Approximate bytes of a reply besides arrays, an evaluation's metrics included."""
 
 PROGRAM_BYTES = 560_000_000
@@ -55,6 +57,8 @@ class EstimateOrder(Settings):
         dtype: The model's precision, in which updates travel, too.
         bandwidth: The server's connection in megabits a second.
         evaluate_every: After every how many rounds requests are evaluated.
+        editor: The editor's name; its settings are its defaults.
+        answer_tokens: Tokens of an answer, for editors that read at each of them.
     """
 
     parties: PositiveInt = 10
@@ -69,6 +73,8 @@ class EstimateOrder(Settings):
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     bandwidth: PositiveFloat = 1000.0
     evaluate_every: PositiveInt = 1
+    editor: str = MEMIT
+    answer_tokens: PositiveFloat = ANSWER_TOKENS
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,11 @@ class Estimate:
 
     shape: ModelShape
     order: EstimateOrder
+
+    @cached_property
+    def own(self) -> ByEditor:
+        """What the editor reads, sends and keeps besides."""
+        return ByEditor(self.order.editor, self.shape)
 
     @property
     def layer_count(self) -> int:
@@ -88,6 +99,7 @@ class Estimate:
     def exchanges(self) -> int:
         """Exchanges of statistics in a round: ``L``, or 1 if layers travel together."""
         one_by_one = self.order.schedule in {"layerwise", "boundary"}
+        one_by_one &= self.own.rule is None
         return self.layer_count if one_by_one else 1
 
     @property
@@ -112,8 +124,9 @@ class Estimate:
 
     @property
     def rows(self) -> int:
-        """Rows of a party's statistics: ``min(n, d_in)``."""
-        return min(self.order.requests, self.shape.d_in)
+        """Rows of a party's statistics: ``min(n, d_in)``, ``n`` tokens at answers."""
+        tokens = 1 if self.own.rule is None else self.order.answer_tokens
+        return min(round(self.order.requests * tokens), self.shape.d_in)
 
     @property
     def statistics(self) -> int:
@@ -138,32 +151,35 @@ class Estimate:
         whole = BYTES[self.order.dtype] * self.matrix
         if self.order.encoding_down == "whole" or self.order.dtype == "float64":
             return whole
-        rank = self.order.rounds * self.order.parties * self.order.requests
+        rank = self.order.rounds * self.order.parties * self.rows
         return min(whole, 4 * rank * (self.shape.d_out + self.shape.d_in))
 
     @cached_property
     def largest_up(self) -> int:
-        """The largest reply of a node: the statistics of an exchange."""
-        return self.statistics * self.layer_count // self.exchanges + REPLY_BYTES
+        """The largest reply of a node: the statistics of an exchange, or moments."""
+        statistics = self.statistics * self.layer_count // self.exchanges
+        return max(statistics, self.own.moments) + REPLY_BYTES
 
     @cached_property
     def largest_down(self) -> int:
         """The largest message to a node: the updates that are new to it."""
-        return self.update * self.layer_count // self.exchanges + JOB_BYTES
+        updates = self.update * self.layer_count // self.exchanges
+        return max(updates, self.own.moments) + JOB_BYTES
 
     @property
     def messages(self) -> float:
         """Messages to a node in a round, on average: the exchanges and the evaluation.
 
-        The last round is evaluated whatever its number.
+        The last round is evaluated whatever its number. Moments are one exchange.
         """
         evaluations = -(-self.order.rounds // self.order.evaluate_every)
-        return self.exchanges + evaluations / self.order.rounds
+        return self.exchanges + self.own.pools + evaluations / self.order.rounds
 
     @property
     def round_up(self) -> float:
         """What a node sends in a round: ``L`` times its statistics of a layer."""
-        return self.layer_count * self.statistics + self.messages * REPLY_BYTES
+        sent = self.layer_count * self.statistics + self.own.moments
+        return sent + self.messages * REPLY_BYTES
 
     @property
     def round_down(self) -> float:
@@ -172,7 +188,8 @@ class Estimate:
         A node keeps what it was sent. One that has lost it, or joins late, is sent all
         layers at once, which is as much.
         """
-        return self.layer_count * self.update + self.messages * JOB_BYTES
+        sent = self.layer_count * self.update + self.own.moments
+        return sent + self.messages * JOB_BYTES
 
     @property
     def round_traffic(self) -> float:
@@ -209,8 +226,10 @@ class Estimate:
         """Grams, ``L · d_in²`` of earlier rounds and as many of this one.
 
         Those of the last round are not made, so there are none of a single round, and
-        never both kinds in two rounds.
+        never both kinds in two rounds. Moments take the place of grams.
         """
+        if self.own.rule is not None:
+            return self.own.moments
         kinds = min(self.order.rounds - 1, 2)
         return kinds * DOUBLE * self.layer_count * self.square
 
@@ -220,11 +239,14 @@ class Estimate:
 
         The model; of each layer the covariance in the precision of its file, from which
         it is mapped, and the update in float64, of which there are two while a round
-        after the first may have to start again; the updates as they travel; grams.
+        after the first may have to start again; the updates as they travel; grams; what
+        the editor keeps.
         """
         kept = 1 + (self.order.rounds > 1)
         covariance = BYTES[self.order.covariance] * self.square
+        covariance = covariance if self.own.rule is None else 0
         of_layer = covariance + kept * (DOUBLE * self.matrix + self.update)
+        of_layer += self.own.kept
         layers = self.layer_count * of_layer
         return PROGRAM_BYTES + self.weights + layers + self.remembered
 
@@ -267,13 +289,23 @@ class Estimate:
         """The same for merges that need each party: all their statistics at once.
 
         One party is solved after the other; `ties` holds a dozen matrices of an
-        update's size meanwhile, and the factor of the prior. `karcher` holds each
-        party's update besides, and `regmean` four more grams.
+        update's size meanwhile, and the factor of the prior.
         """
         parts = self.order.parties * self.together * self.decoded(1)
         voting = DOUBLE * (self.square + 12 * self.matrix)
         working = max(self._solving(self.rows), voting, self._adding)
         return self.server_standing + parts + working + self.largest_up
+
+    @property
+    def server_memory_karcher(self) -> int:
+        """The same for `karcher`: the updates of all parties, and the weight twice."""
+        whole = (self.order.parties + 2) * DOUBLE * self.matrix
+        return self.server_memory_each + whole
+
+    @property
+    def server_memory_regmean(self) -> int:
+        """The same for `regmean`: the prior and the pooled gram, both damped too."""
+        return self.server_memory_each + 4 * DOUBLE * self.square
 
     @property
     def link_memory(self) -> float:
@@ -293,7 +325,9 @@ class Estimate:
 
     @property
     def covariance_file(self) -> int:
-        """The server's covariance: ``L · d_in²`` numbers."""
+        """The server's covariance: ``L · d_in²`` numbers, or none."""
+        if self.own.rule is not None:
+            return 0
         return BYTES[self.order.covariance] * self.layer_count * self.square
 
     @property
@@ -304,10 +338,12 @@ class Estimate:
         one takes the place of the other. Updates that travel as factors are kept in
         that form, too.
         """
-        half = self.triangle * (self.order.rounds > 1)
+        remembers = self.order.rounds > 1 and self.own.rule is None
+        half = self.triangle * remembers
         sent = self.update if self.order.encoding_down == "factors" else 0
         as_factors = sent * (sent < BYTES[self.order.dtype] * self.matrix)
-        return self.layer_count * (DOUBLE * (half + self.matrix) + as_factors)
+        of_layer = DOUBLE * (half + self.matrix) + as_factors + self.own.kept
+        return self.layer_count * of_layer + self.own.moments
 
     @property
     def delta_file(self) -> int:
@@ -330,8 +366,10 @@ class Estimate:
         """A party's targets of a round, and the states they start from.
 
         ``n · d_out`` numbers each, in single precision at least and in the model's;
-        under `boundary` of each layer.
+        under `boundary` of each layer. Editors at the answers have none.
         """
+        if self.own.rule is not None:
+            return 0
         wide = max(4, BYTES[self.order.dtype])
         sets = self.exchanges if self.order.schedule == "boundary" else 1
         numbers = sets * self.order.requests * self.shape.d_out

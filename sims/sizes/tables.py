@@ -18,6 +18,8 @@ SIZES: Sequence[tuple[str, Value]] = (
     ("server's connection in a round", lambda e: e.round_traffic),
     ("memory: server, merges of the sum", lambda e: e.server_memory),
     ("memory: server, merges of each party", lambda e: e.server_memory_each),
+    ("memory: server, karcher", lambda e: e.server_memory_karcher),
+    ("memory: server, regmean", lambda e: e.server_memory_regmean),
     ("memory: SuperLink, while replies wait", lambda e: e.link_memory),
     ("memory: node, activations left out", lambda e: e.node_memory),
     ("disk: weights", lambda e: e.weights),
@@ -56,8 +58,8 @@ def caption(estimate: Estimate) -> str:
     return (
         f"{shape.name}: {shape.parameters / 1e9:.2f} billion parameters in "
         f"{order.dtype}; layers {layers}, each {shape.d_out} × {shape.d_in}; "
-        f"{order.requests} requests a party and round, {order.schedule}, "
-        f"{order.encoding}; {order.bandwidth:g} Mbit/s at the server"
+        f"{order.requests} requests a party and round, {order.editor}, "
+        f"{order.schedule}, {order.encoding}; {order.bandwidth:g} Mbit/s at the server"
     )
 
 

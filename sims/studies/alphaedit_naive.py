@@ -191,7 +191,7 @@ def compare(
 
     ``distance`` is ``‖Δ − Δ₀‖ / ‖Δ₀‖`` and ``length`` is ``‖Δ‖ / ‖Δ₀‖``.
     """
-    norms = {
+    norms: dict[str, tuple[float, ...]] = {
         name: (
             float((delta[name].double() - update.double()).norm()),
             float(delta[name].double().norm()),
@@ -251,11 +251,12 @@ def ways_of(
 ) -> Iterator[tuple[str, float, float, float, float]]:
     """Give what reading back does by parties and rounds, means over seeds."""
     best = of_line(frame, GLOBAL).groupby("rounds")["score"].mean()
-    columns = ["distance", "length", "score"]
-    ways = of_line(frame, NAIVE).groupby(["rounds", "parties"])[columns].mean()
-    for (rounds, parties), row in ways.iterrows():
+    own = of_line(frame, NAIVE)
+    for _, way in own.groupby(["rounds", "parties"]):
+        rounds, parties = (int(way[name].iloc[0]) for name in ("rounds", "parties"))
         place = f"{parties} parties in {rounds} round" + ("s" if rounds > 1 else "")
-        yield place, row["distance"], row["length"], row["score"], best[rounds]
+        means = [float(way[name].mean()) for name in ("distance", "length", "score")]
+        yield place, means[0], means[1], means[2], float(best[rounds])
 
 
 def verdict(frame: pd.DataFrame) -> str:

@@ -19,11 +19,12 @@ class BreadcrumbsMerge(Merge):
 
     Attributes:
         density: Share of each party's entries that is kept: the largest that are no
-            outliers.
-        outliers: Share of each party's entries that is dropped as too large.
+            outliers, ``1 − β − γ`` of the paper. Chosen here; mergekit's guide has 0.9.
+        outliers: Share of each party's entries that is dropped as too large; mergekit's
+            ``gamma`` and its default, the paper's ``β``.
         fusion: The sum of all parties, or the sum or the mean of the entries whose sign
             wins, as in `ties`.
-        scale: Factor of the merged delta.
+        scale: Factor of the merged delta; the paper tunes it, mergekit has 1.
     """
 
     name: Literal["breadcrumbs"] = "breadcrumbs"

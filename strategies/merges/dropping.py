@@ -24,13 +24,15 @@ class DroppingMerge(Merge):
     number alone.
 
     Attributes:
-        density: Share of each party's entries that is kept, on average.
+        density: Share of each party's entries that is kept, on average. The papers try
+            0.1 to 0.9; the middle is chosen here, and mergekit keeps all.
         rescale: How entries that are kept make up for those that are not. They are
             divided by the probability to be kept, or scaled so that the sum of absolute
-            values stays (``l1``, what mergekit does), or left as they are.
+            values stays (``l1``, what mergekit does), or left as they are. The papers
+            divide.
         fusion: The sum of all parties, or the sum or the mean of the entries whose sign
             wins, as in `ties`.
-        scale: Factor of the merged delta.
+        scale: Factor of the merged delta; mergekit's ``lambda``, 1 as there.
     """
 
     density: Share = 0.5
@@ -69,7 +71,8 @@ class DroppingMerge(Merge):
 class DareMerge(DroppingMerge):
     """Drop entries at random, all with one probability, and divide by it.
 
-    ``delta = scale · Σ mⱼ deltaⱼ / density``, with ``mⱼ`` from Bernoulli(density).
+    ``delta = scale · Σ mⱼ deltaⱼ / density``, with ``mⱼ`` from Bernoulli(density). The
+    sum is the paper's with task arithmetic, mergekit's ``dare_linear``.
     """
 
     name: Literal["dare"] = "dare"
@@ -91,11 +94,13 @@ class DellaMerge(DroppingMerge):
 
     Attributes:
         spread: How much likelier a row's largest entry is kept than its smallest: the
-            paper's ``ε``, and twice that of mergekit.
+            paper's ``ε``, and twice that of mergekit, whose default is 0.15.
+        fusion: The sum of all parties, or the sum or the mean of the entries whose sign
+            wins, as in `ties`. The mean is the paper's.
     """
 
     name: Literal["della"] = "della"
-    spread: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    spread: Annotated[float, Field(ge=0, lt=1)] = 0.3
     fusion: Fusion = "agreeing-mean"
     paper: ClassVar[str] = "arXiv:2406.11617"
 

@@ -22,7 +22,9 @@ class ModelStockMerge(Merge):
     party gets its own delta.
 
     Attributes:
-        angles: Whether there is one ``c`` for the layer or one for each row.
+        angles: Whether there is one ``c`` for the layer, as in the paper and by default
+            in mergekit, or one for each row (its ``filter_wise``). The paper has one
+            angle for all pairs; their mean cosine is mergekit's reading of it.
         clamp: Whether ``t`` is 0 where ``c`` is negative: deltas that point away from
             each other. The paper knows no such angles, and mergekit reverses the
             average there.
@@ -83,8 +85,9 @@ class KarcherMerge(Merge):
     it reads their products alone; the deltas of all parties are in memory for these.
 
     Attributes:
-        steps: How many steps the search takes at most.
-        tolerance: Length of a step, in radians, below which it ends.
+        steps: How many steps the search takes at most; mergekit's default.
+        tolerance: Length of a step, in radians, below which it ends. Mergekit's default
+            is 1e-5; solves are in float64 here.
     """
 
     name: Literal["karcher"] = "karcher"

@@ -22,7 +22,8 @@ class SceMerge(Merge):
     over the parties whose sign is that of ``Σ deltaⱼ``, and 0 if it is not selected.
 
     Attributes:
-        select: Share of the entries that is selected.
+        select: Share of the entries that is selected, the paper's ``τ``. Chosen here;
+            mergekit's default selects all.
     """
 
     name: Literal["sce"] = "sce"

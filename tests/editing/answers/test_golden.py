@@ -16,24 +16,22 @@ from editing.answers.rule import Given
 from editing.answers.standardised import StandardisedRule
 from editing.answers.texts import tokenize_answers
 from editing.requests.edit_request import EditRequest
-from tests.golden import FOLDER, Golden, load_golden
+from tests.golden import FOLDER, Golden, load_golden, read_methods
 from tests.laws import assert_same
 from tests.trees import ROOT
 
 FILE = ROOT / "tests" / "data" / "golden_editors" / "answers.safetensors"
 LAYERS, SHAPE = (1, 2, 3), (128, 512)
-ORDERS = (
-    (4, 10, 1, 5, 11, 0, 9, 3, 2, 6, 7, 8),
-    (13, 19, 21, 17, 16, 23, 15, 20, 12, 14, 22, 18),
-)
+RUN = read_methods()["ultraedit"]
+ORDERS = RUN["order"]
 """The requests of each batch, by falling length."""
 
-SUB_BATCH = 6
+SUB_BATCH = RUN["sub_batch"]
 """Requests of a backward pass and an update of the moments."""
 
 RULES = {
-    "ultraedit": StandardisedRule(learning_rate=3e-4, ridge=1.0),
-    "stableedit": StandardisedRule(learning_rate=3e-4, ridge=1.0, floor=1e-6),
+    "ultraedit": StandardisedRule(learning_rate=RUN["lr"], ridge=1.0),
+    "stableedit": StandardisedRule(learning_rate=RUN["lr"], ridge=1.0, floor=1e-6),
 }
 
 READ, MOMENTS = 1e-5, 1e-5
@@ -68,7 +66,8 @@ class Case:
     def cuts(self, batch: int) -> list[int]:
         """Rows of each sub-batch."""
         sizes = self.sizes[batch]
-        return [sum(sizes[:SUB_BATCH]), sum(sizes[SUB_BATCH:])]
+        starts = range(0, len(sizes), SUB_BATCH)
+        return [sum(sizes[start : start + SUB_BATCH]) for start in starts]
 
     def rows(self, name: str, batch: int) -> Tensor:
         """Rows being edits, as everywhere here; in float64."""

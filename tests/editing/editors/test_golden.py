@@ -14,33 +14,47 @@ from editing.editors.emmet import EmmetEditor
 from editing.editors.lyaplock import QUEUE, VALUES, LyapLockEditor
 from editing.editors.memit import MemitEditor
 from editing.editors.system import LayerState
-from tests.golden import FOLDER, read_tensors
+from tests.golden import EDITORS, FOLDER, read_methods, read_tensors
 from tests.laws import assert_same
-from tests.trees import ROOT
 
 LAYER = 2
-NUMBERS = ROOT / "tests" / "data" / "golden_editors" / "solvers.safetensors"
-THRESHOLD, WEIGHT = 5.09e-3, 20.0
+METHODS = read_methods()
+NUMBERS = EDITORS / "solvers.safetensors"
+WEIGHT = 20.0
 EXACT, SINGLE_GRAM, SINGLE_SOLVE = 1e-6, 1e-4, 2e-4
 """Where the program solves in float64, keeps its gram in float32, solves in float32."""
 
 RUNS: dict[str, tuple[Editor, float, tuple[float, float]]] = {
     "memit_plain": (MemitEditor(), 0.0, (EXACT, EXACT)),
     "memit_seq": (MemitEditor(), 1.0, (EXACT, SINGLE_GRAM)),
-    "encore": (MemitEditor(ridge=0.1), 1.0, (EXACT, EXACT)),
+    "encore": (
+        MemitEditor(ridge=METHODS["encore"]["update_norm_lambda"]),
+        1.0,
+        (EXACT, EXACT),
+    ),
     "alphaedit": (
-        AlphaEditEditor(threshold=THRESHOLD, ridge=0.1),
+        AlphaEditEditor(
+            threshold=METHODS["alphaedit"]["nullspace_threshold"],
+            ridge=METHODS["alphaedit"]["L2"],
+        ),
         1.0,
         (SINGLE_SOLVE, SINGLE_SOLVE),
     ),
     "betaedit": (
         BetaEditEditor(
-            threshold=THRESHOLD, text_weight=20.0, ridge=0.1, renew_after=12
+            threshold=METHODS["betaedit"]["nullspace_threshold"],
+            text_weight=METHODS["betaedit"]["lambda1"],
+            ridge=METHODS["betaedit"]["lambda2"],
+            renew_after=METHODS["betaedit"]["tau"],
         ),
         1.0,
         (SINGLE_SOLVE, SINGLE_SOLVE),
     ),
-    "lyaplock": (LyapLockEditor(budget=0.5), 1.0, (EXACT, EXACT)),
+    "lyaplock": (
+        LyapLockEditor(budget=METHODS["lyaplock"]["alpha"]),
+        1.0,
+        (EXACT, EXACT),
+    ),
 }
 """The editor, ``γ``, and the relative difference allowed to each batch's update."""
 
@@ -101,7 +115,8 @@ def test_updates_are_the_published_ones(numbers: dict[str, Tensor], name: str) -
 def test_constrained_edits_are_the_published_ones(numbers: dict[str, Tensor]) -> None:
     """EMMET, all requests in one batch."""
     state = LayerState(Prior(numbers["text"], WEIGHT))
-    found = EmmetEditor(slack=0.1).system(state).solve(statistics_of(numbers, "emmet"))
+    system = EmmetEditor(slack=METHODS["emmet"]["emmet_lambda"]).system(state)
+    found = system.solve(statistics_of(numbers, "emmet"))
     assert_same(found, update_of(numbers, "emmet"), EXACT)
 
 
@@ -110,7 +125,7 @@ def test_the_null_space_is_the_published_one(numbers: dict[str, Tensor]) -> None
     kept: list[dict[str, Tensor]] = []
     solve(numbers, "alphaedit", kept)
     basis = kept[0][BASIS]
-    assert basis.shape == (512, 369)
+    assert basis.shape == (512, METHODS["alphaedit"]["rank"][str(LAYER)])
     parts = [statistics_of(numbers, f"alphaedit.batch{batch}") for batch in (0, 1)]
     projected = torch.cat([part.keys @ basis @ basis.mT for part in parts])
     assert_same(projected.mT, numbers[f"alphaedit.projected.{LAYER}"], 1e-4)
@@ -120,7 +135,7 @@ def test_the_queue_is_the_published_one(numbers: dict[str, Tensor]) -> None:
     """And the values that were reached, which hold the original weight there."""
     kept: list[dict[str, Tensor]] = []
     solve(numbers, "lyaplock", kept)
-    queues = [0.13390564665644636, 0.31575394089247605]
+    queues = [after[str(LAYER)] for after in METHODS["lyaplock"]["queue"]]
     for after, queue in zip(kept[1:], queues, strict=True):
         assert after[QUEUE].item() == pytest.approx(queue, rel=1e-6)
     weights = load_file(FOLDER / "model" / "model.safetensors")

@@ -19,7 +19,7 @@ from editing.editors.post_steps import (
     SphereStep,
     find_shared_directions,
 )
-from tests.golden import FOLDER, read_tensors
+from tests.golden import FOLDER, read_methods, read_tensors
 from tests.laws import assert_same, draw_pairs
 
 GOLDEN_RECT = 1e-6
@@ -74,7 +74,8 @@ def test_sphere_weakens_what_the_published_program_weakens() -> None:
     delta[ROWS] = published()["alphaedit.batch0.delta.2"].double()
     ours = SphereStep()(delta, weight(), weight())[ROWS]
     assert_same(ours, published()["sphere.delta.2"], GOLDEN_STEP)
-    assert len(find_shared_directions(weight(), 0.5)) == 24
+    kept = read_methods()["sphere"]["kept_directions"]["2"]
+    assert len(find_shared_directions(weight(), 0.5)) == kept
 
 
 def draw(seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,14 @@ from editing.memit.targets import (
 )
 from editing.models.loading import load_editable_model
 from editing.requests.edit_request import EditRequest
-from tests.golden import FOLDER, GOLDEN_TARGETS, Golden, load_golden
+from tests.golden import (
+    FOLDER,
+    GOLDEN_TARGETS,
+    Golden,
+    load_golden,
+    read_batches,
+    read_methods,
+)
 from tests.laws import assert_same, relative_difference
 from tests.trees import ROOT
 
@@ -25,8 +32,8 @@ TENSORS = load_file(
     ROOT / "tests" / "data" / "golden_editors" / "targets" / "options.safetensors"
 )
 ANCHOR = float(TENSORS["nas.reference_norm"])
-SKIPPED = (0, 3)
-LATER = 6
+SKIP = read_methods()["nas_skip"]
+LATER = read_methods()["encore_all_tokens"]["stops_before_the_bare_prompt"]
 """The program leaves the bare prompt out, after which this answer comes last."""
 
 LONG_SEARCH = 2e-4
@@ -49,7 +56,7 @@ def rows(name: str) -> Tensor:
 
 def batch_of(case: Golden, number: int) -> list[EditRequest]:
     """Return the requests of a batch."""
-    return case.requests[12 * number : 12 * number + 12]
+    return [case.requests[place] for place in read_batches()[number]]
 
 
 def edit_before(case: Golden, run: str, number: int) -> dict[str, Tensor]:
@@ -84,7 +91,7 @@ def test_lengths_of_values_are_the_published_ones(case: Golden) -> None:
 
 
 def test_the_reference_leaves_the_largest_out() -> None:
-    """One of 24."""
+    """A twentieth of them."""
     norms = TENSORS["nas.reference_norms"]
     assert reference_norm(norms) == pytest.approx(ANCHOR, rel=1e-6)
     assert reference_norm(norms) < norms.mean() * (1 - GOLDEN_TARGETS)
@@ -99,11 +106,12 @@ def test_anchored_targets_are_the_published_ones(case: Golden) -> None:
 
 def test_values_that_are_far_too_long_are_not_written(case: Golden) -> None:
     """Where ``‖v*‖ > 2c``; the others are shortened."""
-    ours = search(case, case.requests[:6], set_to(case, norm_anchor=1.7))
+    asked = case.requests[: SKIP["requests"]]
+    ours = search(case, asked, set_to(case, norm_anchor=SKIP["reference_norm"]))
     for mine, theirs in zip(ours.states, rows("nas_skip.targets"), strict=True):
         assert_same(mine, theirs, GOLDEN_TARGETS)
     still = (ours.shift == 0).all(dim=1).nonzero().squeeze(1)
-    assert tuple(still.tolist()) == SKIPPED
+    assert still.tolist() == SKIP["skipped"]
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -132,11 +140,12 @@ def test_targets_that_stop_at_top_1_are_the_published_ones(number: int) -> None:
     model = load_editable_model(str(FOLDER / "model"), "float64")
     requests, rule = batch_of(case, number), set_to(case, stop="top-1")
     theirs = rows(f"encore_all_tokens.batch{number}.targets")
-    steps = TENSORS["encore_all_tokens.steps"][12 * number :].int().tolist()
+    batch = read_batches()[number]
+    steps = TENSORS["encore_all_tokens.steps"][batch].int().tolist()
     with applied(edit_before(case, "encore_all_tokens", number), model.model):
         ours = compute_targets(model, requests, case.templates, rule).states
         for place, request in enumerate(requests):
-            if 12 * number + place == LATER:
+            if batch[place] in LATER:
                 assert relative_difference(ours[place], theirs[place]) > 0.1
                 cut = {"v_num_grad_steps": steps[place] + 1}
                 before = rule.model_copy(update=cut)
@@ -144,5 +153,6 @@ def test_targets_that_stop_at_top_1_are_the_published_ones(number: int) -> None:
                 assert not found.stopped
                 ours[place] = found.states[0]
     assert_same(ours, theirs, GOLDEN_TARGETS)
-    for mine, other, taken in zip(ours, theirs, steps[:12], strict=True):
-        assert_same(mine, other, LONG_SEARCH if taken == 24 else GOLDEN_TARGETS)
+    most = case.parameters.v_num_grad_steps - 1
+    for mine, other, taken in zip(ours, theirs, steps, strict=True):
+        assert_same(mine, other, LONG_SEARCH if taken == most else GOLDEN_TARGETS)

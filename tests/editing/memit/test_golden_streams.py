@@ -19,6 +19,7 @@ from tests.golden import (
     GOLDEN_TARGETS,
     Golden,
     load_golden,
+    read_methods,
 )
 from tests.laws import GOLDEN_DELTA, assert_same, make_targets
 from tests.trees import ROOT
@@ -38,8 +39,8 @@ def case(golden: Path) -> Golden:
 @pytest.fixture(scope="module")
 def plan(case: Golden) -> Plan:
     """Plan with the program's hyperparameters."""
-    own = {"target_of": "streams", "kl_factor": 1.0, "v_lr": 0.2}
-    parameters = case.parameters.model_copy(update={**own, "v_num_grad_steps": 30})
+    own = {"target_of": "streams", **read_methods()["pmet"]}
+    parameters = case.parameters.model_copy(update=own)
     return Plan(parameters=parameters, schedule="layerwise", templates=case.templates)
 
 

@@ -1,7 +1,8 @@
 """What editors cost is counted from what they send."""
 
 from editing.editors.choice import EDITORS
-from sims.sizes.editors import ANSWER_TOKENS, list_editors
+from sims.sizes.by_editor import ANSWER_TOKENS
+from sims.sizes.editors import list_editors
 from sims.sizes.shapes import read_shape
 
 

@@ -1,5 +1,6 @@
 """Sizes that are estimated from shapes are those of real runs."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import prod
@@ -11,7 +12,9 @@ from safetensors.torch import load, load_file
 
 from editing.algebra.deltas import save_delta
 from editing.covariance.files import save_covariance
+from editing.editors.choice import EDITORS, EditorChoice
 from editing.files.atomic import write_private
+from editing.models.token_rows import tokenize_request
 from server.checkpoints import Checkpoints, Measured, MergeProgress
 from sims.sizes.estimate import (
     BYTES,
@@ -23,12 +26,14 @@ from sims.sizes.estimate import (
 )
 from sims.sizes.shapes import ModelShape, read_shape
 from strategies.wire.messages import Phase
+from tests.editing.editors.laws import draw_rounds, rounds_of
 from tests.federation import Federation
+from tests.laws import draw_prior
 
 ROUND = "2"
 """The second round: by then nodes hold what they were sent in the first."""
 
-SENT = {Phase.TARGETS, Phase.STATISTICS, Phase.EVALUATE}
+SENT = {Phase.ANSWERS, Phase.TARGETS, Phase.STATISTICS, Phase.EVALUATE}
 
 RUNS = [
     ("layerwise", "factors", "float32"),
@@ -96,6 +101,65 @@ def test_arrays_of_a_round_are_as_large_as_estimated(
         assert max(sizes) == found.largest_up - REPLY_BYTES
 
 
+@pytest.mark.parametrize("name", ["alphaedit", "ultraedit", "stableedit"])
+def test_what_another_editor_sends_and_keeps_is_about_as_large_as_estimated(
+    federate: Callable[..., Federation], world: Path, tmp_path: Path, name: str
+) -> None:
+    """Within a tenth: answers differ in length. Moments go up, and down once pooled."""
+    own = {
+        "name": name,
+        "settings": json.dumps({"threshold": 0.1} if name == "alphaedit" else {}),
+    }
+    federation = federate(editor=own, run={"rounds": 2}, model={"dtype": "float32"})
+    strategy, _ = federation.run()
+    lengths = answer_lengths(federation)
+    order = {"parties": 3, "requests": 2, "rounds": 2, "editor": name}
+    found = Estimate(
+        read_shape(str(world)),
+        EstimateOrder.model_validate(
+            {**order, "answer_tokens": sum(lengths) / len(lengths)}
+        ),
+    )
+    for replies, total, besides in (
+        (False, found.round_down, JOB_BYTES),
+        (True, found.round_up, REPLY_BYTES),
+    ):
+        sizes = [*by_node(federation.messages, replies=replies).values()]
+        assert [len(each) for each in sizes] == [found.messages] * 3
+        mean = sum(map(sum, sizes)) / 3
+        assert mean == pytest.approx(total - found.messages * besides, rel=0.1)
+        if not replies:
+            assert max(map(max, sizes)) == found.largest_down - JOB_BYTES
+    checkpoints = Checkpoints(tmp_path, {})
+    checkpoints.keep("one", MergeProgress(strategy.state(), Measured()))
+    kept = load_file(tmp_path / "one.safetensors").values()
+    size = sum(each.nbytes for each in kept)
+    assert size <= 1.1 * found.checkpoint
+    if name != "alphaedit":  # it keeps a basis of some directions, and not of all
+        assert size == pytest.approx(found.checkpoint, rel=0.1)
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_an_editor_keeps_no_more_than_it_says(name: str) -> None:
+    """Before the first round and after each; moments are counted apart."""
+    editor = EditorChoice(name=name, settings=OWN.get(name, {})).build()
+    text, rounds = draw_prior(1), draw_rounds((2, 3), 1)
+    d_out, d_in = rounds[0].cross.shape
+    for _, kept in rounds_of(editor, text, rounds):
+        numbers = sum(each.numel() for each in kept.values())
+        assert numbers <= type(editor).most_kept(d_out, d_in)
+        assert bool(kept) == (name in {"alphaedit", "betaedit", "lyaplock"})
+        if name == "lyaplock":
+            assert numbers == d_out * d_in + 2
+
+
+def answer_lengths(federation: Federation) -> list[int]:
+    """Count the tokens of the answers of the second round."""
+    model = federation.preparation.model
+    asked = [each for own in federation.requests_of_parties(2) for each in own]
+    return [len(tokenize_request(model.tokenizer, each)[1]) for each in asked]
+
+
 def test_the_rest_of_a_message_is_about_as_large_as_estimated(
     federate: Callable[..., Federation],
 ) -> None:
@@ -133,6 +197,12 @@ def test_files_are_as_large_as_estimated(
         tensors = load_file(tmp_path / name)
         assert sum(each.nbytes for each in tensors.values()) == size
 
+
+OWN: dict[str, dict[str, float]] = {
+    "alphaedit": {"threshold": 1.0},
+    "betaedit": {"threshold": 1.0, "renew_after": 3},
+}
+"""Thresholds that leave some directions free of what `draw_prior` draws."""
 
 SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2))
 
@@ -195,6 +265,16 @@ def test_a_party_sends_no_more_rows_than_its_keys_are_wide() -> None:
     assert dense.statistics == 8 * (15 + 15)
     single = Estimate(SHAPE, EstimateOrder(requests=5, encoding="factors-float32"))
     assert 2 * single.statistics == few.statistics
+
+
+def test_karcher_holds_all_updates_and_regmean_grams_besides() -> None:
+    """And only the first grows with the parties by more than their statistics."""
+    few, many = (Estimate(SHAPE, EstimateOrder(parties=count)) for count in (3, 7))
+    assert few.server_memory_karcher - few.server_memory_each == 5 * 8 * 3 * 5
+    assert many.server_memory_karcher - many.server_memory_each == 9 * 8 * 3 * 5
+    for found in (few, many):
+        more = found.server_memory_regmean - found.server_memory_each
+        assert more == 4 * 8 * 5 * 5
 
 
 WIDE = ModelShape("wide", 1000, d_out=300, d_in=900, layers=(1, 2))
