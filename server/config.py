@@ -355,7 +355,7 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
 
 
 def check_training(config: RunConfig, origin: Callable[[str], str]) -> None:
-    """Refuse settings that a run which trains would not heed.
+    """Refuse settings that a run which trains would not use.
 
     Raises:
         ConfigurationError: Naming the first.
@@ -373,6 +373,6 @@ def check_training(config: RunConfig, origin: Callable[[str], str]) -> None:
     for key, on in given.items():
         if config.training.steps > 0 and on:
             raise ConfigurationError(
-                f"{origin(key)}: a training (`training.steps`) does not heed `{key}`; "
+                f"{origin(key)}: a training (`training.steps`) does not use `{key}`; "
                 "leave it out, or set `training.steps` to 0"
             )

@@ -34,7 +34,9 @@ wordings of a fact are alike (a cosine of 0.95), those of two people are not (0.
 MOST_EDITS = 48
 """Edits of the largest batches, on average."""
 
-SETTINGS = TrainingSettings(steps=450, rate=4e-3, value_rate=3e-3, rank=32)
+SETTINGS = TrainingSettings(
+    steps=600, rate=4e-3, value_rate=3e-3, local_weight=2.0, rank=32
+)
 
 HELD_OUT = 100
 """Requests of each of the draws that it is measured on."""

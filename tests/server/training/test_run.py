@@ -214,11 +214,11 @@ def test_gradients_of_others_are_refused(
         ("parties", "skip-known", 0.1),
     ],
 )
-def test_what_a_training_does_not_heed_is_refused(
+def test_what_a_training_does_not_use_is_refused(
     table: str, key: str, value: FlatValue
 ) -> None:
     """By the name of the setting, before anything is loaded."""
     flat = {"training.steps": 1, f"{table}.{key}": value}
-    with pytest.raises(InputError, match=f"does not heed `{table}.{key}`"):
+    with pytest.raises(InputError, match=f"does not use `{table}.{key}`"):
         read_run_config(flat)
     read_run_config({f"{table}.{key}": value})
