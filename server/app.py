@@ -234,7 +234,8 @@ def write_outcomes(
     draft: Path,
 ) -> None:
     """Write deltas, settings and the report."""
-    reference = next((o.delta for o in outcomes if o.method.name == GLOBAL), None)
+    pooled = next((o for o in outcomes if o.method.name == GLOBAL), None)
+    reference = pooled.delta if pooled else None
     settings = describe(config, preparation)
     runs = []
     for outcome in outcomes:
@@ -262,7 +263,11 @@ def write_outcomes(
         }
         runs.append(result.model_copy(update=found))
     (draft / "params.json").write_text(dump_json(settings, 2) + "\n")
-    report = Report(runs=tuple(runs), unedited=outcomes[0].measured.before)
+    report = Report(
+        runs=tuple(runs),
+        unedited=outcomes[0].measured.before,
+        rounding=pooled.rounding if pooled else None,
+    )
     for warning in list_warnings(report):
         logger.warning("%s", warning)
     write_report(report, draft)

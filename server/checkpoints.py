@@ -47,12 +47,15 @@ class Measured(Settings):
         before: Of the model before any edit, if it was evaluated.
         seconds: Wall time.
         sent: Bytes of statistics by party.
+        rounding: By weight, the square of the norm that rounding may have moved its
+            update by; None where it is not known.
     """
 
     rounds: tuple[RoundMetrics, ...] = ()
     before: RoundMetrics | None = None
     seconds: float = 0.0
     sent: Mapping[int, int] = {}
+    rounding: Mapping[str, float | None] = {}
 
 
 class Record(Settings):

@@ -56,7 +56,6 @@ from strategies.scenario import (
     nest,
     whole_numbers,
 )
-from strategies.training.settings import refuse_unheeded
 from strategies.unread_settings import find_unread
 
 KEY_RATIO, TEXT_RATIO = 5.0, 100.0
@@ -274,8 +273,7 @@ def check_settings(
         refuse_external(config, origin)
     check_merges(config, origin)
     check_editor(config, origin)
-    training, run = config.training, config.run
-    refuse_unheeded(training, config.parties, config.privacy, run.compare, origin)
+    check_training(config, origin)
     return config
 
 
@@ -354,3 +352,27 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
     unread = find_unread(chosen, config.editing, config.prior, config.compared)
     for key, reason in unread:
         raise ConfigurationError(f"{origin(key)}: `{key}`: {reason}; leave it out")
+
+
+def check_training(config: RunConfig, origin: Callable[[str], str]) -> None:
+    """Refuse settings that a run which trains would not heed.
+
+    Raises:
+        ConfigurationError: Naming the first.
+    """
+    given = {
+        "run.compare": config.run.compare,
+        "run.rounds": config.run.rounds > 1,
+        "gate.requests": config.gate.requests > 0,
+        "privacy.secure-sum": bool(config.privacy.secure_sum),
+        "parties.deduplicate": config.parties.deduplicate,
+        "parties.conflicts": config.parties.conflicts != "ignore",
+        "parties.skip-known": config.parties.skip_known is not None,
+        "output.statistics": config.output.statistics,
+    }
+    for key, on in given.items():
+        if config.training.steps > 0 and on:
+            raise ConfigurationError(
+                f"{origin(key)}: a training (`training.steps`) does not heed `{key}`; "
+                "leave it out, or set `training.steps` to 0"
+            )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
@@ -32,6 +33,7 @@ from strategies.gate.gate import Gate
 from strategies.methods import Method
 from strategies.rounds.callbacks import (
     CompletedRound,
+    MergedLayers,
     RoundCallbacks,
     ServerEvaluation,
 )
@@ -55,6 +57,19 @@ class Outcome:
         """Bytes that a party sent, mean over those that sent something."""
         sent = [size for size in self.measured.sent.values() if size > 0]
         return sum(sent) / max(len(sent), 1)
+
+    @property
+    def rounding(self) -> float | None:
+        """How far rounding may have moved an update, relative to its norm.
+
+        It is the largest over weights; None if it is not known of one.
+        """
+        found = [
+            None if moved is None else moved**0.5 / float(self.delta[name].norm())
+            for name, moved in self.measured.rounding.items()
+        ]
+        known = [each for each in found if each is not None]
+        return max(known) if known and len(known) == len(found) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +111,14 @@ class MergeJob:
             return Outcome(method, dict(found.state.delta), found.measured)
         self.stream.begin_merge(method.name, found.state.number)
         kept = KeptStatistics.of(self.statistics, method.name)
+        epsilon = torch.finfo(self.preparation.model.dtype).eps
         ledger = Ledger(
-            method.name, self.checkpoints, found.measured, self.stream, kept
+            method.name,
+            self.checkpoints,
+            found.measured,
+            self.stream,
+            kept,
+            epsilon if method.pooled else None,
         )
         strategy = self.build(method, ledger, evaluate_unedited=first)
         if found.state.number > 0:
@@ -198,9 +219,15 @@ class Ledger(StreamCallbacks):
         so_far: Measured,
         stream: EventStream,
         kept: KeptStatistics | None = None,
+        epsilon: float | None = None,
     ) -> None:
-        """Continue after what was measured before."""
+        """Continue after what was measured before.
+
+        What rounding to a precision of `epsilon` moves is estimated, if that is given;
+        then one party has all requests.
+        """
         super().__init__(stream, merge)
+        self._epsilon, self._own = epsilon, dict[int, LayerStatistics]()
         self.checkpoints, self.measured = checkpoints, so_far
         self._kept = kept or KeptStatistics()
         self._started = time.monotonic() - so_far.seconds
@@ -214,6 +241,27 @@ class Ledger(StreamCallbacks):
     ) -> None:
         """Keep a party's statistics, if those are kept."""
         self._kept.keep(phase, layer, party, statistics)
+        if self._epsilon is not None and phase is not Phase.MEMORY:
+            self._own[layer] = statistics
+
+    def on_merge(self, merged: MergedLayers) -> None:
+        """Add what rounding moves in each layer; errors of rounds are independent."""
+        if self._epsilon is None:
+            return
+        moved = dict(self.measured.rounding)
+        for layer, edited in merged.layers.items():
+            name, before = edited.weight, merged.before.get(edited.weight)
+            written = merged.after[name]
+            written = written if before is None else written - before
+            system = edited.editor.system(edited.state(before))
+            own = self._own.pop(layer)
+            share = system.expected_rounding(own, written, self._epsilon)
+            so_far = moved.get(name, 0.0)
+            if share is None or so_far is None:
+                moved[name] = None
+            else:
+                moved[name] = so_far + (share * float(written.norm())) ** 2
+        self.measured = self.measured.model_copy(update={"rounding": moved})
 
     def on_sum(
         self,

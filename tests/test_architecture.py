@@ -68,7 +68,6 @@ TESTED_ELSEWHERE = {
     "clients/training/replies.py": "tests/server/training/test_run.py",
     "strategies/training/nodes.py": "tests/server/training/test_run.py",
     "strategies/training/records.py": "tests/server/training/test_run.py",
-    "strategies/training/settings.py": "tests/server/training/test_run.py",
     "server/training/progress.py": "tests/server/training/test_run.py",
     "server/report/markdown.py": "tests/server/report/test_data.py",
     "server/report/frame.py": "tests/server/report/test_data.py",

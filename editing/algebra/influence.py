@@ -141,3 +141,61 @@ def _norms_of_sums(
     # L⁻¹ Bᵀ − Lᵀ Δᵀ has the norm of the difference.
     whole = solve_triangular(factor, cross.mT, upper=False)
     return (whole - factor.mT @ delta.mT).norm(), whole.norm()
+
+
+def expected_rounding(
+    statistics: LayerStatistics,
+    prior: Prior,
+    delta: Float[Tensor, "d_out d_in"],
+    epsilon: float,
+    probes: int = 16,
+) -> float | None:
+    """Estimate how far rounding moves a delta, relative to its norm.
+
+    To first order, independent errors of ``σ_K``, ``σ_R`` and ``σ_A`` in the entries of
+    the keys, the residuals and the system ``A`` move ``Δ = RᵀK A⁻¹`` by
+
+        E‖dΔ‖² = ‖K A⁻¹‖² (σ_K² ‖Δ‖² + d_out σ_R²)
+               + ‖A⁻¹‖² (σ_K² ‖R − K Δᵀ‖² + σ_A² ‖Δ‖²)
+
+    where ``σ`` is the root mean square of an entry times the precision: ``ε`` of the
+    rows, that of float64 of the system. So the last term is the condition number
+    ``‖A‖ ‖A⁻¹‖ / d_in``. Norms with ``A⁻¹`` are means over random rows of a fixed seed.
+
+    Args:
+        statistics: One solve's.
+        prior: What they were solved against.
+        delta: The solution.
+        epsilon: ``ε``, the precision that the rows were computed in.
+        probes: The number of random rows.
+
+    Returns:
+        None if the rows are not known, the delta is 0, or the solve is not reliable.
+    """
+    keys, residuals = statistics.keys, statistics.residuals
+    if statistics.sums is not None or not bool(delta.any()):
+        return None
+    system = statistics.add_gram(prior.matrix())
+    of_system = (torch.finfo(system.dtype).eps * _spread(system)) ** 2
+    factor = factorise(system)
+    if factor is None:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    shape = (probes, keys.shape[1])
+    rows = divide(torch.randn(shape, generator=generator, dtype=factor.dtype), factor)
+    inverse, reached = (
+        float(each.square().sum()) / probes for each in (rows, rows @ keys.mT)
+    )
+    of_keys, of_residuals = (
+        (epsilon * _spread(each)) ** 2 for each in (keys, residuals)
+    )
+    left = float((residuals - keys @ delta.mT).square().sum())
+    whole = float(delta.square().sum())
+    moved = reached * (of_keys * whole + len(delta) * of_residuals)
+    moved += inverse * (of_keys * left + of_system * whole)
+    return (moved / whole) ** 0.5
+
+
+def _spread(matrix: Tensor) -> float:
+    """Return the root mean square of a matrix's entries."""
+    return float(matrix.square().mean()) ** 0.5

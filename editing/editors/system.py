@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.algebra.influence import expected_rounding
 from editing.algebra.solving import Prior, solve_each, solve_sum
 from editing.algebra.statistics import LayerStatistics, Sums
 
@@ -74,6 +75,17 @@ class System:
         """Compute ``Σ wⱼ deltaⱼ``; see `editing.algebra.solving.solve_sum`."""
         parts = [self.enter(each) for each in statistics]
         return self.leave(solve_sum(parts, self.prior, weights))
+
+    def expected_rounding(
+        self,
+        statistics: LayerStatistics,
+        delta: Float[Tensor, "d_out d_in"],
+        epsilon: float,
+    ) -> float | None:
+        """Estimate what rounding moves; see `editing.algebra.influence`."""
+        part = statistics if self.basis is None else project(statistics, self.basis)
+        inner = delta if self.basis is None else delta @ self.basis
+        return expected_rounding(part, self.prior, inner, epsilon)
 
     def enter(self, statistics: LayerStatistics) -> LayerStatistics:
         """Write statistics in the basis, with what is added to them."""

@@ -44,8 +44,8 @@ class EvaluationConfig(GenerationConfig):
 
     @property
     def asks_answers(self) -> bool:
-        """Whether answers are generated in an evaluation that is not of a round."""
-        return self.generated_answers != "never"
+        """Whether answers are generated in this evaluation; see `of_round`."""
+        return self.generated_answers == "every"
 
     def of_round(self, *, last: bool) -> "EvaluationConfig":
         """Return what is measured after a round: ``last`` becomes one of the others."""

@@ -199,10 +199,13 @@ class Report(Settings):
     Attributes:
         runs: One entry a merge.
         unedited: The metrics before any edit, on the same prompts.
+        rounding: What rounding alone explains of the differences to `global`, which
+            was run then; estimated, the largest over layers.
     """
 
     runs: tuple[RunReport, ...] = Field(min_length=1)
     unedited: RoundMetrics | None = None
+    rounding: float | None = None
 
     @model_validator(mode="after")
     def check_definitions(self) -> "Report":

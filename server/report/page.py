@@ -156,8 +156,8 @@ WORDS = (
     (
         TITLES["relative_difference_to_global"],
         "The distance between the update and that of editing all requests on one "
-        "machine, relative to its size; the largest over edited weights. Up to about "
-        "1e-5 is the rounding of a model in single precision.",
+        "machine, relative to its size; the largest over edited weights. What rounding "
+        "alone explains depends on the run, and is stated at the top.",
     ),
     (TITLES["bytes_per_party"], "Size of all that one party sends in the run."),
 )

@@ -27,15 +27,9 @@ RESIDUALS = ("residual_norm", "residual_ratio")
 ANSWERS = tuple(
     f"{kind}_{measure}"
     for kind in ("rewrite", "paraphrase")
-    for measure in (
-        "success",
-        "token_acc",
-        "acc",
-        "generated_exact",
-        "generated_contains",
-    )
+    for measure in ("token_acc", "acc", "generated_exact", "generated_contains")
 )
-"""What a model does with an edit, from the likelihoods to its own words."""
+"""What a model answers when it is helped, and when it is not."""
 
 SHARES = ("target_probability", "target_stopped", "target_clamped")
 """Metrics between 0 and 1 that are shown in per cent."""
@@ -352,8 +346,18 @@ def summarise(report: Report) -> str:
             "from that of editing all requests on one machine by "
             f"{write_number('relative_difference_to_global', gap)} of its size."
         )
+        words += [] if report.rounding is None else [explain_rounding(report.rounding)]
     words.append(summarise_retention([runs[merge] for merge in best]))
     return " ".join(word for word in words if word)
+
+
+def explain_rounding(rounding: float) -> str:
+    """Say what rounding alone explains of a difference."""
+    size = write_number("relative_difference_to_global", rounding)
+    return (
+        f"Rounding alone explains about {size}: that is how far errors of the model's "
+        "precision in keys and residuals move the update."
+    )
 
 
 def summarise_retention(runs: Sequence[RunReport]) -> str:

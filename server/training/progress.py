@@ -74,8 +74,8 @@ class Progress:
                 f"{path}: was kept by a training with another {', '.join(different)}; "
                 "give that run's settings, or name another folder"
             )
-        parts = [_part(tensors, name) for name in ("net", "first", "second")]
-        return Found(*parts, records)
+        net, first, second = (_part(tensors, n) for n in ("net", "first", "second"))
+        return Found(net, first, second, records)
 
     def remove(self) -> None:
         """Remove the state, once the results are complete."""

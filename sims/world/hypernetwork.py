@@ -1,12 +1,11 @@
 """The embedded model's hypernetwork: trained on public edits, measured on others."""
 
 import json
-import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -27,17 +26,15 @@ from sims.world.pairs import public_pairs
 from sims.world.recipe import Recipe
 from sims.world.training import build_recipe_world
 
-logger = logging.getLogger(__name__)
-
 LAYERS = (3, 4)
 """Where keys at the last token of a prompt tell one person from another: those of two
 wordings of a fact are alike (a cosine of 0.95), those of two people are not (0.5 to
 0.6). In the first three blocks both are (0.91 to 0.97)."""
 
-MOST_EDITS = 100
+MOST_EDITS = 48
 """Edits of the largest batches, on average."""
 
-SETTINGS = TrainingSettings(steps=1500, rate=3e-3, value_rate=3e-3, rank=96)
+SETTINGS = TrainingSettings(steps=450, rate=4e-3, value_rate=3e-3, rank=32)
 
 HELD_OUT = 100
 """Requests of each of the draws that it is measured on."""
@@ -83,13 +80,8 @@ def train_embedded(
     settings = SETTINGS.model_copy(update=change)
     records: list[StepRecord] = []
 
-    def keep(made: StepRecord) -> None:
-        records.append(made)
-        if made.step % STEPS_PER_REPORT == 0:
-            logger.info("step %d: %.4f, %.4f", made.step, made.general, made.local)
-
     started = time.perf_counter()
-    net = train(model, [requests], LAYERS, settings, keep)
+    net = train(model, [requests], LAYERS, settings, records.append)
     seconds = time.perf_counter() - started
     record = {
         "settings": settings.model_dump(mode="json"),
@@ -138,15 +130,15 @@ def edit(
         return sum_cases(evaluate_requests(model, requests)).means()
 
 
-def summarise(records: Sequence[StepRecord], parts: int = 30) -> list[dict[str, float]]:
-    """Average some steps each, for a record that can be read."""
-    size = max(1, -(-len(records) // parts))
-    found = []
-    for start in range(0, len(records), size):
-        own = records[start : start + size]
-        means = {
-            name: round(sum(asdict(each)[name] for each in own) / len(own), 4)
-            for name in ("edits", "texts", "general", "local")
+def summarise(records: Sequence[StepRecord]) -> list[dict[str, float]]:
+    """Average the losses of some steps each."""
+    starts = range(0, len(records), STEPS_PER_REPORT)
+    parts = [records[start : start + STEPS_PER_REPORT] for start in starts]
+    return [
+        {
+            "step": own[-1].step,
+            "general": round(fmean(each.general for each in own), 3),
+            "local": round(fmean(each.local for each in own), 3),
         }
-        found.append({"step": own[-1].step, **means})
-    return found
+        for own in parts
+    ]

@@ -26,7 +26,8 @@ TRAINING, GIVEN = "training", "given"
 LOSSES, GRADIENTS = "losses", "gradients"
 """The records of a reply."""
 
-NUMBERS = ("general", "local")
+NUMBERS = ("general", "local", "texts")
+"""What a record of losses holds."""
 
 
 class Question(Settings):
@@ -88,8 +89,10 @@ def read_net(question: Question, given: Mapping[str, Tensor]) -> Hypernetwork:
 def write_losses(losses: LossSums) -> RecordDict:
     """Pack a party's losses; `read_losses` unpacks them."""
     arrays = {k: to_array(v) for k, v in name_layers(losses.gradients).items()}
-    facts = {"general": losses.general, "local": losses.local, "texts": losses.texts}
-    return RecordDict({LOSSES: ConfigRecord(facts), GRADIENTS: ArrayRecord(arrays)})
+    facts = ConfigRecord(
+        {"general": losses.general, "local": losses.local, "texts": losses.texts}
+    )
+    return RecordDict({LOSSES: facts, GRADIENTS: ArrayRecord(arrays)})
 
 
 def read_losses(content: RecordDict, widths: Mapping[int, tuple[int, int]]) -> LossSums:
@@ -105,15 +108,24 @@ def read_losses(content: RecordDict, widths: Mapping[int, tuple[int, int]]) -> L
     found = _arrays(content, {str(layer): size for layer, size in widths.items()})
     try:
         facts = content.config_records[LOSSES]
-        general, local, texts = (facts[name] for name in (*NUMBERS, "texts"))
+        general, local, texts = (facts[name] for name in NUMBERS)
     except KeyError as error:
         raise StatisticsError(f"Losses were asked for, without {error} here.") from None
-    losses = [each for each in (general, local) if isinstance(each, float)]
-    if len(losses) < len(NUMBERS) or not all(0 <= each < math.inf for each in losses):
-        raise StatisticsError("Losses are no finite numbers from 0 on.")
     if not isinstance(texts, int) or isinstance(texts, bool) or texts < 0:
         raise StatisticsError("The number of texts is no whole number from 0 on.")
-    return LossSums(*losses, texts, {k: found[str(k)].double() for k in widths})
+    gradients = {layer: found[str(layer)].double() for layer in widths}
+    return LossSums(_loss(general), _loss(local), texts, gradients)
+
+
+def _loss(value: object) -> float:
+    """Check a sum of losses.
+
+    Raises:
+        StatisticsError: If it is none.
+    """
+    if not isinstance(value, float) or not 0 <= value < math.inf:
+        raise StatisticsError("Losses are no finite numbers from 0 on.")
+    return value
 
 
 def write_gradients(gradients: Mapping[str, Tensor]) -> RecordDict:

@@ -19,10 +19,11 @@ from clients.selection import Asked, Group
 from editing.algebra.deltas import applied
 from editing.algebra.encodings import decode
 from editing.algebra.solving import Prior, solve_delta
+from editing.evaluation.answers import measure_answers
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import measure_texts
-from editing.evaluation.metrics import DIAGNOSIS, MetricSums
+from editing.evaluation.metrics import ANSWERED, DIAGNOSIS, MetricSums
 from editing.hyperparameters.config import Plan
 from editing.memit.pipeline import edit_alone, read_pairs
 from editing.memit.residuals import read_hidden
@@ -294,6 +295,26 @@ def test_only_edited_requests_are_diagnosed(
     tiny = replace(found.targets, shift=found.targets.shift * 1e-8)
     noise = diagnose_edits(model, [replace(found, targets=tiny)], None, PARAMETERS)
     assert noise.counts == nothing.counts
+
+
+def test_answers_are_generated_where_they_are_asked_for(model: EditableModel) -> None:
+    """They stand in the case with the ids of their definitions; sums have them."""
+    config = EvaluationConfig(answer_tokens=5)
+    asked = asked_of(1, 2, 2, 2)[:2]
+    wanted = measure_answers(model, [each.request for each in asked], config)
+    bare = evaluate_own_requests(model, asked, config=config.of_round(last=False))
+    cases = evaluate_own_requests(model, asked, config=config.of_round(last=True))
+    for case, plain, fields in zip(cases, bare, wanted, strict=True):
+        post, before = case["post"], plain["post"]
+        assert isinstance(post, dict)
+        assert isinstance(before, dict)
+        assert post == before | fields
+        ids = case["definitions"]
+        assert isinstance(ids, dict)
+        assert plain["definitions"] == {}
+        assert set(ids) == set(ANSWERED)
+        assert all(each.endswith(".tokens-5") for each in ids.values())
+    assert sum_by_round(cases).of_round(2).counts["rewrite_generated_exact"] == 1
 
 
 def test_texts_are_measured_where_they_are_asked_for(model: EditableModel) -> None:

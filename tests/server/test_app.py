@@ -182,6 +182,10 @@ def test_a_comparison_computes_targets_once_and_measures_the_distance_to_global(
     for name, gap in gaps.items():
         assert gap is not None
         assert (gap <= FLOAT32_PIPELINE) == (name in {"global", "collabedit"})
+    rounding, found = report.rounding, gaps["collabedit"]
+    assert rounding is not None
+    assert found is not None
+    assert rounding / 30 < found < 3 * rounding
     assert report.unedited is not None
     unedited = [cases for cases in runs.kept("jsonl") if "round_0" in cases.parts]
     assert len(unedited) == 3  # evaluated once by each party, before the first merge

@@ -242,6 +242,35 @@ def test_metrics_of_parties_add_up_to_those_of_the_edited_model(federate: Make) 
         assert averages["score"] == pytest.approx(total.means()["score"], rel=1e-6)
 
 
+@pytest.mark.parametrize(("when", "rounds"), [("last", {2}), ("every", {1, 2})])
+def test_answers_are_generated_after_the_last_round_to_all_edits(
+    federate: Make, when: str, rounds: set[int]
+) -> None:
+    """Under secure sums as well, which come to the same shares."""
+    parties = {"count": 3, "requests-per-round": 1}
+    tables = {"parties": parties, "run": {"rounds": 2}, "editing": AT_ONCE}
+    evaluation = {"generated-answers": when, "answer-tokens": 4}
+    means = []
+    for secure in (False, True):
+        federation = federate(
+            **tables, evaluation=evaluation, privacy={"secure-sum": secure}
+        )
+        _, result = federation.run(evaluate_unedited=True)
+        answered = {}
+        for number, record in result.evaluate_metrics_clientapp.items():
+            found = sums_in(record)
+            for asked, sums in found.by_round.items():
+                if "rewrite_generated_exact" in sums.counts:
+                    assert sums.counts["rewrite_generated_exact"] == 3
+                    answered[number, asked] = sums.means()["rewrite_generated_exact"]
+        assert {number for number, _ in answered} == rounds | (
+            {0} if when == "every" else set()
+        )
+        assert {(2, 1), (2, 2)} <= answered.keys()
+        means.append(answered)
+    assert means[0] == pytest.approx(means[1])
+
+
 def test_under_global_one_party_is_asked_to_evaluate(federate: Make) -> None:
     """It holds all requests, so nobody's count twice."""
     federation = federate(editing=AT_ONCE)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from editing.algebra.influence import (
     PooledSolution,
+    expected_rounding,
     residual_left,
     solve_pooled,
 )
@@ -106,3 +107,51 @@ def test_what_is_left_of_residuals_is_as_defined(
     assert residual_left(part, 0 * delta) == pytest.approx(1.0, rel=1e-6)
     nothing = LayerStatistics.of_pairs(keys, 0 * residuals)
     assert residual_left(nothing, delta) == 0.0
+
+
+@pytest.mark.parametrize("edits", [3, 40])
+@pytest.mark.parametrize("weight", [0.1, 10.0])
+def test_rounding_moves_a_delta_as_far_as_random_errors_do(
+    edits: int, weight: float
+) -> None:
+    """The root mean square over draws of errors in all rows and in the system."""
+    keys, residuals = draw_pairs(edits, 7, WIDTH, OUT)
+    prior, epsilon = Prior(draw_prior(7, WIDTH), weight=weight), 1e-5
+    own = LayerStatistics.of_pairs(keys, residuals)
+    delta = solve_delta(own, prior)
+    generator = torch.Generator().manual_seed(1)
+    moved = []
+    for _ in range(200):
+        wrong = [
+            each
+            + epsilon
+            * each.square().mean().sqrt()
+            * torch.randn(each.shape, generator=generator, dtype=each.dtype)
+            for each in (keys, residuals)
+        ]
+        other = solve_delta(LayerStatistics.of_pairs(*wrong), prior)
+        moved.append(float((other - delta).norm() / delta.norm()) ** 2)
+    expected = (sum(moved) / len(moved)) ** 0.5
+    found = expected_rounding(own, prior, delta, epsilon, probes=500)
+    assert found == pytest.approx(expected, rel=0.15)
+
+
+def test_rounding_of_exact_rows_is_that_of_the_condition_number() -> None:
+    """In float64 the system's own rounding is left: ``ε ‖A‖ ‖A⁻¹‖ / d_in``."""
+    own = LayerStatistics.of_pairs(*draw_pairs(5, 3, WIDTH, OUT))
+    prior = Prior(draw_prior(3, WIDTH), weight=3.0)
+    system = system_of([own], prior)
+    condition = float(system.norm() * torch.linalg.inv(system).norm()) / WIDTH
+    delta = solve_delta(own, prior)
+    found = expected_rounding(own, prior, delta, 0.0, probes=2000)
+    precision = torch.finfo(torch.float64).eps
+    assert found == pytest.approx(precision * condition, rel=0.1)
+
+
+def test_rounding_is_unknown_without_rows_or_a_delta() -> None:
+    """Sums alone do not say what is left of the residuals."""
+    (own,), prior = draw([6], 5, "rows")
+    (sums,), _ = draw([6], 5, "sums")
+    delta = solve_delta(own, prior)
+    assert expected_rounding(sums, prior, delta, 1e-7) is None
+    assert expected_rounding(own, prior, torch.zeros_like(delta), 1e-7) is None

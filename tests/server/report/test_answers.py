@@ -25,7 +25,6 @@ FIGURES = {
 }
 HEADS = {
     "Evaluated": "200",
-    "Rewrite success (ES)": "99.0",
     "Rewrite accuracy": "97.5",
     "Rewrite generated, exact": "38.5",
     "Rewrite generated, contained": "44.2",

@@ -206,6 +206,9 @@ def test_gradients_of_others_are_refused(
     ("table", "key", "value"),
     [
         ("run", "compare", True),
+        ("run", "rounds", 2),
+        ("gate", "requests", 5),
+        ("output", "statistics", True),
         ("privacy", "secure-sum", True),
         ("parties", "deduplicate", True),
         ("parties", "skip-known", 0.1),

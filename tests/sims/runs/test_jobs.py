@@ -12,9 +12,12 @@ from typing import Any, cast
 import pytest
 
 from editing.base.errors import InputError
-from server.config import RunConfig
+from editing.malmen.files import FILE, read_hypernetwork
+from server.config import RunConfig, read_run_config
 from sims.runs import checks, jobs
 from sims.runs.engines import Run
+from strategies.scenario import FlatValue
+from tests.federation import settings_of
 from tests.server.report.test_data import MERGES
 from tests.sims.cli.test_main import HEAVY, write_results
 from tests.trees import ROOT
@@ -130,3 +133,18 @@ def test_a_check_that_fails_elsewhere_is_done_here(
     monkeypatch.setattr(checks, "check_early", lambda *given: asked.extend(given))
     jobs.check(RunConfig(), tmp_path, "flower", cast(Any, way))
     assert asked == [RunConfig(), tmp_path, "flower"]
+
+
+def test_a_training_leaves_a_hypernetwork_and_says_where(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the folder of results, as any run's, which cannot be resumed any more."""
+    training: dict[str, FlatValue] = {"steps": 1, "share": 1.0, "rank": 2}
+    config = read_run_config(settings_of(world, training=training))
+    folder = tmp_path / "results"
+    jobs.run_job(config, "in-process", folder)
+    assert read_hypernetwork(folder / FILE).shape.rank == 2
+    assert str(folder / "report.md") in capsys.readouterr().out.replace("\n", "")
+    assert not (tmp_path / "results.unfinished").exists()
+    with pytest.raises(InputError, match="is finished"):
+        jobs.resume_job(folder, "in-process", None)

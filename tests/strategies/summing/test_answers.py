@@ -162,6 +162,26 @@ def test_a_party_with_another_hypernetwork_ends_the_run(
         mine.run()
 
 
+def test_values_are_bounded_as_residuals_are(federate: Make, source: str) -> None:
+    """A party whose values are longer is left out, with the setting's name."""
+
+    def stretch(content: RecordDict) -> None:
+        record = content.array_records["statistics"]
+        for name, array in record.items():
+            if name.endswith("residuals"):
+                record[name] = to_array(1e4 * torch.from_numpy(array.numpy().copy()))
+
+    parties: dict[str, FlatValue] = {"requests-per-round": "[[1, 1, 2]]"}
+    chosen = tables("malmen", source, run={"rounds": 1}) | {"parties": parties}
+    hostile, recorder = federate(**chosen), Recorder()
+    hostile.tampers[1] = on_phase(Phase.TARGETS, stretch)
+    found = hostile.run(callbacks=recorder)[0].delta
+    (refusal,) = recorder.rounds[-1].outcome.refusals
+    assert "run.max-residual-ratio" in refusal.reason
+    without = federate(**chosen | {"parties": parties | {"without": "[1]"}})
+    assert_same_delta(found, without.delta(), ALGEBRA)
+
+
 def test_a_hypernetwork_for_other_layers_is_refused_before_the_run(
     federate: Make, source: str
 ) -> None:
