@@ -291,21 +291,25 @@ class Estimate:
         One party is solved after the other; `ties` holds a dozen matrices of an
         update's size meanwhile, and the factor of the prior.
         """
-        parts = self.order.parties * self.together * self.decoded(1)
         voting = DOUBLE * (self.square + 12 * self.matrix)
-        working = max(self._solving(self.rows), voting, self._adding)
-        return self.server_standing + parts + working + self.largest_up
+        return self._holding_each(max(self._solving(self.rows), voting))
+
+    def _holding_each(self, working: int) -> int:
+        parts = self.order.parties * self.together * self.decoded(1)
+        peak = max(working, self._adding)
+        return self.server_standing + parts + peak + self.largest_up
 
     @property
     def server_memory_karcher(self) -> int:
-        """The same for `karcher`: the updates of all parties, and the weight twice."""
-        whole = (self.order.parties + 2) * DOUBLE * self.matrix
-        return self.server_memory_each + whole
+        """The same for `karcher`: a solve next to all updates, and the weight twice."""
+        updates = (self.order.parties + 2) * DOUBLE * self.matrix
+        return self._holding_each(self._solving(self.rows) + updates)
 
     @property
     def server_memory_regmean(self) -> int:
         """The same for `regmean`: the prior and the pooled gram, both damped too."""
-        return self.server_memory_each + 4 * DOUBLE * self.square
+        sums = DOUBLE * (4 * self.square + 2 * self.matrix)
+        return self._holding_each(self._solving(self.rows) + sums)
 
     @property
     def link_memory(self) -> float:

@@ -87,5 +87,5 @@ def test_the_preset_of_rlsedit_minimises_its_objective_over_all_rounds() -> None
     free = total.clone().requires_grad_()
     loss = (keys @ free.mT - values).square().sum() + ridge * free.square().sum()
     loss = loss + WEIGHT * ((free @ text) * free).sum()
-    (slope,) = torch.autograd.grad(loss, free)
-    assert slope.norm() < 1e-9 * (values.mT @ keys).norm()
+    (gradient,) = torch.autograd.grad(loss, free)
+    assert gradient.norm() < 1e-9 * (values.mT @ keys).norm()

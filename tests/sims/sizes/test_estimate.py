@@ -205,6 +205,7 @@ OWN: dict[str, dict[str, float]] = {
 """Thresholds that leave some directions free of what `draw_prior` draws."""
 
 SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2))
+WIDE = ModelShape("wide", 1000, d_out=300, d_in=900, layers=(1, 2))
 
 
 def test_figures_follow_their_formulas() -> None:
@@ -268,16 +269,19 @@ def test_a_party_sends_no_more_rows_than_its_keys_are_wide() -> None:
 
 
 def test_karcher_holds_all_updates_and_regmean_grams_besides() -> None:
-    """And only the first grows with the parties by more than their statistics."""
-    few, many = (Estimate(SHAPE, EstimateOrder(parties=count)) for count in (3, 7))
-    assert few.server_memory_karcher - few.server_memory_each == 5 * 8 * 3 * 5
-    assert many.server_memory_karcher - many.server_memory_each == 9 * 8 * 3 * 5
+    """Next to one solve; only the first grows by a whole update a party."""
+    few, many = (
+        Estimate(WIDE, EstimateOrder(parties=count, requests=10)) for count in (3, 7)
+    )
+    own, gram, update = 8 * 10 * 1200, 8 * 900 * 900, 8 * 900 * 300
+    more = many.server_memory_karcher - few.server_memory_karcher
+    assert more == 4 * (own + update)
+    assert many.server_memory_regmean - few.server_memory_regmean == 4 * own
     for found in (few, many):
-        more = found.server_memory_regmean - found.server_memory_each
-        assert more == 4 * 8 * 5 * 5
-
-
-WIDE = ModelShape("wide", 1000, d_out=300, d_in=900, layers=(1, 2))
+        rest = found.server_standing + found.order.parties * own + found.largest_up
+        updates = (found.order.parties + 4) * update
+        assert found.server_memory_karcher - rest == gram + updates
+        assert found.server_memory_regmean - rest == 5 * gram + 4 * update
 
 
 def test_a_party_more_costs_its_rows_where_each_is_needed() -> None:
