@@ -230,7 +230,7 @@ def write_number(name: str, value: float | None) -> str:
     """Return one number with as many digits as it deserves, and its unit."""
     if value is None or pd.isna(value):
         return ABSENT
-    if name == "relative_difference_to_global":
+    if name.startswith("relative_difference"):
         return f"{value:.2g}" if value == 0 or value >= 0.01 else f"{value:.1e}"
     if name == "bytes_per_party":
         return write_bytes(value)

@@ -12,6 +12,8 @@ from server.report.plots import COLOURS, GRID, MARKERS, render
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.1
 MAX_ACROSS = 2
 MAX_TICKS = 12
+MOST_COLUMNS, MARK_WIDTH, LETTER_WIDTH = 5, 0.6, 0.085
+"""Of a legend: columns at most, and inches of a name's mark and of a letter."""
 LETTERS = {
     **dict.fromkeys(
         (
@@ -85,9 +87,16 @@ def draw_panels(
             draw_panel(axes, panel, x, own)
             axes.set_xlabel(x_label)
         drawn = grid.flat[0].get_legend_handles_labels()
-        figure.legend(*drawn, frameon=False, ncols=5, loc="outside upper center")
+        columns = columns_for(names, PANEL_WIDTH * across)
+        figure.legend(*drawn, frameon=False, ncols=columns, loc="outside upper center")
 
     return render(draw, PANEL_WIDTH * across)
+
+
+def columns_for(names: Sequence[str], width: float) -> int:
+    """How many columns of a legend fit in a width in inches; five at most."""
+    longest = MARK_WIDTH + LETTER_WIDTH * max(map(len, names))
+    return max(1, min(MOST_COLUMNS, int(width / longest)))
 
 
 def draw_panel(

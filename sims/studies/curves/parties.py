@@ -78,7 +78,8 @@ class Parties(Study):
                     names=names,
                 ),
                 table=table.set_axis(
-                    [f"Difference at {count:g}" for count in table.columns], axis=1
+                    [f"relative_difference.{each:g} parties" for each in table.columns],
+                    axis=1,
                 ),
                 numbers=frame[["seed", "merge", "parties", "difference"]],
             ),

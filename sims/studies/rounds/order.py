@@ -43,7 +43,7 @@ class Order(Study):
                 name=f"{merge}_{order}".replace(" ", "_"),
                 rounds=rounds,
                 settings=(f"merge.name={merge}",),
-                labels={"merge": f"{merge}, {order}", "order": order},
+                labels={"merge": f"{merge}, {order}"},
             )
             for merge in MERGES
             for order, rounds in orders.items()

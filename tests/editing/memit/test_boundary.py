@@ -34,7 +34,7 @@ TENSORS = load_file(
     ROOT / "tests" / "data" / "golden_editors" / "targets" / "boundary.safetensors"
 )
 BLUE = tuple(read_methods()["blue"]["layers"])
-UNSETTLED = read_methods()["blue_alphaedit"]["never_stops"]
+UNSETTLED = read_methods()["blue_alphaedit"].get("never_stops", [])
 """Batch, layer and place of searches that never stop, and multiply rounding errors."""
 
 ROUNDED = 0.02

@@ -33,7 +33,7 @@ TENSORS = load_file(
 )
 ANCHOR = float(TENSORS["nas.reference_norm"])
 SKIP = read_methods()["nas_skip"]
-LATER = read_methods()["encore_all_tokens"]["stops_before_the_bare_prompt"]
+LATER = read_methods()["encore_all_tokens"].get("stops_before_the_bare_prompt", [])
 """The program leaves the bare prompt out, after which this answer comes last."""
 
 LONG_SEARCH = 2e-4

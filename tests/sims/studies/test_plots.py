@@ -7,7 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from server.report.plots import COLOURS
-from sims.studies.plots import Panel, draw_panel, draw_panels, mean_table
+from sims.studies.plots import (
+    Panel,
+    columns_for,
+    draw_panel,
+    draw_panels,
+    mean_table,
+)
 
 FRAME = pd.DataFrame(
     {
@@ -78,3 +84,10 @@ def test_a_table_of_means_is_headed_by_the_panels_titles() -> None:
     table = mean_table(FRAME, ["gamma"], [PANEL])
     assert list(table.columns) == ["Success"]
     assert table["Success"].to_dict() == {"a": 77.5, "b": 7.0}
+
+
+def test_a_legend_has_as_many_columns_as_fit() -> None:
+    """Long names take fewer; one column there is always."""
+    assert columns_for(["γ = 0", "γ = 1"], 8.8) == 5
+    assert columns_for(["collabedit", "simple-average, in turn"], 8.8) == 3
+    assert columns_for(["x" * 100], 4.4) == 1

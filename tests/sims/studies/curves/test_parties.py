@@ -49,4 +49,6 @@ def test_updates_are_compared_with_one_party_s(tmp_path: Path) -> None:
     assert "simple-average 100.0 and 60.0 (difference up to 4.0e-01)" in said
     scores, updates = STUDY.draw(frame)
     assert list(scores.table.loc["simple-average"]) == pytest.approx([100, 90, 60])
-    assert list(updates.table.columns) == [f"Difference at {n}" for n in (1, 2, 5)]
+    assert list(updates.table.columns) == [
+        f"relative_difference.{count} parties" for count in (1, 2, 5)
+    ]

@@ -31,8 +31,8 @@ def test_each_party_has_a_topic_and_no_subject_has_two() -> None:
 def test_both_orders_edit_the_same_requests_of_each_party() -> None:
     """In turn one party edits in a round; mixed, all edit equal parts of theirs."""
     trials = STUDY.trials(make_pool(12), configure(STUDY, *SMALL), 0)
-    by_order = {trial.labels["order"]: trial.rounds for trial in trials}
-    turn, mixed = by_order[TURN], by_order[MIXED]
+    by_line = {trial.labels["merge"]: trial.rounds for trial in trials}
+    turn, mixed = (by_line[f"simple-average, {order}"] for order in (TURN, MIXED))
     assert [[len(own) for own in parties] for parties in turn] == [
         [4, 0, 0],
         [0, 4, 0],
@@ -57,7 +57,7 @@ def make_results(folder: Path) -> list[TrialResult]:
     for trial in STUDY.trials(make_pool(12), configure(STUDY, *SMALL), 0):
         own = folder / trial.name
         for number in range(1, 1 + len(trial.rounds)):
-            lost = number > 1 and trial.labels["order"] == TURN
+            lost = number > 1 and str(trial.labels["merge"]).endswith(TURN)
             write_cases(own, number, [case_of(right=True), case_of(right=not lost)])
         found.append(result_of(trial, [RoundMetrics()], own))
     return found
