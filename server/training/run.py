@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from flwr.common.logger import log
 from flwr.serverapp import Grid
+from pydantic import JsonValue
 
 from editing.files.atomic import write_whole
 from editing.files.json_text import dump_json
@@ -128,7 +129,7 @@ def progress_of(
 ) -> Progress:
     """Return where the state is kept, and all that it depends on."""
     chosen, path = config.output.checkpoint, resolve_model(config.model.path)
-    made_of = {
+    made_of: dict[str, JsonValue] = {
         "training": config.training.model_dump(mode="json"),
         "model": model.fingerprint,
         "editing.layers": list(layers),

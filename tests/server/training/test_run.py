@@ -144,17 +144,21 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
 
 def spoil(record: str) -> Callable[[RecordDict], None]:
     """Take a record out of a reply."""
-    return lambda content: content.pop(record)
+
+    def change(content: RecordDict) -> None:
+        del content[record]
+
+    return change
 
 
 def grow(content: RecordDict) -> None:
     """Report more answer tokens than a party can have."""
-    content["targets"]["targets"] = '{"requests": 100000}'
+    content.config_records["targets"]["targets"] = '{"requests": 100000}'
 
 
 def lie(content: RecordDict) -> None:
     """Report a loss below 0."""
-    content["losses"]["general"] = -1.0
+    content.config_records["losses"]["general"] = -1.0
 
 
 @pytest.mark.parametrize(
