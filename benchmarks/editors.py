@@ -2,9 +2,9 @@
 
 Ten parties edit together with the merge `collabedit`: ten requests each in one round,
 and two each in eight rounds. Scores are of all requests so far after the last round,
-mean over the seeds, which draw the requests. Settings of editors are those of
-`SETTINGS`: chosen by hand after a few runs with seed 0, for this model alone. Run it
-with
+mean over the seeds, which draw the requests. An editor's settings are those of the
+scenario of its name, chosen by hand after a few runs with seed 0, for this model alone.
+Run it with
 
     python -m benchmarks.editors [--seeds 0 1 2] [--editors NAME ...]
 
@@ -14,7 +14,6 @@ many lines of code editors and options have: no docstring, comment or blank line
 
 import argparse
 import ast
-import json
 import statistics
 import sys
 import tempfile
@@ -30,20 +29,7 @@ from sims.sizes.shapes import read_shape
 from sims.sizes.tables import write_size
 from strategies.scenario import FlatValue, flatten
 
-SCENARIO = Path("sims/scenarios/default.toml")
-SETTINGS: Mapping[str, Mapping[str, float]] = {
-    "alphaedit": {"threshold": 3e-3, "ridge": 0.3},
-    "betaedit": {
-        "threshold": 0.1,
-        "text_weight": 300.0,
-        "ridge": 0.1,
-        "renew_after": 50,
-    },
-    "lyaplock": {"budget": 5.0},
-    "emmet": {"slack": 0.3},
-    "ultraedit": {"learning_rate": 4e-4},
-    "stableedit": {"learning_rate": 3e-3},
-}
+SCENARIOS = Path("sims/scenarios")
 SHAPES: Mapping[str, Mapping[str, FlatValue]] = {
     "1 round of 100": {"run.rounds": 1, "parties.requests-per-round": 10},
     "8 rounds of 20": {"run.rounds": 8, "parties.requests-per-round": 2},
@@ -72,13 +58,17 @@ OPTIONS: Mapping[str, Sequence[str]] = {
 FIELDS = ("score", "rewrite_success", "paraphrase_success", "neighborhood_success")
 
 
+def scenario_of(name: str) -> Path:
+    """Return the scenario with an editor's settings for the embedded model."""
+    own = SCENARIOS / f"{name}.toml"
+    return own if own.is_file() else SCENARIOS / "default.toml"
+
+
 def run_once(name: str, shape: Mapping[str, FlatValue], seed: int) -> RoundMetrics:
     """Run one editor, and read the metrics of all requests after the last round."""
     with tempfile.TemporaryDirectory() as scratch:
         flat = {
-            **flatten(read_scenario(SCENARIO)),
-            "editor.name": name,
-            "editor.settings": json.dumps(SETTINGS.get(name, {})),
+            **flatten(read_scenario(scenario_of(name))),
             "requests.seed": seed,
             "output.directory": str(Path(scratch) / "run"),
             **shape,

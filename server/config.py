@@ -20,7 +20,7 @@ from pydantic import (
 from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
-from editing.editors.choice import EDITORS, EditorChoice, check_name, find_editor
+from editing.editors.choice import EDITORS, MEMIT, EditorChoice, check_name, find_editor
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.config import EditingConfig
 from editing.malmen.settings import TrainingSettings
@@ -344,10 +344,11 @@ def check_editor(config: RunConfig, origin: Callable[[str], str]) -> None:
     except InputError as error:
         raise ConfigurationError(f"{origin('editor.name')}: {error}") from None
     if config.editing.schedule == "alone" and chosen != EditorChoice():
+        own = f"`{chosen.name}`" if chosen.name != MEMIT else "one with settings"
         raise ConfigurationError(
             f"{origin('editing.schedule')}: under `alone` each party solves by itself, "
-            f"and it does so by `memit` without settings, not by {chosen.name!r}; "
-            "choose another schedule"
+            f"and it does so by `memit` without settings, not by {own}; choose another "
+            "schedule"
         )
     unread = find_unread(chosen, config.editing, config.prior, config.compared)
     for key, reason in unread:
@@ -369,6 +370,8 @@ def check_training(config: RunConfig, origin: Callable[[str], str]) -> None:
         "parties.conflicts": config.parties.conflicts != "ignore",
         "parties.skip-known": config.parties.skip_known is not None,
         "output.statistics": config.output.statistics,
+        "editor.name": config.editor.name not in {MEMIT, "malmen"},
+        "merge.name": config.merge.name != "collabedit",
     }
     for key, on in given.items():
         if config.training.steps > 0 and on:

@@ -254,8 +254,9 @@ class Ledger(StreamCallbacks):
             written = merged.after[name]
             written = written if before is None else written - before
             system = edited.editor.system(edited.state(before))
-            own = self._own.pop(layer)
-            share = system.expected_rounding(own, written, self._epsilon)
+            own, share = self._own.pop(layer), None
+            if not edited.editor.post:  # steps after the merge may have thresholds
+                share = system.expected_rounding(own, written, self._epsilon)
             so_far = moved.get(name, 0.0)
             if share is None or so_far is None:
                 moved[name] = None

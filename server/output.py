@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from editing.base.errors import InputError
+from editing.editors.choice import MEMIT
 from editing.files.lock import locked
 from server.config import RunConfig
 
@@ -66,7 +67,9 @@ def choose_folder(config: RunConfig) -> Path:
     """The folder that is named, or the next free one for what is run."""
     if config.output.directory is not None:
         return Path(config.output.directory).absolute()
-    return next_folder("compare" if config.run.compare else config.merge.name)
+    name = "compare" if config.run.compare else config.merge.name
+    editor = config.editor.name
+    return next_folder(name if editor == MEMIT else f"{name}-{editor}")
 
 
 def refuse_existing(path: Path) -> None:

@@ -251,6 +251,7 @@ def prepare(
         schedule="frozen-uniform" if answers else config.editing.schedule,
         templates=choose_templates(model, config.editing, folder),
     )
+    check_streams(plan)
     facts = file_in_model(path, "held_out.json")
     held_out = read_held_out(facts) if facts else ()
     if answers:
@@ -315,6 +316,21 @@ def find_rule(
                 "learning rate. Leave it out."
             )
     return complete(rule, path, {layer: model.widths(layer) for layer in layers})
+
+
+def check_streams(plan: Plan) -> None:
+    """Refuse targets of streams at block 0, which no block's output enters.
+
+    Raises:
+        InputError: Naming the setting.
+    """
+    own = plan.steps if plan.schedule == "boundary" else [plan.parameters.layers]
+    if plan.parameters.target_of == "streams" and any(step[-1] == 0 for step in own):
+        raise InputError(
+            '`editing.target-of` = "streams" finds targets at the last layer of '
+            "`editing.layers`, and under `boundary` at the first one too; block 0 "
+            "cannot be one. Choose other `editing.layers`."
+        )
 
 
 def no_covariance(model: EditableModel, layers: Sequence[int]) -> Covariance:

@@ -48,6 +48,8 @@ from strategies.rounds.state import EditedLayer
 
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
 
+ENGINES = ("in-process", "flower")
+
 Changes = Mapping[str, object]
 """Settings by their dotted names, over those of a scenario."""
 
@@ -70,8 +72,8 @@ def read_settings(
 
 
 def merge(
-    parties: Sequence[tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]],
-    covariance: Float[Tensor, "d_in d_in"],
+    parties: Sequence[tuple[Tensor, Tensor]],
+    covariance: Tensor,
     prior_weight: float,
     by: str | Merge = "collabedit",
     editor: str | Editor = "memit",
@@ -79,19 +81,28 @@ def merge(
 ) -> Float[Tensor, "d_out d_in"]:
     """Merge the edits of a layer, in float64.
 
-    An unknown merge or editor, or one that needs what is not given, is an `InputError`;
-    a prior that does not carry the solve is an `IllConditionedError`.
+    An unknown merge or editor, or a merge that needs what is not given, is an
+    `InputError`; a prior that does not carry the solve is an `IllConditionedError`.
 
     Args:
-        parties: Keys and residuals of each; rows are edits.
-        covariance: ``C₀``, the uncentred second moment of keys over plain text.
+        parties: Keys (n × d_in) and residuals (n × d_out) of each; rows are edits.
+        covariance: ``C₀`` (d_in × d_in), the uncentred second moment of plain text's keys.
         prior_weight: ``λ``.
         by: The merge.
         editor: What is solved.
         context: Layer, round, seed and weight, for merges that draw or need it.
+
+    Raises:
+        InputError: If the editor solves other values than residuals.
     """
+    check_tensors(parties, covariance)
     chosen = by if isinstance(by, Merge) else read_merge(by)
     solver = editor if isinstance(editor, Editor) else EditorChoice(name=editor).build()
+    if solver.answers is not None:
+        raise InputError(
+            f"`{solver.name}` solves values made of keys and gradients at the answers, "
+            "not residuals; edit with `Machine.edit` or `federate`"
+        )
     state = LayerState(Prior(covariance.double(), prior_weight))
     system = solver.system(replace(state, kept=solver.begin(state)))
     found = [
@@ -99,6 +110,32 @@ def merge(
         for keys, residuals in parties
     ]
     return chosen(found, system, context or MergeContext())
+
+
+def check_tensors(parties: Sequence[tuple[Tensor, Tensor]], covariance: Tensor) -> None:
+    """Refuse tensors that no edits can have.
+
+    Raises:
+        InputError: Naming the first.
+    """
+    width = len(covariance)
+    if covariance.shape != (width, width) or not bool(covariance.isfinite().all()):
+        raise InputError(
+            f"the covariance is {tuple(covariance.shape)}, or not all of it is finite; "
+            "wanted d_in × d_in"
+        )
+    if not parties:
+        raise InputError("there are no parties to merge")
+    outer = parties[0][1].shape[-1]
+    for number, (keys, residuals) in enumerate(parties):
+        wanted = (len(keys), width), (len(keys), outer)
+        if (keys.shape, residuals.shape) != wanted:
+            raise InputError(
+                f"party {number}: keys are {tuple(keys.shape)} and residuals "
+                f"{tuple(residuals.shape)}; wanted {wanted[0]} and {wanted[1]}"
+            )
+        if not bool(keys.isfinite().all() and residuals.isfinite().all()):
+            raise InputError(f"party {number}: keys or residuals are not finite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +183,8 @@ class Machine:
         Returns:
             Updates by the name of their weight, in float64.
         """
+        if not requests:
+            raise InputError("there are no requests to edit with")
         prepared, editor = self.preparation, self.settings.editor.build()
         plan = prepared.plan
         if prepared.answers is not None:
@@ -273,6 +312,8 @@ def federate(
         folder: The folder to make for the results; the next free one if None.
         engine: ``in-process``, or ``flower`` for Flower's simulation.
     """
+    if engine not in ENGINES:
+        raise InputError(f"there is no engine {engine!r}, only {', '.join(ENGINES)}")
     given = dict(changes or {})
     if merges:
         given |= {"run.compare": True, "run.merges": list(merges)}

@@ -67,9 +67,15 @@ class LyapLockEditor(Editor):
         count: int,  # noqa: ARG002 - reads sums alone
         written: Float[Tensor, "d_out d_in"],
     ) -> Mapping[str, Tensor]:
-        """Add what the round has reached, and move the queue by what it cost."""
+        """Add what the round has reached, and move the queue by what it cost.
+
+        A round that costs nothing, because it writes nothing, sets no budget: the first
+        one that does is the first.
+        """
         total = written if state.total is None else state.total + written
         loss = ((total @ state.prior.text()) * total).sum().reshape(1)
+        if QUEUE not in state.kept and not bool(loss > 0):
+            return state.kept
         values = state.prior.memory_weight * total @ gram
         if VALUES in state.kept:
             values += state.kept[VALUES]

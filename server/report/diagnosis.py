@@ -73,7 +73,9 @@ def diagnose(run: RunReport) -> list[str]:
     for number, metrics in enumerate(run.metrics, start=1):
         where = f"round {number}: " if run.rounds > 1 else ""
         found += [f"{where}{each}" for each in diagnose_round(metrics)]
-    return found + diagnose_update(run.update_ratios, success_of(run.metrics[-1]))
+    success = success_of(run.metrics[-1])
+    left = bool(diagnose_residual(run.metrics[-1].residual_left))
+    return found + diagnose_update(run.update_ratios, success, residual_left=left)
 
 
 def success_of(metrics: RoundMetrics) -> float | None:
@@ -118,25 +120,35 @@ def diagnose_residual(left: float | None) -> list[str]:
     if left is None or left <= MAX_RESIDUAL_LEFT:
         return []
     return [
-        f"{left:.0%} of the residual is left after the update: lower the prior weight, "
-        "edit requests whose keys are less alike in separate rounds, or use a merge "
-        "that keeps more of the parties' updates"
+        f"{left:.0%} of the residual is left after the update: lower the prior weight "
+        "(or what the editor has in its place), edit requests whose keys are less "
+        "alike in separate rounds, or use a merge that keeps more of the parties' "
+        "updates"
     ]
 
 
-def diagnose_update(ratios: Mapping[str, float], success: float | None) -> list[str]:
+def diagnose_update(
+    ratios: Mapping[str, float], success: float | None, *, residual_left: bool = False
+) -> list[str]:
     """Return a warning if the largest update replaces its weight.
 
     Args:
         ratios: ``‖Δ‖/‖W‖`` by parameter name.
         success: How well the last round's edits work, in per cent: see `success_of`.
+        residual_left: Whether there is a warning about the last round's residuals,
+            whose advice is the opposite of what a large update alone asks for.
     """
     name = max(ratios, key=lambda each: ratios[each], default=None)
     failed = success is not None and success < MIN_SCORE
     largest = SUSPECT_UPDATE_RATIO if failed else MAX_UPDATE_RATIO
     if name is None or ratios[name] <= largest:
         return []
-    return [
-        f"‖Δ‖/‖W‖ is {ratios[name]:.3g} in {name}, so the update replaces the weight: "
-        "raise the prior weight, or estimate the covariance on more text"
-    ]
+    advice = (
+        ", and yet the edits are not written: edit fewer requests at once, use another "
+        "merge, or estimate the covariance on more text"
+        if residual_left
+        else ": raise the prior weight (or what the editor has in its place), or "
+        "estimate the covariance on more text"
+    )
+    what = f"‖Δ‖/‖W‖ is {ratios[name]:.3g} in {name}, so the update replaces the weight"
+    return [what + advice]

@@ -12,6 +12,7 @@ from server.report.tables import (
     list_refusals,
     list_warnings,
     markdown_table,
+    state_editor,
     state_masks,
     summarise,
 )
@@ -22,7 +23,7 @@ def render_markdown(report: Report) -> str:
     parts = [
         "# Collaborative editing: report",
         summarise(report),
-        f"{masks.capitalize()}." if (masks := state_masks(report)) else "",
+        state_how(report),
         markdown_table(lay_out(report, "overview")),
         explain_numbers(report),
     ]
@@ -53,6 +54,12 @@ def render_markdown(report: Report) -> str:
     if refusals:
         parts += ["## Left out", "\n".join(f"- {line}" for line in refusals)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def state_how(report: Report) -> str:
+    """Name the editor, and say whether sums were masked."""
+    words = ", ".join(filter(None, [state_editor(report), state_masks(report)]))
+    return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
 def explain_numbers(report: Report) -> str:

@@ -22,6 +22,7 @@ from server.report.tables import (
     list_accepted,
     list_refusals,
     list_warnings,
+    state_editor,
     state_masks,
     summarise,
 )
@@ -280,4 +281,6 @@ def state_facts(report: Report) -> str:
     if count is not None:
         facts.insert(0, "1 party" if count == 1 else f"{count} parties")
     facts.insert(-1, "1 round" if run.rounds == 1 else f"{run.rounds} rounds")
-    return ", ".join([*facts, *filter(None, [state_masks(report)])])
+    return ", ".join(
+        [*facts, *filter(None, [state_editor(report), state_masks(report)])]
+    )

@@ -302,6 +302,12 @@ def list_accepted(report: Report) -> list[str]:
     ]
 
 
+def state_editor(report: Report) -> str:
+    """Name the editor; nothing if the settings do not."""
+    editor = report.runs[0].settings.get("editor")
+    return f"editor {editor['name']}" if isinstance(editor, dict) else ""
+
+
 def state_masks(report: Report) -> str:
     """Say whether sums were masked; nothing if the settings do not."""
     privacy = report.runs[0].settings.get("privacy")

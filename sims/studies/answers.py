@@ -52,7 +52,7 @@ def draw_answers(results: Sequence[TrialResult]) -> list[Figure]:
 
 def name_trial(result: TrialResult) -> str:
     """Name a trial by what sets it apart, the same for every seed."""
-    labels = [f"{key} {value}" for key, value in result.trial.labels.items()]
+    labels = [str(value) for value in result.trial.labels.values()]
     return ", ".join(labels) or result.trial.name
 
 

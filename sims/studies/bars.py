@@ -1,5 +1,6 @@
 """Bars of a study: groups side by side, or stacked shares."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,10 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from server.report.plots import COLOURS, INK, add_axes, render
-from sims.studies.plots import Panel
+from sims.studies.plots import Panel, columns_for
 
 GROUP_WIDTH = 0.84
 MIN_WIDTH = 9.0
+TICK_WIDTH, TICK_LETTERS = 1.0, 14
+"""The least width of a group in inches, and the letters in a line of its name."""
+
 NEUTRAL = "#C9CFD6"
 
 
@@ -32,11 +36,19 @@ def draw_groups(frame: pd.DataFrame, group: str, panels: Sequence[Panel]) -> str
             shift = (place - (len(panels) - 1) / 2) * width
             middles = {name: index + shift for index, name in enumerate(names)}
             draw_bar(axes, frame, group, panel, middles, width, COLOURS[place])
-        axes.set_xticks(range(len(names)), names, fontsize=8)
+        axes.set_xticks(range(len(names)), [fold(name) for name in names], fontsize=8)
         axes.set_ylabel("per cent")
-        axes.legend(frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1))
+        columns = columns_for([panel.heading for panel in panels], size)
+        drawn = axes.get_legend_handles_labels()
+        figure.legend(*drawn, frameon=False, ncols=columns, loc="outside upper center")
 
-    return render(draw, width=max(MIN_WIDTH, 1.2 + 0.23 * len(panels) * len(names)))
+    size = max(MIN_WIDTH, 1.2 + max(0.23 * len(panels), TICK_WIDTH) * len(names))
+    return render(draw, width=size)
+
+
+def fold(name: object) -> str:
+    """Break a group's name into lines as wide as a group is at least."""
+    return "\n".join(textwrap.wrap(str(name), TICK_LETTERS)) or str(name)
 
 
 def draw_bar(

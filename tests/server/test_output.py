@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from editing.base.errors import InputError
+from editing.editors.choice import EditorChoice
 from editing.files.atomic import write_whole
-from server.output import create_output_folder
+from server.config import RunConfig
+from server.output import choose_folder, create_output_folder
 from tests.disks import SIZE, leave_room, read_only, small_disk
 
 
@@ -125,3 +127,14 @@ def test_of_two_processes_with_one_folder_the_second_is_refused_at_once(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (place / "a.txt").read_text() == "first"
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_results_of_other_editors_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that `summarize` does not average two editors."""
+    monkeypatch.chdir(tmp_path)
+    plain = choose_folder(RunConfig())
+    other = choose_folder(RunConfig(editor=EditorChoice(name="emmet")))
+    assert plain == tmp_path / "results" / "collabedit" / "run_000"
+    assert other == tmp_path / "results" / "collabedit-emmet" / "run_000"

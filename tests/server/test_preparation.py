@@ -347,3 +347,18 @@ def test_a_hypernetwork_gives_each_layer_its_prior(
         assert torch.equal(edited.memory.prior().matrix(), wanted)
         assert edited.bounds.residual == 3.0
         assert not edited.remembers(last=False)
+
+
+@pytest.mark.parametrize("schedule", ["boundary", "layerwise"])
+def test_targets_of_streams_are_refused_at_the_first_block(
+    preparing: Prepare, schedule: str
+) -> None:
+    """Before any party computes."""
+    streams = {"target-of": "streams", "layers": "[0, 2]", "schedule": schedule}
+    if schedule == "layerwise":
+        preparing(editing=streams)
+        streams["layers"] = "[0]"
+    with pytest.raises(
+        InputError, match=r"`editing\.target-of` = .streams. .* block 0"
+    ):
+        preparing(editing=streams)

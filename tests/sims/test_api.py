@@ -127,3 +127,27 @@ def test_the_twenty_lines_run(tmp_path: Path) -> None:
     ).stdout
     assert "simple-average" in printed
     assert (tmp_path / "out" / "results" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("keys", "residuals", "covariance", "wanted"),
+    [
+        (torch.ones(2, 5), torch.ones(3, 4), torch.eye(5), "party 1: keys"),
+        (torch.ones(2, 6), torch.ones(2, 4), torch.eye(5), "party 1: keys"),
+        (torch.ones(2, 5), torch.ones(2, 4) / 0, torch.eye(5), "party 1: .* finite"),
+        (torch.ones(2, 5), torch.ones(2, 4), torch.ones(5, 6), "covariance"),
+    ],
+)
+def test_tensors_of_no_edits_are_named(
+    keys: torch.Tensor, residuals: torch.Tensor, covariance: torch.Tensor, wanted: str
+) -> None:
+    """Also an editor that solves other values, and no party at all."""
+    own = (torch.ones(2, 5), torch.ones(2, 4))
+    with pytest.raises(InputError, match=wanted):
+        api.merge([own, (keys, residuals)], covariance, 1.0)
+    with pytest.raises(InputError, match="no parties"):
+        api.merge([], torch.eye(5), 1.0)
+    with pytest.raises(InputError, match="solves values"):
+        api.merge([own], torch.eye(5), 1.0, editor="ultraedit")
+    with pytest.raises(InputError, match="no engine 'x'"):
+        api.federate(engine="x")

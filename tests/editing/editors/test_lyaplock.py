@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from editing.algebra.solving import Prior
 from editing.editors.lyaplock import ALLOWED, QUEUE, LyapLockEditor
+from editing.editors.system import LayerState
 from tests.editing.editors.laws import (
     GAMMA,
     WEIGHT,
@@ -73,3 +75,20 @@ def test_the_queue_is_what_rounds_have_cost(seed: int) -> None:
         assert_same(kept[QUEUE], torch.tensor([queue], dtype=torch.float64), ALGEBRA)
         assert kept[ALLOWED].item() == pytest.approx(scale**-2, rel=ALGEBRA)
         assert kept[QUEUE] >= kept[ALLOWED].sqrt()
+
+
+def test_a_round_that_writes_nothing_sets_no_budget() -> None:
+    """The first round that costs something is the first; until then it is MEMIT."""
+    generator = torch.Generator().manual_seed(4)
+    gram, written = draw_prior(5, 5), torch.randn(3, 5, generator=generator).double()
+    editor = LyapLockEditor(budget=2.0)
+    start = LayerState(Prior(draw_prior(4, 5), WEIGHT, memory_weight=GAMMA))
+    nothing = torch.zeros(3, 5, dtype=torch.float64)
+    kept = editor.remember(start, gram, 1, nothing)
+    assert kept == {}
+    later = LayerState(start.prior, nothing, kept)
+    assert editor.system(later).cross is None
+    found = editor.remember(later, gram, 1, written)
+    expected = editor.remember(start, gram, 1, written)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from server.report.data import Report, RoundMetrics, RunReport
-from server.report.diagnosis import diagnose, relative_norms
+from server.report.diagnosis import diagnose, diagnose_update, relative_norms
 from server.report.markdown import render_markdown
 from server.report.page import render_page
 from server.report.tables import columns_of, lay_out, list_warnings
@@ -199,3 +199,16 @@ def test_without_a_measurement_there_is_no_diagnosis() -> None:
     """Nor an empty table of it."""
     assert lay_out(make_report(), "diagnosis").is_empty
     assert "Diagnosis" not in render_page(make_report())
+
+
+def test_warnings_of_a_run_do_not_ask_for_opposites() -> None:
+    """An update that is large and still writes nothing is not asked to be smaller."""
+    (alone,) = diagnose_update({WEIGHT: 500.0}, 90.0)
+    (both,) = diagnose_update({WEIGHT: 500.0}, 90.0, residual_left=True)
+    assert "raise the prior weight" in alone
+    assert "raise the prior weight" not in both
+    run = run_of(RoundMetrics(residual_left=0.9))
+    large = run.model_copy(update={"update_ratios": {WEIGHT: 500.0}})
+    first, second = diagnose(large)
+    assert "lower the prior weight" in first
+    assert second == both

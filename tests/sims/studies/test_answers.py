@@ -40,12 +40,12 @@ def test_trials_are_averaged_over_seeds(tmp_path: Path) -> None:
     assert list(numbers["rewrite_generated_exact"]) == [20.0, 40.0, 80.0]
     (figure,) = draw_answers(results)
     assert figure.table["rewrite_generated_exact"].to_dict() == {
-        "γ 0.0": 30.0,
-        "γ 1.0": 80.0,
+        "0.0": 30.0,
+        "1.0": 80.0,
     }
     text = (tmp_path / "report.md").read_text()
     assert "## Generated answers" in text
-    assert "| γ 0.0 | 90.0 | 30.0 |" in text
+    assert "| 0.0 | 90.0 | 30.0 |" in text
     ids = json.loads((tmp_path / "study.json").read_text())["definitions"]
     assert ids["rewrite_generated_exact"].endswith(".tokens-32")
 

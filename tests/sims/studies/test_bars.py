@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sims.studies import bars
-from sims.studies.bars import draw_groups, draw_stacks
+from sims.studies.bars import draw_groups, draw_stacks, fold
 from sims.studies.plots import Panel
 
 PANELS = (Panel("first", "The first"), Panel("second", "The second"))
@@ -81,3 +81,10 @@ def test_shares_stand_on_top_of_each_other(drawn: list[Figure]) -> None:
         "One",
         "Other",
     ]
+
+
+def test_long_names_of_groups_are_broken_into_lines() -> None:
+    """No letter is lost, and a name without a space stays whole up to its width."""
+    assert fold("γ = 1") == "γ = 1"
+    assert fold("simple-average, in turn") == "simple-\naverage, in\nturn"
+    assert fold("") == ""
