@@ -86,7 +86,7 @@ def merge(
 
     Args:
         parties: Keys (n × d_in) and residuals (n × d_out) of each; rows are edits.
-        covariance: ``C₀`` (d_in × d_in), the uncentred second moment of plain text's keys.
+        covariance: ``C₀`` (d_in × d_in), the second moment of keys over plain text.
         prior_weight: ``λ``.
         by: The merge.
         editor: What is solved.
