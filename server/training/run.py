@@ -144,6 +144,8 @@ def progress_of(
 
 def describe_step(made: StepRecord) -> str:
     """Describe a step in one line."""
+    if made.texts == 0:
+        return f"Step {made.step}: no request is in its batch; raise `training.share`"
     return (
         f"Step {made.step}: {made.edits} answer tokens, loss {made.general:.4f} in "
         f"other words, {made.local:.4f} about something else"
