@@ -19,6 +19,7 @@ def test_an_app_of_ones_own_edits_as_this_one_does(
 ) -> None:
     """Its update has the bits of a run in this process; its metrics are averages."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     changes: dict[str, object] = {
         "model.path": str(world),
         "requests.source": str(world / "requests.json"),
