@@ -37,7 +37,7 @@ SHAPES: Mapping[str, Mapping[str, FlatValue]] = {
 OPTIONS: Mapping[str, Sequence[str]] = {
     "`norm-anchor`": ["editing/memit/norm_anchor.py"],
     '`target-of = "streams"`': ["editing/memit/search/streams.py"],
-    "`sphere`, `rect`, `prune`": ["editing/editors/post_steps.py"],
+    "`sphere`, `rect`, `prune`": ["editing/post_steps/steps.py"],
     "`dare`, `della`": ["strategies/merges/dropping.py"],
     "`breadcrumbs`": ["strategies/merges/breadcrumbs.py"],
     "`sce`": ["strategies/merges/sce.py"],

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.base.settings import Settings
-from editing.editors.post_steps import AnyPostStep
 from editing.editors.system import LayerState, System
 from editing.malmen.rule import AnyRule
+from editing.post_steps.steps import AnyPostStep
 
 
 class Editor(Settings):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics, pool
 from editing.editors.memit import MemitEditor
-from editing.editors.post_steps import RectStep
 from editing.editors.system import System
+from editing.post_steps.steps import RectStep
 from strategies.gate.leaving_out import move_text, weigh, without_each
 from strategies.merges.base import NOWHERE, Merge, MergeContext
 from strategies.merges.choice import read_merge

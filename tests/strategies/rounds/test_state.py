@@ -11,8 +11,8 @@ from torch import Tensor
 
 from editing.algebra.statistics import LayerStatistics
 from editing.base.errors import InputError
-from editing.editors.post_steps import PostStep
 from editing.editors.system import System
+from editing.post_steps.steps import PostStep
 from strategies.merges.base import NOWHERE, Merge, MergeContext
 from strategies.merges.pooled import CollabEditMerge
 from strategies.rounds.exchange import Refusal

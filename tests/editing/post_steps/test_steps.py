@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from editing.editors.post_steps import (
+from editing.post_steps.steps import (
     AnyPostStep,
     PostStep,
     PruneStep,

@@ -1,0 +1,1 @@
+"""Steps after the solve, before an update is written."""
