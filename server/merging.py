@@ -254,8 +254,9 @@ class Ledger(StreamCallbacks):
             written = merged.after[name]
             written = written if before is None else written - before
             system = edited.editor.system(edited.state(before))
-            own, share = self._own.pop(layer), None
-            if not edited.editor.post:  # steps after the merge may have thresholds
+            own, share = self._own.pop(layer, None), None
+            # Steps after the merge may have thresholds.
+            if own is not None and not edited.editor.post:
                 share = system.expected_rounding(own, written, self._epsilon)
             so_far = moved.get(name, 0.0)
             if share is None or so_far is None:

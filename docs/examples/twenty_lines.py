@@ -14,7 +14,7 @@ update = machine.edit(requests)
 print(machine.evaluate(requests), machine.evaluate(requests, update), sep="\n\n")
 machine.save(update, folder / "edited_model")
 
-# Three parties with requests of their own, by two merges, and `global` beside them.
+# Three parties with requests of their own, by two merges and by `global`.
 parties = [requests[:4], requests[4:7], requests[7:]]
 merges = ["collabedit", "simple-average", "global"]
 results = api.federate(requests=parties, merges=merges, folder=folder / "results")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from editing.base.errors import InputError
-from sims.cli.options import SCENARIOS, Engine, SetOption
+from sims.cli.options import SCENARIOS, Engine, SetOption, takes
 from sims.echo import echo
 from sims.studies.running.order import Order
 
@@ -79,13 +79,13 @@ ResumeOption = Annotated[
 class Given:
     """The options that all studies have, None where one is left out."""
 
-    seeds: str | None
-    scenario: Path | None
-    settings: list[str] | None
-    engine: Engine | None
-    jobs: int | None
-    output: Path | None
-    resume: Path | None
+    seeds: SeedsOption = None
+    scenario: ScenarioOption = None
+    settings: SetOption = None
+    engine: EngineOption = None
+    jobs: JobsOption = None
+    output: OutputOption = None
+    resume: ResumeOption = None
 
 
 PLAIN = {
@@ -121,16 +121,8 @@ def add_plain(name: str, place: str, meaning: str) -> None:
         study: Study = getattr(import_module(module), found)()
         return study
 
-    def study(
-        seeds: SeedsOption = None,
-        scenario: ScenarioOption = None,
-        settings: SetOption = None,
-        engine: EngineOption = None,
-        jobs: JobsOption = None,
-        output: OutputOption = None,
-        resume: ResumeOption = None,
-    ) -> None:
-        given = Given(seeds, scenario, settings, engine, jobs, output, resume)
+    @takes(Given)
+    def study(given: Given) -> None:
         carry_out(name, given, load)
 
     app.command(name, help=meaning)(study)
@@ -140,15 +132,10 @@ for word, (found, asked) in PLAIN.items():
     add_plain(word, found, asked)
 
 
-@app.command("overlap")
-def study_overlap(
-    seeds: SeedsOption = None,
-    scenario: ScenarioOption = None,
-    settings: SetOption = None,
-    engine: EngineOption = None,
-    jobs: JobsOption = None,
-    output: OutputOption = None,
-    resume: ResumeOption = None,
+@dataclass(frozen=True, slots=True)
+class OverlapGiven(Given):
+    """The options of the study `overlap`."""
+
     skip_known: Annotated[
         float | None,
         typer.Option(
@@ -157,8 +144,12 @@ def study_overlap(
             help="The residual ratio up to which guarded parties leave a request out.",
             show_default="0.1",
         ),
-    ] = None,
-) -> None:
+    ] = None
+
+
+@app.command("overlap")
+@takes(OverlapGiven)
+def study_overlap(given: OverlapGiven) -> None:
     """How a request that is made again and again affects the others."""
 
     def load(order: Order) -> "Study":
@@ -166,19 +157,13 @@ def study_overlap(
 
         return Overlap(float(order.own.get("--skip-known", THRESHOLD)))
 
-    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
-    carry_out("overlap", given, load, {"--skip-known": skip_known})
+    carry_out("overlap", given, load, {"--skip-known": given.skip_known})
 
 
-@app.command("augmentation")
-def study_augmentation(
-    seeds: SeedsOption = None,
-    scenario: ScenarioOption = None,
-    settings: SetOption = None,
-    engine: EngineOption = None,
-    jobs: JobsOption = None,
-    output: OutputOption = None,
-    resume: ResumeOption = None,
+@dataclass(frozen=True, slots=True)
+class AugmentationGiven(Given):
+    """The options of the study `augmentation`."""
+
     templates: Annotated[
         Path | None,
         typer.Option(
@@ -186,8 +171,12 @@ def study_augmentation(
             help="Phrasings by relation, {RELATION: [PROMPT, …]}; `*` is any relation.",
             show_default="the pool's own wordings",
         ),
-    ] = None,
-) -> None:
+    ] = None
+
+
+@app.command("augmentation")
+@takes(AugmentationGiven)
+def study_augmentation(given: AugmentationGiven) -> None:
     """Whether further phrasings beat a conflicting edit that was there first."""
 
     def load(order: Order) -> "Study":
@@ -197,19 +186,13 @@ def study_augmentation(
         path = order.own.get("--templates")
         return Augmentation(read_templates(Path(path)) if path else None)
 
-    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
-    carry_out("augmentation", given, load, {"--templates": templates})
+    carry_out("augmentation", given, load, {"--templates": given.templates})
 
 
-@app.command("conflict")
-def study_conflict(
-    seeds: SeedsOption = None,
-    scenario: ScenarioOption = None,
-    settings: SetOption = None,
-    engine: EngineOption = None,
-    jobs: JobsOption = None,
-    output: OutputOption = None,
-    resume: ResumeOption = None,
+@dataclass(frozen=True, slots=True)
+class ConflictGiven(Given):
+    """The options of the study `conflict`."""
+
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -217,8 +200,12 @@ def study_conflict(
             help="Requests that contradict each other, in ConflictEdit's form.",
             show_default="drawn from the pool",
         ),
-    ] = None,
-) -> None:
+    ] = None
+
+
+@app.command("conflict")
+@takes(ConflictGiven)
+def study_conflict(given: ConflictGiven) -> None:
     """What becomes of a fact for which two parties give different objects."""
 
     def load(order: Order) -> "Study":
@@ -227,8 +214,7 @@ def study_conflict(
         path = order.own.get("--pairs")
         return Conflict(Path(path) if path else None)
 
-    given = Given(seeds, scenario, settings, engine, jobs, output, resume)
-    carry_out("conflict", given, load, {"--pairs": pairs})
+    carry_out("conflict", given, load, {"--pairs": given.pairs})
 
 
 def carry_out(
