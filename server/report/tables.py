@@ -48,6 +48,7 @@ NESTED = (
     "all_edits",
     "weights",
     "gate",
+    "capability",
 )
 """Fields of a round that are no number."""
 
