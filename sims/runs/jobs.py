@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -50,6 +51,9 @@ from sims.runs.unfinished import (
     unfinished_folder,
 )
 from strategies.scenario import FlatValue, flatten
+
+if TYPE_CHECKING:  # it loads torch
+    from sims.runs.in_process import ClientFunction
 
 PRIVATE_HOME, CACHE = "COLLABEDIT_HOME", "COLLABEDIT_CACHE"
 
@@ -111,13 +115,15 @@ def execute(
     verbose: bool = False,
     advise: bool = True,
     console: Console | None = None,
+    client: "ClientFunction | None" = None,
     show: Callable[[Path, Console], None] = lambda *_: None,
 ) -> None:
     """Run a scenario and leave a complete folder of results, or one to resume.
 
     Until it is complete, the folder is called ``NAME.unfinished``; it stays if a round
     was completed in it, and nothing is left otherwise. Progress is shown on `console`,
-    by default on standard error. The results are shown by `show` before what the engine
+    by default on standard error. In this process, `client` can answer for the parties
+    instead of their app. The results are shown by `show` before what the engine
     started is ended.
     """
     refuse_existing(folder)
@@ -127,7 +133,10 @@ def execute(
     places["PYTHONPATH"] = search_path_of(config)
     with (
         environment(places),
-        choose_engine(engine, draft, verbose=verbose) as (run, fork_server),
+        choose_engine(engine, draft, verbose=verbose, client=client) as (
+            run,
+            fork_server,
+        ),
     ):
         check(config, folder, engine, fork_server)
         with unfinished_folder(folder, config, resume=resume):

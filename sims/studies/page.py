@@ -182,11 +182,16 @@ def lay_out(table: pd.DataFrame) -> TableText:
     rows = [
         [
             name_row(label),
-            *(write_number(str(key), value) for key, value in row.items()),
+            *(write_cell(str(key), value) for key, value in row.items()),
         ]
         for label, row in table.iterrows()
     ]
     return TableText(heads, rows, 1)
+
+
+def write_cell(name: str, value: float | str | None) -> str:
+    """Return a number in figures; words stay as they are."""
+    return value if isinstance(value, str) else write_number(name, value)
 
 
 def name_row(label: object) -> str:
