@@ -28,6 +28,8 @@ PATH_KEYS = (
     ("prior", "covariance"),
     ("prior", "text"),
     ("gate", "text"),
+    ("capability", "text"),
+    ("capability", "task_dir"),
     ("output", "directory"),
     ("output", "checkpoint"),
     ("output", "watch"),

@@ -51,6 +51,7 @@ NESTED = (
     "all_edits",
     "weights",
     "gate",
+    "capability",
 )
 """Fields of a round that are no number."""
 
