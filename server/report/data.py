@@ -15,6 +15,7 @@ from editing.base.settings import Settings
 from editing.base.validation import explain
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.definitions import define_all, find_unlike
+from server.report.origin import Origin
 
 
 class LeftOutParty(Settings):
@@ -201,11 +202,14 @@ class Report(Settings):
         unedited: The metrics before any edit, on the same prompts.
         rounding: What rounding alone explains of the differences to `global`, which
             was run then; estimated, the largest over layers.
+        origin: When it was made, of which versions and by which command; None in
+            reports of earlier versions.
     """
 
     runs: tuple[RunReport, ...] = Field(min_length=1)
     unedited: RoundMetrics | None = None
     rounding: float | None = None
+    origin: Origin | None = None
 
     @model_validator(mode="after")
     def check_definitions(self) -> "Report":

@@ -1,16 +1,13 @@
-"""The frame of all pages: one file, one style, no network."""
+"""The frame of all pages: one file, one style, one script, no network."""
 
 from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from server.report.origin import Origin
+from server.report.script import SORTING, write_policy
 
 # The app bundle carries Python files, so the template is text in one of them.
-FRAME = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
+STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --soft: #5b6875; --line: #dfe4ea;
   --paper: #ffffff; --ground: #f5f7f9; --accent: #0072b2; --mark: #eaf4fb;
   --alarm: #b34700; }
@@ -38,6 +35,13 @@ caption span { display: inline-block; position: sticky; left: 0;
 th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
   border-bottom: 1px solid var(--line); }
 thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
+th button { all: unset; cursor: pointer; }
+th button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+th button::after { content: "\\00a0↕"; opacity: .45; }
+th[aria-sort] button { color: var(--accent); }
+th[aria-sort] button::after { opacity: 1; }
+th[aria-sort="ascending"] button::after { content: "\\00a0↑"; }
+th[aria-sort="descending"] button::after { content: "\\00a0↓"; }
 th:first-child { text-align: left; position: sticky; left: 0;
   background: var(--paper); }
 tbody th { font-weight: 600; white-space: nowrap; }
@@ -56,6 +60,8 @@ summary { cursor: pointer; font-weight: 600; }
 summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
 pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
   padding: 1rem; border-radius: .4rem; }
+.command { white-space: pre-wrap; overflow-wrap: anywhere; padding: .5rem .8rem;
+  border: 1px solid var(--line); margin: .6rem 0 0; background: var(--paper); }
 @media (max-width: 40rem) {
   main { padding: 1.2rem .6rem 2.5rem; }
   section { padding: 1rem .8rem; }
@@ -65,26 +71,59 @@ pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
   tbody th:first-child { white-space: normal; }
   .scroll img { max-width: none; width: 40rem; } }
 @media print { body { background: none; } section { break-inside: avoid; } }
-</style>
+"""
+
+FRAME = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>{{ style }}</style>
 </head>
 <body>
 <main>
 {%- block content %}{% endblock %}
 </main>
+<script type="module">{{ script }}</script>
 </body>
 </html>
 """
 
+ORIGIN = """\
+{%- if origin %}
+<p class="facts">{{ origin.describe() }}</p>
+{%- if origin.command %}
+<pre class="command" tabindex="0" aria-label="The command">{{ origin.command }}</pre>
+{%- endif %}
+{%- endif %}
+"""
+"""When a page was made, of which versions and by which command, for its header."""
 
-def fill_frame(content: str, **values: object) -> str:
+
+def fill_frame(content: str, *, origin: Origin | None = None, **values: object) -> str:
     """Fill in a template within the frame; `title` is the page's title.
 
-    A name that the template reads and `values` lacks is an error of jinja's.
+    A name that the template reads and `values` lacks is an error of jinja's. A template
+    shows where the page comes from by ``{% include "origin" %}``.
+
+    Args:
+        content: The template.
+        origin: Where the page comes from, if that is known.
+        values: What the template reads.
     """
     page = '{% extends "frame" %}{% block content %}\n' + content + "{% endblock %}"
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        loader=DictLoader({"frame": FRAME, "page": page}),
+        loader=DictLoader({"frame": FRAME, "origin": ORIGIN, "page": page}),
     )
-    return environment.get_template("page").render(**values)
+    return environment.get_template("page").render(
+        **values,
+        origin=origin,
+        policy=write_policy(STYLE),
+        script=Markup(SORTING),
+        style=Markup(STYLE),
+    )

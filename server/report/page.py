@@ -33,6 +33,7 @@ CONTENT = """\
 <h1>Collaborative editing: report</h1>
 <p>{{ summary }}</p>
 <p class="facts">{{ facts }}</p>
+{%- include "origin" %}
 </header>
 {%- macro figures(caption, table) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">\
@@ -229,6 +230,7 @@ def render_page(report: Report) -> str:
     several = has_rounds(report)
     return fill_frame(
         CONTENT,
+        origin=report.origin,
         title="Collaborative editing: report",
         summary=summarise(report),
         facts=state_facts(report),
