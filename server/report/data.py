@@ -74,6 +74,7 @@ class RoundMetrics(Settings):
             rounds up to this one together, by name; empty elsewhere.
         evaluated: How many requests these metrics are over: all requests of the parties
             that evaluated, edited or left out.
+        counts: By metric, how many requests it is over, if not that many.
         requests: How many requests were edited in the round.
         known: How many were left out because the model knows them.
         left_out: How many were left out because another party has the same fact.
@@ -111,6 +112,7 @@ class RoundMetrics(Settings):
     by_round: tuple["RoundMetrics", ...] = ()
     all_edits: dict[str, float] = Field(default_factory=dict)
     evaluated: int | None = None
+    counts: dict[str, int] = Field(default_factory=dict)
     requests: int | None = None
     known: int = 0
     left_out: int = 0
@@ -129,7 +131,8 @@ class RoundMetrics(Settings):
 
     def measured(self) -> set[str]:
         """Return the names of what was measured."""
-        own = self.model_dump(exclude_none=True, exclude={"retained", "by_round"})
+        nested = {"retained", "by_round", "counts"}
+        own = self.model_dump(exclude_none=True, exclude=nested)
         return {*own, *self.groups, *self.all_edits}
 
     @field_serializer("retained", "by_round", when_used="json")

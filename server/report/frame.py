@@ -1,12 +1,14 @@
 """The frame of all pages: one file, one style, one script, no network."""
 
+import base64
+import hashlib
+
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from server.report.origin import Origin
-from server.report.script import SORTING, write_policy
 
-# The app bundle carries Python files, so the template is text in one of them.
+# The app bundle carries Python files, so all of the frame is text in one of them.
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --soft: #5b6875; --line: #dfe4ea;
   --paper: #ffffff; --ground: #f5f7f9; --accent: #0072b2; --mark: #eaf4fb;
@@ -27,7 +29,7 @@ section { background: var(--paper); border: 1px solid var(--line);
 .scroll { overflow-x: auto; }
 .warning { border-left: .3rem solid var(--alarm); }
 li { overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%;
+table { border-collapse: separate; border-spacing: 0; width: 100%;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .6rem; }
 caption span { display: inline-block; position: sticky; left: 0;
@@ -35,11 +37,11 @@ caption span { display: inline-block; position: sticky; left: 0;
 th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
   border-bottom: 1px solid var(--line); }
 thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
-th button { all: unset; cursor: pointer; }
+th button { all: unset; cursor: pointer; text-decoration: underline dotted 1px;
+  text-underline-offset: .3em; }
+th button:hover { color: var(--ink); }
 th button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-th button::after { content: "\\00a0↕"; opacity: .45; }
 th[aria-sort] button { color: var(--accent); }
-th[aria-sort] button::after { opacity: 1; }
 th[aria-sort="ascending"] button::after { content: "\\00a0↑"; }
 th[aria-sort="descending"] button::after { content: "\\00a0↓"; }
 th:first-child { text-align: left; position: sticky; left: 0;
@@ -72,6 +74,63 @@ pre { overflow-x: auto; font-size: .85rem; background: var(--ground);
   .scroll img { max-width: none; width: 40rem; } }
 @media print { body { background: none; } section { break-inside: avoid; } }
 """
+
+SORTING = """
+const ABSENT = "–";
+const UNITS = { "%": 1, B: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
+const NUMBER =
+  /^([-−+]?\\d+(?:\\.\\d+)?(?:e[-+]?\\d+)?)(?: ?(%|B|kB|MB|GB))?(?: ?[±(].*)?$/;
+const words = new Intl.Collator("en", { numeric: true });
+
+function read(text) {
+  const found = NUMBER.exec(text);
+  return found ? Number(found[1].replace("−", "-")) * (UNITS[found[2]] ?? 1) : null;
+}
+
+function order(rows, place, sign) {
+  const entries = rows.map((row) => {
+    const text = row.cells[place].textContent.trim();
+    return { row, text, number: read(text), absent: text === ABSENT || text === "" };
+  });
+  const numbers = entries.every((each) => each.absent || each.number !== null);
+  const compare = (one, other) =>
+    numbers ? one.number - other.number : words.compare(one.text, other.text);
+  entries.sort((one, other) =>
+    one.absent || other.absent
+      ? one.absent - other.absent
+      : sign * compare(one, other));
+  return entries.map((each) => each.row);
+}
+
+function makeSortable(table) {
+  const body = table.tBodies[0];
+  const original = [...body.rows];
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, place) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const next = { ascending: "descending", descending: null }[head.ariaSort];
+      heads.forEach((each) => each.removeAttribute("aria-sort"));
+      if (next === null) {
+        body.append(...original);
+        return;
+      }
+      head.setAttribute("aria-sort", next ?? "ascending");
+      body.append(...order([...body.rows], place, next ? -1 : 1));
+    });
+  });
+}
+
+for (const table of document.querySelectorAll("table")) {
+  if (table.tHead && table.tBodies.length === 1 && table.tBodies[0].rows.length > 1) {
+    makeSortable(table);
+  }
+}
+"""
+"""Sorts tables by a click or a key; without it every table stays as it is."""
 
 FRAME = """\
 <!DOCTYPE html>
@@ -123,7 +182,25 @@ def fill_frame(content: str, *, origin: Origin | None = None, **values: object) 
     return environment.get_template("page").render(
         **values,
         origin=origin,
-        policy=write_policy(STYLE),
+        policy=write_policy(),
         script=Markup(SORTING),
         style=Markup(STYLE),
     )
+
+
+def write_policy() -> str:
+    """Return a page's policy: one style, one script, and pictures within the page.
+
+    Digests name them, so that a browser uses nothing else, whatever text of others is
+    on the page.
+    """
+    return (
+        f"default-src 'none'; img-src data:; style-src '{digest(STYLE)}'; "
+        f"script-src '{digest(SORTING)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def digest(text: str) -> str:
+    """Return a digest as a Content-Security-Policy names what it admits."""
+    found = hashlib.sha256(text.encode()).digest()
+    return "sha256-" + base64.b64encode(found).decode()

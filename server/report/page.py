@@ -4,11 +4,13 @@ import json
 
 from server.report.data import Report
 from server.report.frame import fill_frame
+from server.report.intervals import CAPTION
 from server.report.plots import (
     describe_bars,
     describe_rounds,
     draw_bars,
     draw_rounds,
+    has_intervals,
     title_bars,
 )
 from server.report.tables import (
@@ -74,12 +76,14 @@ class="unedited"{% endif %}>
 <section>
 <h2>{{ bars_title }}</h2>
 <div class="scroll"><img src="{{ bars }}" alt="{{ bars_alt }}"></div>
+{%- if intervals %}<p class="facts">{{ intervals }}</p>{% endif %}
 </section>
 {%- endif %}
 {%- if not rounds.is_empty %}
 <section>
 <h2>Round by round</h2>
 <div class="scroll"><img src="{{ lines }}" alt="{{ lines_alt }}"></div>
+{%- if intervals %}<p class="facts">Error bars are as above.</p>{% endif %}
 {{- figures("After each round, in per cent", rounds) }}
 </section>
 {%- endif %}
@@ -237,6 +241,7 @@ def render_page(report: Report) -> str:
         overview_caption=caption_overview(report),
         best=best_merges(report),
         bars=draw_bars(report),
+        intervals=CAPTION if has_intervals(report) else "",
         bars_title=title_bars(report),
         bars_alt=describe_bars(report),
         warnings=list_warnings(report),

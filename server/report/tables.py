@@ -42,6 +42,7 @@ SUCCESS_LEGEND = (
 )
 NESTED = (
     "groups",
+    "counts",
     "refusals",
     "retained",
     "by_round",

@@ -19,10 +19,10 @@ from server.report.data import (
     RoundMetrics,
     RunReport,
 )
+from server.report.frame import SORTING
 from server.report.markdown import render_markdown
 from server.report.page import render_page
 from server.report.plots import DARK, choose_panels, draw_bars
-from server.report.script import SORTING
 from server.report.tables import (
     best_merges,
     columns_of,

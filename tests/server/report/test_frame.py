@@ -1,4 +1,4 @@
-"""Laws of what the page does in a browser, and of what it may do."""
+"""Laws of the frame: what a page does in a browser, and what it may do."""
 
 import base64
 import hashlib
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from server.report.data import Report
+from server.report.frame import SORTING
 from server.report.page import render_page
-from server.report.script import SORTING
 from tests.chromium import PROGRAM, browsing
 from tests.pages import read_page
 from tests.server.report.test_data import make_report, refused
