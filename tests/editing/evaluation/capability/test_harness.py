@@ -114,11 +114,9 @@ def test_the_capability_curve_has_a_tasks_numbers(folder: Path) -> None:
     assert measure(MODEL, {}) == {"tiny_facts.acc": 3 / 4}
     own = f"lm-eval.tiny_facts.acc.v{version('lm_eval')}.limit-4"
     assert measure.define(["tiny_facts.acc"]) == {"tiny_facts.acc": own}
-    unknown = config.model_copy(update={"tasks": ("no_such_task",)})
-    with pytest.raises(
-        InputError, match=r"`capability\.tasks`: no_such_task not known"
-    ):
-        open_capability(unknown, "")
+    nowhere = config.model_copy(update={"task_dir": str(folder / "none")})
+    with pytest.raises(InputError, match=r"`capability\.task-dir` .*none is no folder"):
+        open_capability(nowhere, "")
 
 
 @pytest.mark.training
