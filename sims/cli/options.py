@@ -168,3 +168,23 @@ def check_place(path: Path, option: str) -> None:
     raise InputError(
         f"{option} {path}: cannot be made, for {place} {reason}; name another place"
     )
+
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Read everything but weights, start nothing, list what is missing and "
+        "estimate time, memory and bytes.",
+    ),
+]
+
+
+def show_dry_run(config: "RunConfig") -> None:
+    """Look for all that a run needs, without loading anything large."""
+    from sims.console import announce_loading, hush_libraries, open_console
+
+    announce_loading()
+    hush_libraries()
+    from sims.dry_run.dry_run import dry_run
+
+    dry_run(config, open_console())

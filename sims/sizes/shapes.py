@@ -12,6 +12,7 @@ from transformers import (
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
 )
 
 from editing.algebra.deltas import stores_transposed
@@ -37,6 +38,14 @@ PUBLISHED: dict[str, PreTrainedConfig] = {
         num_attention_heads=32,
         num_key_value_heads=8,
         max_position_embeddings=8192,
+    ),
+    "qwen2.5-7b": Qwen2Config(
+        vocab_size=152_064,
+        hidden_size=3584,
+        intermediate_size=18_944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
     ),
 }
 """Configurations as they were published, by the name of their preset."""
