@@ -253,6 +253,7 @@ def write_outcomes(
             seconds=outcome.measured.seconds,
             bytes_per_party=outcome.bytes_per_party,
             settings={**settings, "merge": outcome.method.settings()},
+            definitions=preparation.capability.define(outcome.capabilities),
             update_ratios=relative_norms(
                 outcome.delta, preparation.model.model.get_parameter
             ),

@@ -91,6 +91,8 @@ class RoundMetrics(Settings):
             is open.
         budget: The budget that the editor has in use, in per cent; None for editors
             without one.
+        capability: What the server measured of the whole model, by name: the
+            perplexity of a text, and tasks as ``task.metric``; empty if nothing.
     """
 
     score: float | None = None
@@ -125,11 +127,12 @@ class RoundMetrics(Settings):
     weights: tuple[PartyWeight, ...] = ()
     gate: str = ""
     budget: float | None = None
+    capability: dict[str, float] = Field(default_factory=dict)
 
     def measured(self) -> set[str]:
         """Return the names of what was measured."""
         own = self.model_dump(exclude_none=True, exclude={"retained", "by_round"})
-        return {*own, *self.groups, *self.all_edits}
+        return {*own, *self.groups, *self.all_edits, *self.capability}
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(

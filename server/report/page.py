@@ -2,6 +2,13 @@
 
 import json
 
+from server.report.capability import (
+    CAPABILITY_CAPTION,
+    CAPABILITY_WORDS,
+    describe_capability,
+    draw_capability,
+    lay_out_capability,
+)
 from server.report.data import Report
 from server.report.frame import fill_frame
 from server.report.plots import (
@@ -80,6 +87,13 @@ class="unedited"{% endif %}>
 <h2>Round by round</h2>
 <div class="scroll"><img src="{{ lines }}" alt="{{ lines_alt }}"></div>
 {{- figures("After each round, in per cent", rounds) }}
+</section>
+{%- endif %}
+{%- if not capability.is_empty %}
+<section>
+<h2>Capability</h2>
+<div class="scroll"><img src="{{ curve }}" alt="{{ curve_alt }}"></div>
+{{- figures(capability_caption, capability) }}
 </section>
 {%- endif %}
 {%- if not requests.is_empty %}
@@ -245,6 +259,10 @@ def render_page(report: Report) -> str:
         answers=lay_out(report, "answers"),
         answers_caption=ANSWERS_CAPTION,
         rounds=lay_out(report, "rounds"),
+        curve=draw_capability(report),
+        curve_alt=describe_capability(report),
+        capability=lay_out_capability(report),
+        capability_caption=CAPABILITY_CAPTION,
         requests=lay_out(report, "requests"),
         details=lay_out(report, "details"),
         weights=lay_out_weights(report),
@@ -269,7 +287,9 @@ def choose_words(report: Report) -> list[tuple[str, str]]:
     words += [(TITLES[name], DIAGNOSIS_WORDS[name]) for name in diagnosed]
     weighed = WEIGHT_WORDS if lay_out_weights(report).rows else ()
     answered = () if lay_out(report, "answers").is_empty else ANSWER_WORDS
-    return [*WORDS, *answered, *(RETENTION_WORDS if retained else ()), *words, *weighed]
+    curve = () if lay_out_capability(report).is_empty else (CAPABILITY_WORDS,)
+    earlier = RETENTION_WORDS if retained else ()
+    return [*WORDS, *answered, *curve, *earlier, *words, *weighed]
 
 
 def state_facts(report: Report) -> str:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from editing.base.errors import InputError
 from editing.files.caches import user_cache
-from editing.sources.embedded import EMBEDDED, locate_embedded
+from editing.sources.embedded import OWN_MODELS, locate_embedded
 from server.config import RunConfig
 from server.monitoring.events import EVENTS
 from server.output import choose_folder, create_output_folder, refuse_existing
@@ -244,7 +244,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 def complete(config: RunConfig, draft: Path) -> RunConfig:
     """Fill in the model's folder, and the places of all that the run writes."""
     path = config.model.path
-    path = str(locate_embedded()) if path == EMBEDDED else path
+    path = str(locate_embedded(path)) if path in OWN_MODELS else path
     model = config.model.model_copy(update={"path": path})
     output = config.output.model_copy(
         update={
@@ -310,7 +310,7 @@ def show_results(folder: Path, console: Console) -> None:
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def export_model(folder: Path) -> None:
-    """Copy the embedded model to a new folder."""
+def export_model(folder: Path, name: str) -> None:
+    """Copy a model that comes with the system to a new folder."""
     with create_output_folder(folder.absolute()) as draft:
-        shutil.copytree(locate_embedded(), draft, dirs_exist_ok=True)
+        shutil.copytree(locate_embedded(name), draft, dirs_exist_ok=True)
