@@ -11,11 +11,13 @@ from server.report.capability import (
 )
 from server.report.data import Report
 from server.report.frame import fill_frame
+from server.report.intervals import CAPTION
 from server.report.plots import (
     describe_bars,
     describe_rounds,
     draw_bars,
     draw_rounds,
+    has_intervals,
     title_bars,
 )
 from server.report.tables import (
@@ -40,6 +42,7 @@ CONTENT = """\
 <h1>Collaborative editing: report</h1>
 <p>{{ summary }}</p>
 <p class="facts">{{ facts }}</p>
+{%- include "origin" %}
 </header>
 {%- macro figures(caption, table) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">\
@@ -80,12 +83,14 @@ class="unedited"{% endif %}>
 <section>
 <h2>{{ bars_title }}</h2>
 <div class="scroll"><img src="{{ bars }}" alt="{{ bars_alt }}"></div>
+{%- if intervals %}<p class="facts">{{ intervals }}</p>{% endif %}
 </section>
 {%- endif %}
 {%- if not rounds.is_empty %}
 <section>
 <h2>Round by round</h2>
 <div class="scroll"><img src="{{ lines }}" alt="{{ lines_alt }}"></div>
+{%- if intervals %}<p class="facts">Error bars are as above.</p>{% endif %}
 {{- figures("After each round, in per cent", rounds) }}
 </section>
 {%- endif %}
@@ -243,12 +248,14 @@ def render_page(report: Report) -> str:
     several = has_rounds(report)
     return fill_frame(
         CONTENT,
+        origin=report.origin,
         title="Collaborative editing: report",
         summary=summarise(report),
         facts=state_facts(report),
         overview_caption=caption_overview(report),
         best=best_merges(report),
         bars=draw_bars(report),
+        intervals=CAPTION if has_intervals(report) else "",
         bars_title=title_bars(report),
         bars_alt=describe_bars(report),
         warnings=list_warnings(report),

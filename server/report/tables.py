@@ -45,6 +45,7 @@ SUCCESS_LEGEND = (
 )
 NESTED = (
     "groups",
+    "counts",
     "refusals",
     "retained",
     "by_round",

@@ -23,6 +23,7 @@ from server.config import RunConfig
 from server.monitoring.events import EVENTS
 from server.output import choose_folder, create_output_folder, refuse_existing
 from server.report.data import read_report
+from server.report.origin import own_command
 from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
 from sims.processes.fork_server import ForkServer
@@ -127,7 +128,7 @@ def execute(
     started is ended.
     """
     refuse_existing(folder)
-    config = name_run(settle(config, engine), folder, engine)
+    config = note_command(name_run(settle(config, engine), folder, engine))
     draft = draft_of(folder)
     places = {PRIVATE_HOME: str(draft), CACHE: str(chosen_cache())}
     places["PYTHONPATH"] = search_path_of(config)
@@ -155,6 +156,13 @@ def execute(
             take_results(draft / WRITTEN)
             gather_cases(draft / PARTIES, draft, config.run.rounds)
         show(folder, open_console())
+
+
+def note_command(config: RunConfig) -> RunConfig:
+    """Note the command of this process; a run that is resumed keeps its first one."""
+    command = config.output.command or own_command() or None
+    output = config.output.model_copy(update={"command": command})
+    return config.model_copy(update={"output": output})
 
 
 def settle(config: RunConfig, engine: str) -> RunConfig:
