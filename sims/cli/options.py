@@ -1,7 +1,7 @@
 """Options of several commands, and how they are read."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from enum import StrEnum
 from inspect import Parameter, Signature
@@ -169,6 +169,7 @@ def check_place(path: Path, option: str) -> None:
         f"{option} {path}: cannot be made, for {place} {reason}; name another place"
     )
 
+
 DryRunOption = Annotated[
     bool,
     typer.Option(
@@ -179,10 +180,14 @@ DryRunOption = Annotated[
 ]
 
 
-def show_dry_run(config: "RunConfig") -> None:
+def show_dry_run(
+    scenario: Path, settings: Sequence[str], *, external: bool = True
+) -> None:
     """Look for all that a run needs, without loading anything large."""
+    from server.config import read_scenario
     from sims.console import announce_loading, hush_libraries, open_console
 
+    config = read_scenario(scenario, settings, external=external)
     announce_loading()
     hush_libraries()
     from sims.dry_run.dry_run import dry_run

@@ -14,11 +14,13 @@ from editing.base.errors import InputError
 from sims.cli.options import (
     DEFAULT_SCENARIO,
     ConnectionOption,
+    DryRunOption,
     Engine,
     ScenarioArgument,
     SetOption,
     VerboseOption,
     check_new_folder,
+    show_dry_run,
 )
 
 app = typer.Typer()
@@ -85,6 +87,7 @@ def run_scenario(
     output: OutputOption = None,
     resume: ResumeOption = None,
     allow_external_merge: ExternalOption = False,
+    dry_run: DryRunOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run one scenario with its merge, and evaluate the edited model.
@@ -97,6 +100,9 @@ def run_scenario(
         resume_run(resume, carrier, output, compare=False, verbose=verbose)
         return
     external = connection is None or allow_external_merge
+    if dry_run:
+        show_dry_run(scenario, settings or [], external=external)
+        return
     start_run(
         scenario, settings or [], carrier, output, external=external, verbose=verbose
     )
@@ -113,6 +119,7 @@ def compare_merges(
     merges: MergesOption = None,
     resume: ResumeOption = None,
     allow_external_merge: ExternalOption = False,
+    dry_run: DryRunOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run several merges on the same requests and compare them in one report.
@@ -127,6 +134,9 @@ def compare_merges(
         return
     chosen = [*(settings or []), "run.compare=true", *chosen]
     external = connection is None or allow_external_merge
+    if dry_run:
+        show_dry_run(scenario, chosen, external=external)
+        return
     start_run(scenario, chosen, carrier, output, external=external, verbose=verbose)
 
 

@@ -4,15 +4,17 @@ Configurations, tokenizer, requests and the beginning of texts are read. No weig
 loaded, nothing is started and nothing is written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from editing.base.errors import InputError
 from editing.sources.embedded import resolve_model
 from server.config import RunConfig
-from server.report.tables import TableText
 from sims.dry_run.findings import FAULTS, Finding, look
 from sims.dry_run.inputs import (
     find_prior,
@@ -31,7 +33,6 @@ from sims.dry_run.model import find_configuration, find_weights, read_tokenizer
 from sims.sizes.estimate import Estimate
 from sims.sizes.shapes import ModelShape, read_shape
 from sims.sizes.tables import to_table
-from sims.tables import fit_tables
 
 
 def dry_run(config: RunConfig, console: Console) -> None:
@@ -41,18 +42,25 @@ def dry_run(config: RunConfig, console: Console) -> None:
         InputError: If something is missing, after all of it was printed.
     """
     findings, estimate = find_needs(config)
-    heads = ["needed", "found", ""]
-    rows = [
-        [each.part, "yes" if each.ready else "NO", each.detail] for each in findings
-    ]
-    for table in fit_tables(TableText(heads, rows, 1), console.width):
-        console.print(table)
+    console.print(lay_out(findings))
     if estimate is not None:
         console.print(to_table([estimate]))
     missing = [each.part for each in findings if not each.ready]
     if missing:
-        raise InputError(f"the run cannot start yet, for want of: {', '.join(missing)}")
+        raise InputError(f"the run cannot start yet, it lacks: {', '.join(missing)}")
     console.print("Everything is there. Call the command without --dry-run to start.")
+
+
+def lay_out(findings: Sequence[Finding]) -> Table:
+    """Lay out what was found for a terminal; details fold, whoever wrote them."""
+    table = Table(box=SIMPLE_HEAD)
+    for head in ("needed", "there", "what"):
+        table.add_column(head, overflow="fold", no_wrap=head != "what")
+    for each in findings:
+        state = "yes" if each.ready else "no"
+        style = None if each.ready else "bold"
+        table.add_row(each.part, state, Text(each.detail), style=style)
+    return table
 
 
 def find_needs(config: RunConfig) -> tuple[list[Finding], Estimate | None]:
@@ -65,12 +73,12 @@ def find_needs(config: RunConfig) -> tuple[list[Finding], Estimate | None]:
     shape = find_shape(config, path)
     checks: dict[str, Callable[[], str]] = {
         "merges": partial(read_merges, config),
-        "model: configuration": partial(find_configuration, path),
-        "model: tokenizer": partial(read_tokenizer, path),
-        "model: weights": partial(find_weights, path, shape),
+        "configuration": partial(find_configuration, path),
+        "tokenizer": partial(read_tokenizer, path),
+        "weights": partial(find_weights, path, shape),
         "hyperparameters": partial(read_hyperparameters, config, path),
         "requests": partial(read_requests, config),
-        "requests that fit": partial(fit_requests, config, path),
+        "context": partial(fit_requests, config, path),
         "covariance": partial(find_prior, config, path),
         "device": partial(check_device, config),
     }

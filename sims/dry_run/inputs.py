@@ -48,8 +48,11 @@ def read_requests(config: RunConfig) -> str:
 
 def fit_requests(config: RunConfig, path: str) -> str:
     """Tokenize the requests and the prompts that evaluate them."""
-    load_tokenizer(path)  # before requests, whose faults have a line of their own
-    shares = find_shares(config.model, config.requests, config.parties)
+    try:
+        load_tokenizer(path)
+        shares = find_shares(config.model, config.requests, config.parties)
+    except InputError:  # each has a line of its own
+        raise InputError("not known without tokenizer and requests") from None
     check_fit(path, shares.pool, config.evaluation)
     return "all prompts fit the model's context"
 

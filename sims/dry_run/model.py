@@ -59,7 +59,7 @@ def find_weights(path: str, shape: ModelShape | None) -> str:
 
 
 def weight_files(path: str) -> Iterator[Path]:
-    """Yield the files of the weights.
+    """Yield the files of the weights, in the form that is loaded.
 
     Raises:
         InputError: If an index names a file that is not there.
@@ -75,12 +75,7 @@ def weight_files(path: str) -> Iterator[Path]:
                 raise InputError(f"{index} lists {part}: {say_missing(path, part)}")
             yield file
         return
-    if Path(path).is_dir():
-        yield from sorted(Path(path).glob("*.safetensors")) or sorted(
-            Path(path).glob("*.bin")
-        )
-        return
-    yield from filter(None, (find_file(path, name) for name in WHOLE))
+    yield from [*filter(None, (find_file(path, name) for name in WHOLE))][:1]
 
 
 def find_file(path: str, name: str) -> Path | None:

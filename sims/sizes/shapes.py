@@ -61,6 +61,7 @@ class ModelShape:
         d_out: Width of the hidden state.
         d_in: Width of the keys.
         layers: The edited blocks.
+        blocks: How many blocks there are.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ModelShape:
     d_out: int
     d_in: int
     layers: tuple[int, ...]
+    blocks: int
 
 
 def read_shape(model: str, layers: tuple[int, ...] | None = None) -> ModelShape:
@@ -130,4 +132,4 @@ def _measure(
     transposed = stores_transposed(projection)
     d_out, d_in = (columns, rows) if transposed else (rows, columns)
     count = sum(each.numel() for each in model.parameters())
-    return ModelShape(name, count, d_out, d_in, tuple(layers))
+    return ModelShape(name, count, d_out, d_in, tuple(layers), blocks)
