@@ -32,6 +32,8 @@ PATH_KEYS = (
     ("output", "checkpoint"),
     ("output", "watch"),
     ("output", "tensorboard"),
+    ("output", "mlflow"),
+    ("output", "wandb"),
 )
 
 
