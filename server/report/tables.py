@@ -45,12 +45,14 @@ SUCCESS_LEGEND = (
 )
 NESTED = (
     "groups",
+    "counts",
     "refusals",
     "retained",
     "by_round",
     "all_edits",
     "weights",
     "gate",
+    "capability",
 )
 """Fields of a round that are no number."""
 

@@ -37,6 +37,7 @@ TITLES = {
     "reference_score": "Reference score",
     "essence_score": "Essence perplexity",
     "held_out_acc": "Held-out accuracy",
+    "perplexity": "Perplexity",
     "budget": "Budget in use",
     "retention": "Retention",
     "requests": "Requests edited",

@@ -29,7 +29,7 @@ from strategies.scenario import FEDERATED
 MAX_SPECIAL_TOKENS = 8
 """More than any tokenizer puts around a text."""
 
-FIELDS = {
+FIELDS: dict[str, str] = {
     "rewrite": "prompt",
     "locality": "locality",
     "portability": "portability",

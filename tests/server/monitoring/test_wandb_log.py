@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from editing.base.errors import InputError
-from server.monitoring.events import RunEnded
+from server.monitoring.events import Event, RunEnded
 from server.monitoring.wandb_log import WandbLog
 from tests.server.events import ended, merging
 
@@ -39,7 +39,7 @@ def test_rounds_are_written_to_a_folder_of_this_machine(
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     log = WandbLog(tmp_path, "run_000")
-    events = [
+    events: list[Event] = [
         merging("ties", 1),
         ended(2, (7, "late"), score=3.0),
         RunEnded(folder="/results"),
