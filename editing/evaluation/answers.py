@@ -86,7 +86,7 @@ def measure_answers(
                 fields |= _compare(kind, said, request.target_new)
             else:
                 old = before[number] if before is not None else None
-                fields |= _judge(request, kind, said, old)
+                fields |= _compare_own(request, kind, said, old)
         found.append(fields)
     return found
 
@@ -145,7 +145,7 @@ def _compare(kind: str, answers: Sequence[str], wanted: str) -> dict[str, object
     }
 
 
-def _judge(
+def _compare_own(
     request: EditRequest,
     kind: str,
     answers: Sequence[str],

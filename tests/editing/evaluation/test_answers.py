@@ -261,7 +261,8 @@ def test_answers_of_parties_add_up_to_those_of_all_requests() -> None:
 
 def alone(prompt: str) -> str:
     """What the model answers to a finished text, by the definition."""
-    return answer_alone(MODEL, *tokenize_texts(MODEL.tokenizer, [prompt]))
+    (row,) = tokenize_texts(MODEL.tokenizer, [prompt])
+    return answer_alone(MODEL, row)
 
 
 def mquake_case(right: Sequence[bool]) -> list[EditRequest]:
