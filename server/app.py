@@ -32,6 +32,7 @@ from server.output import choose_folder, create_output_folder
 from server.preparation import Preparation, prepare
 from server.report.data import Report, RunReport
 from server.report.diagnosis import diagnose, relative_norms
+from server.report.origin import find_origin
 from server.report.tables import list_warnings
 from server.report.writing import write_report
 from server.shared_nodes import seat_parties
@@ -253,6 +254,7 @@ def write_outcomes(
             seconds=outcome.measured.seconds,
             bytes_per_party=outcome.bytes_per_party,
             settings={**settings, "merge": outcome.method.settings()},
+            definitions=preparation.capability.define(outcome.capabilities),
             update_ratios=relative_norms(
                 outcome.delta, preparation.model.model.get_parameter
             ),
@@ -267,6 +269,7 @@ def write_outcomes(
         runs=tuple(runs),
         unedited=outcomes[0].measured.before,
         rounding=pooled.rounding if pooled else None,
+        origin=find_origin(config.output.command or ""),
     )
     for warning in list_warnings(report):
         logger.warning("%s", warning)

@@ -180,11 +180,16 @@ def summarise(
 
 def average(sums: MetricSums) -> RoundMetrics:
     """Return the means over some cases; a metric without a field is a group."""
-    means = sums.means()
+    means, evaluated = sums.means(), sums.counts.get("rewrite_acc")
+    others = {
+        name: count
+        for name, count in sums.counts.items()
+        if count != evaluated and name not in DIAGNOSIS
+    }
     return RoundMetrics.model_validate(
         {name: value for name, value in means.items() if name in MEASURED}
         | {"groups": {n: value for n, value in means.items() if n not in MEASURED}}
-        | {"evaluated": sums.counts.get("rewrite_acc")}
+        | {"evaluated": evaluated, "counts": others}
     )
 
 

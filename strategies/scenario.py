@@ -47,7 +47,7 @@ class ModelConfig(Settings):
     """Which model every node loads.
 
     Attributes:
-        path: A model directory, a hub id, or ``embedded``.
+        path: A model directory, a hub id, ``embedded`` or ``larger``.
         dtype: The precision of the weights and of forward passes.
         device: The device of the model, as torch names it; ``auto`` spreads its blocks
             over the devices that there are.
@@ -157,6 +157,8 @@ class OutputConfig(Settings):
             server's operator alone to read: `remove` and `audit` need them. With
             secure sums it is the sum that is kept, and each simulated party keeps its
             own.
+        command: The command that starts the run, for the head of its report;
+            `python -m sims` gives its own.
     """
 
     directory: str | None = None
@@ -164,6 +166,7 @@ class OutputConfig(Settings):
     watch: str | None = None
     tensorboard: str | None = None
     statistics: bool = False
+    command: str | None = None
 
 
 def flatten(settings: BaseModel) -> dict[str, FlatValue]:

@@ -15,6 +15,7 @@ from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.likelihoods import Continuation, Likelihood, compute_likelihoods
 from editing.evaluation.metrics import GENERATED, KINDS, MetricSums
 from editing.evaluation.token_accuracy import (
+    QUESTIONS,
     asks_questions,
     hits_of,
     question_metrics,
@@ -24,6 +25,7 @@ from editing.models.chat_prompts import warn_of_chat_prompts
 from editing.models.loading import EditableModel
 from editing.models.token_rows import ContinuationTokenizer, check_length
 from editing.requests.edit_request import EditRequest
+from editing.requests.forms.benchmarks import TEACHER_FORCED
 
 CaseRecord = dict[str, object]
 """What a case file holds of one request, by MEMIT's names."""
@@ -128,6 +130,11 @@ def evaluation_prompts(
             for kind, each in questions.items()
             for question in each
         ),
+        *(
+            EvaluationPrompt(each.kind, each.prompt, each.answers)
+            for each in request.benchmark_questions
+            if each.kind in TEACHER_FORCED
+        ),
     ]
 
 
@@ -168,7 +175,7 @@ def _case_of(
         by_kind.setdefault(each.kind, []).append(found)
     post: CaseRecord = {}
     for kind, prompts in by_kind.items():
-        if kind in {"locality", "portability"}:
+        if kind in QUESTIONS:
             post[f"{kind}_questions_correct"] = [hits_of(each) for each in prompts]
         else:
             post |= _fields_of(request, kind, prompts)

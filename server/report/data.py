@@ -15,6 +15,7 @@ from editing.base.settings import Settings
 from editing.base.validation import explain
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.definitions import define_all, find_unlike
+from server.report.origin import Origin
 
 
 class LeftOutParty(Settings):
@@ -73,6 +74,7 @@ class RoundMetrics(Settings):
             rounds up to this one together, by name; empty elsewhere.
         evaluated: How many requests these metrics are over: all requests of the parties
             that evaluated, edited or left out.
+        counts: By metric, how many requests it is over, if not that many.
         requests: How many requests were edited in the round.
         known: How many were left out because the model knows them.
         left_out: How many were left out because another party has the same fact.
@@ -91,6 +93,8 @@ class RoundMetrics(Settings):
             is open.
         budget: The budget that the editor has in use, in per cent; None for editors
             without one.
+        capability: What the server measured of the whole model, by name: the
+            perplexity of a text, and tasks as ``task.metric``; empty if nothing.
     """
 
     score: float | None = None
@@ -110,6 +114,7 @@ class RoundMetrics(Settings):
     by_round: tuple["RoundMetrics", ...] = ()
     all_edits: dict[str, float] = Field(default_factory=dict)
     evaluated: int | None = None
+    counts: dict[str, int] = Field(default_factory=dict)
     requests: int | None = None
     known: int = 0
     left_out: int = 0
@@ -125,11 +130,13 @@ class RoundMetrics(Settings):
     weights: tuple[PartyWeight, ...] = ()
     gate: str = ""
     budget: float | None = None
+    capability: dict[str, float] = Field(default_factory=dict)
 
     def measured(self) -> set[str]:
         """Return the names of what was measured."""
-        own = self.model_dump(exclude_none=True, exclude={"retained", "by_round"})
-        return {*own, *self.groups, *self.all_edits}
+        nested = {"retained", "by_round", "counts"}
+        own = self.model_dump(exclude_none=True, exclude=nested)
+        return {*own, *self.groups, *self.all_edits, *self.capability}
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(
@@ -201,11 +208,14 @@ class Report(Settings):
         unedited: The metrics before any edit, on the same prompts.
         rounding: What rounding alone explains of the differences to `global`, which
             was run then; estimated, the largest over layers.
+        origin: When it was made, of which versions and by which command; None in
+            reports of earlier versions.
     """
 
     runs: tuple[RunReport, ...] = Field(min_length=1)
     unedited: RoundMetrics | None = None
     rounding: float | None = None
+    origin: Origin | None = None
 
     @model_validator(mode="after")
     def check_definitions(self) -> "Report":

@@ -1,5 +1,6 @@
 """The report as Markdown."""
 
+from server.report.capability import CAPABILITY_CAPTION, lay_out_capability
 from server.report.data import Report
 from server.report.tables import (
     ANSWERS_CAPTION,
@@ -43,6 +44,9 @@ def render_markdown(report: Report) -> str:
     for part, title in titles.items():
         table = lay_out(report, part)
         parts += [] if table.is_empty else [f"## {title}", markdown_table(table)]
+    capability = lay_out_capability(report)
+    if not capability.is_empty:
+        parts += ["## Capability", f"{CAPABILITY_CAPTION}.", markdown_table(capability)]
     weights = lay_out_weights(report)
     if weights.rows:
         parts += ["## What each party weighs", markdown_table(weights)]

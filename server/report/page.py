@@ -2,13 +2,22 @@
 
 import json
 
+from server.report.capability import (
+    CAPABILITY_CAPTION,
+    CAPABILITY_WORDS,
+    describe_capability,
+    draw_capability,
+    lay_out_capability,
+)
 from server.report.data import Report
 from server.report.frame import fill_frame
+from server.report.intervals import CAPTION
 from server.report.plots import (
     describe_bars,
     describe_rounds,
     draw_bars,
     draw_rounds,
+    has_intervals,
     title_bars,
 )
 from server.report.tables import (
@@ -33,6 +42,7 @@ CONTENT = """\
 <h1>Collaborative editing: report</h1>
 <p>{{ summary }}</p>
 <p class="facts">{{ facts }}</p>
+{%- include "origin" %}
 </header>
 {%- macro figures(caption, table) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">\
@@ -73,13 +83,22 @@ class="unedited"{% endif %}>
 <section>
 <h2>{{ bars_title }}</h2>
 <div class="scroll"><img src="{{ bars }}" alt="{{ bars_alt }}"></div>
+{%- if intervals %}<p class="facts">{{ intervals }}</p>{% endif %}
 </section>
 {%- endif %}
 {%- if not rounds.is_empty %}
 <section>
 <h2>Round by round</h2>
 <div class="scroll"><img src="{{ lines }}" alt="{{ lines_alt }}"></div>
+{%- if intervals %}<p class="facts">Error bars are as above.</p>{% endif %}
 {{- figures("After each round, in per cent", rounds) }}
+</section>
+{%- endif %}
+{%- if not capability.is_empty %}
+<section>
+<h2>Capability</h2>
+<div class="scroll"><img src="{{ curve }}" alt="{{ curve_alt }}"></div>
+{{- figures(capability_caption, capability) }}
 </section>
 {%- endif %}
 {%- if not requests.is_empty %}
@@ -229,12 +248,14 @@ def render_page(report: Report) -> str:
     several = has_rounds(report)
     return fill_frame(
         CONTENT,
+        origin=report.origin,
         title="Collaborative editing: report",
         summary=summarise(report),
         facts=state_facts(report),
         overview_caption=caption_overview(report),
         best=best_merges(report),
         bars=draw_bars(report),
+        intervals=CAPTION if has_intervals(report) else "",
         bars_title=title_bars(report),
         bars_alt=describe_bars(report),
         warnings=list_warnings(report),
@@ -245,6 +266,10 @@ def render_page(report: Report) -> str:
         answers=lay_out(report, "answers"),
         answers_caption=ANSWERS_CAPTION,
         rounds=lay_out(report, "rounds"),
+        curve=draw_capability(report),
+        curve_alt=describe_capability(report),
+        capability=lay_out_capability(report),
+        capability_caption=CAPABILITY_CAPTION,
         requests=lay_out(report, "requests"),
         details=lay_out(report, "details"),
         weights=lay_out_weights(report),
@@ -269,7 +294,9 @@ def choose_words(report: Report) -> list[tuple[str, str]]:
     words += [(TITLES[name], DIAGNOSIS_WORDS[name]) for name in diagnosed]
     weighed = WEIGHT_WORDS if lay_out_weights(report).rows else ()
     answered = () if lay_out(report, "answers").is_empty else ANSWER_WORDS
-    return [*WORDS, *answered, *(RETENTION_WORDS if retained else ()), *words, *weighed]
+    curve = () if lay_out_capability(report).is_empty else (CAPABILITY_WORDS,)
+    earlier = RETENTION_WORDS if retained else ()
+    return [*WORDS, *answered, *curve, *earlier, *words, *weighed]
 
 
 def state_facts(report: Report) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator
 
 from server.report.data import Report, RoundMetrics
+from server.report.intervals import find_interval
 from server.report.tables import comparison, headings, headline
 
 # Okabe and Ito's colours, distinct for readers with any colour vision.
@@ -51,7 +52,14 @@ STYLE: dict[Any, Any] = {
         INK,
     ),
 }
+WHISKERS: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
+STAGGER = 0.3
+"""How far apart the lines of one round may be, in rounds, so that bars are seen."""
+
 GROUP_WIDTH = 0.8
+LEGEND_WIDTH = 2.4
+"""Of a name in a legend, in inches."""
+
 MAX_TICKS = 10
 MAX_ACCURACY_PANELS = 2
 PANELS = {
@@ -81,6 +89,8 @@ def draw_bars(report: Report) -> str:
                 [index + shift for index in range(len(heights))],
                 heights,
                 width * 0.92,
+                yerr=reach([run.metrics[-1] for run in report.runs], name, heights),
+                error_kw={**WHISKERS, "ecolor": INK},
                 label=headings([name])[0],
                 color=COLOURS[place],
             )
@@ -89,9 +99,40 @@ def draw_bars(report: Report) -> str:
         axes.set_xticks(range(len(frame)), list(frame.index))
         axes.set_xlim(-0.6, len(frame) - 0.4)
         axes.set_ylabel("per cent")
-        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+        across = len(names) if size > LEGEND_WIDTH * len(names) else 2
+        axes.legend(
+            frameon=False, ncols=across, loc="lower center", bbox_to_anchor=(0.5, 1)
+        )
 
-    return render(draw, width=1.5 + 1.7 * max(4, len(report.runs)))
+    size = 1.5 + 1.7 * max(4, len(report.runs))
+    return render(draw, width=size)
+
+
+def reach(
+    metrics: Sequence[RoundMetrics], name: str, values: Sequence[float]
+) -> list[list[float]] | None:
+    """Return how far intervals reach below and above values; None if there are none.
+
+    Args:
+        metrics: Where each value is from.
+        name: Of a metric.
+        values: Its own; NaN where there is none.
+    """
+    found = [find_interval(each, name) for each in metrics]
+    if not any(found):
+        return None
+    ends = [each or (value, value) for each, value in zip(found, values, strict=True)]
+    return [
+        [value - low for (low, _), value in zip(ends, values, strict=True)],
+        [high - value for (_, high), value in zip(ends, values, strict=True)],
+    ]
+
+
+def has_intervals(report: Report) -> bool:
+    """Return whether pictures show an interval."""
+    rounds = [each for run in report.runs for each in run.metrics]
+    names = headline(report)
+    return any(find_interval(each, name) for each in rounds for name in names)
 
 
 def last_round(report: Report) -> pd.DataFrame:
@@ -169,26 +210,45 @@ def title_panel(name: str) -> str:
 
 def reading(metrics: RoundMetrics, name: str) -> float | None:
     """Return the number of one round that a panel shows."""
-    if name == "retention":
-        return metrics.retained.rewrite_acc if metrics.retained else None
-    value: float | None = getattr(metrics, name, metrics.groups.get(name))
+    ((own,), name) = source([metrics], name)
+    value: float | None = getattr(own, name, own.groups.get(name))
     return value
+
+
+def source(
+    metrics: Sequence[RoundMetrics], name: str
+) -> tuple[list[RoundMetrics], str]:
+    """Return where a panel's numbers are from: metrics, and a name in them."""
+    if name != "retention":
+        return list(metrics), name
+    return [each.retained or RoundMetrics() for each in metrics], "rewrite_acc"
 
 
 def draw_panel(axes: Axes, report: Report, name: str) -> None:
     """Draw one metric against the round, with a gap where nothing was evaluated."""
     for index, run in enumerate(report.runs):
         read = [reading(metrics, name) for metrics in run.metrics]
+        values = [math.nan if value is None else value for value in read]
+        own, of = source(run.metrics, name)
+        reached = reach(own, of, values)
+        shift = (index - (len(report.runs) - 1) / 2) * STAGGER / len(report.runs)
+        shift = shift if reached else 0.0
+        places = [number + shift for number in range(1, len(read) + 1)]
+        colour = COLOURS[index % len(COLOURS)]
         axes.plot(
-            range(1, len(read) + 1),
-            [math.nan if value is None else value for value in read],
+            places,
+            values,
             label=run.merge,
-            color=COLOURS[index % len(COLOURS)],
+            color=colour,
             marker=MARKERS[index % len(MARKERS)],
             # The bound often coincides with another line and must not hide it.
             linestyle="--" if run.merge == "global" else "-",
             fillstyle="none" if run.merge == "global" else "full",
         )
+        if reached:
+            axes.errorbar(
+                places, values, reached, fmt="none", ecolor=colour, **WHISKERS
+            )
     last = max(run.rounds for run in report.runs)
     step = math.ceil(last / MAX_TICKS)
     axes.set_xlim(0.7, last + 0.3)

@@ -96,26 +96,38 @@ def train_embedded_model(
         int | None,
         typer.Option(min=1, help="Training steps; the recipe's if left out."),
     ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="The model to make: `embedded` or `larger`.")
+    ] = "embedded",
 ) -> None:
-    """Train the embedded model again, on a world of made-up facts."""
+    """Train the embedded model again, or a larger one, on a world of made-up facts."""
     from sims.console import announce_loading
+    from sims.world.recipe import find_recipe
 
+    found = find_recipe(recipe)
     check_new_folder(output)
     announce_loading()
     from sims.world.training import train_world
 
-    train_world(output, seed, steps)
+    train_world(output, seed, steps, found)
     echo(f"Model: {output}")
 
 
 @own.command("export-model")
 def export_embedded_model(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    model: Annotated[
+        str, typer.Option(help="The model to copy: `embedded` or `larger`.")
+    ] = "embedded",
 ) -> None:
     """Copy the embedded model, for nodes that have the app's bundle alone."""
+    from editing.sources.embedded import OWN_MODELS
     from sims.runs.jobs import export_model
 
-    export_model(folder)
+    if model not in OWN_MODELS:
+        known = ", ".join(OWN_MODELS)
+        raise InputError(f"--model {model}: wanted one that comes with it: {known}")
+    export_model(folder, model)
     echo(
         f"Model: {folder}; name it in each node's `model-path` and in the run's "
         "`model.path`"

@@ -34,8 +34,6 @@ SHOWN = (
     "rewrite_acc",
     *TOKEN_ACCURACIES,
     *QUESTION_ACCURACIES,
-    "rewrite_generated_exact",
-    "paraphrase_generated_exact",
     "retention",
     "held_out_acc",
     GAP,
@@ -151,17 +149,14 @@ class Comparison(Study):
     def draw(self, frame: pd.DataFrame) -> list[Figure]:
         """The last round in figures; over a swept number, rounds, or as bars."""
         last = last_rounds(frame)
-        keys = labels_of(frame)
         shown = [name for name in SHOWN if name in last and last[name].notna().any()]
-        varied = [key for key in keys if last[key].nunique() > 1] or [MERGE]
-        if not set(varied) - {MERGE}:
-            varied = [MERGE]
+        varied = vary(frame)
         table = last.groupby(varied, sort=False, dropna=False)[shown].mean()
         rounds = int(frame[ROUND].max())
         note = "After one round" if rounds == 1 else f"After round {rounds}, all edits"
         return [
             Figure(
-                title="The comparison",
+                title=self.title,
                 caption=f"{note}; successes, accuracies and score in per cent.",
                 picture=picture_of(frame, last, varied, rounds),
                 table=table,
@@ -174,9 +169,8 @@ class Comparison(Study):
         last = last_rounds(frame)
         last = last[last[MERGE] != UNEDITED]
         name = "score" if last["score"].notna().any() else "rewrite_token_acc"
-        keys = [key for key in labels_of(frame) if last[key].nunique() > 1] or [MERGE]
         found = []
-        for labels, rows in last.groupby(keys, sort=False):
+        for labels, rows in last.groupby(vary(frame), sort=False):
             figure = estimate(list(rows[name])) if name in rows else None
             words = ", ".join(map(str, labels))
             if figure is not None:
@@ -252,6 +246,12 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
     """Return the columns that distinguish trials, in their order."""
     names = list(frame.columns)
     return [str(name) for name in names[1 : names.index(ROUND)]]
+
+
+def vary(frame: pd.DataFrame) -> list[str]:
+    """Return the labels that distinguish trials of a seed; merges if none does."""
+    edited = frame[frame[MERGE] != UNEDITED]
+    return [key for key in labels_of(frame) if edited[key].nunique() > 1] or [MERGE]
 
 
 def last_rounds(frame: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from server.report.frame import fill_frame
+from server.report.origin import Origin
 from server.report.tables import SUCCESS_LEGEND
 from sims.paper.tables import MeanTable, write_markdown
 from sims.studies.page import write_seconds
@@ -42,9 +43,9 @@ CONTENT = (
     + """\
 <header>
 <h1>{{ title }}</h1>
-<p class="facts">{{ facts.trials }} trials, made in {{ minutes }}; {{ facts.date }}, \
-version {{ facts.versions["collabedit-flower"] }}.</p>
+<p class="facts">{{ facts.trials }} trials, made in {{ minutes }}.</p>
 <p class="facts">{{ legend }}.</p>
+{%- include "origin" %}
 </header>
 <section>
 <h2>Contents</h2>
@@ -79,10 +80,10 @@ numbers are in parts/{{ part.name }}/figure_{{ loop.index }}.csv."></div>
 </section>
 {%- endfor %}
 <section>
-<h2>Run it again</h2>
-<pre>{{ facts.command }}</pre>
-<p class="facts">Every trial is in the folder trials: its report, scenario.toml, which \
-repeats it, and trial.json with its digest and versions.</p>
+<h2>How it was made</h2>
+<p class="facts">The command at the top makes it again. Every trial is in the folder \
+trials: its report, scenario.toml, which repeats it, and trial.json with its digest and \
+versions.</p>
 <details><summary>Versions</summary><dl>{% for name, own in facts.versions.items() %}\
 <dt>{{ name }}</dt><dd>{{ own }}</dd>{% endfor %}</dl></details>
 </section>
@@ -117,17 +118,15 @@ class Facts:
 
     Attributes:
         title: Heads it.
-        command: Makes it again.
+        origin: When it was written, and what makes it again.
         seconds: Wall time of the trials that were run.
-        date: When it was written.
         versions: Of our code, and of what it computes with.
         trials: How many trials it shows.
     """
 
     title: str
-    command: str
+    origin: Origin
     seconds: float
-    date: str
     versions: Mapping[str, str]
     trials: int
 
@@ -136,6 +135,7 @@ def render_index(facts: Facts, parts: Sequence[PartText]) -> str:
     """Return the page of everything; it shows tables and figures without a network."""
     return fill_frame(
         CONTENT,
+        origin=facts.origin,
         title=facts.title,
         facts=facts,
         parts=parts,
@@ -152,7 +152,7 @@ def render_table(table: MeanTable) -> str:
 def render_markdown(facts: Facts, parts: Sequence[PartText]) -> str:
     """Return all tables and findings as Markdown."""
     lines = [f"# {facts.title}", *tables_in_markdown(parts, "##")]
-    lines += ["## Run it again", f"```sh\n{facts.command}\n```"]
+    lines += ["## Run it again", f"```sh\n{facts.origin.command}\n```"]
     lines.append(f"It took {write_seconds(facts.seconds)}.")
     return "\n\n".join(lines) + "\n"
 
@@ -160,8 +160,8 @@ def render_markdown(facts: Facts, parts: Sequence[PartText]) -> str:
 def render_included(facts: Facts, parts: Sequence[PartText]) -> str:
     """Return the tables as a section of another document has them."""
     told = (
-        f"`{facts.command}` made these tables: {facts.trials} trials in "
-        f"{write_seconds(facts.seconds)}, on {facts.date.partition(' ')[0]}."
+        f"`{facts.origin.command}` made these tables: {facts.trials} trials in "
+        f"{write_seconds(facts.seconds)}, on {facts.origin.date.partition(' ')[0]}."
     )
     return "\n\n".join([told, *tables_in_markdown(parts, "###")]) + "\n"
 

@@ -77,7 +77,14 @@ class Section:
         config = self.config
         pool = [] if isinstance(self.study, Comparison) else read_pool(config)
         return [
-            PlannedTrial(seed, trial, self.scenario, self.overrides, self.name)
+            PlannedTrial(
+                seed,
+                trial,
+                self.scenario,
+                self.overrides,
+                self.name,
+                self.study.executor(trial),
+            )
             for seed in self.seeds
             for trial in self._trials(pool, config, seed)
         ]

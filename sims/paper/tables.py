@@ -8,11 +8,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias, TypeGuard
 
 import pandas as pd
 
 from server.report.tables import (
     ABSENT,
+    SUCCESS_LEGEND,
     UNEDITED,
     TableText,
     headings,
@@ -61,6 +63,10 @@ class Estimate:
         return f"{mean} ± {write_number(name, self.deviation)}"
 
 
+Cell: TypeAlias = Estimate | str | None
+"""A figure, words that a study writes in its place, or nothing."""
+
+
 def estimate(values: Sequence[float]) -> Estimate | None:
     """Average what is a number; None where there is none."""
     known = [float(each) for each in values if not math.isnan(each)]
@@ -81,7 +87,7 @@ class MeanTable:
         labels: The headings of the rows' labels.
         columns: The metrics, by the names that `write_number` knows.
         rows: Each row's labels.
-        cells: A row's figures; None where nothing was measured.
+        cells: A row's figures, or words; None where nothing was measured.
         seeds: What it is over.
         definitions: The ids of the metrics' definitions, by column.
     """
@@ -92,7 +98,7 @@ class MeanTable:
     labels: tuple[str, ...]
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    cells: tuple[tuple[Estimate | None, ...], ...]
+    cells: tuple[tuple[Cell, ...], ...]
     seeds: tuple[int, ...]
     definitions: Mapping[str, str]
 
@@ -127,15 +133,25 @@ class MeanTable:
         compared = {
             row: own[column]
             for row, own in enumerate(self.cells)
-            if own[column] is not None and not REFERENCES & set(self.rows[row])
+            if not is_reference(self.rows[row])
         }
-        means = {row: each.mean for row, each in compared.items() if each is not None}
+        means = {r: each.mean for r, each in compared.items() if is_figure(each)}
         if not sign or len(means) < 2:
             return []
         top = max(means.values(), key=lambda mean: sign * mean)
         written = {row: write_number(name, mean) for row, mean in means.items()}
         found = [row for row in means if written[row] == write_number(name, top)]
         return found if len(found) < len(means) else []
+
+
+def is_figure(cell: Cell) -> TypeGuard[Estimate]:
+    """Return whether a cell is a figure."""
+    return isinstance(cell, Estimate)
+
+
+def is_reference(labels: Sequence[str]) -> bool:
+    """Return whether a row is one to compare with; a label may have several parts."""
+    return any(part in REFERENCES for label in labels for part in label.split(", "))
 
 
 def direction(column: str) -> int:
@@ -146,9 +162,11 @@ def direction(column: str) -> int:
     return 1 if HIGHER.search(name) else 0
 
 
-def write_estimate(name: str, figure: Estimate | None) -> str:
+def write_estimate(name: str, cell: Cell) -> str:
     """Write a cell."""
-    return ABSENT if figure is None else figure.write(name)
+    if cell is None or isinstance(cell, str):
+        return cell or ABSENT
+    return cell.write(name)
 
 
 def combine(
@@ -164,8 +182,8 @@ def combine(
     cells = []
     for row in rows:
         found = [frame.loc[row] for frame in frames.values() if row in frame.index]
-        own = [[float(each[c]) for each in found if c in each] for c in columns]
-        cells.append(tuple(map(estimate, own)))
+        own = [[each[c] for each in found if c in each] for c in columns]
+        cells.append(tuple(map(average, own)))
     names = [list(row) if isinstance(row, tuple) else [row] for row in rows]
     return MeanTable(
         name=name,
@@ -178,6 +196,14 @@ def combine(
         seeds=tuple(frames),
         definitions={c: definitions[c] for c in map(str, columns) if c in definitions},
     )
+
+
+def average(values: Sequence[object]) -> Cell:
+    """Average figures; words are listed, each once."""
+    words = dict.fromkeys(each for each in values if isinstance(each, str))
+    if words:
+        return "; ".join(words)
+    return estimate([math.nan if each is None else float(str(each)) for each in values])
 
 
 def name_labels(index: pd.Index) -> tuple[str, ...]:
@@ -199,20 +225,26 @@ def write_csv(table: MeanTable) -> str:
     labels = [label or "row" for label in table.labels]
     writer.writerow(map(plain_cell, [*labels, "seeds", *names]))
     for row, cells in zip(table.rows, table.cells, strict=True):
-        seeds = max((each.seeds for each in cells if each is not None), default=0)
-        figures = [
-            number
-            for each in cells
-            for number in ((each.mean, each.deviation) if each else (None, None))
-        ]
+        seeds = max((each.seeds for each in cells if is_figure(each)), default=0)
+        figures = [value for each in cells for value in list_values(each)]
         writer.writerow([*map(plain_cell, row), seeds, *figures])
     return file.getvalue()
 
 
+def list_values(cell: Cell) -> tuple[object, object]:
+    """Return a cell's mean and deviation; words stand in the place of a mean."""
+    if is_figure(cell):
+        return cell.mean, cell.deviation
+    return plain_cell(cell), None
+
+
 def write_tex(table: MeanTable) -> str:
     """Write it with booktabs, the best in bold."""
-    caption = " ".join(f"{table.title}. {table.note} {table.explanation}".split())
-    return write_latex(table.text, table.name, caption, table.best)
+    heads = [*table.labels, *headings(table.columns, short=True)]
+    text = TableText(heads, table.text.rows, len(table.labels))
+    parts = [f"{table.title}.", table.note, table.explanation]
+    parts += [f"{SUCCESS_LEGEND}."] if {"ES", "PS", "NS"} & set(heads) else []
+    return write_latex(text, table.name, " ".join(parts), table.best)
 
 
 def write_markdown(table: MeanTable) -> str:
@@ -239,9 +271,13 @@ def describe(table: MeanTable) -> dict[str, object]:
             {
                 "labels": list(row),
                 **{
-                    name: None
-                    if each is None
-                    else {"mean": each.mean, "sd": each.deviation, "seeds": each.seeds}
+                    name: {
+                        "mean": each.mean,
+                        "deviation": each.deviation,
+                        "seeds": each.seeds,
+                    }
+                    if is_figure(each)
+                    else each
                     for name, each in zip(table.columns, cells, strict=True)
                 },
             }

@@ -1,12 +1,12 @@
 """Tables, figures and pages of a paper or comparison, into its folder."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from editing.files.atomic import write_whole
 from editing.files.json_text import dump_json
+from server.report.origin import find_origin
 from server.report.plots import Picture
 from sims.paper.document import INCLUDED
 from sims.paper.pages import (
@@ -66,9 +66,8 @@ def write_all(
     ]
     facts = Facts(
         title=TITLES[name],
-        command=made.command,
+        origin=find_origin(made.command),
         seconds=made.seconds,
-        date=time.strftime("%Y-%m-%d %H:%M"),
         versions=describe_versions(),
         trials=sum(map(len, results.values())),
     )
@@ -131,6 +130,13 @@ def write_part(
     )
 
 
+def title_of(study: Study, figure: Figure) -> str:
+    """Name a study's table, by the study as well."""
+    if figure.title == study.title:
+        return study.title
+    return f"{study.title}. {figure.title}"
+
+
 def write_picture(path: Path, figure: Figure) -> None:
     """Write a figure for the web and for print; one without a picture has no file."""
     if isinstance(figure.picture, Picture):
@@ -162,7 +168,7 @@ def make_tables(
         combine(
             {seed: figures[place].table for seed, figures in drawn.items()},
             name if place == 0 else f"{name}-{place + 1}",
-            figure.title if place or len(first) > 1 else study.title,
+            title_of(study, figure),
             figure.caption,
             definitions,
         )

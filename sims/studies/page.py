@@ -11,6 +11,7 @@ import pandas as pd
 from editing.files.atomic import write_whole
 from editing.files.json_text import dump_json
 from server.report.frame import fill_frame
+from server.report.origin import Origin, find_origin
 from server.report.tables import (
     SUCCESS_LEGEND,
     TableText,
@@ -28,6 +29,7 @@ CONTENT = """\
 <p class="facts">{{ question }}</p>
 <p>{{ finding }}</p>
 {%- if legend %}<p class="facts">{{ legend }}.</p>{% endif %}
+{%- include "origin" %}
 </header>
 {%- for figure in figures %}
 <section>
@@ -48,10 +50,9 @@ alt="{{ figure.title }}; the numbers are in {{ figure.file }}."></div>
 </section>
 {%- endfor %}
 <section>
-<h2>Run it again</h2>
-<pre>{{ command }}</pre>
-<p class="facts">It took {{ minutes }}. All numbers and settings are in study.json, \
-and every run is in the folder runs.</p>
+<h2>How it was run</h2>
+<p class="facts">The command at the top runs it again. It took {{ minutes }}. All \
+numbers and settings are in study.json, and every run is in the folder runs.</p>
 <details><summary>Settings</summary><pre>{{ settings }}</pre></details>
 </section>
 """
@@ -77,6 +78,7 @@ def write_page(
 ) -> str:
     """Write the page, the figures' numbers and a JSON record; return the finding."""
     check_alike(results)
+    origin = find_origin(account.command)
     frame = study.tabulate(results)
     figures, finding = study.draw(frame), study.state(frame)
     figures += draw_answers(results)
@@ -87,6 +89,8 @@ def write_page(
         "question": study.question,
         "finding": finding,
         "command": account.command,
+        "date": origin.date,
+        "versions": origin.versions,
         "seconds": account.seconds,
         "settings": account.settings,
         "definitions": {
@@ -100,7 +104,8 @@ def write_page(
     text = dump_json(record, 2)
     write_whole(folder / "study.json", text + "\n")
     write_whole(folder / "report.md", render_markdown(study, figures, finding, account))
-    write_whole(folder / "report.html", render_html(study, figures, finding, account))
+    page = render_html(study, figures, finding, account, origin)
+    write_whole(folder / "report.html", page)
     return finding
 
 
@@ -118,11 +123,16 @@ def describe(result: TrialResult, folder: Path) -> dict[str, object]:
 
 
 def render_html(
-    study: Study, figures: Sequence[Figure], finding: str, account: Account
+    study: Study,
+    figures: Sequence[Figure],
+    finding: str,
+    account: Account,
+    origin: Origin,
 ) -> str:
     """Return the page, which needs no network and no other file."""
     return fill_frame(
         CONTENT,
+        origin=origin,
         title=study.title,
         question=study.question,
         finding=finding,
@@ -137,7 +147,6 @@ def render_html(
             }
             for place, figure in enumerate(figures, start=1)
         ],
-        command=account.command,
         minutes=write_seconds(account.seconds),
         settings=json.dumps(account.settings, indent=2),
     )
@@ -183,11 +192,16 @@ def lay_out(table: pd.DataFrame) -> TableText:
     rows = [
         [
             name_row(label),
-            *(write_number(str(key), value) for key, value in row.items()),
+            *(write_cell(str(key), value) for key, value in row.items()),
         ]
         for label, row in table.iterrows()
     ]
     return TableText(heads, rows, 1)
+
+
+def write_cell(name: str, value: float | str | None) -> str:
+    """Return a number in figures; words stay as they are."""
+    return value if isinstance(value, str) else write_number(name, value)
 
 
 def name_row(label: object) -> str:

@@ -5,12 +5,12 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.sources.embedded import EMBEDDED, locate_embedded
 from server.config import RunConfig
+from server.report.origin import PROJECT, find_own_version, find_version
 from server.tables import PATH_KEYS
 from strategies.wire.messages import PROTOCOL_VERSION
 
@@ -29,8 +29,12 @@ UNREAD = {"name"}
 """Settings of a schedule that name folders and change no number."""
 
 
-def digest_trial(config: RunConfig, requests: Sequence[EditRequest]) -> str:
+def digest_trial(
+    config: RunConfig, requests: Sequence[EditRequest], attack: str = ""
+) -> str:
     """Return a SHA-256 of settings, requests, files that are read, and versions.
+
+    What a hostile party does belongs to it.
 
     Where results are written, and which engine carries the messages, is left out: the
     numbers are the same.
@@ -40,6 +44,7 @@ def digest_trial(config: RunConfig, requests: Sequence[EditRequest]) -> str:
         "requests": [to_counterfact(request) for request in requests],
         "files": {key: digest_path(path) for key, path in paths_of(config).items()},
         "versions": dict(describe_versions()),
+        "attack": attack,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -97,21 +102,14 @@ def describe_versions() -> Mapping[str, str]:
     import torch
 
     return {
-        "collabedit-flower": _version("collabedit-flower"),
+        PROJECT: find_own_version(),
         "protocol": str(PROTOCOL_VERSION),
         "code": _digest_code(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in LIBRARIES},
+        **{name: find_version(name) for name in LIBRARIES},
         "machine": platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:  # a bundle that was never installed
-        return "unknown"
 
 
 def _digest_code() -> str:

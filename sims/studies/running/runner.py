@@ -17,9 +17,9 @@ from sims.studies.pools import read_pool
 from sims.studies.running.folder import unfinished_study
 from sims.studies.running.order import Order
 from sims.studies.running.record import UNFINISHED, StudyRecord, read_record
-from sims.studies.running.trials import Execute, PlannedTrial, Trials
+from sims.studies.running.trials import PlannedTrial, Trials
 from sims.studies.running.workers import termination_as_interrupt
-from sims.studies.study import Study, Trial, TrialResult
+from sims.studies.study import Execute, Study, Trial, TrialResult
 
 SeededTrial: TypeAlias = tuple[int, Trial]
 
@@ -98,10 +98,11 @@ def make_record(
 def digest(seed: int, trial: Trial) -> str:
     """Return what distinguishes a trial as a SHA-256: seed, settings and requests.
 
-    Names and what is evaluated besides make no other run.
+    Names and what is evaluated besides make no other run; a hostile party does.
     """
     requests = [to_counterfact(request) for request in trial.requests]
-    key = json.dumps([seed, trial.overrides, requests])
+    hostile = [trial.attack] if trial.attack else []
+    key = json.dumps([seed, trial.overrides, requests, *hostile])
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -112,10 +113,7 @@ class Runner:
         self, folder: Path, study: Study, order: Order, execute: Execute
     ) -> None:
         """Put all runs under ``runs/seed_<s>/<trial>`` of a folder."""
-        self._scenario, self._overrides = (
-            order.scenario or study.scenario,
-            order.overrides,
-        )
+        self._study, self._order = study, order
         self._trials = Trials(folder, execute, engine=order.engine, jobs=order.jobs)
 
     def run_all(
@@ -123,7 +121,13 @@ class Runner:
     ) -> Iterator[TrialResult]:
         """Run what differs, report each run when it is done, read all in order."""
         planned = [
-            PlannedTrial(seed, trial, self._scenario, self._overrides)
+            PlannedTrial(
+                seed,
+                trial,
+                self._order.scenario or self._study.scenario,
+                self._order.overrides,
+                execute=self._study.executor(trial),
+            )
             for seed, trial in trials
         ]
         yield from self._trials.run(planned, console)

@@ -4,12 +4,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 from rich.console import Console
 
@@ -32,10 +30,7 @@ from sims.studies.running.progress import trial_progress
 from sims.studies.running.record import RECORD, read_record
 from sims.studies.running.scenario_file import write_scenario
 from sims.studies.running.workers import run_in_worker, worker_pool
-from sims.studies.study import Trial, TrialResult
-
-Execute: TypeAlias = Callable[[RunConfig, Path, str], None]
-"""Runs a scenario on an engine and leaves a complete, new folder."""
+from sims.studies.study import Execute, Trial, TrialResult
 
 TRIAL, SCENARIO = "trial.json", "scenario.toml"
 """What a trial's folder says of how it was made."""
@@ -51,6 +46,7 @@ class PlannedTrial:
         scenario: A TOML file.
         overrides: Settings over the scenario, under those of the trial.
         section: Goes before the trial's name where several studies share a folder.
+        execute: Runs it, if it is not run as any other scenario.
     """
 
     seed: int
@@ -58,6 +54,7 @@ class PlannedTrial:
     scenario: Path
     overrides: tuple[str, ...] = ()
     section: str = ""
+    execute: Execute | None = None
 
     @property
     def name(self) -> str:
@@ -72,11 +69,11 @@ class PlannedTrial:
 
 @dataclass(frozen=True, slots=True)
 class TrialRun:
-    """A trial's scenario, and the folder that its run leaves."""
+    """A trial's scenario, the folder that its run leaves, and what runs it."""
 
     config: RunConfig
     folder: Path
-    name: str
+    execute: Execute
 
 
 class Trials:
@@ -111,7 +108,10 @@ class Trials:
         self, planned: Sequence[PlannedTrial], console: Console
     ) -> Iterator[TrialResult]:
         """Run what differs, report each run when it is done, read all in order."""
-        digests = [digest_trial(self._configure(p), p.trial.requests) for p in planned]
+        digests = [
+            digest_trial(self._configure(each), each.trial.requests, each.trial.attack)
+            for each in planned
+        ]
         different = dict(zip(reversed(digests), reversed(planned), strict=True))
         runs = {
             digest: self._prepare(different[digest])
@@ -119,7 +119,9 @@ class Trials:
             if digest not in self._done
         }
         kept = {key: run for key, run in runs.items() if is_kept(run.folder, key)}
-        taken = self._take({key: run for key, run in runs.items() if key not in kept})
+        usual = {key for key, each in different.items() if each.execute is None}
+        wanted = {k: run for k, run in runs.items() if k not in kept and k in usual}
+        taken = self._take(wanted)
         missing = {k: v for k, v in runs.items() if k not in kept and k not in taken}
         self._done |= kept | taken
         before, began = self._seconds(), time.monotonic()
@@ -146,14 +148,13 @@ class Trials:
 
     def _carry_out(self, runs: Mapping[str, TrialRun]) -> Iterator[tuple[str, float]]:
         """Run everything, and give what is done as it is done."""
-        work, engine = partial(measure, self._execute), self._engine
         if self._jobs == 1 or not runs:
             for key, run in runs.items():
-                yield key, work(run.config, run.folder, engine)
+                yield key, measure(run, self._engine)
             return
         with worker_pool(min(self._jobs, len(runs))) as pool:
             waiting = {
-                pool.submit(run_in_worker, work, run.config, run.folder, engine): key
+                pool.submit(run_in_worker, measure, run, self._engine): key
                 for key, run in runs.items()
             }
             for done in as_completed(waiting):
@@ -197,7 +198,8 @@ class Trials:
         text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
         write_private(self._source(planned), text)
         folder = self._folder / self._place / f"seed_{planned.seed}" / planned.name
-        return TrialRun(self._configure(planned), folder, planned.name)
+        execute = planned.execute or self._execute
+        return TrialRun(self._configure(planned), folder, execute)
 
     def _source(self, planned: PlannedTrial) -> Path:
         seed = f"seed_{planned.seed}"
@@ -284,10 +286,10 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def measure(execute: Execute, config: RunConfig, folder: Path, engine: str) -> float:
+def measure(run: TrialRun, engine: str) -> float:
     """Run one trial; gives its wall time in seconds."""
     began = time.monotonic()
-    execute(config, folder, engine)
+    run.execute(run.config, run.folder, engine)
     return time.monotonic() - began
 
 

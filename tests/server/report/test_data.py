@@ -19,6 +19,7 @@ from server.report.data import (
     RoundMetrics,
     RunReport,
 )
+from server.report.frame import SORTING
 from server.report.markdown import render_markdown
 from server.report.page import render_page
 from server.report.plots import DARK, choose_panels, draw_bars
@@ -126,10 +127,12 @@ def test_a_metric_that_nobody_asked_for_has_no_column() -> None:
 
 
 def test_the_page_needs_nothing_but_itself() -> None:
-    """No address, no script, no style or picture from elsewhere."""
+    """No address, and no script, style or picture from elsewhere."""
     page = render_page(make_report(rounds=2))
     assert "://" not in page
-    assert not re.search(r"<(script|link|iframe)|@import|url\(", page)
+    assert re.findall(r"<script[^>]*>", page) == ['<script type="module">']
+    assert SORTING in page
+    assert not re.search(r"<(link|iframe)|@import|url\(|import\(|fetch", page)
     sources = re.findall(r'src="([^"]{0,22})', page)
     assert sources == ["data:image/svg+xml;base64"[:22]] * 2
 
