@@ -82,8 +82,8 @@ numbers are in parts/{{ part.name }}/figure_{{ loop.index }}.csv."></div>
 <section>
 <h2>How it was made</h2>
 <p class="facts">The command at the top makes it again. Every trial is in the folder \
-trials: its report, scenario.toml, which repeats it, and trial.json with its digest and \
-versions.</p>
+trials: its report, scenario.toml, which repeats it, and trial.json with its digest \
+and versions.</p>
 <details><summary>Versions</summary><dl>{% for name, own in facts.versions.items() %}\
 <dt>{{ name }}</dt><dd>{{ own }}</dd>{% endfor %}</dl></details>
 </section>
