@@ -41,6 +41,9 @@ SIGNS = {
 }
 """What LaTeX writes otherwise; pdfLaTeX has no Greek letters of its own."""
 
+_POWER = re.compile(r"(\d(?:\.\d+)?)e([+-]?)0*(\d+)")
+_NEGATIVE = re.compile(r"(?<![\w-])-(?=\d)")
+_CODE = re.compile(r"`([^`]*)`")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 
 Place = tuple[int, int]
@@ -48,9 +51,22 @@ Place = tuple[int, int]
 
 
 def escape(text: str) -> str:
-    """Write a text so that LaTeX prints it, whatever signs it holds."""
+    """Write a text so that LaTeX prints it, whatever signs it holds.
+
+    Numbers get their minus, and powers of ten for an exponent.
+    """
     plain = _CONTROLS.sub(" ", text)
-    return "".join(SIGNS.get(sign, sign) for sign in plain)
+    signs = "".join(SIGNS.get(sign, sign) for sign in plain)
+    return _POWER.sub(_write_power, _NEGATIVE.sub("$-$", signs))
+
+
+def _write_code(found: re.Match[str]) -> str:
+    return rf"\texttt{{{found[1]}}}"
+
+
+def _write_power(found: re.Match[str]) -> str:
+    minus = "-" if found[2] == "-" else ""
+    return rf"${found[1]} \cdot 10^{{{minus}{found[3]}}}$"
 
 
 def write_latex(
@@ -64,7 +80,7 @@ def write_latex(
     Args:
         table: The table.
         name: Its label is ``tab:NAME``.
-        caption: Stands above it.
+        caption: Stands above it; words between backticks are code.
         bold: The cells in bold.
     """
     columns = "l" * table.labels + "r" * (len(table.heads) - table.labels)
@@ -72,7 +88,7 @@ def write_latex(
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape(caption)}}}",
+        rf"\caption{{{_CODE.sub(_write_code, escape(caption))}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', name)}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
