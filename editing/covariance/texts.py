@@ -109,7 +109,7 @@ def text_of(documents: Iterable[Document], name: str) -> TextSource:
 
 
 def hub_text(named: str, setting: str = "prior.text") -> TextSource:
-    """Find a data set of the hub, ``hub:NAME[:CONFIG][@SPLIT][#FIELD]``; see `open_text`."""
+    """Find a data set of the hub by its name, as `open_text` has it."""
     found = _HUB_NAME.fullmatch(named)
     if found is None:
         raise TextError(

@@ -1,6 +1,7 @@
 """The page of a study, and its numbers as files."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def describe(result: TrialResult, folder: Path) -> dict[str, object]:
         "name": result.trial.name,
         "labels": dict(result.trial.labels),
         "settings": list(result.trial.overrides),
-        "folder": result.folder.relative_to(folder).as_posix(),
+        "folder": Path(os.path.relpath(result.folder, folder)).as_posix(),
         "seconds": result.report.seconds,
         "evaluated": {name: dict(means) for name, means in result.evaluated.items()},
     }
