@@ -257,6 +257,7 @@ def write_outcomes(
             update_ratios=relative_norms(
                 outcome.delta, preparation.model.model.get_parameter
             ),
+            parties=outcome.measured.parties,
         )
         found = {
             "warnings": tuple(diagnose(result)),

@@ -1,6 +1,7 @@
 """The report as Markdown."""
 
 from server.report.data import Report
+from server.report.parties import caption_parties, lay_out_parties
 from server.report.tables import (
     ANSWERS_CAPTION,
     Part,
@@ -43,6 +44,9 @@ def render_markdown(report: Report) -> str:
     for part, title in titles.items():
         table = lay_out(report, part)
         parts += [] if table.is_empty else [f"## {title}", markdown_table(table)]
+    parties = lay_out_parties(report)
+    if parties.rows:
+        parts += ["## Parties", f"{caption_parties(report)}.", markdown_table(parties)]
     weights = lay_out_weights(report)
     if weights.rows:
         parts += ["## What each party weighs", markdown_table(weights)]

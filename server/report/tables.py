@@ -69,11 +69,13 @@ class TableText:
         heads: The headings, those of the rows' labels first.
         rows: The cells.
         labels: How many cells of a row are labels.
+        words: How many of those that follow are text, not numbers.
     """
 
     heads: list[str]
     rows: list[list[str]]
     labels: int
+    words: int = 0
 
     @property
     def is_empty(self) -> bool:
