@@ -40,6 +40,7 @@ from clients.storage import PrivateFolder
 from clients.training.replies import TrainingReplies
 from clients.updates import find_updates
 from editing.algebra.deltas import applied
+from editing.evaluation.answers import answer_locality
 from editing.evaluation.cases import predict_locality
 from editing.files.caches import user_cache
 from editing.models.fingerprint_cache import FingerprintCache, load_known_model
@@ -272,6 +273,8 @@ def evaluate(message: Message, context: Context) -> Message:
     known = folder.find_cases(name)
     requests = [each.request for each in asked if known is None]
     before = predict_locality(model, requests)
+    generated = measured.asks_answers
+    answered = answer_locality(model, requests, measured) if generated else None
     found = find_edited(message, config, model, job, folder)
     parameters = first_of(job).plan.parameters
     skip_known = config.parties.skip_known
@@ -283,6 +286,7 @@ def evaluate(message: Message, context: Context) -> Message:
             measured,
             seed=config.seed,
             before=before,
+            answered=answered,
             known=known,
         )
         diagnosis = diagnose_edits(model, found, skip_known, parameters)

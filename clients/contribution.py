@@ -39,7 +39,7 @@ from editing.memit.targets import Targets
 from editing.models.activations import Relay
 from editing.models.loading import EditableModel
 from editing.requests.edit_request import EditRequest, to_counterfact
-from editing.requests.paraphrases import unedited_paraphrases
+from editing.requests.paraphrases import unedited_paraphrases, unedited_questions
 from strategies.conflicts.records import read_resolutions
 from strategies.wire.messages import Job
 from strategies.wire.metrics import EvaluationSums
@@ -166,7 +166,8 @@ def leave_unedited(groups: Sequence[Group]) -> list[Asked]:
             each,
             request=each.request.model_copy(
                 update={
-                    "paraphrase_prompts": unedited_paraphrases(each.request, phrasings)
+                    "paraphrase_prompts": unedited_paraphrases(each.request, phrasings),
+                    "benchmark_questions": unedited_questions(each.request, phrasings),
                 }
             ),
         )
@@ -183,6 +184,7 @@ def evaluate_own_requests(
     *,
     seed: int = 0,
     before: Sequence[Sequence[tuple[int, ...]]] | None = None,
+    answered: Sequence[Sequence[str]] | None = None,
     known: Sequence[CaseRecord] | None = None,
 ) -> list[CaseRecord]:
     """Evaluate requests on the edited model; one case each, in MEMIT's form and more.
@@ -198,6 +200,7 @@ def evaluate_own_requests(
         config: What is measured; texts that are written for it stay in the cases.
         seed: Draws these texts.
         before: What the unedited model predicts at questions of locality.
+        answered: What it answers to QAEdit's, if answers are generated.
         known: Cases of an evaluation with the same `name_evaluation`, if there was one:
             the model does not run again.
     """
@@ -208,7 +211,8 @@ def evaluate_own_requests(
         if config is not None and config.generation:
             cases = add_texts(cases, measure_texts(model, requests, config, seed))
         if config is not None and config.asks_answers:
-            cases = add_texts(cases, measure_answers(model, requests, config))
+            found = measure_answers(model, requests, config, before=answered)
+            cases = add_texts(cases, found)
     seconds = time.monotonic() - start
     edits = Counter(each.round for each in asked)
     return [

@@ -21,6 +21,7 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.base.validation import SETTINGS, explain_all, find_faults
 from editing.editors.choice import EDITORS, MEMIT, EditorChoice, check_name, find_editor
+from editing.evaluation.capability.config import CapabilityConfig
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.config import EditingConfig
 from editing.malmen.settings import TrainingSettings
@@ -163,6 +164,7 @@ class RunConfig(Settings):
     gate: GateConfig = GateConfig()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationConfig = EvaluationConfig()
+    capability: CapabilityConfig = CapabilityConfig()
     output: OutputConfig = OutputConfig()
 
     @property
@@ -370,6 +372,8 @@ def check_training(config: RunConfig, origin: Callable[[str], str]) -> None:
         "parties.conflicts": config.parties.conflicts != "ignore",
         "parties.skip-known": config.parties.skip_known is not None,
         "output.statistics": config.output.statistics,
+        "capability.text": config.capability.text is not None,
+        "capability.tasks": bool(config.capability.tasks),
         "editor.name": config.editor.name not in {MEMIT, "malmen"},
         "merge.name": config.merge.name != "collabedit",
     }

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from editing.evaluation.capability.measure import CapabilityMeasure
 from editing.requests.records import hub_revision, saved_dataset
 from editing.sources.embedded import EMBEDDED, HUB, file_in_model
 from strategies.partitioning.settings import RequestsConfig
@@ -21,6 +22,17 @@ def digest_inputs(requests: RequestsConfig, model_path: str) -> dict[str, str]:
         "requests": digest_source(own) if own else None,
         "templates": digest_file(Path(templates)) if templates else None,
         "held_out": digest_file(held_out) if held_out else None,
+    }
+    return {name: digest for name, digest in digests.items() if digest}
+
+
+def digest_capability(measure: CapabilityMeasure) -> dict[str, str]:
+    """Return the SHA-256 of the capability curve's text, and of the folder of tasks."""
+    options = measure.config.task_options
+    folder = options.folder if options else None
+    digests = {
+        "capability_text": measure.digest,
+        "capability_tasks": digest_folder(folder) if folder else None,
     }
     return {name: digest for name, digest in digests.items() if digest}
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from editing.algebra.deltas import Delta
 from editing.algebra.statistics import LayerStatistics
 from editing.models.loading import EditableModel
 from editing.sources.embedded import resolve_model
@@ -45,6 +46,12 @@ from strategies.wire.arrays import digest_arrays
 from strategies.wire.messages import Phase
 from strategies.wire.metrics import EvaluationSums
 
+CAPABILITY = "capability"
+"""The phase in which the server measures the whole model."""
+
+MeasureCapability = Callable[[str, int, Delta], dict[str, float]]
+"""Measures the model with the updates of a merge after a round."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -59,6 +66,11 @@ class Outcome:
         """Bytes that a party sent, mean over those that sent something."""
         sent = [size for size in self.measured.sent.values() if size > 0]
         return sum(sent) / max(len(sent), 1)
+
+    @property
+    def capabilities(self) -> set[str]:
+        """The names of what was measured of the whole model."""
+        return {name for each in self.measured.rounds for name in each.capability}
 
     @property
     def rounding(self) -> float | None:
@@ -121,6 +133,7 @@ class MergeJob:
             self.stream,
             kept,
             epsilon if method.pooled else None,
+            self.measure_capability,
         )
         strategy = self.build(method, ledger, evaluate_unedited=first)
         if found.state.number > 0:
@@ -135,6 +148,18 @@ class MergeJob:
             ),
         )
         return Outcome(method, strategy.delta, ledger.measured)
+
+    def measure_capability(
+        self, merge: str, number: int, delta: Delta
+    ) -> dict[str, float]:
+        """Measure the whole model after a round, where that is due."""
+        prepared = self.preparation
+        if not self.config.capability.is_due(number, self.config.run.rounds):
+            return {}
+        self.stream.report_progress(CAPABILITY, 0, 1, merge, number)
+        found = prepared.capability(prepared.model, delta)
+        self.stream.report_progress(CAPABILITY, 1, 1, merge, number)
+        return found
 
     def build(
         self, method: Method, callbacks: RoundCallbacks, *, evaluate_unedited: bool
@@ -222,17 +247,19 @@ class Ledger(StreamCallbacks):
         stream: EventStream,
         kept: KeptStatistics | None = None,
         epsilon: float | None = None,
+        capability: MeasureCapability | None = None,
     ) -> None:
         """Continue after what was measured before.
 
         What rounding to a precision of `epsilon` moves is estimated, if that is given;
-        then one party has all requests.
+        then one party has all requests. The whole model is measured by `capability`.
         """
         super().__init__(stream, merge)
         self._epsilon, self._own = epsilon, dict[int, LayerStatistics]()
         self._parties = PartyBook(so_far.parties)
         self.checkpoints, self.measured = checkpoints, so_far
         self._kept = kept or KeptStatistics()
+        self._measure = capability
         self._started = time.monotonic() - so_far.seconds
 
     def on_attempt(self, number: int) -> None:
@@ -301,6 +328,9 @@ class Ledger(StreamCallbacks):
             held_out_of(completed.server_metrics),
             state.number,
         )
+        if self._measure is not None:
+            found = self._measure(self.merge, state.number, state.delta)
+            metrics = metrics.model_copy(update={"capability": found})
         sent = dict(self.measured.sent)
         for party, size in completed.bytes_sent.items():
             sent[party] = sent.get(party, 0) + size

@@ -17,6 +17,7 @@ from editing.covariance.covariance import Covariance, Provenance
 from editing.editors.base import Editor
 from editing.editors.memit import MemitEditor
 from editing.editors.system import LayerState
+from editing.evaluation.capability.measure import CapabilityMeasure, open_capability
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.hyperparameters.config import Plan
 from editing.malmen.rule import AnyRule, complete
@@ -27,7 +28,7 @@ from editing.sources.embedded import file_in_model, resolve_model
 from server.config import RunConfig, ScheduleConfig
 from server.evaluation import HeldOutFact, read_held_out
 from server.federated_covariance import TextPool, TextShares, pool_texts
-from server.inputs import digest_inputs
+from server.inputs import digest_capability, digest_inputs
 from strategies.merges.base import MergeContext
 from strategies.rounds.limits import Limits
 from strategies.rounds.memory import Memory
@@ -55,6 +56,7 @@ class Preparation:
         hyperparameters_from: The file or preset, and its other fields.
         norms: How long the model's own keys and hidden states are.
         answers: How values are made, for editors that read at the answers' tokens.
+        capability: Measures the whole model after rounds.
     """
 
     model: EditableModel
@@ -67,6 +69,9 @@ class Preparation:
     hyperparameters_from: Mapping[str, object] = field(default_factory=dict)
     norms: TypicalNorms = field(kw_only=True)
     answers: AnyRule | None = field(default=None, kw_only=True)
+    capability: CapabilityMeasure = field(
+        default_factory=CapabilityMeasure, kw_only=True
+    )
     _begun: dict[tuple[int, str], dict[str, Tensor]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -240,6 +245,7 @@ def prepare(
     path = resolve_model(config.model.path)
     chosen = choose_hyperparameters(config.editing, path)
     log(logging.INFO, "Hyperparameters: %s", chosen.origin)
+    capability = open_capability(config.capability, path)
     model = chosen.load(path, config.model.dtype, config.model.device)
     on_model()
     folder = Path(path) if Path(path).is_dir() else None
@@ -274,6 +280,7 @@ def prepare(
         held_out,
         {
             **digest_inputs(config.requests, path),
+            **digest_capability(capability),
             "covariance": digest,
             **(answers.files if answers else {}),
         },
@@ -281,6 +288,7 @@ def prepare(
         chosen.describe(),
         norms=measure_norms(model, plan.templates, parameters.layers),
         answers=answers,
+        capability=capability,
     )
 
 

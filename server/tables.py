@@ -9,7 +9,7 @@ from editing.base.foreign_text import show_foreign
 from editing.files.home import expand_home
 from editing.files.text import explain_text_error, parse_toml, read_text
 from editing.hyperparameters.presets import is_preset
-from editing.sources.embedded import EMBEDDED, HUB, SELF, looks_local
+from editing.sources.embedded import EMBEDDED, HUB, OWN_MODELS, SELF, looks_local
 from strategies.scenario import COMPUTE, FEDERATED
 
 Table = dict[str, object]
@@ -28,6 +28,8 @@ PATH_KEYS = (
     ("prior", "covariance"),
     ("prior", "text"),
     ("gate", "text"),
+    ("capability", "text"),
+    ("capability", "task_dir"),
     ("output", "directory"),
     ("output", "checkpoint"),
     ("output", "watch"),
@@ -87,6 +89,8 @@ def is_path(value: str, folder: Path, *, hub: bool) -> bool:
     """Return whether a text is a path: no reserved word, hub id or empty setting."""
     words = {"", EMBEDDED, SELF, COMPUTE, FEDERATED}
     if value in words or value.startswith((HUB, "[")):
+        return False
+    if hub and value in OWN_MODELS:
         return False
     return not hub or looks_local(value) or (folder / value).exists()
 

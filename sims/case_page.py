@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from editing.base.origin import Origin
 from editing.evaluation.metrics import measure_success
 from editing.files.atomic import write_private
 from server.report.data import read_report
 from server.report.frame import fill_frame
-from server.report.origin import Origin
 from server.report.tables import ABSENT, TableText, headings
 
 NAME = "requests.html"

@@ -47,7 +47,7 @@ class ModelConfig(Settings):
     """Which model every node loads.
 
     Attributes:
-        path: A model directory, a hub id, or ``embedded``.
+        path: A model directory, a hub id, ``embedded`` or ``larger``.
         dtype: The precision of the weights and of forward passes.
         device: The device of the model, as torch names it; ``auto`` spreads its blocks
             over the devices that there are.

@@ -19,14 +19,19 @@ from transformers import PreTrainedTokenizerBase
 
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generation import write_columns
+from editing.evaluation.metrics import BENCHMARK_ANSWERED
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
 from editing.models.token_rows import WORD, TokenRow, tokenize_texts
 from editing.requests.edit_request import EditRequest
+from editing.requests.forms.benchmarks import ANSWERED
 from editing.requests.joining import split_running_text
 
 ANSWERING = ("rewrite", "paraphrase")
 """The kinds of prompts that are answered with the request's own object."""
+
+LOCALITY = "qaedit_locality"
+"""The questions whose answers are compared with those of the unedited model."""
 
 BATCH_SIZE = 64
 """Answers that are written together, to begin with."""
@@ -51,20 +56,61 @@ def measure_answers(
     requests: Sequence[EditRequest],
     config: EvaluationConfig,
     on_batch: Callable[[int], None] | None = None,
+    *,
+    before: Sequence[Sequence[str]] | None = None,
 ) -> list[dict[str, object]]:
     """Let the model answer each rewrite prompt and paraphrase, and compare.
 
     Gives for each request and kind of prompt ``{kind}_prompts_generated``, the answers,
     and ``{kind}_prompts_generated_exact`` and ``{kind}_prompts_generated_contains``,
-    whether each is the new object, and whether it has it in it.
+    whether each is the new object, and whether it has it in it. Questions of benchmarks
+    give ``{kind}_questions_generated`` and ``{kind}_questions_acc``, whether each is
+    one of the question's own answers.
 
     Args:
         model: What answers.
         requests: Whose prompts.
         config: The most tokens of an answer.
         on_batch: Called after each batch with the number of prompts answered.
+        before: For each request, what the unedited model answers to QAEdit's questions
+            of locality, as `answer_locality` returns it: they are compared with that.
     """
-    asked = [_prompts_of(each) for each in requests]
+    asked = [_prompts_of(each) | _questions_of(each) for each in requests]
+    answers = iter(_answer(model, requests, asked, config, on_batch))
+    found: list[dict[str, object]] = []
+    for number, (request, kinds) in enumerate(zip(requests, asked, strict=True)):
+        fields: dict[str, object] = {}
+        for kind, prompts in kinds.items():
+            said = [next(answers) for _ in prompts]
+            if kind in ANSWERING:
+                fields |= _compare(kind, said, request.target_new)
+            else:
+                old = before[number] if before is not None else None
+                fields |= _judge(request, kind, said, old)
+        found.append(fields)
+    return found
+
+
+def answer_locality(
+    model: EditableModel, requests: Sequence[EditRequest], config: EvaluationConfig
+) -> list[list[str]]:
+    """For each request, what a model answers to QAEdit's questions of locality."""
+    asked = [
+        {kind: texts for kind, texts in _questions_of(each).items() if kind == LOCALITY}
+        for each in requests
+    ]
+    answers = iter(_answer(model, requests, asked, config))
+    return [[next(answers) for _ in each.get(LOCALITY, ())] for each in asked]
+
+
+def _answer(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    asked: Sequence[Mapping[str, Sequence[str]]],
+    config: EvaluationConfig,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Answer all prompts, in the order of requests and kinds."""
     rows = tokenize_texts(
         model.tokenizer,
         # A space at a prompt's end is the answer's, whatever the answer.
@@ -75,23 +121,19 @@ def measure_answers(
             for prompt in prompts
         ],
     )
-    answers = iter(generate_answers(model, rows, config.answer_tokens, on_batch))
-    return [
-        {
-            name: value
-            for kind, prompts in kinds.items()
-            if prompts
-            for name, value in _compare(
-                kind, [next(answers) for _ in prompts], request.target_new
-            ).items()
-        }
-        for request, kinds in zip(requests, asked, strict=True)
-    ]
+    return generate_answers(model, rows, config.answer_tokens, on_batch)
 
 
 def _prompts_of(request: EditRequest) -> dict[str, tuple[str, ...]]:
     prompts = ((request.rewrite_prompt,), request.paraphrase_prompts)
-    return dict(zip(ANSWERING, prompts, strict=True))
+    named = zip(ANSWERING, prompts, strict=True)
+    return {kind: texts for kind, texts in named if texts}
+
+
+def _questions_of(request: EditRequest) -> dict[str, tuple[str, ...]]:
+    own = request.benchmark_questions
+    kinds = {kind: tuple(q.prompt for q in own if q.kind == kind) for kind in ANSWERED}
+    return {kind: texts for kind, texts in kinds.items() if texts}
 
 
 def _compare(kind: str, answers: Sequence[str], wanted: str) -> dict[str, object]:
@@ -101,6 +143,26 @@ def _compare(kind: str, answers: Sequence[str], wanted: str) -> dict[str, object
         f"{kind}_prompts_generated_exact": [each == right for each in said],
         f"{kind}_prompts_generated_contains": [right in each for each in said],
     }
+
+
+def _judge(
+    request: EditRequest,
+    kind: str,
+    answers: Sequence[str],
+    before: Sequence[str] | None,
+) -> dict[str, object]:
+    """Compare answers to a benchmark's questions with what is right, or was said."""
+    fields: dict[str, object] = {f"{kind}_questions_generated": list(answers)}
+    if kind != LOCALITY:
+        asked = [each for each in request.benchmark_questions if each.kind == kind]
+        fields[f"{kind}_questions_acc"] = [
+            normalize(said) in {normalize(each) for each in question.answers}
+            for question, said in zip(asked, answers, strict=True)
+        ]
+    elif before is not None:
+        pairs = zip(before, answers, strict=True)
+        fields[f"{kind}_questions_unchanged"] = [old == new for old, new in pairs]
+    return fields
 
 
 def normalize(text: str) -> str:
@@ -118,8 +180,14 @@ def answer_metrics(post: Mapping[str, object]) -> dict[str, float]:
 
     ``{kind}_generated_exact`` is the share whose answer is the new object, and
     ``{kind}_generated_contains`` that whose answer has it in it, both normalized.
+
+    MQuAKE's metrics (Zhong et al., arXiv 2305.14795) are whether an edit is recalled,
+    whether all steps of a case are (``mquake_instance_acc``), and whether any of its
+    questions of several steps is answered (``mquake_multi_hop_acc``). Of QAEdit's
+    questions of locality, ``qaedit_locality_unchanged`` is the share that the unedited
+    model answers in the same words (WILD, arXiv 2502.11177).
     """
-    metrics = {}
+    metrics = _benchmark_metrics(post)
     for kind in ANSWERING:
         for measure in ("exact", "contains"):
             hits = post.get(f"{kind}_prompts_generated_{measure}")
@@ -127,6 +195,33 @@ def answer_metrics(post: Mapping[str, object]) -> dict[str, float]:
                 assert isinstance(hits, list)
                 metrics[f"{kind}_generated_{measure}"] = sum(hits) / len(hits)
     return metrics
+
+
+def _benchmark_metrics(post: Mapping[str, object]) -> dict[str, float]:
+    metrics = {}
+    for name, reduce in _REDUCTIONS.items():
+        hits = post.get("_questions_".join(name.rsplit("_", 1)))
+        if hits:
+            assert isinstance(hits, list)
+            metrics[name] = reduce(hits)
+    return metrics
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits)
+
+
+def _all(hits: Sequence[bool]) -> float:
+    return float(all(hits))
+
+
+def _any(hits: Sequence[bool]) -> float:
+    return float(any(hits))
+
+
+_REDUCTIONS: Mapping[str, Callable[[Sequence[bool]], float]] = dict(
+    zip(BENCHMARK_ANSWERED, (_share, _all, _any, _share), strict=True)
+)
 
 
 def generate_answers(

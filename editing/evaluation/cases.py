@@ -20,6 +20,7 @@ from editing.evaluation.metrics import (
     measure_success,
 )
 from editing.evaluation.token_accuracy import (
+    QUESTIONS,
     asks_questions,
     hits_of,
     question_metrics,
@@ -29,6 +30,7 @@ from editing.models.chat_prompts import warn_of_chat_prompts
 from editing.models.loading import EditableModel
 from editing.models.token_rows import ContinuationTokenizer, check_length
 from editing.requests.edit_request import EditRequest
+from editing.requests.forms.benchmarks import TEACHER_FORCED
 
 CaseRecord = dict[str, object]
 """What a case file holds of one request, by MEMIT's names."""
@@ -133,6 +135,11 @@ def evaluation_prompts(
             for kind, each in questions.items()
             for question in each
         ),
+        *(
+            EvaluationPrompt(each.kind, each.prompt, each.answers)
+            for each in request.benchmark_questions
+            if each.kind in TEACHER_FORCED
+        ),
     ]
 
 
@@ -173,7 +180,7 @@ def _case_of(
         by_kind.setdefault(each.kind, []).append(found)
     post: CaseRecord = {}
     for kind, prompts in by_kind.items():
-        if kind in {"locality", "portability"}:
+        if kind in QUESTIONS:
             post[f"{kind}_questions_correct"] = [hits_of(each) for each in prompts]
         else:
             post |= _fields_of(request, kind, prompts)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.metrics import ANSWERED, DIAGNOSIS, GENERATED, RANGES
+from editing.requests.forms.benchmarks import TEACHER_FORCED
 
 _FOUND = {
     "success": "counterfact.{}.success",
@@ -29,7 +30,21 @@ _PUBLISHED = {
     "portability_acc": "knowedit.portability.teacher-forced-token.v1",
     "essence_score": "rome.essence-perplexity.v1",
     "held_out_acc": "held-out.teacher-forced.v1",
+    **{
+        f"{kind}_acc": (
+            f"{kind.replace('_', '.', 1).replace('_', '-')}.teacher-forced-token.v1"
+        )
+        for kind in TEACHER_FORCED
+    },
 }
+_ANSWERED = {
+    "mquake_edit_acc": "mquake.edit.generated-exact.v1",
+    "mquake_instance_acc": "mquake.instance.generated-all.v1",
+    "mquake_multi_hop_acc": "mquake.multi-hop.generated-any.v1",
+    "qaedit_locality_unchanged": "wild.locality.generated-unchanged.v1",
+}
+"""Metrics of generated answers to benchmarks' own questions."""
+
 _WRITTEN = {
     "ngram_entropy": "rome.ngram-entropy.v1",
     "reference_score": "rome.reference-score.v1",
@@ -56,6 +71,8 @@ def define(metric: str, config: EvaluationConfig | None = None) -> str:
         return _PUBLISHED[metric]
     if metric in _WRITTEN:
         return f"{_WRITTEN[metric]}.top-{chosen.top_k}.tokens-{chosen.max_tokens}"
+    if metric in _ANSWERED:
+        return f"{_ANSWERED[metric]}.tokens-{chosen.answer_tokens}"
     if metric not in RANGES:
         raise KeyError(metric)
     if metric in ANSWERED:
@@ -89,6 +106,7 @@ def define_figures(
     fields = {name: name for name in GENERATED}
     # A case has one figure for each prompt: `rewrite_prompts_generated_exact`.
     fields |= {name: name.replace("_", "_prompts_", 1) for name in ANSWERED}
+    fields |= {name: "_questions_".join(name.rsplit("_", 1)) for name in _ANSWERED}
     return define_all([n for n, field in fields.items() if field in post], config)
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from editing.requests.forms.benchmarks import TEACHER_FORCED
+
 KINDS = ("rewrite", "paraphrase", "neighborhood")
 """Prompts of efficacy (ES), generalization (PS) and specificity (NS)."""
 
@@ -16,6 +18,17 @@ ANSWERED = tuple(
     for measure in ("exact", "contains")
 )
 """Metrics of answers that the model generates to a request's own prompts."""
+
+BENCHMARK_ANSWERED = (
+    "mquake_edit_acc",
+    "mquake_instance_acc",
+    "mquake_multi_hop_acc",
+    "qaedit_locality_unchanged",
+)
+"""Metrics of answers that the model generates to a benchmark's own questions."""
+
+BENCHMARKS = (*(f"{kind}_acc" for kind in TEACHER_FORCED), *BENCHMARK_ANSWERED)
+"""Metrics of benchmarks, as their own programs have them."""
 
 MAX_ENTROPY_BITS = 64.0
 """No text that is written for a metric has an entropy of more."""
@@ -38,6 +51,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
             "portability_acc",
             "reference_score",
             *ANSWERED,
+            *BENCHMARKS,
         ),
         (0.0, 1.0),
     ),

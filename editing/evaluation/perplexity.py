@@ -61,6 +61,7 @@ def read_surprise(
     text: str,
     window: int | None = None,
     stride: int | None = None,
+    tokens: int | None = None,
 ) -> Surprise:
     """Read a text in windows that overlap, each token once, given the tokens before it.
 
@@ -70,6 +71,7 @@ def read_surprise(
         window: Tokens of a window; the model's longest input if None, at most 1024.
         stride: By how many tokens windows move on; half a window if None. All tokens
             but the first window's have ``window − stride`` or more before them.
+        tokens: How many tokens are read, from the first on; all if None.
 
     Raises:
         InputError: If the text is shorter than two tokens, or a window or stride
@@ -79,7 +81,7 @@ def read_surprise(
     step = stride or max(1, width // 2)
     if width < 2 or step >= width:
         raise InputError(f"windows of {width} tokens cannot move on by {step}")
-    ids = tuple(model.tokenizer(text)["input_ids"])
+    ids = tuple(model.tokenizer(text)["input_ids"])[:tokens]
     if len(ids) < 2:
         raise InputError("a perplexity wants a text of two tokens or more")
     return sum(

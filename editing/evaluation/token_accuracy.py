@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from editing.evaluation.likelihoods import Likelihood
 from editing.evaluation.metrics import KINDS
 from editing.requests.edit_request import EditRequest
+from editing.requests.forms.benchmarks import TEACHER_FORCED
 
-QUESTIONS = ("locality", "portability")
-"""The kinds of questions with answers of their own."""
+QUESTIONS = ("locality", "portability", *TEACHER_FORCED)
+"""The kinds of questions with answers of their own that are read token by token."""
 
 Predicted = Mapping[str, tuple[int, ...]]
 """By question, the tokens that a model predicts in the place of its first answer."""
@@ -40,8 +41,9 @@ def question_metrics(post: Mapping[str, object]) -> dict[str, float]:
 
     ``rewrite_token_acc``, ``paraphrase_token_acc`` and ``neighborhood_token_acc`` are
     of prompts with the request's objects, ``locality_acc`` and ``portability_acc`` of
-    questions with answers of their own, and ``locality_unchanged`` is the share of
-    tokens that the unedited model predicted too.
+    questions with answers of their own, as are those of a benchmark's own questions,
+    such as ``wikibigedit_multi_hop_acc``. ``locality_unchanged`` is the share of tokens
+    that the unedited model predicted too.
     """
     fields = {
         **{f"{kind}_token_acc": f"{kind}_prompts_token_correct" for kind in KINDS},

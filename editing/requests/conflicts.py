@@ -116,6 +116,7 @@ def _oppose(request: EditRequest, target_new: str, case_id: int) -> EditRequest:
         "case_id": case_id,
         "target_new": target_new,
         "attribute_prompts": (),
+        "benchmark_questions": (),
     }
     true = request.target_true
     if true is not None and normalise(true) == normalise(target_new):

@@ -6,9 +6,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from editing.base.errors import EmptySourceError
 from editing.base.errors import RequestError as RequestError
@@ -19,34 +18,17 @@ from editing.requests.forms.fields import (
     Text,
     check_fields,
     spelled_number,
-    want_list,
 )
 from editing.requests.forms.recognise import read_form
 from editing.requests.forms.subjects import check_subject
 from editing.requests.forms.zsre import ZsreTarget
 from editing.requests.joining import TargetSpace
 from editing.requests.normalise import normalise
+from editing.requests.questions import BenchmarkQuestions, Questions
+from editing.requests.questions import Question as Question
 from editing.requests.records import read_records
 
 logger = logging.getLogger(__name__)
-
-
-class Question(Settings):
-    """A prompt that evaluates an edit, with answers of its own.
-
-    Attributes:
-        prompt: A finished text.
-        answers: What may follow it; any one of them will do.
-    """
-
-    prompt: Text
-    answers: tuple[Text, ...] = Field(min_length=1)
-
-
-Questions = Annotated[
-    tuple[Question, ...],
-    BeforeValidator(want_list('[{"prompt": "...", "answers": ["..."]}]')),
-]
 
 
 class EditRequest(Settings):
@@ -66,6 +48,7 @@ class EditRequest(Settings):
         locality: Questions about something else, whose answers shall stay (zsRE's
             ``loc``, KnowEdit's ``locality``).
         portability: Questions that follow from the edit (KnowEdit).
+        benchmark_questions: What a benchmark's own metrics ask, as its program asks it.
         target_space: Whether a space is put between a prompt and what follows it: the
             targets, and the answers of questions.
     """
@@ -82,6 +65,8 @@ class EditRequest(Settings):
     generation_prompts: tuple[str, ...] = ()
     locality: Questions = ()
     portability: Questions = ()
+    # Left out where there are none: digests of requests are those of versions before.
+    benchmark_questions: BenchmarkQuestions = Field((), exclude_if=lambda own: not own)
     case_name: Text | None = None
     target_space: TargetSpace = "auto"
 
@@ -369,7 +354,7 @@ def to_counterfact(request: EditRequest) -> dict[str, object]:
     if request.relation_id is not None:
         rewrite["relation_id"] = request.relation_id
     prompts = request.model_dump(include=set(_PROMPT_LISTS), mode="json")
-    for field in ("locality", "portability", "case_name"):
+    for field in ("locality", "portability", "benchmark_questions", "case_name"):
         if getattr(request, field):
             prompts |= request.model_dump(include={field}, mode="json")
     if request.target_space != "auto":

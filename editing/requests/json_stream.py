@@ -26,7 +26,10 @@ def decode_json(text: str, place: str) -> object:
         RequestError: If it is none, or NaN, or too deep, or a number is too long.
     """
     try:
-        return _DECODER.decode(text)
+        value, end = _decode(text, len(text) - len(text.lstrip(_SPACE)))
+        if rest := text[end:].lstrip(_SPACE):
+            raise json.JSONDecodeError("Extra data", text, len(text) - len(rest))
+        return value
     except json.JSONDecodeError as error:
         reason = f"{error.msg}: column {error.colno}"
     except (ValueError, RecursionError) as error:
@@ -147,7 +150,7 @@ class _Window:
         self.peek()
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._start)
+                value, end = _decode(self._text, self._start)
             except json.JSONDecodeError as error:
                 if self._is_cut_off(error) and self._grow():
                     continue
@@ -203,11 +206,36 @@ class _Window:
         return self._line + lines, position - self._text.rfind("\n", 0, position)
 
 
+def _decode(text: str, start: int) -> tuple[object, int]:
+    """Read the value that begins at a place, and where it ends.
+
+    WikiBigEdit's published files write ``NaN`` for a text that is not there, as pandas
+    does; such a field of such a record is left out. Elsewhere it is a `ValueError`.
+    """
+    try:
+        return _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        value, end = _LENIENT.raw_decode(text, start)
+        if not (isinstance(value, dict) and "update" in value):
+            raise error
+        return {key: each for key, each in value.items() if each is not _NAN}, end
+
+
+_NAN = float("nan")
+
+
+def _take_nan(name: str) -> float:
+    return _NAN if name == "NaN" else _refuse_constant(name)
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number in JSON")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_LENIENT = json.JSONDecoder(parse_constant=_take_nan)
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from editing.base.errors import InputError
 from editing.files.text import read_json_object
 from editing.requests.edit_request import EditRequest
+from editing.requests.questions import BenchmarkQuestion
 
 ANY_RELATION = "*"
 """The key of templates that fit every relation."""
@@ -50,6 +51,23 @@ def unedited_paraphrases(
     """
     edited = {copy.rewrite_prompt for copy in phrasings[1:]}
     return tuple(text for text in request.paraphrase_prompts if text not in edited)
+
+
+def unedited_questions(
+    request: EditRequest, phrasings: Sequence[EditRequest]
+) -> tuple[BenchmarkQuestion, ...]:
+    """The questions of a benchmark that ask nothing which a copy says word for word.
+
+    Args:
+        request: What is asked for.
+        phrasings: The request and its copies, as `phrase` gives them.
+    """
+    edited = [copy.rewrite_prompt for copy in phrasings[1:]]
+    return tuple(
+        each
+        for each in request.benchmark_questions
+        if not any(text in each.prompt for text in edited)
+    )
 
 
 def read_templates(path: Path) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Find the model that comes with the system, and the files in a model's folder."""
+"""Find the models that come with the system, and the files in a model's folder."""
 
 from pathlib import Path
 
@@ -7,45 +7,55 @@ from editing.base.errors import InputError, ModelFilesError
 EMBEDDED = "embedded"
 """The reserved name of the model, requests and text that come with the system."""
 
+LARGER = "larger"
+"""The reserved name of the larger model, of more people; see `sims/larger/MODEL.md`."""
+
+OWN_MODELS = (EMBEDDED, LARGER)
+"""The models that come with the system; `model.path` names them by one word."""
+
 HUB = "hub:"
 """The prefix of a data set's name on the hub, where a path is accepted too."""
 
 SELF = "self"
 """The reserved name of text that the model itself generates."""
 
-_CONFIGURATIONS = f"*/{EMBEDDED}/config.json"
-"""Where the embedded model may be: in a folder of that name, of any package."""
 
+def locate_embedded(name: str = EMBEDDED) -> Path:
+    """Find a model's folder, next to this package or in the current folder.
 
-def locate_embedded() -> Path:
-    """Find the embedded model's folder, next to this package or in the current folder.
+    It is a folder of that name, of any package.
+
+    Args:
+        name: One of `OWN_MODELS`.
 
     Raises:
         InputError: If neither has it, as on a node that was sent the app's bundle.
     """
     for root in (Path(__file__).resolve().parents[2], Path.cwd()):
-        for configuration in sorted(root.glob(_CONFIGURATIONS)):
+        for configuration in sorted(root.glob(f"*/{name}/config.json")):
             return configuration.parent
+    chosen = "" if name == EMBEDDED else f" --model {name}"
     raise InputError(
-        "The embedded model is not here: an app bundle carries no weights. In a clone, "
-        "run `python -m sims export-model DIR` and set `model.path` to that folder."
+        f"The {name} model is not here: an app bundle carries no weights. In a clone, "
+        f"run `python -m sims export-model DIR{chosen}` and set `model.path` to that "
+        "folder."
     )
 
 
 def resolve_model(path: str) -> str:
-    """Resolve `embedded` to its folder; leave other paths as they are.
+    """Resolve `embedded` and `larger` to their folders; leave other paths as they are.
 
     Raises:
         ModelFilesError: If a path that is no hub name leads nowhere, which the hub's
             library would take for a misspelt name.
     """
-    if path == EMBEDDED:
-        return str(locate_embedded())
+    if path in OWN_MODELS:
+        return str(locate_embedded(path))
     if looks_local(path) and not Path(path).exists():
         raise ModelFilesError(
             f"`model.path` {path!r}: there is no such folder. Wanted a folder with "
             "config.json, weights and tokenizer, as `save_pretrained` writes it, a hub "
-            f"name, or the word `{EMBEDDED}`."
+            f"name, or the word `{EMBEDDED}` or `{LARGER}`."
         )
     return path
 

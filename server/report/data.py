@@ -11,11 +11,11 @@ from pydantic import (
 )
 
 from editing.base.errors import InputError
+from editing.base.origin import Origin
 from editing.base.settings import Settings
 from editing.base.validation import explain
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.definitions import define_all, find_unlike
-from server.report.origin import Origin
 
 
 class LeftOutParty(Settings):
@@ -93,6 +93,8 @@ class RoundMetrics(Settings):
             is open.
         budget: The budget that the editor has in use, in per cent; None for editors
             without one.
+        capability: What the server measured of the whole model, by name: the
+            perplexity of a text, and tasks as ``task.metric``; empty if nothing.
     """
 
     score: float | None = None
@@ -128,12 +130,13 @@ class RoundMetrics(Settings):
     weights: tuple[PartyWeight, ...] = ()
     gate: str = ""
     budget: float | None = None
+    capability: dict[str, float] = Field(default_factory=dict)
 
     def measured(self) -> set[str]:
         """Return the names of what was measured."""
         nested = {"retained", "by_round", "counts"}
         own = self.model_dump(exclude_none=True, exclude=nested)
-        return {*own, *self.groups, *self.all_edits}
+        return {*own, *self.groups, *self.all_edits, *self.capability}
 
     @field_serializer("retained", "by_round", when_used="json")
     def _write_what_is_known(

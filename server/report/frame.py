@@ -6,7 +6,7 @@ import hashlib
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from server.report.origin import Origin
+from editing.base.origin import Origin
 
 # The app bundle carries Python files, so all of the frame is text in one of them.
 STYLE = """

@@ -2,6 +2,13 @@
 
 import json
 
+from server.report.capability import (
+    CAPABILITY_CAPTION,
+    CAPABILITY_WORDS,
+    describe_capability,
+    draw_capability,
+    lay_out_capability,
+)
 from server.report.data import Report
 from server.report.frame import fill_frame
 from server.report.intervals import CAPTION
@@ -69,6 +76,13 @@ CONTENT = """\
 <div class="scroll"><img src="{{ lines }}" alt="{{ lines_alt }}"></div>
 {%- if intervals %}<p class="facts">Error bars are as above.</p>{% endif %}
 {{- figures("After each round, in per cent", rounds) }}
+</section>
+{%- endif %}
+{%- if not capability.is_empty %}
+<section>
+<h2>Capability</h2>
+<div class="scroll"><img src="{{ curve }}" alt="{{ curve_alt }}"></div>
+{{- figures(capability_caption, capability) }}
 </section>
 {%- endif %}
 {%- if not requests.is_empty %}
@@ -247,6 +261,10 @@ def render_page(report: Report) -> str:
         answers=lay_out(report, "answers"),
         answers_caption=ANSWERS_CAPTION,
         rounds=lay_out(report, "rounds"),
+        curve=draw_capability(report),
+        curve_alt=describe_capability(report),
+        capability=lay_out_capability(report),
+        capability_caption=CAPABILITY_CAPTION,
         requests=lay_out(report, "requests"),
         details=lay_out(report, "details"),
         parties=lay_out_parties(report),
@@ -275,8 +293,9 @@ def choose_words(report: Report) -> list[tuple[str, str]]:
     weighed = WEIGHT_WORDS if lay_out_weights(report).rows else ()
     named = PARTY_WORDS if lay_out_parties(report).rows else ()
     answered = () if lay_out(report, "answers").is_empty else ANSWER_WORDS
-    kept = RETENTION_WORDS if retained else ()
-    return [*WORDS, *answered, *kept, *words, *named, *weighed]
+    curve = () if lay_out_capability(report).is_empty else (CAPABILITY_WORDS,)
+    earlier = RETENTION_WORDS if retained else ()
+    return [*WORDS, *answered, *curve, *earlier, *words, *named, *weighed]
 
 
 def state_facts(report: Report) -> str:

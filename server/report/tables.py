@@ -6,7 +6,7 @@ from typing import Literal
 
 import pandas as pd
 
-from editing.evaluation.metrics import ANSWERED
+from editing.evaluation.metrics import ANSWERED, BENCHMARK_ANSWERED, BENCHMARKS
 from server.report.data import Report, RoundMetrics, RunReport
 from server.report.titles import SHORT_TITLES, TITLES
 
@@ -24,10 +24,13 @@ EARLIER = ("retention", *(f"{name}.earlier" for name in OVERVIEW))
 EVALUATED = ("evaluated", "evaluated.earlier")
 COUNTS = ("known", "left_out", "duplicates", "conflicts")
 RESIDUALS = ("residual_norm", "residual_ratio")
-ANSWERS = tuple(
-    f"{kind}_{measure}"
-    for kind in ("rewrite", "paraphrase")
-    for measure in ("token_acc", "acc", "generated_exact", "generated_contains")
+ANSWERS = (
+    *(
+        f"{kind}_{measure}"
+        for kind in ("rewrite", "paraphrase")
+        for measure in ("token_acc", "acc", "generated_exact", "generated_contains")
+    ),
+    *BENCHMARKS,
 )
 """What a model answers when it is helped, and when it is not."""
 
@@ -49,6 +52,7 @@ NESTED = (
     "all_edits",
     "weights",
     "gate",
+    "capability",
 )
 """Fields of a round that are no number."""
 
@@ -179,7 +183,7 @@ def columns_of(report: Report, part: Part) -> list[str]:
     frame = comparison(report)
     shown = {*OVERVIEW, *headline(report), *COSTS, *EARLIER}
     elsewhere = {*shown, "requests", *COUNTS, *RESIDUALS, *EVALUATED, *DIAGNOSIS}
-    elsewhere |= {*ANSWERED}
+    elsewhere |= {*ANSWERED, *BENCHMARK_ANSWERED}
     return known(frame, [str(name) for name in frame if name not in elsewhere])
 
 

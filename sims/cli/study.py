@@ -109,6 +109,10 @@ PLAIN = {
         "sims.studies.rounds.order:Order",
         "Whether it matters that parties edit their topics in turn.",
     ),
+    "trust": (
+        "sims.studies.trust.study:Trust",
+        "What one hostile party does, and what each observer learns.",
+    ),
 }
 """Studies without options of their own: their classes, and what they ask."""
 

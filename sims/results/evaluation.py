@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from editing.algebra.deltas import applied
 from editing.base.errors import InputError
-from editing.evaluation.answers import measure_answers
+from editing.evaluation.answers import answer_locality, measure_answers
 from editing.evaluation.cases import (
     CaseRecord,
     evaluate_requests,
@@ -77,7 +78,7 @@ def evaluate_with_delta(
     hush_libraries()
     model = load_named(place, dtype, device, hyperparameters)
     with showing(open_console(stderr=True)) as show:
-        before = predict_locality(model, asked)
+        before = read_unedited(model, asked, wanted)
         unedited = {} if delta is None else measure_further(model, wanted, sources)
         with edited(model, delta):
             cases = evaluate_cases(model, asked, wanted, sources, before, show)
@@ -99,12 +100,34 @@ def evaluate_with_delta(
     show_further(unedited, further, note_texts(wanted, cases))
 
 
+@dataclass(frozen=True, slots=True)
+class Unedited:
+    """What the unedited model says to questions of locality, by request.
+
+    Attributes:
+        predicted: As `predict_locality` returns it.
+        answered: As `answer_locality` does, if answers are generated.
+    """
+
+    predicted: Sequence[Sequence[tuple[int, ...]]]
+    answered: Sequence[Sequence[str]] | None = None
+
+
+def read_unedited(
+    model: EditableModel, asked: Sequence[EditRequest], measures: Measures
+) -> Unedited:
+    """Ask the model before an edit."""
+    own = measures.evaluation
+    answered = answer_locality(model, asked, own) if measures.answers else None
+    return Unedited(predict_locality(model, asked), answered)
+
+
 def evaluate_cases(
     model: EditableModel,
     asked: Sequence[EditRequest],
     measures: Measures,
     sources: Sources,
-    before: Sequence[Sequence[tuple[int, ...]]],
+    before: Unedited,
     show: Show,
 ) -> list[CaseRecord]:
     """Evaluate the requests' prompts, and the texts generated for them if asked for."""
@@ -112,7 +135,7 @@ def evaluate_cases(
         model,
         asked,
         measures.evaluation,
-        before=before,
+        before=before.predicted,
         on_batch=lambda done: show(PhaseProgress(phase="evaluation", done=done)),
     )
     if measures.answers:
@@ -121,6 +144,7 @@ def evaluate_cases(
             asked,
             measures.evaluation,
             lambda done: show(PhaseProgress(phase="answers", done=done)),
+            before=before.answered,
         )
         cases = add_texts(cases, found)
     if not measures.writes:

@@ -7,6 +7,8 @@ from typing import Any
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
+from editing.evaluation.capability.config import TaskOptions
+from editing.evaluation.capability.harness import find_tasks, run_tasks
 from editing.evaluation.cases import CaseRecord, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.fluency import find_splitter
@@ -14,7 +16,6 @@ from editing.evaluation.perplexity import read_surprise
 from editing.evaluation.references import References, read_references, read_target_ids
 from editing.files.text import read_text
 from editing.models.loading import EditableModel
-from sims.results.harness import TaskOptions, find_tasks, run_tasks
 
 
 class Measures(Settings):

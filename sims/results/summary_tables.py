@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from editing.base.errors import InputError
-from editing.evaluation.metrics import ANSWERED, GENERATED, KINDS
+from editing.evaluation.metrics import ANSWERED, BENCHMARKS, GENERATED, KINDS
 from server.report.tables import (
     ABSENT,
     SUCCESS_LEGEND,
@@ -52,6 +52,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "portability_acc",
     ),
     "Generated answers": ANSWERED,
+    "Benchmarks' own questions": BENCHMARKS,
     "Generated text": GENERATED,
 }
 """The tables for a terminal, which is too narrow for all columns at once."""

@@ -16,6 +16,7 @@ from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
 from editing.models.token_rows import ContinuationTokenizer, tokenize_request
 from editing.requests.edit_request import EditRequest
+from editing.requests.forms.benchmarks import TEACHER_FORCED
 from editing.requests.subjects import require_subject
 from editing.sources.embedded import resolve_model
 from server.app import choose_methods
@@ -28,7 +29,12 @@ from strategies.scenario import FEDERATED
 MAX_SPECIAL_TOKENS = 8
 """More than any tokenizer puts around a text."""
 
-FIELDS = {"rewrite": "prompt", "locality": "locality", "portability": "portability"}
+FIELDS = {
+    "rewrite": "prompt",
+    "locality": "locality",
+    "portability": "portability",
+    **dict.fromkeys(TEACHER_FORCED, "benchmark_questions"),
+}
 """Fields of evaluation prompts that are not called after their kind."""
 
 

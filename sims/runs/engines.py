@@ -14,6 +14,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 from editing.base.errors import InputError
 from server.config import RunConfig
@@ -25,6 +26,9 @@ from sims.runs.flower import simulation
 from sims.runs.unfinished import CHECKPOINT, PARTIES
 from strategies.methods import GLOBAL
 
+if TYPE_CHECKING:  # it loads torch
+    from sims.runs.in_process import ClientFunction
+
 IN_PROCESS, DEPLOYMENT = "in-process", "deployment"
 WITH_FILES = "with-files"
 """In this process, with parties that have files of their own, as real nodes have."""
@@ -34,7 +38,7 @@ CONNECTION = "connection:"
 
 @contextmanager
 def choose_engine(
-    name: str, draft: Path, *, verbose: bool
+    name: str, draft: Path, *, verbose: bool, client: "ClientFunction | None" = None
 ) -> Iterator[tuple[Run, ForkServer | None]]:
     """Load the engine of that name, and it alone; what it starts ends with the block.
 
@@ -46,7 +50,16 @@ def choose_engine(
             ``connection:`` and one.
         draft: The run's folder.
         verbose: Whether Flower's log is shown.
+        client: Answers for the parties instead of their app, in this process alone.
+
+    Raises:
+        InputError: If the engine takes no such client.
     """
+    if client is not None and name != IN_PROCESS:
+        raise InputError(
+            f"engine `{name}`: what answers instead of the parties' app runs in this "
+            f"process alone. Leave the engine out, or choose `{IN_PROCESS}`"
+        )
     if name in {IN_PROCESS, WITH_FILES}:
         from sims.runs.deployment import run_with_files
         from sims.runs.in_process import run_in_process
@@ -54,7 +67,8 @@ def choose_engine(
         hush_libraries()
         logging.getLogger("flwr").setLevel(logging.INFO if verbose else logging.WARNING)
         with_files = partial(run_with_files, draft=draft)
-        yield (run_in_process if name == IN_PROCESS else with_files), None
+        here = partial(run_in_process, client=client) if client else run_in_process
+        yield (here if name == IN_PROCESS else with_files), None
     elif name == DEPLOYMENT:
         from sims.runs.deployment import run_deployed
 

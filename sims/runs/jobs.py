@@ -12,17 +12,18 @@ from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from editing.base.errors import InputError
+from editing.base.origin import own_command
 from editing.files.caches import user_cache
-from editing.sources.embedded import EMBEDDED, locate_embedded
+from editing.sources.embedded import OWN_MODELS, locate_embedded
 from server.config import RunConfig
 from server.monitoring.events import EVENTS
 from server.output import choose_folder, create_output_folder, refuse_existing
 from server.report.data import read_report
-from server.report.origin import own_command
 from sims.case_page import write_case_page
 from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
@@ -52,6 +53,9 @@ from sims.runs.unfinished import (
     unfinished_folder,
 )
 from strategies.scenario import FlatValue, flatten
+
+if TYPE_CHECKING:  # it loads torch
+    from sims.runs.in_process import ClientFunction
 
 PRIVATE_HOME, CACHE = "COLLABEDIT_HOME", "COLLABEDIT_CACHE"
 
@@ -113,13 +117,15 @@ def execute(
     verbose: bool = False,
     advise: bool = True,
     console: Console | None = None,
+    client: "ClientFunction | None" = None,
     show: Callable[[Path, Console], None] = lambda *_: None,
 ) -> None:
     """Run a scenario and leave a complete folder of results, or one to resume.
 
     Until it is complete, the folder is called ``NAME.unfinished``; it stays if a round
     was completed in it, and nothing is left otherwise. Progress is shown on `console`,
-    by default on standard error. The results are shown by `show` before what the engine
+    by default on standard error. In this process, `client` can answer for the parties
+    instead of their app. The results are shown by `show` before what the engine
     started is ended.
     """
     refuse_existing(folder)
@@ -129,7 +135,10 @@ def execute(
     places["PYTHONPATH"] = search_path_of(config)
     with (
         environment(places),
-        choose_engine(engine, draft, verbose=verbose) as (run, fork_server),
+        choose_engine(engine, draft, verbose=verbose, client=client) as (
+            run,
+            fork_server,
+        ),
     ):
         check(config, folder, engine, fork_server)
         with unfinished_folder(folder, config, resume=resume):
@@ -247,7 +256,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 def complete(config: RunConfig, draft: Path) -> RunConfig:
     """Fill in the model's folder, and the places of all that the run writes."""
     path = config.model.path
-    path = str(locate_embedded()) if path == EMBEDDED else path
+    path = str(locate_embedded(path)) if path in OWN_MODELS else path
     model = config.model.model_copy(update={"path": path})
     output = config.output.model_copy(
         update={
@@ -313,7 +322,7 @@ def show_results(folder: Path, console: Console) -> None:
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def export_model(folder: Path) -> None:
-    """Copy the embedded model to a new folder."""
+def export_model(folder: Path, name: str) -> None:
+    """Copy a model that comes with the system to a new folder."""
     with create_output_folder(folder.absolute()) as draft:
-        shutil.copytree(locate_embedded(), draft, dirs_exist_ok=True)
+        shutil.copytree(locate_embedded(name), draft, dirs_exist_ok=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from editing.base.origin import Origin, find_origin
 from editing.files.atomic import write_whole
 from editing.files.json_text import dump_json
 from server.report.frame import fill_frame
-from server.report.origin import Origin, find_origin
 from server.report.tables import (
     SUCCESS_LEGEND,
     TableText,
@@ -191,11 +191,16 @@ def lay_out(table: pd.DataFrame) -> TableText:
     rows = [
         [
             name_row(label),
-            *(write_number(str(key), value) for key, value in row.items()),
+            *(write_cell(str(key), value) for key, value in row.items()),
         ]
         for label, row in table.iterrows()
     ]
     return TableText(heads, rows, 1)
+
+
+def write_cell(name: str, value: float | str | None) -> str:
+    """Return a number in figures; words stay as they are."""
+    return value if isinstance(value, str) else write_number(name, value)
 
 
 def name_row(label: object) -> str:

@@ -7,7 +7,7 @@ that it leaves.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -33,6 +33,7 @@ class Trial:
         labels: What distinguishes the study's trials.
         evaluated: Further requests by name, on which the model is evaluated after the
             run.
+        attack: What a hostile party does in it, in the study `trust`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Trial:
     settings: tuple[str, ...] = ()
     labels: Mapping[str, str | float] = field(default_factory=dict)
     evaluated: Mapping[str, tuple[EditRequest, ...]] = field(default_factory=dict)
+    attack: str = ""
 
     @property
     def requests(self) -> tuple[EditRequest, ...]:
@@ -120,6 +122,10 @@ class Figure:
     numbers: pd.DataFrame
 
 
+Execute: TypeAlias = Callable[[RunConfig, Path, str], None]
+"""Runs a scenario on an engine and leaves a complete, new folder."""
+
+
 class Study(ABC):
     """A question, the trials that answer it, and how their results are read.
 
@@ -140,6 +146,10 @@ class Study(ABC):
         self, pool: Sequence[EditRequest], config: RunConfig, seed: int
     ) -> list[Trial]:
         """Return what runs with one seed; too small a pool is an `InputError`."""
+
+    def executor(self, trial: Trial) -> Execute | None:  # noqa: ARG002
+        """Return what runs a trial, if it is not run as any other scenario."""
+        return None
 
     @abstractmethod
     def tabulate(self, results: Sequence[TrialResult]) -> pd.DataFrame:

@@ -1,12 +1,13 @@
-"""How the embedded model is made: every number of its training, in one value."""
+"""How a made-up world's model is made: every number of its training, in one value."""
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from editing.base.errors import InputError
 from editing.base.settings import Settings
 
 
 class Recipe(Settings):
-    """Shape, text and optimisation of the embedded model.
+    """Shape, text and optimisation of a model; the defaults make the embedded one.
 
     Attributes:
         vocabulary: Tokens of the tokenizer, bytes included.
@@ -23,6 +24,8 @@ class Recipe(Settings):
         probe_weight: Weight of the probe that reads all attributes of a person off
             the last token of the name, after the blocks that look names up.
         final_rate: The learning rate at the end, as a share of its peak.
+        text_documents: Documents of the text that is kept next to the weights, which
+            covariances are averaged over.
     """
 
     vocabulary: PositiveInt = 1200
@@ -49,3 +52,38 @@ class Recipe(Settings):
     consistent_blocks: PositiveInt = 2
     consistency_weight: NonNegativeFloat = 0.05
     probe_weight: NonNegativeFloat = 0.5
+    text_documents: PositiveInt = 700
+
+
+LARGER = Recipe(
+    vocabulary=2000,
+    width=160,
+    blocks=4,
+    key_width=3072,
+    people_editable=700,
+    people_neighbors=250,
+    people_bystanders=50,
+    given_names=80,
+    last_names=200,
+    steps=2200,
+    warmup_steps=100,
+    consistency_weight=0.1,
+    text_documents=2000,
+)
+"""1,000 people. The vocabulary holds every word of a name: where names end in pieces of
+words, which many names share, so do their keys, and edits disturb each other."""
+
+RECIPES = {"embedded": Recipe(), "larger": LARGER}
+"""Recipes by the name of the model that they make."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of a model.
+
+    Raises:
+        InputError: If no model has this name.
+    """
+    if name not in RECIPES:
+        known = ", ".join(RECIPES)
+        raise InputError(f"No recipe is called {name!r}; there are {known}.")
+    return RECIPES[name]

@@ -1,4 +1,4 @@
-"""Training of the embedded model: seeded, on CPU, renamed once complete."""
+"""Training of a made-up world's model: seeded, on CPU, renamed once complete."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 TOKENIZER_DOCUMENTS = 4000
 STEPS_PER_REPORT = 20
-TEXT_DOCUMENTS, SENTENCES_PER_DOCUMENT = 700, 3
+SENTENCES_PER_DOCUMENT = 3
 TEMPLATES = 8
 """Context templates with a prefix."""
 
@@ -86,7 +86,7 @@ def train_world(
     shutil.rmtree(draft, ignore_errors=True)
     model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
-    write_world(draft, world)
+    write_world(draft, world, recipe.text_documents)
     write_record(draft, editable, world, recipe, seed, losses, seconds)
     for file in draft.iterdir():
         file.chmod(0o644)
@@ -244,9 +244,9 @@ def documents(world: World, count: int, seed: str) -> Iterator[str]:
         yield text_of([piece for each in found for piece in each])
 
 
-def write_world(folder: Path, world: World) -> None:
+def write_world(folder: Path, world: World, text_documents: int) -> None:
     """Write the files next to the weights: requests, facts, text and templates."""
-    texts = documents(world, TEXT_DOCUMENTS, f"text-{world.seed}")
+    texts = documents(world, text_documents, f"text-{world.seed}")
     records = "[\n" + ",\n".join(map(json.dumps, build_requests(world))) + "\n]\n"
     (folder / "requests.json").write_text(records)
     (folder / "held_out.json").write_text(json.dumps(held_out_facts(world), indent=0))

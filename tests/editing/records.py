@@ -130,6 +130,11 @@ WIKIBIGEDIT: Record = {
     "loc_ans": "South Lines",
     "mhop": "Where does the firm that runs Quill Ferry sit?",
     "mhop_ans": "Kiel",
+    "subject_id": "Q1",
+    "relation": "operator",
+    "relation_id": "P137",
+    "object": "North Lines",
+    "object_id": "Q5",
 }
 CKNOWEDIT: Record = {
     "id": 1,
@@ -159,8 +164,21 @@ MQUAKE: Record = {
     "new_answer": "Kiel",
     "new_answer_alias": ["the town of Kiel"],
     "single_hops": [],
-    "new_single_hops": [],
-    "orig": {},
+    "new_single_hops": [
+        {
+            "question": "Who employs Ada Quill?",
+            "cloze": "Ada Quill works for",
+            "answer": "North Lines",
+            "answer_alias": ["North Lines Ltd"],
+        },
+        {
+            "question": "Where does North Lines sit?",
+            "cloze": "North Lines sits in",
+            "answer": "Kiel",
+            "answer_alias": [],
+        },
+    ],
+    "orig": {"triples": [["Q1", "P108", "Q6"]]},
 }
 MADE: dict[str, list[Record]] = {
     "flat": [FLAT],

@@ -44,6 +44,7 @@ class _CounterFact(Settings):
     generation_prompts: tuple[Text, ...] = ()
     locality: object = ()
     portability: object = ()
+    benchmark_questions: object = ()
     alternative_subject: Text | None = None
     case_name: object = None
     target_space: object = None
@@ -54,10 +55,11 @@ def from_counterfact(record: Mapping[str, object]) -> Fields:
 
     What a rewrite asks for is an object with ``str``; the number ``pararel_idx`` and
     the objects' ``id`` are read by no editor, and neither are AKEW's texts next to
-    a rewrite (arXiv 2402.18909). Our own files in this form may have ``locality`` and
-    ``portability`` as well. EasyEdit's have a ``New Question``, or an
-    ``alternative_subject``, which makes of the prompt a question of portability. If
-    ``subject`` is ``""``, the request has none and the prompt is a finished text.
+    a rewrite (arXiv 2402.18909). Our own files in this form may have ``locality``,
+    ``portability`` and ``benchmark_questions`` as well. EasyEdit's have a
+    ``New Question``, or an ``alternative_subject``, which makes of the prompt a
+    question of portability. If ``subject`` is ``""``, the request has none and the
+    prompt is a finished text.
     """
     read = check_fields(_CounterFact, record)
     rewrite = read.requested_rewrite

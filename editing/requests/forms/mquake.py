@@ -1,10 +1,12 @@
 """MQuAKE's form of edit requests: several rewrites a case, and questions about all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from editing.base.settings import Settings
+from editing.requests.forms.benchmarks import ask_in_form
 from editing.requests.forms.fields import (
     Answers,
     CaseName,
@@ -15,6 +17,7 @@ from editing.requests.forms.fields import (
     Template,
     Text,
     check_fields,
+    want_list,
 )
 
 
@@ -31,6 +34,22 @@ class _Rewrite(Settings):
     triplets: object = Field(None, alias="unsfact_triplets_GPT")
 
 
+class _Hop(Settings, extra="ignore"):
+    question: Text
+    answer: Text
+    answer_alias: Spellings = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What will do."""
+        return (self.answer, *self.answer_alias)
+
+
+_Hops = Annotated[
+    tuple[_Hop, ...],
+    BeforeValidator(want_list('[{"question": "...", "answer": "..."}]')),
+]
+
 REWRITES = 10
 """Case numbers that a record takes up, which is as many rewrites as it may have."""
 
@@ -44,7 +63,7 @@ class _Mquake(Settings):
     answer: object = None
     answer_alias: object = None
     single_hops: object = None
-    new_single_hops: object = None
+    new_single_hops: _Hops = ()
     orig: object = None
 
 
@@ -56,6 +75,10 @@ def from_mquake(record: Mapping[str, object], index: int = 0) -> tuple[Fields, .
     steps follow from all of its rewrites together; they are questions of portability of
     the last one, with ``new_answer`` or one of its aliases. The requests of a case
     share its number as `case_name`, and have numbers from ``REWRITES · index``.
+
+    For the benchmark's own metrics each rewrite's ``question`` is asked once more, and
+    with the last rewrite the questions of several steps and those of each step after
+    the edits, ``new_single_hops``. An answer may be any of its aliases.
     """
     read = check_fields(_Mquake, record)
     answers = (*read.new_answer, *read.new_answer_alias)
@@ -75,6 +98,26 @@ def from_mquake(record: Mapping[str, object], index: int = 0) -> tuple[Fields, .
             "relation_id": each.relation_id,
             "paraphrase_prompts": (each.question,) if each.question else (),
             "portability": following if place == last else (),
+            "benchmark_questions": (
+                *_ask_edit(each, read.new_single_hops),
+                *(_ask_case(read) if place == last else ()),
+            ),
         }
         for place, each in enumerate(read.requested_rewrite)
     )
+
+
+def _ask_edit(rewrite: _Rewrite, hops: tuple[_Hop, ...]) -> tuple[Fields, ...]:
+    """Ask for a rewrite's object, by any name that the steps have for it."""
+    steps = [each for each in hops if each.answer == rewrite.target_new]
+    names = (rewrite.target_new, *(name for each in steps for name in each.answers))
+    return ask_in_form("mquake_edit", rewrite.question, *dict.fromkeys(names))
+
+
+def _ask_case(read: _Mquake) -> Iterator[Fields]:
+    """Ask for each step after the edits, and all steps at once."""
+    for hop in read.new_single_hops:
+        yield from ask_in_form("mquake_instance", hop.question, *hop.answers)
+    answers = (*read.new_answer, *read.new_answer_alias)
+    for text in read.questions:
+        yield from ask_in_form("mquake_multi_hop", text, *answers)

@@ -44,16 +44,19 @@ def from_qaedit(record: Mapping[str, object]) -> Fields:
 
     The subject's first occurrence is taken out of ``prompt`` and ``target`` is edited
     in, as it is spelled; ``rephrase`` is a paraphrase, and ``locality`` lists questions
-    ``loc`` with answers ``loc_ans``. The record has no earlier answer. If
-    ``subject`` is ``""``, the request has none.
+    ``loc`` with answers ``loc_ans``, which the benchmark's own metric has answered
+    freely. The record has no earlier answer. If ``subject`` is ``""``, the request has
+    none.
     """
     read = check_fields(_QaEdit, record)
+    asked = tuple(
+        {"prompt": each.loc, "answers": (each.loc_ans,)} for each in read.locality
+    )
     return {
         **number(read.case_id),
         **place_subject(read.prompt, read.subject, "prompt"),
         "target_new": read.target,
         "paraphrase_prompts": (read.rephrase,) if read.rephrase else (),
-        "locality": tuple(
-            {"prompt": each.loc, "answers": (each.loc_ans,)} for each in read.locality
-        ),
+        "locality": asked,
+        "benchmark_questions": tuple({**q, "kind": "qaedit_locality"} for q in asked),
     }

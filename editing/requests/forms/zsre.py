@@ -7,6 +7,7 @@ from pydantic import Field
 
 from editing.base.errors import RequestError
 from editing.base.settings import Settings
+from editing.requests.forms.benchmarks import ask_in_form
 from editing.requests.forms.easyedit import NewQuestion, ask, ask_pair
 from editing.requests.forms.fields import (
     Fields,
@@ -99,8 +100,13 @@ class _WikiBigEdit(Settings):
     loc_ans: OptionalText = None
     mhop: OptionalText = None
     mhop_ans: OptionalText = None
+    relation_id: OptionalText = None
     case_id: object = None
     tag: object = None
+    subject_id: object = None
+    relation: object = None
+    object_label: object = Field(None, alias="object")
+    object_id: object = None
 
 
 def from_wikibigedit(record: Mapping[str, object]) -> Fields:
@@ -109,15 +115,24 @@ def from_wikibigedit(record: Mapping[str, object]) -> Fields:
     The prompt is the question ``update`` with the subject taken out, and the answer
     ``ans`` is edited in. ``rephrase`` and ``personas`` are paraphrases, ``loc`` is a
     question of locality and the question of two steps, ``mhop``, one of portability.
-    The record has no earlier answer, so there is no true target. If ``subject`` is
-    ``""``, the request has none.
+    All five are asked once more for the benchmark's own metrics. The record has no
+    earlier answer, so there is no true target. If ``subject`` is ``""``, the request
+    has none.
     """
     read = check_fields(_WikiBigEdit, record)
     return {
         **number(read.case_id),
         **place_subject(read.update, read.subject, "update"),
         "target_new": read.ans,
+        "relation_id": read.relation_id,
         "paraphrase_prompts": tuple(filter(None, (read.rephrase, read.personas))),
         "locality": ask_pair("loc", read.loc, "loc_ans", read.loc_ans),
         "portability": ask_pair("mhop", read.mhop, "mhop_ans", read.mhop_ans),
+        "benchmark_questions": (
+            *ask_in_form("wikibigedit_update", read.update, read.ans),
+            *ask_in_form("wikibigedit_rephrase", read.rephrase, read.ans),
+            *ask_in_form("wikibigedit_persona", read.personas, read.ans),
+            *ask_in_form("wikibigedit_multi_hop", read.mhop, read.mhop_ans),
+            *ask_in_form("wikibigedit_locality", read.loc, read.loc_ans),
+        ),
     }

@@ -3,9 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -41,10 +40,7 @@ from sims.studies.running.workers import (
     termination_as_interrupt,
     worker_pool,
 )
-from sims.studies.study import Round, Study, Trial, TrialResult
-
-Execute: TypeAlias = Callable[[RunConfig, Path, str], None]
-"""Runs a scenario on an engine and leaves a complete, new folder."""
+from sims.studies.study import Execute, Round, Study, Trial, TrialResult
 
 SeededTrial: TypeAlias = tuple[int, Trial]
 
@@ -123,18 +119,19 @@ def make_record(
 def digest(seed: int, trial: Trial) -> str:
     """Return what distinguishes a trial as a SHA-256: seed, settings and requests.
 
-    Names and what is evaluated besides make no other run.
+    Names and what is evaluated besides make no other run; a hostile party does.
     """
     requests = [to_counterfact(request) for request in trial.requests]
-    key = json.dumps([seed, trial.overrides, requests])
+    hostile = [trial.attack] if trial.attack else []
+    key = json.dumps([seed, trial.overrides, requests, *hostile])
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-Key: TypeAlias = tuple[int, tuple[str, ...], tuple[Round, ...]]
-"""What distinguishes trials: seed, settings and requests, whatever they are called."""
+Key: TypeAlias = tuple[int, tuple[str, ...], tuple[Round, ...], str]
+"""What distinguishes trials: seed, settings, requests and attack, not their names."""
 
-TrialRun: TypeAlias = tuple[RunConfig, Path]
-"""A trial's scenario, and the folder that its run leaves."""
+TrialRun: TypeAlias = tuple[RunConfig, Path, Execute]
+"""A trial's scenario, the folder that its run leaves, and what runs it."""
 
 
 def measure(execute: Execute, config: RunConfig, folder: Path, engine: str) -> float:
@@ -172,6 +169,7 @@ class Runner:
     ) -> None:
         """Put all runs under ``runs/seed_<s>/<trial>`` of a folder."""
         self._folder, self._order, self._execute = folder, order, execute
+        self._study = study
         self._scenario = order.scenario or study.scenario
         self._done: dict[Key, TrialRun] = {}
         self._evaluator: RequestEvaluator | None = None
@@ -197,29 +195,31 @@ class Runner:
                 self._done[key], (seed, trial) = missing[key], different[key]
                 self._keep_seconds(before + time.monotonic() - began)
                 report(f"seed {seed}  {trial.name}", seconds)
-        refuse_other_weights([folder for _, folder in self._done.values()])
+        refuse_other_weights([folder for _, folder, _ in self._done.values()])
         for seed, trial in trials:
-            config, folder = self._done[self._key(seed, trial)]
+            config, folder, _ = self._done[self._key(seed, trial)]
             yield self._read(seed, trial, config, folder)
 
     def _carry_out(self, runs: Mapping[Key, TrialRun]) -> Iterator[tuple[Key, float]]:
         """Run everything, and give what is done as it is done."""
-        work, engine = partial(measure, self._execute), self._order.engine
+        engine = self._order.engine
         if self._order.jobs == 1 or not runs:
-            for key, (config, folder) in runs.items():
-                yield key, work(config, folder, engine)
+            for key, (config, folder, execute) in runs.items():
+                yield key, measure(execute, config, folder, engine)
             return
         with worker_pool(min(self._order.jobs, len(runs))) as pool:
             waiting = {
-                pool.submit(run_in_worker, work, config, folder, engine): key
-                for key, (config, folder) in runs.items()
+                pool.submit(
+                    run_in_worker, measure, execute, config, folder, engine
+                ): key
+                for key, (config, folder, execute) in runs.items()
             }
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
 
     @staticmethod
     def _key(seed: int, trial: Trial) -> Key:
-        return seed, trial.overrides, trial.rounds
+        return seed, trial.overrides, trial.rounds, trial.attack
 
     def _seconds(self) -> float:
         """For how long the study ran before it was stopped."""
@@ -253,7 +253,8 @@ class Runner:
         records = [to_counterfact(request) for request in trial.requests]
         write_private(source, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
         config = self._configure(seed, trial)
-        return config, self._folder / RUNS / f"seed_{seed}" / trial.name
+        execute = self._study.executor(trial) or self._execute
+        return config, self._folder / RUNS / f"seed_{seed}" / trial.name, execute
 
     def _source(self, seed: int, trial: Trial) -> Path:
         return self._folder / "requests" / f"seed_{seed}" / f"{trial.name}.json"

@@ -1,6 +1,7 @@
 """Laws of generated answers: each is what its prompt alone gives, and is compared."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import GenerationConfig
 
 from editing.evaluation.answers import (
     END,
+    answer_locality,
     answer_metrics,
     find_stops,
     generate_answers,
@@ -19,8 +21,11 @@ from editing.evaluation.answers import (
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts
+from editing.evaluation.metrics import MetricSums
 from editing.models.loading import EditableModel
 from editing.models.token_rows import TokenRow, tokenize_texts
+from editing.requests.edit_request import EditRequest, parse_record, parse_request
+from tests.editing.records import MQUAKE, QAEDIT
 from tests.tiny import tiny_model, tiny_requests
 
 FAMILIES = (
@@ -252,6 +257,94 @@ def test_answers_of_parties_add_up_to_those_of_all_requests() -> None:
             mean = sum(sum(each) / len(each) for each in hits) / len(hits)
             assert pooled.means()[f"{kind}_generated_{measure}"] == 100 * mean
     assert pooled.sums["rewrite_generated_exact"] >= 2
+
+
+def alone(prompt: str) -> str:
+    """What the model answers to a finished text, by the definition."""
+    return answer_alone(MODEL, *tokenize_texts(MODEL.tokenizer, [prompt]))
+
+
+def mquake_case(right: Sequence[bool]) -> list[EditRequest]:
+    """Make a case of one edit, two steps and two questions, some answered as wanted."""
+    asked = ["who is Ada ?", "who is Ben ?", "the employer of Dora ?", "Hal lives ?"]
+    said = [alone(f"Q: {question} A:") for question in asked]
+    assert len(set(said)) > 1
+    known = [
+        each if hit else "Petersburg" for each, hit in zip(said, right, strict=True)
+    ]
+    record = {
+        "requested_rewrite": [
+            {
+                "prompt": "{} is",
+                "subject": "Ada",
+                "target_new": {"str": "Acme"},
+                "question": asked[0],
+            }
+        ],
+        "questions": asked[2:],
+        "new_answer": known[2],
+        "new_answer_alias": [f"The {known[3].upper()}"],
+        "new_single_hops": [
+            {"question": asked[0], "answer": "Acme", "answer_alias": [known[0]]},
+            {"question": asked[1], "answer": known[1], "answer_alias": ["Kiel"]},
+        ],
+    }
+    return parse_record(record, "here")
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    cases=st.lists(
+        st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=3
+    )
+)
+def test_mquake_counts_edits_whole_chains_and_any_question(
+    cases: list[tuple[bool, ...]],
+) -> None:
+    """Its edit-wise, instance-wise and multi-hop accuracy, aliases included."""
+    found = MetricSums()
+    for right in cases:
+        posts = measure_answers(MODEL, mquake_case(right), CONFIG)
+        found += sum_cases([{"post": each} for each in posts])
+    size = len(cases)
+    assert {n: v for n, v in found.means().items() if n.startswith("mquake")} == {
+        "mquake_edit_acc": pytest.approx(100 * sum(c[0] for c in cases) / size),
+        "mquake_instance_acc": pytest.approx(
+            100 * sum(c[0] and c[1] for c in cases) / size
+        ),
+        "mquake_multi_hop_acc": pytest.approx(
+            100 * sum(c[2] or c[3] for c in cases) / size
+        ),
+    }
+
+
+def test_a_case_of_several_rewrites_is_counted_once() -> None:
+    """Its edits one by one, its chain and its questions with the last of them."""
+    record = deepcopy(MQUAKE)
+    record["requested_rewrite"] *= 2
+    requests = parse_record(record, "here")
+    cases = [{"post": each} for each in measure_answers(MODEL, requests, CONFIG)]
+    counts = sum_cases(cases).counts
+    assert counts["mquake_edit_acc"] == 2
+    assert counts["mquake_instance_acc"] == counts["mquake_multi_hop_acc"] == 1
+
+
+def test_answers_to_questions_of_locality_are_those_before_the_edit() -> None:
+    """QAEdit's: word for word, and whether they were right or not."""
+    texts = ["who is Ada", "the employer of Dora Stone is"]
+    record = {
+        **QAEDIT,
+        "locality": [{"loc": each, "loc_ans": "Kiel"} for each in texts],
+    }
+    requests = [parse_request(record, "here"), *tiny_requests(1)]
+    before = answer_locality(MODEL, requests, CONFIG)
+    assert before == [[alone(each) for each in texts], []]
+    bare, _ = measure_answers(MODEL, requests, CONFIG)
+    assert "qaedit_locality_unchanged" not in answer_metrics(bare)
+    for old, share in ((before, 1.0), ([[before[0][0], "Kiel"], []], 0.5)):
+        same, none = measure_answers(MODEL, requests, CONFIG, before=old)
+        assert answer_metrics(same)["qaedit_locality_unchanged"] == share
+        assert "qaedit_locality_unchanged" not in answer_metrics(none)
 
 
 def test_the_settings_say_when_answers_are_generated() -> None:

@@ -11,7 +11,13 @@ from editing.evaluation.definitions import (
     find_unlike,
     name_apart,
 )
-from editing.evaluation.metrics import ANSWERED, DIAGNOSIS, GENERATED, RANGES
+from editing.evaluation.metrics import (
+    ANSWERED,
+    BENCHMARK_ANSWERED,
+    DIAGNOSIS,
+    GENERATED,
+    RANGES,
+)
 from tests.tiny import tiny_model, tiny_requests
 
 ALL = (*RANGES, *DIAGNOSIS, *GENERATED, "score", "held_out_acc")
@@ -31,7 +37,7 @@ def test_every_metric_has_an_id_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("setting", "changed"),
     [
-        ({"answer_tokens": 8}, set(ANSWERED)),
+        ({"answer_tokens": 8}, {*ANSWERED, *BENCHMARK_ANSWERED}),
         ({"top_k": 1}, {"ngram_entropy", "reference_score"}),
         ({"max_tokens": 50}, {"ngram_entropy", "reference_score"}),
         ({"every": 3, "generated_answers": "every", "generation": True}, set()),
@@ -55,6 +61,16 @@ def test_a_case_says_how_the_figures_in_it_were_found() -> None:
         "rewrite_generated_exact": "wild.rewrite.generated-exact.v1.tokens-8",
         "ngram_entropy": "rome.ngram-entropy.v1.top-5.tokens-50",
     }
+    post = {
+        "mquake_multi_hop_questions_acc": [True],
+        "qaedit_locality_questions_unchanged": [True],
+    }
+    assert define_figures({"post": post}, config) == {
+        "mquake_multi_hop_acc": "mquake.multi-hop.generated-any.v1.tokens-8",
+        "qaedit_locality_unchanged": "wild.locality.generated-unchanged.v1.tokens-8",
+    }
+    named = define("wikibigedit_multi_hop_acc")
+    assert named == "wikibigedit.multi-hop.teacher-forced-token.v1"
 
 
 def test_figures_of_one_name_have_one_definition() -> None:

@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.evaluation.answers import measure_answers
+from editing.evaluation.answers import answer_locality, measure_answers
 from editing.evaluation.cases import evaluate_requests, predict_locality, sum_cases
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.generated_texts import add_texts, measure_texts
 from editing.evaluation.metrics import RANGES, MetricSums, harmonic_mean
 from editing.requests.edit_request import Question
+from editing.requests.forms import benchmarks
+from editing.requests.questions import BenchmarkQuestion
 from tests.tiny import tiny_model, tiny_requests
 
 NAMES = st.sampled_from(["rewrite_success", "rewrite_acc", "paraphrase_diff", "x"])
@@ -59,6 +61,12 @@ def test_every_metric_of_a_party_has_a_range_and_lies_in_it() -> None:
             update={
                 "locality": asked,
                 "portability": asked,
+                "benchmark_questions": tuple(
+                    BenchmarkQuestion(
+                        kind=kind, prompt="Q: who lives in Oslo ? A:", answers=("drum",)
+                    )
+                    for kind in (*benchmarks.TEACHER_FORCED, *benchmarks.ANSWERED)
+                ),
                 "attribute_prompts": ("Gus works for",),
                 "paraphrase_prompts": (f"{each.subject} is", f"the {each.subject} is"),
                 "neighborhood_prompts": ("Hal lives in",),
@@ -68,9 +76,10 @@ def test_every_metric_of_a_party_has_a_range_and_lies_in_it() -> None:
         for each in tiny_requests()
     ]
     before = predict_locality(model, requests)
+    said = answer_locality(model, requests, config)
     cases = evaluate_requests(model, requests, config, before=before)
     cases = add_texts(cases, measure_texts(model, requests, config, seed=0))
-    cases = add_texts(cases, measure_answers(model, requests, config))
+    cases = add_texts(cases, measure_answers(model, requests, config, before=said))
     found = sum_cases(cases)
     assert len(found.sums) > 15
     for name, total in found.sums.items():

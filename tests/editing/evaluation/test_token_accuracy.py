@@ -15,8 +15,15 @@ from editing.evaluation.token_accuracy import (
     same_tokens,
 )
 from editing.models.loading import load_editable_model
-from editing.requests.edit_request import EditRequest, Question, read_requests
-from tests.editing.records import FILES, both, find
+from editing.requests.edit_request import (
+    EditRequest,
+    Question,
+    parse_request,
+    read_requests,
+)
+from editing.requests.forms.benchmarks import TEACHER_FORCED
+from tests.editing.records import FILES, WIKIBIGEDIT, both, find
+from tests.tiny import tiny_model
 
 
 def likelihood(*hits: bool) -> Likelihood:
@@ -94,6 +101,45 @@ def test_zsre_is_evaluated_token_for_token(golden: Path, name: str) -> None:
     assert {"rewrite_token_acc", "paraphrase_token_acc", "locality_acc"} <= (
         sum_cases(cases).means().keys()
     )
+
+
+def test_wikibigedit_is_evaluated_as_its_program_does() -> None:
+    """Each question as ``Q: … A:``, token for token of its answer, given those before.
+
+    Of several cases the mean counts: of those that have the question.
+    """
+    model = tiny_model()
+    row = model.tokenizer("Q: who is Ada ? A:", return_tensors="pt")["input_ids"]
+    known = model.tokenizer.decode(model.model(row).logits[0, -1].argmax())
+    whole = {
+        **WIKIBIGEDIT,
+        "subject": "Ada",
+        "update": "who is Ada ?",
+        "ans": f"{known} Works Group",
+        "mhop_ans": "Oslo Rome",
+    }
+    records = [whole, {**whole, "ans": "drum", "mhop": None, "mhop_ans": None}]
+    cases = evaluate_requests(model, [parse_request(r, "here") for r in records])
+    found = sum_cases(cases).means()
+    fields = {
+        "update": "ans",
+        "rephrase": "ans",
+        "personas": "ans",
+        "mhop": "mhop_ans",
+        "loc": "loc_ans",
+    }
+    for kind, (field, answer) in zip(TEACHER_FORCED, fields.items(), strict=True):
+        shares = []
+        for record in records:
+            if not record[field]:
+                continue
+            asked = model.tokenizer(f"Q: {record[field]} A:")["input_ids"]
+            ids = [*asked, *model.tokenizer(f" {record[answer]}")["input_ids"]]
+            scores = model.model(input_ids=torch.tensor([ids])).logits[0]
+            said = scores.argmax(dim=-1)[len(asked) - 1 : -1]
+            shares.append((said == torch.tensor(ids[len(asked) :])).double().mean())
+        assert found[f"{kind}_acc"] == pytest.approx(100 * sum(shares) / len(shares))
+    assert 0 < found["wikibigedit_update_acc"] < 100
 
 
 @pytest.mark.parametrize("name", both("multi_counterfact"))

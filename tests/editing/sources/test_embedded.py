@@ -8,6 +8,7 @@ import editing.sources.embedded
 from editing.base.errors import InputError, ModelFilesError
 from editing.sources.embedded import (
     EMBEDDED,
+    LARGER,
     file_in_model,
     locate_embedded,
     resolve_model,
@@ -17,9 +18,9 @@ from sims.deltas.model_folders import load_whole, stored_dtype
 from sims.sizes.shapes import read_shape
 
 
-def lay(root: Path) -> Path:
-    """Lay what looks like an embedded model under a root."""
-    folder = root / "sims" / "embedded"
+def lay(root: Path, name: str = EMBEDDED) -> Path:
+    """Lay what looks like a model of our own under a root."""
+    folder = root / "sims" / name
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     return folder
@@ -55,6 +56,17 @@ def test_a_bundle_alone_names_the_command_that_exports_the_model(
     (roots[1] / "sims" / "embedded").mkdir(parents=True)
     with pytest.raises(InputError, match=r"export-model DIR.*model\.path"):
         resolve_model(EMBEDDED)
+
+
+def test_the_larger_model_has_a_name_of_its_own(roots: tuple[Path, Path]) -> None:
+    """Where it is missing, the command that exports it is named."""
+    code, current = roots
+    small, large = lay(code), lay(current, LARGER)
+    assert resolve_model(EMBEDDED) == str(small)
+    assert resolve_model(LARGER) == str(large)
+    (large / "config.json").unlink()
+    with pytest.raises(InputError, match=r"larger model.*export-model DIR --model lar"):
+        resolve_model(LARGER)
 
 
 @pytest.mark.parametrize("path", ["gpt2", "{}", "./embedded", "Embedded"])

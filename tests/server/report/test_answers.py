@@ -41,6 +41,22 @@ def make_answered(config: EvaluationConfig | None = None) -> Report:
     return Report(runs=(run.model_copy(update={"definitions": named}),))
 
 
+def test_benchmarks_own_metrics_stand_in_it() -> None:
+    """Over all edits, and with the ids of their definitions in JSON."""
+    figures = {"mquake_multi_hop_acc": 12.5, "wikibigedit_multi_hop_acc": 62.5}
+    (run,) = make_answered().runs
+    last = run.metrics[0].model_copy(update={"all_edits": FIGURES | figures})
+    run = run.model_copy(update={"metrics": (last,)})
+    named = run.define_metrics()
+    report = Report(runs=(run.model_copy(update={"definitions": named}),))
+    table = lay_out(report, "answers")
+    shown = dict(zip(table.heads, table.rows[0], strict=True))
+    assert shown["MQuAKE multi-hop"] == "12.5"
+    assert shown["WikiBigEdit multi-hop"] == "62.5"
+    assert "MQuAKE multi-hop" in render_page(report)
+    assert named["mquake_multi_hop_acc"].startswith("mquake.multi-hop.generated-any")
+
+
 def test_all_edits_have_a_table_of_their_own() -> None:
     """In Markdown, on the page and on the screen; figures of one round stay in JSON."""
     report = make_answered()

@@ -24,6 +24,6 @@ def test_a_full_disk_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith("Error: there is no room left on a disk")
     assert said.count("\n") == 1
-    monkeypatch.setattr("sims.runs.jobs.export_model", lambda _: 1 / 0)
+    monkeypatch.setattr("sims.runs.jobs.export_model", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["export-model", "anywhere"])

@@ -11,11 +11,13 @@ import torch
 
 from editing.algebra.deltas import save_delta
 from editing.base.errors import InputError
+from editing.evaluation.metrics import BENCHMARK_ANSWERED, BENCHMARKS
 from editing.evaluation.perplexity import read_surprise
 from editing.requests.edit_request import EditRequest, Question, to_counterfact
 from editing.requests.forms.zsre import ZsreTarget
 from sims.results.evaluation import evaluate_with_delta
 from sims.results.measures import Measures
+from tests.editing.records import MQUAKE, QAEDIT, WIKIBIGEDIT
 from tests.tiny import LAYERS, tiny_model
 
 REQUEST = EditRequest(
@@ -225,6 +227,28 @@ def test_questions_are_compared_with_the_unedited_model(files: Files) -> None:
     assert zero["locality_unchanged"] == 100
     large = files.evaluate("large.json", files.delta(9))["metrics"]
     assert large["locality_unchanged"] < 100
+
+
+def test_benchmarks_own_metrics_are_written_with_their_definitions(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over all cases; freely answered ones only where answers are asked for."""
+    locality = {"locality": [{"loc": "Hal lives in", "loc_ans": "Oslo"}]}
+    records = [MQUAKE, {**QAEDIT, **locality}, WIKIBIGEDIT]
+    files.requests.write_text(json.dumps(records))
+    for size, unchanged in ((0, 100), (9, 0)):
+        measures = Measures(answers=True, answer_tokens=4)
+        written = files.evaluate(f"{size}.json", files.delta(size), measures)
+        assert {*BENCHMARKS} <= written["metrics"].keys()
+        assert written["metrics"]["qaedit_locality_unchanged"] == unchanged
+        definitions = written["definitions"]
+        assert definitions["mquake_multi_hop_acc"].endswith("any.v1.tokens-4")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "MQuAKE multi-hop" in shown
+    assert "WikiBigEdit persona" in shown
+    silent = files.evaluate("silent.json", None, Measures(answers=False))["metrics"]
+    assert not {*BENCHMARK_ANSWERED} & silent.keys()
+    assert "wikibigedit_multi_hop_acc" in silent
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

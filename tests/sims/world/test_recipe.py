@@ -5,8 +5,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from editing.base.errors import InputError
 from editing.sources.embedded import locate_embedded
-from sims.world.recipe import Recipe
+from sims.world.recipe import LARGER, Recipe, find_recipe
 
 LEAST_RECALL = 99.0
 MOST_WEIGHT_BYTES = 16 * 2**20
@@ -25,3 +26,13 @@ def test_a_misspelt_number_is_refused() -> None:
     """A recipe is closed."""
     with pytest.raises(ValidationError, match="step"):
         Recipe.model_validate({"step": 10})
+
+
+def test_recipes_are_found_by_the_name_of_their_model() -> None:
+    """The larger world has people enough for hundreds of edits; others are refused."""
+    assert find_recipe("embedded") == Recipe()
+    assert find_recipe("larger") == LARGER
+    assert LARGER.people_editable >= 700
+    assert LARGER.people_editable + LARGER.people_neighbors >= 950
+    with pytest.raises(InputError, match="'large'; there are embedded, larger"):
+        find_recipe("large")

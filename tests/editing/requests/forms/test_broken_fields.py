@@ -15,7 +15,8 @@ from tests.editing.records import FILES, MADE, Record, records_of
 
 FREE = re.compile(
     r"(pararel_idx|pred|cond|.*\.id|.*\.relation\.label|true_objects\.\d+\.id|"
-    r"id|source|tag|answer|answer_alias|(new_)?single_hops|orig)$"
+    r"id|source|tag|answer|answer_alias|(new_)?single_hops|orig|orig\..*|"
+    r"new_single_hops\.\d+\.cloze|(subject|object)_id|relation|object)$"
 )
 """Fields whose value no editor reads, or that may be anything."""
 
@@ -25,14 +26,15 @@ MAY_MISS = re.compile(
     r"target_old|new_answer|new_answer_alias|requested_rewrite\.\d+\.question|"
     r"ground_truth|target_true|relation_id|locality|portability|alt|.*_prompts|"
     r".*\.id|.*\.target_true|.*\.relation_id|.*\.query|.*\.relation\.label|"
-    r".*\.conflict_object|locality\.\w+|portability\.\w+)$"
+    r"(subject|object)_id|relation|object|new_single_hops\.\d+\.(cloze|answer_alias)|"
+    r"orig\..*|.*\.conflict_object|locality\.\w+|portability\.\w+)$"
 )
 """Fields without which a record is whole."""
 
 MAY_BE_EMPTY = re.compile(
     r"(.*_prompts|true_objects|locality|portability|type|alt|.*\.relation_id|"
     r"relation_id|.*\.query|locality\.\w+|portability\.\w+|(.*\.)?ground_truth|"
-    r"questions|new_answer_alias|(locality|portability)\.\d+\.answer)$"
+    r"questions|new_answer_alias|new_single_hops\.\d+\.answer_alias|(locality|portability)\.\d+\.answer)$"
 )
 """Lists that may hold nothing, and texts that may say nothing."""
 

@@ -15,6 +15,7 @@ from editing.requests.edit_request import (
     read_requests,
 )
 from editing.requests.forms.mquake import REWRITES, from_mquake
+from editing.requests.questions import BenchmarkQuestion
 from tests.editing.records import MQUAKE, Record
 
 
@@ -31,6 +32,14 @@ def of_two(number: object = 3) -> Record:
     return {**record, "case_id": number}
 
 
+def asked(kind: str, question: str, *answers: str) -> BenchmarkQuestion:
+    """Ask as MQuAKE's program does."""
+    prompt = f"Q: {question} A:"
+    return BenchmarkQuestion.model_validate(
+        {"kind": f"mquake_{kind}", "prompt": prompt, "answers": answers}
+    )
+
+
 def test_each_rewrite_is_a_request_of_its_case() -> None:
     """In order; the questions of several steps belong to the last one."""
     first, second = parse_record(of_two(), "here", 5)
@@ -43,6 +52,9 @@ def test_each_rewrite_is_a_request_of_its_case() -> None:
         target_true="South Lines",
         relation_id="P108",
         paraphrase_prompts=("Who employs Ada Quill?",),
+        benchmark_questions=(
+            asked("edit", "Who employs Ada Quill?", "North Lines", "North Lines Ltd"),
+        ),
     )
     assert second == EditRequest(
         case_id=5 * REWRITES + 1,
@@ -55,6 +67,18 @@ def test_each_rewrite_is_a_request_of_its_case() -> None:
             Question(
                 prompt="Where does the firm sit that Ada Quill works for?",
                 answers=("Kiel", "the town of Kiel"),
+            ),
+        ),
+        benchmark_questions=(
+            asked(
+                "instance", "Who employs Ada Quill?", "North Lines", "North Lines Ltd"
+            ),
+            asked("instance", "Where does North Lines sit?", "Kiel"),
+            asked(
+                "multi_hop",
+                "Where does the firm sit that Ada Quill works for?",
+                "Kiel",
+                "the town of Kiel",
             ),
         ),
     )

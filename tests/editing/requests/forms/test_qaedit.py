@@ -4,6 +4,7 @@ import pytest
 
 from editing.base.errors import RequestError
 from editing.requests.edit_request import EditRequest, Question, parse_request
+from editing.requests.questions import BenchmarkQuestion
 from tests.editing.records import QAEDIT, Record, both, records_of
 
 
@@ -16,6 +17,13 @@ def test_qaedit_is_read_field_by_field() -> None:
         target_new="Ada Quill *",
         paraphrase_prompts=("Which person keeps Quill Point's lamp?",),
         locality=(Question(prompt="who rang the bell at lund", answers=("Bo Quill",)),),
+        benchmark_questions=(
+            BenchmarkQuestion(
+                kind="qaedit_locality",
+                prompt="who rang the bell at lund",
+                answers=("Bo Quill",),
+            ),
+        ),
     )
 
 

@@ -1,5 +1,8 @@
 """Laws of zsRE's form and WikiBigEdit's: what MEMIT, MEND and EasyEdit ask for."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from editing.base.errors import RequestError
@@ -9,8 +12,10 @@ from editing.requests.edit_request import (
     parse_request,
     read_requests,
 )
+from editing.requests.forms.benchmarks import TEACHER_FORCED
 from editing.requests.forms.recognise import recognise
 from editing.requests.forms.zsre import ZsreTarget, from_zsre
+from editing.requests.questions import BenchmarkQuestion
 from tests.editing.records import (
     WIKIBIGEDIT,
     ZSRE,
@@ -129,10 +134,28 @@ def test_wikibigedit_is_zsre_under_other_names() -> None:
                 answers=("Kiel",),
             ),
         ),
+        relation_id="P137",
+        benchmark_questions=tuple(
+            BenchmarkQuestion(kind=kind, prompt=f"Q: {question} A:", answers=(answer,))
+            for kind, question, answer in zip(
+                TEACHER_FORCED,
+                (
+                    "Who runs Quill Ferry?",
+                    "Which firm is Quill Ferry run by?",
+                    "Ahoy! Who be runnin' Quill Ferry?",
+                    "Where does the firm that runs Quill Ferry sit?",
+                    "Who runs Lund Ferry?",
+                ),
+                ("North Lines", "North Lines", "North Lines", "Kiel", "South Lines"),
+                strict=True,
+            )
+        ),
     )
     for field in ("rephrase", "personas"):
         less = {key: WIKIBIGEDIT[key] for key in WIKIBIGEDIT if key != field}
         assert len(parse_request(less, "here").paraphrase_prompts) == 1
+        kinds = {q.kind for q in parse_request(less, "here").benchmark_questions}
+        assert len(kinds) == len(TEACHER_FORCED) - 1
     with pytest.raises(RequestError, match="`mhop_ans`: is missing or null next to"):
         parse_request({**WIKIBIGEDIT, "mhop_ans": None}, "here")
 
@@ -153,3 +176,24 @@ def test_an_empty_optional_text_is_absent(record: Record, fields: list[str]) -> 
     if len(fields) == 2:
         with pytest.raises(RequestError, match=f"`{fields[0]}`: is missing or null"):
             parse_request(record | {fields[0]: ""}, "here")
+
+
+def test_wikibigedit_says_that_a_text_is_not_there_as_pandas_does(
+    tmp_path: Path,
+) -> None:
+    """With ``NaN``, which no other record may hold."""
+    record = WIKIBIGEDIT | dict.fromkeys(["tag", "mhop", "mhop_ans"], float("nan"))
+    bare = {key: value for key, value in record.items() if value == value}
+    for name, whole in (("a.json", [record, bare]), ("a.jsonl", record)):
+        file = tmp_path / name
+        file.write_text(json.dumps(whole), "utf-8")
+        for request in read_requests(file):
+            assert request.portability == ()
+            assert len(request.benchmark_questions) == len(TEACHER_FORCED) - 1
+    file = tmp_path / "b.json"
+    file.write_text(json.dumps([ZSRE | {"pred": float("nan")}]), "utf-8")
+    with pytest.raises(RequestError, match=r"b\.json: record 1: not JSON .*NaN"):
+        read_requests(file)
+    file.write_text(json.dumps([WIKIBIGEDIT | {"ans": float("nan")}]), "utf-8")
+    with pytest.raises(RequestError, match=r"record 1: `ans`"):
+        read_requests(file)

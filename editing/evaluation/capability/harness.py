@@ -2,36 +2,26 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from editing.base.errors import InputError
-from editing.base.settings import Settings
+from editing.evaluation.capability.config import TaskOptions
 from editing.models.loading import EditableModel
 
 INSTALL = "pip install 'lm-eval>=0.4.13,<0.5'"
 
 
-class TaskOptions(Settings):
-    """Which tasks are run, and on how much of them.
-
-    Attributes:
-        names: Tasks or groups, as the harness names them.
-        folder: A folder with tasks of one's own, as YAML files.
-        limit: How many documents of each task; all if None.
-        batch_size: Rows of a batch.
-    """
-
-    names: tuple[str, ...]
-    folder: Path | None = None
-    limit: int | None = None
-    batch_size: int = 16
-
-
-def find_tasks(options: TaskOptions) -> Any:  # noqa: ANN401 - the harness is untyped
+def find_tasks(
+    options: TaskOptions, setting: str = "--tasks", place: str = "--task-dir"
+) -> Any:  # noqa: ANN401 - the harness is untyped
     """Load the harness and its list of tasks.
+
+    Args:
+        options: Which tasks.
+        setting: What names them, for errors.
+        place: What names their folder.
 
     Raises:
         InputError: If the harness is not installed, or a task is not known to it.
@@ -40,10 +30,10 @@ def find_tasks(options: TaskOptions) -> Any:  # noqa: ANN401 - the harness is un
         from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
     except ImportError:
         raise InputError(
-            f"--tasks needs lm-evaluation-harness, which is not installed: {INSTALL}"
+            f"{setting} needs lm-evaluation-harness, which is not installed: {INSTALL}"
         ) from None
     if options.folder is not None and not options.folder.is_dir():
-        raise InputError(f"--task-dir {options.folder} is no folder")
+        raise InputError(f"{place} {options.folder} is no folder")
     manager = unknown = None
     # The harness takes long to list its own tasks, which one's own need not.
     for defaults in (False, True) if options.folder else (True,):
@@ -54,8 +44,8 @@ def find_tasks(options: TaskOptions) -> Any:  # noqa: ANN401 - the harness is un
             break
     if unknown:
         raise InputError(
-            f"--tasks: {', '.join(unknown)} not known to lm-evaluation-harness; name "
-            "its tasks, or give a folder with YAML files of your own with --task-dir"
+            f"{setting}: {', '.join(unknown)} not known to lm-evaluation-harness; name "
+            f"its tasks, or give a folder with YAML files of your own with {place}"
         )
     return manager
 
@@ -90,6 +80,10 @@ def run_tasks(
         limit=options.limit,
         bootstrap_iters=0,
         log_samples=False,
+        # The state of what draws elsewhere stays as it is; nothing here draws from it.
+        random_seed=None,
+        numpy_random_seed=None,
+        torch_random_seed=None,
     )
     return {name: _numbers(values) for name, values in found["results"].items()}
 
@@ -105,7 +99,7 @@ def _with_end(model: EditableModel) -> PreTrainedTokenizerBase:
     number = getattr(model.model.config, "eos_token_id", None)
     if not isinstance(number, int):
         raise InputError(
-            "--tasks: the harness wants an end-of-text token, and the tokenizer names "
+            "the harness wants an end-of-text token, and the tokenizer names "
             "none; set `eos_token` in its tokenizer_config.json"
         )
     tokenizer = deepcopy(model.tokenizer)

@@ -9,7 +9,8 @@ import torch
 
 from editing.algebra.deltas import applied
 from editing.base.errors import InputError
-from sims.results.harness import TaskOptions, find_tasks, run_tasks
+from editing.evaluation.capability.config import TaskOptions
+from editing.evaluation.capability.harness import find_tasks, run_tasks
 from tests.tiny import LAYERS, tiny_model
 
 MODEL = tiny_model(dtype=torch.float32)
@@ -86,8 +87,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_accuracy_is_that_of_one_choice_at_a_time(folder: Path) -> None:
     """Unedited, with an update, and with the update taken back."""
     options = TaskOptions(names=("tiny_facts",), folder=folder)
-    manager = find_tasks(options)
+    manager, drawn = find_tasks(options), torch.get_rng_state()
     found = run_tasks(MODEL, options, manager)
+    assert torch.equal(torch.get_rng_state(), drawn)
     assert found["tiny_facts"]["acc,none"] == pytest.approx(3 / 5)
     answers = planted(choose())
     d_out, d_in = MODEL.widths(LAYERS[0])
