@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from server.report.plots import COLOURS, INK, add_axes, render
-from sims.studies.plots import Panel, columns_for
+from sims.studies.plots import Panel, columns_for, spread_over_seeds
 
 GROUP_WIDTH = 0.84
 MIN_WIDTH = 9.0
@@ -60,7 +60,7 @@ def draw_bar(
     width: float,
     colour: str,
 ) -> None:
-    """Draw one bar of each group, and its seeds upon it."""
+    """Draw one bar of each group, its seeds upon it, and ± their deviation."""
     means = frame.groupby(group)[panel.column].mean()
     heights = [float(means[name]) for name in middles]
     bars = axes.bar(
@@ -70,6 +70,13 @@ def draw_bar(
     axes.bar_label(bars, labels, fontsize=7, padding=3, color=INK)
     places = [middles[name] for name in frame[group]]
     axes.scatter(places, frame[panel.column], s=5, color=INK, alpha=0.6, zorder=3)
+    spread = spread_over_seeds(frame, group, panel.column).dropna()
+    ends = [
+        (middles[name], means[name] - own, means[name] + own)
+        for name, own in spread.items()
+    ]
+    if ends:
+        axes.vlines(*zip(*ends, strict=True), color=INK, linewidth=0.9, zorder=3)
 
 
 def draw_stacks(

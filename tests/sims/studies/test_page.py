@@ -13,12 +13,14 @@ from server.config import RunConfig
 from server.report.data import RoundMetrics
 from sims.studies.page import (
     Account,
+    explain_spread,
     name_row,
     write_numbers,
     write_page,
     write_seconds,
 )
 from sims.studies.study import Figure, Study, Trial, TrialResult
+from tests.pages import read_page
 from tests.sims.studies.made_up import result_of
 
 ACCOUNT = Account(command="python -m sims study a", seconds=3.0, settings={"b": [1]})
@@ -102,6 +104,15 @@ def test_the_page_needs_nothing_else_and_takes_no_text_for_markup(page: Path) ->
     }
     assert "http" not in html.replace('<meta http-equiv="Content-Security-Policy"', "")
     assert ACCOUNT.command in html
+    assert "means over 2 seeds" in html
+    (header,) = read_page(html).all("header")
+    assert [each.text for each in header.all("pre")] == [ACCOUNT.command]
+    assert "collabedit-flower" in header.text
+
+
+def test_one_seed_has_no_spread() -> None:
+    """And the page does not speak of any."""
+    assert explain_spread({3}) == ""
 
 
 def test_the_page_is_there_as_markdown(page: Path) -> None:
