@@ -111,6 +111,9 @@ function makeSortable(table) {
   const original = [...body.rows];
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, place) => {
+    if (head.textContent.trim() === "") {
+      return;
+    }
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);

@@ -175,7 +175,7 @@ def explain_spread(seeds: Collection[int]) -> str:
         return ""
     return (
         f"Lines and bars are means over {len(seeds)} seeds, faint lines and dots are "
-        "single seeds, and error bars ± one standard deviation over seeds (of a sample)."
+        "single seeds, and error bars ± one sample standard deviation over seeds."
     )
 
 

@@ -18,6 +18,7 @@ from sims.case_page import (
     write_case_page,
     write_mean,
 )
+from tests.chromium import PROGRAM, browsing
 from tests.pages import read_page, rows_of
 from tests.server.report.test_data import make_report
 
@@ -114,3 +115,19 @@ def test_the_page_admits_its_owner_alone(tmp_path: Path, rounds: int) -> None:
     page = read_page((tmp_path / NAME).read_text())
     titles = [each.text for each in page.all("h2")]
     assert titles[1:3] == ["collabedit", "ties"]
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="Chromium is not here")
+def test_the_page_fits_a_phone_and_is_sorted(tmp_path: Path) -> None:
+    """Its tables scroll within their boxes; cases are sorted as numbers."""
+    page = tmp_path / NAME
+    page.write_text(render_case_page({"ties": CASES}, {}), encoding="utf-8")
+    table = "document.querySelectorAll('table')[1]"
+    with browsing() as browser:
+        for width in (1400, 390):
+            browser.show(page, width)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+        browser.run(f"{table}.querySelector('button').click()")
+        rows = f"[...{table}.tBodies[0].rows].map((row) => row.cells[0].textContent)"
+        assert browser.run(rows) == ["3", "5", "12"]
+        assert browser.complaints == []

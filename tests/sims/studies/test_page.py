@@ -20,6 +20,7 @@ from sims.studies.page import (
     write_seconds,
 )
 from sims.studies.study import Figure, Study, Trial, TrialResult
+from tests.chromium import PROGRAM, browsing
 from tests.pages import read_page
 from tests.sims.studies.made_up import result_of
 
@@ -149,3 +150,15 @@ def test_no_number_file_holds_a_formula() -> None:
         "'=cmd(),'@x,-1.5",
         "plain,,2.0",
     ]
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="Chromium is not here")
+def test_the_page_fits_a_phone_and_a_desk(page: Path) -> None:
+    """And nothing in it is refused or fails."""
+    with browsing() as browser:
+        for width in (1400, 390):
+            browser.show(page / "report.html", width)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+        named = "[...document.querySelectorAll('button')].map((each) => each.innerText)"
+        assert browser.run(named) == ["Success", "Success"]
+        assert browser.complaints == []
