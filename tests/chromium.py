@@ -31,7 +31,7 @@ class Chromium:
     """One page in a browser.
 
     Attributes:
-        complaints: What its console has said, policies that were broken included.
+        console: What its console has said, policies that were broken included.
     """
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
@@ -39,7 +39,7 @@ class Chromium:
         self._to, self._from = to_browser, from_browser
         self._read, self._count = b"", 0
         self._session: str | None = None
-        self.complaints: list[str] = []
+        self.console: list[str] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -115,11 +115,11 @@ class Chromium:
         parameters = message.get("params", {})
         match message.get("method"):
             case "Log.entryAdded":
-                self.complaints.append(str(parameters["entry"]["text"]))
+                self.console.append(str(parameters["entry"]["text"]))
             case "Runtime.exceptionThrown":
-                self.complaints.append(str(parameters["exceptionDetails"]))
+                self.console.append(str(parameters["exceptionDetails"]))
             case "Runtime.consoleAPICalled":
-                self.complaints.append(str(parameters["args"]))
+                self.console.append(str(parameters["args"]))
 
 
 @contextmanager

@@ -70,7 +70,6 @@ TESTED_ELSEWHERE = {
     "strategies/training/records.py": "tests/server/training/test_run.py",
     "server/training/progress.py": "tests/server/training/test_run.py",
     "server/report/markdown.py": "tests/server/report/test_data.py",
-    "server/report/frame.py": "tests/server/report/test_data.py",
     "server/report/page.py": "tests/server/report/test_data.py",
     "server/report/plots.py": "tests/server/report/test_data.py",
     "server/report/tables.py": "tests/server/report/test_data.py",

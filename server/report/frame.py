@@ -4,7 +4,6 @@ import base64
 import hashlib
 
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
 
 from editing.base.origin import Origin
 
@@ -147,13 +146,13 @@ FRAME = """\
 <meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
-<style>{{ style }}</style>
+<style>{{ style | safe }}</style>
 </head>
 <body>
 <main>
 {%- block content %}{% endblock %}
 </main>
-<script type="module">{{ script }}</script>
+<script type="module">{{ script | safe }}</script>
 </body>
 </html>
 """
@@ -220,8 +219,8 @@ def fill_frame(content: str, *, origin: Origin | None = None, **values: object) 
         **values,
         origin=origin,
         policy=write_policy(),
-        script=Markup(SORTING),
-        style=Markup(STYLE),
+        script=SORTING,
+        style=STYLE,
     )
 
 

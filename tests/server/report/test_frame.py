@@ -70,7 +70,7 @@ def test_text_of_others_does_nothing_in_a_browser(tmp_path: Path) -> None:
         page.write_text(render_page(refused(EVIL)), encoding="utf-8")
         browser.show(page, 1400)
         assert browser.run("document.title") == "Collaborative editing: report"
-        assert browser.complaints == []
+        assert browser.console == []
         escaped = "&lt;/script&gt;"
         forged = page.read_text().replace(
             escaped, "<script>document.title = 1</script>"
@@ -78,7 +78,7 @@ def test_text_of_others_does_nothing_in_a_browser(tmp_path: Path) -> None:
         page.write_text(forged, encoding="utf-8")
         browser.show(page, 1400)
         assert browser.run("document.title") == "Collaborative editing: report"
-        assert any("Content Security Policy" in each for each in browser.complaints)
+        assert any("Content Security Policy" in each for each in browser.console)
 
 
 @needs_chromium
@@ -97,7 +97,7 @@ def test_no_page_is_wider_than_its_window(report: Report, tmp_path: Path) -> Non
                 assert wide <= width
                 colour = browser.run("getComputedStyle(document.body).color")
                 assert (colour == "rgb(228, 233, 238)") == dark
-        assert browser.complaints == []
+        assert browser.console == []
 
 
 FIRST = "document.querySelector('table')"
@@ -109,7 +109,7 @@ HEAD = f"{FIRST}.tHead.rows[0].cells[%d]"
 def test_a_table_is_sorted_by_a_click_and_by_a_key(tmp_path: Path) -> None:
     """Up, down, and back; numbers by their size, whatever their unit; dashes last."""
     sizes = {"a": 999, "b": 41_234, "c": 2_000_000, "party 10": 5, "party 2": 50}
-    whole = make_report(**dict.fromkeys(sizes, 50.0))
+    whole = make_report(1, **dict.fromkeys(sizes, 50.0))
     runs = [
         run.model_copy(update={"bytes_per_party": size})
         for run, size in zip(whole.runs, sizes.values(), strict=True)
@@ -134,7 +134,7 @@ def test_a_table_is_sorted_by_a_click_and_by_a_key(tmp_path: Path) -> None:
         assert browser.run(READ % 0) == [*names[:4], "party 2", "party 10"]
         browser.press("Tab", 9)
         assert browser.run(f"({HEAD % 1}).contains(document.activeElement)")
-        assert browser.complaints == []
+        assert browser.console == []
 
 
 def with_origin(command: str) -> Report:

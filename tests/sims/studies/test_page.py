@@ -161,4 +161,4 @@ def test_the_page_fits_a_phone_and_a_desk(page: Path) -> None:
             assert browser.run("document.documentElement.scrollWidth") <= width
         named = "[...document.querySelectorAll('button')].map((each) => each.innerText)"
         assert browser.run(named) == ["Success", "Success"]
-        assert browser.complaints == []
+        assert browser.console == []

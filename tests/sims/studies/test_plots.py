@@ -5,6 +5,7 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -100,7 +101,9 @@ def test_an_error_bar_is_the_deviation_over_seeds() -> None:
     """Of a sample, around the mean; one seed has none, however many rows it has."""
     axes = Figure().add_subplot()
     draw_panel(axes, PANEL, "edits", {"a": FRAME[:4]})
-    (bars,) = (each.lines[2][0].get_segments() for each in axes.containers)
+    (drawn,) = axes.containers
+    assert isinstance(drawn, ErrorbarContainer)
+    bars = drawn.lines[2][0].get_segments()
     wanted = [(95, statistics.stdev([100, 90])), (60, statistics.stdev([80, 40]))]
     for ((_, low), (_, high)), (mean, deviation) in zip(bars, wanted, strict=True):
         assert (low, high) == pytest.approx((mean - deviation, mean + deviation))
