@@ -21,10 +21,9 @@ FAILURES = {
 def state_kind(frame: pd.DataFrame, kind: str) -> str:
     """State what is left after the last round, of one kind of requests."""
     last = last_round(frame)
-    head = f"After {last['edits'].iloc[0]} {kind}, {last['round'].iloc[0]} rounds:"
+    head = f"After {last['edits'].iloc[0]} {kind}, in {last['round'].iloc[0]} rounds,"
     parts = [
-        head,
-        state_edits(last),
+        f"{head} {state_edits(last)}",
         state_model(frame, last),
         state_forgetting(last),
         state_memories(last),
@@ -43,7 +42,7 @@ def state_edits(last: pd.DataFrame) -> str:
         for name in names_of(last)
     ]
     return (
-        f"of all edits are right teacher-forced and generated, in per cent, "
+        "the per cent of all edits that are right teacher-forced and generated is "
         f"{'; '.join(parts)}."
     )
 
@@ -53,9 +52,9 @@ def state_model(frame: pd.DataFrame, last: pd.DataFrame) -> str:
     before = frame[frame["round"] == 0]
     parts = []
     for metric, word in (
-        ("neighborhood_success", "neighbours keep their object"),
-        ("held_out_acc", "held-out facts are known"),
-        (PERPLEXITY, "the text's perplexity is"),
+        ("neighborhood_success", "per cent of neighbours that keep their object"),
+        ("held_out_acc", "per cent of held-out facts still known"),
+        (PERPLEXITY, "the perplexity of the text"),
     ):
         means = last.groupby("line", sort=False)[metric].mean().dropna()
         if means.empty:
@@ -64,10 +63,10 @@ def state_model(frame: pd.DataFrame, last: pd.DataFrame) -> str:
         known = before[metric] if metric in before else pd.Series(dtype=float)
         unedited = f" ({known.mean():.1f} unedited)" if known.notna().any() else ""
         parts.append(
-            f"{word} from {spread(of(last, low, metric))} ({low}) to "
+            f"{word} {spread(of(last, low, metric))} ({low}) and "
             f"{spread(of(last, high, metric))} ({high}){unedited}"
         )
-    return f"By editor, {'; '.join(parts)}." if parts else ""
+    return f"The lowest and the highest by editor: {'; '.join(parts)}." if parts else ""
 
 
 def state_forgetting(last: pd.DataFrame) -> str:

@@ -119,16 +119,16 @@ def test_the_finding_is_in_numbers_of_the_run(tmp_path: Path) -> None:
     results = make_results(tmp_path)
     said = STUDY.state(STUDY.tabulate(results))
     for kind in KINDS.values():
-        assert f"After 12 {kind}, 3 rounds:" in said
+        assert f"After 12 {kind}, in 3 rounds, the per cent" in said
     assert f"{REFERENCE} 91.7 and 81.7;" in said
-    assert f"perplexity is from 50.0 ({NAMES[0]}) to 54.0" in said
+    assert f"perplexity of the text 50.0 ({NAMES[0]}) and 54.0" in said
     assert "(40.0 unedited)" in said
     assert f"{REFERENCE} 8.3 per cent, 4.0 edits later" in said
     assert "MEMIT scores 80.0 with γ = 0, 79.0 with γ = 1 and 78.0 with γ = λ." in said
     assert "+0.0 points" in said
     assert "Less than half is left by NAS (neighbours)" in said
     two = STUDY.state(STUDY.tabulate(results + make_results(tmp_path, seed=1)))
-    assert f"perplexity is from 50.5 ± 0.7 ({NAMES[0]})" in two
+    assert f"perplexity of the text 50.5 ± 0.7 ({NAMES[0]})" in two
 
 
 def test_figures_are_of_a_kind_of_requests_and_a_family_of_editors(
