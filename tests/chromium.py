@@ -133,7 +133,7 @@ def browsing() -> Iterator[Chromium]:
     from_browser, by_browser = os.pipe()
 
     renumber = f'exec "$@" 3</dev/fd/{for_browser} 4>/dev/fd/{by_browser}'
-    with TemporaryDirectory() as profile:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             ["sh", "-c", renumber, "sh", PROGRAM, *FLAGS, f"--user-data-dir={profile}"],
             stdin=subprocess.DEVNULL,
@@ -146,7 +146,11 @@ def browsing() -> Iterator[Chromium]:
         try:
             yield Chromium(to_browser, from_browser)
         finally:
-            process.kill()
-            process.wait()
+            os.write(to_browser, b'{"id": 0, "method": "Browser.close"}\0')
+            try:  # its other processes write to the profile until it has ended
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             os.close(to_browser)
             os.close(from_browser)

@@ -31,6 +31,7 @@ SIZES: Sequence[tuple[str, Value]] = (
 )
 """Figures in bytes."""
 
+OPERATIONS = "computing: a node's targets, 10¹² operations at most"
 SECONDS = "time of a round, computing left out"
 
 
@@ -42,6 +43,8 @@ def rows_of(estimates: Sequence[Estimate]) -> list[list[str]]:
     ]
     for name, value in SIZES:
         rows.append([name, *(write_size(value(each)) for each in estimates)])
+    operations = (each.target_operations for each in estimates)
+    rows.append([OPERATIONS, *(f"{each / 1e12:.3g}" for each in operations)])
     rows.append([SECONDS, *(write_seconds(each.round_seconds) for each in estimates)])
     return rows
 
@@ -97,6 +100,7 @@ def to_json(estimates: Sequence[Estimate]) -> str:
                 **each.order.model_dump(),
                 "messages": each.messages,
                 "bytes": {name: round(value(each)) for name, value in SIZES},
+                "operations": each.target_operations,
                 "seconds": each.round_seconds,
             }
             for each in estimates

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from editing.base.origin import PROJECT, Origin
 from server.report.data import Report
-from server.report.frame import SORTING
+from server.report.frame import SORTING, fill_frame
 from server.report.page import render_page
 from tests.chromium import PROGRAM, browsing
 from tests.pages import read_page
 from tests.server.report.test_data import make_report, refused
 from tests.server.report.test_rounds import make_rounds
+from tests.server.runs import Runs
 
+COMMAND = "python -m sims run 'my file.toml' --set 'a.b=\"<c>\"'"
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not here")
 EVIL = "</script></title><script>document.title = 'taken'</script><img src=x onerror=a>"
 
@@ -132,3 +135,46 @@ def test_a_table_is_sorted_by_a_click_and_by_a_key(tmp_path: Path) -> None:
         browser.press("Tab", 9)
         assert browser.run(f"({HEAD % 1}).contains(document.activeElement)")
         assert browser.complaints == []
+
+
+def with_origin(command: str) -> Report:
+    """Make a report of a known day."""
+    versions = {PROJECT: "1.2", "Flower": "3.4", "torch": "5.6"}
+    origin = Origin(date="2026-01-02 03:04 UTC", versions=versions, command=command)
+    return make_report().model_copy(update={"origin": origin})
+
+
+def test_the_head_has_date_versions_and_the_exact_command() -> None:
+    """As text, whatever the command holds; a report of earlier versions has none."""
+    (header,) = read_page(render_page(with_origin(COMMAND))).all("header")
+    assert "Made 2026-01-02 03:04 UTC by" in header.text
+    assert "collabedit-flower 1.2, Flower 3.4, torch 5.6." in header.text
+    (command,) = header.all("pre")
+    assert command.text == COMMAND
+    assert not read_page(render_page(make_report())).all("header")[0].all("pre")
+    assert not read_page(render_page(with_origin(""))).all("header")[0].all("pre")
+
+
+def test_a_page_is_a_function_of_its_report() -> None:
+    """Byte for byte; of another day, nothing but the date differs."""
+    report = with_origin(COMMAND)
+    assert render_page(report) == render_page(report)
+    assert report.origin is not None
+    later = report.origin.model_copy(update={"date": "2027-01-02 03:04 UTC"})
+    again = render_page(report.model_copy(update={"origin": later}))
+    assert again == render_page(report).replace("2026-01-02", "2027-01-02")
+
+
+def test_a_template_without_an_origin_has_a_frame() -> None:
+    """Its include is empty then."""
+    page = fill_frame('<p>{% include "origin" %}</p>', title="t")
+    assert "<p></p>" in page
+
+
+def test_a_run_reports_its_command(world: Path, tmp_path: Path) -> None:
+    """The setting arrives in the report, and in none of what made the run."""
+    runs = Runs(world, tmp_path)
+    report = runs.run(output={"command": COMMAND})
+    assert report.origin is not None
+    assert report.origin.command == COMMAND
+    assert COMMAND not in str(report.runs[0].settings)

@@ -204,8 +204,8 @@ OWN: dict[str, dict[str, float]] = {
 }
 """Thresholds that leave some directions free of what `draw_prior` draws."""
 
-SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2))
-WIDE = ModelShape("wide", 1000, d_out=300, d_in=900, layers=(1, 2))
+SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2), blocks=4)
+WIDE = ModelShape("wide", 1000, d_out=300, d_in=900, layers=(1, 2), blocks=4)
 
 
 def test_figures_follow_their_formulas() -> None:
@@ -217,6 +217,7 @@ def test_figures_follow_their_formulas() -> None:
     traffic = 4 * (2 * 128 + 3 * REPLY_BYTES + 2 * 60 + 3 * JOB_BYTES)
     assert found.round_traffic == traffic
     assert found.round_seconds == pytest.approx(8 * traffic / 1e9 + 3 * 6.1)
+    assert found.target_operations == 6 * 2 * 25 * 150 * 1000 * (1 - 3 / 4)
     assert found.waiting == 3 * (128 + REPLY_BYTES)
     assert found.server_disk == 4000 + 200 + 2 * 240 + 120 + found.waiting
     states = 2 * STATE_TOKENS * 3 * 4
