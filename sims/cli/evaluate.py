@@ -27,6 +27,7 @@ MEASURES = (
     "vocabulary",
     "answers",
     "answer_tokens",
+    "examples",
     "task_dir",
     "limit",
 )
@@ -86,6 +87,13 @@ class EvaluationOptions:
     answer_tokens: Annotated[
         int, typer.Option(min=1, help="The most tokens of a generated answer.")
     ] = 32
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Answered questions; MQuAKE's questions are asked after them.",
+        ),
+    ] = None
     generation: Annotated[
         bool,
         typer.Option(
