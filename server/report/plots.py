@@ -266,6 +266,19 @@ def add_axes(figure: Figure, place: tuple[int, int, int]) -> Axes:
     return axes
 
 
+_DRAWN = ContextVar("drawn", default=True)
+
+
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """Draw nothing within the block: who wants the tables of figures need not wait."""
+    token = _DRAWN.set(False)
+    try:
+        yield
+    finally:
+        _DRAWN.reset(token)
+
+
 class Picture(str):
     """A picture as a data URI that follows a dark page, and as a file for print."""
 
@@ -273,6 +286,8 @@ class Picture(str):
 
     def __new__(cls, draw: Callable[[Figure], None], width: float) -> "Picture":
         """Draw it, so many inches wide."""
+        if not _DRAWN.get():
+            return super().__new__(cls)
         svg = adapt_to_dark(save_figure(draw, width, "svg").decode())
         encoded = base64.b64encode(svg.encode()).decode()
         picture = super().__new__(cls, "data:image/svg+xml;base64," + encoded)

@@ -7,7 +7,7 @@ from pathlib import Path
 from editing.files.atomic import write_whole
 from editing.files.json_text import dump_json
 from server.report.origin import find_origin
-from server.report.plots import Picture
+from server.report.plots import Picture, no_pictures
 from sims.paper.document import INCLUDED
 from sims.paper.pages import (
     Facts,
@@ -159,10 +159,11 @@ def make_tables(
         for metric, own in result.report.define_metrics().items()
     }
     seeds = dict.fromkeys(result.seed for result in results)
-    drawn = {
-        seed: draw_all(study, [each for each in results if each.seed == seed])
-        for seed in seeds
-    }
+    with no_pictures():
+        drawn = {
+            seed: draw_all(study, [each for each in results if each.seed == seed])
+            for seed in seeds
+        }
     first, *_ = drawn.values()
     return [
         combine(
