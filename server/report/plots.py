@@ -2,7 +2,9 @@
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
 from typing import Any, Literal
 
@@ -283,6 +285,8 @@ class Picture(str):
     """A picture as a data URI that follows a dark page, and as a file for print."""
 
     __slots__ = ("_draw", "_width")
+    _draw: Callable[[Figure], None]
+    _width: float
 
     def __new__(cls, draw: Callable[[Figure], None], width: float) -> "Picture":
         """Draw it, so many inches wide."""

@@ -181,15 +181,27 @@ DryRunOption = Annotated[
 
 
 def show_dry_run(
-    scenario: Path, settings: Sequence[str], *, external: bool = True
+    scenario: Path,
+    settings: Sequence[str],
+    sweep: Sequence[str] = (),
+    *,
+    external: bool = True,
 ) -> None:
-    """Look for all that a run needs, without loading anything large."""
+    """Look for all that a run needs, or each point of a sweep; load nothing large."""
     from server.config import read_scenario
     from sims.console import announce_loading, hush_libraries, open_console
+    from sims.paper.sweep import read_sweeps
 
-    config = read_scenario(scenario, settings, external=external)
+    points = [point.settings for point in read_sweeps(sweep)]
+    configs = [
+        read_scenario(scenario, [*settings, *point], external=external)
+        for point in points
+    ]
     announce_loading()
     hush_libraries()
     from sims.dry_run.dry_run import dry_run
 
-    dry_run(config, open_console())
+    console = open_console()
+    for point, config in zip(points, configs, strict=True):
+        console.print(*point, markup=False, highlight=False)
+        dry_run(config, console)

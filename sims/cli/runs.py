@@ -164,9 +164,8 @@ def compare_merges(
     if dry_run:
         compared = ["run.compare=true", *compare_settings(schedule, merges)]
         external = connection is None or allow_external_merge
-        show_dry_runs(
-            scenario, [*(settings or []), *compared], sweep or [], external=external
-        )
+        chosen = [*(settings or []), *compared]
+        show_dry_run(scenario, chosen, sweep or [], external=external)
         return
     if seeds or sweep or is_of_trials(resume):
         refuse_connection(connection)
@@ -244,46 +243,6 @@ def write_paper(given: PaperGiven) -> None:
 
         update_document(given.markdown, folder)
         echo(f"Tables: {given.markdown}")
-
-
-@app.command("summarize")
-def summarize_results(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS…")],
-    runs: Annotated[
-        str | None,
-        typer.Option(metavar="RUN,…", help="Average these runs only, as run_003 or 3."),
-    ] = None,
-    first: Annotated[
-        int | None,
-        typer.Option(min=1, help="Average this many cases of each run, by number."),
-    ] = None,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="Write the table: .csv, .md or .txt. Repeatable."
-        ),
-    ] = None,
-) -> None:
-    """Average the case files of runs, ours and those of MEMIT and CollabEdit.
-
-    RESULTS are folders of results or of runs. One row for each editor: means and
-    standard deviations over its runs, or over the cases of a single one.
-    """
-    from sims.results.summaries import summarize
-
-    summarize(results, runs, first, output or [])
-
-
-def show_dry_runs(
-    scenario: Path, settings: Sequence[str], sweep: Sequence[str], *, external: bool
-) -> None:
-    """Look for all that each point of a sweep needs; one alone without a sweep."""
-    from sims.paper.sweep import read_sweeps
-
-    for point in read_sweeps(sweep):
-        if point.settings:
-            echo(", ".join(point.settings))
-        show_dry_run(scenario, [*settings, *point.settings], external=external)
 
 
 def start_run(

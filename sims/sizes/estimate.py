@@ -39,13 +39,6 @@ EXCHANGE_SECONDS = 6.1
 STATE_TOKENS = 20
 """Tokens of a request that differ up to its subject, in all contexts; measured."""
 
-TARGET_STEPS = 25
-"""Steps of the search for a target; MEMIT's, of which many stop earlier."""
-
-TARGET_TOKENS = 150
-"""Tokens that a step computes anew: 21 contexts with seven tokens from the subject's
-last to the answer's."""
-
 BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
@@ -211,17 +204,6 @@ class Estimate:
         """
         transfer = 8 * self.round_traffic / (self.order.bandwidth * 1e6)
         return transfer + self.messages * EXCHANGE_SECONDS
-
-    @property
-    def target_operations(self) -> float:
-        """Floating-point operations of a node's targets in a round, at most.
-
-        Forward and backward take 6 operations a parameter and token, through the share
-        of the parameters that lies above the last edited layer.
-        """
-        above = 1 - (self.shape.layers[-1] + 1) / self.shape.blocks
-        passes = self.order.requests * TARGET_STEPS * TARGET_TOKENS
-        return 6.0 * passes * above * self.shape.parameters
 
     @property
     def together(self) -> int:

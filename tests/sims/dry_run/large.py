@@ -2,7 +2,7 @@
 
 from sims.sizes.estimate import Estimate, EstimateOrder
 from sims.sizes.shapes import read_shape
-from sims.sizes.tables import write_seconds, write_size
+from sims.sizes.tables import count_operations, write_seconds, write_size
 
 MODELS = {
     "GPT2-XL": "gpt2-xl",
@@ -27,7 +27,7 @@ def row_of(name: str, edits: int) -> str:
         write_size(found.round_up),
         write_size(found.round_down),
         write_size(found.server_disk),
-        f"{PARTIES * found.target_operations / 1e15:.3g}",
+        f"{PARTIES * count_operations(found) / 1e15:.3g}",
         write_seconds(found.round_seconds),
     ]
     return f"| {' | '.join(cells)} |"

@@ -44,7 +44,7 @@ NEW: dict[str, Any] = WORDS | {
 }
 CONFIGS: dict[str, PreTrainedConfig] = {
     "gpt2-xl": CONFIG_MAPPING["gpt2"](**OLD),
-    "gpt-j": CONFIG_MAPPING["gptj"](**OLD, rotary_dim=4),
+    "gpt-j": CONFIG_MAPPING["gptj"](**(OLD | {"rotary_dim": 4})),
     "llama-3-8b": CONFIG_MAPPING["llama"](**NEW),
     "qwen2.5-7b": CONFIG_MAPPING["qwen2"](**NEW),
 }

@@ -217,7 +217,6 @@ def test_figures_follow_their_formulas() -> None:
     traffic = 4 * (2 * 128 + 3 * REPLY_BYTES + 2 * 60 + 3 * JOB_BYTES)
     assert found.round_traffic == traffic
     assert found.round_seconds == pytest.approx(8 * traffic / 1e9 + 3 * 6.1)
-    assert found.target_operations == 6 * 2 * 25 * 150 * 1000 * (1 - 3 / 4)
     assert found.waiting == 3 * (128 + REPLY_BYTES)
     assert found.server_disk == 4000 + 200 + 2 * 240 + 120 + found.waiting
     states = 2 * STATE_TOKENS * 3 * 4
