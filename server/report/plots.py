@@ -2,9 +2,11 @@
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import pandas as pd
@@ -36,6 +38,7 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "svg.fonttype": "path",
     "svg.hashsalt": "collabedit",
+    "pdf.fonttype": 42,  # type 3, the default, is refused by many journals
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
@@ -265,15 +268,57 @@ def add_axes(figure: Figure, place: tuple[int, int, int]) -> Axes:
     return axes
 
 
-def render(draw: Callable[[Figure], None], width: float) -> str:
-    """Draw a figure and return the picture as a data URI."""
+_DRAWN = ContextVar("drawn", default=True)
+
+
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """Draw nothing within the block: who wants the tables of figures need not wait."""
+    token = _DRAWN.set(False)
+    try:
+        yield
+    finally:
+        _DRAWN.reset(token)
+
+
+class Picture(str):
+    """A picture as a data URI that follows a dark page, and as a file for print."""
+
+    __slots__ = ("_draw", "_width")
+    _draw: Callable[[Figure], None]
+    _width: float
+
+    def __new__(cls, draw: Callable[[Figure], None], width: float) -> "Picture":
+        """Draw it, so many inches wide."""
+        if not _DRAWN.get():
+            return super().__new__(cls)
+        svg = adapt_to_dark(save_figure(draw, width, "svg").decode())
+        encoded = base64.b64encode(svg.encode()).decode()
+        picture = super().__new__(cls, "data:image/svg+xml;base64," + encoded)
+        picture._draw, picture._width = draw, width
+        return picture
+
+    def save(self, form: Literal["svg", "pdf"]) -> bytes:
+        """Draw it again, in the colours of a light page."""
+        return save_figure(self._draw, self._width, form)
+
+
+def save_figure(
+    draw: Callable[[Figure], None], width: float, form: Literal["svg", "pdf"]
+) -> bytes:
+    """Draw a figure, the same bytes every time."""
+    dates = {"svg": "Date", "pdf": "CreationDate"}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, 3.8), layout="constrained")
         draw(figure)
         buffer = BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    picture = adapt_to_dark(buffer.getvalue().decode())
-    return "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
+        figure.savefig(buffer, format=form, metadata={dates[form]: None})
+    return buffer.getvalue()
+
+
+def render(draw: Callable[[Figure], None], width: float) -> Picture:
+    """Draw a figure and return the picture as a data URI."""
+    return Picture(draw, width)
 
 
 def adapt_to_dark(svg: str) -> str:

@@ -4,7 +4,8 @@ Heavy libraries are imported inside the commands, so that ``--help`` answers at 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,21 +14,53 @@ import typer
 from editing.base.errors import InputError
 from sims.cli.options import (
     DEFAULT_SCENARIO,
+    SCENARIOS,
     ConnectionOption,
+    DryRunOption,
     Engine,
     ScenarioArgument,
     SetOption,
     VerboseOption,
     check_new_folder,
+    show_dry_run,
+    takes,
 )
+from sims.cli.study import (
+    LOADERS,
+    Given,
+    JobsOption,
+    SeedsOption,
+    leave,
+    place_order,
+    validate,
+)
+from sims.echo import echo
+from sims.studies.running.order import Order
+from sims.studies.running.record import RECORD, UNFINISHED
+
+COMPARE, PAPER = "compare", "paper"
 
 app = typer.Typer()
 
-EngineOption = Annotated[
-    Engine,
+ENGINE_HELP = (
+    "flower starts Flower's simulation and ends it afterwards; in-process runs the "
+    "same apps in this process, for short runs and for debugging."
+)
+EngineOption = Annotated[Engine, typer.Option(help=ENGINE_HELP)]
+ComparingEngineOption = Annotated[
+    Engine | None,
     typer.Option(
-        help="flower starts Flower's simulation and ends it afterwards; in-process "
-        "runs the same apps in this process, for short runs and for debugging."
+        help=ENGINE_HELP,
+        show_default="flower; in-process with --seeds or --sweep",
+    ),
+]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="KEY=VALUE,…",
+        help="Run everything once for each value of a setting, such as "
+        "prior.weight=100,300. Repeatable: several are combined every way.",
     ),
 ]
 OutputOption = Annotated[
@@ -85,6 +118,7 @@ def run_scenario(
     output: OutputOption = None,
     resume: ResumeOption = None,
     allow_external_merge: ExternalOption = False,
+    dry_run: DryRunOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run one scenario with its merge, and evaluate the edited model.
@@ -97,6 +131,9 @@ def run_scenario(
         resume_run(resume, carrier, output, compare=False, verbose=verbose)
         return
     external = connection is None or allow_external_merge
+    if dry_run:
+        show_dry_run(scenario, settings or [], external=external)
+        return
     start_run(
         scenario, settings or [], carrier, output, external=external, verbose=verbose
     )
@@ -106,20 +143,39 @@ def run_scenario(
 def compare_merges(
     scenario: ScenarioArgument = DEFAULT_SCENARIO,
     settings: SetOption = None,
-    engine: EngineOption = Engine.FLOWER,
+    engine: ComparingEngineOption = None,
     connection: ConnectionOption = None,
     output: OutputOption = None,
     schedule: ScheduleOption = None,
     merges: MergesOption = None,
+    seeds: SeedsOption = None,
+    sweep: SweepOption = None,
+    jobs: JobsOption = None,
     resume: ResumeOption = None,
     allow_external_merge: ExternalOption = False,
+    dry_run: DryRunOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run several merges on the same requests and compare them in one report.
 
-    SCENARIO.toml describes the run; sims/scenarios has examples.
+    SCENARIO.toml describes the run; sims/scenarios has examples. With --seeds or
+    --sweep each merge is a trial of its own, and tables hold means and deviations.
     """
-    carrier = name_engine(engine, connection)
+    if dry_run:
+        compared = ["run.compare=true", *compare_settings(schedule, merges)]
+        external = connection is None or allow_external_merge
+        chosen = [*(settings or []), *compared]
+        show_dry_run(scenario, chosen, sweep or [], external=external)
+        return
+    if seeds or sweep or is_of_trials(resume):
+        refuse_connection(connection)
+        chosen = [*(settings or []), *compare_settings(schedule, None)]
+        own = {"--merges": merges} if merges else {}
+        place = None if resume and scenario == DEFAULT_SCENARIO else scenario
+        given = Given(seeds, place, chosen or None, engine, jobs, output, resume)
+        compare_trials(COMPARE, given, own, sweep or [])
+        return
+    carrier = name_engine(engine or Engine.FLOWER, connection)
     chosen = compare_settings(schedule, merges)
     if resume is not None:
         refuse_settings(scenario, [*(settings or []), *chosen])
@@ -130,32 +186,63 @@ def compare_merges(
     start_run(scenario, chosen, carrier, output, external=external, verbose=verbose)
 
 
-@app.command("summarize")
-def summarize_results(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS…")],
-    runs: Annotated[
+@dataclass(frozen=True, slots=True)
+class PaperGiven(Given):
+    """The options of `paper`."""
+
+    merges: MergesOption = None
+    editors: Annotated[
         str | None,
-        typer.Option(metavar="RUN,…", help="Average these runs only, as run_003 or 3."),
-    ] = None,
-    first: Annotated[
-        int | None,
-        typer.Option(min=1, help="Average this many cases of each run, by number."),
-    ] = None,
-    output: Annotated[
-        list[Path] | None,
         typer.Option(
-            metavar="FILE", help="Write the table: .csv, .md or .txt. Repeatable."
+            metavar="EDITOR,…",
+            help="Compare these editors, as `python -m sims editors` lists them.",
+            show_default="the scenario's",
         ),
-    ] = None,
-) -> None:
-    """Average the case files of runs, ours and those of MEMIT and CollabEdit.
+    ] = None
+    studies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY,…",
+            help="Run these studies too, as `python -m sims study` lists them; none "
+            "for none of them.",
+            show_default="order",
+        ),
+    ] = None
+    sweep: SweepOption = None
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md",
+            help="Put the tables into this document as well, between its lines "
+            "`<!-- paper -->` and `<!-- /paper -->`.",
+        ),
+    ] = None
 
-    RESULTS are folders of results or of runs. One row for each editor: means and
-    standard deviations over its runs, or over the cases of a single one.
+
+@app.command("paper")
+@takes(PaperGiven)
+def write_paper(given: PaperGiven) -> None:
+    """Make the tables and figures of a paper: one round, several rounds, studies.
+
+    Means and standard deviations over seeds as HTML, CSV and LaTeX, figures as SVG and
+    PDF, and one index page, in one folder with all that made them. Trials that earlier
+    runs have already are taken from there.
     """
-    from sims.results.summaries import summarize
+    if given.markdown is not None:
+        from sims.paper.document import check_document
 
-    summarize(results, runs, first, output or [])
+        check_document(given.markdown)
+    own = {
+        "--merges": given.merges,
+        "--editors": given.editors,
+        "--studies": given.studies,
+    }
+    folder = compare_trials(PAPER, given, own, given.sweep or [])
+    if given.markdown is not None:
+        from sims.paper.document import update_document
+
+        update_document(given.markdown, folder)
+        echo(f"Tables: {given.markdown}")
 
 
 def start_run(
@@ -230,4 +317,62 @@ def refuse_settings(scenario: Path, settings: list[str] | None) -> None:
         raise InputError(
             "--resume keeps the settings that the run was begun with; leave the "
             "scenario, --set, --schedule and --merges out"
+        )
+
+
+def compare_trials(
+    name: str, given: Given, own: Mapping[str, str | None], sweeps: Sequence[str]
+) -> Path:
+    """Run the trials of a comparison or paper, and write what shows them.
+
+    Args:
+        name: The command.
+        given: The options that it shares with studies.
+        own: Its own options, None where one is left out.
+        sweeps: Settings that are swept.
+    """
+    from sims.paper.sweep import read_sweeps
+
+    read_sweeps(sweeps)
+    pairs = [pair for pair in own.items() if pair[1] is not None]
+    pairs += [("--sweep", each) for each in sweeps]
+    order = place_order(name, given, {}, Order(seeds=(0, 1, 2)))
+    words = tuple(str(word) for pair in pairs for word in pair)
+    order = replace(order, options=words or order.options)
+    validate(name, order, given.output)
+    echo(f"{name.capitalize()}: loading the libraries …", err=True)
+    from sims.paper.paper import run_sections
+    from sims.paper.sections import compare_sections, paper_sections
+    from sims.runs.jobs import execute_quietly, execute_trial
+
+    execute = execute_trial if order.jobs == 1 else execute_quietly
+    sections = (
+        compare_sections(order)
+        if name == COMPARE
+        else paper_sections(order, LOADERS, SCENARIOS)
+    )
+    try:
+        return run_sections(name, sections, order, execute, given.output, given.resume)
+    except KeyboardInterrupt as stopped:
+        leave(stopped)
+
+
+def is_of_trials(resume: Path | None) -> bool:
+    """Return whether a stopped comparison was begun with --seeds or --sweep."""
+    if resume is None:
+        return False
+    names = (resume.name, resume.name + UNFINISHED)
+    return any((resume.with_name(name) / RECORD).is_file() for name in names)
+
+
+def refuse_connection(connection: str | None) -> None:
+    """Refuse real nodes for a comparison of many trials.
+
+    Raises:
+        InputError: If a connection is named.
+    """
+    if connection is not None:
+        raise InputError(
+            "--connection: --seeds and --sweep simulate, trial by trial; leave them "
+            "out, or call `compare` on the connection once for each"
         )

@@ -121,6 +121,10 @@ PLAIN = {
 """Studies without options of their own: their classes, and what they ask."""
 
 
+LOADERS: dict[str, Callable[[Order], "Study"]] = {}
+"""Makes each study from what it is run with; `paper` runs those that stand here."""
+
+
 def add_plain(name: str, place: str, meaning: str) -> None:
     """Add the command of a study without options of its own."""
 
@@ -128,6 +132,8 @@ def add_plain(name: str, place: str, meaning: str) -> None:
         module, found = place.split(":")
         study: Study = getattr(import_module(module), found)()
         return study
+
+    LOADERS[name] = load
 
     @takes(Given)
     def study(given: Given) -> None:
@@ -155,17 +161,21 @@ class OverlapGiven(Given):
     ] = None
 
 
+def load_overlap(order: Order) -> "Study":
+    """Make the study from its order."""
+    from sims.studies.overlap import THRESHOLD, Overlap
+
+    return Overlap(float(order.own.get("--skip-known", THRESHOLD)))
+
+
+LOADERS["overlap"] = load_overlap
+
+
 @app.command("overlap")
 @takes(OverlapGiven)
 def study_overlap(given: OverlapGiven) -> None:
     """How a request that is made again and again affects the others."""
-
-    def load(order: Order) -> "Study":
-        from sims.studies.overlap import THRESHOLD, Overlap
-
-        return Overlap(float(order.own.get("--skip-known", THRESHOLD)))
-
-    carry_out("overlap", given, load, {"--skip-known": given.skip_known})
+    carry_out("overlap", given, load_overlap, {"--skip-known": given.skip_known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,19 +192,25 @@ class AugmentationGiven(Given):
     ] = None
 
 
+def load_augmentation(order: Order) -> "Study":
+    """Make the study from its order."""
+    from editing.requests.paraphrases import read_templates
+    from sims.studies.augmentation import Augmentation
+
+    path = order.own.get("--templates")
+    return Augmentation(read_templates(Path(path)) if path else None)
+
+
+LOADERS["augmentation"] = load_augmentation
+
+
 @app.command("augmentation")
 @takes(AugmentationGiven)
 def study_augmentation(given: AugmentationGiven) -> None:
     """Whether further phrasings beat a conflicting edit that was there first."""
-
-    def load(order: Order) -> "Study":
-        from editing.requests.paraphrases import read_templates
-        from sims.studies.augmentation import Augmentation
-
-        path = order.own.get("--templates")
-        return Augmentation(read_templates(Path(path)) if path else None)
-
-    carry_out("augmentation", given, load, {"--templates": given.templates})
+    carry_out(
+        "augmentation", given, load_augmentation, {"--templates": given.templates}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,18 +227,22 @@ class ConflictGiven(Given):
     ] = None
 
 
+def load_conflict(order: Order) -> "Study":
+    """Make the study from its order."""
+    from sims.studies.conflict.study import Conflict
+
+    path = order.own.get("--pairs")
+    return Conflict(Path(path) if path else None)
+
+
+LOADERS["conflict"] = load_conflict
+
+
 @app.command("conflict")
 @takes(ConflictGiven)
 def study_conflict(given: ConflictGiven) -> None:
     """What becomes of a fact for which two parties give different objects."""
-
-    def load(order: Order) -> "Study":
-        from sims.studies.conflict.study import Conflict
-
-        path = order.own.get("--pairs")
-        return Conflict(Path(path) if path else None)
-
-    carry_out("conflict", given, load, {"--pairs": given.pairs})
+    carry_out("conflict", given, load_conflict, {"--pairs": given.pairs})
 
 
 def carry_out(
@@ -253,7 +273,9 @@ def carry_out(
         leave(stopped)
 
 
-def place_order(name: str, given: Given, own: Mapping[str, object]) -> Order:
+def place_order(
+    name: str, given: Given, own: Mapping[str, object], default: Order | None = None
+) -> Order:
     """Put together what a study is run with; a resumed one keeps what is not given.
 
     Flower's simulation takes all CPU cores for one run.
@@ -264,7 +286,7 @@ def place_order(name: str, given: Given, own: Mapping[str, object]) -> Order:
     engine = given.engine.value if given.engine else begun.engine if begun else None
     flower = engine == Engine.FLOWER.value
     jobs = 1 if flower else given.jobs or count_cores()
-    before = begun.order(jobs) if begun else Order()
+    before = begun.order(jobs) if begun else default or Order()
     return Order(
         given.scenario or before.scenario,
         before.overrides if given.settings is None else tuple(given.settings),

@@ -9,7 +9,8 @@ import pandas as pd
 from editing.base.errors import InputError
 from editing.evaluation.definitions import find_unlike, name_apart
 from editing.evaluation.metrics import KINDS, harmonic_mean
-from sims.results.cases import CaseMetrics, Fault, Run, RunCases, read_run
+from sims.results.cases import CaseMetrics, RunCases, read_run
+from sims.results.folders.runs import Fault, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,13 @@ def _rows_of_group(title: str, group: Mapping[Run, RunCases]) -> list[SummaryRow
             run: read.parts[part] for run, read in group.items() if part in read.parts
         }
         run = next(iter(holders))
-        number = run.path.name if run.is_numbered and len(holders) == 1 else ""
+        number = run.number if len(holders) == 1 else ""
         label = "/".join(word for word in (title, number, part) if word)
         if len(holders) > 1:
             label += f" ({len(holders)} runs)"
-        rows.append(average(label, list(holders.values())))
+        row = average(label, list(holders.values()))
+        whole = [group[run].evaluated.get(part, 0) for run in holders]
+        rows.append(replace(row, cases=sum(whole)) if any(whole) else row)
     return rows
 
 

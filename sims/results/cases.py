@@ -4,10 +4,8 @@ Three writers are understood: this project, MEMIT (``<n>_edits-case_<id>.json``)
 CollabEdit, which puts MEMIT's object under ``global_edit`` or ``collaborative_edit``.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +17,16 @@ from editing.evaluation.cases import sum_cases
 from editing.evaluation.definitions import define, define_all
 from editing.evaluation.metrics import KINDS
 from editing.files.text import explain_text_error, parse_json, read_text
-
-CASE_NAME = re.compile(r"(?:\d+_edits-)?case_(\d+)\.json")
-RUN_NAME = re.compile(r"run_(\d+)")
-RUN_FILES = frozenset({"params.json", "report.json"})
-"""Files that mark the folder of a run and hold no case."""
-
-LEVELS = ("global_edit", "collaborative_edit")
-"""Where CollabEdit puts a case: a key of the file, or a folder within the run."""
+from sims.results.folders.means import ReportedMeans, read_means
+from sims.results.folders.runs import (
+    CASE_NAME,
+    LEVELS,
+    REPORT,
+    RUN_FILES,
+    Fault,
+    Run,
+    number_of,
+)
 
 NegativeLogLikelihood = Annotated[float, Field(ge=-1e-3)]
 Tokens = Annotated[list[bool], Field(min_length=1)]
@@ -148,39 +148,6 @@ class Case(_Written):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """A file or folder that gave nothing, and why."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The folder of a run and the JSON files anywhere under it."""
-
-    path: Path
-    files: tuple[Path, ...]
-
-    @property
-    def is_numbered(self) -> bool:
-        """Whether it is one of several runs of an editor, by its name."""
-        return RUN_NAME.fullmatch(self.path.name) is not None
-
-    @property
-    def group(self) -> Path:
-        """The folder of the runs that are averaged with this one."""
-        return self.path.parent if self.is_numbered else self.path
-
-    def answers_to(self, name: str) -> bool:
-        """Whether it is meant by its name, or by its number alone."""
-        found = RUN_NAME.fullmatch(self.path.name)
-        if found and name.isdecimal():
-            return int(name) == int(found[1])
-        return name == self.path.name
-
-
-@dataclass(frozen=True, slots=True)
 class RunCases:
     """The contents of a run's case files.
 
@@ -189,66 +156,13 @@ class RunCases:
             of a comparison, a level of CollabEdit, or ``""``.
         faults: The files that are no case.
         definitions: The ids of these metrics' definitions, in the same places.
+        evaluated: Of a part that a report gave as a whole, how many cases it is over.
     """
 
     parts: Mapping[str, Sequence[CaseMetrics]]
     faults: tuple[Fault, ...]
     definitions: Mapping[str, Sequence[Mapping[str, str]]]
-
-
-def find_runs(folder: Path) -> list[Run]:
-    """Find the runs in or around a folder, in the order of names.
-
-    A run is a folder named ``run_<number>``, else one that holds ``params.json`` or
-    ``report.json``, else one that holds case files. Hidden folders are drafts of runs
-    in progress, and are skipped.
-
-    Raises:
-        InputError: If the folder does not exist.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; name folders that hold results")
-    found: dict[Path, list[Path]] = {}
-    for home, file in _files_of_runs(folder.resolve()):
-        found.setdefault(home, []).append(file)
-    return [Run(home, tuple(files)) for home, files in found.items()]
-
-
-def join_runs(found: Iterable[Iterable[Run]]) -> list[Run]:
-    """Make one run of what several folders showed of it."""
-    files: dict[Path, dict[Path, None]] = {}
-    for run in chain.from_iterable(found):
-        files.setdefault(run.path, {}).update(dict.fromkeys(run.files))
-    return [Run(path, tuple(each)) for path, each in files.items()]
-
-
-def _files_of_runs(root: Path) -> Iterator[tuple[Path, Path]]:
-    files = [
-        path
-        for path in sorted(root.rglob("*.json"))
-        if not any(part.startswith(".") for part in path.relative_to(root).parts)
-    ]
-    marked = {path.parent for path in files if path.name in RUN_FILES}
-    homes = {
-        path.parent: _home_of(path.parent, marked)
-        for path in files
-        if CASE_NAME.fullmatch(path.name)
-    }
-    known = marked | set(homes.values())
-    for path in files:
-        home = homes.get(path.parent) or _home_of(path.parent, known)
-        if home in known or RUN_NAME.fullmatch(home.name):
-            yield home, path
-
-
-def _home_of(folder: Path, marked: set[Path]) -> Path:
-    """The run that a folder belongs to; itself, or what is around a level, if none."""
-    around = (folder, *folder.parents)
-    numbered = [each for each in around if RUN_NAME.fullmatch(each.name)]
-    fallback = folder.parent if folder.name in LEVELS else folder
-    return next(
-        iter([*numbered, *(each for each in around if each in marked)]), fallback
-    )
+    evaluated: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_run(run: Run, first: int | None = None) -> RunCases:
@@ -273,11 +187,39 @@ def read_run(run: Run, first: int | None = None) -> RunCases:
             part = (place / level).as_posix()
             parts.setdefault("" if part == "." else part, []).append(case)
     if not any(CASE_NAME.fullmatch(path.name) for path in run.files):
-        faults.append(Fault(run.path, "holds no case files"))
+        return read_reported(run, faults, first)
     return RunCases(
         {part: [case.metrics for case in each] for part, each in parts.items()},
         tuple(faults),
         {part: [case.definitions for case in each] for part, each in parts.items()},
+    )
+
+
+def read_reported(run: Run, faults: Sequence[Fault], first: int | None) -> RunCases:
+    """Read the means in the reports of a run without case files, as of real nodes."""
+    parts: dict[str, ReportedMeans] = {}
+    found = list(faults)
+    reports = [path for path in run.files if path.name == REPORT]
+    if first is not None:
+        reports, reason = [], "holds no case files, of which --first takes some"
+        found.append(Fault(run.path, reason))
+    elif not reports:
+        found.append(Fault(run.path, "holds no case files"))
+    for path in reports:
+        place = path.parent.relative_to(run.path)
+        try:
+            means = read_means(path)
+        except InputError as error:
+            found.append(Fault(path, str(error)))
+            continue
+        for merge, each in means.items():
+            part = (place / merge).as_posix()
+            parts["" if part == "." else part] = each
+    return RunCases(
+        {part: [each.metrics] for part, each in parts.items() if each.metrics},
+        tuple(found),
+        {part: [each.definitions] for part, each in parts.items() if each.metrics},
+        {part: each.evaluated for part, each in parts.items() if each.metrics},
     )
 
 
@@ -298,13 +240,6 @@ def _first_files(run: Run, first: int | None) -> list[Path]:
         for number in sorted(numbered)[:first]
         for path in numbered[number]
     ]
-
-
-def number_of(path: Path) -> int:
-    """The case number in a case file's name."""
-    found = CASE_NAME.fullmatch(path.name)
-    assert found is not None
-    return int(found[1])
 
 
 def _note_case(path: Path, level: str, seen: dict[tuple[str, int], str]) -> None:

@@ -8,7 +8,7 @@ from editing.files.atomic import write_whole
 from server.output import refuse_existing
 from sims.console import open_console
 from sims.results.averages import summarize_runs
-from sims.results.cases import Fault, Run, find_runs, join_runs
+from sims.results.folders.runs import Fault, Run, find_runs, join_runs
 from sims.results.summary_tables import FORMS, check_form, draw
 
 
@@ -47,8 +47,9 @@ def choose_runs(found: Sequence[Run], names: str | None = None) -> list[Run]:
     """
     if not found:
         raise InputError(
-            "No results found: looked for case_<id>.json and <n>_edits-case_<id>.json "
-            "in the folders given and in all below; name a folder that holds runs"
+            "No results found: looked for case_<id>.json, <n>_edits-case_<id>.json and "
+            "report.json in the folders given and in all below; name a folder that "
+            "holds runs"
         )
     if names is None:
         return list(found)

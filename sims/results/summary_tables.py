@@ -10,6 +10,7 @@ from rich.table import Table
 
 from editing.base.errors import InputError
 from editing.evaluation.metrics import ANSWERED, BENCHMARKS, GENERATED, KINDS
+from server.report.frame import fill_frame
 from server.report.tables import (
     ABSENT,
     SUCCESS_LEGEND,
@@ -19,8 +20,9 @@ from server.report.tables import (
     markdown_table,
     write_number,
 )
+from sims.latex import escape, write_latex
 from sims.results.averages import Summary, SummaryRow
-from sims.results.cases import Fault
+from sims.results.folders.runs import Fault
 from sims.tables import fit_tables, plain_cell
 
 MAX_FAULTS = 10
@@ -58,6 +60,29 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 """The tables for a terminal, which is too narrow for all columns at once."""
 
 
+PAGE = """\
+<section>
+<h1>{{ title }}</h1>
+<div class="scroll" tabindex="0" role="region" aria-label="{{ title }}">\
+<table class="dense">
+<caption><span>{{ explanation }}</span></caption>
+<thead><tr>{% for head in text.heads %}<th scope="col">{{ head }}</th>\
+{% endfor %}</tr></thead>
+<tbody>
+{%- for row in text.rows %}
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>\
+{% endfor %}</tr>
+{%- endfor %}
+</tbody>
+</table></div>
+{%- if faults %}
+<p>{{ faults[0] }}</p>
+<ul>{% for line in faults[1:] %}<li>{{ line }}</li>{% endfor %}</ul>
+{%- endif %}
+</section>
+"""
+
+
 def write_text(summary: Summary) -> str:
     """Return the tables as a wide terminal shows them."""
     console = Console(file=io.StringIO(), width=WIDE, color_system=None)
@@ -69,18 +94,39 @@ def write_text(summary: Summary) -> str:
 
 def write_markdown(summary: Summary) -> str:
     """Return one table of all columns, and a list of what was not read."""
-    names = [name for names in SECTIONS.values() for name in _present(summary, names)]
-    heads = ["Results", "Cases", "± over", *headings(names)]
-    rows = [_cells(row, names) for row in summary.rows]
-    parts = ["# Summary", markdown_table(TableText(heads, rows, 1)), EXPLANATION]
+    names = list_columns(summary)
+    parts = ["# Summary", markdown_table(_lay_out(summary, names)), EXPLANATION]
     opening, *lines = list_faults(summary.faults) or [""]
     parts += [opening, "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def write_tex(summary: Summary) -> str:
+    """Return the tables with booktabs; comments say what was not read."""
+    parts = [f"% {escape(line)}\n" for line in list_faults(summary.faults)]
+    for title, columns in SECTIONS.items():
+        if names := _present(summary, columns):
+            table = _lay_out(summary, names, short=True)
+            parts.append(
+                write_latex(table, f"summary {title}", f"{title}. {EXPLANATION}")
+            )
+    return "".join(parts)
+
+
+def write_html(summary: Summary) -> str:
+    """Return a page of one table of all columns, and of what was not read."""
+    return fill_frame(
+        PAGE,
+        title="Summary",
+        text=_lay_out(summary, list_columns(summary)),
+        explanation=EXPLANATION,
+        faults=list_faults(summary.faults),
+    )
+
+
 def write_csv(summary: Summary) -> str:
     """Return means and deviations in full; what was not read follows after ``#``."""
-    names = [name for names in SECTIONS.values() for name in _present(summary, names)]
+    names = list_columns(summary)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     columns = [column for name in names for column in (name, f"{name}.deviation")]
@@ -98,7 +144,9 @@ def write_csv(summary: Summary) -> str:
 
 FORMS: Mapping[str, Callable[[Summary], str]] = {
     ".csv": write_csv,
+    ".html": write_html,
     ".md": write_markdown,
+    ".tex": write_tex,
     ".txt": write_text,
 }
 
@@ -121,7 +169,7 @@ def draw(summary: Summary, console: Console) -> None:
         names = _present(summary, columns)
         if not names:
             continue
-        for table in _section(title, names, summary.rows, console.width):
+        for table in _section(title, names, summary, console.width):
             console.print(table)
     for line in (EXPLANATION, *list_faults(summary.faults)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -151,11 +199,23 @@ def shorten(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def list_columns(summary: Summary) -> list[str]:
+    """Return the columns of all tables that hold a number."""
+    return [name for names in SECTIONS.values() for name in _present(summary, names)]
+
+
+def _lay_out(
+    summary: Summary, names: Sequence[str], *, short: bool = False
+) -> TableText:
+    """Lay out one table."""
+    heads = ["Results", "Cases", "± over", *headings(names, short=short)]
+    return TableText(heads, [_cells(row, names) for row in summary.rows], 1)
+
+
 def _section(
-    title: str, names: Sequence[str], rows: Sequence[SummaryRow], width: int
+    title: str, names: Sequence[str], summary: Summary, width: int
 ) -> list[Table]:
-    heads = ["Results", "Cases", "± over", *headings(names, short=True)]
-    text = TableText(heads, [_cells(row, names) for row in rows], 1)
+    text = _lay_out(summary, names, short=True)
     return fit_tables(text, width, title)
 
 

@@ -13,6 +13,7 @@ from editing.files.lock import locked
 from server.output import refuse_existing
 from sims.errors import RunFailedError
 from sims.runs.unfinished import LOCK, remove
+from sims.studies.running.order import command_words
 from sims.studies.running.record import (
     RECORD,
     UNFINISHED,
@@ -22,7 +23,8 @@ from sims.studies.running.record import (
 )
 from sims.studies.running.workers import interrupts_ignored
 
-RUNS, REPORT = "runs", "report.json"
+RUNS, TRIALS, REPORT = "runs", "trials", "report.json"
+"""Where the runs of a study are, those of several studies, and what a run ends with."""
 
 
 @contextmanager
@@ -106,7 +108,7 @@ def explain_stop(error: BaseException, draft: Path, record: StudyRecord) -> None
 
 def resume_command(study: str, draft: Path) -> str:
     """Write the command that resumes a study."""
-    return shlex.join(["python", "-m", "sims", "study", study, "--resume", str(draft)])
+    return shlex.join([*command_words(study), "--resume", str(draft)])
 
 
 def write_record(draft: Path, record: StudyRecord) -> None:
@@ -116,11 +118,17 @@ def write_record(draft: Path, record: StudyRecord) -> None:
 
 def finished_trials(draft: Path) -> list[Path]:
     """List the folders of finished trials; only complete runs name their folder."""
-    reports = sorted((draft / RUNS).glob(f"seed_*/*/{REPORT}"))
-    return [each.parent for each in reports if each.parent.suffix != UNFINISHED]
+    reports = sorted(path / REPORT for path in begun_trials(draft))
+    found = [each for each in reports if each.is_file()]
+    return [each.parent for each in found if each.parent.suffix != UNFINISHED]
+
+
+def begun_trials(draft: Path) -> list[Path]:
+    """List the folders of all trials that were begun."""
+    return [each for name in (RUNS, TRIALS) for each in (draft / name).glob("seed_*/*")]
 
 
 def remove_stopped_trials(draft: Path) -> None:
     """Remove all that trials left which were stopped half-way."""
     finished = set(finished_trials(draft))
-    remove(each for each in (draft / RUNS).glob("seed_*/*") if each not in finished)
+    remove(each for each in begun_trials(draft) if each not in finished)

@@ -5,6 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+TOP = ("compare", "paper")
+"""What has the trials of a study and is a command of its own."""
+
+
+def command_words(study: str) -> list[str]:
+    """Return the words that call a study."""
+    return ["python", "-m", "sims", *([] if study in TOP else ["study"]), study]
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -28,9 +36,12 @@ class Order:
 
     def command(self, study: str) -> str:
         """Write the command that runs the study again."""
-        words = ["python", "-m", "sims", "study", study]
+        words = command_words(study)
         words += ["--seeds", ",".join(map(str, self.seeds))]
-        words += ["--scenario", str(self.scenario)] if self.scenario else []
+        if self.scenario:
+            # `compare` takes it as `run` does.
+            named = [] if study == "compare" else ["--scenario"]
+            words += [*named, str(self.scenario)]
         for override in self.overrides:
             words += ["--set", override]
         return shlex.join([*words, "--engine", self.engine, *self.options])
@@ -39,3 +50,8 @@ class Order:
     def own(self) -> Mapping[str, str]:
         """The study's own options by their names."""
         return dict(zip(self.options[::2], self.options[1::2], strict=True))
+
+    def repeated(self, option: str) -> tuple[str, ...]:
+        """The values of an option that may be given several times."""
+        pairs = zip(self.options[::2], self.options[1::2], strict=True)
+        return tuple(value for name, value in pairs if name == option)

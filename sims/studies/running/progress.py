@@ -1,5 +1,6 @@
 """What a study shows of its trials while it runs them."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 ReportTrial: TypeAlias = Callable[[str, float], None]
@@ -19,7 +21,7 @@ ReportTrial: TypeAlias = Callable[[str, float], None]
 
 @contextmanager
 def trial_progress(
-    console: Console, total: int, kept: int, *, bars: bool
+    console: Console, total: int, kept: int, taken: int = 0, *, bars: bool
 ) -> Iterator[ReportTrial]:
     """Yield a function that prints a line per trial, above a bar on a terminal.
 
@@ -27,14 +29,16 @@ def trial_progress(
         console: Where to print.
         total: Number of all runs.
         kept: Number of those that were finished before the study was stopped.
+        taken: Number of those that earlier runs have already.
         bars: Whether a bar is drawn; not where each run draws its own.
     """
-    width, done = len(str(total)), kept
+    width, done, began = len(str(total)), kept + taken, time.monotonic()
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
         disable=not (bars and console.is_terminal),
     )
@@ -46,10 +50,23 @@ def trial_progress(
         nonlocal done
         done += 1
         bar.update(task, completed=done)
-        print_line(f"{done:{width}}/{total}  {name}  {seconds:.1f} s")
+        each = (time.monotonic() - began) / (done - kept - taken)
+        left = estimate((total - done) * each)
+        print_line(f"{done:{width}}/{total}  {name}  {seconds:.1f} s{left}")
 
     if kept:
         print_line(f"{kept} of {total} trials are finished already")
+    if taken:
+        print_line(f"{taken} of {total} trials are taken from earlier runs")
     with bar:
-        task = bar.add_task("trials", total=total, completed=kept)
+        task = bar.add_task("trials", total=total, completed=kept + taken)
         yield report
+
+
+def estimate(seconds: float) -> str:
+    """Say how long it takes still, if that is worth a word."""
+    if seconds < 1:
+        return ""
+    if seconds < 90:
+        return f"; about {seconds:.0f} s left"
+    return f"; about {seconds / 60:.0f} min left"

@@ -10,12 +10,14 @@ from pydantic import JsonValue
 
 from editing.base.errors import InputError
 from editing.base.settings import Settings
-from sims.studies.running.order import Order
+from sims.studies.running.order import Order, command_words
 
 UNFINISHED = ".unfinished"
 """What the name of a study's folder ends with until the study is finished."""
 
-RECORD, FINISHED = "order.json", "study.json"
+RECORD, FINISHED, TABLES = "order.json", "study.json", "tables.json"
+"""What records an unfinished study, and what a finished one and a paper write."""
+
 NAMED_DIFFERENCES = 5
 """The number of differences that one message names."""
 
@@ -66,7 +68,7 @@ def find_unfinished_study(folder: Path) -> Path:
     for place in (folder, folder.with_name(folder.name + UNFINISHED)):
         if place.name.endswith(UNFINISHED) and (place / RECORD).is_file():
             return place
-    if (folder / FINISHED).is_file():
+    if any((folder / name).is_file() for name in (FINISHED, TABLES)):
         raise InputError(f"--resume: the study in {folder} is finished")
     raise InputError(
         f"--resume: no unfinished study is in {folder}; it would be a folder named "
@@ -99,7 +101,7 @@ def refuse_other_study(folder: Path, recorded: StudyRecord, study: str) -> None:
     if recorded.study != study:
         raise InputError(
             f"--resume: {folder} holds the study `{recorded.study}` and not `{study}`; "
-            f"resume it with `study {recorded.study}`"
+            f"resume it with `{' '.join(command_words(recorded.study)[3:])}`"
         )
 
 

@@ -16,7 +16,7 @@ from sims.results.averages import (
     name_groups,
     summarize_runs,
 )
-from sims.results.cases import Fault, find_runs
+from sims.results.folders.runs import Fault, find_runs
 from sims.results.summary_tables import write_csv
 from tests.sims.case_folders import (
     KINDS,

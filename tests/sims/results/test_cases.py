@@ -9,14 +9,8 @@ import pytest
 from editing.base.errors import InputError
 from editing.evaluation.cases import evaluate_requests, sum_cases
 from editing.requests.edit_request import EditRequest
-from sims.results.cases import (
-    CaseFileError,
-    Run,
-    find_runs,
-    join_runs,
-    read_case,
-    read_run,
-)
+from sims.results.cases import CaseFileError, read_case, read_run
+from sims.results.folders.runs import Run, find_runs, join_runs
 from tests.sims.case_folders import (
     draw_case,
     draw_question,

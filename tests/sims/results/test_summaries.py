@@ -1,14 +1,18 @@
 """One table over folders of results, on the screen and in files."""
 
 import io
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from editing.base.errors import InputError
+from server.report.data import Report, RoundMetrics
 from server.report.writing import write_report
-from sims.results.cases import find_runs
+from sims.results.folders.runs import find_runs
 from sims.results.summaries import choose_runs, summarize
 from tests.server.report.test_data import make_report
 from tests.sims.case_folders import (
@@ -107,6 +111,81 @@ def test_what_was_not_read_is_named_on_the_screen_and_in_files(
         assert "empty: no results found" in text
 
 
+def write_trial(folder: Path, scores: Sequence[float], merge: str = "ties") -> None:
+    """Leave the report of a run of so many rounds, as real nodes do: without cases."""
+    rounds = tuple(
+        RoundMetrics(
+            rewrite_success=score,
+            paraphrase_success=score,
+            neighborhood_success=score,
+            evaluated=10 * number,
+        )
+        for number, score in enumerate(scores, start=1)
+    )
+    last = rounds[-1].model_copy(update={"by_round": rounds})
+    run = (
+        make_report()
+        .runs[0]
+        .model_copy(update={"merge": merge, "metrics": (*rounds[:-1], last)})
+    )
+    folder.mkdir(parents=True)
+    write_report(Report(runs=(run,)), folder)
+    (folder / "trial.json").write_text("{}")
+
+
+def test_reports_are_averaged_where_there_are_no_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of real nodes, and of a study's or paper's trials over their seeds.
+
+    A run's mean is over all its cases, of each round as many as it has.
+    """
+    monkeypatch.chdir(tmp_path)
+    study = Path("results") / "study-scale" / "run_000"
+    for seed, scores in enumerate([(40.0, 70.0), (100.0, 40.0)]):
+        write_trial(study / "runs" / f"seed_{seed}" / "ties_10", scores)
+    (study / "study.json").write_text("{}")
+    (study / "requests" / "seed_0").mkdir(parents=True)
+    (study / "requests" / "seed_0" / "ties_10.json").write_text("[]")
+    write_trial(Path("deployed"), [50.0])
+    summarize([Path("results"), Path("deployed")], outputs=[Path("a.csv")])
+    table = pd.read_csv("a.csv", comment="#").set_index("results")
+    assert list(table.index) == ["ties_10 (2 runs)", "deployed"]
+    means = [(10 * 40 + 20 * 70) / 30, (10 * 100 + 20 * 40) / 30]
+    row = table.loc["ties_10 (2 runs)"]
+    assert row["rewrite_success"] == pytest.approx(sum(means) / 2)
+    gap = abs(means[0] - means[1])
+    assert row["rewrite_success.deviation"] == pytest.approx(gap / math.sqrt(2))
+    assert (row["runs"], row["cases"]) == (2, 60)
+    assert table.loc["deployed", "score"] == pytest.approx(50)
+    assert "not read" not in Path("a.csv").read_text()
+
+
+def test_a_table_is_written_in_latex_and_as_a_page(
+    results: Path,
+) -> None:
+    """With the same figures as on the screen."""
+    summarize([results], outputs=[Path("a.tex"), Path("a.html"), Path("a.md")])
+    lines = Path("a.md").read_text().split("\n")
+    (row,) = [line for line in lines if line.startswith("| MEMIT")]
+    figures = re.findall(r"(?<![-\d])\d+\.\d+ ± \d+\.\d+", row)
+    assert figures
+    for figure in figures:
+        assert figure.replace("±", r"$\pm$") in Path("a.tex").read_text()
+        assert f"<td>{figure}</td>" in Path("a.html").read_text()
+
+
+def test_the_first_cases_of_a_report_cannot_be_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says so, and does not average others in their place."""
+    write_trial(tmp_path / "deployed", [50.0])
+    write_ours(tmp_path / "mine", [draw_case(0)])
+    summarize([tmp_path], first=1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "holds no case files, of which --first takes some" in said
+
+
 @pytest.mark.usefixtures("results")
 def test_folders_without_results_are_refused() -> None:
     """Saying what was looked for."""
@@ -120,7 +199,7 @@ def test_an_output_that_exists_is_kept_and_one_of_no_form_refused(
 ) -> None:
     """Before anything is read or written."""
     Path("a.md").write_text("mine")
-    for outputs in (["b.csv", "a.md"], ["b.csv", "c.html"]):
+    for outputs in (["b.csv", "a.md"], ["b.csv", "c.pdf"]):
         with pytest.raises(InputError, match=outputs[1]):
             summarize([results], outputs=[Path(each) for each in outputs])
     assert Path("a.md").read_text() == "mine"

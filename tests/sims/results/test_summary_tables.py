@@ -12,7 +12,7 @@ from rich.console import Console
 from editing.base.errors import InputError
 from sims.console import PIPE_WIDTH
 from sims.results.averages import Summary, SummaryRow
-from sims.results.cases import Fault
+from sims.results.folders.runs import Fault
 from sims.results.summary_tables import (
     EXPLANATION,
     FORMS,

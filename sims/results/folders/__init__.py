@@ -1,0 +1,1 @@
+"""The runs in folders of results, and what their reports say of all their cases."""
