@@ -191,8 +191,8 @@ def test_a_small_run_has_a_page_with_its_numbers(
     one = rows[rows["line"] == "EMMET"].drop_duplicates("edits")
     assert one["edits"].tolist() == [0, 2, 4]
     assert one[["perplexity", "held_out_acc"]].notna().all(axis=None)
-    told = ["rewrite_acc", "rewrite_generated_exact", "neighborhood_success"]
-    assert one.loc[one["edits"] > 0, told].notna().all(axis=None)
+    named = ["rewrite_acc", "rewrite_generated_exact", "neighborhood_success"]
+    assert one.loc[one["edits"] > 0, named].notna().all(axis=None)
     assert record["definitions"]["perplexity"].endswith(".tokens-50")
     assert "the per cent of all edits that are right" in record["finding"]
     assert (folder / "figure_1.csv").read_text().count("EMMET") == 0
