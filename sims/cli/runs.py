@@ -1,4 +1,4 @@
-"""The commands that run scenarios, and the one that averages what runs left.
+"""The commands that run scenarios: one run, a comparison, a paper.
 
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -177,6 +177,30 @@ def compare_merges(
 class PaperGiven(Given):
     """The options of `paper`."""
 
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="Run all trials once for each seed.",
+            show_default="0,1,2",
+        ),
+    ] = None
+    scenario: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Use a scenario of your own; studies have its model and requests too.",
+            show_default="sims/scenarios/paper.toml",
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder to make.",
+            show_default="results/paper/run_NUMBER",
+        ),
+    ] = None
     merges: MergesOption = None
     editors: Annotated[
         str | None,
@@ -230,34 +254,6 @@ def write_paper(given: PaperGiven) -> None:
 
         update_document(given.markdown, folder)
         echo(f"Tables: {given.markdown}")
-
-
-@app.command("summarize")
-def summarize_results(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS…")],
-    runs: Annotated[
-        str | None,
-        typer.Option(metavar="RUN,…", help="Average these runs only, as run_003 or 3."),
-    ] = None,
-    first: Annotated[
-        int | None,
-        typer.Option(min=1, help="Average this many cases of each run, by number."),
-    ] = None,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="Write the table: .csv, .md or .txt. Repeatable."
-        ),
-    ] = None,
-) -> None:
-    """Average the case files of runs, ours and those of MEMIT and CollabEdit.
-
-    RESULTS are folders of results or of runs. One row for each editor: means and
-    standard deviations over its runs, or over the cases of a single one.
-    """
-    from sims.results.summaries import summarize
-
-    summarize(results, runs, first, output or [])
 
 
 def start_run(
