@@ -1,6 +1,7 @@
 """What is shown of trials while they run."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -14,7 +15,8 @@ def test_progress_counts_all_trials_and_estimates_the_rest(
 ) -> None:
     """The mean time of those that were run, times those that are left."""
     now = iter([0.0, 30.0, 60.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    clock = SimpleNamespace(monotonic=lambda: next(now))
+    monkeypatch.setattr(progress, "time", clock)
     console = Console(file=io.StringIO(), width=200)
     with trial_progress(console, total=6, kept=1, taken=2, bars=False) as report:
         report("seed 0  ties", 29.5)
