@@ -11,6 +11,11 @@ TORCH ?= $(shell sed -n '/^torch==/p' constraints.txt)
 REQUIREMENTS := import tomllib; \
 	project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")
+# Extras that tests do without are pinned as well.
+PINNED := import tomllib; \
+	project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*project["dependencies"], *sum(project["optional-dependencies"].values(), []), \
+		sep="\n")
 
 IN_VENV := .venv/bin/python -m
 # Flower's programs look for each other on PATH.
@@ -86,7 +91,7 @@ constraints:  ## Resolve the ranges of pyproject.toml afresh and pin the result
 	@set -e; venv=$$(mktemp -d); trap 'rm -rf "$$venv"' EXIT; \
 	$(PYTHON) -m venv "$$venv"; \
 	"$$venv/bin/pip" install --quiet $(TORCH); \
-	"$$venv/bin/pip" install --quiet $$($(PYTHON) -c '$(REQUIREMENTS)'); \
+	"$$venv/bin/pip" install --quiet $$($(PYTHON) -c '$(PINNED)'); \
 	"$$venv/bin/pip" check; \
 	{ \
 		echo "# \`pip freeze\` of a new environment; \`make constraints\` writes this file."; \

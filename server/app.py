@@ -17,6 +17,7 @@ from flwr.serverapp.exception import AggregationError
 from editing.algebra.deltas import relative_difference, save_delta
 from editing.base.errors import InputError
 from editing.base.foreign_text import keep_logs_harmless
+from editing.base.origin import find_origin
 from editing.covariance.files import save_covariance
 from editing.files.atomic import PRIVATE_FILE, flush_all, make_private
 from editing.files.disk import has_no_room
@@ -32,7 +33,6 @@ from server.output import choose_folder, create_output_folder
 from server.preparation import Preparation, prepare
 from server.report.data import Report, RunReport
 from server.report.diagnosis import diagnose, relative_norms
-from server.report.origin import find_origin
 from server.report.tables import list_warnings
 from server.report.writing import write_report
 from server.shared_nodes import seat_parties
@@ -258,6 +258,7 @@ def write_outcomes(
             update_ratios=relative_norms(
                 outcome.delta, preparation.model.model.get_parameter
             ),
+            parties=outcome.measured.parties,
         )
         found = {
             "warnings": tuple(diagnose(result)),

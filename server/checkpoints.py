@@ -28,7 +28,7 @@ from editing.base.errors import InputError
 from editing.base.settings import Settings
 from editing.files.atomic import PRIVATE_FILE, make_private, partial_file
 from server.output import file_name
-from server.report.data import RoundMetrics
+from server.report.data import PartyRecord, RoundMetrics
 from strategies.conflicts.policies import Entry
 from strategies.rounds.state import RoundState
 
@@ -49,6 +49,7 @@ class Measured(Settings):
         sent: Bytes of statistics by party.
         rounding: By weight, the square of the norm that rounding may have moved its
             update by; None where it is not known.
+        parties: What is known of each party.
     """
 
     rounds: tuple[RoundMetrics, ...] = ()
@@ -56,6 +57,7 @@ class Measured(Settings):
     seconds: float = 0.0
     sent: Mapping[int, int] = {}
     rounding: Mapping[str, float | None] = {}
+    parties: tuple[PartyRecord, ...] = ()
 
 
 class Record(Settings):

@@ -29,6 +29,7 @@ from server.federated_covariance import TextPool
 from server.kept_statistics import KeptStatistics
 from server.monitoring.stream import EventStream
 from server.preparation import Preparation, prepare
+from server.report.parties import PartyBook
 from strategies.collaborative import CollaborativeEditing
 from strategies.gate.gate import Gate
 from strategies.methods import Method
@@ -43,6 +44,7 @@ from strategies.rounds.settings import EditingSettings
 from strategies.scenario import FlatConfig
 from strategies.wire.arrays import digest_arrays
 from strategies.wire.messages import Phase
+from strategies.wire.metrics import EvaluationSums
 
 CAPABILITY = "capability"
 """The phase in which the server measures the whole model."""
@@ -254,6 +256,7 @@ class Ledger(StreamCallbacks):
         """
         super().__init__(stream, merge)
         self._epsilon, self._own = epsilon, dict[int, LayerStatistics]()
+        self._parties = PartyBook(so_far.parties)
         self.checkpoints, self.measured = checkpoints, so_far
         self._kept = kept or KeptStatistics()
         self._measure = capability
@@ -262,6 +265,16 @@ class Ledger(StreamCallbacks):
     def on_attempt(self, number: int) -> None:
         """Keep nothing of what a round had before it started again."""
         self._kept.begin(number)
+        self._parties.begin_round()
+
+    def on_exchange(self, record: ExchangeRecord) -> None:
+        """Publish an exchange, and add it to what is known of its party."""
+        super().on_exchange(record)
+        self._parties.add_exchange(record)
+
+    def on_metrics(self, party: int, evaluation: EvaluationSums) -> None:
+        """Keep the metrics of a party, which are its own if sums are not masked."""
+        self._parties.keep_metrics(party, evaluation)
 
     def on_statistics(
         self, phase: Phase, layer: int, party: int, statistics: LayerStatistics
@@ -273,6 +286,7 @@ class Ledger(StreamCallbacks):
 
     def on_merge(self, merged: MergedLayers) -> None:
         """Add what rounding moves in each layer; errors of rounds are independent."""
+        self._parties.label = merged.label
         if self._epsilon is None:
             return
         moved = dict(self.measured.rounding)
@@ -299,7 +313,8 @@ class Ledger(StreamCallbacks):
         digest: str,
         parties: Sequence[int],
     ) -> None:
-        """Keep a secure sum, if statistics are kept."""
+        """Keep a secure sum, if statistics are kept, and note who is in it."""
+        self._parties.add_sum(parties)
         for layer, each in statistics.items():
             self._kept.keep_sum(phase, layer, each, digest, parties)
 
@@ -319,8 +334,11 @@ class Ledger(StreamCallbacks):
         sent = dict(self.measured.sent)
         for party, size in completed.bytes_sent.items():
             sent[party] = sent.get(party, 0) + size
+        # Under `global` one node represents all parties, and is none of them.
+        pooled = self._epsilon is not None
         self.measured = self.measured.model_copy(
             update={
+                "parties": () if pooled else self._parties.end_round(completed),
                 "rounds": (*self.measured.rounds, metrics)
                 if state.number > 0
                 else self.measured.rounds,

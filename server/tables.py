@@ -34,6 +34,8 @@ PATH_KEYS = (
     ("output", "checkpoint"),
     ("output", "watch"),
     ("output", "tensorboard"),
+    ("output", "mlflow"),
+    ("output", "wandb"),
 )
 
 

@@ -153,6 +153,10 @@ class OutputConfig(Settings):
             ``.unfinished`` appended to its name, and the file is moved to the results
             in the end.
         tensorboard: A folder for TensorBoard's files of metrics.
+        mlflow: A folder for MLflow's file of metrics; they go to the server that
+            ``MLFLOW_TRACKING_URI`` names in the environment, if it names one.
+        wandb: A folder for the metrics of Weights & Biases, which is offline unless
+            ``WANDB_MODE`` says otherwise in the environment.
         statistics: Whether each party's statistics are kept among the results, for the
             server's operator alone to read: `remove` and `audit` need them. With
             secure sums it is the sum that is kept, and each simulated party keeps its
@@ -165,6 +169,8 @@ class OutputConfig(Settings):
     checkpoint: str | None = None
     watch: str | None = None
     tensorboard: str | None = None
+    mlflow: str | None = None
+    wandb: str | None = None
     statistics: bool = False
     command: str | None = None
 

@@ -31,7 +31,7 @@ class Chromium:
     """One page in a browser.
 
     Attributes:
-        complaints: What its console has said, policies that were broken included.
+        console: What its console has said, policies that were broken included.
     """
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
@@ -39,7 +39,7 @@ class Chromium:
         self._to, self._from = to_browser, from_browser
         self._read, self._count = b"", 0
         self._session: str | None = None
-        self.complaints: list[str] = []
+        self.console: list[str] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -115,11 +115,11 @@ class Chromium:
         parameters = message.get("params", {})
         match message.get("method"):
             case "Log.entryAdded":
-                self.complaints.append(str(parameters["entry"]["text"]))
+                self.console.append(str(parameters["entry"]["text"]))
             case "Runtime.exceptionThrown":
-                self.complaints.append(str(parameters["exceptionDetails"]))
+                self.console.append(str(parameters["exceptionDetails"]))
             case "Runtime.consoleAPICalled":
-                self.complaints.append(str(parameters["args"]))
+                self.console.append(str(parameters["args"]))
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def browsing() -> Iterator[Chromium]:
     from_browser, by_browser = os.pipe()
 
     renumber = f'exec "$@" 3</dev/fd/{for_browser} 4>/dev/fd/{by_browser}'
-    with TemporaryDirectory() as profile:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             ["sh", "-c", renumber, "sh", PROGRAM, *FLAGS, f"--user-data-dir={profile}"],
             stdin=subprocess.DEVNULL,
@@ -146,7 +146,11 @@ def browsing() -> Iterator[Chromium]:
         try:
             yield Chromium(to_browser, from_browser)
         finally:
-            process.kill()
-            process.wait()
+            os.write(to_browser, b'{"id": 0, "method": "Browser.close"}\0')
+            try:  # its other processes write to the profile until it has ended
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             os.close(to_browser)
             os.close(from_browser)

@@ -70,7 +70,6 @@ TESTED_ELSEWHERE = {
     "strategies/training/records.py": "tests/server/training/test_run.py",
     "server/training/progress.py": "tests/server/training/test_run.py",
     "server/report/markdown.py": "tests/server/report/test_data.py",
-    "server/report/frame.py": "tests/server/report/test_data.py",
     "server/report/page.py": "tests/server/report/test_data.py",
     "server/report/plots.py": "tests/server/report/test_data.py",
     "server/report/tables.py": "tests/server/report/test_data.py",
@@ -211,11 +210,14 @@ def test_every_import_is_declared(folder: str) -> None:
     allowed = {
         canonicalize_name(each.name) for each in declared(development=folder == "tests")
     }
+    extras = project()["project"]["optional-dependencies"]
     providers = packages_distributions()
     for path in modules(folder):
         tops = {name.partition(".")[0] for name in imported(parse(path))} - ours
         for top in tops:
-            found = {canonicalize_name(each) for each in providers.get(top, [])}
+            # An extra that is not installed is named after what it provides.
+            own = [Requirement(each).name for each in extras.get(top, [])]
+            found = {canonicalize_name(each) for each in providers.get(top, own)}
             assert found & allowed, f"{name_of(path)} imports {top}"
 
 

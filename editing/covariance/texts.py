@@ -77,7 +77,7 @@ def open_text(
             name_samples(model, seed),
         )
     if named.startswith(HUB):
-        return _hub_text(named, setting)
+        return hub_text(named, setting)
     return _local_text(named, model_path, setting)
 
 
@@ -108,7 +108,8 @@ def text_of(documents: Iterable[Document], name: str) -> TextSource:
     return TextSource(name, lambda start: islice(iter(documents), start, None))
 
 
-def _hub_text(named: str, setting: str) -> TextSource:
+def hub_text(named: str, setting: str = "prior.text") -> TextSource:
+    """Find a data set of the hub by its name, as `open_text` has it."""
     found = _HUB_NAME.fullmatch(named)
     if found is None:
         raise TextError(

@@ -22,10 +22,16 @@ from editing.evaluation.generation import write_columns
 from editing.evaluation.metrics import BENCHMARK_ANSWERED
 from editing.models.batching import run_batches
 from editing.models.loading import EditableModel
-from editing.models.token_rows import WORD, TokenRow, tokenize_texts
+from editing.models.token_rows import (
+    WORD,
+    TokenRow,
+    check_length,
+    tokenize_texts,
+)
 from editing.requests.edit_request import EditRequest
 from editing.requests.forms.benchmarks import ANSWERED
 from editing.requests.joining import split_running_text
+from editing.requests.questions import BenchmarkQuestion
 
 ANSWERING = ("rewrite", "paraphrase")
 """The kinds of prompts that are answered with the request's own object."""
@@ -75,7 +81,7 @@ def measure_answers(
         before: For each request, what the unedited model answers to QAEdit's questions
             of locality, as `answer_locality` returns it: they are compared with that.
     """
-    asked = [_prompts_of(each) | _questions_of(each) for each in requests]
+    asked = [_prompts_of(each) | _questions_of(each, config) for each in requests]
     answers = iter(_answer(model, requests, asked, config, on_batch))
     found: list[dict[str, object]] = []
     for number, (request, kinds) in enumerate(zip(requests, asked, strict=True)):
@@ -86,7 +92,7 @@ def measure_answers(
                 fields |= _compare(kind, said, request.target_new)
             else:
                 old = before[number] if before is not None else None
-                fields |= _judge(request, kind, said, old)
+                fields |= _compare_own(request, kind, said, old)
         found.append(fields)
     return found
 
@@ -96,8 +102,8 @@ def answer_locality(
 ) -> list[list[str]]:
     """For each request, what a model answers to QAEdit's questions of locality."""
     asked = [
-        {kind: texts for kind, texts in _questions_of(each).items() if kind == LOCALITY}
-        for each in requests
+        {kind: texts for kind, texts in kinds.items() if kind == LOCALITY}
+        for kinds in (_questions_of(each, config) for each in requests)
     ]
     answers = iter(_answer(model, requests, asked, config))
     return [[next(answers) for _ in each.get(LOCALITY, ())] for each in asked]
@@ -110,17 +116,23 @@ def _answer(
     config: EvaluationConfig,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Answer all prompts, in the order of requests and kinds."""
+    """Answer all prompts, in the order of requests and kinds.
+
+    One that the model has no positions for is an `InputError`.
+    """
+    pairs = [
+        (request, prompt)
+        for request, kinds in zip(requests, asked, strict=True)
+        for prompts in kinds.values()
+        for prompt in prompts
+    ]
     rows = tokenize_texts(
         model.tokenizer,
         # A space at a prompt's end is the answer's, whatever the answer.
-        [
-            split_running_text(prompt, WORD, request.target_space)[0]
-            for request, kinds in zip(requests, asked, strict=True)
-            for prompts in kinds.values()
-            for prompt in prompts
-        ],
+        [split_running_text(text, WORD, each.target_space)[0] for each, text in pairs],
     )
+    for (request, _), row in zip(pairs, rows, strict=True):
+        check_length(model, row, request)
     return generate_answers(model, rows, config.answer_tokens, on_batch)
 
 
@@ -130,10 +142,22 @@ def _prompts_of(request: EditRequest) -> dict[str, tuple[str, ...]]:
     return {kind: texts for kind, texts in named if texts}
 
 
-def _questions_of(request: EditRequest) -> dict[str, tuple[str, ...]]:
+def _questions_of(
+    request: EditRequest, config: EvaluationConfig
+) -> dict[str, tuple[str, ...]]:
     own = request.benchmark_questions
-    kinds = {kind: tuple(q.prompt for q in own if q.kind == kind) for kind in ANSWERED}
+    kinds = {
+        kind: tuple(write_question(q, config) for q in own if q.kind == kind)
+        for kind in ANSWERED
+    }
     return {kind: texts for kind, texts in kinds.items() if texts}
+
+
+def write_question(question: BenchmarkQuestion, config: EvaluationConfig) -> str:
+    """Return what the model is given of a question: MQuAKE's stand after examples."""
+    if config.examples is None or not question.kind.startswith("mquake"):
+        return question.prompt
+    return f"{config.examples.strip()}\n{question.prompt}"
 
 
 def _compare(kind: str, answers: Sequence[str], wanted: str) -> dict[str, object]:
@@ -145,7 +169,7 @@ def _compare(kind: str, answers: Sequence[str], wanted: str) -> dict[str, object
     }
 
 
-def _judge(
+def _compare_own(
     request: EditRequest,
     kind: str,
     answers: Sequence[str],

@@ -13,7 +13,12 @@ import torch
 from editing.evaluation.answers import answer_metrics
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.likelihoods import Continuation, Likelihood, compute_likelihoods
-from editing.evaluation.metrics import GENERATED, KINDS, MetricSums
+from editing.evaluation.metrics import (
+    GENERATED,
+    KINDS,
+    MetricSums,
+    measure_success,
+)
 from editing.evaluation.token_accuracy import (
     QUESTIONS,
     asks_questions,
@@ -242,14 +247,10 @@ def _case_metrics(post: Mapping[str, object], kind: str) -> dict[str, float]:
     assert isinstance(correct, list)
     metrics: dict[str, float] = {}
     sign = -1 if kind == "neighborhood" else 1
-    gaps = [
-        sign * (each["target_true"] - each["target_new"])
-        for each in probs
-        if "target_true" in each and not post.get("objects_agree")
-    ]
-    if gaps:
+    success = measure_success(post, kind)
+    if success is not None:
         magnitudes = [_probability_gap(each, sign) for each in probs]
-        metrics[f"{kind}_success"] = sum(gap > 0 for gap in gaps) / len(gaps)
+        metrics[f"{kind}_success"] = success
         metrics[f"{kind}_diff"] = sum(magnitudes) / len(magnitudes)
     if correct:
         metrics[f"{kind}_acc"] = sum(correct) / len(correct)

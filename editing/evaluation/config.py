@@ -34,6 +34,8 @@ class EvaluationConfig(GenerationConfig):
             in its own words, without the object and without its length: after the
             ``last`` round, in ``every`` evaluation, or ``never``.
         answer_tokens: The most tokens of such an answer.
+        examples: Answered questions, as one text, that MQuAKE's questions are asked
+            after, on a line of their own; without it they are asked alone.
     """
 
     every: PositiveInt = 1
@@ -41,6 +43,7 @@ class EvaluationConfig(GenerationConfig):
     attribute_prompts: bool = False
     generated_answers: Literal["last", "every", "never"] = "last"
     answer_tokens: PositiveInt = 32
+    examples: str | None = None
 
     @property
     def asks_answers(self) -> bool:

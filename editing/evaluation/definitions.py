@@ -5,6 +5,7 @@ each setting that changes it: ``wild.rewrite.generated-exact.v1.tokens-32``. A m
 that is found in another way takes another version. Figures in one column have one id.
 """
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 
 from editing.evaluation.config import EvaluationConfig
@@ -72,13 +73,22 @@ def define(metric: str, config: EvaluationConfig | None = None) -> str:
     if metric in _WRITTEN:
         return f"{_WRITTEN[metric]}.top-{chosen.top_k}.tokens-{chosen.max_tokens}"
     if metric in _ANSWERED:
-        return f"{_ANSWERED[metric]}.tokens-{chosen.answer_tokens}"
+        after = _name_examples(chosen) if kind == "mquake" else ""
+        return f"{_ANSWERED[metric]}.tokens-{chosen.answer_tokens}{after}"
     if metric not in RANGES:
         raise KeyError(metric)
     if metric in ANSWERED:
         how = measure.replace("_", "-")
         return f"wild.{kind}.{how}.v1.tokens-{chosen.answer_tokens}"
     return f"{_FOUND[measure].format(kind)}.v1"
+
+
+def _name_examples(config: EvaluationConfig) -> str:
+    """Name answered examples before a question by their SHA-256; nothing for none."""
+    if config.examples is None:
+        return ""
+    digest = hashlib.sha256(config.examples.strip().encode()).hexdigest()
+    return f".examples-{digest[:8]}"
 
 
 def define_all(

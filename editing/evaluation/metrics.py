@@ -132,3 +132,24 @@ def harmonic_mean(values: Sequence[float]) -> float:
     if any(value <= 0 for value in values):
         return 0.0
     return len(values) / sum(1 / value for value in values)
+
+
+def measure_success(post: Mapping[str, object], kind: str) -> float | None:
+    """Return the share of a case's prompts where the right object is the likelier one.
+
+    That is the true object for ``neighborhood``, and the new one otherwise. Where the
+    two are equal, or there is no true one, there is no success.
+
+    Args:
+        post: The case's metrics as its file has them.
+        kind: Of prompts.
+    """
+    probs = post.get(f"{kind}_prompts_probs", [])
+    assert isinstance(probs, list)
+    sign = -1 if kind == "neighborhood" else 1
+    gaps = [
+        sign * (each["target_true"] - each["target_new"])
+        for each in probs
+        if "target_true" in each and not post.get("objects_agree")
+    ]
+    return sum(gap > 0 for gap in gaps) / len(gaps) if gaps else None

@@ -1,1 +1,1 @@
-"""How a run is watched: events, status, logs, TensorBoard."""
+"""How a run is watched: events, status, logs, TensorBoard, MLflow, W&B."""

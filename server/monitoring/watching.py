@@ -16,8 +16,10 @@ from server.monitoring.events import (
     RunEnded,
     RunStarted,
 )
+from server.monitoring.mlflow_log import MlflowLog
 from server.monitoring.stream import EventFile, EventStream, WarningEvents
 from server.monitoring.tensorboard_log import TensorBoardLog
+from server.monitoring.wandb_log import WandbLog
 from server.output import UNFINISHED
 
 
@@ -75,6 +77,10 @@ def watch_run(stream: EventStream, config: RunConfig, folder: Path) -> None:
             stream.subscribe(MoveToResults(place, folder))
         if output.tensorboard:
             stream.subscribe(TensorBoardLog(Path(output.tensorboard) / name))
+        if output.mlflow:
+            stream.subscribe(MlflowLog(Path(output.mlflow), name))
+        if output.wandb:
+            stream.subscribe(WandbLog(Path(output.wandb), name))
     WarningEvents(stream)
     stream.publish(
         RunStarted(run=name, rounds=config.run.rounds, parties=config.parties.count)
@@ -89,8 +95,8 @@ def _naming_place(place: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{error.filename or place}: cannot be written ({error.strerror}); set "
-            "`output.watch`, `output.checkpoint` and `output.tensorboard` to places "
-            "that are writable"
+            "`output.watch`, `output.checkpoint`, `output.tensorboard`, "
+            "`output.mlflow` and `output.wandb` to places that are writable"
         ) from None
 
 

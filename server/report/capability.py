@@ -83,12 +83,15 @@ def draw_capability(report: Report) -> str:
                     label=str(merge),
                     color=COLOURS[index % len(COLOURS)],
                     marker=MARKERS[index % len(MARKERS)],
+                    # The bound often coincides with another line, and must not hide it.
+                    linestyle="--" if merge == "global" else "-",
+                    fillstyle="none" if merge == "global" else "full",
                 )
             axes.grid(axis="y", color=GRID)
             if spans_powers(frame[name]):
                 axes.set_yscale("log")
             else:
-                axes.set_ylim(bottom=0)
+                axes.set_ylim(0, 1.1 * max(frame[name].max(), 1e-9))
             axes.set_xlabel("edits")
             axes.set_title(headings([name])[0], fontsize=10)
         handles = figure.axes[0].get_legend_handles_labels()

@@ -11,11 +11,11 @@ from pydantic import (
 )
 
 from editing.base.errors import InputError
+from editing.base.origin import Origin
 from editing.base.settings import Settings
 from editing.base.validation import explain
 from editing.evaluation.config import EvaluationConfig
 from editing.evaluation.definitions import define_all, find_unlike
-from server.report.origin import Origin
 
 
 class LeftOutParty(Settings):
@@ -156,6 +156,36 @@ class RoundMetrics(Settings):
         return known
 
 
+class PartyRecord(Settings):
+    """What the server knows of one party, over all rounds of a merge.
+
+    With secure sums it knows no party's requests and metrics.
+
+    Attributes:
+        name: What log and report call the party.
+        requests: How many of its requests were edited; None if it is not known.
+        known: How many were left out because the model knows them.
+        left_out: How many were left out because another party has the same fact.
+        rounds: In how many rounds the sums have a part of it.
+        refused: In how many it was left out.
+        seconds: From sending each message to its reply.
+        bytes_sent: Size of all its replies.
+        evaluated: How many of its requests the metrics are over.
+        metrics: Of its requests of all rounds, after the last evaluation.
+    """
+
+    name: str
+    requests: int | None = None
+    known: int = 0
+    left_out: int = 0
+    rounds: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    bytes_sent: int = 0
+    evaluated: int | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
 class RunReport(Settings):
     """The results of one merge over all rounds.
 
@@ -174,6 +204,7 @@ class RunReport(Settings):
         warnings: What may keep the edits from working, and what to try.
         definitions: The id of each metric's definition. Reports of earlier versions
             have none: their metrics are as `define` says by default.
+        parties: What is known of each party; empty for `global`, which has none.
     """
 
     merge: str
@@ -188,6 +219,7 @@ class RunReport(Settings):
     update_ratios: dict[str, float] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     definitions: dict[str, str] = Field(default_factory=dict)
+    parties: tuple[PartyRecord, ...] = ()
 
     def define_metrics(self, config: EvaluationConfig | None = None) -> dict[str, str]:
         """Return the id of each metric that was measured.

@@ -4,9 +4,8 @@ import base64
 import hashlib
 
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
 
-from server.report.origin import Origin
+from editing.base.origin import Origin
 
 # The app bundle carries Python files, so all of the frame is text in one of them.
 STYLE = """
@@ -34,9 +33,10 @@ table { border-collapse: separate; border-spacing: 0; width: 100%;
 caption { text-align: left; color: var(--soft); padding-bottom: .6rem; }
 caption span { display: inline-block; position: sticky; left: 0;
   max-width: min(46rem, calc(100vw - 3.5rem)); }
-th, td { padding: .5rem .7rem; text-align: right; vertical-align: bottom;
+th, td { padding: .5rem .7rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); }
-thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px; }
+thead th { font-size: .85rem; color: var(--soft); border-bottom-width: 2px;
+  vertical-align: bottom; }
 th button { all: unset; cursor: pointer; text-decoration: underline dotted 1px;
   text-underline-offset: .3em; }
 th button:hover { color: var(--ink); }
@@ -48,6 +48,9 @@ th:first-child { text-align: left; position: sticky; left: 0;
   background: var(--paper); }
 tbody th { font-weight: 600; white-space: nowrap; }
 td { white-space: nowrap; }
+.words { text-align: left; }
+td.words { white-space: normal; overflow-wrap: break-word; min-width: 11rem; }
+.words + td.words { min-width: 5rem; }
 table.dense { font-size: .85rem; }
 table.dense :is(th, td) { padding: .35rem; }
 table.dense thead th { font-size: .72rem; }
@@ -107,6 +110,9 @@ function makeSortable(table) {
   const original = [...body.rows];
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, place) => {
+    if (head.textContent.trim() === "") {
+      return;
+    }
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);
@@ -140,13 +146,13 @@ FRAME = """\
 <meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
-<style>{{ style }}</style>
+<style>{{ style | safe }}</style>
 </head>
 <body>
 <main>
 {%- block content %}{% endblock %}
 </main>
-<script type="module">{{ script }}</script>
+<script type="module">{{ script | safe }}</script>
 </body>
 </html>
 """
@@ -159,14 +165,42 @@ ORIGIN = """\
 {%- endif %}
 {%- endif %}
 """
-"""When a page was made, of which versions and by which command, for its header."""
+"""Of a page's header: when it was made, of which versions and by which command."""
+
+TABLE = """\
+{%- macro figures(caption, table) %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">\
+<table{% if table.labels > 1 or table.heads | length > 8 %} class="dense"{% endif %}>
+<caption><span>{{ caption }}</span></caption>
+<thead><tr>\
+{% for head in table.heads %}<th scope="col"{% if \
+table.labels < loop.index <= table.labels + table.words %} class="words"{% endif %}>\
+{{ head }}</th>{% endfor %}\
+</tr></thead>
+<tbody>
+{%- for row in table.rows %}
+<tr{% if best is defined and row[0] in best %} class="best"\
+{% elif row[0].startswith("(") %} class="unedited"{% endif %}>
+{%- for cell in row %}
+{%- if loop.index <= table.labels %}<th scope="row">{{ cell }}</th>
+{%- elif loop.index <= table.labels + table.words %}\
+<td class="words">{{ cell }}</td>
+{%- else %}<td>{{ cell }}</td>{% endif %}
+{%- endfor %}</tr>
+{%- endfor %}
+</tbody>
+</table></div>
+{%- endmacro %}
+"""
+"""A macro that lays out a `TableText` within a box that scrolls; `best` names rows."""
 
 
 def fill_frame(content: str, *, origin: Origin | None = None, **values: object) -> str:
     """Fill in a template within the frame; `title` is the page's title.
 
     A name that the template reads and `values` lacks is an error of jinja's. A template
-    shows where the page comes from by ``{% include "origin" %}``.
+    shows where the page comes from by ``{% include "origin" %}``, and a table by
+    ``{% from "table" import figures with context %}{{ figures(caption, table) }}``.
 
     Args:
         content: The template.
@@ -177,14 +211,16 @@ def fill_frame(content: str, *, origin: Origin | None = None, **values: object) 
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        loader=DictLoader({"frame": FRAME, "origin": ORIGIN, "page": page}),
+        loader=DictLoader(
+            {"frame": FRAME, "origin": ORIGIN, "table": TABLE, "page": page}
+        ),
     )
     return environment.get_template("page").render(
         **values,
         origin=origin,
         policy=write_policy(),
-        script=Markup(SORTING),
-        style=Markup(STYLE),
+        script=SORTING,
+        style=STYLE,
     )
 
 

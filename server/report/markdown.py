@@ -2,6 +2,7 @@
 
 from server.report.capability import CAPABILITY_CAPTION, lay_out_capability
 from server.report.data import Report
+from server.report.parties import caption_parties, lay_out_parties
 from server.report.tables import (
     ANSWERS_CAPTION,
     Part,
@@ -47,16 +48,20 @@ def render_markdown(report: Report) -> str:
     capability = lay_out_capability(report)
     if not capability.is_empty:
         parts += ["## Capability", f"{CAPABILITY_CAPTION}.", markdown_table(capability)]
+    parties = lay_out_parties(report)
+    if parties.rows:
+        parts += ["## Parties", f"{caption_parties(report)}.", markdown_table(parties)]
     weights = lay_out_weights(report)
     if weights.rows:
         parts += ["## What each party weighs", markdown_table(weights)]
-    warnings, refusals = list_warnings(report), list_refusals(report)
-    if warnings:
-        parts += ["## Warnings", "\n".join(f"- {line}" for line in warnings)]
-    if accepted := list_accepted(report):
-        parts += ["## Release gate", "\n".join(f"- {line}" for line in accepted)]
-    if refusals:
-        parts += ["## Left out", "\n".join(f"- {line}" for line in refusals)]
+    lists = {
+        "Warnings": list_warnings(report),
+        "Release gate": list_accepted(report),
+        "Left out": list_refusals(report),
+    }
+    for title, lines in lists.items():
+        if lines:
+            parts += [f"## {title}", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

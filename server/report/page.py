@@ -12,6 +12,8 @@ from server.report.capability import (
 from server.report.data import Report
 from server.report.frame import fill_frame
 from server.report.intervals import CAPTION
+from server.report.parties import WORDS as PARTY_WORDS
+from server.report.parties import caption_parties, lay_out_parties
 from server.report.plots import (
     describe_bars,
     describe_rounds,
@@ -44,25 +46,7 @@ CONTENT = """\
 <p class="facts">{{ facts }}</p>
 {%- include "origin" %}
 </header>
-{%- macro figures(caption, table) %}
-<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">\
-<table{% if table.labels > 1 %} class="dense"{% endif %}>
-<caption><span>{{ caption }}</span></caption>
-<thead><tr>\
-{% for head in table.heads %}<th scope="col">{{ head }}</th>{% endfor %}\
-</tr></thead>
-<tbody>
-{%- for row in table.rows %}
-<tr{% if row[0] in best %} class="best"{% elif row[0].startswith("(") %} \
-class="unedited"{% endif %}>
-{%- for cell in row %}
-{%- if loop.index <= table.labels %}<th scope="row">{{ cell }}</th>
-{%- else %}<td>{{ cell }}</td>{% endif %}
-{%- endfor %}</tr>
-{%- endfor %}
-</tbody>
-</table></div>
-{%- endmacro %}
+{%- from "table" import figures with context %}
 <section>
 <h2>The merges compared</h2>
 {{- figures(overview_caption, overview) }}
@@ -117,6 +101,17 @@ class="unedited"{% endif %}>
 <section>
 <h2>Diagnosis</h2>
 {{- figures("Of the edited requests", diagnosis) }}
+</section>
+{%- endif %}
+{%- if parties.rows %}
+<section>
+<h2>Parties</h2>
+{{- figures(parties_caption, parties) }}
+{%- if has_global %}
+<p class="facts">Editing on one machine (global) has no parties, and no row.</p>
+{%- endif %}
+<p class="facts">Values of single requests stay with their parties. Where a run \
+simulates the parties, requests.html next to this page shows them.</p>
 </section>
 {%- endif %}
 {%- if weights.rows %}
@@ -272,6 +267,9 @@ def render_page(report: Report) -> str:
         capability_caption=CAPABILITY_CAPTION,
         requests=lay_out(report, "requests"),
         details=lay_out(report, "details"),
+        parties=lay_out_parties(report),
+        parties_caption=caption_parties(report),
+        has_global=any(run.merge == "global" for run in report.runs),
         weights=lay_out_weights(report),
         accepted=list_accepted(report),
         refusals=list_refusals(report),
@@ -293,10 +291,11 @@ def choose_words(report: Report) -> list[tuple[str, str]]:
     diagnosed = columns_of(report, "diagnosis")
     words += [(TITLES[name], DIAGNOSIS_WORDS[name]) for name in diagnosed]
     weighed = WEIGHT_WORDS if lay_out_weights(report).rows else ()
+    named = PARTY_WORDS if lay_out_parties(report).rows else ()
     answered = () if lay_out(report, "answers").is_empty else ANSWER_WORDS
     curve = () if lay_out_capability(report).is_empty else (CAPABILITY_WORDS,)
     earlier = RETENTION_WORDS if retained else ()
-    return [*WORDS, *answered, *curve, *earlier, *words, *weighed]
+    return [*WORDS, *answered, *curve, *earlier, *words, *named, *weighed]
 
 
 def state_facts(report: Report) -> str:

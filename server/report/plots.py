@@ -285,6 +285,8 @@ class Picture(str):
     """A picture as a data URI that follows a dark page, and as a file for print."""
 
     __slots__ = ("_draw", "_width")
+    _draw: Callable[[Figure], None]
+    _width: float
 
     def __new__(cls, draw: Callable[[Figure], None], width: float) -> "Picture":
         """Draw it, so many inches wide."""

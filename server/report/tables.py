@@ -73,11 +73,13 @@ class TableText:
         heads: The headings, those of the rows' labels first.
         rows: The cells.
         labels: How many cells of a row are labels.
+        words: How many of those that follow are text, not numbers.
     """
 
     heads: list[str]
     rows: list[list[str]]
     labels: int
+    words: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -213,7 +215,8 @@ def headings(columns: Sequence[str], *, short: bool = False) -> list[str]:
     """Return the headings of columns, a part of the prompts after its metric."""
     titles = TITLES | SHORT_TITLES if short else TITLES
     parts = [name.partition(".") for name in columns]
-    plain = [metric.replace("_", " ").capitalize() for metric, _, _ in parts]
+    words = [metric.replace("_", " ") for metric, _, _ in parts]
+    plain = [each[:1].upper() + each[1:] for each in words]
     return [
         titles.get(metric, otherwise)
         + (f", {group.replace('_', ' ')}" if group else "")

@@ -27,6 +27,7 @@ MEASURES = (
     "vocabulary",
     "answers",
     "answer_tokens",
+    "examples",
     "task_dir",
     "limit",
 )
@@ -86,6 +87,13 @@ class EvaluationOptions:
     answer_tokens: Annotated[
         int, typer.Option(min=1, help="The most tokens of a generated answer.")
     ] = 32
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Answered questions; MQuAKE's questions are asked after them.",
+        ),
+    ] = None
     generation: Annotated[
         bool,
         typer.Option(
@@ -180,3 +188,33 @@ def evaluate_delta(options: EvaluationOptions) -> None:
         target_space=options.target_space.value,
         measures=Measures.model_validate(options.measures),
     )
+
+
+@app.command("summarize")
+def summarize_results(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS…")],
+    runs: Annotated[
+        str | None,
+        typer.Option(metavar="RUN,…", help="Average these runs only, as run_003 or 3."),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(min=1, help="Average this many cases of each run, by number."),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the table: .csv, .html, .md, .tex, .txt. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Average the cases of runs, ours and those of MEMIT and CollabEdit.
+
+    RESULTS are folders of results or of runs, of studies and papers too. One row for
+    each editor or trial: means and standard deviations over its runs or seeds, or over
+    the cases of a single one. A run without case files has its report's means.
+    """
+    from sims.results.summaries import summarize
+
+    summarize(results, runs, first, output or [])

@@ -89,8 +89,8 @@ def estimate_sizes(
         str,
         typer.Option(
             metavar="NAME|DIR",
-            help="gpt2-xl, gpt-j-6b, llama-3-8b, a folder with a config.json, or "
-            "embedded.",
+            help="gpt2-xl, gpt-j-6b, llama-3-8b, qwen2.5-7b, a folder with a "
+            "config.json, or embedded.",
         ),
     ] = "gpt2-xl",
     parties: Annotated[

@@ -1,7 +1,7 @@
 """Options of several commands, and how they are read."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from enum import StrEnum
 from inspect import Parameter, Signature
@@ -65,6 +65,15 @@ ScenarioArgument = Annotated[
     typer.Argument(
         metavar="SCENARIO.toml",
         show_default="sims/scenarios/default.toml",
+    ),
+]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="KEY=VALUE,…",
+        help="Run everything once for each value of a setting, such as "
+        "prior.weight=100,300. Repeatable: several are combined every way.",
     ),
 ]
 VerboseOption = Annotated[
@@ -168,3 +177,40 @@ def check_place(path: Path, option: str) -> None:
     raise InputError(
         f"{option} {path}: cannot be made, for {place} {reason}; name another place"
     )
+
+
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Read everything but weights, start nothing, list what is missing and "
+        "estimate time, memory and bytes.",
+    ),
+]
+
+
+def show_dry_run(
+    scenario: Path,
+    settings: Sequence[str],
+    sweep: Sequence[str] = (),
+    *,
+    external: bool = True,
+) -> None:
+    """Look for all that a run needs, or each point of a sweep; load nothing large."""
+    from server.config import read_scenario
+    from sims.console import announce_loading, hush_libraries, open_console
+    from sims.paper.sweep import read_sweeps
+
+    points = [point.settings for point in read_sweeps(sweep)]
+    configs = [
+        read_scenario(scenario, [*settings, *point], external=external)
+        for point in points
+    ]
+    announce_loading()
+    hush_libraries()
+    from sims.dry_run.dry_run import dry_run
+
+    console = open_console()
+    for point, config in zip(points, configs, strict=True):
+        console.print(*point, markup=False, highlight=False)
+        dry_run(config, console)

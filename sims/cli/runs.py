@@ -16,11 +16,14 @@ from sims.cli.options import (
     DEFAULT_SCENARIO,
     SCENARIOS,
     ConnectionOption,
+    DryRunOption,
     Engine,
     ScenarioArgument,
     SetOption,
+    SweepOption,
     VerboseOption,
     check_new_folder,
+    show_dry_run,
     takes,
 )
 from sims.cli.study import (
@@ -50,15 +53,6 @@ ComparingEngineOption = Annotated[
     typer.Option(
         help=ENGINE_HELP,
         show_default="flower; in-process with --seeds or --sweep",
-    ),
-]
-SweepOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--sweep",
-        metavar="KEY=VALUE,…",
-        help="Run everything once for each value of a setting, such as "
-        "prior.weight=100,300. Repeatable: several are combined every way.",
     ),
 ]
 OutputOption = Annotated[
@@ -116,6 +110,7 @@ def run_scenario(
     output: OutputOption = None,
     resume: ResumeOption = None,
     allow_external_merge: ExternalOption = False,
+    dry_run: DryRunOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run one scenario with its merge, and evaluate the edited model.
@@ -128,6 +123,9 @@ def run_scenario(
         resume_run(resume, carrier, output, compare=False, verbose=verbose)
         return
     external = connection is None or allow_external_merge
+    if dry_run:
+        show_dry_run(scenario, settings or [], external=external)
+        return
     start_run(
         scenario, settings or [], carrier, output, external=external, verbose=verbose
     )
@@ -147,6 +145,7 @@ def compare_merges(
     jobs: JobsOption = None,
     resume: ResumeOption = None,
     allow_external_merge: ExternalOption = False,
+    dry_run: DryRunOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run several merges on the same requests and compare them in one report.
@@ -154,6 +153,12 @@ def compare_merges(
     SCENARIO.toml describes the run; sims/scenarios has examples. With --seeds or
     --sweep each merge is a trial of its own, and tables hold means and deviations.
     """
+    if dry_run:
+        compared = ["run.compare=true", *compare_settings(schedule, merges)]
+        external = connection is None or allow_external_merge
+        chosen = [*(settings or []), *compared]
+        show_dry_run(scenario, chosen, sweep or [], external=external)
+        return
     if seeds or sweep or is_of_trials(resume):
         refuse_connection(connection)
         chosen = [*(settings or []), *compare_settings(schedule, None)]

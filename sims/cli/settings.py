@@ -120,8 +120,8 @@ def list_editors(
         str,
         typer.Option(
             metavar="NAME|DIR",
-            help="The model whose widths count: gpt2-xl, gpt-j-6b, llama-3-8b, a "
-            "folder with a config.json, or embedded.",
+            help="The model whose widths count: gpt2-xl, gpt-j-6b, llama-3-8b, "
+            "qwen2.5-7b, a folder with a config.json, or embedded.",
         ),
     ] = "gpt-j-6b",
     requests: Annotated[

@@ -93,6 +93,10 @@ PLAIN = {
         "sims.studies.rounds.forgetting:Forgetting",
         "Whether later rounds undo what the first one edited.",
     ),
+    "lifelong": (
+        "sims.studies.lifelong.study:Lifelong",
+        "What every editor keeps, and what it costs, until the pool is used up.",
+    ),
     "alphaedit-naive": (
         "sims.studies.alphaedit_naive:AlphaEditNaive",
         "What AlphaEdit loses if its deltas are merged as MEMIT's are.",

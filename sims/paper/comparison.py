@@ -215,7 +215,8 @@ def rows_of(results: Sequence[TrialResult]) -> Iterator[dict[str, object]]:
     for result in results:
         for number, metrics in enumerate(result.report.metrics, start=1):
             own = metrics_row(str(result.trial.labels[MERGE]), metrics)
-            row = {"seed": result.seed, **result.trial.labels, ROUND: number}
+            row: dict[str, object] = {"seed": result.seed, **result.trial.labels}
+            row[ROUND] = number
             row |= {panel.column: own.get(panel.column[4:]) for panel in OVER_ROUNDS}
             if number == len(result.report.metrics):
                 row |= pick(own | dict(metrics.all_edits))

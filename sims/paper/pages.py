@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from editing.base.origin import Origin
 from server.report.frame import fill_frame
-from server.report.origin import Origin
 from server.report.tables import SUCCESS_LEGEND
 from sims.paper.tables import MeanTable, write_markdown
 from sims.studies.page import write_seconds

@@ -12,9 +12,9 @@ from sims.studies.running.folder import TRIALS, unfinished_study
 from sims.studies.running.order import Order
 from sims.studies.running.record import UNFINISHED, StudyRecord, read_record
 from sims.studies.running.runner import digest
-from sims.studies.running.trials import Execute, PlannedTrial, Trials
+from sims.studies.running.trials import PlannedTrial, Trials
 from sims.studies.running.workers import termination_as_interrupt
-from sims.studies.study import TrialResult
+from sims.studies.study import Execute, TrialResult
 
 
 def run_sections(

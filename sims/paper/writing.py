@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from editing.base.origin import find_origin
 from editing.files.atomic import write_whole
 from editing.files.json_text import dump_json
-from server.report.origin import find_origin
 from server.report.plots import Picture, no_pictures
 from sims.paper.document import INCLUDED
 from sims.paper.pages import (

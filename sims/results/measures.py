@@ -33,6 +33,7 @@ class Measures(Settings):
         vocabulary: The places of these words; likewise.
         answers: Whether the model answers the requests' prompts in its own words.
         answer_tokens: The most tokens of such an answer.
+        examples: A text file of answered questions; MQuAKE's are asked after them.
         text: A text file whose perplexity is reported.
         tasks: What lm-evaluation-harness runs, with commas between.
         task_dir: A folder with tasks of one's own.
@@ -49,6 +50,7 @@ class Measures(Settings):
     vocabulary: Path | None = None
     answers: bool = True
     answer_tokens: int = EvaluationConfig().answer_tokens
+    examples: Path | None = None
     text: Path | None = None
     tasks: str = ""
     task_dir: Path | None = None
@@ -69,6 +71,7 @@ class Measures(Settings):
             max_tokens=self.max_tokens,
             generated_answers="every" if self.answers else "never",
             answer_tokens=self.answer_tokens,
+            examples=_read_option("--examples", self.examples),
             **drawn,
         )
 
@@ -92,6 +95,7 @@ class Measures(Settings):
             "--greedy": (self.greedy, texts, "--generation or --snippets"),
             "--idf": (self.idf, weights, "--snippets"),
             "--tfidf-vocab": (self.vocabulary, weights, "--snippets"),
+            "--examples": (self.examples, self.answers, "--answers"),
             "--task-dir": (self.task_dir, tasks, "--tasks"),
             "--limit": (self.limit, tasks, "--tasks"),
         }
@@ -113,20 +117,12 @@ class Sources:
 def read_sources(measures: Measures, requests: Path | str) -> Sources:
     """Read what is compared with, and find the tasks, before anything takes long.
 
-    Raises:
-        InputError: If a file cannot be read or does not hold what it should, or a task
-            cannot be found.
+    A file that cannot be read or does not hold what it should, or a task that cannot be
+    found, is an `InputError`.
     """
     measures.check()
-    text = None
-    if measures.text is not None:
-        try:
-            text = read_text(measures.text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"--perplexity {measures.text}: cannot be read as UTF-8 text "
-                f"({type(error).__name__})"
-            ) from None
+    _read_option("--examples", measures.examples)
+    text = _read_option("--perplexity", measures.text)
     references, targets = None, {}
     if measures.snippets is not None:
         references = read_references(
@@ -135,6 +131,22 @@ def read_sources(measures: Measures, requests: Path | str) -> Sources:
         targets = read_target_ids(requests)
     tasks = find_tasks(options) if (options := measures.task_options) else None
     return Sources(references, targets, text, tasks)
+
+
+def _read_option(option: str, path: Path | None) -> str | None:
+    """Read the text that an option names, if it is given.
+
+    Raises:
+        InputError: If it is no file of UTF-8 text.
+    """
+    if path is None:
+        return None
+    try:
+        return read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{option} {path}: cannot be read as UTF-8 text ({type(error).__name__})"
+        ) from None
 
 
 def measure_further(

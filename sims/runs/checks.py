@@ -10,13 +10,14 @@ from clients.own_requests import find_shares
 from editing.base.errors import InputError
 from editing.base.validation import shorten
 from editing.covariance.texts import check_local_text
-from editing.evaluation.cases import evaluation_prompts
+from editing.evaluation.answers import write_question
+from editing.evaluation.cases import EvaluationPrompt, evaluation_prompts
 from editing.evaluation.config import EvaluationConfig
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
 from editing.models.token_rows import ContinuationTokenizer, tokenize_request
 from editing.requests.edit_request import EditRequest
-from editing.requests.forms.benchmarks import TEACHER_FORCED
+from editing.requests.forms.benchmarks import ANSWERED, TEACHER_FORCED
 from editing.requests.subjects import require_subject
 from editing.sources.embedded import resolve_model
 from server.app import choose_methods
@@ -29,11 +30,11 @@ from strategies.scenario import FEDERATED
 MAX_SPECIAL_TOKENS = 8
 """More than any tokenizer puts around a text."""
 
-FIELDS = {
+FIELDS: dict[str, str] = {
     "rewrite": "prompt",
     "locality": "locality",
     "portability": "portability",
-    **dict.fromkeys(TEACHER_FORCED, "benchmark_questions"),
+    **dict.fromkeys((*TEACHER_FORCED, *ANSWERED), "benchmark_questions"),
 }
 """Fields of evaluation prompts that are not called after their kind."""
 
@@ -153,7 +154,12 @@ def _check_prompts(
     Raises:
         InputError: Naming the first one that does not.
     """
-    for each in evaluation_prompts(request, evaluation):
+    answered = [
+        EvaluationPrompt(each.kind, write_question(each, evaluation), each.answers)
+        for each in request.benchmark_questions
+        if each.kind in ANSWERED and evaluation.generated_answers != "never"
+    ]
+    for each in [*evaluation_prompts(request, evaluation), *answered]:
         for answer in each.answers:
             # Thousands of short texts need no tokens: few bytes cannot be many.
             size = len(f"{each.prompt} {answer}".encode()) + MAX_SPECIAL_TOKENS

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from editing.base.errors import InputError
+from editing.base.origin import own_command
 from editing.files.caches import user_cache
 from editing.sources.embedded import OWN_MODELS, locate_embedded
 from server.config import RunConfig
 from server.monitoring.events import EVENTS
 from server.output import choose_folder, create_output_folder, refuse_existing
 from server.report.data import read_report
-from server.report.origin import own_command
+from sims.case_page import write_case_page
 from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
 from sims.processes.fork_server import ForkServer
-from sims.runs.cases import gather_cases, take_results
+from sims.runs.cases import find_cases, gather_cases, take_results
 from sims.runs.connections import refuse_going
 from sims.runs.engines import (
     CONNECTION,
@@ -155,6 +156,9 @@ def execute(
                 carry_out(run, flat, config.parties.count, follower)
             take_results(draft / WRITTEN)
             gather_cases(draft / PARTIES, draft, config.run.rounds)
+            if advise:  # of a study's trials there may be hundreds
+                cases = find_cases(draft / PARTIES)
+                write_case_page(cases, draft, config.run.rounds)
         show(folder, open_console())
 
 

@@ -12,6 +12,7 @@ from transformers import (
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
 )
 
 from editing.algebra.deltas import stores_transposed
@@ -38,6 +39,14 @@ PUBLISHED: dict[str, PreTrainedConfig] = {
         num_key_value_heads=8,
         max_position_embeddings=8192,
     ),
+    "qwen2.5-7b": Qwen2Config(
+        vocab_size=152_064,
+        hidden_size=3584,
+        intermediate_size=18_944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+    ),
 }
 """Configurations as they were published, by the name of their preset."""
 
@@ -52,6 +61,7 @@ class ModelShape:
         d_out: Width of the hidden state.
         d_in: Width of the keys.
         layers: The edited blocks.
+        blocks: How many blocks there are.
     """
 
     name: str
@@ -59,6 +69,7 @@ class ModelShape:
     d_out: int
     d_in: int
     layers: tuple[int, ...]
+    blocks: int
 
 
 def read_shape(model: str, layers: tuple[int, ...] | None = None) -> ModelShape:
@@ -121,4 +132,4 @@ def _measure(
     transposed = stores_transposed(projection)
     d_out, d_in = (columns, rows) if transposed else (rows, columns)
     count = sum(each.numel() for each in model.parameters())
-    return ModelShape(name, count, d_out, d_in, tuple(layers))
+    return ModelShape(name, count, d_out, d_in, tuple(layers), blocks)

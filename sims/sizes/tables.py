@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from sims.sizes.computing import count_target_operations
 from sims.sizes.estimate import Estimate
 
 Value = Callable[[Estimate], float]
@@ -31,6 +32,7 @@ SIZES: Sequence[tuple[str, Value]] = (
 )
 """Figures in bytes."""
 
+OPERATIONS = "computing: a node's targets, 10¹² operations at most"
 SECONDS = "time of a round, computing left out"
 
 
@@ -42,8 +44,15 @@ def rows_of(estimates: Sequence[Estimate]) -> list[list[str]]:
     ]
     for name, value in SIZES:
         rows.append([name, *(write_size(value(each)) for each in estimates)])
+    operations = map(count_operations, estimates)
+    rows.append([OPERATIONS, *(f"{each / 1e12:.3g}" for each in operations)])
     rows.append([SECONDS, *(write_seconds(each.round_seconds) for each in estimates)])
     return rows
+
+
+def count_operations(estimate: Estimate) -> float:
+    """Count the operations of a node's targets."""
+    return count_target_operations(estimate.shape, estimate.order.requests)
 
 
 def heads_of(estimates: Sequence[Estimate]) -> list[str]:
@@ -97,6 +106,7 @@ def to_json(estimates: Sequence[Estimate]) -> str:
                 **each.order.model_dump(),
                 "messages": each.messages,
                 "bytes": {name: round(value(each)) for name, value in SIZES},
+                "operations": count_operations(each),
                 "seconds": each.round_seconds,
             }
             for each in estimates

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from server.report.plots import COLOURS, INK, add_axes, render
-from sims.studies.plots import Panel, columns_for
+from sims.studies.plots import Panel, columns_for, spread_over_seeds
 
 GROUP_WIDTH = 0.84
 MIN_WIDTH = 9.0
@@ -60,16 +60,40 @@ def draw_bar(
     width: float,
     colour: str,
 ) -> None:
-    """Draw one bar of each group, and its seeds upon it."""
+    """Draw one bar of each group, its seeds upon it, and ± their deviation."""
     means = frame.groupby(group)[panel.column].mean()
     heights = [float(means[name]) for name in middles]
-    bars = axes.bar(
+    axes.bar(
         list(middles.values()), heights, width * 0.92, label=panel.heading, color=colour
     )
-    labels = ["" if np.isnan(height) else f"{height:.0f}" for height in heights]
-    axes.bar_label(bars, labels, fontsize=7, padding=3, color=INK)
     places = [middles[name] for name in frame[group]]
     axes.scatter(places, frame[panel.column], s=5, color=INK, alpha=0.6, zorder=3)
+    found = spread_over_seeds(frame, group, panel.column)
+    spread = found.reindex(means.index).fillna(0.0)
+    ends = [
+        (middles[name], means[name] - spread[name], means[name] + spread[name])
+        for name in middles
+        if spread[name] > 0
+    ]
+    if ends:
+        axes.vlines(*zip(*ends, strict=True), color=INK, linewidth=0.9, zorder=3)
+    tops = frame.groupby(group)[panel.column].max().combine(means + spread, max)
+    for name, height in zip(middles, heights, strict=True):
+        write_above(axes, middles[name], height, float(tops[name]))
+
+
+def write_above(axes: Axes, place: float, height: float, top: float) -> None:
+    """Write a bar's height above all that stands on it; of no bar, nothing."""
+    known = not np.isnan(height)
+    axes.annotate(
+        f"{height:.0f}" if known else "",
+        (place, top if known else 0.0),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        fontsize=7,
+        color=INK,
+    )
 
 
 def draw_stacks(

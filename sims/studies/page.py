@@ -2,16 +2,16 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from editing.base.origin import Origin, find_origin
 from editing.files.atomic import write_whole
 from editing.files.json_text import dump_json
 from server.report.frame import fill_frame
-from server.report.origin import Origin, find_origin
 from server.report.tables import (
     SUCCESS_LEGEND,
     TableText,
@@ -29,6 +29,7 @@ CONTENT = """\
 <p class="facts">{{ question }}</p>
 <p>{{ finding }}</p>
 {%- if legend %}<p class="facts">{{ legend }}.</p>{% endif %}
+{%- if spread %}<p class="facts">{{ spread }}</p>{% endif %}
 {%- include "origin" %}
 </header>
 {%- for figure in figures %}
@@ -104,7 +105,8 @@ def write_page(
     text = dump_json(record, 2)
     write_whole(folder / "study.json", text + "\n")
     write_whole(folder / "report.md", render_markdown(study, figures, finding, account))
-    page = render_html(study, figures, finding, account, origin)
+    spread = explain_spread({result.seed for result in results})
+    page = render_html(study, figures, finding, account, origin, spread)
     write_whole(folder / "report.html", page)
     return finding
 
@@ -128,6 +130,7 @@ def render_html(
     finding: str,
     account: Account,
     origin: Origin,
+    spread: str = "",
 ) -> str:
     """Return the page, which needs no network and no other file."""
     return fill_frame(
@@ -137,6 +140,7 @@ def render_html(
         question=study.question,
         finding=finding,
         legend=explain_successes(figures),
+        spread=spread,
         figures=[
             {
                 "title": figure.title,
@@ -164,6 +168,16 @@ def render_markdown(
         parts.append(markdown_table(lay_out(figure.table)))
     parts += ["## Run it again", f"```sh\n{account.command}\n```"]
     return "\n\n".join([*parts, f"It took {write_seconds(account.seconds)}."]) + "\n"
+
+
+def explain_spread(seeds: Collection[int]) -> str:
+    """Say what error bars are; nothing for one seed, which has none."""
+    if len(seeds) < 2:
+        return ""
+    return (
+        f"Lines and bars are means over {len(seeds)} seeds, faint lines and dots are "
+        "single seeds, and error bars ± one sample standard deviation over seeds."
+    )
 
 
 def explain_successes(figures: Sequence[Figure]) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from server.report.plots import COLOURS, GRID, MARKERS, render
+from server.report.plots import COLOURS, GRID, MARKERS, WHISKERS, render
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.1
 MAX_ACROSS = 2
@@ -102,7 +102,7 @@ def columns_for(names: Sequence[str], width: float) -> int:
 def draw_panel(
     axes: Axes, panel: Panel, x: str, lines: Mapping[str, pd.DataFrame]
 ) -> None:
-    """Draw each line's mean over seeds, and each seed faintly."""
+    """Draw each line's mean over seeds ± their deviation, and each seed faintly."""
     places: set[float] = set()
     for index, (name, frame) in enumerate(lines.items()):
         drawn = frame[frame[panel.column].notna()]
@@ -114,6 +114,10 @@ def draw_panel(
             axes.plot(one.index, one.to_numpy(), color=colour, alpha=0.3, linewidth=0.8)
         mean = drawn.groupby(x)[panel.column].mean()
         axes.plot(mean.index, mean.to_numpy(), label=name, color=colour, marker=marker)
+        spread = spread_over_seeds(drawn, x, panel.column)
+        if spread.notna().any():
+            bars = {"fmt": "none", "color": colour, "ecolor": colour, **WHISKERS}
+            axes.errorbar(mean.index, mean.to_numpy(), spread.to_numpy(), **bars)
         places |= set(mean.index)
     axes.set_title(panel.heading, fontsize=10)
     axes.grid(axis="y", color=GRID)
@@ -124,6 +128,15 @@ def draw_panel(
         axes.set_ylabel("per cent")
     else:
         axes.set_ylim(bottom=0)
+
+
+def spread_over_seeds(frame: pd.DataFrame, by: str, column: str) -> "pd.Series[float]":
+    """Return the standard deviation over seeds by group; NaN where one seed is there.
+
+    A seed counts with its mean: rows of one seed are no spread over seeds.
+    """
+    seeds = frame.groupby([by, "seed"])[column].mean()
+    return seeds.groupby(level=by).std()
 
 
 def mean_table(

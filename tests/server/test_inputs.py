@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from editing.evaluation.capability.config import CapabilityConfig
+from editing.evaluation.capability.measure import CapabilityMeasure
 from editing.requests.records import hub_revision
-from server.inputs import digest_file, digest_folder, digest_inputs, digest_source
+from server.inputs import (
+    digest_capability,
+    digest_file,
+    digest_folder,
+    digest_inputs,
+    digest_source,
+)
 from strategies.partitioning.settings import RequestsConfig
 
 
@@ -34,6 +42,18 @@ def test_each_file_is_digested_by_its_bytes(model: Path, tmp_path: Path) -> None
     source.unlink()
     (model / "held_out.json").unlink()
     assert set(digest_inputs(named, str(model))) == {"templates"}
+
+
+def test_the_capability_curves_text_and_folder_of_tasks_are_digested(
+    model: Path,
+) -> None:
+    """Each if it is named."""
+    assert digest_capability(CapabilityMeasure()) == {}
+    config = CapabilityConfig(text="x", tasks=("quiz",), task_dir=str(model))
+    assert digest_capability(CapabilityMeasure(config, "some text")) == {
+        "capability_text": sha256(b"some text").hexdigest(),
+        "capability_tasks": digest_folder(model),
+    }
 
 
 def test_embedded_requests_are_those_in_the_models_folder(model: Path) -> None:

@@ -111,12 +111,13 @@ def open_capability(config: CapabilityConfig, model_path: str) -> CapabilityMeas
 
 
 def name_numbers(task: str, numbers: dict[str, float]) -> dict[str, float]:
-    """Name a task's numbers ``task.metric``, a filter after the metric; no errors.
+    """Name a task's numbers ``task.metric``, a filter after the metric.
 
     The harness writes ``metric,filter``, and ``none`` where there is no filter.
+    Standard errors are left out, and what is no finite number.
     """
     return {
         f"{task}.{name.removesuffix(',none').replace(',', '.')}": value
         for name, value in numbers.items()
-        if "," in name and "_stderr" not in name
+        if "," in name and "_stderr" not in name and math.isfinite(value)
     }

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from editing.base.origin import PROJECT, find_own_version, find_version
 from editing.requests.edit_request import EditRequest, to_counterfact
 from editing.sources.embedded import EMBEDDED, locate_embedded
 from server.config import RunConfig
-from server.report.origin import PROJECT, find_own_version, find_version
 from server.tables import PATH_KEYS
 from strategies.wire.messages import PROTOCOL_VERSION
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
+from editing.base.errors import InputError
 from editing.evaluation.answers import (
     END,
     answer_locality,
@@ -261,7 +262,8 @@ def test_answers_of_parties_add_up_to_those_of_all_requests() -> None:
 
 def alone(prompt: str) -> str:
     """What the model answers to a finished text, by the definition."""
-    return answer_alone(MODEL, *tokenize_texts(MODEL.tokenizer, [prompt]))
+    (row,) = tokenize_texts(MODEL.tokenizer, [prompt])
+    return answer_alone(MODEL, row)
 
 
 def mquake_case(right: Sequence[bool]) -> list[EditRequest]:
@@ -316,6 +318,31 @@ def test_mquake_counts_edits_whole_chains_and_any_question(
             100 * sum(c[2] or c[3] for c in cases) / size
         ),
     }
+
+
+def test_mquakes_questions_stand_after_examples() -> None:
+    """And no others do; what the model cannot read is refused by the request."""
+    examples = "Q: who is Ben ? A: Cleo"
+    shown = CONFIG.model_copy(update={"examples": f"{examples}\n"})
+    requests = [*parse_record(MQUAKE, "here"), parse_request(QAEDIT, "here", 1)]
+    found = measure_answers(MODEL, requests, shown)
+    asked = {
+        kind: [
+            f"{examples}\n{q.prompt}"
+            for q in requests[0].benchmark_questions
+            if q.kind == kind
+        ]
+        for kind in ("mquake_edit", "mquake_instance", "mquake_multi_hop")
+    }
+    for kind, prompts in asked.items():
+        said = [alone(prompt) for prompt in prompts]
+        assert found[0][f"{kind}_questions_generated"] == said
+    bare = measure_answers(MODEL, requests, CONFIG)
+    assert found[1] == bare[1]
+    assert found[0] != bare[0]
+    endless = CONFIG.model_copy(update={"examples": "Ada " * MODEL.longest_input})
+    with pytest.raises(InputError, match="Request 0: "):
+        measure_answers(MODEL, requests, endless)
 
 
 def test_a_case_of_several_rewrites_is_counted_once() -> None:

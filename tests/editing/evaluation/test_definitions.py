@@ -38,6 +38,10 @@ def test_every_metric_has_an_id_of_its_own() -> None:
     ("setting", "changed"),
     [
         ({"answer_tokens": 8}, {*ANSWERED, *BENCHMARK_ANSWERED}),
+        (
+            {"examples": "Q: who ? A: Ada"},
+            {name for name in BENCHMARK_ANSWERED if name.startswith("mquake")},
+        ),
         ({"top_k": 1}, {"ngram_entropy", "reference_score"}),
         ({"max_tokens": 50}, {"ngram_entropy", "reference_score"}),
         ({"every": 3, "generated_answers": "every", "generation": True}, set()),

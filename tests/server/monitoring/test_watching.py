@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -268,6 +269,20 @@ def test_a_place_is_free_once_its_process_was_killed(tmp_path: Path) -> None:
     place = tmp_path / "one.unfinished"
     assert read_status(place / EVENTS).state == "running"
     watched(tmp_path).fail("x", "run")
+
+
+@pytest.mark.parametrize("setting", ["mlflow", "wandb"])
+def test_a_logger_that_is_not_installed_is_named_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """With what to install; without the setting nothing of it is imported."""
+    monkeypatch.setitem(sys.modules, setting, None)
+    stream = open_stream(None)
+    config = config_of(tmp_path, **{setting: str(tmp_path / "log")})
+    with pytest.raises(InputError, match=f"output.{setting}.*pip install {setting}"):
+        watch_run(stream, config, tmp_path / "one")
+    stream.fail("refused", "input")
+    watched(tmp_path).finish(tmp_path)
 
 
 @pytest.mark.parametrize("setting", ["watch", "checkpoint", "tensorboard"])

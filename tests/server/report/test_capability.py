@@ -1,6 +1,7 @@
 """The capability curve: its points, its files, its place in a report and a run."""
 
 import csv
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,8 @@ def test_a_run_measures_where_it_is_due_and_resumes_to_the_same_curve(
     assert expected.unedited.capability
     output: dict[str, FlatValue] = {"checkpoint": str(tmp_path / "kept")}
     with monkeypatch.context() as patch:
-        calls = iter([summarise] * 3 + [fail_with(KeyboardInterrupt())])
+        stop = fail_with(KeyboardInterrupt())
+        calls: Iterator[Callable[..., object]] = iter([*[summarise] * 3, stop])
 
         def stop_at_last(*given: object) -> object:
             return next(calls)(*given)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from editing.base.origin import PROJECT, Origin
 from server.report.data import Report
-from server.report.frame import SORTING
+from server.report.frame import SORTING, fill_frame
 from server.report.page import render_page
 from tests.chromium import PROGRAM, browsing
 from tests.pages import read_page
 from tests.server.report.test_data import make_report, refused
 from tests.server.report.test_rounds import make_rounds
+from tests.server.runs import Runs
 
+COMMAND = "python -m sims run 'my file.toml' --set 'a.b=\"<c>\"'"
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not here")
 EVIL = "</script></title><script>document.title = 'taken'</script><img src=x onerror=a>"
 
@@ -67,7 +70,7 @@ def test_text_of_others_does_nothing_in_a_browser(tmp_path: Path) -> None:
         page.write_text(render_page(refused(EVIL)), encoding="utf-8")
         browser.show(page, 1400)
         assert browser.run("document.title") == "Collaborative editing: report"
-        assert browser.complaints == []
+        assert browser.console == []
         escaped = "&lt;/script&gt;"
         forged = page.read_text().replace(
             escaped, "<script>document.title = 1</script>"
@@ -75,7 +78,7 @@ def test_text_of_others_does_nothing_in_a_browser(tmp_path: Path) -> None:
         page.write_text(forged, encoding="utf-8")
         browser.show(page, 1400)
         assert browser.run("document.title") == "Collaborative editing: report"
-        assert any("Content Security Policy" in each for each in browser.complaints)
+        assert any("Content Security Policy" in each for each in browser.console)
 
 
 @needs_chromium
@@ -94,7 +97,7 @@ def test_no_page_is_wider_than_its_window(report: Report, tmp_path: Path) -> Non
                 assert wide <= width
                 colour = browser.run("getComputedStyle(document.body).color")
                 assert (colour == "rgb(228, 233, 238)") == dark
-        assert browser.complaints == []
+        assert browser.console == []
 
 
 FIRST = "document.querySelector('table')"
@@ -106,7 +109,8 @@ HEAD = f"{FIRST}.tHead.rows[0].cells[%d]"
 def test_a_table_is_sorted_by_a_click_and_by_a_key(tmp_path: Path) -> None:
     """Up, down, and back; numbers by their size, whatever their unit; dashes last."""
     sizes = {"a": 999, "b": 41_234, "c": 2_000_000, "party 10": 5, "party 2": 50}
-    whole = make_report(**dict.fromkeys(sizes, 50.0))
+    scores = dict.fromkeys(sizes, 50.0)
+    whole = make_report(1, **scores)
     runs = [
         run.model_copy(update={"bytes_per_party": size})
         for run, size in zip(whole.runs, sizes.values(), strict=True)
@@ -131,4 +135,47 @@ def test_a_table_is_sorted_by_a_click_and_by_a_key(tmp_path: Path) -> None:
         assert browser.run(READ % 0) == [*names[:4], "party 2", "party 10"]
         browser.press("Tab", 9)
         assert browser.run(f"({HEAD % 1}).contains(document.activeElement)")
-        assert browser.complaints == []
+        assert browser.console == []
+
+
+def with_origin(command: str) -> Report:
+    """Make a report of a known day."""
+    versions = {PROJECT: "1.2", "Flower": "3.4", "torch": "5.6"}
+    origin = Origin(date="2026-01-02 03:04 UTC", versions=versions, command=command)
+    return make_report().model_copy(update={"origin": origin})
+
+
+def test_the_head_has_date_versions_and_the_exact_command() -> None:
+    """As text, whatever the command holds; a report of earlier versions has none."""
+    (header,) = read_page(render_page(with_origin(COMMAND))).all("header")
+    assert "Made 2026-01-02 03:04 UTC by" in header.text
+    assert "collabedit-flower 1.2, Flower 3.4, torch 5.6." in header.text
+    (command,) = header.all("pre")
+    assert command.text == COMMAND
+    assert not read_page(render_page(make_report())).all("header")[0].all("pre")
+    assert not read_page(render_page(with_origin(""))).all("header")[0].all("pre")
+
+
+def test_a_page_is_a_function_of_its_report() -> None:
+    """Byte for byte; of another day, nothing but the date differs."""
+    report = with_origin(COMMAND)
+    assert render_page(report) == render_page(report)
+    assert report.origin is not None
+    later = report.origin.model_copy(update={"date": "2027-01-02 03:04 UTC"})
+    again = render_page(report.model_copy(update={"origin": later}))
+    assert again == render_page(report).replace("2026-01-02", "2027-01-02")
+
+
+def test_a_template_without_an_origin_has_a_frame() -> None:
+    """Its include is empty then."""
+    page = fill_frame('<p>{% include "origin" %}</p>', title="t")
+    assert "<p></p>" in page
+
+
+def test_a_run_reports_its_command(world: Path, tmp_path: Path) -> None:
+    """The setting arrives in the report, and in none of what made the run."""
+    runs = Runs(world, tmp_path)
+    report = runs.run(output={"command": COMMAND})
+    assert report.origin is not None
+    assert report.origin.command == COMMAND
+    assert COMMAND not in str(report.runs[0].settings)

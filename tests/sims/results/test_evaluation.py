@@ -246,6 +246,14 @@ def test_benchmarks_own_metrics_are_written_with_their_definitions(
     shown = " ".join(capsys.readouterr().out.split())
     assert "MQuAKE multi-hop" in shown
     assert "WikiBigEdit persona" in shown
+    examples = files.folder / "examples.txt"
+    examples.write_text("Q: who is Ben ? A: Cleo\n")
+    shown_first = Measures(examples=examples, answer_tokens=4)
+    written = files.evaluate("examples.json", measures=shown_first)
+    assert ".examples-" in written["definitions"]["mquake_multi_hop_acc"]
+    missing = Measures(examples=files.folder / "none.txt")
+    with pytest.raises(InputError, match=r"--examples .*none\.txt: cannot be read"):
+        files.evaluate("missing.json", measures=missing)
     silent = files.evaluate("silent.json", None, Measures(answers=False))["metrics"]
     assert not {*BENCHMARK_ANSWERED} & silent.keys()
     assert "wikibigedit_multi_hop_acc" in silent

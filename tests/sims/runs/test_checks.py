@@ -12,6 +12,7 @@ from editing.editors.choice import EditorChoice
 from editing.evaluation.config import EvaluationConfig
 from editing.models.loading import ModelError, load_tokenizer
 from editing.requests.edit_request import EditRequest, Question
+from editing.requests.questions import BenchmarkQuestion
 from editing.sources.embedded import locate_embedded
 from server.config import RunConfig
 from sims.runs.checks import answer, check_early, check_fit, settle_privacy
@@ -65,6 +66,29 @@ def test_a_question_longer_than_the_context_is_named_before_the_run(field: str) 
     check_fit(model, [fits])
     with pytest.raises(InputError, match=f"Request 3: .*`{field}`.* reads {longest}"):
         check_fit(model, [fits, is_long])
+
+
+@pytest.mark.parametrize("kind", ["wikibigedit_multi_hop", "mquake_multi_hop"])
+def test_a_question_of_a_benchmark_is_named_before_the_run(kind: str) -> None:
+    """With the examples before it; one that is not asked for is not read."""
+    model = str(locate_embedded())
+    _, longest = load_tokenizer(model)
+    question = BenchmarkQuestion.model_validate(
+        {"kind": kind, "prompt": "Q: Anna? A:", "answers": ["kind"]}
+    )
+    request = ask("Anna").model_copy(update={"benchmark_questions": (question,)})
+    check_fit(model, [request])
+    endless = "kind " * longest
+    is_long = question.model_copy(update={"prompt": endless})
+    request = request.model_copy(update={"benchmark_questions": (is_long,)})
+    named = f"Request 3: .*`benchmark_questions`.* reads {longest}"
+    with pytest.raises(InputError, match=named):
+        check_fit(model, [request])
+    if kind == "mquake_multi_hop":
+        check_fit(model, [request], EvaluationConfig(generated_answers="never"))
+        request = request.model_copy(update={"benchmark_questions": (question,)})
+        with pytest.raises(InputError, match=named):
+            check_fit(model, [request], EvaluationConfig(examples=endless))
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -204,8 +204,8 @@ OWN: dict[str, dict[str, float]] = {
 }
 """Thresholds that leave some directions free of what `draw_prior` draws."""
 
-SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2))
-WIDE = ModelShape("wide", 1000, d_out=300, d_in=900, layers=(1, 2))
+SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2), blocks=4)
+WIDE = ModelShape("wide", 1000, d_out=300, d_in=900, layers=(1, 2), blocks=4)
 
 
 def test_figures_follow_their_formulas() -> None:

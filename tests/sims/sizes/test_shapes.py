@@ -16,7 +16,7 @@ def test_a_shape_is_that_of_the_loaded_model(world: Path) -> None:
     d_out, d_in = model.widths(LAYERS[0])
     count = sum(each.numel() for each in model.model.parameters())
     found = read_shape(str(world))
-    assert found == ModelShape("model", count, d_out, d_in, tuple(LAYERS))
+    assert found == ModelShape("model", count, d_out, d_in, tuple(LAYERS), 4)
 
 
 def test_no_weights_are_read(world: Path, tmp_path: Path) -> None:
@@ -33,6 +33,7 @@ def test_no_weights_are_read(world: Path, tmp_path: Path) -> None:
         ("gpt2-xl", 1.558, (1600, 6400), 5),
         ("gpt-j-6b", 6.051, (4096, 16384), 6),
         ("llama-3-8b", 8.030, (4096, 14336), 5),
+        ("qwen2.5-7b", 7.616, (3584, 18944), 5),
     ],
 )
 def test_published_models_have_their_published_sizes(
@@ -50,5 +51,7 @@ def test_what_cannot_be_measured_is_refused(world: Path, tmp_path: Path) -> None
     """With what was wanted instead."""
     with pytest.raises(InputError, match=r"--layers: \[99\].* 0 to 3"):
         read_shape(str(world), (99,))
-    with pytest.raises(InputError, match="gpt2-xl, gpt-j-6b, llama-3-8b, or a folder"):
+    with pytest.raises(
+        InputError, match=r"gpt2-xl, gpt-j-6b, llama-3-8b, qwen2\.5-7b, or a folder"
+    ):
         read_shape(str(tmp_path), (0,))

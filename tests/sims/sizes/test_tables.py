@@ -12,7 +12,7 @@ from sims.sizes.tables import SIZES, rows_of, to_json, write_seconds, write_size
 from tests.trees import ROOT
 
 PAGE = ROOT / "docs" / "operations.md"
-SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2))
+SHAPE = ModelShape("one", 1000, d_out=3, d_in=5, layers=(1, 2), blocks=4)
 
 
 def said_by(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
@@ -43,7 +43,7 @@ def test_a_table_has_a_row_for_each_figure_and_a_column_for_each_number_of_parti
     """Of any model's folder; the terminal shows what the page would."""
     orders = [EstimateOrder(parties=count) for count in (1, 2, 3)]
     rows = rows_of([Estimate(SHAPE, order) for order in orders])
-    assert len(rows) == len(SIZES) + 2
+    assert len(rows) == len(SIZES) + 3
     assert {len(row) for row in rows} == {4}
     text = said_by(capsys, "--model", str(world), "--layers", "1", "--parties", "7")
     for shown in ("7 parties", "layers 1, each", *(name for name, _ in SIZES)):

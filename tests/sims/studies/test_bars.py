@@ -1,5 +1,6 @@
 """Bars are as high as what they stand for."""
 
+import statistics
 from collections.abc import Callable
 
 import numpy as np
@@ -65,6 +66,19 @@ def test_each_seed_is_a_dot_on_its_bar(drawn: list[Figure]) -> None:
     assert places[:, 1].tolist() == [10, 30, 50, 70]
     bar = axes.containers[0][0]
     assert bar.get_x() < places[0, 0] < bar.get_x() + bar.get_width()
+
+
+def test_a_line_on_a_bar_is_the_deviation_over_seeds(drawn: list[Figure]) -> None:
+    """Around its height; nothing is drawn of one seed."""
+    draw_groups(FRAME, "kind", PANELS[:1])
+    (axes,) = drawn[0].axes
+    deviation = statistics.stdev([10.0, 30.0])
+    lines = axes.collections[1].get_segments()  # type: ignore[attr-defined]
+    ends = sorted((low, high) for (_, low), (_, high) in lines)
+    wanted = [(mean - deviation, mean + deviation) for mean in (20, 60)]
+    assert np.array(ends) == pytest.approx(np.array(wanted))
+    draw_groups(FRAME[FRAME["seed"] == 0], "kind", PANELS[:1])
+    assert len(drawn[1].axes[0].collections) == 1
 
 
 def test_shares_stand_on_top_of_each_other(drawn: list[Figure]) -> None:

@@ -13,12 +13,15 @@ from server.config import RunConfig
 from server.report.data import RoundMetrics
 from sims.studies.page import (
     Account,
+    explain_spread,
     name_row,
     write_numbers,
     write_page,
     write_seconds,
 )
 from sims.studies.study import Figure, Study, Trial, TrialResult
+from tests.chromium import PROGRAM, browsing
+from tests.pages import read_page
 from tests.sims.studies.made_up import result_of
 
 ACCOUNT = Account(command="python -m sims study a", seconds=3.0, settings={"b": [1]})
@@ -102,6 +105,15 @@ def test_the_page_needs_nothing_else_and_takes_no_text_for_markup(page: Path) ->
     }
     assert "http" not in html.replace('<meta http-equiv="Content-Security-Policy"', "")
     assert ACCOUNT.command in html
+    assert "means over 2 seeds" in html
+    (header,) = read_page(html).all("header")
+    assert [each.text for each in header.all("pre")] == [ACCOUNT.command]
+    assert "collabedit-flower" in header.text
+
+
+def test_one_seed_has_no_spread() -> None:
+    """And the page does not speak of any."""
+    assert explain_spread({3}) == ""
 
 
 def test_the_page_is_there_as_markdown(page: Path) -> None:
@@ -138,3 +150,15 @@ def test_no_number_file_holds_a_formula() -> None:
         "'=cmd(),'@x,-1.5",
         "plain,,2.0",
     ]
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="Chromium is not here")
+def test_the_page_fits_a_phone_and_a_desk(page: Path) -> None:
+    """And nothing in it is refused or fails."""
+    with browsing() as browser:
+        for width in (1400, 390):
+            browser.show(page / "report.html", width)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+        named = "[...document.querySelectorAll('button')].map((each) => each.innerText)"
+        assert browser.run(named) == ["Success", "Success"]
+        assert browser.console == []

@@ -1,8 +1,11 @@
 """A plot shows means over seeds, and each seed."""
 
+import statistics
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -13,6 +16,7 @@ from sims.studies.plots import (
     draw_panel,
     draw_panels,
     mean_table,
+    spread_over_seeds,
 )
 
 FRAME = pd.DataFrame(
@@ -91,3 +95,20 @@ def test_a_legend_has_as_many_columns_as_fit() -> None:
     assert columns_for(["γ = 0", "γ = 1"], 8.8) == 5
     assert columns_for(["collabedit", "simple-average, in turn"], 8.8) == 3
     assert columns_for(["x" * 100], 4.4) == 1
+
+
+def test_an_error_bar_is_the_deviation_over_seeds() -> None:
+    """Of a sample, around the mean; one seed has none, however many rows it has."""
+    axes = Figure().add_subplot()
+    draw_panel(axes, PANEL, "edits", {"a": FRAME[:4]})
+    (drawn,) = axes.containers
+    assert isinstance(drawn, ErrorbarContainer)
+    bars = drawn.lines[2][0].get_segments()
+    wanted = [(95, statistics.stdev([100, 90])), (60, statistics.stdev([80, 40]))]
+    for ((_, low), (_, high)), (mean, deviation) in zip(bars, wanted, strict=True):
+        assert (low, high) == pytest.approx((mean - deviation, mean + deviation))
+    twice = pd.concat([FRAME[4:], FRAME[4:].assign(success=9.0)])
+    assert spread_over_seeds(twice, "edits", "success").isna().all()
+    axes = Figure().add_subplot()
+    draw_panel(axes, PANEL, "edits", {"b": twice})
+    assert not axes.containers

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 
 from editing.algebra.deltas import applied
 from editing.base.errors import InputError
-from editing.evaluation.capability.config import TaskOptions
+from editing.evaluation.capability.config import CapabilityConfig, TaskOptions
 from editing.evaluation.capability.harness import find_tasks, run_tasks
+from editing.evaluation.capability.measure import open_capability
 from tests.tiny import LAYERS, tiny_model
 
 MODEL = tiny_model(dtype=torch.float32)
@@ -102,6 +104,19 @@ def test_the_accuracy_is_that_of_one_choice_at_a_time(folder: Path) -> None:
     assert run_tasks(MODEL, options, manager) == found
     few = options.model_copy(update={"limit": 2})
     assert run_tasks(MODEL, few, manager)["tiny_facts"]["acc,none"] == 1
+
+
+@pytest.mark.training
+def test_the_capability_curve_has_a_tasks_numbers(folder: Path) -> None:
+    """Of the first documents, with the harness and the limit in their id."""
+    config = CapabilityConfig(tasks=("tiny_facts",), task_dir=str(folder), task_limit=4)
+    measure = open_capability(config, "no model's folder is read")
+    assert measure(MODEL, {}) == {"tiny_facts.acc": 3 / 4}
+    own = f"lm-eval.tiny_facts.acc.v{version('lm_eval')}.limit-4"
+    assert measure.define(["tiny_facts.acc"]) == {"tiny_facts.acc": own}
+    nowhere = config.model_copy(update={"task_dir": str(folder / "none")})
+    with pytest.raises(InputError, match=r"`capability\.task-dir` .*none is no folder"):
+        open_capability(nowhere, "")
 
 
 @pytest.mark.training

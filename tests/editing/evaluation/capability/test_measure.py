@@ -89,6 +89,7 @@ def test_numbers_of_a_task_are_named_after_it_and_their_errors_left_out() -> Non
         "acc_stderr,none": 0.1,
         "exact_match,first": 0.25,
         "sample_len": 9.0,
+        "word_perplexity,none": math.inf,
     }
     assert name_numbers("quiz", numbers) == {
         "quiz.acc": 0.5,

@@ -1,0 +1,1 @@
+"""What a run needs, looked for without loading anything large."""

@@ -1,0 +1,1 @@
+"""The study of long runs: every editor, until the pool is used up."""
