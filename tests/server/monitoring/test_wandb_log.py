@@ -52,7 +52,6 @@ def test_rounds_are_written_to_a_folder_of_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read back record by record; nothing tells of the machine."""
-    pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     log = WandbLog(tmp_path, "run_000")
     events: list[Event] = [
