@@ -204,14 +204,16 @@ def summarize_results(
     output: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="Write the table: .csv, .md or .txt. Repeatable."
+            metavar="FILE",
+            help="Write the table: .csv, .html, .md, .tex, .txt. Repeatable.",
         ),
     ] = None,
 ) -> None:
-    """Average the case files of runs, ours and those of MEMIT and CollabEdit.
+    """Average the cases of runs, ours and those of MEMIT and CollabEdit.
 
-    RESULTS are folders of results or of runs. One row for each editor: means and
-    standard deviations over its runs, or over the cases of a single one.
+    RESULTS are folders of results or of runs, of studies and papers too. One row for
+    each editor or trial: means and standard deviations over its runs or seeds, or over
+    the cases of a single one. A run without case files has its report's means.
     """
     from sims.results.summaries import summarize
 

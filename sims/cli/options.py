@@ -67,6 +67,15 @@ ScenarioArgument = Annotated[
         show_default="sims/scenarios/default.toml",
     ),
 ]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="KEY=VALUE,…",
+        help="Run everything once for each value of a setting, such as "
+        "prior.weight=100,300. Repeatable: several are combined every way.",
+    ),
+]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the log of Flower as well.")
 ]

@@ -1,4 +1,4 @@
-"""The commands that run scenarios, and the one that averages what runs left.
+"""The commands that run scenarios: one run, a comparison, a paper.
 
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -20,6 +20,7 @@ from sims.cli.options import (
     Engine,
     ScenarioArgument,
     SetOption,
+    SweepOption,
     VerboseOption,
     check_new_folder,
     show_dry_run,
@@ -52,15 +53,6 @@ ComparingEngineOption = Annotated[
     typer.Option(
         help=ENGINE_HELP,
         show_default="flower; in-process with --seeds or --sweep",
-    ),
-]
-SweepOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--sweep",
-        metavar="KEY=VALUE,…",
-        help="Run everything once for each value of a setting, such as "
-        "prior.weight=100,300. Repeatable: several are combined every way.",
     ),
 ]
 OutputOption = Annotated[
@@ -190,6 +182,30 @@ def compare_merges(
 class PaperGiven(Given):
     """The options of `paper`."""
 
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="Run all trials once for each seed.",
+            show_default="0,1,2",
+        ),
+    ] = None
+    scenario: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Use a scenario of your own; studies have its model and requests too.",
+            show_default="sims/scenarios/paper.toml",
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder to make.",
+            show_default="results/paper/run_NUMBER",
+        ),
+    ] = None
     merges: MergesOption = None
     editors: Annotated[
         str | None,

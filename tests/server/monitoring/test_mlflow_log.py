@@ -24,7 +24,6 @@ def test_rounds_are_kept_and_a_resumed_run_replaces_what_it_repeats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One run of MLflow's for each merge; another run of ours is left alone."""
-    pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write(
         tmp_path,

@@ -110,7 +110,7 @@ def test_a_table_is_sorted_by_a_click_and_by_a_key(tmp_path: Path) -> None:
     """Up, down, and back; numbers by their size, whatever their unit; dashes last."""
     sizes = {"a": 999, "b": 41_234, "c": 2_000_000, "party 10": 5, "party 2": 50}
     scores = dict.fromkeys(sizes, 50.0)
-    whole = make_report(1, **scores)  # type: ignore[arg-type]
+    whole = make_report(1, **scores)
     runs = [
         run.model_copy(update={"bytes_per_party": size})
         for run, size in zip(whole.runs, sizes.values(), strict=True)

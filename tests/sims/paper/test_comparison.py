@@ -78,19 +78,19 @@ def test_variants_are_all_choices(scenario: Path) -> None:
     grid = Grid(
         editors=("memit", "emmet"),
         merges=("collabedit", "global"),
-        points=tuple(read_sweeps(["parties.count=1,2", "run.encoding=dense,factors"])),
+        points=tuple(read_sweeps(["parties.count=2,3", "run.encoding=dense,factors"])),
     )
     study = Comparison(grid, scenario, SETTINGS)
     variants = list(study.variants())
     assert len(variants) == len({variant.name for variant in variants}) == 16
     assert variants[-1].labels == {
         "editor": "emmet",
-        "parties.count": 2.0,
+        "parties.count": 3.0,
         "run.encoding": "factors",
         "merge": "global",
     }
     (last, *_) = study.trials([], study.configure(()), 0)[-2:]
-    assert [len(parties) for parties in last.rounds] == [2, 2]
+    assert [len(parties) for parties in last.rounds] == [3, 3]
 
 
 def test_too_small_a_pool_is_refused(scenario: Path) -> None:
