@@ -159,11 +159,11 @@ def render_markdown(facts: Facts, parts: Sequence[PartText]) -> str:
 
 def render_included(facts: Facts, parts: Sequence[PartText]) -> str:
     """Return the tables as a section of another document has them."""
-    told = (
+    opening = (
         f"`{facts.origin.command}` made these tables: {facts.trials} trials in "
         f"{write_seconds(facts.seconds)}, on {facts.origin.date.partition(' ')[0]}."
     )
-    return "\n\n".join([told, *tables_in_markdown(parts, "###")]) + "\n"
+    return "\n\n".join([opening, *tables_in_markdown(parts, "###")]) + "\n"
 
 
 def tables_in_markdown(parts: Sequence[PartText], head: str) -> list[str]:
