@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from editing.evaluation.capability.measure import PERPLEXITY
-from sims.studies.lifelong.lines import FAMILIES, NAMES, of_family
+from sims.studies.lifelong.lines import FAMILIES, LINES, NAMES, of_family
 from sims.studies.plots import Panel, draw_panels
 from sims.studies.study import Figure
 
@@ -17,6 +17,7 @@ PANELS = (
     Panel(PERPLEXITY, "Perplexity of a text", per_cent=False),
     Panel("kept", "Edits still right, as old as the first"),
 )
+BUDGET = Panel("budget", "LyapLock's budget in use, per cent", per_cent=False)
 TABLE = (
     "rewrite_success",
     "paraphrase_success",
@@ -36,15 +37,17 @@ SPREAD = "standard deviation"
 
 
 def families_of(frame: pd.DataFrame) -> list[str]:
-    """Return the families of which a line was run."""
+    """Return the families of which a line was run; the reference is MEMIT's."""
     there = set(frame["line"])
-    return [family for family in FAMILIES if there & set(of_family(family))]
+    run = {line.family for line in LINES if line.name in there}
+    return [family for family in FAMILIES if family in run]
 
 
 def draw_family(frame: pd.DataFrame, family: str, kind: str) -> Figure:
     """Draw a family's lines against the number of edits."""
     names = [name for name in of_family(family) if name in set(frame["line"])]
     own = frame[frame["line"].isin(names)]
+    panels = [*PANELS, *([BUDGET] if own["budget"].notna().any() else [])]
     return Figure(
         title=f"{family}: {kind}",
         caption="Mean over seeds, each seed faintly; 0 edits is the unedited model. "
@@ -53,7 +56,7 @@ def draw_family(frame: pd.DataFrame, family: str, kind: str) -> Figure:
         "round. Forgotten: right after its own round, wrong after the last; its age is "
         "the number of later edits after which it was first wrong.",
         picture=draw_panels(
-            own, PANELS, x="edits", x_label="edits", lines="line", names=names
+            own, panels, x="edits", x_label="edits", lines="line", names=names
         ),
         table=spread_table(last_round(own), names),
         numbers=own.drop(columns=["requests"]),

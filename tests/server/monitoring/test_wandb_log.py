@@ -2,8 +2,10 @@
 
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,11 +26,25 @@ def texts_of(data: bytes) -> Iterator[bytes]:
         if BLOCK - position % BLOCK < HEAD:
             position += BLOCK - position % BLOCK
         _, size, kind = struct.unpack("<IHB", data[position : position + HEAD])
+        if position + HEAD + size > len(data):
+            return  # it is being written
         text += data[position + HEAD : position + HEAD + size]
         position += HEAD + size
         if kind in {1, 4}:  # whole, or the last piece
             yield text
             text = b""
+
+
+def wait_for_records(file: Path) -> list[Any]:
+    """Read a file to its last record, the exit, which W&B's process writes last."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for _ in range(200):
+        found = [Record.FromString(raw) for raw in texts_of(file.read_bytes())]
+        if found and found[-1].HasField("exit"):
+            return found
+        time.sleep(0.1)
+    raise AssertionError("the file has no end")
 
 
 @pytest.mark.process  # W&B's own, which writes the file
@@ -47,13 +63,8 @@ def test_rounds_are_written_to_a_folder_of_this_machine(
     for event in events:
         log(event)
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-
-    from wandb.proto.wandb_internal_pb2 import Record
-
     values = {}
-    for raw in texts_of(file.read_bytes()):
-        record = Record()
-        record.ParseFromString(raw)
+    for record in wait_for_records(file):
         assert record.run.host in {"", "collabedit"}
         if record.run.run_group:
             values["group"] = record.run.run_group

@@ -1,15 +1,19 @@
 """What the study of long runs edits, reads and says."""
 
+import json
 import statistics
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from editing.base.errors import InputError
 from server.report.data import RoundMetrics
+from sims.runs.jobs import execute
 from sims.studies.lifelong.lines import (
     ANSWERS,
     FAMILIES,
+    LINES,
     MEMORIES,
     NAMES,
     REFERENCE,
@@ -19,6 +23,8 @@ from sims.studies.lifelong.pages import TABLE, draw_family, last_round, spread_t
 from sims.studies.lifelong.study import AGAIN, APART, KINDS, Lifelong
 from sims.studies.page import lay_out
 from sims.studies.pools import fact_of
+from sims.studies.running.order import Order
+from sims.studies.running.runner import run_study
 from sims.studies.study import Trial, TrialResult
 from tests.sims.studies.made_up import configure, make_pool, result_of, write_cases
 
@@ -160,3 +166,34 @@ def test_a_table_of_several_seeds_has_their_standard_deviations(
     both_kinds = [50.0, 51.0, 50.0, 51.0]
     found = wide["perplexity.standard deviation"].iloc[0]
     assert found == pytest.approx(statistics.stdev(both_kinds))
+
+
+@pytest.mark.training
+def test_a_small_run_has_a_page_with_its_numbers(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a tiny model, two editors: every metric is read where the run leaves it."""
+    monkeypatch.setattr("sims.studies.lifelong.study.LINES", (LINES[1], LINES[9]))
+    monkeypatch.setattr("sims.studies.lifelong.pages.draw_panels", lambda *_, **__: "")
+    settings = (
+        f"model.path={world}",
+        f"requests.source={world / 'requests.json'}",
+        "parties.count=2",
+        "parties.requests-per-round=1",
+        "run.rounds=2",
+        "editing.schedule=frozen-uniform",
+        "capability.tokens=50",
+    )
+    folder = run_study(Lifelong(), Order(None, settings), tmp_path / "out", execute)
+    record = json.loads((folder / "study.json").read_text())
+    rows = pd.DataFrame(record["rows"])
+    assert set(rows["line"]) == {REFERENCE, "EMMET"}
+    one = rows[rows["line"] == "EMMET"].drop_duplicates("edits")
+    assert one["edits"].tolist() == [0, 2, 4]
+    assert one[["perplexity", "held_out_acc"]].notna().all(axis=None)
+    told = ["rewrite_acc", "rewrite_generated_exact", "neighborhood_success"]
+    assert one.loc[one["edits"] > 0, told].notna().all(axis=None)
+    assert record["definitions"]["perplexity"].endswith(".tokens-50")
+    assert "the per cent of all edits that are right" in record["finding"]
+    assert (folder / "figure_1.csv").read_text().count("EMMET") == 0
+    assert (folder / "figure_2.csv").read_text().count("EMMET") == 3
