@@ -108,15 +108,19 @@ def _body(table: TableText, bold: Collection[Place]) -> list[str]:
         if table.labels > 1 and cells[0] != before:
             lines.append(r"\midrule")
         before = cells[0]
-        lines.append(
-            _line(
-                [
-                    rf"\textbf{{{escape(cell)}}}" if (row, at) in bold else escape(cell)
-                    for at, cell in enumerate(cells)
-                ]
-            )
-        )
+        written = [
+            _write_bold(cell) if (row, at) in bold else escape(cell)
+            for at, cell in enumerate(cells)
+        ]
+        lines.append(_line(written))
     return lines
+
+
+def _write_bold(cell: str) -> str:
+    text = escape(cell)
+    # Digits of a formula are bold by its own command.
+    formula = r"\boldmath " if r"\cdot" in text else ""
+    return rf"\textbf{{{formula}{text}}}"
 
 
 def _line(cells: Sequence[str]) -> str:

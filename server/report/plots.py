@@ -287,6 +287,8 @@ class Picture(str):
     __slots__ = ("_draw", "_width")
     _draw: Callable[[Figure], None]
     _width: float
+    _draw: Callable[[Figure], None]
+    _width: float
 
     def __new__(cls, draw: Callable[[Figure], None], width: float) -> "Picture":
         """Draw it, so many inches wide."""

@@ -43,7 +43,7 @@ CONTENT = (
     + """\
 <header>
 <h1>{{ title }}</h1>
-<p class="facts">{{ facts.trials }} trials, made in {{ minutes }}.</p>
+<p class="facts">{{ facts.trials }} trials, whose runs took {{ minutes }} together.</p>
 <p class="facts">{{ legend }}.</p>
 {%- include "origin" %}
 </header>
@@ -119,7 +119,7 @@ class Facts:
     Attributes:
         title: Heads it.
         origin: When it was written, and what makes it again.
-        seconds: Wall time of the trials that were run.
+        seconds: Wall times of all trials' runs together.
         versions: Of our code, and of what it computes with.
         trials: How many trials it shows.
     """
@@ -153,17 +153,18 @@ def render_markdown(facts: Facts, parts: Sequence[PartText]) -> str:
     """Return all tables and findings as Markdown."""
     lines = [f"# {facts.title}", *tables_in_markdown(parts, "##")]
     lines += ["## Run it again", f"```sh\n{facts.origin.command}\n```"]
-    lines.append(f"It took {write_seconds(facts.seconds)}.")
+    lines.append(f"The runs took {write_seconds(facts.seconds)} together.")
     return "\n\n".join(lines) + "\n"
 
 
 def render_included(facts: Facts, parts: Sequence[PartText]) -> str:
     """Return the tables as a section of another document has them."""
-    told = (
-        f"`{facts.origin.command}` made these tables: {facts.trials} trials in "
-        f"{write_seconds(facts.seconds)}, on {facts.origin.date.partition(' ')[0]}."
+    opening = (
+        f"`{facts.origin.command}` made these tables on "
+        f"{facts.origin.date.partition(' ')[0]}, of {facts.trials} trials whose runs "
+        f"took {write_seconds(facts.seconds)} together."
     )
-    return "\n\n".join([told, *tables_in_markdown(parts, "###")]) + "\n"
+    return "\n\n".join([opening, *tables_in_markdown(parts, "###")]) + "\n"
 
 
 def tables_in_markdown(parts: Sequence[PartText], head: str) -> list[str]:

@@ -207,11 +207,11 @@ def check(study: Comparison, grid: Grid) -> None:
         InputError: Naming the option that gave what is wrong.
     """
     study.configure(())
-    for variant in study.variants():
-        try:
+    try:
+        for variant in study.variants():
             study.configure(variant.settings)
-        except ConfigurationError as error:
-            raise InputError(name_option(str(error), grid)) from None
+    except ConfigurationError as error:
+        raise InputError(name_option(str(error), grid)) from None
 
 
 def name_option(message: str, grid: Grid) -> str:

@@ -67,7 +67,7 @@ def write_all(
     facts = Facts(
         title=TITLES[name],
         origin=find_origin(made.command),
-        seconds=made.seconds,
+        seconds=add_seconds(results),
         versions=describe_versions(),
         trials=sum(map(len, results.values())),
     )
@@ -91,6 +91,12 @@ def write_all(
     write_whole(folder / "index.md", render_markdown(facts, parts))
     write_whole(folder / INCLUDED, render_included(facts, parts))
     return "\n".join(f"{part.title}: {part.finding}" for part in parts)
+
+
+def add_seconds(results: Mapping[str, Sequence[TrialResult]]) -> float:
+    """Add up the wall times of all trials' runs, of shared ones once."""
+    each = {r.folder: r.report.seconds for own in results.values() for r in own}
+    return sum(each.values())
 
 
 def write_part(

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ ROWS = ["(unedited)", "collabedit", "ties", "global"]
 NUMBERS = st.floats(-1e3, 1e3).map(lambda value: round(value, 6))
 
 
-def make_frame(**columns: list[float | str]) -> pd.DataFrame:
+def make_frame(**columns: Sequence[float | str]) -> pd.DataFrame:
     """Make a table of one seed."""
     return pd.DataFrame(columns, index=pd.Index(ROWS, name="merge"))
 

@@ -7,6 +7,7 @@ from sims.studies.running.scenario_file import write_scenario
 
 SETTINGS = (
     'requests.source="a \\"pool\\" ü.json"',
+    "parties.count=2",
     "parties.requests-per-round=[[1,2],[3,4]]",
     "merge.name=ties",
     "merge.density=0.25",
