@@ -286,8 +286,6 @@ class Picture(str):
 
     _draw: Callable[[Figure], None]
     _width: float
-    _draw: Callable[[Figure], None]
-    _width: float
 
     def __new__(cls, draw: Callable[[Figure], None], width: float) -> "Picture":
         """Draw it, so many inches wide."""
