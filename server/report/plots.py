@@ -284,9 +284,6 @@ def no_pictures() -> Iterator[None]:
 class Picture(str):
     """A picture as a data URI that follows a dark page, and as a file for print."""
 
-    __slots__ = ("_draw", "_width")
-    _draw: Callable[[Figure], None]
-    _width: float
     _draw: Callable[[Figure], None]
     _width: float
 
