@@ -140,17 +140,25 @@ def search_embedded_hyperparameters(
         Path, typer.Option(metavar="DIR", help="The folder to make.")
     ] = Path("results/search-world"),
     model: Annotated[
-        str, typer.Option(help="A folder made by train-world, or `embedded`.")
+        str,
+        typer.Option(help="A folder made by train-world, `embedded` or `larger`."),
     ] = "embedded",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="The recipe it was trained by, if `--model` is a folder."),
+    ] = None,
 ) -> None:
     """Repeat the recorded search for the embedded model's hyperparameters."""
     from sims.console import announce_loading
+    from sims.world.recipe import find_recipe
 
+    if recipe is not None:
+        find_recipe(recipe)
     check_new_folder(output)
     announce_loading()
     from sims.world.search import search
 
-    search(output, model)
+    search(output, model, recipe)
     echo(f"Trials: {output}")
 
 

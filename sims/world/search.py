@@ -1,4 +1,4 @@
-"""The recorded search for the embedded model's hyperparameters."""
+"""The recorded search for the hyperparameters of a made-up world's model."""
 
 import json
 import logging
@@ -24,7 +24,8 @@ from editing.memit.pipeline import read_pairs
 from editing.memit.targets import Targets, compute_targets
 from editing.models.loading import EditableModel, load_editable_model
 from editing.requests.edit_request import EditRequest, read_requests, sample_requests
-from editing.sources.embedded import resolve_model
+from editing.sources.embedded import EMBEDDED, resolve_model
+from sims.world.hypernetwork import find_pairs
 from strategies.merges.base import Merge
 from strategies.merges.pooled import CollabEditMerge
 from strategies.merges.task_arithmetic import TaskArithmeticMerge
@@ -35,14 +36,59 @@ PARTIES, REQUESTS_PER_PARTY = 10, 10
 REPORTED_SEEDS = (0, 1, 2)
 """Draws that results are reported for; the search sees none of their requests."""
 SEARCH_SEEDS = (10, 11)
-LAYERS: tuple[tuple[int, ...], ...] = ((0,), (1,), (0, 1))
-CLAMPS = (1.0, 1.25, 1.5)
-PRIOR_WEIGHTS = (10.0, 30.0, 300.0)
-FIRST_PRIOR_WEIGHT = 100.0
 NEAR_BEST = 1.0
-"""Points of score within which two trials count as alike."""
+"""Points of score within which two trials of the embedded model count as alike."""
 COLUMNS = ("score", "rewrite_success", "paraphrase_success", "neighborhood_success")
 TEXT = "text.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a search tries, and with which requests.
+
+    Attributes:
+        layers: Edited blocks, tried with each clamp.
+        clamps: Longest shifts of a target, as shares of the hidden state.
+        first_prior_weight: The prior weight they are tried with.
+        prior_weights: Those tried with the best of them.
+        public: Whether requests are public edits of people whom no request of the
+            model is about (`sims.world.pairs`), or those of its own requests that no
+            reported draw contains.
+        per_party: Requests of each of the parties in a draw.
+        near_best: Points of score within which two trials count as alike, and the one
+            that tells merges apart best is chosen.
+    """
+
+    layers: tuple[tuple[int, ...], ...]
+    clamps: tuple[float, ...]
+    first_prior_weight: float
+    prior_weights: tuple[float, ...]
+    public: bool
+    per_party: int
+    near_best: float
+
+
+SPACES = {
+    "embedded": Space(
+        layers=((0,), (1,), (0, 1)),
+        clamps=(1.0, 1.25, 1.5),
+        first_prior_weight=100.0,
+        prior_weights=(10.0, 30.0, 300.0),
+        public=False,
+        per_party=REQUESTS_PER_PARTY,
+        near_best=NEAR_BEST,
+    ),
+    "larger": Space(
+        layers=((0,), (1,), (0, 1)),
+        clamps=(1.0,),
+        first_prior_weight=300.0,
+        prior_weights=(30.0, 100.0, 1000.0),
+        public=True,
+        per_party=30,
+        near_best=0.0,
+    ),
+}
+"""By the name of the model's recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +113,13 @@ class Trial:
 class Bench:
     """The model, its text and the requests that a search may see."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, space: Space) -> None:
         """Load what lies in a model's folder, and average its keys over its text."""
         self.model: EditableModel = load_editable_model(str(folder))
         self.templates = read_context_templates(folder / "context_templates.json")
-        visible = visible_requests(read_requests(folder / "requests.json"))
-        count = PARTIES * REQUESTS_PER_PARTY
-        self.draws = [sample_requests(visible, count, seed) for seed in SEARCH_SEEDS]
+        self.space, self.draws = space, draw_requests(folder, space)
         texts = (folder / TEXT).read_text(encoding="utf-8").splitlines()
-        layers = sorted({layer for layers in LAYERS for layer in layers})
+        layers = sorted({layer for layers in space.layers for layer in layers})
         self.documents = len(texts)
         self.moments = compute_covariance(self.model, texts, layers, TEXT).moments
         self._targets: dict[tuple[int, int, float], Targets] = {}
@@ -103,7 +147,15 @@ class Bench:
         )
         requests, targets = self.draws[draw], self._targets_of(draw, plan)
         reached = [
-            score_merge(self.model, requests, targets, plan, merge, self.moments)
+            score_merge(
+                self.model,
+                requests,
+                targets,
+                plan,
+                merge,
+                self.moments,
+                self.space.per_party,
+            )
             for merge in (CollabEditMerge(), TaskArithmeticMerge())
         ]
         return reached[0], reached[1]["score"]
@@ -126,6 +178,7 @@ def score_merge(
     plan: Plan,
     merge: Merge,
     moments: Mapping[int, Float[Tensor, "d_in d_in"]],
+    per_party: int = REQUESTS_PER_PARTY,
 ) -> dict[str, float]:
     """Metrics after one round of a merge in memory, layer by layer."""
     delta: dict[str, Tensor] = {}
@@ -135,8 +188,8 @@ def score_merge(
         parts = [
             LayerStatistics.of_pairs(keys, residuals)
             for keys, residuals in zip(
-                pairs.keys.split(REQUESTS_PER_PARTY),
-                pairs.residuals.split(REQUESTS_PER_PARTY),
+                pairs.keys.split(per_party),
+                pairs.residuals.split(per_party),
                 strict=True,
             )
         ]
@@ -145,6 +198,17 @@ def score_merge(
         delta = add_deltas(delta, {model.weight_name(layer): solved})
     with applied(delta, model.model):
         return sum_cases(evaluate_requests(model, requests)).means()
+
+
+def draw_requests(folder: Path, space: Space) -> list[list[EditRequest]]:
+    """Draw the requests of a search: none is in a draw that is reported."""
+    pool = (
+        find_pairs(folder, 0)
+        if space.public
+        else visible_requests(read_requests(folder / "requests.json"))
+    )
+    count = PARTIES * space.per_party
+    return [sample_requests(pool, count, seed) for seed in SEARCH_SEEDS]
 
 
 def visible_requests(pool: Sequence[EditRequest]) -> list[EditRequest]:
@@ -158,51 +222,56 @@ def visible_requests(pool: Sequence[EditRequest]) -> list[EditRequest]:
     return [request for request in pool if request.case_id not in reported]
 
 
-def search(output: Path, model: str = "embedded") -> Hyperparameters:
+def search(
+    output: Path, model: str = "embedded", recipe: str | None = None
+) -> Hyperparameters:
     """Try layers and clamps, then prior weights, and record every trial.
 
     Args:
         output: The folder to make: `search.json`, `search.md` and the chosen
             `hyperparameters.json`; it appears once it is complete.
-        model: A model's folder or ``embedded``.
+        model: A model's folder, ``embedded`` or ``larger``.
+        recipe: The recipe whose `Space` is searched; None takes the model's name.
 
     Raises:
         FileExistsError: If `output` exists.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; name a folder that does not.")
-    bench = Bench(Path(resolve_model(model)))
+    space = SPACES[recipe or (model if model in SPACES else EMBEDDED)]
+    bench = Bench(Path(resolve_model(model)), space)
     trials = list(run_trials(bench))
-    chosen = choose(trials).parameters
+    chosen = choose(trials, space.near_best).parameters
     draft = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    write_search(draft, trials, chosen)
+    write_search(draft, trials, chosen, space)
     draft.rename(output)
     return chosen
 
 
 def run_trials(bench: Bench) -> Iterator[Trial]:
     """Every pair of layers and clamp, then other prior weights for the best pair."""
+    space = bench.space
     first = [
-        bench.try_out(_parameters(bench, layers, clamp, FIRST_PRIOR_WEIGHT))
-        for layers, clamp in product(LAYERS, CLAMPS)
+        bench.try_out(_parameters(bench, layers, clamp, space.first_prior_weight))
+        for layers, clamp in product(space.layers, space.clamps)
     ]
     yield from first
-    best = choose(first).parameters
-    for weight in PRIOR_WEIGHTS:
+    best = choose(first, space.near_best).parameters
+    for weight in space.prior_weights:
         yield bench.try_out(best.model_copy(update={"mom2_update_weight": weight}))
 
 
-def choose(trials: Sequence[Trial]) -> Trial:
-    """The best score; among those less than a point worse, the least naive one.
+def choose(trials: Sequence[Trial], near_best: float = NEAR_BEST) -> Trial:
+    """The best score; among those hardly worse, the least naive one.
 
-    Trials within `NEAR_BEST` of the best score count as alike, and of these the one
+    Trials within `near_best` of the best score count as alike, and of these the one
     whose requests depend most on being merged well is taken: where the sum of the
     parties' own solves does as well, the model could not tell merges apart.
     """
     best = max(trial.score for trial in trials)
-    alike = [trial for trial in trials if trial.score > best - NEAR_BEST]
+    alike = [trial for trial in trials if trial.score >= best - near_best]
     return min(alike, key=lambda trial: trial.naive_score)
 
 
@@ -227,7 +296,10 @@ def _parameters(
 
 
 def write_search(
-    folder: Path, trials: Sequence[Trial], chosen: Hyperparameters
+    folder: Path,
+    trials: Sequence[Trial],
+    chosen: Hyperparameters,
+    space: Space = SPACES[EMBEDDED],
 ) -> None:
     """Write all trials as JSON and as a table, and the chosen hyperparameters."""
     rows = [
@@ -243,8 +315,9 @@ def write_search(
     ]
     record = {
         "search_seeds": SEARCH_SEEDS,
-        "hidden_seeds": REPORTED_SEEDS,
-        "requests": PARTIES * REQUESTS_PER_PARTY,
+        "hidden_seeds": () if space.public else REPORTED_SEEDS,
+        "people": "public" if space.public else "editable",
+        "requests": PARTIES * space.per_party,
         "trials": rows,
     }
     (folder / "search.json").write_text(dump_json(record, 1) + "\n")

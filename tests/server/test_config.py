@@ -331,7 +331,7 @@ def test_a_preset_is_not_looked_for_in_the_scenarios_folder(
     assert found == str(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "EleutherAI/gpt-j-6b", "embedded"])
+@pytest.mark.parametrize("name", ["gpt2", "EleutherAI/gpt-j-6b", "embedded", "larger"])
 def test_names_that_are_no_paths_stay(tmp_path: Path, name: str) -> None:
     """A hub id is not looked for in the scenario's folder."""
     path = scenario(tmp_path, f"[model]\npath = '{name}'")

@@ -15,14 +15,16 @@ from editing.memit.pipeline import edit_alone
 from editing.memit.targets import compute_targets
 from editing.models.loading import load_editable_model
 from editing.requests.edit_request import read_requests, sample_requests
-from editing.sources.embedded import locate_embedded
+from editing.sources.embedded import LARGER, locate_embedded
 from sims.world.search import (
     COLUMNS,
     NEAR_BEST,
     REPORTED_SEEDS,
     SEARCH_SEEDS,
+    SPACES,
     Trial,
     choose,
+    draw_requests,
     score_merge,
     search,
     visible_requests,
@@ -49,11 +51,21 @@ def test_the_search_sees_no_reported_request() -> None:
         assert len(sample_requests(visible, 100, seed)) == 100
 
 
+def test_the_larger_search_edits_people_whom_no_study_edits() -> None:
+    """So its choice knows nothing of what any draw reports."""
+    folder = locate_embedded(LARGER)
+    edited = {each.subject for each in read_requests(folder / "requests.json")}
+    for draw in draw_requests(folder, SPACES[LARGER]):
+        assert len({each.subject for each in draw}) == 300
+        assert edited.isdisjoint(each.subject for each in draw)
+
+
 def test_the_best_score_wins_unless_another_is_alike_and_tells_merges_apart() -> None:
     """A point of score is less than what tells merges apart."""
     best, alike, worse = trial(95, 90), trial(95 - NEAR_BEST / 2, 50), trial(90, 10)
     assert choose([best, worse]) is best
     assert choose([best, alike, worse]) is alike
+    assert choose([alike, best, worse], near_best=0.0) is best
 
 
 @pytest.mark.training
@@ -98,9 +110,10 @@ def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
         search(tmp_path)
 
 
-def test_the_committed_hyperparameters_are_those_that_were_chosen() -> None:
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_the_committed_hyperparameters_are_those_that_were_chosen(name: str) -> None:
     """Nobody has changed them by hand."""
-    folder = locate_embedded()
+    folder = locate_embedded(name)
     parameters = read_hyperparameters(folder / "hyperparameters.json").model_dump()
     rows = json.loads((folder / "search.json").read_text())["trials"]
     (chosen,) = (row for row in rows if row["chosen"])
