@@ -31,7 +31,8 @@ STOPPED = "stopped.json"
 """Why the first attempt was stopped, if the run was repeated without some parties."""
 
 ADVISED = re.compile(r"parties\.without = \[(\d+)\]")
-"""How the gate's message names a party."""
+CONTRADICTING = re.compile(r"((?:party \d+ and )+party \d+) contradict each other")
+"""How the gate names a party, or those of whom it cannot tell who is right."""
 
 BY_DEFAULT = {"max_key_ratio": None, "max_residual_ratio": None}
 UNIT = {"max_key_ratio": 1.0, "max_residual_ratio": 1.0}
@@ -41,8 +42,8 @@ UNIT = {"max_key_ratio": 1.0, "max_residual_ratio": 1.0}
 class HostileRun:
     """Runs a scenario with a hostile party; can be sent to another process.
 
-    Where the gate stops the run and names parties, the run is repeated without them, as
-    its message advises.
+    Where the gate stops the run and names parties, the run is repeated without them: the
+    one of its advice, or both that contradict each other.
 
     Attributes:
         attack: The name of what the party does.
@@ -59,7 +60,7 @@ class HostileRun:
         try:
             self._run(config, folder, engine)
         except RunFailedError as stopped:
-            named = sorted({int(party) for party in ADVISED.findall(str(stopped))})
+            named = find_named(str(stopped))
             if not named:
                 raise
             parties = config.parties.model_copy(update={"without": tuple(named)})
@@ -148,6 +149,14 @@ class HostileClient:
             sent = read_statistics(content, layer, number)
             found[layer] = decode(sent, d_in, d_out)
         return found
+
+
+def find_named(reason: str) -> list[int]:
+    """Find the parties that the gate names; none if it cannot tell."""
+    named = ADVISED.findall(reason)
+    for parties in CONTRADICTING.findall(reason):
+        named += re.findall(r"\d+", parties)
+    return sorted({int(party) for party in named})
 
 
 def claim(found: EvaluationSums, success: float | None) -> EvaluationSums:

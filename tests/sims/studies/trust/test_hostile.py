@@ -12,8 +12,9 @@ from server.report.data import read_report
 from sims.errors import RunFailedError
 from sims.runs.jobs import execute
 from sims.studies.trust import hostile
-from sims.studies.trust.hostile import HostileRun, read_stop
+from sims.studies.trust.hostile import HostileRun, find_named, read_stop
 from sims.studies.trust.study import CHECKS, GATED, Trust
+from strategies.gate.gate import repeat_without, unknown_culprit
 
 SMALL = (
     "parties.count=3",
@@ -57,6 +58,14 @@ def test_a_stopped_run_is_repeated_without_whom_the_gate_names(tmp_path: Path) -
     assert read_stop(tmp_path / "run") == (2,)
     metrics = read_report(tmp_path / "run" / "report.json").runs[0].metrics[-1]
     assert metrics.requests == 4
+
+
+def test_the_gate_names_one_party_two_or_none() -> None:
+    """In the words of its messages."""
+    assert find_named(f"Without party 2 no harm. {repeat_without(2, 'party 2')}") == [2]
+    said = "by round 3; party 9 and party 0 contradict each other, and the server"
+    assert find_named(said) == [0, 9]
+    assert find_named(unknown_culprit()) == []
 
 
 def test_a_run_that_fails_for_another_reason_fails(
