@@ -42,8 +42,8 @@ UNIT = {"max_key_ratio": 1.0, "max_residual_ratio": 1.0}
 class HostileRun:
     """Runs a scenario with a hostile party; can be sent to another process.
 
-    Where the gate stops the run and names parties, the run is repeated without them: the
-    one of its advice, or both that contradict each other.
+    Where the gate stops the run and names parties, the run is repeated without them:
+    the one of its advice, or those that contradict each other.
 
     Attributes:
         attack: The name of what the party does.
