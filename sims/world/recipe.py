@@ -71,7 +71,7 @@ LARGER = Recipe(
     text_documents=2000,
 )
 """1,000 people. The vocabulary holds every word of a name: where names end in pieces of
-words, which many names share, so do their keys, and edits disturb each other."""
+words, which many names share, edits cost more neighbours (docs/studies.md)."""
 
 RECIPES = {"embedded": Recipe(), "larger": LARGER}
 """Recipes by the name of the model that they make."""
