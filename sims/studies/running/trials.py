@@ -119,6 +119,9 @@ class Trials:
             if digest not in self._done
         }
         kept = {key: run for key, run in runs.items() if is_kept(run.folder, key)}
+        remove_stale(
+            [run.folder for key, run in runs.items() if key not in kept], console
+        )
         usual = {key for key, each in different.items() if each.execute is None}
         wanted = {k: run for k, run in runs.items() if k not in kept and k in usual}
         taken = self._take(wanted)
@@ -222,13 +225,22 @@ def is_finished(folder: Path) -> bool:
 
 
 def is_kept(folder: Path, digest: str) -> bool:
-    """Return whether a trial was finished before; another version's run is removed."""
-    if not is_finished(folder):
-        return False
-    if read_digest(folder / TRIAL) in {digest, None}:
-        return True
-    shutil.rmtree(folder)
-    return False
+    """Return whether a trial was finished before, by the same version."""
+    return is_finished(folder) and read_digest(folder / TRIAL) in {digest, None}
+
+
+def remove_stale(folders: Iterable[Path], console: Console) -> None:
+    """Remove finished trials of another version, of which no column may hold both."""
+    stale = [folder for folder in folders if is_finished(folder)]
+    for folder in stale:
+        shutil.rmtree(folder)
+    if stale:
+        console.print(
+            f"{len(stale)} finished trials are of other code, versions or model files; "
+            "they are run again",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def read_digest(path: Path) -> str | None:

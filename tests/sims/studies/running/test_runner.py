@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,20 @@ def test_equal_trials_of_a_seed_are_run_once(tmp_path: Path) -> None:
     run_one(runner, 0, Trial("c", ROUNDS, settings=("prior.memory-weight=0",)))
     assert len(fake.configs) == 3
     assert [config.run.seed for config in fake.configs] == [0, 1, 0]
+
+
+def test_trials_of_other_code_are_run_again_and_it_is_said(tmp_path: Path) -> None:
+    """Those of the same are kept, by whichever runner."""
+    fake, trial = Fake(), Trial("a", ROUNDS)
+    for _ in range(2):
+        folder = run_one(make_runner(tmp_path, fake), 0, trial).folder
+    assert len(fake.configs) == 1
+    described = json.loads((folder / "trial.json").read_text())
+    (folder / "trial.json").write_text(json.dumps(described | {"digest": "older"}))
+    console = Console(record=True, width=200, file=StringIO())
+    list(make_runner(tmp_path, fake).run_all([(0, trial)], console))
+    assert len(fake.configs) == 2
+    assert "1 finished trials are of other code" in console.export_text()
 
 
 def test_trials_at_once_come_to_what_they_come_to_one_after_the_other(
