@@ -1,5 +1,6 @@
 """An observer that writes the metrics of each round for MLflow."""
 
+import hashlib
 import logging
 import os
 import time
@@ -17,6 +18,7 @@ DATABASE = "mlflow.db"
 
 EXPERIMENT = "collabedit"
 RUN_TAG, MERGE_TAG = "collabedit.run", "collabedit.merge"
+PLACE_TAG = "collabedit.place"
 BATCH = 1000
 """Numbers that MLflow takes at once."""
 
@@ -29,12 +31,13 @@ class MlflowLog(RoundLog):
     its use are off, unless the environment turns them on.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, place: Path | None = None) -> None:
         """Write to `folder`.
 
         Args:
             folder: Of the database; it is made.
             name: The run's.
+            place: Its folder, by which a resumed run is recognised; names may be equal.
 
         Raises:
             InputError: If MLflow is not installed, or cannot write there.
@@ -50,19 +53,21 @@ class MlflowLog(RoundLog):
             ) from None
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         folder.mkdir(parents=True, exist_ok=True)
-        place = os.environ.get("MLFLOW_TRACKING_URI") or (
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or (
             f"sqlite:///{(folder / DATABASE).resolve()}"
         )
         self._name, self._run = name, ""
+        whole = str((place or Path(name)).absolute())
+        self._place = hashlib.sha256(whole.encode()).hexdigest()
         with _writing():
-            self._client = MlflowClient(tracking_uri=place)
-            self._experiment = self._find_experiment(folder, place)
+            self._client = MlflowClient(tracking_uri=uri)
+            self._experiment = self._find_experiment(folder, uri)
 
-    def _find_experiment(self, folder: Path, place: str) -> str:
+    def _find_experiment(self, folder: Path, uri: str) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        local = place.startswith("sqlite:")
+        local = uri.startswith("sqlite:")
         artifacts = (folder / "artifacts").resolve().as_uri() if local else None
         return str(self._client.create_experiment(EXPERIMENT, artifacts))
 
@@ -72,9 +77,10 @@ class MlflowLog(RoundLog):
         An earlier one of this merge that has not ended well is deleted; MLflow keeps
         deleted runs until ``mlflow gc``.
         """
-        tags = {RUN_TAG: self._name, MERGE_TAG: event.merge}
+        own = {PLACE_TAG: self._place, MERGE_TAG: event.merge}
+        tags = {RUN_TAG: self._name, **own}
         with _writing():
-            named = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in tags)
+            named = " and ".join(f"tags.`{key}` = '{own[key]}'" for key in own)
             earlier = self._client.search_runs(
                 [self._experiment], f"{named} and attributes.status != 'FINISHED'"
             )

@@ -1,5 +1,6 @@
 """Where a run records its events, and who else observes them."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +22,9 @@ from server.monitoring.stream import EventFile, EventStream, WarningEvents
 from server.monitoring.tensorboard_log import TensorBoardLog
 from server.monitoring.wandb_log import WandbLog
 from server.output import UNFINISHED
+
+SEED = re.compile(r"seed_\d+")
+"""What the folder of a seed's trials is called."""
 
 
 def open_stream(folder: str | None) -> EventStream:
@@ -64,7 +68,7 @@ def watch_run(stream: EventStream, config: RunConfig, folder: Path) -> None:
     """
     output = config.output
     place = Path(output.watch or f"{folder}{UNFINISHED}")
-    name = place.name.removesuffix(UNFINISHED)
+    name = name_in_logs(place)
     with _naming_place(place):
         if output.checkpoint:
             stream.subscribe(occupy(Path(output.checkpoint), "checkpoint"))
@@ -78,13 +82,23 @@ def watch_run(stream: EventStream, config: RunConfig, folder: Path) -> None:
         if output.tensorboard:
             stream.subscribe(TensorBoardLog(Path(output.tensorboard) / name))
         if output.mlflow:
-            stream.subscribe(MlflowLog(Path(output.mlflow), name))
+            stream.subscribe(MlflowLog(Path(output.mlflow), name, place))
         if output.wandb:
             stream.subscribe(WandbLog(Path(output.wandb), name))
     WarningEvents(stream)
     stream.publish(
-        RunStarted(run=name, rounds=config.run.rounds, parties=config.parties.count)
+        RunStarted(
+            run=place.name.removesuffix(UNFINISHED),
+            rounds=config.run.rounds,
+            parties=config.parties.count,
+        )
     )
+
+
+def name_in_logs(place: Path) -> str:
+    """Name a run by its folder; a trial of several seeds with its seed before it."""
+    name, parent = place.name.removesuffix(UNFINISHED), place.parent.name
+    return f"{parent}_{name}" if SEED.fullmatch(parent) else name
 
 
 @contextmanager

@@ -208,9 +208,6 @@ def show_dry_run(
     ]
     announce_loading()
     hush_libraries()
-    from sims.dry_run.dry_run import dry_run
+    from sims.dry_run.dry_run import dry_runs
 
-    console = open_console()
-    for point, config in zip(points, configs, strict=True):
-        console.print(*point, markup=False, highlight=False)
-        dry_run(config, console)
+    dry_runs(configs, [", ".join(point) for point in points], open_console())

@@ -33,6 +33,7 @@ from sims.cli.study import (
     SeedsOption,
     leave,
     place_order,
+    read_seeds,
     validate,
 )
 from sims.echo import echo
@@ -117,14 +118,15 @@ def run_scenario(
 
     SCENARIO.toml describes the run; sims/scenarios has examples.
     """
+    external = connection is None or allow_external_merge
+    if dry_run:
+        refuse_resume(resume)
+        show_dry_run(scenario, settings or [], external=external)
+        return
     carrier = name_engine(engine, connection)
     if resume is not None:
         refuse_settings(scenario, settings)
         resume_run(resume, carrier, output, compare=False, verbose=verbose)
-        return
-    external = connection is None or allow_external_merge
-    if dry_run:
-        show_dry_run(scenario, settings or [], external=external)
         return
     start_run(
         scenario, settings or [], carrier, output, external=external, verbose=verbose
@@ -154,12 +156,14 @@ def compare_merges(
     --sweep each merge is a trial of its own, and tables hold means and deviations.
     """
     if dry_run:
+        refuse_resume(resume)
+        read_seeds(seeds or "0")
         compared = ["run.compare=true", *compare_settings(schedule, merges)]
         external = connection is None or allow_external_merge
         chosen = [*(settings or []), *compared]
         show_dry_run(scenario, chosen, sweep or [], external=external)
         return
-    if seeds or sweep or is_of_trials(resume):
+    if seeds is not None or sweep or is_of_trials(resume):
         refuse_connection(connection)
         chosen = [*(settings or []), *compare_settings(schedule, None)]
         own = {"--merges": merges} if merges else {}
@@ -259,6 +263,16 @@ def write_paper(given: PaperGiven) -> None:
 
         update_document(given.markdown, folder)
         echo(f"Tables: {given.markdown}")
+
+
+def refuse_resume(folder: Path | None) -> None:
+    """Refuse a dry run of what was begun already, with whatever it needed.
+
+    Raises:
+        InputError: If a folder to resume is named.
+    """
+    if folder is not None:
+        raise InputError("--dry-run looks for what a new run needs; leave --resume out")
 
 
 def start_run(

@@ -349,6 +349,10 @@ def leave(stopped: KeyboardInterrupt) -> NoReturn:
     raise typer.Exit(128 + int(number))
 
 
+MOST_SEEDS = 2**63
+"""What a generator takes."""
+
+
 def read_seeds(text: str) -> tuple[int, ...]:
     """Read the numbers of ``--seeds``, each once.
 
@@ -359,6 +363,8 @@ def read_seeds(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise InputError(f"--seeds {text}: wanted whole numbers, such as `--seeds 0,1`")
     seeds = tuple(map(int, parts))
+    if max(seeds) >= MOST_SEEDS:
+        raise InputError(f"--seeds {text}: wanted numbers below {MOST_SEEDS}")
     if len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {text}: names a seed twice; each is run once")
     return seeds

@@ -35,17 +35,37 @@ from sims.sizes.shapes import ModelShape, read_shape
 from sims.sizes.tables import to_table
 
 
-def dry_run(config: RunConfig, console: Console) -> None:
+def dry_run(config: RunConfig, console: Console) -> list[str]:
     """Look for all that a run needs, and print what was found and what it will take.
 
-    Raises:
-        InputError: If something is missing, after all of it was printed.
+    Returns:
+        What is missing.
     """
     findings, estimate = find_needs(config)
     console.print(lay_out(findings))
     if estimate is not None:
         console.print(to_table([estimate]))
-    missing = [each.part for each in findings if not each.ready]
+    return [each.part for each in findings if not each.ready]
+
+
+def dry_runs(
+    configs: Sequence[RunConfig], names: Sequence[str], console: Console
+) -> None:
+    """Look for all that each of several runs needs.
+
+    Args:
+        configs: The runs.
+        names: What distinguishes each.
+        console: Where to print.
+
+    Raises:
+        InputError: If something is missing, after all of it was printed.
+    """
+    missing = dict[str, None]()
+    for name, config in zip(names, configs, strict=True):
+        if name:
+            console.print(name, markup=False, highlight=False)
+        missing |= dict.fromkeys(dry_run(config, console))
     if missing:
         raise InputError(f"the run cannot start yet, it lacks: {', '.join(missing)}")
     console.print("Everything is there. Call the command without --dry-run to start.")

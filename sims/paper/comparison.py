@@ -1,5 +1,7 @@
 """Merges, editors and settings on the same requests: a comparison as a study."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,9 +87,13 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Name it as a folder may be named."""
-        words = [_UNNAMED.sub(".", str(each)) for each in self.labels.values()]
-        return "_".join(words)
+        """Name it as a folder may be named, with a digest where that is ambiguous."""
+        words = [str(each) for each in self.labels.values()]
+        plain = "_".join(_UNNAMED.sub(".", word) for word in words)
+        if plain == "_".join(words) and not any("_" in word for word in words):
+            return plain
+        digest = hashlib.sha256(json.dumps(self.settings).encode()).hexdigest()
+        return f"{plain[:80]}_{digest[:8]}"
 
 
 class Comparison(Study):
@@ -153,7 +159,9 @@ class Comparison(Study):
         varied = vary(frame)
         table = last.groupby(varied, sort=False, dropna=False)[shown].mean()
         rounds = int(frame[ROUND].max())
-        note = "After one round" if rounds == 1 else f"After round {rounds}, all edits"
+        same = last[ROUND].nunique() == 1
+        note = f"After round {rounds}, all edits" if same else "After the last round"
+        note = "After one round" if rounds == 1 else note
         return [
             Figure(
                 title=self.title,

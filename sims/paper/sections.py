@@ -70,6 +70,8 @@ class Section:
     @property
     def config(self) -> RunConfig:
         """Its settings, which each trial changes a little."""
+        if isinstance(self.study, Comparison):
+            return self.study.configure(())
         return read_scenario(self.scenario, self.overrides)
 
     def plan(self) -> list[PlannedTrial]:
@@ -121,6 +123,7 @@ def paper_sections(
     """
     scenario = order.scenario or Comparison.scenario
     rounds = read_scenario(scenario, order.overrides).run.rounds
+    refuse_swept_rounds(grid_of(order))
     sections = []
     for name, (part, settings) in PARTS.items():
         if name == ROUNDS and rounds == 1:
@@ -147,6 +150,19 @@ def grid_of(order: Order) -> Grid:
         merges=read_names(order, "--merges"),
         points=tuple(read_sweeps(sweeps)) if sweeps else (Point(),),
     )
+
+
+def refuse_swept_rounds(grid: Grid) -> None:
+    """Refuse to sweep what the parts of a paper set themselves.
+
+    Raises:
+        InputError: If ``run.rounds`` is swept.
+    """
+    if any(key == "run.rounds" for point in grid.points for key, _ in point.labels):
+        raise InputError(
+            "--sweep run.rounds: a paper has one part with a single round and one with "
+            "the scenario's; sweep it with `compare`"
+        )
 
 
 def read_names(

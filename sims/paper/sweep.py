@@ -69,10 +69,10 @@ def read_sweep(text: str) -> Iterator[tuple[str, tuple[str, str | float]]]:
         )
     if key in NOT_SWEPT:
         raise InputError(f"--sweep {text}: `{key}` is what {NOT_SWEPT[key]} is for")
-    if len(set(values)) < len(values):
+    parsed_values = [parse_override(f"{key}={value}")[1] for value in values]
+    if any(value in parsed_values[:place] for place, value in enumerate(parsed_values)):
         raise InputError(f"--sweep {text}: names a value twice; each is run once")
-    for value in values:
-        _, parsed = parse_override(f"{key}={value}")
+    for value, parsed in zip(values, parsed_values, strict=True):
         number = isinstance(parsed, int | float) and not isinstance(parsed, bool)
         yield f"{key}={value}", (key, float(value) if number else value.strip('"'))
 

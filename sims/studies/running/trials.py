@@ -1,5 +1,6 @@
 """Trials of one or several studies: computed, or taken from where they are already."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -225,31 +226,47 @@ def is_finished(folder: Path) -> bool:
 
 
 def is_kept(folder: Path, digest: str) -> bool:
-    """Return whether a trial was finished before, by the same version."""
-    return is_finished(folder) and read_digest(folder / TRIAL) in {digest, None}
+    """Return whether a trial was finished before, by the same version, and is whole."""
+    if not (folder / TRIAL).is_file():  # stopped before it was described
+        return is_finished(folder)
+    return is_finished(folder) and read_digest(folder) == digest
 
 
 def remove_stale(folders: Iterable[Path], console: Console) -> None:
-    """Remove finished trials of another version, of which no column may hold both."""
+    """Remove finished trials that are another version's, or were changed since."""
     stale = [folder for folder in folders if is_finished(folder)]
     for folder in stale:
         shutil.rmtree(folder)
     if stale:
         console.print(
-            f"{len(stale)} finished trials are of other code, versions or model files; "
-            "they are run again",
+            f"{len(stale)} finished trials are of other code, versions or model files, "
+            "or their files were changed; they are run again",
             highlight=False,
             soft_wrap=True,
         )
 
 
-def read_digest(path: Path) -> str | None:
-    """Return the digest in a trial's file; None where there is none."""
+def read_digest(folder: Path) -> str | None:
+    """Return the digest of a trial; None if its files are not those that it left."""
     try:
-        digest = json.loads(path.read_text(encoding="utf-8"))["digest"]
+        described = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
+        digest, files = described["digest"], described["files"]
+        whole = files == digest_results(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return digest if isinstance(digest, str) else None
+    return digest if whole and isinstance(digest, str) else None
+
+
+def digest_results(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files of a trial that are read again."""
+    names = [REPORT, "delta.safetensors"]
+    names += [f"rounds/{file.name}" for file in sorted(folder.glob("rounds/*.jsonl"))]
+    found = {}
+    for name in names:
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def describe_run(run: TrialRun, digest: str) -> None:
@@ -263,6 +280,7 @@ def describe_run(run: TrialRun, digest: str) -> None:
         "command": f"python -m sims run {SCENARIO} --engine in-process",
         "settings": describe_settings(run.config),
         "versions": dict(describe_versions()),
+        "files": digest_results(run.folder),
     }
     write_whole(run.folder / TRIAL, dump_json(described, 2) + "\n")
 
@@ -272,7 +290,7 @@ def find_trials(folders: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob(f"*/seed_*/*/{TRIAL}")):
-            digest = read_digest(path)
+            digest = read_digest(path.parent)
             if digest is not None and is_finished(path.parent):
                 found.setdefault(digest, path.parent)
     return found

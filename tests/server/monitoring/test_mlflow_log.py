@@ -12,9 +12,9 @@ from server.monitoring.mlflow_log import DATABASE, MlflowLog
 from tests.server.events import ended, merging
 
 
-def write(folder: Path, events: Sequence[Event]) -> None:
+def write(folder: Path, events: Sequence[Event], place: str = "run_000") -> None:
     """Log events as one process does."""
-    log = MlflowLog(folder, "run_000")
+    log = MlflowLog(folder, "run_000", folder / place)
     for event in events:
         log(event)
 
@@ -36,6 +36,8 @@ def test_rounds_are_kept_and_a_resumed_run_replaces_what_it_repeats(
             RunEnded(error="the disk is full"),
         ],
     )
+    write(tmp_path, [merging("dare"), ended(1, score=9.0)], "other's run_000")
+    write(tmp_path, [merging("dare"), ended(1, score=8.0), RunEnded(folder="/r")])
     write(tmp_path, [merging("ties", 1), ended(2, score=4.0), RunEnded(folder="/r")])
 
     from mlflow import MlflowClient
@@ -43,10 +45,10 @@ def test_rounds_are_kept_and_a_resumed_run_replaces_what_it_repeats(
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / DATABASE}")
     experiment = client.get_experiment_by_name("collabedit")
     assert experiment is not None
-    runs = {
-        run.data.tags["collabedit.merge"]: run
-        for run in client.search_runs([experiment.experiment_id])
-    }
+    found = client.search_runs([experiment.experiment_id])
+    equal = [run for run in found if run.data.tags["collabedit.merge"] == "dare"]
+    assert sorted(run.info.status for run in equal) == ["FINISHED", "RUNNING"]
+    runs = {run.data.tags["collabedit.merge"]: run for run in found if run not in equal}
     assert runs.keys() == {"collabedit", "ties"}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     histories = {

@@ -20,7 +20,7 @@ from editing.sources.embedded import locate_embedded
 from server.config import RunConfig, read_scenario
 from server.report.data import read_report
 from sims.cli.main import main
-from sims.dry_run.dry_run import dry_run, find_needs
+from sims.dry_run.dry_run import dry_runs, find_needs
 from sims.runs.jobs import execute
 from tests.editing.records import MADE_UP_FOLDER
 from tests.trees import ROOT
@@ -160,7 +160,8 @@ def test_all_that_is_missing_is_listed_at_once(
 
 def test_a_run_that_is_ready_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     """The default scenario is."""
-    dry_run(read_scenario(ROOT / "sims" / "scenarios" / "default.toml"), Console())
+    config = read_scenario(ROOT / "sims" / "scenarios" / "default.toml")
+    dry_runs([config], [""], Console())
     assert "Everything is there" in capsys.readouterr().out
 
 
@@ -171,5 +172,8 @@ def test_too_few_requests_are_missing(tmp_path: Path) -> None:
     )
     findings, _ = find_needs(config)
     assert [each.part for each in findings if not each.ready] == ["requests"]
-    with pytest.raises(InputError, match="it lacks: requests"):
-        dry_run(config, Console(quiet=True))
+    other = config.model_copy(
+        update={"model": config.model.model_copy(update={"device": "cuda:99"})}
+    )
+    with pytest.raises(InputError, match="it lacks: requests, device"):
+        dry_runs([config, other], ["a", "b"], Console(quiet=True))

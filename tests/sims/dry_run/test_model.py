@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from editing.base.errors import InputError
 from sims.dry_run import model
@@ -23,15 +25,17 @@ def write_index(folder: Path, *parts: str) -> None:
 def test_an_index_names_the_files(tmp_path: Path) -> None:
     """Each once; one that is missing is named."""
     write_index(tmp_path, "a.safetensors", "b.safetensors", "a.safetensors")
-    (tmp_path / "a.safetensors").write_bytes(b"123")
+    save_file({"a": torch.zeros(3)}, tmp_path / "a.safetensors")
     with pytest.raises(InputError, match=r"index.json lists b\.safetensors"):
         list(weight_files(str(tmp_path)))
-    (tmp_path / "b.safetensors").write_bytes(b"4567")
+    save_file({"b": torch.zeros(5)}, tmp_path / "b.safetensors")
     found = [file.name for file in weight_files(str(tmp_path))]
     assert found == ["a.safetensors", "b.safetensors"]
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text("{}")
-    assert find_weights(str(tmp_path), None) == "2 files, 7 B"
+    assert find_weights(str(tmp_path), None) == "2 files, 160 B"
+    with pytest.raises(InputError, match="1,000,000,000 parameters need more"):
+        find_weights(str(tmp_path), SHAPE)
 
 
 def test_a_folder_without_weights_names_what_it_lacks(tmp_path: Path) -> None:
@@ -58,9 +62,39 @@ def test_a_name_of_the_hub_is_looked_up_in_its_cache(
     with pytest.raises(InputError, match=r"hf download owner/name.*2\.00 GB in half"):
         find_weights("owner/name", SHAPE)
     kept["model.safetensors"] = tmp_path / "model.safetensors"
-    kept["model.safetensors"].write_bytes(b"1234")
+    save_file({"a": torch.zeros(3)}, kept["model.safetensors"])
     kept["pytorch_model.bin"] = tmp_path / "config.json"
-    assert find_weights("owner/name", SHAPE) == "1 file, 4 B"
+    assert find_weights("owner/name", None) == "1 file, 76 B"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{}', "[]", "null", '{"weight_map": ["a"]}', '{"weight_map": {"a": 3}}', "{",
+     '{"weight_map": {"a": "../../etc/passwd"}}'],
+)  # fmt: skip
+def test_a_damaged_index_is_named(text: str, tmp_path: Path) -> None:
+    """Nothing outside of the folder is looked at."""
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(InputError, match=r"index\.json"):
+        list(weight_files(str(tmp_path)))
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{"])
+def test_a_damaged_configuration_is_named(text: str, tmp_path: Path) -> None:
+    """Whatever JSON it is."""
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=r"config\.json"):
+        find_configuration(str(tmp_path))
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage"])
+def test_a_damaged_file_of_weights_is_named(data: bytes, tmp_path: Path) -> None:
+    """By its header alone."""
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(InputError, match="no whole file of weights"):
+        find_weights(str(tmp_path), None)
 
 
 def test_a_folder_that_is_not_there_is_no_name_of_the_hub(tmp_path: Path) -> None:

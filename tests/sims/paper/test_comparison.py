@@ -10,7 +10,7 @@ from editing.base.errors import InputError
 from server.config import read_scenario
 from server.report.data import read_report
 from server.report.tables import UNEDITED
-from sims.paper.comparison import GAP, Comparison, Grid, vary
+from sims.paper.comparison import GAP, Comparison, Grid, Variant, vary
 from sims.paper.sweep import read_sweeps
 from sims.runs.jobs import execute
 from sims.studies.running.trials import PlannedTrial, Trials
@@ -98,3 +98,23 @@ def test_too_small_a_pool_is_refused(scenario: Path) -> None:
     study = Comparison(Grid(), scenario, (*SETTINGS, "parties.requests-per-round=999"))
     with pytest.raises(InputError, match="requests"):
         study.trials([], study.configure(()), 0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": "b/c.json"}, {"a": "b.c.json"}),
+        ({"a": "[2,1]"}, {"a": "[[2,1]]"}),
+        ({"a": "x_y", "b": "z"}, {"a": "x", "b": "y_z"}),
+    ],
+)
+def test_unlike_choices_have_unlike_folders(
+    one: dict[str, str | float], other: dict[str, str | float]
+) -> None:
+    """Though signs are left out that a folder may not have."""
+    names = {
+        Variant(each, tuple(f"t.{k}={v}" for k, v in each.items())).name
+        for each in (one, other)
+    }
+    assert len(names) == 2
+    assert not any("/" in name or "[" in name for name in names)

@@ -61,6 +61,15 @@ def test_all_studies_can_be_part_of_a_paper() -> None:
     assert studies_of(Order(options=("--studies", "none")), LOADERS) == ()
 
 
+def test_rounds_are_not_swept_in_a_paper() -> None:
+    """One part has a single round, whatever is swept; a comparison may sweep them."""
+    order = Order(SCENARIOS / "default.toml", options=("--sweep", "run.rounds=1,2"))
+    with pytest.raises(InputError, match="sweep it with `compare`"):
+        paper_sections(order, LOADERS, SCENARIOS)
+    (section,) = compare_sections(order)
+    assert section.config.run.rounds == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -34,6 +34,7 @@ def test_commas_in_brackets_and_quotation_marks_belong_to_a_value() -> None:
         (["weight=1,2"], "wanted `table.key=value,value,…`"),
         (["prior.weight=1,,2"], "wanted `table.key=value,value,…`"),
         (["prior.weight=1,1"], "names a value twice"),
+        (["prior.weight=100,1e2"], "names a value twice"),
         (["prior.weight=1", "prior.weight=2"], "is given twice"),
         (["run.seed=1,2"], "is what --seeds is for"),
         (["merge.name=ties"], "is what --merges is for"),

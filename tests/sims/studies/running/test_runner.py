@@ -17,6 +17,7 @@ from sims.runs.jobs import execute, execute_quietly
 from sims.studies.rounds.forgetting import Forgetting
 from sims.studies.running.order import Order
 from sims.studies.running.runner import Runner, run_study
+from sims.studies.running.trials import find_trials
 from sims.studies.study import Trial, TrialResult
 from tests.sims.studies.made_up import make_pool, report_of
 
@@ -86,6 +87,20 @@ def test_trials_of_other_code_are_run_again_and_it_is_said(tmp_path: Path) -> No
     list(make_runner(tmp_path, fake).run_all([(0, trial)], console))
     assert len(fake.configs) == 2
     assert "1 finished trials are of other code" in console.export_text()
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"runs": []}'])
+def test_a_trial_whose_files_were_changed_is_run_again(
+    damage: str, tmp_path: Path
+) -> None:
+    """A number that somebody wrote into its report is in no table."""
+    fake, trial = Fake(), Trial("a", ROUNDS)
+    folder = run_one(make_runner(tmp_path, fake), 0, trial).folder
+    (folder / "report.json").write_text(damage)
+    assert find_trials([tmp_path]) == {}
+    run_one(make_runner(tmp_path, fake), 0, trial)
+    assert len(fake.configs) == 2
+    assert list(find_trials([tmp_path]).values()) == [folder]
 
 
 def test_trials_at_once_come_to_what_they_come_to_one_after_the_other(
