@@ -194,9 +194,16 @@ def show_dry_run(
     settings: Sequence[str],
     sweep: Sequence[str] = (),
     *,
-    external: bool = True,
+    resume: Path | None,
+    external: bool,
 ) -> None:
-    """Look for all that a run needs, or each point of a sweep; load nothing large."""
+    """Look for all that a run needs, or each point of a sweep; load nothing large.
+
+    Raises:
+        InputError: If something is missing, or a folder to resume is named.
+    """
+    if resume is not None:
+        raise InputError("--dry-run looks for what a new run needs; leave --resume out")
     from server.config import read_scenario
     from sims.console import announce_loading, hush_libraries, open_console
     from sims.paper.sweep import read_sweeps

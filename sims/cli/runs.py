@@ -120,8 +120,7 @@ def run_scenario(
     """
     external = connection is None or allow_external_merge
     if dry_run:
-        refuse_resume(resume)
-        show_dry_run(scenario, settings or [], external=external)
+        show_dry_run(scenario, settings or [], resume=resume, external=external)
         return
     carrier = name_engine(engine, connection)
     if resume is not None:
@@ -156,12 +155,11 @@ def compare_merges(
     --sweep each merge is a trial of its own, and tables hold means and deviations.
     """
     if dry_run:
-        refuse_resume(resume)
         read_seeds(seeds or "0")
         compared = ["run.compare=true", *compare_settings(schedule, merges)]
         external = connection is None or allow_external_merge
         chosen = [*(settings or []), *compared]
-        show_dry_run(scenario, chosen, sweep or [], external=external)
+        show_dry_run(scenario, chosen, sweep or [], resume=resume, external=external)
         return
     if seeds is not None or sweep or is_of_trials(resume):
         refuse_connection(connection)
@@ -263,16 +261,6 @@ def write_paper(given: PaperGiven) -> None:
 
         update_document(given.markdown, folder)
         echo(f"Tables: {given.markdown}")
-
-
-def refuse_resume(folder: Path | None) -> None:
-    """Refuse a dry run of what was begun already, with whatever it needed.
-
-    Raises:
-        InputError: If a folder to resume is named.
-    """
-    if folder is not None:
-        raise InputError("--dry-run looks for what a new run needs; leave --resume out")
 
 
 def start_run(

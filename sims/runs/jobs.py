@@ -24,7 +24,6 @@ from server.config import RunConfig
 from server.monitoring.events import EVENTS
 from server.output import choose_folder, create_output_folder, refuse_existing
 from server.report.data import read_report
-from sims.case_page import write_case_page
 from sims.console import Follower, following, open_console, tabulate
 from sims.errors import RunFailedError
 from sims.processes.fork_server import ForkServer
@@ -158,6 +157,8 @@ def execute(
             gather_cases(draft / PARTIES, draft, config.run.rounds)
             if advise:  # of a study's trials there may be hundreds
                 cases = find_cases(draft / PARTIES)
+                from sims.case_page import write_case_page  # it loads pandas
+
                 write_case_page(cases, draft, config.run.rounds)
         show(folder, open_console())
 

@@ -82,7 +82,8 @@ def write_page(
     origin = find_origin(account.command)
     frame = study.tabulate(results)
     figures, finding = study.draw(frame), study.state(frame)
-    figures += draw_answers(results)
+    # A hostile party says of its own requests what it likes.
+    figures += draw_answers([each for each in results if not each.trial.attack])
     for place, figure in enumerate(figures, start=1):
         write_whole(folder / file_of(place), write_numbers(figure.numbers))
     record = {

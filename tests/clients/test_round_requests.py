@@ -56,6 +56,9 @@ OTHERS: dict[str, object] = {
     "relation_id": "P108",
     "locality": ({"prompt": "Hal lives in", "answers": ("Rome",)},),
     "portability": ({"prompt": "Hal lives in", "answers": ("Oslo",)},),
+    "benchmark_questions": (
+        {"kind": "mquake_edit", "prompt": "Hal lives in", "answers": ("Oslo",)},
+    ),
 }
 """Another value for each field of a request; for lists of prompts, another prompt."""
 
