@@ -61,7 +61,8 @@ class Stopping:
 def page_of(folder: Path) -> dict[str, str]:
     """Read a study's page and numbers, without times and without its folder's name."""
     record = json.loads((folder / "study.json").read_text())
-    record.pop("seconds")
+    for name in ("seconds", "date"):
+        record.pop(name)
     for trial in record["trials"]:
         trial.pop("seconds")
     page = (folder / "report.md").read_text().partition("It took")[0]
