@@ -2,20 +2,15 @@
 
 from pathlib import Path
 
-from clients.own_requests import find_shares
 from editing.base.errors import InputError
 from editing.covariance.texts import check_local_text, hub_text
 from editing.hyperparameters.choice import choose_hyperparameters
 from editing.models.loading import load_tokenizer
-from editing.requests.subjects import require_subject
+from editing.sources.embedded import HUB, SELF
 from server.app import choose_methods
 from server.config import RunConfig
-from sims.runs.checks import check_fit
-from strategies.partitioning.partitions import check_supply
+from sims.runs.checks import check_fit, find_requests
 from strategies.scenario import COMPUTE, FEDERATED
-
-GENERATED = "self"
-HUB = "hub:"
 
 
 def read_merges(config: RunConfig) -> str:
@@ -32,28 +27,23 @@ def read_hyperparameters(config: RunConfig, path: str) -> str:
 
 def read_requests(config: RunConfig) -> str:
     """Read all requests, and partition them as the run does."""
-    shares = find_shares(config.model, config.requests, config.parties)
-    source, rounds = config.requests.source, config.run.rounds
-    check_supply(len(shares.pool), config.parties, rounds, source)
-    if config.editor.build().answers is None and config.training.steps == 0:
-        for request in shares.pool:
-            require_subject(request)
+    found = find_requests(config)
     taken = sum(
         size
-        for number in range(1, rounds + 1)
+        for number in range(1, config.run.rounds + 1)
         for size in config.parties.sizes_of(number)
     )
-    return f"{len(shares.pool)} in {source}, of which {taken} are edited"
+    return f"{len(found)} in {config.requests.source}, of which {taken} are edited"
 
 
 def fit_requests(config: RunConfig, path: str) -> str:
     """Tokenize the requests and the prompts that evaluate them."""
     try:
         load_tokenizer(path)
-        shares = find_shares(config.model, config.requests, config.parties)
+        found = find_requests(config)
     except InputError:  # each has a line of its own
         raise InputError("not known without tokenizer and requests") from None
-    check_fit(path, shares.pool, config.evaluation)
+    check_fit(path, found, config.evaluation)
     return "all prompts fit the model's context"
 
 
@@ -83,7 +73,7 @@ def read_text(config: RunConfig, path: str) -> str:
         InputError: If it cannot be read, or is empty.
     """
     text = config.prior.text
-    if text == GENERATED:
+    if text == SELF:
         return "text that the model generates"
     if not text.startswith(HUB):
         check_local_text(text, path)

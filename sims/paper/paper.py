@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from server.output import next_folder, refuse_existing
+from server.output import refuse_existing
 from sims.console import open_console
 from sims.paper.sections import PAPER, Section
 from sims.paper.writing import Made, write_all
 from sims.studies.running.folder import TRIALS, unfinished_study
 from sims.studies.running.order import Order
-from sims.studies.running.record import UNFINISHED, StudyRecord, read_record
-from sims.studies.running.runner import digest
+from sims.studies.running.record import StudyRecord, read_record
+from sims.studies.running.runner import choose_folder, digest
 from sims.studies.running.trials import PlannedTrial, Trials
 from sims.studies.running.workers import termination_as_interrupt
 from sims.studies.study import Execute, TrialResult
@@ -64,14 +64,6 @@ def run_sections(
     out.print(finding, soft_wrap=True, markup=False, highlight=False)
     out.print(f"Report: {folder / 'index.html'}", soft_wrap=True, highlight=False)
     return folder
-
-
-def choose_folder(name: str, output: Path | None, resume: Path | None) -> Path:
-    """Choose the folder that it ends in."""
-    if resume is not None:
-        path = resume.absolute()
-        return path.with_name(path.name.removesuffix(UNFINISHED))
-    return output.absolute() if output else next_folder(name)
 
 
 def earlier_runs(folder: Path, draft: Path) -> list[Path]:

@@ -76,6 +76,14 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     if config.prior.covariance == FEDERATED:
         # A party only reports that its text is invalid; here all have the same one.
         check_local_text(config.prior.text, path)
+    check_fit(path, find_requests(config), config.evaluation)
+
+
+def find_requests(config: RunConfig) -> list[EditRequest]:
+    """Find all requests that simulated parties may take, then those planted at them.
+
+    Too few, or one without the subject that its editor needs, is an `InputError`.
+    """
     shares = find_shares(config.model, config.requests, config.parties)
     check_supply(
         len(shares.pool), config.parties, config.run.rounds, config.requests.source
@@ -89,7 +97,7 @@ def check_early(config: RunConfig, folder: Path, engine: str = "") -> None:
     if config.editor.build().answers is None and config.training.steps == 0:
         for request in shares.pool:
             require_subject(request)
-    check_fit(path, [*shares.pool, *planted], config.evaluation)
+    return [*shares.pool, *planted]
 
 
 def answer() -> None:

@@ -37,3 +37,9 @@ def state_verdict(expected: str, held: Mapping[str, bool]) -> str:
     parts = [f"held for {enumerate_words(yes)}"] if yes else []
     parts += [f"did not hold for {enumerate_words(no)}"] if no else []
     return f"{expected} was expected; this {' and '.join(parts)}."
+
+
+def plain_name(text: str) -> str:
+    """Write a name as part of a file's: small letters and digits, joined by ``_``."""
+    letters = text.lower().replace("γ", "gamma").replace("λ", "lambda")
+    return "_".join("".join(c if c.isalnum() else " " for c in letters).split())

@@ -19,6 +19,7 @@ from sims.studies.lifelong.words import state_kind
 from sims.studies.noise import cut, one_by_one
 from sims.studies.pools import facts_by_subject
 from sims.studies.study import Figure, Study, Trial, TrialResult, partition
+from sims.studies.wording import plain_name
 
 APART, AGAIN = "apart", "again"
 KINDS = {
@@ -117,12 +118,6 @@ def draw_kinds(
             "`parties.requests-per-round`."
         )
     return whole
-
-
-def plain_name(line: str) -> str:
-    """Write a line's name as part of a file's."""
-    letters = line.lower().replace("γ", "gamma").replace("λ", "lambda")
-    return "_".join("".join(c if c.isalnum() else " " for c in letters).split())
 
 
 def rows_of(result: TrialResult) -> Iterator[dict[str, object]]:

@@ -135,7 +135,7 @@ def find_differences(begun: StudyRecord, now: StudyRecord) -> Iterator[str]:
     if begun.options != now.options:
         mine, theirs = (" ".join(each.options) or "none" for each in (begun, now))
         found.append(f"options {mine} (now {theirs})")
-    before, after = dict(_flatten(begun.settings)), dict(_flatten(now.settings))
+    before, after = (dict(list_settings(each.settings)) for each in (begun, now))
     found += [
         f"`{key}` {before.get(key, 'unset')} (now {after.get(key, 'unset')})"
         for key in sorted(before.keys() | after.keys())
@@ -155,12 +155,13 @@ def _list(seeds: tuple[int, ...]) -> str:
     return ",".join(map(str, seeds))
 
 
-def _flatten(
-    settings: Mapping[str, JsonValue], prefix: str = ""
-) -> Iterator[tuple[str, str]]:
-    for key, value in settings.items():
+def list_settings(
+    tables: Mapping[str, object], prefix: str = ""
+) -> Iterator[tuple[str, object]]:
+    """Yield each setting of nested tables: its dotted key, and its value."""
+    for key, value in tables.items():
         name = f"{prefix}{key.replace('_', '-')}"
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{name}.")
+        if isinstance(value, Mapping):
+            yield from list_settings(value, f"{name}.")
         else:
-            yield name, str(value)
+            yield name, value

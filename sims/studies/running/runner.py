@@ -44,7 +44,7 @@ def run_study(
         resume: The folder of an unfinished study, which runs what is missing.
     """
     config = read_scenario(order.scenario or study.scenario, order.overrides)
-    folder = choose_folder(study, output, resume)
+    folder = choose_folder(f"study-{study.name}", output, resume)
     refuse_existing(folder)
     pool = read_pool(config)
     trials = [
@@ -71,12 +71,12 @@ def run_study(
     return folder
 
 
-def choose_folder(study: Study, output: Path | None, resume: Path | None) -> Path:
-    """Choose the folder that a study ends in."""
+def choose_folder(name: str, output: Path | None, resume: Path | None) -> Path:
+    """Choose the folder that a study or paper ends in."""
     if resume is not None:
         path = resume.absolute()
         return path.with_name(path.name.removesuffix(UNFINISHED))
-    return output.absolute() if output else next_folder(f"study-{study.name}")
+    return output.absolute() if output else next_folder(name)
 
 
 def make_record(

@@ -1,11 +1,10 @@
 """Trials of one or several studies: computed, or taken from where they are already."""
 
-import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,10 @@ from editing.algebra.deltas import load_delta
 from editing.base.errors import InputError
 from editing.files.atomic import write_private, write_whole
 from editing.files.json_text import dump_json
+from editing.files.text import read_json_object
 from editing.requests.edit_request import to_counterfact
 from server.config import RunConfig, read_scenario
+from server.inputs import digest_file
 from server.report.data import read_report
 from sims.runs.unfinished import draft_of
 from sims.studies.running.digests import (
@@ -143,7 +144,7 @@ class Trials:
 
     def _take(self, runs: Mapping[str, TrialRun]) -> dict[str, TrialRun]:
         """Take what earlier folders have under the same digests."""
-        known = find_trials(self._earlier) if runs and self._earlier else {}
+        known = find_trials(self._earlier, runs) if runs and self._earlier else {}
         found = {key: run for key, run in runs.items() if key in known}
         for key, run in found.items():
             take_trial(known[key], run.folder)
@@ -229,7 +230,7 @@ def is_kept(folder: Path, digest: str) -> bool:
     """Return whether a trial was finished before, by the same version, and is whole."""
     if not (folder / TRIAL).is_file():  # stopped before it was described
         return is_finished(folder)
-    return is_finished(folder) and read_digest(folder) == digest
+    return is_finished(folder) and is_whole(folder, [digest])
 
 
 def remove_stale(folders: Iterable[Path], console: Console) -> None:
@@ -246,27 +247,28 @@ def remove_stale(folders: Iterable[Path], console: Console) -> None:
         )
 
 
-def read_digest(folder: Path) -> str | None:
-    """Return the digest of a trial; None if its files are not those that it left."""
+def read_trial(folder: Path) -> dict[str, object]:
+    """Read what a trial's folder says of how it was made; nothing if it is damaged."""
     try:
-        described = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
-        digest, files = described["digest"], described["files"]
-        whole = files == digest_results(folder)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return digest if whole and isinstance(digest, str) else None
+        return read_json_object(folder / TRIAL)
+    except InputError:
+        return {}
+
+
+def is_whole(folder: Path, digests: Container[object]) -> bool:
+    """Return whether a trial has one of some digests, and the files that it left."""
+    described = read_trial(folder)
+    known = described.get("digest") in digests
+    # Updates may be large: only those of trials that are wanted are read.
+    return known and described.get("files") == digest_results(folder)
 
 
 def digest_results(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of the files of a trial that are read again."""
     names = [REPORT, "delta.safetensors"]
     names += [f"rounds/{file.name}" for file in sorted(folder.glob("rounds/*.jsonl"))]
-    found = {}
-    for name in names:
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    digests = {name: digest_file(folder / name) for name in names}
+    return {name: digest for name, digest in digests.items() if digest is not None}
 
 
 def describe_run(run: TrialRun, digest: str) -> None:
@@ -285,13 +287,18 @@ def describe_run(run: TrialRun, digest: str) -> None:
     write_whole(run.folder / TRIAL, dump_json(described, 2) + "\n")
 
 
-def find_trials(folders: Iterable[Path]) -> dict[str, Path]:
-    """Return the finished trials in folders of runs by their digests, newest first."""
+def find_trials(folders: Iterable[Path], wanted: Container[object]) -> dict[str, Path]:
+    """Return finished trials in folders of runs by their digests, newest first.
+
+    Args:
+        folders: Those of studies or papers.
+        wanted: The digests that count.
+    """
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob(f"*/seed_*/*/{TRIAL}")):
-            digest = read_digest(path.parent)
-            if digest is not None and is_finished(path.parent):
+            if is_finished(path.parent) and is_whole(path.parent, wanted):
+                digest = str(read_trial(path.parent)["digest"])
                 found.setdefault(digest, path.parent)
     return found
 

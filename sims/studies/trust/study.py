@@ -15,7 +15,7 @@ from sims.studies.plots import Panel
 from sims.studies.study import Execute, Figure, Study, Trial, TrialResult, partition
 from sims.studies.trust.attacks import ATTACKS, HONEST
 from sims.studies.trust.hostile import HostileRun, read_stop
-from sims.studies.wording import enumerate_words, state_mean
+from sims.studies.wording import enumerate_words, plain_name, state_mean
 
 UNCHECKED, BOUNDED, GATED = "no check", "bounds", "bounds and gate"
 CHECKS = {
@@ -72,7 +72,7 @@ class Trust(Study):
         return [
             *(
                 Trial(
-                    name=slug(f"{attack} {check}"),
+                    name=plain_name(f"{attack} {check}"),
                     rounds=rounds,
                     settings=(*settings, *own.settings),
                     labels={"attack": attack, "checks": check},
@@ -84,7 +84,7 @@ class Trust(Study):
             ),
             *(
                 Trial(
-                    name=slug(mode),
+                    name=plain_name(mode),
                     rounds=rounds,
                     settings=(setting, "output.statistics=true"),
                     labels={"mode": mode},
@@ -140,12 +140,6 @@ class Trust(Study):
         parts = [state_worst(attacks, check) for check in CHECKS]
         seen = frame[frame["part"] == OBSERVER]
         return f"{' '.join(parts)} {' '.join(state_observers(seen))}"
-
-
-def slug(text: str) -> str:
-    """Return a name for a folder."""
-    plain = "".join(letter if letter.isalnum() else " " for letter in text)
-    return "_".join(plain.lower().split())
 
 
 def per_cent(share: float | None) -> float | None:

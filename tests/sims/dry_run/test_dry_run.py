@@ -171,9 +171,9 @@ def test_too_few_requests_are_missing(tmp_path: Path) -> None:
         "gpt2-xl", "zsre", save_model(tmp_path, "gpt2-xl"), "parties.count=9"
     )
     findings, _ = find_needs(config)
-    assert [each.part for each in findings if not each.ready] == ["requests"]
+    assert [each.part for each in findings if not each.ready] == ["requests", "context"]
     other = config.model_copy(
         update={"model": config.model.model_copy(update={"device": "cuda:99"})}
     )
-    with pytest.raises(InputError, match="it lacks: requests, device"):
+    with pytest.raises(InputError, match="it lacks: requests, context, device"):
         dry_runs([config, other], ["a", "b"], Console(quiet=True))

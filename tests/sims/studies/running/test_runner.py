@@ -97,10 +97,12 @@ def test_a_trial_whose_files_were_changed_is_run_again(
     fake, trial = Fake(), Trial("a", ROUNDS)
     folder = run_one(make_runner(tmp_path, fake), 0, trial).folder
     (folder / "report.json").write_text(damage)
-    assert find_trials([tmp_path]) == {}
+    digest = json.loads((folder / "trial.json").read_text())["digest"]
+    assert find_trials([tmp_path], {digest}) == {}
     run_one(make_runner(tmp_path, fake), 0, trial)
     assert len(fake.configs) == 2
-    assert list(find_trials([tmp_path]).values()) == [folder]
+    assert find_trials([tmp_path], {digest}) == {digest: folder}
+    assert find_trials([tmp_path], {"another"}) == {}
 
 
 def test_trials_at_once_come_to_what_they_come_to_one_after_the_other(
